@@ -1,0 +1,9 @@
+"""medground align: being written."""
+
+import click
+
+
+@click.command()
+def align() -> None:
+    """Being written."""
+    raise NotImplementedError

@@ -1,0 +1,68 @@
+"""Options that several commands share: a flag means the same thing in all because it is the same object."""
+
+from pathlib import Path
+
+import click
+
+records = click.argument("records", metavar="[FILE]", type=click.File("rb"), default="-")
+output = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="-",
+    show_default="stdout",
+    help="Where to write; FILE appears only when all is written.",
+)
+rejects = click.option(
+    "--rejects",
+    type=click.File("wb"),
+    help="Write lines that are no valid record here and go on; without it the first one ends the run.",
+)
+images = click.option(
+    "--images",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    default=".",
+    show_default=True,
+    help="Folder that the records' paths start from.",
+)
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.",
+)
+seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes to use; the output is the same for any number.",
+)
+
+
+def _take_defaults(ctx: click.Context, option: click.Parameter, path: str | None) -> None:
+    """Fill this command's defaults from a TOML file; a flag given by hand still wins."""
+    if path is None:
+        return
+    import tomllib
+
+    with open(path, "rb") as stream:
+        try:
+            values = tomllib.load(stream)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"{path}: {error}") from None
+    known = {str(each.name) for each in ctx.command.params if each.name != "config"}
+    if unknown := sorted(values.keys() - known):
+        raise click.BadParameter(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    ctx.default_map = values
+
+
+config = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_take_defaults,
+    help="TOML file with values for these options, named as the long flags with _ for -.",
+)

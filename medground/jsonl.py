@@ -1,0 +1,146 @@
+"""Lines in, lines out: the only module that knows files of JSON lines, and what happens to bad ones."""
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+import orjson
+
+from medground.errors import BadRecord, MedgroundError
+from medground.records import known_keys, to_json
+
+log = logging.getLogger(__name__)
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class BadLines:
+    """Where lines go that are no valid record. Without `rejects` the first of them ends the run."""
+
+    rejects: BinaryIO | None = None
+
+    def take(self, line: bytes, bad: BadRecord) -> None:
+        """Keep the line as it was and warn of its place, or raise."""
+        if self.rejects is None:
+            raise bad
+        self.rejects.write(line if line.endswith(b"\n") else line + b"\n")
+        self.rejects.flush()
+        log.warning("rejected %s", bad)
+
+
+def read(stream: BinaryIO, kind: type[Record], bad_lines: BadLines) -> Iterator[Record]:
+    """Yield one record per line, in order, one line in memory at a time; blank lines are passed over.
+
+    Raises MedgroundError when there were lines and every one was rejected.
+    """
+    source, good, rejected = name_of(stream), 0, 0
+    known = known_keys(kind)
+    for number, line in enumerate(stream, start=1):
+        if line.isspace():
+            continue
+        try:
+            record = _record(_parse(line.removeprefix(b"\xef\xbb\xbf")), kind, known)
+        except BadRecord as bad:
+            bad_lines.take(line, bad.at(source, number))
+            rejected += 1
+        else:
+            good += 1
+            yield record
+    if rejected and not good:
+        raise MedgroundError(f"{source}: every line was rejected")
+
+
+def name_of(stream: Any) -> str:
+    """The name to use for a stream in messages."""
+    name = getattr(stream, "name", None)
+    return name if isinstance(name, str) and name != "-" else "<stdin>"
+
+
+def record_of(value: Any, kind: type[Record]) -> Record:
+    """The JSON value as a record, unknown keys kept in `extra`; raises BadRecord."""
+    return _record(value, kind, known_keys(kind))
+
+
+def _record(value: Any, kind: type[Record], known: frozenset[str]) -> Record:
+    if not isinstance(value, dict):
+        raise BadRecord("expected an object")
+    try:
+        record = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _bad_record(str(error)) from None
+    if extra := {key: each for key, each in value.items() if key not in known}:
+        object.__setattr__(record, "extra", extra)  # the records are frozen for everyone else
+    return record
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
+        raise BadRecord(problem) from None
+
+
+_MESSAGE = re.compile(r"(?P<problem>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+
+
+def _bad_record(message: str) -> BadRecord:
+    """msgspec's message in our words; its value, where it quotes one, is left out."""
+    parts = _MESSAGE.match(message)
+    assert parts is not None  # the pattern matches any text
+    problem = parts["problem"].replace("`", "")
+    if problem.startswith("Invalid enum value"):
+        problem = "not one of the allowed words (docs/records.md lists them)"
+    missing = re.fullmatch(r"Object missing required field (\w+)", problem)
+    steps = [int(n) if n.isdigit() else name or n for name, n in _STEP.findall(parts["path"] or "")]
+    if missing:
+        return BadRecord("this key is missing", *steps, missing[1])
+    return BadRecord(problem[:1].lower() + problem[1:], *steps)
+
+
+def dumps(record: Any) -> bytes:
+    """The record as one line, with its line feed."""
+    return orjson.dumps(to_json(record), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def write(stream: BinaryIO, records: Iterable[Any], every: float = 0.2) -> int:
+    """Write a line each and return their number; what is written reaches a reader within `every` seconds
+    of the next line, so that a slow stage does not hold its answers back."""
+    count, flushed = 0, time.monotonic()
+    for count, record in enumerate(records, start=1):  # noqa: B007
+        stream.write(dumps(record))
+        if (now := time.monotonic()) - flushed > every:
+            stream.flush()
+            flushed = now
+    stream.flush()
+    return count
+
+
+@contextmanager
+def create(path: str) -> Iterator[BinaryIO]:
+    """Open stdout for "-", else a file that gets its name only when the block has succeeded.
+
+    A run that fails leaves PATH as it was, and what it wrote in PATH.partial. A device or a pipe is
+    written directly: it cannot be replaced.
+    """
+    if path == "-":
+        yield sys.stdout.buffer
+        return
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as stream:
+            yield stream
+        return
+    partial = f"{path}.partial"
+    with open(partial, "wb") as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)

@@ -1,0 +1,234 @@
+"""The nouns of medground: what one line of each JSONL file holds.
+
+Boxes are [x1, y1, x2, y2] in pixels of the original image, origin at the top left, x2 > x1 and y2 > y1.
+"Right" is the patient's right: the left half of the picture.
+Spans count code points of the report as it was given; the end is exclusive.
+`extra` holds the keys that a stage does not know; every stage carries them on.
+A field whose default is None is left out of the line when it is None.
+"""
+
+import math
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal
+
+Existence = Literal["present", "absent", "uncertain"]
+RegionSource = Literal["explicit", "inherited", "default", "none"]
+Box = tuple[float, float, float, float]
+Span = tuple[int, int]
+
+
+def check_box(box: Box) -> None:
+    """Raise ValueError unless the box is finite and has an area."""
+    if not all(map(math.isfinite, box)):
+        raise ValueError("a box holds four finite numbers")
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise ValueError("a box needs x2 > x1 and y2 > y1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One report: written by users and `convert`, read by parse-reports.
+
+    Either `text`, the whole report, or named sections; `text` wins where both are given.
+    """
+
+    study_id: str
+    subject_id: str | None = None
+    text: str | None = None
+    findings: str | None = None
+    impression: str | None = None
+    last_paragraph: str | None = None
+    comparison: str | None = None
+    indication: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triplet:
+    """<anatomical region, finding, existence>, with the words that say so and the rule that decided."""
+
+    region: str | None
+    finding: str
+    existence: Existence
+    finding_span: Span
+    region_span: Span | None
+    cue: str | None
+    cue_span: Span | None
+    region_source: RegionSource
+    rule: str
+    severity: str | None = None
+    change: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """One sentence of a report with its triplets: written by parse-reports, read by align."""
+
+    study_id: str
+    sentence_id: str
+    section: str
+    start: int
+    end: int
+    text: str
+    triplets: list[Triplet]
+    subject_id: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """The box of one named region; `score` in [0, 1], 1 where a person or a phantom drew it."""
+
+    name: str
+    box: Box
+    score: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_box(self.box)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """The named regions of one image, each at most once: written by detect-anatomy and `convert`."""
+
+    image_id: str
+    study_id: str | None = None
+    subject_id: str | None = None
+    path: str
+    width: int
+    height: int
+    view: str | None = None
+    regions: list[Region]
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A sentence and the regions it speaks of on one image: written by align, read by pretrain.
+
+    `regions` and `region_boxes` run parallel; `box` is what `rule` (S1, S2, S3) made of them.
+    """
+
+    image_id: str
+    study_id: str
+    subject_id: str | None = None
+    sentence_id: str
+    path: str
+    width: int
+    height: int
+    text: str
+    regions: list[str]
+    region_boxes: list[Box]
+    box: Box
+    triplets: list[Triplet]
+    rule: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for box in (self.box, *self.region_boxes):
+            check_box(box)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phrase:
+    """Words to find on one image; with `boxes` it is truth for finetune and evaluate.
+
+    `boxes` is None where nobody has drawn any, and [] where there is nothing to show.
+    """
+
+    image_id: str
+    phrase_id: str
+    subject_id: str | None = None
+    path: str
+    width: int | None = None
+    height: int | None = None
+    text: str
+    boxes: list[Box] | None = None
+    category: str | None = None
+    split: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for box in self.boxes or ():
+            check_box(box)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredBox:
+    """One box of an answer; `score` in [0, 1]."""
+
+    box: Box
+    score: float
+
+    def __post_init__(self) -> None:
+        check_box(self.box)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounding:
+    """Where a model finds a phrase, best box first: written by ground, read by evaluate.
+
+    `present` is the model's belief, 0 to 1, that there is something to show; `model` the checkpoint's hash.
+    """
+
+    image_id: str
+    phrase_id: str
+    text: str
+    boxes: list[ScoredBox]
+    present: float
+    model: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One figure of an evaluation with its 95 % interval: written by evaluate.
+
+    `low` and `high` are null where no interval can be given; `n` counts phrases.
+    """
+
+    protocol: str
+    metric: str
+    group: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+_OPTIONAL: dict[type, tuple[tuple[str, bool], ...]] = {}
+
+
+def _keys(kind: type) -> tuple[tuple[str, bool], ...]:
+    """(name, left out when None) of each field of a record but `extra`."""
+    if kind not in _OPTIONAL:
+        own = [each for each in fields(kind) if each.name != "extra"]
+        _OPTIONAL[kind] = tuple((each.name, each.default is None) for each in own)
+    return _OPTIONAL[kind]
+
+
+def known_keys(kind: type) -> frozenset[str]:
+    """The keys that a line of this record may have of its own."""
+    return frozenset(name for name, _ in _keys(kind))
+
+
+def required_keys(kind: type) -> list[str]:
+    """The keys without which a line is not this record."""
+    own = [each for each in fields(kind) if each.name != "extra"]
+    return [e.name for e in own if e.default is MISSING and e.default_factory is MISSING]
+
+
+def to_json(record: Any) -> dict[str, Any]:
+    """The record as one JSON object: its own keys in their order, then the carried ones."""
+    line = {}
+    for name, optional in _keys(type(record)):
+        value = getattr(record, name)
+        if value is None and optional:
+            continue
+        if type(value) is list and value and hasattr(value[0], "__dataclass_fields__"):
+            value = [to_json(each) for each in value]
+        line[name] = value
+    for name, value in getattr(record, "extra", {}).items():
+        line.setdefault(name, value)
+    return line
