@@ -1,0 +1,51 @@
+"""The named regions of a chest film: their order, the words for them, left and right, whole and part.
+
+The table is `regions.toml`; names are spelled as in Chest ImaGenome. "Right" is the patient's right:
+the left half of the picture.
+"""
+
+import re
+import tomllib
+from importlib import resources
+from typing import Any
+
+
+def _table() -> list[dict[str, Any]]:
+    """One entry for each region, in the order of the file."""
+    text = resources.files("medground.anatomy").joinpath("regions.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["region"]
+
+
+_REGIONS = _table()
+
+SILVER: list[str] = [each["name"] for each in _REGIONS if each["set"] == "silver"]
+"""The 29 regions of Chest ImaGenome's scene graphs."""
+
+NAMES: list[str] = SILVER + [each["name"] for each in _REGIONS if each["set"] == "gold"]
+"""The 36 regions that have a box on an image, in the order of every table and tensor."""
+
+REPORT_ONLY: list[str] = [each["name"] for each in _REGIONS if each["set"] == "report"]
+"""Places that reports name and no detector draws."""
+
+SYNONYMS: dict[str, list[str]] = {each["name"]: each["synonyms"] for each in _REGIONS}
+"""Other words for each region, in lower case; the name itself is not among them."""
+
+PARENT: dict[str, str] = {each["name"]: each["parent"] for each in _REGIONS if "parent" in each}
+"""The region whose area holds this one; regions that lie in no other are left out."""
+
+NAME_OF: dict[str, str] = {word: name for name, words in SYNONYMS.items() for word in (name, *words)}
+"""Region name by name or synonym, in lower case."""
+
+_SIDE = re.compile(r"\b(left|right)\b")
+_OTHER = {"left": "right", "right": "left"}
+
+
+def swap_sides(words: str) -> str:
+    """The words with each "left" made "right" and back; others untouched."""
+    return _SIDE.sub(lambda side: _OTHER[side[1]], words)
+
+
+def mirror(name: str) -> str:
+    """The region on the other side, or the same name where there is none (spine, right atrium)."""
+    other = swap_sides(name)
+    return other if other in SYNONYMS else name

@@ -1,0 +1,74 @@
+import pytest
+
+from medground.anatomy import regions
+
+EVERY = regions.NAMES + regions.REPORT_ONLY
+LOBES = {"right middle lobe", "lingula"}  # the two lobe words that have no partner on the other side
+
+
+def test_the_order_starts_with_the_silver_set():
+    assert len(regions.SILVER) == 29
+    assert len(regions.NAMES) == 36
+    assert regions.NAMES[:29] == regions.SILVER
+    assert regions.SILVER[0] == "right lung"
+    assert regions.SILVER[-1] == "abdomen"
+
+
+def test_no_name_occurs_twice():
+    assert len(EVERY) == len(set(EVERY)) == len(regions.SYNONYMS)
+
+
+def test_a_word_names_one_region_only():
+    words = [word for name in EVERY for word in (name, *regions.SYNONYMS[name])]
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("name", regions.NAMES)
+def test_each_region_with_a_box_has_five_synonyms(name):
+    assert len(regions.SYNONYMS[name]) >= 5
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_synonyms_are_lower_case_and_of_the_same_side(name):
+    side = {"left", "right"} & set(name.split())
+    for word in regions.SYNONYMS[name]:
+        assert word == word.lower().strip()
+        named = {"left", "right"} & set(word.replace("-", " ").split())
+        # "lingula" has its side in the word; the cavoatrial junction may name the right atrium
+        assert named == side or word == "lingula" or (not side and "right atri" in word)
+
+
+@pytest.mark.parametrize("name", regions.NAMES)
+def test_left_and_right_are_worded_alike(name):
+    other = regions.mirror(name)
+    if other != name:
+        swapped = {regions.swap_sides(word) for word in regions.SYNONYMS[name] if word not in LOBES}
+        assert swapped == set(regions.SYNONYMS[other]) - LOBES
+
+
+@pytest.mark.parametrize(
+    "word", ["right breast", "left breast", "retrocardiac region", "right pleural space"]
+)
+def test_words_for_other_places_name_no_drawn_region(word):
+    assert regions.NAME_OF.get(word) not in regions.NAMES
+
+
+def test_mirror_is_its_own_inverse():
+    assert all(regions.mirror(regions.mirror(name)) == name for name in EVERY)
+    assert regions.mirror("right lung") == "left lung"
+    assert regions.mirror("spine") == "spine"
+    assert regions.mirror("right atrium") == "right atrium"
+
+
+def test_parents_are_regions_and_lie_on_no_other_side():
+    for part, whole in regions.PARENT.items():
+        assert whole in regions.NAMES
+        assert regions.PARENT.get(whole) != part
+        assert ("left" in whole) <= ("left" in part)
+        assert ("right" in whole) <= ("right" in part)
+
+
+def test_every_lung_zone_lies_in_its_lung():
+    for side in ("left", "right"):
+        for zone in ("upper lung zone", "mid lung zone", "lower lung zone", "apical zone"):
+            assert regions.PARENT[f"{side} {zone}"] == f"{side} lung"
