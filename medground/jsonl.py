@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
@@ -35,9 +35,15 @@ class BadLines:
         log.warning("rejected %s", bad)
 
 
-def read(stream: BinaryIO, kind: type[Record], bad_lines: BadLines) -> Iterator[Record]:
+def read(
+    stream: BinaryIO,
+    kind: type[Record],
+    bad_lines: BadLines,
+    check: Callable[[Record], None] | None = None,
+) -> Iterator[Record]:
     """Yield one record per line, in order, one line in memory at a time; blank lines are passed over.
 
+    `check` may refuse a record by raising BadRecord: that line is then bad like one that is not JSON.
     Raises MedgroundError when there were lines and every one was rejected.
     """
     source, good, rejected = name_of(stream), 0, 0
@@ -47,6 +53,8 @@ def read(stream: BinaryIO, kind: type[Record], bad_lines: BadLines) -> Iterator[
             continue
         try:
             record = _record(_parse(line.removeprefix(b"\xef\xbb\xbf")), kind, known)
+            if check is not None:
+                check(record)
         except BadRecord as bad:
             bad_lines.take(line, bad.at(source, number))
             rejected += 1
