@@ -16,6 +16,8 @@ RegionSource = Literal["explicit", "inherited", "default", "none"]
 Box = tuple[float, float, float, float]
 Span = tuple[int, int]
 
+FRONTAL_VIEWS = {"AP", "PA", "FRONTAL", "ANTERO-POSTERIOR", "POSTERO-ANTERIOR"}
+
 
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
@@ -100,6 +102,11 @@ class Anatomy:
     view: str | None = None
     regions: list[Region]
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_frontal(self) -> bool:
+        """True unless the view is known to be another than AP or PA."""
+        return not self.view or self.view.upper() in FRONTAL_VIEWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

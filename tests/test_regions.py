@@ -72,3 +72,17 @@ def test_every_lung_zone_lies_in_its_lung():
     for side in ("left", "right"):
         for zone in ("upper lung zone", "mid lung zone", "lower lung zone", "apical zone"):
             assert regions.PARENT[f"{side} {zone}"] == f"{side} lung"
+
+
+def test_parts_lie_in_their_whole():
+    for whole, parts in regions.PARTS.items():
+        assert all(regions.PARENT[part] == whole for part in parts)
+        assert len(parts) > 1
+
+
+def test_a_region_holds_itself_and_what_lies_in_it():
+    assert regions.holds("spine", "spine")
+    assert regions.holds("mediastinum", "right atrium")
+    assert not regions.holds("right atrium", "mediastinum")
+    assert not regions.holds("left lung", "right apical zone")
+    assert not regions.holds("left lung", "a place that is no region")

@@ -33,6 +33,9 @@ SYNONYMS: dict[str, list[str]] = {each["name"]: each["synonyms"] for each in _RE
 PARENT: dict[str, str] = {each["name"]: each["parent"] for each in _REGIONS if "parent" in each}
 """The region whose area holds this one; regions that lie in no other are left out."""
 
+PARTS: dict[str, list[str]] = {each["name"]: each["parts"] for each in _REGIONS if "parts" in each}
+"""The regions that together are this one: the box around their boxes is its box."""
+
 NAME_OF: dict[str, str] = {word: name for name, words in SYNONYMS.items() for word in (name, *words)}
 """Region name by name or synonym, in lower case."""
 
@@ -43,6 +46,14 @@ _OTHER = {"left": "right", "right": "left"}
 def swap_sides(words: str) -> str:
     """The words with each "left" made "right" and back; others untouched."""
     return _SIDE.sub(lambda side: _OTHER[side[1]], words)
+
+
+def holds(whole: str, part: str) -> bool:
+    """True where `part` is `whole` or lies in it."""
+    at: str | None = part
+    while at is not None and at != whole:
+        at = PARENT.get(at)
+    return at is not None
 
 
 def mirror(name: str) -> str:
