@@ -1,0 +1,96 @@
+"""A model on disk: one safetensors file with the weights and, in its header, the config that builds them.
+
+Same weights and config, same bytes: safetensors writes several header keys in any order, so ours is one key.
+No pickle is ever read: unpickling runs whatever code the file's author wanted.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import medground
+from medground.errors import MedgroundError
+
+KEY = "medground"
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> None:
+    """Write the weights with their config in the header; PATH is replaced only when all is written."""
+    header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
+    partial = Path(f"{path}.partial")
+    save_file(_apart(weights), partial, metadata={KEY: header})
+    with open(partial, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return (weights, config) as `save` was given them; raises MedgroundError for any other file."""
+    refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt", device=device) as stream:
+            config = _config(path, stream.metadata() or {})
+            weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except SafetensorError:
+        raise MedgroundError(f"{path}: damaged, truncated or no safetensors file") from None
+    return weights, config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config alone, without reading the weights; raises as `load` does."""
+    refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return _config(path, stream.metadata() or {})
+    except SafetensorError:
+        raise MedgroundError(f"{path}: damaged, truncated or no safetensors file") from None
+
+
+def hash_of(path: Path) -> str:
+    """The first 12 hex digits of the file's SHA-256: the name of a model in records."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise MedgroundError for a file that torch.save or pickle wrote, OSError for none at all."""
+    with open(path, "rb") as stream:
+        if stream.read(4).startswith(PICKLES):
+            raise MedgroundError(f"{path}: a pickle, which may run code when read; give a safetensors file")
+
+
+def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Give the model its weights; raises MedgroundError where names or shapes are another architecture's."""
+    own = model.state_dict()
+    wrong = sorted(own.keys() ^ weights.keys())
+    wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
+    if wrong:
+        raise MedgroundError(f"{path}: weights of another architecture ({wrong[0]} does not fit)")
+    model.load_state_dict(weights)
+
+
+def _config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    try:
+        return json.loads(metadata[KEY])["config"]
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise MedgroundError(f"{path}: not a medground checkpoint (no config in its header)") from None
+
+
+def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, no two sharing memory: tied weights are written twice."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in weights.items():
+        each = tensor.detach().to("cpu").contiguous()
+        apart[name] = each.clone() if each.untyped_storage().data_ptr() in seen else each
+        seen.add(each.untyped_storage().data_ptr())
+    return apart
