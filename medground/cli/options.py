@@ -1,6 +1,7 @@
 """Options that several commands share: a flag means the same thing in all because it is the same object."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -66,3 +67,9 @@ config = click.option(
     callback=_take_defaults,
     help="TOML file with values for these options, named as the long flags with _ for -.",
 )
+
+
+def refuse_two_stdins(*streams: BinaryIO) -> None:
+    """End with a usage error where two inputs are stdin: the first would leave nothing to the second."""
+    if sum(getattr(each, "name", None) in (None, "-", "<stdin>") for each in streams) > 1:
+        raise click.UsageError("only one input can be stdin; give a file for the other")

@@ -1,0 +1,228 @@
+"""Sentences x anatomy -> pairs: which words of a report belong to which box of an image.
+
+Four rules decide, after Li et al. (MICCAI 2024), who publish only the third; the others are our reading:
+
+S1  one sentence, one region: the region's box.
+S2  one region in several words (a region and a part of it), or in several sentences of the study: one box,
+    the sentences joined in their order. `sentence_id` is the first one's, `sentence_ids` names them all.
+S3  one sentence, several regions: one box around them, or with `split` a pair for each region with the part
+    of the sentence that speaks of it (`medground.clauses`).
+S4  no box: no pair. Of several regions, those without a box are named in `regions_without_box`.
+
+The study is the unit: its sentences must stand next to each other, as parse-reports writes them. Sentences
+that come again later in the stream are paired, but not joined to the earlier ones.
+"""
+
+import logging
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from medground.anatomy import regions
+from medground.clauses import part_for
+from medground.errors import MedgroundError
+from medground.records import Anatomy, Box, Existence, Pair, Sentence, Triplet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What makes a pair: which existences, how sure a region's box must be, and how sentences are cut."""
+
+    existences: frozenset[Existence] = frozenset({"present"})
+    min_score: float = 0.5
+    split: bool = False
+    join: bool = True
+
+
+def pair_sentences(
+    sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules | None = None
+) -> Iterator[Pair]:
+    """Yield the pairs of each study, image by image, in the order of the sentences.
+
+    The sentences stream, one study in memory at a time; the anatomies are held, frontal ones only.
+    A study without an image, and a sentence whose triplets name no region, give nothing.
+    """
+    rules = rules or Rules()
+    images = hold(anatomies, rules.min_score)
+    study_id, met = None, False
+    for study_id, group in groupby(sentences, attrgetter("study_id")):
+        if shown := images.get(study_id):
+            met = True
+            places = _places(group, rules)
+            for image in shown:
+                yield from _pairs(image, places)
+    if study_id is not None and not met:
+        log.warning("no study of the sentences has an image in the boxes; are the study_ids written alike?")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image with its boxes, about 1.5 kB: `names` is shared by images that show the same regions."""
+
+    anatomy: Anatomy  # without its regions
+    names: tuple[str, ...]
+    numbers: "array[float]"  # four for each name
+
+    def box(self, name: str) -> Box | None:
+        """The region's box, or the one around all its parts; None where one is missing."""
+        if name in self.names:
+            at = 4 * self.names.index(name)
+            x1, y1, x2, y2 = self.numbers[at : at + 4]
+            return (x1, y1, x2, y2)
+        parts = [self.box(part) for part in regions.PARTS.get(name, ())]
+        found = [box for box in parts if box is not None]
+        return around(found) if found and len(found) == len(parts) else None
+
+
+def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image]]:
+    """The frontal images of each study, with the boxes whose score is at least `min_score`.
+
+    An image that occurs twice raises MedgroundError; images without a study_id are counted in a warning.
+    """
+    images: dict[str, list[Image]] = defaultdict(list)
+    seen: set[str] = set()
+    layouts: dict[tuple[str, ...], tuple[str, ...]] = {}
+    lost = 0
+    for anatomy in anatomies:
+        if anatomy.image_id in seen:
+            raise MedgroundError(f"boxes: image {anatomy.image_id} occurs twice; keep one line for each")
+        seen.add(anatomy.image_id)
+        lost += anatomy.study_id is None
+        if anatomy.study_id is not None and anatomy.is_frontal:
+            images[anatomy.study_id].append(_image(anatomy, min_score, layouts))
+    if lost:
+        log.warning("boxes: %d of %d images have no study_id and meet no sentence", lost, len(seen))
+    return images
+
+
+def _image(anatomy: Anatomy, min_score: float, layouts: dict[tuple[str, ...], tuple[str, ...]]) -> Image:
+    best = {}
+    for region in sorted(anatomy.regions, key=attrgetter("score")):  # of two boxes the better stays
+        if region.score >= min_score:
+            best[region.name] = region.box
+    names = tuple(best)
+    numbers = array("d", (number for box in best.values() for number in box))
+    return Image(replace(anatomy, regions=[]), layouts.setdefault(names, names), numbers)
+
+
+def around(boxes: list[Box]) -> Box:
+    """The smallest box that holds all of them; needs at least one. (`boxes.union` would load numpy.)"""
+    if len(boxes) == 1:
+        return boxes[0]
+    x1, y1, x2, y2 = zip(*boxes, strict=True)
+    return (min(x1), min(y1), max(x2), max(y2))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Words of one or more sentences and the regions that they speak of, before any image is looked at.
+
+    `whole` is the one region that holds all others, None where there is none.
+    """
+
+    sentences: list[Sentence]
+    texts: list[str]
+    names: list[str]
+    whole: str | None
+    triplets: list[Triplet]
+    cut: bool = False  # a part of a sentence, by `split`
+
+
+def _places(sentences: Iterable[Sentence], rules: Rules) -> list[Place]:
+    """The places of one study; sentences for one region joined where the rules say so."""
+    places: list[Place] = []
+    at: dict[str, int] = {}
+    for sentence in sentences:
+        for place in _places_of(sentence, rules):
+            if rules.join and place.whole in at:
+                places[at[place.whole]] = _joined(places[at[place.whole]], place)
+                continue
+            if place.whole is not None:
+                at[place.whole] = len(places)
+            places.append(place)
+    return places
+
+
+def _places_of(sentence: Sentence, rules: Rules) -> Iterator[Place]:
+    names = _names(sentence.triplets, rules.existences)
+    if not names:
+        return
+    whole = next((name for name in names if all(regions.holds(name, other) for other in names)), None)
+    if whole is None and rules.split:
+        for name in names:
+            triplets = [each for each in sentence.triplets if each.region == name]
+            yield Place([sentence], [part_for(name, sentence)], [name], name, triplets, cut=True)
+    else:
+        yield Place([sentence], [sentence.text], names, whole, sentence.triplets)
+
+
+def _names(triplets: list[Triplet], existences: frozenset[Existence]) -> list[str]:
+    """The regions in which something has one of these existences, each once, in the order of the triplets."""
+    named = (each.region for each in triplets if each.existence in existences)
+    return list(dict.fromkeys(name for name in named if name is not None and name != "unknown"))
+
+
+def _joined(first: Place, then: Place) -> Place:
+    """Both places, which have the same `whole`, as one; words that occur twice are kept once."""
+    return Place(
+        sentences=first.sentences + then.sentences,
+        texts=list(dict.fromkeys(first.texts + then.texts)),
+        names=list(dict.fromkeys(first.names + then.names)),
+        whole=first.whole,
+        triplets=first.triplets + then.triplets,
+    )
+
+
+def _pairs(image: Image, places: list[Place]) -> Iterator[Pair]:
+    for place in places:
+        named = {name: image.box(name) for name in place.names}
+        boxes = {name: box for name, box in named.items() if box is not None}
+        if boxes:
+            yield _pair(image.anatomy, place, boxes)
+
+
+def _pair(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> Pair:
+    first = place.sentences[0]
+    found = list(boxes.values())
+    return Pair(
+        image_id=anatomy.image_id,
+        study_id=first.study_id,
+        subject_id=first.subject_id or anatomy.subject_id,
+        sentence_id=first.sentence_id,
+        path=anatomy.path,
+        width=anatomy.width,
+        height=anatomy.height,
+        text=" ".join(place.texts),
+        regions=list(boxes),
+        region_boxes=found,
+        box=boxes[place.whole] if place.whole in boxes else around(found),
+        triplets=place.triplets,
+        rule=_rule(place),
+        extra=_extra(anatomy, place, boxes),
+    )
+
+
+def _rule(place: Place) -> str:
+    if len(place.sentences) > 1:
+        return "S2"
+    if place.cut or place.whole is None:
+        return "S3"
+    return "S2" if len(place.names) > 1 else "S1"
+
+
+def _extra(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> dict[str, Any]:
+    """The carried keys; those of the first sentence win over later ones, and over the image's."""
+    extra = dict(anatomy.extra)
+    for sentence in reversed(place.sentences):
+        extra.update(sentence.extra)
+    if len(place.sentences) > 1:
+        extra["sentence_ids"] = list(dict.fromkeys(each.sentence_id for each in place.sentences))
+    if len(boxes) < len(place.names):
+        extra["regions_without_box"] = [name for name in place.names if name not in boxes]
+    return extra
