@@ -34,6 +34,14 @@ class BadLines:
         self.rejects.flush()
         log.warning("rejected %s", bad)
 
+    def take_record(self, record: Any, bad: MedgroundError) -> None:
+        """The same for a record that was well formed, but proved unusable later."""
+        if self.rejects is None:
+            raise bad
+        self.rejects.write(dumps(record))
+        self.rejects.flush()
+        log.warning("rejected %s", bad)
+
 
 def read(
     stream: BinaryIO,

@@ -73,3 +73,18 @@ def refuse_two_stdins(*streams: BinaryIO) -> None:
     """End with a usage error where two inputs are stdin: the first would leave nothing to the second."""
     if sum(getattr(each, "name", None) in (None, "-", "<stdin>") for each in streams) > 1:
         raise click.UsageError("only one input can be stdin; give a file for the other")
+
+
+def device_of(name: str) -> str:
+    """The torch device that `--device` means; auto takes a GPU if there is one."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError):
+        raise click.BadParameter(
+            f"{name}: torch cannot use this device here", param_hint="--device"
+        ) from None
+    return name

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Batches, loop and resume: what pretrain and finetune have in common."""

@@ -1,0 +1,102 @@
+"""The options and the ending that pretrain and finetune share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from medground.cli import options as shared
+
+STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
+COUNT, POSITIVE = click.IntRange(min=1), click.FloatRange(min=0, min_open=True)
+
+_SAME_FOR_ALL = [
+    shared.config,
+    shared.images,
+    click.option(
+        "-o",
+        "--output",
+        "folder",
+        required=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Run folder; an interrupted run in it goes on.",
+    ),
+    click.option(
+        "--size",
+        type=click.Choice(["small", "paper"]),
+        default="small",
+        show_default=True,
+        help="small: for a laptop; paper: TransVG's shape as AGP trains it, 640 px.",
+    ),
+    click.option("--image-encoder", help="Folder or hub name of a backbone that transformers can load."),
+    click.option("--text-encoder", help="Folder or hub name of a text encoder and its tokenizer."),
+    click.option("--encoder-rate", type=POSITIVE, help="--rate of both encoders, where they have their own."),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(min=0),
+        default=1e-4,
+        show_default=True,
+        help="AdamW's weight decay.",
+    ),
+    click.option(
+        "--warmup",
+        type=click.FloatRange(0, 1),
+        default=0.05,
+        show_default=True,
+        help="Share of the steps over which the rate rises.",
+    ),
+    click.option(
+        "--augment/--no-augment",
+        default=True,
+        show_default=True,
+        help="Shift, scale and expose the films at random (never flipped).",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["no", "bf16", "fp16"]),
+        default="no",
+        show_default=True,
+        help="Mixed precision; no is float32.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu"]),
+        default="auto",
+        show_default=True,
+        help="auto takes a GPU if there is one; start several processes with torchrun.",
+    ),
+    shared.seed,
+]
+
+
+def options(*, steps: int, batch: int, rate: float, save_every: int) -> Callable[[Any], Any]:
+    """Add the options of a training command, with these defaults."""
+    own = [
+        click.option("--steps", type=COUNT, default=steps, show_default=True, help="Steps of training."),
+        click.option("--batch", type=COUNT, default=batch, show_default=True, help="Images in a step."),
+        click.option("--rate", type=POSITIVE, default=rate, show_default=True, help="Highest learning rate."),
+        click.option(
+            "--save-every",
+            type=COUNT,
+            default=save_every,
+            show_default=True,
+            help="Steps between checkpoints, and between validations.",
+        ),
+    ]
+
+    def add(command: Any) -> Any:
+        for option in reversed(_SAME_FOR_ALL + own):
+            command = option(command)
+        return command
+
+    return add
+
+
+def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:
+    """Train as the options say, and exit with 75 when stopped before the end."""
+    from medground.training.fit import Options, fit
+
+    images, folder = chosen.pop("images"), chosen.pop("folder")
+    if not fit(learned, checked, images, folder, Options(**chosen), start):
+        raise click.exceptions.Exit(STOPPED)

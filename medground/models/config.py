@@ -1,0 +1,77 @@
+"""What builds a grounding network: one frozen record, saved as config.json beside the weights."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from medground.errors import MedgroundError
+
+# Small encoders that train on a laptop; the shapes of the published ones come from --image-encoder and
+# --text-encoder (a local folder or a hub name).
+SMALL_IMAGE_ENCODER = {
+    "model_type": "resnet",
+    "num_channels": 1,
+    "embedding_size": 32,
+    "hidden_sizes": [32, 64, 128],
+    "depths": [1, 2, 2],
+    "layer_type": "basic",
+    "out_features": ["stage3"],  # stride 16: a small picture keeps 10 x 10 patches
+}
+SMALL_TEXT_ENCODER = {
+    "model_type": "bert",
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "max_position_embeddings": 64,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrounderConfig:
+    """Sizes of a network; `image_encoder` and `text_encoder` are transformers configs as plain objects."""
+
+    architecture: str = "transvg"
+    image_size: int = 160
+    text_tokens: int = 48
+    image_encoder: dict[str, Any]
+    text_encoder: dict[str, Any]
+    width: int = 128
+    heads: int = 4
+    feed_forward: int = 256
+    visual_layers: int = 1
+    fusion_layers: int = 2
+    dropout: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as config.json holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "GrounderConfig":
+        """The config that `to_json` gave; unknown or missing keys are refused by name."""
+        if unknown := sorted(values.keys() - cls.__dataclass_fields__.keys()):
+            raise MedgroundError(
+                f"config.json: unknown key {unknown[0]!r}; was it written by a newer medground?"
+            )
+        if missing := sorted({"architecture", "image_encoder", "text_encoder"} - values.keys()):
+            raise MedgroundError(
+                f"config.json: the key {missing[0]!r} is missing; is this a grounding model?"
+            )
+        return cls(**values)
+
+
+# Named sizes. "paper" has TransVG's shape as AGP trains it: 640 px, ResNet-50 at stride 32 (400 patches),
+# 6 + 6 layers of width 256, FFN 2048 (Zhang et al., ISBI 2025).
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {},
+    "paper": {
+        "image_size": 640,
+        "text_tokens": 50,
+        "width": 256,
+        "heads": 8,
+        "feed_forward": 2048,
+        "visual_layers": 6,
+        "fusion_layers": 6,
+        "dropout": 0.1,
+    },
+}

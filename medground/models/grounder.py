@@ -1,0 +1,127 @@
+"""A trained grounding network and the folder that holds it: config.json, model.safetensors, tokenizer.
+
+>>> from medground.models import grounder
+>>> model = grounder.load(Path("runs/finetuned"))
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from medground import checkpoints
+from medground.errors import MedgroundError
+from medground.models import encoders
+from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
+from medground.models.transvg import TransVG
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {"transvg": TransVG}
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True)
+class Grounder:
+    """A network with what it needs to read text; `name` is the hash of its saved weights, else ""."""
+
+    config: GrounderConfig
+    network: nn.Module
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return next(self.network.parameters()).device
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """(U, T) ids and (U, T) mask of the texts."""
+        return encoders.tokenize(self.tokenizer, texts, self.config.text_tokens)
+
+
+def build(
+    size: str, texts: list[str], *, image_encoder: str | None = None, text_encoder: str | None = None
+) -> Grounder:
+    """A new network of a named size, its own weights drawn from torch's generator.
+
+    Encoders are folders or hub names of pre-trained ones, or None for small ones of our own, whose
+    vocabulary is then made of `texts`.
+    """
+    if text_encoder is None:
+        tokenizer = encoders.build_tokenizer(texts)
+        words = encoders.build_text_encoder(SMALL_TEXT_ENCODER | {"vocab_size": len(tokenizer)})
+    else:
+        words, tokenizer = encoders.load_text_encoder(text_encoder)
+    if image_encoder is None:
+        pictures = encoders.build_image_encoder(SMALL_IMAGE_ENCODER)
+    else:
+        pictures = encoders.load_image_encoder(image_encoder)
+    plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
+    config = GrounderConfig.from_json({"architecture": "transvg", **plain, **SIZES[size]})
+    return Grounder(config, ARCHITECTURES[config.architecture](config, pictures, words), tokenizer)
+
+
+def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None) -> Grounder:
+    """Write the model into the folder and return it with its hash as name.
+
+    The weights come last: a folder with weights is whole. `record` goes into their header.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    grounder.tokenizer.save_pretrained(folder)
+    partial = folder / f"{CONFIG}.partial"
+    partial.write_text(json.dumps(grounder.config.to_json(), indent=2, sort_keys=True) + "\n")
+    os.replace(partial, folder / CONFIG)
+    weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
+    checkpoints.save(folder / WEIGHTS, weights, grounder.config.to_json() | {"record": record or {}})
+    return replace(grounder, name=name_of(folder))
+
+
+def name_of(folder: Path) -> str:
+    """The name of the model in a folder: the hash of its weights."""
+    return checkpoints.hash_of(_needed(folder, WEIGHTS))
+
+
+def _needed(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        hint = "a model is a folder with config.json, model.safetensors and a tokenizer"
+        raise MedgroundError(f"{folder}: no {name}; {hint}")
+    return folder / name
+
+
+def load(folder: Path, device: str = "cpu") -> Grounder:
+    """The model of a folder that `save` wrote, in evaluation mode on the device."""
+    for name in (CONFIG, WEIGHTS, "tokenizer.json"):
+        _needed(folder, name)
+    try:
+        config = GrounderConfig.from_json(json.loads((folder / CONFIG).read_text()))
+    except json.JSONDecodeError:
+        raise MedgroundError(f"{folder / CONFIG}: not JSON") from None
+    network = _network(config)
+    weights, _ = checkpoints.load(folder / WEIGHTS)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise MedgroundError(f"{folder / WEIGHTS}: these weights do not fit its config.json") from None
+    tokenizer = _tokenizer(folder)
+    return Grounder(config, network.to(device).eval(), tokenizer, name_of(folder))
+
+
+def _network(config: GrounderConfig) -> nn.Module:
+    if config.architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise MedgroundError(f"architecture {config.architecture!r} is not known here; known are {known}")
+    image_encoder = encoders.build_image_encoder(config.image_encoder)
+    text_encoder = encoders.build_text_encoder(config.text_encoder)
+    return ARCHITECTURES[config.architecture](config, image_encoder, text_encoder)
+
+
+def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)

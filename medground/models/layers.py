@@ -1,0 +1,49 @@
+"""Parts that architectures share. Letters: B batch, N rows, P patches (h x w), D width."""
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sine_positions(height: int, width: int, dim: int) -> Tensor:
+    """(height * width, dim) sine and cosine position code of a patch grid, half rows, half columns.
+
+    DETR's (Carion et al. 2020), with places scaled to [0, 2 pi]: it does not depend on the grid's size.
+    """
+    each = dim // 4
+    rates = 10_000 ** (-torch.arange(each) / each)
+    rows = (torch.arange(height) + 0.5) / height * 2 * math.pi
+    columns = (torch.arange(width) + 0.5) / width * 2 * math.pi
+
+    def code(places: Tensor) -> Tensor:
+        angles = places[:, None] * rates * 16  # 16: the finest wave is a sixteenth of the picture
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+    return torch.cat(
+        [code(rows)[:, None].expand(-1, width, -1), code(columns)[None].expand(height, -1, -1)], dim=2
+    ).reshape(height * width, dim)
+
+
+def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> nn.Module:
+    """A stack of pre-norm encoder layers with a norm at its end; the identity for no layer.
+
+    Dropout acts after attention and inside the feed-forward part, not on the attention weights: with it
+    there, torch has no fused attention on a CPU and a step takes twice as long.
+    """
+    if not layers:
+        return nn.Identity()
+    layer = nn.TransformerEncoderLayer(
+        width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
+    )
+    layer.self_attn.dropout = 0.0
+    return nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers of these widths with ReLU between."""
+    parts: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        parts += [nn.Linear(before, after), nn.ReLU()]
+    return nn.Sequential(*parts[:-1])

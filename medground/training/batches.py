@@ -1,0 +1,130 @@
+"""The batch of any step, made from the step's number alone: a resumed run sees what an undisturbed one did.
+
+Letters: B images, S side of the square, U distinct texts, T tokens, N (image, phrase) pairs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medground.records import Box
+from medground.training import augment
+from medground.training.examples import Example
+from medground.training.store import FilmStore
+
+Asked = tuple[Example, list[tuple[str, Box | None]]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (B, 2, S, S): film in [0, 1] and where film is; ids and mask (U, T); the rows of N pairs
+    image_of and text_of (N,); boxes (N, 4) normalised cxcywh; shown (N,) 1 or 0."""
+
+    pictures: Tensor
+    ids: Tensor
+    mask: Tensor
+    image_of: Tensor
+    text_of: Tensor
+    boxes: Tensor
+    shown: Tensor
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a network's forward takes, in its order."""
+        film, inside = self.pictures[:, :1], self.pictures[:, 1:]
+        return film, inside, self.ids, self.mask, self.image_of, self.text_of
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return Batch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How batches are drawn: images a step, the most terms and sentences asked of each, and the views."""
+
+    images: int = 16
+    terms: int = 4
+    sentences: int = 4
+    seed: int = 0
+    ranges: augment.Ranges | None = field(default_factory=augment.Ranges)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Batches of the examples by step number, the same for the same plan."""
+
+    examples: Sequence[Example]
+    store: FilmStore
+    tokenize: Callable[[list[str]], tuple[Tensor, Tensor]]
+    plan: Plan
+
+    def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The part of this step's batch that process `rank` of `world` works on.
+
+        Epochs follow one another, each in an order of its own. What is drawn for an image depends on its
+        place in that order alone, so that any number of processes draws the same.
+        """
+        places = range(step * self.plan.images + rank, (step + 1) * self.plan.images, world)
+        rngs = [np.random.default_rng([self.plan.seed, 1, place]) for place in places]
+        asked = [self._ask(example, rng) for example, rng in zip(self._in_order(places), rngs, strict=True)]
+        batch = collate(asked, self.store, self.tokenize)
+        if self.plan.ranges is None:
+            return batch
+        draws = np.stack([rng.uniform(-1, 1, augment.DRAWS) for rng in rngs]).astype(np.float32)
+        side = (self.store.size, self.store.size)
+        noise = np.stack([rng.standard_normal(side, dtype=np.float32) for rng in rngs])
+        pictures, boxes = augment.views(
+            batch.pictures,
+            batch.boxes,
+            batch.image_of,
+            self.plan.ranges,
+            torch.from_numpy(draws),
+            torch.from_numpy(noise),
+        )
+        return replace(batch, pictures=pictures, boxes=boxes)
+
+    def _in_order(self, places: range) -> list[Example]:
+        count = len(self.examples)
+        orders = {
+            epoch: np.random.default_rng([self.plan.seed, 0, epoch]).permutation(count)
+            for epoch in {place // count for place in places}
+        }
+        return [self.examples[orders[place // count][place % count]] for place in places]
+
+    def _ask(self, example: Example, rng: np.random.Generator) -> Asked:
+        drawn = []
+        for pool, most in ((example.terms, self.plan.terms), (example.sentences, self.plan.sentences)):
+            for n in rng.permutation(len(pool))[:most]:
+                texts = pool[n].texts
+                drawn.append((texts[rng.integers(len(texts))], pool[n].box))
+        return example, drawn
+
+
+def collate(
+    asked: Sequence[Asked], store: FilmStore, tokenize: Callable[[list[str]], tuple[Tensor, Tensor]]
+) -> Batch:
+    """One Batch of these images and (text, box) queries; each distinct text stands in it once."""
+    pictures, boxes, shown, image_of, texts = [], [], [], [], []
+    for row, (example, queries) in enumerate(asked):
+        film = store.get(example.path)
+        pictures.append(film.picture())
+        for text, box in queries:
+            pixels = np.array([box or (0, 0, example.width, example.height)], dtype=float)
+            texts.append(text)
+            boxes.append(film.letterbox.normalise(pixels)[0])
+            shown.append(float(box is not None))
+            image_of.append(row)
+    rows = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    ids, mask = tokenize(list(rows))
+    return Batch(
+        pictures=torch.stack(pictures),
+        ids=ids,
+        mask=mask,
+        image_of=torch.tensor(image_of),
+        text_of=torch.tensor([rows[text] for text in texts]),
+        boxes=torch.tensor(np.array(boxes), dtype=torch.float32),
+        shown=torch.tensor(shown),
+    )

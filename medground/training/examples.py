@@ -1,0 +1,125 @@
+"""What training sees: an image and the phrases to find on it, made from Pairs, Anatomy or Phrases.
+
+Boxes are pixels of the original image, as in files.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medground.anatomy import regions
+from medground.boxes import clip, union
+from medground.errors import MedgroundError
+from medground.records import Anatomy, Box, Pair, Phrase
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Words to find: one of `texts` is drawn each time. `box` is None where there is nothing to show."""
+
+    texts: tuple[str, ...]
+    box: Box | None
+
+
+@dataclass(slots=True)
+class Example:
+    """One image with all that is asked of it: `terms` name anatomy, `sentences` come from its report."""
+
+    image_id: str
+    path: str
+    width: int
+    height: int
+    subject_id: str | None
+    terms: list[Query] = field(default_factory=list)
+    sentences: list[Query] = field(default_factory=list)
+
+
+def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example]) -> None:
+    """Add to `examples` (by image) the terms of each image's regions: AGP's pairs.
+
+    Images that lack regions are used for those that they have. A region outside the image is left out.
+    """
+    for anatomy in anatomies:
+        example = examples.setdefault(anatomy.image_id, _example(anatomy))
+        for region in anatomy.regions:
+            if box := clip(region.box, anatomy.width, anatomy.height):
+                example.terms.append(Query(_names(region.name), box))
+
+
+def from_pairs(pairs: Iterable[Pair], examples: dict[str, Example], terms: bool = False) -> None:
+    """Add to `examples` (by image) the sentence of each pair; with all its findings absent it has no box.
+
+    With `terms` the names of the pairs' regions are asked for too, each once an image.
+    """
+    for pair in pairs:
+        example = examples.setdefault(pair.image_id, _example(pair))
+        absent = pair.triplets and all(each.existence == "absent" for each in pair.triplets)
+        box = None if absent else clip(pair.box, pair.width, pair.height)
+        if absent or box:
+            example.sentences.append(Query((pair.text,), box))
+        for name, area in zip(pair.regions, pair.region_boxes, strict=False) if terms else ():
+            query = Query(_names(name), clip(area, pair.width, pair.height))
+            if query.box and query not in example.terms:
+                example.terms.append(query)
+
+
+def _names(region: str) -> tuple[str, ...]:
+    return (region, *regions.SYNONYMS.get(region, ()))
+
+
+def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "drop") -> list[Example]:
+    """One Example an image for phrases that have boxes drawn, in order of first mention.
+
+    A phrase with several boxes is left out with multi_box "drop" (the single-box protocol), or has the
+    box around all of them with "hull".
+    """
+    examples: dict[str, Example] = {}
+    dropped = 0
+    for phrase in phrases:
+        if phrase.boxes is None:
+            raise MedgroundError(
+                f"phrase {phrase.phrase_id}: no boxes; finetune needs phrases with boxes drawn"
+            )
+        if len(phrase.boxes) > 1 and multi_box == "drop":
+            dropped += 1
+            continue
+        width, height = sizes(phrase)
+        example = examples.setdefault(
+            phrase.image_id, Example(phrase.image_id, phrase.path, width, height, phrase.subject_id)
+        )
+        box = clip(union(phrase.boxes), width, height) if phrase.boxes else None
+        if phrase.boxes and box is None:
+            raise MedgroundError(f"phrase {phrase.phrase_id}: its box lies outside the image")
+        example.sentences.append(Query((phrase.text,), box))
+    if dropped:
+        log.warning("left out %d phrases with several boxes; --multi-box hull keeps them", dropped)
+    return list(examples.values())
+
+
+class Sizes:
+    """(width, height) of a phrase's image: what its record says, else what the file says, looked up once."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def __call__(self, phrase: Phrase) -> tuple[int, int]:
+        if phrase.width and phrase.height:
+            return phrase.width, phrase.height
+        if phrase.path not in self._known:
+            from medground import images
+
+            self._known[phrase.path] = images.size(self._folder / phrase.path)
+        return self._known[phrase.path]
+
+
+def _example(record: Anatomy | Pair) -> Example:
+    return Example(record.image_id, record.path, record.width, record.height, record.subject_id)
+
+
+def all_texts(examples: Iterable[Example]) -> list[str]:
+    """Every text that training may show, once, sorted: what a vocabulary is made of."""
+    return sorted({t for e in examples for query in (*e.terms, *e.sentences) for t in query.texts})

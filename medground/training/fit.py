@@ -1,0 +1,141 @@
+"""From examples to a trained model: what `pretrain` and `finetune` ask of the loop."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medground.boxes import paired_iou
+from medground.errors import MedgroundError
+from medground.models import grounder
+from medground.training import augment, batches
+from medground.training.examples import Example, all_texts
+from medground.training.loop import Job, Schedule, train
+from medground.training.run import RunFolder
+from medground.training.stop import StopRequest
+from medground.training.store import FilmStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user may choose; names are those of the long flags, defaults stand in the commands."""
+
+    size: str
+    image_encoder: str | None
+    text_encoder: str | None
+    steps: int
+    batch: int
+    terms: int
+    sentences: int
+    rate: float
+    encoder_rate: float | None
+    weight_decay: float
+    warmup: float
+    save_every: int
+    seed: int
+    device: str
+    precision: str
+    augment: bool
+
+
+def fit(
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    images: Path,
+    folder: Path,
+    options: Options,
+    start: Path | None = None,
+) -> bool:
+    """Train on the examples and leave the model in `folder`; True when done, False when stopped after saving.
+
+    With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
+    of the model to go on from; None builds a new one.
+    """
+    usable = [each for each in examples if each.terms or each.sentences]
+    if not usable:
+        raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
+    run = RunFolder(folder, _settings(usable, validation, options, start))
+    torch.manual_seed(options.seed)
+    model = _model(usable, options, start)
+    store = FilmStore(images, model.config.image_size)
+    plan = batches.Plan(
+        images=options.batch,
+        terms=options.terms,
+        sentences=options.sentences,
+        seed=options.seed,
+        ranges=augment.Ranges() if options.augment else None,
+    )
+    job = Job(
+        model=model,
+        batches=batches.Batches(usable, store, model.tokenize, plan),
+        schedule=_schedule(options),
+        folder=run,
+        validate=_validator(validation, store, model) if validation else None,
+        device=options.device,
+        precision=options.precision,
+        seed=options.seed,
+        freeze_norms=start is not None,
+    )
+    with StopRequest() as stop:
+        return train(job, stop)
+
+
+def _schedule(options: Options) -> Schedule:
+    return Schedule(
+        steps=options.steps,
+        rate=options.rate,
+        encoder_rate=options.encoder_rate or options.rate,
+        weight_decay=options.weight_decay,
+        warmup=options.warmup,
+        save_every=options.save_every,
+    )
+
+
+def _model(examples: Sequence[Example], options: Options, start: Path | None) -> grounder.Grounder:
+    if start is not None:
+        return grounder.load(start)
+    encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
+    return grounder.build(options.size, all_texts(examples), **encoders)
+
+
+def _settings(
+    examples: Sequence[Example], validation: Sequence[Example], options: Options, start: Path | None
+) -> dict[str, Any]:
+    """What makes two runs the same run; the device does not."""
+    settings = {key: value for key, value in asdict(options).items() if key != "device"}
+    if start is not None:
+        settings["start"] = grounder.name_of(start)
+    return settings | {"examples": _digest(examples), "validation": _digest(validation)}
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    return hashlib.sha256(repr([asdict(each) for each in examples]).encode()).hexdigest()[:12]
+
+
+def _validator(
+    examples: Sequence[Example], store: FilmStore, model: grounder.Grounder, together: int = 32
+) -> Callable[[nn.Module], float]:
+    """A function that gives a network's mean IoU over the examples' boxes, in their own pixels."""
+    wanted = [(each, [q for q in each.sentences if q.box]) for each in examples]
+    wanted = [(each, queries) for each, queries in wanted if queries]
+
+    def mean_iou(network: nn.Module) -> float:
+        scores = []
+        device = next(network.parameters()).device
+        for first in range(0, len(wanted), together):
+            some = wanted[first : first + together]
+            asked = [(each, [(q.texts[0], q.box) for q in queries]) for each, queries in some]
+            batch = batches.collate(asked, store, model.tokenize).to(device)
+            found = network(*batch.inputs()).boxes.double().cpu().numpy()
+            letterboxes = [store.get(each.path).letterbox for each, queries in some for _ in queries]
+            pixels = np.concatenate([b.restore(row[None]) for b, row in zip(letterboxes, found, strict=True)])
+            truth = np.array([q.box for _, queries in some for q in queries], dtype=float)
+            scores.append(paired_iou(pixels, truth))
+        return float(np.concatenate(scores).mean())
+
+    return torch.inference_mode()(mean_iou)

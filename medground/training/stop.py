@@ -1,0 +1,29 @@
+"""Asked to stop: SLURM's SIGUSR1 or SIGTERM, or a person's. The loop looks after each step."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class StopRequest:
+    """True once the process has been asked to end; the handlers that stood before come back at the end."""
+
+    def __init__(self, *signals: int):
+        self.asked = False
+        self._numbers = signals or (signal.SIGTERM, signal.SIGUSR1)
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._ask) for number in self._numbers}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def __bool__(self) -> bool:
+        return self.asked
