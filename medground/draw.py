@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from medground.records import Box, ScoredBox
 
 LONGEST, SHORTEST = 1024, 384  # limits for the long side of the picture, in pixels
+NARROWEST = 240  # the strip below a slim picture is wider than it, to hold words
 FOUND = ("#ffa62b", "#35c4ff", "#ff6ec7", "#f4e409", "#b79cff", "#ff6b5e")
 TRUE = "#5dff8f"
 HALO, STRIP, INK, PALE = "#000000", "#14181d", "#ffffff", "#aab4bf"
@@ -40,7 +41,7 @@ def overlay(
     for number, each in enumerate(found):  # after all lines, so that none runs through a number
         corner = _scaled(each.box, scale, picture.size)
         _tag(draw, corner, f"{each.score:.2f}", FOUND[number % len(FOUND)], font)
-    return _under(picture, _strip(picture.width, label, _legend(found, truth), font))
+    return _under(picture, _strip(max(NARROWEST, picture.width), label, _legend(found, truth), font))
 
 
 def sheet(pictures: Iterable[Image.Image], columns: int = 3, gap: int = 8) -> Image.Image:
@@ -98,14 +99,15 @@ def _tag(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], words: str, colour: str, font: Font
 ) -> None:
     """The words on a patch of the box's colour: above its top left corner if there is room, else inside."""
-    _, _, width, height = (round(each) for each in draw.textbbox((0, 0), words, font=font))
-    pad = max(2, height // 5)
+    left, top, right, bottom = (round(each) for each in draw.textbbox((0, 0), words, font=font))
+    width, height = right - left, bottom - top
+    pad = max(2, height // 4)
     whole_width, whole_height = draw.im.size
     x = max(0, min(box[0], whole_width - width - 2 * pad))
     y = box[1] - height - 2 * pad
     y = max(0, min(box[1], whole_height - height - 2 * pad)) if y < 0 else y
     draw.rectangle((x, y, x + width + 2 * pad, y + height + 2 * pad), fill=colour)
-    draw.text((x + pad, y + pad), words, fill=HALO, font=font)
+    draw.text((x + pad - left, y + pad - top), words, fill=HALO, font=font)
 
 
 Legend = list[tuple[str, str, bool]]  # words, colour, dashed
@@ -113,7 +115,7 @@ Legend = list[tuple[str, str, bool]]  # words, colour, dashed
 
 def _legend(found: Sequence[ScoredBox], truth: Sequence[Box]) -> Legend:
     legend: Legend = [("found", FOUND[0], False)] if found else [(NOTHING, PALE, False)]
-    return [*legend, ("drawn by a reader", TRUE, True)] if truth else legend
+    return [*legend, ("truth", TRUE, True)] if truth else legend
 
 
 def _strip(width: int, label: str, legend: Legend, font: Font) -> Image.Image:
@@ -160,7 +162,7 @@ def wrapped(words: str, width: float, font: Font) -> list[str]:
 
 
 def _under(picture: Image.Image, strip: Image.Image) -> Image.Image:
-    whole = Image.new("RGB", (picture.width, picture.height + strip.height), STRIP)
+    whole = Image.new("RGB", (strip.width, picture.height + strip.height), STRIP)
     whole.paste(picture, (0, 0))
     whole.paste(strip, (0, picture.height))
     return whole
