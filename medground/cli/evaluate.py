@@ -1,9 +1,84 @@
-"""medground evaluate: being written."""
+"""medground evaluate: groundings and truth -> scores."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 
+from medground.cli import options
+
+PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
+
 
 @click.command()
-def evaluate() -> None:
-    """Being written."""
-    raise NotImplementedError
+@options.records
+@click.option("--truth", type=click.File("rb"), required=True, help="Phrases with boxes.")
+@click.option("--train", type=click.File("rb"), help="Training phrases; fits the image-free prior.")
+@click.option(
+    "--split", metavar="NAME", help="Score only this split of --truth; of --train then take the split train."
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    type=click.Choice(PHRASE_PROTOCOLS),
+    multiple=True,
+    default=("single-box",),
+    show_default=True,
+    help="What to score and how; may be given several times.",
+)
+@click.option("--compare", type=click.File("rb"), help="Other groundings: paired differences with p-values.")
+@click.option(
+    "--draws",
+    type=click.IntRange(min=100),
+    default=10_000,
+    show_default=True,
+    help="Draws of patients behind each 95 % interval.",
+)
+@options.seed
+@click.option("--allow-leakage", is_flag=True, help="Score patients of --train too; marks each score.")
+@click.option("--table", is_flag=True, help="A table for people, on stdout with -o FILE, else stderr.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with pictures.")
+@options.images
+@options.config
+@options.rejects
+@options.output
+def evaluate(
+    records: BinaryIO,
+    protocols: Sequence[str],
+    table: bool,
+    html: Path | None,
+    images: Path,
+    output: str,
+    **given: Any,
+) -> None:
+    """Score groundings against boxes that people drew.
+
+    Reads what ground wrote and the truth, both held in memory, and writes one figure a line, with its 95 %
+    interval over patients, for all phrases, each category (macro: their mean), each side word and more. With
+    --train, beside it stands what a box learned without looking at images would score.
+
+    \b
+        $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
+        {"protocol":"single-box","metric":"miou","group":"all","value":0.5,...}
+    """
+    from medground import jsonl
+    from medground.evaluation import run
+    from medground.evaluation.scoring import Resampling
+
+    how = Resampling(given.pop("draws"), given.pop("seed"))
+    bad_lines = jsonl.BadLines(given.pop("rejects"))
+    loaded = run.load(run.Inputs(predictions=records, bad_lines=bad_lines, **given))
+    found = [run.evaluate(loaded, protocol, how) for protocol in protocols]
+    scores = [score for each in found for score in each.scores]
+    with jsonl.create(output) as stream:
+        jsonl.write(stream, scores)
+    if html:
+        from medground.evaluation import page
+
+        page.write(html, found, images)
+    if table:
+        from medground.evaluation.table import show
+
+        show(scores, sys.stderr if output == "-" else sys.stdout)

@@ -1,0 +1,151 @@
+"""Truth and answers from files, checked against each other before anything is scored.
+
+A phrase is known by its image_id and phrase_id together. Boxes that reach outside their image are clipped to
+it, in truth and answers alike, with a warning: many of them mean that a file is not in original pixels.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
+
+from medground import boxes, jsonl
+from medground.errors import BadRecord, MedgroundError
+from medground.evaluation.protocols import Case
+from medground.records import Anatomy, Box, Grounding, Phrase, ScoredBox
+
+log = logging.getLogger(__name__)
+Key = tuple[str, str]
+
+
+@dataclass
+class Hashed:
+    """A stream of lines that knows the SHA-256 of what has been read from it."""
+
+    stream: BinaryIO
+    sha256: Any = field(default_factory=hashlib.sha256)
+
+    @property
+    def name(self) -> str:
+        """The stream's name in messages."""
+        return jsonl.name_of(self.stream)
+
+    @property
+    def digest(self) -> str:
+        """The first 12 hexadecimal digits, of all lines once they have been read."""
+        return str(self.sha256.hexdigest())[:12]
+
+    def __iter__(self) -> Iterator[bytes]:
+        for line in self.stream:
+            self.sha256.update(line)
+            yield line
+
+
+def read_truth(stream: Any, bad_lines: jsonl.BadLines, split: str | None = None) -> list[Phrase]:
+    """The phrases that somebody drew boxes for (or marked as showing nothing), of one split if it is given.
+
+    A phrase that comes twice, or whose box lies outside its image, is a bad line.
+    """
+    seen: set[Key] = set()
+
+    def check(phrase: Phrase) -> None:
+        _once(_key(phrase), seen)
+        for number, box in enumerate(phrase.boxes or ()):
+            if phrase.width and phrase.height and boxes.clip(box, phrase.width, phrase.height) is None:
+                raise BadRecord("lies outside the image", "boxes", number)
+
+    phrases = [p for p in jsonl.read(stream, Phrase, bad_lines, check) if split is None or p.split == split]
+    if undrawn := sum(phrase.boxes is None for phrase in phrases):
+        log.warning("%s: %d phrases have no boxes and are not scored", jsonl.name_of(stream), undrawn)
+    return _clipped([phrase for phrase in phrases if phrase.boxes is not None], jsonl.name_of(stream))
+
+
+def _clipped(phrases: list[Phrase], source: str) -> list[Phrase]:
+    inside = [replace(p, boxes=[_clip(box, p) or box for box in p.boxes or ()]) for p in phrases]
+    moved = sum(a.boxes != b.boxes for a, b in zip(phrases, inside, strict=True))
+    _warn_of_clipping(source, moved, len(phrases))
+    return inside
+
+
+def read_answers(stream: Any, bad_lines: jsonl.BadLines, known: Iterable[Phrase]) -> dict[Key, Grounding]:
+    """The groundings of the known phrases; one for an unknown phrase, or a second one, is a bad line."""
+    phrases, seen = {_key(phrase) for phrase in known}, set[Key]()
+
+    def check(grounding: Grounding) -> None:
+        if _key(grounding) not in phrases:
+            raise BadRecord("the truth has no such phrase on this image", "phrase_id")
+        _once(_key(grounding), seen)
+
+    return {_key(each): each for each in jsonl.read(stream, Grounding, bad_lines, check)}
+
+
+def cases(phrases: Sequence[Phrase], answers: dict[Key, Grounding], source: str) -> list[Case]:
+    """Each phrase with the boxes found for it, clipped to the image; none where there is no answer."""
+    if missing := [phrase for phrase in phrases if _key(phrase) not in answers]:
+        log.warning(
+            "%s: no answer for %d of %d phrases; they count as nothing found (first: phrase_id %s)",
+            *(source, len(missing), len(phrases), missing[0].phrase_id),
+        )
+    found = [_found(answers.get(_key(phrase)), phrase) for phrase in phrases]
+    moved = sum(inside for _, inside in found)
+    _warn_of_clipping(source, moved, len(phrases))
+    return [Case(phrase, each) for phrase, (each, _) in zip(phrases, found, strict=True)]
+
+
+def _found(answer: Grounding | None, phrase: Phrase) -> tuple[list[ScoredBox], bool]:
+    """The boxes of the answer inside the image, and whether one of them had to be clipped."""
+    found = answer.boxes if answer else []
+    if not phrase.width or not phrase.height:
+        return found, False
+    inside = [(each, _clip(each.box, phrase)) for each in found]
+    kept = [ScoredBox(box=box, score=each.score) for each, box in inside if box]
+    return kept, any(box != each.box for each, box in inside)
+
+
+def _clip(box: Box, phrase: Phrase) -> Box | None:
+    return boxes.clip(box, phrase.width, phrase.height) if phrase.width and phrase.height else box
+
+
+def _warn_of_clipping(source: str, moved: int, total: int) -> None:
+    if moved:
+        log.warning(
+            "%s: clipped boxes of %d of %d phrases to their images; are they in original pixels?",
+            *(source, moved, total),
+        )
+
+
+def _key(record: Phrase | Grounding) -> Key:
+    return record.image_id, record.phrase_id
+
+
+def _once(key: Key, seen: set[Key]) -> None:
+    if key in seen:
+        raise BadRecord("the second line with this phrase of this image", "phrase_id")
+    seen.add(key)
+
+
+def refuse_leakage(
+    train: Iterable[Phrase | Anatomy], truth: Iterable[Phrase | Anatomy], allowed: bool
+) -> bool:
+    """True where patients (or, without subject_id, images) are in both; raises unless that is allowed."""
+    shared = sorted(_identities(train) & _identities(truth))
+    if not shared:
+        return False
+    message = f"{len(shared)} patients or images are in both --train and --truth (first: {shared[0]})"
+    if not allowed:
+        raise MedgroundError(f"{message}; leave them out of one, or say --allow-leakage")
+    log.warning("%s: every score is marked with leakage", message)
+    return True
+
+
+def _identities(items: Iterable[Phrase | Anatomy]) -> set[str]:
+    items = list(items)
+    return {i.subject_id for i in items if i.subject_id} | {i.image_id for i in items}
+
+
+def need_sizes(phrases: Iterable[Phrase], why: Callable[[], str]) -> None:
+    """Raise MedgroundError for the first phrase without width and height."""
+    for phrase in phrases:
+        if not phrase.width or not phrase.height:
+            raise MedgroundError(f"phrase_id {phrase.phrase_id}: {why()} needs its width and height")

@@ -1,0 +1,129 @@
+"""A whole evaluation of phrases: files in, scores and scored cases out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import medground
+from medground.evaluation import files, groups, prior, scoring
+from medground.evaluation.protocols import PROTOCOLS, Case, Protocol
+from medground.evaluation.scoring import Measured, Resampling
+from medground.jsonl import BadLines
+from medground.records import Grounding, Phrase, Score, ScoredBox
+
+Answers = dict[files.Key, Grounding]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """The open files of an evaluation and how to take them.
+
+    With `split`, only that split of the truth is scored, and only the split `train` of `train` is used.
+    """
+
+    predictions: BinaryIO
+    truth: BinaryIO
+    train: BinaryIO | None = None
+    compare: BinaryIO | None = None
+    split: str | None = None
+    allow_leakage: bool = False
+    bad_lines: BadLines = field(default_factory=BadLines)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All files read and checked: phrases with the answers of the model and of another one, if given.
+
+    origin: what each Score says of where it comes from.
+    """
+
+    own: list[Case]
+    other: list[Case] | None
+    train: list[Phrase] | None
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One protocol's scores, and the cases behind them in the order of the truth."""
+
+    protocol: str
+    scores: list[Score]
+    own: list[Case]
+    prior: list[Case] | None
+    other: list[Case] | None
+
+
+def load(inputs: Inputs) -> Loaded:
+    """Read every file once; raises where patients leak from training to truth."""
+    streams: dict[str, files.Hashed] = {
+        name: files.Hashed(stream)
+        for name in ("predictions", "truth", "train", "compare")
+        if (stream := getattr(inputs, name)) is not None
+    }
+    truth = files.read_truth(streams["truth"], inputs.bad_lines, None)
+    scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
+    train, leaky = _train(streams.get("train"), scored, inputs)
+    answers: dict[str, Answers] = {
+        name: files.read_answers(streams[name], inputs.bad_lines, truth)
+        for name in ("predictions", "compare")
+        if name in streams
+    }
+    origin = _origin(streams, answers) | ({"leakage": True} if leaky else {})
+    both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}
+    return Loaded(both["predictions"], both.get("compare"), train, origin)
+
+
+def _train(
+    stream: files.Hashed | None, scored: Sequence[Phrase], inputs: Inputs
+) -> tuple[list[Phrase] | None, bool]:
+    if stream is None:
+        return None, False
+    train = files.read_truth(stream, inputs.bad_lines, "train" if inputs.split else None)
+    files.need_sizes([*train, *scored], lambda: "the image-free prior")
+    return train, files.refuse_leakage(train, scored, inputs.allow_leakage)
+
+
+def _origin(streams: Mapping[str, files.Hashed], answers: Mapping[str, Answers]) -> dict[str, Any]:
+    models = sorted({grounding.model for grounding in answers["predictions"].values()})
+    hashes = {name: f"sha256:{stream.digest}" for name, stream in streams.items()}
+    return hashes | {"model": ",".join(models), "medground": medground.__version__}
+
+
+def evaluate(loaded: Loaded, name: str, how: Resampling) -> Evaluation:
+    """The scores of one protocol over the phrases that it takes."""
+    protocol = PROTOCOLS[name]
+    own, other = _taken(protocol, loaded.own), _taken(protocol, loaded.other)
+    assert own is not None  # there always is a model
+    prior_cases = _prior_cases(protocol, loaded.train, own)
+    phrases = [case.phrase for case in own]
+    parted = groups.of_phrases(phrases)
+    measured = Measured(
+        protocol=name,
+        groups=parted,
+        owners=scoring.clusters(phrases),
+        counts=parted.counts,
+        own=protocol.measure(own),
+        prior=None if prior_cases is None else protocol.measure(prior_cases),
+        other=None if other is None else protocol.measure(other),
+    )
+    origin = how.origin | loaded.origin | {"draws": how.draws, "seed": how.seed}
+    scores = list(scoring.score(measured, Resampling(how.draws, how.seed, origin)))
+    return Evaluation(name, scores, own, prior_cases, other)
+
+
+def _taken(protocol: Protocol, cases: list[Case] | None) -> list[Case] | None:
+    return None if cases is None else [case for case in cases if protocol.takes(case.phrase)]
+
+
+def _prior_cases(protocol: Protocol, train: list[Phrase] | None, own: list[Case]) -> list[Case] | None:
+    """The prior's answer to each case, fitted on the training phrases that the protocol would score."""
+    if train is None or not own:
+        return None
+    fitted = prior.fit_phrases(phrase for phrase in train if protocol.takes(phrase))
+    return [Case(case.phrase, [_answer(fitted, case.phrase)]) for case in own]
+
+
+def _answer(fitted: prior.Prior, phrase: Phrase) -> ScoredBox:
+    box = fitted.answer(prior.cell_of(phrase), phrase.width or 1, phrase.height or 1)
+    return ScoredBox(box=box, score=1.0)
