@@ -1,0 +1,59 @@
+# make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
+# make test    the test suite
+# make check   what continuous integration runs: lint, types, generated documents, tests
+#
+# Both make their own virtual environment in $(VENV) first. Bring your own torch build by
+#   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (torch alone comes from there)
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TORCH := torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint docs golden clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^SHELL/q' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo 'no venv module: apt-get install python3-venv' >&2; exit 1; }
+
+# torch is named in the same command as all that depend on it: else a newer one may come with them.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(if $(PIP_INDEX),$(PIP) $(PIP_INDEX) $(TORCH))
+	$(PIP) $(TORCH) --editable .
+	@touch $@
+
+# ultralytics (AGPL-3.0) is only tested here, without torchvision: see tests/stand_ins.
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) $(TORCH) --editable '.[dev,dicom]' matplotlib opencv-python-headless polars psutil pyyaml requests
+	$(PIP) --no-deps ultralytics==8.4.190
+	@touch $@
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python tools/gen_docs
+
+check: lint test
+	$(BIN)/python tools/gen_docs --check
+
+include examples/demo.mk
+
+clean:
+	rm -rf $(DEMO)

@@ -1,0 +1,123 @@
+"""Networks: encoding once equals running for every pair; folders round-trip; bad folders are one line."""
+
+import json
+
+import pytest
+import torch
+
+from medground.errors import MedgroundError
+from medground.models import encoders, grounder
+
+TEXTS = ["left lung", "small left pleural effusion, unchanged", "carina"]
+
+
+@pytest.fixture(scope="module")
+def model() -> grounder.Grounder:
+    torch.manual_seed(0)
+    built = grounder.build("small", TEXTS)
+    built.network.eval()
+    return built
+
+
+def test_encoding_once_equals_running_the_network_for_every_pair(model):
+    torch.manual_seed(1)
+    pictures, inside = torch.rand(3, 1, 160, 160), torch.ones(3, 1, 160, 160)
+    inside[1, :, :, :40] = 0
+    ids, mask = model.tokenize(TEXTS)
+    image_of, text_of = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 0])
+    together = model.network(pictures, inside, ids, mask, image_of, text_of)
+    loss = together.boxes.square().sum() + together.present.square().sum()
+    fast = torch.autograd.grad(loss, list(model.network.parameters()), allow_unused=True)
+    answers = []
+    for image, text in zip(image_of.tolist(), text_of.tolist(), strict=True):
+        one, first = torch.tensor([0]), torch.tensor([0])
+        ids, mask = model.tokenize([TEXTS[text]])
+        picture = (pictures[image : image + 1], inside[image : image + 1])
+        answers.append(model.network(*picture, ids, mask, one, first))
+    boxes, present = (torch.cat([getattr(each, n) for each in answers]) for n in ("boxes", "present"))
+    assert torch.allclose(together.boxes, boxes, atol=1e-5)
+    assert torch.allclose(together.present, present, atol=1e-5)
+    slow = torch.autograd.grad(
+        boxes.square().sum() + present.square().sum(), list(model.network.parameters()), allow_unused=True
+    )
+    for a, b in zip(fast, slow, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or torch.allclose(a, b, atol=1e-5)
+
+
+def test_padding_does_not_change_the_answer_for_a_text(model):
+    picture, inside = torch.rand(1, 1, 160, 160), torch.ones(1, 1, 160, 160)
+    ids, mask = model.tokenize(TEXTS)
+    padded = model.network(picture, inside, ids, mask, torch.tensor([0]), torch.tensor([0]))
+    ids, mask = model.tokenize(TEXTS[:1])
+    alone = model.network(picture, inside, ids, mask, torch.tensor([0]), torch.tensor([0]))
+    assert torch.allclose(padded.boxes, alone.boxes, atol=1e-5)
+
+
+def test_a_folder_gives_back_the_same_model(model, tmp_path):
+    saved = grounder.save(tmp_path / "m", model)
+    loaded = grounder.load(tmp_path / "m")
+    assert loaded.name == saved.name != ""
+    weights = loaded.network.state_dict()
+    assert all(torch.equal(each, weights[name]) for name, each in model.network.state_dict().items())
+    assert torch.equal(loaded.tokenize(TEXTS)[0], model.tokenize(TEXTS)[0])
+
+
+def test_a_vocabulary_does_not_depend_on_the_order_of_texts():
+    one, two = encoders.build_tokenizer(TEXTS), encoders.build_tokenizer(TEXTS[::-1] * 2)
+    assert one.get_vocab() == two.get_vocab()
+
+
+def test_unknown_words_are_spelled_not_lost(model):
+    ids, _ = model.tokenize(["zygoma"])
+    assert model.tokenizer.unk_token_id not in ids[0].tolist()
+
+
+def test_a_long_text_is_cut_not_refused(model):
+    ids, _ = model.tokenize(["left lung " * 200])
+    assert ids.shape == (1, model.config.text_tokens)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_that_lacks_a_part_is_named(model, tmp_path, name):
+    grounder.save(tmp_path, model)
+    (tmp_path / name).unlink()
+    with pytest.raises(MedgroundError, match=f"no {name}"):
+        grounder.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "other"}, "'other' is not known"),
+        ({"heads_of_state": 3}, "unknown key 'heads_of_state'"),
+        ({"width": 64}, "do not fit"),
+    ],
+)
+def test_a_config_of_another_model_is_refused(model, tmp_path, change, message):
+    grounder.save(tmp_path, model)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MedgroundError, match=message):
+        grounder.load(tmp_path)
+
+
+def test_encoders_come_from_local_folders(tmp_path):
+    """A pre-trained backbone with three channels and a BERT with its own tokenizer, as a user has them."""
+    words = encoders.build_tokenizer(TEXTS)
+    words.save_pretrained(tmp_path / "bert")
+    small = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = encoders.build_text_encoder(small | {"intermediate_size": 32, "vocab_size": len(words)})
+    text.save_pretrained(tmp_path / "bert")
+    stages = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "out_features": ["stage2"]}
+    encoders.build_image_encoder({"model_type": "resnet", **stages}).save_pretrained(tmp_path / "resnet")
+    names = {"image_encoder": str(tmp_path / "resnet"), "text_encoder": str(tmp_path / "bert")}
+    built = grounder.build("small", [], **names)
+    assert built.config.image_encoder["hidden_sizes"] == [8, 16]
+    grounder.save(tmp_path / "model", built)
+    assert grounder.load(tmp_path / "model").network.image_encoder.config.num_channels == 3
+
+
+def test_an_encoder_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(MedgroundError, match="no text encoder"):
+        encoders.load_text_encoder(str(tmp_path))

@@ -1,0 +1,244 @@
+"""Training as its user meets it: it learns, it goes on after any stop, and it refuses what it cannot use."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from medground.boxes import Letterbox
+from medground.cli.main import cli
+from medground.models import grounder
+from medground.models.film import Film
+from medground.records import Phrase
+from medground.training import augment, loop, splits
+from medground.training.examples import Example, Query
+from medground.training.loop import Schedule
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"))
+
+
+def run(*args: object):
+    return CliRunner().invoke(cli, [str(each) for each in args])
+
+
+def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 6):
+    return run(
+        "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
+        "--steps", steps, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+def finetune(films: toy.Toy, folder: Path, *flags: object):
+    return run(
+        "finetune", films.phrases, "--images", films.folder, "-o", folder,
+        "--steps", 4, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pretrained(films, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "agp"
+    result = pretrain(films, folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_falls_by_half(films, tmp_path):
+    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--no-augment", steps=60)
+    assert result.exit_code == 0, result.output
+    lines = [line["loss"] for line in metrics(tmp_path / "run")]
+    first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]
+    assert lines[-1] < first[0] / 2
+
+
+def metrics_of_one_step(films, tmp_path) -> list[dict]:
+    pretrain(films, tmp_path / "one", "--batch", 4, "--no-augment", steps=1)
+    return metrics(tmp_path / "one")
+
+
+def test_a_run_folder_holds_what_the_documents_say(pretrained):
+    names = {"config.toml", "metrics.jsonl", "model.safetensors", "config.json", "resume.safetensors"}
+    assert names | {"tokenizer.json"} <= {path.name for path in pretrained.iterdir()}
+    assert not list(pretrained.glob("*.partial"))
+
+
+def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained, tmp_path, monkeypatch):
+    real_step, calls = loop._step, []
+
+    def step_and_ask(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return real_step(*args)
+
+    monkeypatch.setattr(loop, "_step", step_and_ask)
+    stopped = pretrain(films, tmp_path / "run")
+    assert stopped.exit_code == 75
+    assert len(calls) == 3
+    went_on = pretrain(films, tmp_path / "run")
+    assert went_on.exit_code == 0
+    assert len(calls) == 6
+    for name in ("model.safetensors", "resume.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (pretrained / name).read_bytes(), name
+
+
+def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
+    monkeypatch.setattr(loop, "_step", None)
+    before = (pretrained / "model.safetensors").stat().st_mtime_ns
+    assert pretrain(films, pretrained).exit_code == 0
+    assert (pretrained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
+    result = pretrain(films, pretrained, "--rate", "0.1")
+    assert result.exit_code == 1
+    assert "another 'rate'" in result.stderr
+
+
+def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, monkeypatch):
+    real_losses, calls = loop.agp.losses, []
+
+    def losses(*args):
+        calls.append(1)
+        parts = real_losses(*args)
+        return parts | {"l1": parts["l1"] * float("nan")} if len(calls) == 4 else parts
+
+    monkeypatch.setattr(loop.agp, "losses", losses)
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 1
+    assert "step 4: the loss became nan" in result.stderr
+    assert grounder.load(tmp_path / "run")
+
+
+def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path):
+    result = finetune(films, tmp_path / "ft", "--from", pretrained)
+    assert result.exit_code == 0, result.output
+    checked = {line["step"]: line["validation"] for line in metrics(tmp_path / "ft") if "validation" in line}
+    assert set(checked) == {2, 4}
+    best = max(checked, key=lambda step: checked[step])
+    from medground import checkpoints
+
+    assert checkpoints.read_config(tmp_path / "ft" / "model.safetensors")["record"]["step"] == best
+
+
+def test_finetune_from_nothing_builds_its_own_vocabulary(films, tmp_path):
+    assert finetune(films, tmp_path / "ft", "--few", 4).exit_code == 0
+    _, mask = grounder.load(tmp_path / "ft").tokenize(["bright spot"])
+    assert mask.sum() == 4  # [CLS] bright spot [SEP]: no word in pieces
+
+
+def test_frozen_norms_keep_the_statistics_of_pretraining(films, pretrained, tmp_path):
+    finetune(films, tmp_path / "ft", "--from", pretrained)
+    before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
+    running = [name for name in before if "running_mean" in name]
+    assert running
+    assert all(torch.equal(before[name], after[name]) for name in running)
+
+
+def test_a_missing_image_is_one_line(films, tmp_path):
+    phrase = json.loads(Path(films.phrases).read_text().splitlines()[0]) | {"path": "gone.png"}
+    source = tmp_path / "phrases.jsonl"
+    source.write_text(json.dumps(phrase) + "\n")
+    result = run("finetune", source, "--images", films.folder, "-o", tmp_path / "ft", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "gone.png" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_subject_in_two_splits_is_refused(films, tmp_path):
+    lines = [json.loads(line) | {"subject_id": "p1"} for line in Path(films.phrases).read_text().splitlines()]
+    source = tmp_path / "phrases.jsonl"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = run("finetune", source, "--images", films.folder, "-o", tmp_path / "ft")
+    assert result.exit_code == 1
+    assert "both training and validation" in result.stderr
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("")
+    result = run("pretrain", tmp_path / "empty.jsonl", "-o", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "nothing to train on" in result.stderr
+
+
+def test_few_phrases_are_even_over_categories():
+    phrases = [
+        Phrase(
+            image_id=f"i{n}",
+            phrase_id=f"p{n}",
+            path="x",
+            text="",
+            boxes=[(0, 0, 1, 1)],
+            category="ABB"[n % 3],
+        )
+        for n in range(30)
+    ]
+    chosen = splits.few(phrases, 8, seed=3)
+    assert [each.category for each in chosen].count("A") == 4
+    assert chosen == splits.few(phrases, 8, seed=3) != splits.few(phrases, 8, seed=4)
+
+
+def test_a_view_moves_its_boxes_with_its_picture():
+    rng = np.random.default_rng(0)
+    pictures, boxes = torch.zeros(20, 2, 64, 64), torch.zeros(20, 4)
+    pictures[:, 1] = 1
+    for row in range(20):
+        x, y, w, h = *rng.integers(16, 36, 2), *rng.integers(6, 12, 2)
+        pictures[row, 0, y : y + h, x : x + w] = 1
+        boxes[row] = torch.tensor([(x + w / 2) / 64, (y + h / 2) / 64, w / 64, h / 64])
+    draws = torch.from_numpy(rng.uniform(-1, 1, (20, augment.DRAWS)).astype(np.float32))
+    draws[:, 3:] = 0
+    ranges = augment.Ranges(noise=0)
+    moved, found = augment.views(pictures, boxes, torch.arange(20), ranges, draws, torch.zeros(20, 64, 64))
+    for row in range(20):
+        ys, xs = np.nonzero(moved[row, 0].numpy() > 0.5)
+        seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+        cx, cy, w, h = found[row].numpy() * 64
+        assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.1
+
+
+def test_batches_do_not_depend_on_the_number_of_processes(films):
+    class Films:
+        size = 32
+
+        def get(self, path):
+            square = np.full((32, 32), int(path), dtype=np.uint8)
+            return Film(square, Letterbox(100, 80, 32))
+
+    from medground.training.batches import Batches, Plan
+
+    queries = [Query((f"a{n}", f"b{n}"), (n, n, n + 30, n + 30)) for n in range(9)]
+    found = [Example(f"i{n}", str(n), 100, 80, None, queries) for n in range(7)]
+
+    def tokenize(texts):
+        ids = torch.tensor([[int.from_bytes(text.encode())] for text in texts])
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    batches = Batches(found, Films(), tokenize, Plan(images=4, seed=5))
+    for step in range(5):
+        whole, parts = batches.at(step), [batches.at(step, rank, 2) for rank in range(2)]
+        for rank, part in enumerate(parts):
+            assert torch.equal(part.pictures, whole.pictures[rank::2])
+            wanted = [n for n, image in enumerate(whole.image_of.tolist()) if image % 2 == rank]
+            assert torch.equal(part.boxes, whole.boxes[wanted])
+            assert torch.equal(part.ids[part.text_of], whole.ids[whole.text_of[wanted]])
+
+
+def test_the_rate_rises_then_falls():
+    schedule = Schedule(steps=100, rate=1.0, encoder_rate=1.0, warmup=0.1)
+    shares = [schedule.share(step) for step in range(100)]
+    assert shares[:10] == sorted(shares[:10]) and shares[9] == 1.0
+    assert shares[10:] == sorted(shares[10:], reverse=True) and shares[-1] < 0.01
