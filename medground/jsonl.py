@@ -3,9 +3,10 @@
 import logging
 import os
 import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
@@ -14,6 +15,7 @@ import msgspec
 import orjson
 
 from medground.errors import BadRecord, MedgroundError
+from medground.published import explained
 from medground.records import known_keys, to_json
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ def read(
             if check is not None:
                 check(record)
         except BadRecord as bad:
+            if number == 1:
+                bad.problem = explained(bad.problem, line)
             bad_lines.take(line, bad.at(source, number))
             rejected += 1
         else:
@@ -160,3 +164,45 @@ def create(path: str) -> Iterator[BinaryIO]:
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)
+
+
+@contextmanager
+def go_on(path: str, keys: Sequence[str]) -> Iterator[tuple[BinaryIO, set[tuple[Any, ...]]]]:
+    """As `create`, but keep the whole lines of an earlier run, in PATH.partial or else in PATH.
+
+    Yields the stream, which hands every write to the system at once, so that even a killed process loses
+    nothing it has written, and the values of `keys` in each line that is kept. Half a line at the end is
+    cut off.
+    """
+    partial = f"{path}.partial"
+    if not os.path.exists(partial) and os.path.exists(path):
+        shutil.copyfile(path, f"{partial}.copy")
+        os.replace(f"{partial}.copy", partial)
+    held, end = _held(partial, keys)
+    with open(partial, "ab", buffering=0) as stream:
+        stream.truncate(end)
+        yield stream, held
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def _held(path: str, keys: Sequence[str]) -> tuple[set[tuple[Any, ...]], int]:
+    """(the values of `keys` in each whole line, the bytes they fill); nothing for no file."""
+    held: set[tuple[Any, ...]] = set()
+    end = 0
+    if not os.path.exists(path):
+        return held, end
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                break
+            held.add(_values(line, keys, path, number))
+            end += len(line)
+    return held, end
+
+
+def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> tuple[Any, ...]:
+    try:
+        return tuple(map(_parse(line).get, keys))
+    except (BadRecord, AttributeError):
+        raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None

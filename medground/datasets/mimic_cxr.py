@@ -1,0 +1,149 @@
+"""MIMIC-CXR (Johnson et al., 2019): the reports, and the list of its images as JPEG.
+
+Reports lie in a tree `files/p10/p10000032/s50414267.txt`, or derived from it in `mimic_cxr_sectioned.csv`
+with the columns study, impression, findings, last_paragraph, comparison. MIMIC-CXR-JPG lists its images in
+`mimic-cxr-2.0.0-metadata.csv` and their splits in `mimic-cxr-2.0.0-split.csv`.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from medground.datasets.sources import File, Row, Source, TakeBad, files, refuse, rows, sift
+from medground.errors import BadRecord
+from medground.records import Anatomy, Report
+
+SECTIONS = ("impression", "findings", "last_paragraph", "comparison")
+METADATA = {"dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"}
+KNOWN = {
+    *METADATA,
+    "PerformedProcedureStepDescription",
+    "StudyDate",
+    "StudyTime",
+    "ProcedureCodeSequence_CodeMeaning",
+    "ViewCodeSequence_CodeMeaning",
+    "PatientOrientationCodeSequence_CodeMeaning",
+}
+
+
+def subject_id(value: str) -> str:
+    """`p10000032` for 10000032, "10000032.0" or "p10000032"; other words as they are."""
+    return _id("p", value)
+
+
+def study_id(value: str) -> str:
+    """`s50414267` for 50414267, "50414267.0" or "s50414267"; other words as they are."""
+    return _id("s", value)
+
+
+def _id(letter: str, value: str) -> str:
+    found = re.fullmatch(rf"{letter}?(\d+)(?:\.0)?", str(value).strip())
+    return letter + found[1] if found else str(value).strip()
+
+
+def ids_in(path: str) -> tuple[str | None, str | None]:
+    """(subject_id, study_id) as the folders or the stem of a path tell them, None where they do not."""
+    words = re.split(r"[/\\.]", path)
+    subject = next((word for word in words if re.fullmatch(r"p\d{3,}", word)), None)
+    return subject, next((word for word in words if re.fullmatch(r"s\d+", word)), None)
+
+
+def jpg_path(subject: str, study: str, image: str) -> str:
+    """Where MIMIC-CXR-JPG keeps an image, from its root."""
+    return f"files/{subject[:3]}/{subject}/{study}/{image}.jpg"
+
+
+def read_reports(
+    root: Path, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
+) -> Iterator[Report]:
+    """Yield the reports under a folder, in a .zip, or the one that the file is, sorted by name.
+
+    The study is the file's stem, the patient the folder that names one. Text files with other names
+    (LICENSE.txt) are passed over. `splits` by study go to `extra["split"]`.
+    """
+    found = files(root, "*.txt")
+    reports = (each for each in found if not root.is_dir() or re.fullmatch(r"s\d+", each.stem))
+    yield from sift(reports, lambda file: _report(file, splits or {}), take)
+
+
+def _report(file: File, splits: Mapping[str, str]) -> Report:
+    try:
+        text = file.content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadRecord("not UTF-8; convert it with iconv") from None
+    subject, _ = ids_in("/".join(file.folders))
+    study = study_id(file.stem)
+    return Report(study_id=study, subject_id=subject, text=text, extra=_split(splits, study))
+
+
+def read_sectioned(
+    source: Source, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
+) -> Iterator[Report]:
+    """Yield a report for each row of `mimic_cxr_sectioned.csv`; an empty cell is no section."""
+    table = rows(source, {"study", "impression", "findings"}, "mimic_cxr_sectioned.csv", take)
+    yield from sift(table, lambda row: _sections(row, splits or {}), take)
+
+
+def _sections(row: Row, splits: Mapping[str, str]) -> Report:
+    study = study_id(row.text("study"))
+    sections = {name: row.maybe(name) for name in SECTIONS}
+    carried = row.others({"study", "subject_id", *SECTIONS})
+    subject = row.maybe("subject_id")
+    return Report(
+        study_id=study,
+        subject_id=subject and subject_id(subject),
+        extra=_split(splits, study) | carried,
+        **sections,
+    )
+
+
+def read_images(
+    source: Source, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
+) -> Iterator[Anatomy]:
+    """Yield every image of the metadata table, all views, with no regions yet: what detect-anatomy fills.
+
+    `path` is that of the JPEG from the root of MIMIC-CXR-JPG; `splits` by image go to `extra["split"]`.
+    """
+    table = rows(source, METADATA, "mimic-cxr-2.0.0-metadata.csv", take)
+    yield from sift(table, lambda row: _image(row, splits or {}), take)
+
+
+def _image(row: Row, splits: Mapping[str, str]) -> Anatomy:
+    image, subject = row.text("dicom_id"), subject_id(row.text("subject_id"))
+    study = study_id(row.text("study_id"))
+    return Anatomy(
+        image_id=image,
+        study_id=study,
+        subject_id=subject,
+        path=jpg_path(subject, study, image),
+        width=_pixels(row, "Columns"),
+        height=_pixels(row, "Rows"),
+        view=row.maybe("ViewPosition"),
+        regions=[],
+        extra=_split(splits, image) | row.others(KNOWN),
+    )
+
+
+def _pixels(row: Row, column: str) -> int:
+    pixels = int(row.number(column))
+    if pixels < 1:
+        raise BadRecord("expected a number of pixels above 0", column)
+    return pixels
+
+
+def _split(splits: Mapping[str, str], key: str) -> dict[str, str]:
+    return {"split": splits[key]} if key in splits else {}
+
+
+def read_splits(source: Source, take: TakeBad = refuse) -> dict[str, str]:
+    """The split of each image and of each study, by either id, of `mimic-cxr-2.0.0-split.csv`."""
+    table = rows(source, {"dicom_id", "study_id", "split"}, "mimic-cxr-2.0.0-split.csv", take)
+    splits: dict[str, str] = {}
+    for image, study, split in sift(table, _split_row, take):
+        splits[image] = splits[study] = split
+    return splits
+
+
+def _split_row(row: Row) -> tuple[str, str, str]:
+    return row.text("dicom_id"), study_id(row.text("study_id")), sys.intern(row.text("split"))

@@ -1,0 +1,229 @@
+"""MS-CXR: boxes that radiologists drew for 1,162 phrases on MIMIC-CXR images (Boecking et al., 2022).
+
+`MS_CXR_Local_Alignment_v1.0.0.csv` has one row for each box, so a phrase with two boxes fills two rows; a
+box is x, y, w, h in pixels of the full-size image. v1.1.0 adds `split`. The JSON (COCO) holds the same.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+
+from medground import boxes
+from medground.datasets.mimic_cxr import ids_in, study_id, subject_id
+from medground.datasets.sources import (
+    Row,
+    Source,
+    TakeBad,
+    name_of,
+    number,
+    opened,
+    refuse,
+    rows,
+    sift,
+    warn_of,
+)
+from medground.errors import BadRecord, MedgroundError
+from medground.records import Box, Phrase
+
+NUMBERS = ("x", "y", "w", "h", "image_width", "image_height")
+COLUMNS = {"dicom_id", "category_name", "label_text", "path", *NUMBERS}
+ANNOTATION = {"id", "image_id", "category_id", "bbox", "label_text", "split", "width", "height"}
+COCO_DEFAULTS = {"area", "iscrowd", "segmentation"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One box as the file has it, its six numbers unchecked: x, y, w, h, width and height of the image."""
+
+    raw: bytes
+    place: str
+    image_id: str
+    category: str
+    text: str
+    path: str
+    numbers: tuple[Any, ...]
+    names: tuple[tuple[str | int, ...], ...]  # what the file calls each number
+    split: str | None
+    subject: str | None
+    study: str | None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The boxes of one phrase; bad if one of them is, for a phrase with a box missing is no truth."""
+
+    phrase_id: str
+    entries: list[Entry]
+
+    @property
+    def raw(self) -> bytes:
+        return b"".join(each.raw for each in self.entries)
+
+    @property
+    def place(self) -> str:
+        return self.entries[0].place
+
+
+def read(source: Source, take: TakeBad = refuse) -> Iterator[Phrase]:
+    """Yield one phrase for each image, category and text, with all its boxes, in the order of the file.
+
+    The file is the CSV of either version or the JSON; its first sign tells. `phrase_id` counts the phrases
+    of an image in the order of category and text, so that it is the same from each of the files.
+    Boxes that reach out of the image are cut to it, and equal ones kept once, both with a warning.
+    """
+    dirt: Counter[str] = Counter()
+    with opened(source) as stream:
+        start = stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+        entries = _of_json if start.startswith((b"{", b"[")) else _of_csv
+        groups = _groups(entries(stream, name_of(source), take))
+        yield from sift(groups, lambda group: _phrase(group, dirt), take)
+    warn_of(dirt, name_of(source))
+
+
+def _groups(entries: Iterable[Entry]) -> Iterator[Group]:
+    groups: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
+    of_image: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for entry in entries:
+        groups[entry.image_id, entry.category, entry.text].append(entry)
+        of_image[entry.image_id].add((entry.category, entry.text))
+    rank = {image: sorted(phrases) for image, phrases in of_image.items()}
+    for (image, category, text), own in groups.items():
+        yield Group(f"{image}|{rank[image].index((category, text))}", own)
+
+
+def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
+    first = group.entries[0]
+    subject, study = ids_in(first.path)
+    width, height = _size(first)
+    found = [_box(entry, width, height, dirt) for entry in group.entries]
+    unique = list(dict.fromkeys(found))
+    dirt["boxes that are there twice, kept once"] += len(found) - len(unique)
+    study = study_id(first.study) if first.study else study
+    return Phrase(
+        image_id=first.image_id,
+        phrase_id=group.phrase_id,
+        subject_id=subject_id(first.subject) if first.subject else subject,
+        path=first.path,
+        width=width,
+        height=height,
+        text=first.text,
+        boxes=unique,
+        category=first.category,
+        split=first.split,
+        extra=({"study_id": study} if study else {}) | first.extra,
+    )
+
+
+def _size(entry: Entry) -> tuple[int, int]:
+    width, height = (number(entry.numbers[i], *entry.names[i]) for i in (4, 5))
+    if min(width, height) < 1:
+        raise BadRecord("expected a number of pixels above 0", *entry.names[4])
+    return int(width), int(height)
+
+
+def _box(entry: Entry, width: int, height: int, dirt: Counter[str]) -> Box:
+    try:
+        x, y, w, h = (number(entry.numbers[i], *entry.names[i]) for i in range(4))
+        if w <= 0 or h <= 0:
+            raise BadRecord("this box has no area", *entry.names[2])
+        inside = boxes.clip((x, y, x + w, y + h), width, height)
+        if inside is None:
+            raise BadRecord("this box lies outside its image", *entry.names[0])
+    except BadRecord as bad:
+        bad.place = entry.place  # of the row at fault, not of the phrase's first
+        raise
+    dirt["boxes that reach out of their image, cut to it"] += inside != (x, y, x + w, y + h)
+    return boxes.rounded(inside)
+
+
+def _of_csv(stream: Any, name: str, take: TakeBad) -> Iterator[Entry]:
+    table = rows(stream, COLUMNS, "MS_CXR_Local_Alignment_v1.0.0.csv or v1.1.0", take, name)
+    yield from sift(table, _of_row, take)
+
+
+def _of_row(row: Row) -> Entry:
+    return Entry(
+        raw=row.raw,
+        place=row.place,
+        image_id=row.text("dicom_id"),
+        category=row.text("category_name"),
+        text=row.text("label_text"),
+        path=row.text("path"),
+        numbers=tuple(row.values[name] for name in NUMBERS),
+        names=tuple((name,) for name in NUMBERS),
+        split=row.maybe("split"),
+        subject=row.maybe("subject_id"),
+        study=row.maybe("study_id"),
+        extra=row.others({*COLUMNS, "split", "subject_id", "study_id"}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    value: dict[str, Any]
+    raw: bytes
+    place: str
+
+
+def _of_json(stream: Any, name: str, take: TakeBad) -> Iterator[Entry]:
+    try:
+        coco = orjson.loads(stream.read().removeprefix(b"\xef\xbb\xbf"))
+        images = {each["id"]: each for each in coco["images"]}
+        categories = {each["id"]: each["name"] for each in coco["categories"]}
+        annotations = list(coco["annotations"])
+    except orjson.JSONDecodeError:
+        raise MedgroundError(f"{name}: not JSON") from None
+    except (KeyError, TypeError):
+        raise MedgroundError(f"{name}: no COCO images, categories and annotations; is this MS-CXR?") from None
+    found = (
+        _Annotation(each, orjson.dumps(each) + b"\n", f"{name}: annotations[{i}]: ")
+        for i, each in enumerate(annotations)
+    )
+    yield from sift(found, lambda each: _of_annotation(each, images, categories), take)
+
+
+def _of_annotation(
+    found: _Annotation, images: dict[Any, dict[str, Any]], categories: dict[Any, str]
+) -> Entry:
+    value = found.value
+    image = _known(images, value, "image_id")
+    path = image.get("path") or image.get("file_name") or ""
+    if not path:
+        raise BadRecord("the image has neither path nor file_name", "image_id")
+    box = value.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        raise BadRecord("expected an array of 4", "bbox")
+    return Entry(
+        raw=found.raw,
+        place=found.place,
+        image_id=PurePosixPath(path).stem,
+        category=_known(categories, value, "category_id"),
+        text=_text(value.get("label_text")),
+        path=path,
+        numbers=(*box, image.get("width"), image.get("height")),
+        names=(*(("bbox", i) for i in range(4)), ("width",), ("height",)),
+        split=value.get("split") or image.get("split"),
+        subject=image.get("subject_id"),
+        study=image.get("study_id"),
+        extra={key: each for key, each in value.items() if key not in ANNOTATION | COCO_DEFAULTS},
+    )
+
+
+def _known(table: dict[Any, Any], value: dict[str, Any], key: str) -> Any:
+    try:
+        return table[value[key]]
+    except (KeyError, TypeError):
+        raise BadRecord("names nothing in the file", key) from None
+
+
+def _text(value: Any) -> str:
+    """The words of a phrase; some copies hold them as an array of sentences."""
+    words = " ".join(map(str, value)) if isinstance(value, list) else value
+    if not isinstance(words, str) or not words.strip():
+        raise BadRecord("expected words", "label_text")
+    return words.strip()

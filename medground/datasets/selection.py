@@ -1,0 +1,27 @@
+"""Which of the records that a reader yields are wanted."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+Record = TypeVar("Record")
+
+
+def only_split(records: Iterable[Record], split: str | None) -> Iterator[Record]:
+    """The records of one split, without images of gold patients (`avoid`); all of them for None.
+
+    A split in which there is no record is warned of, with the names of those that there are.
+    """
+    if split is None:
+        yield from records
+        return
+    seen: set[str] = set()
+    for record in records:
+        extra: dict[str, Any] = getattr(record, "extra", {})
+        own = getattr(record, "split", None) or extra.get("split")
+        seen.add(str(own))
+        if own == split and not extra.get("avoid"):
+            yield record
+    if seen and split not in seen:
+        log.warning("no record is in split %r; there are: %s", split, ", ".join(sorted(seen)))

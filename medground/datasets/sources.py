@@ -1,0 +1,242 @@
+"""Tables and trees of files, with the place of everything that is read: what all data set readers share."""
+
+import csv
+import gzip
+import io
+import logging
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from medground.errors import BadRecord, MedgroundError
+
+log = logging.getLogger(__name__)
+TakeBad = Callable[[bytes, BadRecord], None]
+Source = Path | BinaryIO
+
+
+def refuse(line: bytes, bad: BadRecord) -> None:
+    """End the run at the first bad row or file: what readers do unless they are told otherwise."""
+    raise bad
+
+
+class Item(Protocol):
+    """A row or a file: `raw` as it was, `place` as messages begin."""
+
+    @property
+    def raw(self) -> bytes: ...
+    @property
+    def place(self) -> str: ...
+
+
+Read = TypeVar("Read", bound=Item)
+Made = TypeVar("Made")
+
+
+def sift(items: Iterable[Read], make: Callable[[Read], Made], take: TakeBad) -> Iterator[Made]:
+    """Yield what `make` makes of each item; one for which it raises BadRecord goes to `take` with its place.
+
+    Raises MedgroundError when there were items and every one was bad.
+    """
+    good = bad_ones = 0
+    place = ""
+    for item in items:
+        try:
+            made = make(item)
+        except BadRecord as bad:
+            bad.place = place = bad.place or item.place
+            take(item.raw, bad)
+            bad_ones += 1
+        else:
+            good += 1
+            yield made
+    if bad_ones and not good:
+        raise MedgroundError(f"{place.split(':')[0]}: all of it was rejected")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table by column name; `raw` is its line, or lines, as they were."""
+
+    values: dict[str, str]
+    raw: bytes
+    place: str
+
+    def text(self, column: str) -> str:
+        """The cell without outer spaces; raises BadRecord where it is empty."""
+        if not (text := self.values[column].strip()):
+            raise BadRecord("this cell is empty", column)
+        return text
+
+    def maybe(self, column: str) -> str | None:
+        """The cell without outer spaces; None where it is empty or there is no such column."""
+        return (self.values.get(column) or "").strip() or None
+
+    def number(self, column: str) -> float:
+        """The cell as a number; raises BadRecord where it is none."""
+        return number(self.values[column], column)
+
+    def others(self, known: Iterable[str]) -> dict[str, str]:
+        """The columns that are not known, but for an index column without a name."""
+        left_out = {"", "Unnamed: 0", *known}
+        return {name: value for name, value in self.values.items() if name not in left_out}
+
+
+def number(value: Any, *path: str | int) -> float:
+    """A finite number, also where the file holds it as text; raises BadRecord under `path`."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise BadRecord("expected a number", *path) from None
+    if not -1e9 < found < 1e9:  # also false for NaN
+        raise BadRecord("expected a finite number", *path)
+    return found
+
+
+def rows(
+    source: Source, columns: set[str], what: str, take: TakeBad = refuse, name: str | None = None
+) -> Iterator[Row]:
+    """Yield the rows of a CSV file, gzipped or not; `take` gets those that do not fit the header.
+    `name` is that of the source in messages, where it is not its own.
+
+    Raises MedgroundError where one of `columns` is missing, which asks whether the file is `what`.
+    """
+    name = name or name_of(source)
+    with opened(source) as stream:
+        lines = _Lines(stream)
+        table = csv.reader(lines)
+        header = [each.strip() for each in next(table, [])]
+        if missing := sorted(columns - set(header)):
+            raise MedgroundError(f"{name}: no column {missing[0]!r}; is this {what}?")
+        yield from sift(_cells(table, lines, name), lambda cells: _row(cells, header), take)
+
+
+class _Lines:
+    """The lines of a stream as text; `taken` holds those, as bytes, that the row now being read fills."""
+
+    def __init__(self, stream: BinaryIO):
+        self.stream, self.taken, self.number = stream, list[bytes](), 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.stream)
+        self.taken.append(line)
+        self.number += 1
+        return line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    cells: list[str]
+    raw: bytes
+    place: str
+
+
+def _cells(table: Iterator[list[str]], lines: _Lines, name: str) -> Iterator[_Cells]:
+    while True:
+        lines.taken.clear()
+        place = f"{name}:{lines.number + 1}: "
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error:
+            cells = []
+        raw = b"".join(lines.taken)
+        if not raw.isspace():
+            yield _Cells(cells, raw, place)
+
+
+def _row(found: _Cells, header: list[str]) -> Row:
+    if not found.raw.isascii() and any("\udc80" <= sign <= "\udcff" for sign in "".join(found.cells)):
+        raise BadRecord("not UTF-8; convert it with iconv")
+    if len(found.cells) != len(header):
+        raise BadRecord(f"expected {len(header)} cells, found {len(found.cells)}")
+    return Row(dict(zip(header, found.cells, strict=True)), found.raw, found.place)
+
+
+def warn_of(dirt: Counter[str], name: str) -> None:
+    """Say what a reader has mended, one line for each kind: nothing is changed in silence."""
+    for problem, count in sorted(dirt.items()):
+        if count:
+            log.warning("%s: %d %s", name, count, problem)
+
+
+def name_of(source: Source) -> str:
+    """The name to use for a source in messages."""
+    name = str(source) if isinstance(source, Path) else getattr(source, "name", None)
+    return name if isinstance(name, str) and name else "<stdin>"
+
+
+def opened(source: Source) -> Any:
+    """A binary stream with `peek`, to be used in a `with`; what is gzipped is unpacked as it is read."""
+    stream: Any = open(os.fspath(source), "rb") if isinstance(source, Path) else source  # noqa: SIM115
+    if not hasattr(stream, "peek"):
+        stream = io.BufferedReader(stream)
+    return gzip.open(stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a tree; a reject list holds its name, not its content."""
+
+    name: str
+    content: bytes
+
+    @property
+    def raw(self) -> bytes:
+        return os.fsencode(self.name) + b"\n"
+
+    @property
+    def place(self) -> str:
+        return f"{self.name}: "
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return Path(self.name).parts[:-1]
+
+
+def files(root: Path, pattern: str) -> Iterator[File]:
+    """Yield the files whose name fits the pattern, sorted by folder and name: of a folder and all below it,
+    of a .zip as it was downloaded, or the one file that `root` is.
+
+    Raises MedgroundError where there is none.
+    """
+    found = False
+    for each in _files(root, pattern):
+        found = True
+        yield each
+    if not found:
+        raise MedgroundError(f"{root}: no {pattern} in it")
+
+
+def _files(root: Path, pattern: str) -> Iterator[File]:
+    if root.is_dir():
+        yield from _in_folder(root, pattern)
+    elif zipfile.is_zipfile(root):
+        with zipfile.ZipFile(root) as archive:
+            for name in sorted(archive.namelist()):
+                if fnmatch(os.path.basename(name), pattern) and not name.startswith("__MACOSX"):
+                    yield File(f"{root}/{name}", archive.read(name))
+    else:
+        yield File(str(root), root.read_bytes())
+
+
+def _in_folder(root: Path, pattern: str) -> Iterator[File]:
+    for folder, below, names in os.walk(root):
+        below.sort()
+        for name in sorted(names):
+            if fnmatch(name, pattern) and not name.startswith("._"):
+                path = os.path.join(folder, name)
+                yield File(path, Path(path).read_bytes())

@@ -1,0 +1,21 @@
+"""What the first line of a published file gives away, so that a message can say what to do with it."""
+
+SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
+    ("mimic-sectioned", (b"study,", b"impression,", b"last_paragraph")),
+    ("mimic-jpg", (b"dicom_id,", b"ViewPosition", b"Rows")),
+    ("ms-cxr", (b"dicom_id,", b"category_name", b"label_text")),
+    ("ms-cxr", (b'"images"', b'"categories"')),
+    ("ms-cxr", (b'"annotations"', b'"bbox"', b'"label_text"')),
+    ("imagenome-gold", (b"image_id,", b"bbox_name", b"original_x1")),
+    ("imagenome", (b'"bbox_name"', b'"original_x1"')),
+)
+
+
+def explained(problem: str, line: bytes) -> str:
+    """The problem with a first line, and what to do with such a file where the line tells what it is."""
+    if line.startswith(b"\x1f\x8b"):
+        return "gzipped: zcat it into this command"
+    for name, signs in SIGNS:
+        if all(sign in line for sign in signs):
+            return f"{problem}; it looks like a published file: see `medground convert {name} --help`"
+    return problem
