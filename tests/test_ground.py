@@ -1,0 +1,129 @@
+"""medground ground as its user meets it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from medground import grounding
+from medground.boxes import Letterbox
+from medground.cli.main import cli
+from medground.models import grounder
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=4)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model")
+    grounder.save(folder, grounder.build("small", ["bright spot", "left lung"]))
+    return folder
+
+
+def ground(model: Path, *args: object, given: str = ""):
+    return CliRunner().invoke(cli, ["ground", "--model", str(model), *map(str, args)], input=given)
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_one_image_and_its_phrases(films, model):
+    result = ground(model, films.folder / "film0.png", "bright spot", "left lung")
+    assert result.exit_code == 0, result.stderr
+    found = lines(result.stdout)
+    assert [each["phrase_id"] for each in found] == ["film0|1", "film0|2"]
+    for each in found:
+        x1, y1, x2, y2 = each["boxes"][0]["box"]
+        assert 0 <= x1 < x2 <= toy.WIDTH and 0 <= y1 < y2 <= toy.HEIGHT
+        assert 0 <= each["present"] <= 1
+        assert each["model"] == grounder.name_of(model)
+
+
+def test_records_come_and_go_in_order_with_what_they_carry(films, model):
+    text = Path(films.phrases).read_text()
+    asked = [json.loads(line) | {"reader": "A"} for line in text.splitlines()]
+    result = ground(model, "--images", films.folder, given="".join(json.dumps(a) + "\n" for a in asked))
+    found = lines(result.stdout)
+    assert [each["phrase_id"] for each in found] == [each["phrase_id"] for each in asked]
+    assert all(each["reader"] == "A" and each["category"] == "Spot" for each in found)
+    assert all("boxes" in each and len(each["boxes"]) == 1 for each in found)
+
+
+def test_many_phrases_of_an_image_give_what_each_gives_alone(films, model, monkeypatch):
+    words = [f"left lung {number}" for number in range(7)]
+    together = lines(ground(model, films.folder / "film1.png", *words).stdout)
+    monkeypatch.setattr(grounding, "MOST_TOGETHER", 2)
+    in_twos = lines(ground(model, films.folder / "film1.png", *words).stdout)
+    for a, b in zip(together, in_twos, strict=True):
+        assert np.allclose(a["boxes"][0]["box"], b["boxes"][0]["box"], atol=0.11)
+
+
+def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(films, model, monkeypatch):
+    reads, real = [], grounding.film.read
+    monkeypatch.setattr(grounding.film, "read", lambda path, size: reads.append(path) or real(path, size))
+    ground(model, films.folder / "film0.png", "a", "b", "c")
+    assert len(reads) == 1
+
+
+def test_overlays_are_drawn_one_for_each_phrase(films, model, tmp_path):
+    result = ground(
+        model, films.folder / "film0.png", "bright spot", "left lung", "--overlay", tmp_path / "o"
+    )
+    assert result.exit_code == 0, result.stderr
+    names = sorted(path.name for path in (tmp_path / "o").iterdir())
+    assert names == ["film0_1.png", "film0_2.png"]
+    with Image.open(tmp_path / "o" / names[0]) as picture:
+        colours = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    assert (np.ptp(colours, axis=1) > 60).any()  # a coloured box on a grey film
+
+
+def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):
+    records = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+    (tmp_path / "broken.png").write_bytes((films.folder / "film0.png").read_bytes()[:200])
+    records[1]["path"] = str(tmp_path / "broken.png")
+    given = "".join(json.dumps(each) + "\n" for each in records)
+    failed = ground(model, "--images", films.folder, given=given)
+    assert failed.exit_code == 1
+    assert "broken.png" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr
+    rejects = tmp_path / "rejects.jsonl"
+    result = ground(model, "--images", films.folder, "--rejects", rejects, given=given)
+    assert result.exit_code == 0
+    assert len(lines(result.stdout)) == len(records) - 1
+    assert [each["phrase_id"] for each in lines(rejects.read_text())] == [records[1]["phrase_id"]]
+
+
+def test_a_model_that_is_none_is_one_line(tmp_path, films):
+    result = ground(tmp_path, films.folder / "film0.png", "spot")
+    assert result.exit_code == 1
+    assert "no config.json" in result.stderr
+
+
+def test_an_image_without_phrases_is_a_usage_error(model, films):
+    assert ground(model, films.folder / "film0.png").exit_code == 2
+
+
+def test_no_phrases_give_no_groundings(model):
+    result = ground(model)
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@given(
+    box=st.tuples(*[st.floats(-50, 2_050)] * 4).map(lambda b: (*np.minimum(b[:2], b[2:]), *np.maximum(b[:2], b[2:]))),
+    width=st.integers(1, 2_000),
+    height=st.integers(1, 2_000),
+)  # fmt: skip
+def test_a_box_always_has_an_area_inside_its_image(box, width, height):
+    x1, y1, x2, y2 = grounding.inside(np.array(box), Letterbox(width, height, 160))
+    assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
