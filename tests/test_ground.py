@@ -120,10 +120,11 @@ def test_no_phrases_give_no_groundings(model):
 
 
 @given(
-    box=st.tuples(*[st.floats(-50, 2_050)] * 4).map(lambda b: (*np.minimum(b[:2], b[2:]), *np.maximum(b[:2], b[2:]))),
+    corners=st.tuples(*[st.floats(-50, 2_050)] * 4),
     width=st.integers(1, 2_000),
     height=st.integers(1, 2_000),
 )  # fmt: skip
-def test_a_box_always_has_an_area_inside_its_image(box, width, height):
-    x1, y1, x2, y2 = grounding.inside(np.array(box), Letterbox(width, height, 160))
+def test_a_box_always_has_an_area_inside_its_image(corners, width, height):
+    box = np.array([*np.minimum(corners[:2], corners[2:]), *np.maximum(corners[:2], corners[2:])])
+    x1, y1, x2, y2 = grounding.inside(box, Letterbox(width, height, 160))
     assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height

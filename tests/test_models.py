@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medground.errors import MedgroundError
-from medground.models import encoders, grounder
+from medground.models import encoders, grounder, layers
 
 TEXTS = ["left lung", "small left pleural effusion, unchanged", "carina"]
 
@@ -43,6 +43,15 @@ def test_encoding_once_equals_running_the_network_for_every_pair(model):
     for a, b in zip(fast, slow, strict=True):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, atol=1e-5)
+
+
+def test_the_first_output_is_that_of_the_whole_stack():
+    torch.manual_seed(0)
+    stack = layers.transformer(3, 16, 4, 32, 0.1).eval()
+    tokens, hidden = torch.randn(5, 7, 16), torch.rand(5, 7) < 0.3
+    hidden[:, 0] = False
+    whole = stack(tokens, src_key_padding_mask=hidden)[:, 0]
+    assert torch.allclose(layers.first_output(stack, tokens, hidden), whole, atol=1e-5)
 
 
 def test_padding_does_not_change_the_answer_for_a_text(model):

@@ -39,7 +39,7 @@ class GrounderConfig:
     heads: int = 4
     feed_forward: int = 256
     visual_layers: int = 1
-    fusion_layers: int = 2
+    fusion_layers: int = 3
     dropout: float = 0.0
 
     def to_json(self) -> dict[str, Any]:

@@ -31,9 +31,11 @@ def build_image_encoder(config: dict[str, Any]) -> nn.Module:
 def load_image_encoder(name: str) -> nn.Module:
     """A pre-trained backbone from a local folder or a hub name; its last feature map is used."""
     hide_broken_torchvision()
-    from transformers import AutoBackbone
+    from transformers import AutoBackbone, AutoConfig
 
-    return _loaded(AutoBackbone, name, "image encoder")
+    config = _loaded(AutoConfig, name, "image encoder")
+    # by way of its class: AutoBackbone.from_pretrained takes a folder's path for a hub name
+    return _loaded(type(AutoBackbone.from_config(config)), name, "image encoder")
 
 
 def build_text_encoder(config: dict[str, Any]) -> nn.Module:
@@ -53,10 +55,13 @@ def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
 
 
 def _loaded(kind: Any, name: str, what: str) -> Any:
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     try:
         return kind.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise MedgroundError(f"{name}: no {what} that transformers can load ({error})") from None
+    except (OSError, ValueError):
+        raise MedgroundError(f"{name}: no {what} there that transformers can load") from None
 
 
 def to_plain(encoder: nn.Module) -> dict[str, Any]:

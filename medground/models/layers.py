@@ -41,6 +41,22 @@ def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout:
     return nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
 
+def first_output(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
+    """(N, D) output of the stack for the first of (N, T, D) tokens; hidden: (N, T), True where not to look.
+
+    The same as `encoder(tokens, src_key_padding_mask=hidden)[:, 0]`, but the last layer works on that one
+    token alone: nobody reads its other outputs.
+    """
+    *before, last = encoder.layers  # type: ignore[misc]
+    for layer in before:
+        tokens = layer(tokens, src_key_padding_mask=hidden)
+    normed, one = last.norm1(tokens), tokens[:, :1]
+    seen, _ = last.self_attn(normed[:, :1], normed, normed, key_padding_mask=hidden, need_weights=False)
+    one = one + last.dropout1(seen)
+    inner = last.dropout(last.activation(last.linear1(last.norm2(one))))
+    return encoder.norm(one + last.dropout2(last.linear2(inner)))[:, 0]  # type: ignore[operator]
+
+
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers of these widths with ReLU between."""
     parts: list[nn.Module] = []

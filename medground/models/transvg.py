@@ -70,7 +70,7 @@ class TransVG(nn.Module):
         count = len(patches)
         reg = self.reg.expand(count, 1, -1)
         hidden = ~torch.cat([mask.new_ones(count, 1), mask, seen], dim=1)
-        joint = self.fusion(torch.cat([reg, tokens, patches], dim=1), src_key_padding_mask=hidden)[:, 0]
+        joint = layers.first_output(self.fusion, torch.cat([reg, tokens, patches], dim=1), hidden)
         return Answers(self.box(joint).sigmoid(), self.present(joint)[:, 0])
 
     def forward(
