@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 import medground
@@ -27,8 +27,9 @@ def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> N
     """Write the weights with their config in the header; PATH is replaced only when all is written."""
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
     partial = Path(f"{path}.partial")
-    save_file(_apart(weights), partial, metadata={KEY: header})
-    with open(partial, "rb") as stream:
+    whole = serialise(_apart(weights), metadata={KEY: header})  # save_file would make it readable by us alone
+    with open(partial, "wb") as stream:
+        stream.write(whole)
         os.fsync(stream.fileno())
     os.replace(partial, path)
 

@@ -9,6 +9,7 @@ Whatever cannot be read raises a MedgroundError of one line that names the file.
 """
 
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -115,14 +116,41 @@ def letterbox(image: Film, size: int) -> tuple[Film, Letterbox]:
 def _one_message(path: Path | str) -> Iterator[None]:
     """Turn what libraries say and raise about a broken file into one line."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _QUIET:
             yield
     except BROKEN as error:
         if isinstance(error, OSError) and error.strerror:
             raise MedgroundError(f"{path}: {error.strerror}") from error
         raise MedgroundError(f"{path}: {_reason(error)}") from error
+
+
+class _Quiet:
+    """No warnings of libraries while any thread reads a film; a bomb's is an error.
+
+    `warnings.catch_warnings` alone is not for threads: the last to leave would restore another's silence.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 def _reason(error: BaseException) -> str:

@@ -28,7 +28,7 @@ class BadLines:
 
     rejects: BinaryIO | None = None
 
-    def take(self, line: bytes, bad: BadRecord) -> None:
+    def take(self, line: bytes, bad: MedgroundError) -> None:
         """Keep the line as it was and warn of its place, or raise."""
         if self.rejects is None:
             raise bad

@@ -19,6 +19,11 @@ Span = tuple[int, int]
 FRONTAL_VIEWS = {"AP", "PA", "FRONTAL", "ANTERO-POSTERIOR", "POSTERO-ANTERIOR"}
 
 
+def is_frontal(view: str | None) -> bool:
+    """True unless the view is known to be another than AP or PA."""
+    return not view or view.upper() in FRONTAL_VIEWS
+
+
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
     if not all(map(math.isfinite, box)):
@@ -90,6 +95,21 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image to look at: written by users and `convert`, read by detect-anatomy.
+
+    `path` is relative to `--images DIR`; any record with an `image_id` and a `path` will do.
+    """
+
+    image_id: str
+    path: str
+    study_id: str | None = None
+    subject_id: str | None = None
+    view: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
     """The named regions of one image, each at most once: written by detect-anatomy and `convert`."""
 
@@ -106,7 +126,7 @@ class Anatomy:
     @property
     def is_frontal(self) -> bool:
         """True unless the view is known to be another than AP or PA."""
-        return not self.view or self.view.upper() in FRONTAL_VIEWS
+        return is_frontal(self.view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,137 @@
+"""Films in, named regions out: what every detector has in common.
+
+Letters: B films, S side of the detector's square. A detector sees letterboxed squares; the records have
+pixels of the original film, upright.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from medground import boxes, images
+from medground.anatomy.films import in_threads
+from medground.errors import MedgroundError
+from medground.images import Film
+from medground.records import Anatomy, Box, Image, Region, is_frontal, known_keys
+
+log = logging.getLogger(__name__)
+
+# What any frontal chest film shows; a film on which a detector finds less than half of it is none.
+CORE = ("right lung", "left lung", "cardiac silhouette", "spine")
+LEAST_CORE = 0.5
+NO_CHEST = "other"
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A region on a square: `box` in the square's pixels, `score` in [0, 1]."""
+
+    name: str
+    box: Box
+    score: float
+
+
+class Detector(Protocol):
+    """Anything that finds regions; `size` is the side of the squares it wants, `model` its hash."""
+
+    size: int
+    model: str
+
+    def find(self, squares: Film) -> list[list[Found]]:
+        """(B, S, S) films in [0, 1] -> for each its regions, each name at most once, in any order."""
+        ...
+
+
+Reject = Callable[[Image, MedgroundError], None]
+Ready = tuple[Film, boxes.Letterbox, images.Header]
+
+
+def detect_regions(
+    records: Iterable[Image], folder: Path, detector: Detector, reject: Reject, batch: int, min_score: float
+) -> Iterator[Anatomy]:
+    """Yield the anatomy of each image, in order; `batch` films are in work at a time.
+
+    Regions that score less than `min_score` are left out. A film that cannot be read goes to `reject`. One
+    that is no frontal chest film, by its record or by what the detector makes of it, gets no boxes, and its
+    `view` says so.
+    """
+    readable = _readable(records, folder, detector.size, reject)
+    for some in _batches(readable, batch):
+        squares = np.stack([square for _, (square, _, _) in some])
+        for (record, ready), found in zip(some, detector.find(squares), strict=True):
+            yield _anatomy(record, ready, found, detector.model, min_score)
+
+
+def _readable(
+    records: Iterable[Image], folder: Path, size: int, reject: Reject
+) -> Iterator[tuple[Image, Ready]]:
+    def read(record: Image) -> Ready | MedgroundError:
+        try:
+            path = folder / record.path
+            return *images.letterbox(images.load(path), size), images.describe(path)
+        except MedgroundError as error:
+            return error
+
+    for record, ready in in_threads(read, records):
+        if isinstance(ready, MedgroundError):
+            reject(record, ready)
+        else:
+            yield record, ready
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _anatomy(record: Image, ready: Ready, found: Sequence[Found], model: str, min_score: float) -> Anatomy:
+    _, place, header = ready
+    extra = {name: each for name, each in record.extra.items() if name not in known_keys(Anatomy)}
+    if header.spacing:
+        extra["pixel_spacing"] = header.spacing
+    anatomy = Anatomy(
+        image_id=record.image_id,
+        study_id=record.study_id,
+        subject_id=record.subject_id,
+        path=record.path,
+        width=place.width,
+        height=place.height,
+        view=_view(record, header, found),
+        regions=list(_regions(found, place, min_score)),
+        extra={**extra, "model": model},
+    )
+    return anatomy if anatomy.is_frontal else replace(anatomy, regions=[])
+
+
+def _view(record: Image, header: images.Header, found: Sequence[Found]) -> str | None:
+    """The view as the record or the file knows it, but NO_CHEST where the film does not look like a chest."""
+    known = record.view or header.view
+    if is_chest(found) or not is_frontal(known):
+        return known
+    log.warning("%s: probably not a frontal chest film", record.path)
+    return NO_CHEST
+
+
+def is_chest(found: Sequence[Found]) -> bool:
+    """Whether the regions that every frontal chest film shows were found, and left lies right of right."""
+    at = {each.name: each for each in found}
+    if sum(at[name].score for name in CORE if name in at) / len(CORE) < LEAST_CORE:
+        return False
+    right, left = (at[name].box if name in at else None for name in ("right lung", "left lung"))
+    return right is None or left is None or right[0] + right[2] < left[0] + left[2]
+
+
+def _regions(found: Sequence[Found], place: boxes.Letterbox, min_score: float) -> Iterator[Region]:
+    """The regions in the film's own pixels, cut at its edge; one with nothing inside is left out."""
+    for each in found:
+        original = place.to_original(np.array([each.box], dtype=float))[0]
+        inside = boxes.clip(tuple(original), place.width, place.height)
+        if each.score >= min_score and inside is not None:
+            yield Region(name=each.name, box=boxes.rounded(inside), score=round(each.score, 4))

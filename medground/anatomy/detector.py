@@ -1,0 +1,52 @@
+"""Checkpoint -> detector: the one place that knows which kinds there are."""
+
+from pathlib import Path
+
+import torch
+
+from medground import checkpoints
+from medground.anatomy import region_query
+from medground.anatomy.detect import Detector, Found
+from medground.anatomy.region_query import RegionQuery
+from medground.errors import MedgroundError
+from medground.images import Film
+
+
+def load(path: Path, device: str, kind: str | None = None) -> Detector:
+    """The detector of a checkpoint; raises MedgroundError where it is none, or none of the wanted kind."""
+    config = checkpoints.read_config(path)
+    found = config.get("kind")
+    if kind and found != kind:
+        raise MedgroundError(f"{path}: holds {_article(found)}, not a {kind} detector")
+    if found == region_query.KIND:
+        return RegionQueryDetector(path, device)
+    raise MedgroundError(f"{path}: holds {_article(found)}, not a detector of regions")
+
+
+def _article(kind: object) -> str:
+    return f"a {kind} model" if isinstance(kind, str) else "another model"
+
+
+class RegionQueryDetector:
+    """A trained region-query network on a device."""
+
+    def __init__(self, path: Path, device: str):
+        weights, header = checkpoints.load(path)
+        config = region_query.build_config(header, str(path))
+        self.size, self.model, self.device = config.size, checkpoints.hash_of(path), device
+        self.names = config.names
+        network = RegionQuery(config)
+        checkpoints.fit(network, weights, path)
+        self.network = network.eval().to(device)
+
+    @torch.inference_mode()
+    def find(self, squares: Film) -> list[list[Found]]:
+        """Every region of each film, likely or not; the score is the region's presence."""
+        films = torch.from_numpy(squares)[:, None].to(self.device)
+        boxes, logits = self.network(films)
+        pixels, scores = (boxes * self.size).cpu().tolist(), logits.sigmoid().cpu().tolist()
+        return [self._found(*each) for each in zip(pixels, scores, strict=True)]
+
+    def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
+        rows = zip(self.names, boxes, scores, strict=True)
+        return [Found(name, (box[0], box[1], box[2], box[3]), score) for name, box, score in rows]

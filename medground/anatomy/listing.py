@@ -1,0 +1,83 @@
+"""What to look at: a folder, one film, a text list of paths, or JSON lines -> image records.
+
+Paths of the records are relative to the images folder. Where only a path is given the image's id is the
+file's name without its suffix, as MIMIC-CXR-JPG names its films.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from medground import images, jsonl
+from medground.errors import MedgroundError
+from medground.records import Image
+
+
+def open_list(source: str, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[Image]:
+    """Yield a record for each image of SOURCE: a folder, searched to its depths in order of the names; an
+    image; a list, as `read_images` takes it; "-" for a list on stdin."""
+    if os.path.isdir(source):
+        yield from _apart(_named(_walk(Path(source)), folder))
+    elif source == "-":
+        yield from read_images(sys.stdin.buffer, folder, bad_lines)
+    else:
+        with open(source, "rb") as stream:
+            yield from read_images(stream, folder, bad_lines)
+
+
+def read_images(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[Image]:
+    """Yield a record for each image that a file or stdin names, in order.
+
+    A file that begins as an image does is that one image, one that begins with { holds JSON lines, any
+    other holds a path a line. Raises MedgroundError where two images would have the same id.
+    """
+    source = Path(jsonl.name_of(stream))
+    stream, first = _peek(stream)
+    if b"\0" in first or (source.is_file() and images.is_image(source)):
+        return _apart(_named([source], folder))
+    if not first.strip() or first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return _apart(jsonl.read(stream, Image, bad_lines))
+    return _apart(_listed(stream))
+
+
+def _peek(stream: Any) -> tuple[BinaryIO, bytes]:
+    """(the stream, its first bytes, which stay in it): b"" for an empty one."""
+    buffered = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
+    return buffered, buffered.peek(512)[:512]
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, below, names in os.walk(folder):
+        below.sort()
+        for name in sorted(names):
+            if images.is_image(name) and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def _named(paths: Iterable[Path], folder: Path) -> Iterator[Image]:
+    for path in paths:
+        yield Image(image_id=path.stem, path=os.path.relpath(path, folder))
+
+
+def _listed(stream: BinaryIO) -> Iterator[Image]:
+    for number, line in enumerate(stream, start=1):
+        try:
+            path = line.decode().strip()
+        except UnicodeDecodeError:
+            place = f"{jsonl.name_of(stream)}:{number}"
+            raise MedgroundError(f"{place}: neither a path nor JSON; convert it with iconv") from None
+        if path:
+            yield Image(image_id=Path(path).stem, path=path)
+
+
+def _apart(records: Iterable[Image]) -> Iterator[Image]:
+    seen: set[str] = set()
+    for record in records:
+        if record.image_id in seen:
+            said = f"two images are called {record.image_id!r}"
+            raise MedgroundError(f"{record.path}: {said}; give JSON lines with an image_id each")
+        seen.add(record.image_id)
+        yield record

@@ -1,0 +1,228 @@
+"""The default detector: one learned query for each region asks the film where that region is.
+
+Every region occurs at most once on a film, so there is nothing to match and nothing to suppress: query q
+always means region q, its box is a prior plus an offset, and a logit says whether it is there.
+
+Letters: B films, S side of the square in pixels, Q queries (regions), P places of the feature map, D width.
+Boxes are [x1, y1, x2, y2] in shares of the square's side here, in [0, 1] but for boxes that leave the film.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medground.errors import MedgroundError
+
+KIND = "region-query"
+LEVELS = 256  # grey levels of `equalise`
+STRIDE = 8  # film pixels a place of the feature map
+SMALLEST = 1e-3  # share of the side that every box has at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What builds the network: the regions in the order of its queries, the film's side, and its sizes."""
+
+    names: tuple[str, ...]
+    size: int = 192
+    channels: tuple[int, int, int, int] = (24, 48, 96, 160)
+    width: int = 128
+    heads: int = 4
+    layers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.size % (2 * STRIDE) or self.size < 4 * STRIDE:
+            raise MedgroundError(f"size must be a multiple of {2 * STRIDE}, at least {4 * STRIDE}")
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The config as a checkpoint's header holds it."""
+    return {"kind": KIND, **{name: getattr(config, name) for name in config.__dataclass_fields__}}
+
+
+def build_config(header: dict[str, Any], source: str) -> Config:
+    """The config that `to_json` wrote; raises MedgroundError for another model's or an unknown key."""
+    values = dict(header)
+    if values.pop("kind", None) != KIND:
+        raise MedgroundError(f"{source}: not a region-query detector")
+    if unknown := sorted(values.keys() - Config.__dataclass_fields__.keys()):
+        raise MedgroundError(f"{source}: unknown key {unknown[0]!r} in its config; is medground older?")
+    tuples: dict[str, Any] = {
+        name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
+    }
+    return Config(**tuples)
+
+
+def equalise(films: Tensor) -> Tensor:
+    """(B, 1, S, S) films in [0, 1] with their grey values spread evenly over [-1, 1]; black stays at -1.
+
+    What exposure, window and detector curve did to a film is undone up to the order of its grey values, so
+    that a network that has seen one machine's films reads another's. Pure black, the padding of a
+    letterbox, is not counted.
+    """
+    level = (films.flatten(1) * (LEVELS - 1)).round().long().clamp(0, LEVELS - 1)  # (B, S * S)
+    count = torch.zeros(len(films), LEVELS, device=films.device)
+    count.scatter_add_(1, level, torch.ones_like(level, dtype=count.dtype))
+    count[:, 0] = 0
+    below = count.cumsum(1)
+    share = (below - count / 2) / below[:, -1:].clamp(min=1)
+    share[:, 0] = 0
+    return (share.gather(1, level) * 2 - 1).view_as(films)
+
+
+def _conv(wide_in: int, wide_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(wide_in, wide_out, kernel, stride, kernel // 2, bias=False), nn.GroupNorm(8, wide_out)
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions with a way around them."""
+
+    def __init__(self, wide: int):
+        super().__init__()
+        self.first, self.second = _conv(wide, wide), _conv(wide, wide)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.relu(features + self.second(functional.relu(self.first(features))))
+
+
+class Backbone(nn.Module):
+    """(B, 1, S, S) -> (B, D, S / 8, S / 8): coarse features laid over finer ones."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        one, two, three, four = config.channels
+        self.fine = nn.Sequential(
+            _conv(1, one, 5, 2),
+            nn.ReLU(),
+            _conv(one, two, 3, 2),
+            nn.ReLU(),
+            Residual(two),
+            _conv(two, three, 3, 2),
+            nn.ReLU(),
+            Residual(three),
+        )
+        self.coarse = nn.Sequential(_conv(three, four, 3, 2), nn.ReLU(), Residual(four), Residual(four))
+        self.from_fine = nn.Conv2d(three, config.width, 1)
+        self.from_coarse = nn.Conv2d(four, config.width, 1)
+
+    def forward(self, films: Tensor) -> Tensor:
+        fine = self.fine(films)
+        coarse = self.from_coarse(self.coarse(fine))
+        return self.from_fine(fine) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+
+
+class Attention(nn.Module):
+    """Queries (B, Q, D) gather from places (B, P, D)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.ask, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, queries: Tensor, places: Tensor) -> Tensor:
+        ask, (key, value) = self.ask(queries), self.key_value(places).chunk(2, dim=-1)
+        split = [each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (ask, key, value)]
+        gathered = functional.scaled_dot_product_attention(*split)
+        return self.out(gathered.transpose(1, 2).flatten(2))
+
+
+class Layer(nn.Module):
+    """Each query looks at the film, then at the other regions, then thinks."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.look, self.compare = Attention(width, heads), Attention(width, heads)
+        self.think = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+
+    def forward(self, queries: Tensor, places: Tensor) -> Tensor:
+        queries = queries + self.look(self.norms[0](queries), places)
+        own = self.norms[1](queries)
+        queries = queries + self.compare(own, own)
+        return queries + self.think(self.norms[2](queries))
+
+
+class RegionQuery(nn.Module):
+    """Films -> a box and a presence logit for every region.
+
+    An edge of a box is the mean of the places where its query sees that edge, plus an offset. A region's
+    presence is its logit among the films that the network learned from, plus what the film says.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        width, side = config.width, config.size // STRIDE
+        self.backbone = Backbone(config)
+        self.rows = nn.Parameter(torch.randn(side, 1, width) * 0.1)
+        self.columns = nn.Parameter(torch.randn(1, side, width) * 0.1)
+        self.queries = nn.Parameter(torch.randn(len(config.names), width))
+        self.places_norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(Layer(width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.edges = nn.Linear(width, 4 * width)
+        self.keys = nn.Linear(width, width)
+        self.offset = nn.Linear(width, 4)
+        self.presence = nn.Linear(width, 1)
+        self.presence_prior: Tensor
+        self.register_buffer("presence_prior", torch.zeros(len(config.names)))
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
+
+    def forward(self, films: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, S, S) films in [0, 1] -> boxes (B, Q, 4) and presence logits (B, Q)."""
+        features = self.backbone(equalise(films))
+        places = features.flatten(2).transpose(1, 2) + (self.rows + self.columns).flatten(0, 1)
+        places = self.places_norm(places)
+        queries = self.queries.expand(len(films), -1, -1)
+        for layer in self.layers:
+            queries = layer(queries, places)
+        queries = self.norm(queries)
+        return self._boxes(queries, places), self.presence(queries).squeeze(-1) + self.presence_prior
+
+    def _boxes(self, queries: Tensor, places: Tensor) -> Tensor:
+        """Mean place of each edge's attention plus offset, (B, Q, 4) in float32."""
+        edges = self.edges(queries).unflatten(-1, (4, -1)).flatten(1, 2)  # (B, 4 Q, D)
+        scores = edges @ self.keys(places).transpose(1, 2) * self.config.width**-0.5
+        share = scores.float().softmax(-1).unflatten(1, (-1, 4))  # (B, Q, 4, P)
+        side = self.config.size // STRIDE
+        middle = (torch.arange(side, device=share.device, dtype=torch.float32) + 0.5) / side
+        across, down = middle.repeat(side), middle.repeat_interleave(side)
+        mean = torch.stack([across, down, across, down])  # (4, P)
+        return (share * mean).sum(-1) + self.offset(queries).float()
+
+
+def loss_parts(
+    boxes: Tensor, logits: Tensor, truth: Tensor, known: Tensor, present: Tensor
+) -> dict[str, Tensor]:
+    """The losses by name, each one scalar: `corners` (L1), `overlap` (1 - GIoU), `presence` (BCE).
+
+    truth: (B, Q, 4); known: (B, Q) 1 where truth has a box; present: (B, Q) 1, 0, or -1 where nobody knows.
+    A region without a box teaches nothing about boxes; a batch without any costs 0.
+    """
+    count = known.sum().clamp(min=1)
+    corners = ((boxes - truth).abs().mean(-1) * known).sum() / count
+    overlap = ((1 - giou(boxes, truth)) * known).sum() / count
+    asked = (present >= 0).float()
+    each = functional.binary_cross_entropy_with_logits(
+        logits.float(), present.clamp(min=0).float(), reduction="none"
+    )
+    presence = (each * asked).sum() / asked.sum().clamp(min=1)
+    return {"corners": corners, "overlap": overlap, "presence": presence}
+
+
+def giou(a: Tensor, b: Tensor) -> Tensor:
+    """(..., 4), (..., 4) -> (...) generalised overlap in [-1, 1]; boxes turned inside out have no area."""
+    size_a, size_b = (each[..., 2:] - each[..., :2] for each in (a, b))
+    both = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    shared = both.prod(-1)
+    either = size_a.clamp(min=0).prod(-1) + size_b.clamp(min=0).prod(-1) - shared
+    around = hull.clamp(min=SMALLEST).prod(-1)
+    return shared / either.clamp(min=SMALLEST**2) - (around - either) / around
