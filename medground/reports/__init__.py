@@ -1,1 +1,1 @@
-"""TODO"""
+"""Reports in, sentences with <region, finding, existence> triplets out."""

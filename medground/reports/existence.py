@@ -1,0 +1,133 @@
+"""Whether a finding is there: cues, their reach, and which of them wins.
+
+Precedence: words that only look like a cue (they are longer matches, and have no role) > doubt whose words
+hold a negation ("cannot exclude") > negation > doubt > present. A negation reaches forward to the next
+break or back to the last; a doubt likewise; "likely" and "possible" reach forward where a finding follows.
+"No new X" is read as absent, "unlikely" as absent, "nearly resolved" as present (and improved).
+"""
+
+from dataclasses import dataclass
+
+from medground.records import Existence
+
+Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
+
+HARD = frozenset(";:()?.-–—[]")
+STARTS = frozenset("the there it this these those both again patient he she".split())
+SOFT = frozenset(
+    "mild minimal small moderate slight trace tiny stable unchanged improved improving worsening increased persistent chronic "
+    "mildly minimally slightly subtle right left bilateral bibasilar bibasal biapical old healed calcified probable possible likely "
+    "possibly probably questionable tortuous degenerative low new residual scattered status interval atherosclerotic".split()
+)
+CLOSERS = frozenset(("or", "nor"))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided, by which rule, and the cue that decided it (None for a plain statement)."""
+
+    existence: Existence | None  # None: no statement about now
+    rule: str
+    cue: Cue | None = None
+
+
+PRESENT = Verdict("present", "stated")
+
+
+def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> tuple[list[int], list[int]]:
+    """(hard, soft) breaks, each a sorted list of word places.
+
+    A hard break ends every cue's reach; a soft one, before "mild", "right", "stable" and such in a list,
+    ends it too, unless the list is closed by a later "or": "no edema, small effusion or pneumothorax".
+    """
+    hard = [n for n, word in enumerate(words) if word in HARD]
+    hard += [i for i, _, kind in cues if kind == "E"]
+    soft = []
+    last = len(words) - 1
+    for n, word in enumerate(words):
+        if n == last or word not in (",", "and"):
+            continue
+        follower = n + 2 if words[n + 1] == "and" and n + 2 <= last else n + 1
+        if words[follower] in STARTS or follower in subjects:
+            hard.append(n)
+        elif words[follower] in SOFT:
+            soft.append(n)
+    hard.sort()
+    return hard, [n for n in soft if not _closed(words, n, hard)]
+
+
+def _closed(words: list[str], place: int, hard: list[int]) -> bool:
+    """Whether an "or" follows before the next hard break: then the list goes on."""
+    end = next((each for each in hard if each > place), len(words))
+    return any(word in CLOSERS for word in words[place + 1 : end])
+
+
+class Scopes:
+    """The cues of one sentence and how far each reaches."""
+
+    def __init__(
+        self, words: list[str], cues: list[Cue], subjects: frozenset[int], spots: list[tuple[int, int]]
+    ):
+        self.words, self.cues = words, [cue for cue in cues if cue[2] != "E"]
+        self.spots = spots
+        if self.cues:
+            hard, soft = find_breaks(words, cues, subjects)
+            self.hard, self.breaks = hard, sorted({*hard, *soft})
+            self.reach = [self._reach(cue) for cue in self.cues]
+
+    def _reach(self, cue: Cue) -> tuple[int, int, str]:
+        """(first, last + 1, direction) of the words that a cue speaks of."""
+        i, j, kind = cue
+        after = next((each for each in self.breaks if each >= j), len(self.words))
+        before = max((each + 1 for each in self.breaks if each < i), default=0)
+        if kind == "A":
+            return before, after, "around"
+        if kind in "NUHR":
+            if kind == "N" and self._both(cue) and self._spot(before, i):
+                return 0, 0, "none"
+            return j, after, "after"
+        if kind in "LP" and self._spot(j, after):
+            return j, after, "after"
+        if not self._spot(before, i):
+            earlier = max((each + 1 for each in self.breaks if each < before - 1), default=0)
+            before = earlier
+        return before, i, "before"
+
+    def _both(self, cue: Cue) -> bool:
+        return (cue[0], cue[1], "M") in self.cues
+
+    def _spot(self, start: int, end: int) -> bool:
+        return any(start <= i and j <= end for i, j in self.spots)
+
+    def verdict(
+        self, i: int, j: int, likely_as: Existence = "uncertain", anchor: int | None = None
+    ) -> Verdict:
+        """What the cues say of the finding on words [i, j); `anchor` is where it is said to be (its state)."""
+        if not self.cues:
+            return PRESENT
+        at = i if anchor is None else anchor
+        found: dict[str, Cue] = {}
+        for cue, (start, end, _) in zip(self.cues, self.reach, strict=True):
+            kind = cue[2]
+            if cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
+                continue  # inside the finding's own words
+            if start <= at < end:
+                found[kind] = cue
+        if not found:
+            return PRESENT
+        return _decide(found, likely_as)
+
+
+def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
+    for kind, rule in (("H", "earlier"),):
+        if kind in found and "M" not in found and "N" not in found:
+            return Verdict(None, rule, found[kind])
+    for kind, rule in (("N", "negation-before"), ("M", "negation-after")):
+        if kind in found:
+            return Verdict("absent", rule, found[kind])
+    for kind, rule in (
+        ("U", "doubt-before"), ("V", "doubt-after"), ("A", "alternative"), ("P", "possible"), ("R", "advice"),
+    ):  # fmt: skip
+        if kind in found:
+            return Verdict("uncertain", rule, found[kind])
+    return Verdict(likely_as, "likely", found["L"])

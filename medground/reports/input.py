@@ -1,0 +1,322 @@
+"""Reports from whatever file they come in: tables with any column names, text files, trees of them.
+
+A row is a report. `take` is called with each row or file that cannot be read, as it was, and the problem
+with its place (`jsonl.BadLines(...).take` fits; the default raises). Text is kept as it was given, so that
+spans count in it: only the encoding is undone. A file that is not UTF-8 is read as Latin-1, with a warning.
+"""
+
+import csv
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medground.errors import BadRecord, MedgroundError
+from medground.records import Report
+
+log = logging.getLogger(__name__)
+TakeBad = Callable[[bytes, BadRecord], None]
+
+IDS = (
+    "study_id",
+    "study",
+    "studyid",
+    "report_id",
+    "reportid",
+    "accession",
+    "accession_number",
+    "uid",
+    "id",
+    "note_id",
+)
+SUBJECTS = ("subject_id", "subject", "patient_id", "patientid", "patient", "mrn")
+TEXTS = (
+    "text",
+    "report",
+    "report_text",
+    "reporttext",
+    "radiology_report",
+    "note",
+    "note_text",
+    "full_text",
+    "body",
+)
+SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
+LONGEST = 32 * 1024 * 1024  # bytes of one row: beyond it a quote was left open
+csv.field_size_limit(LONGEST)
+
+
+def refuse(line: bytes, bad: BadRecord) -> None:
+    """End the run at the first bad row: what readers do unless they are told otherwise."""
+    raise bad
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of a table hold what; None is found by its name. `sections` maps ours to theirs."""
+
+    text: str | None = None
+    study: str | None = None
+    subject: str | None = None
+    sections: dict[str, str] = field(default_factory=dict)
+
+
+class _Decoder:
+    """Bytes to text: UTF-8, or Latin-1 from the first line on that is not; said once."""
+
+    def __init__(self, name: str):
+        self.name, self.latin = name, False
+
+    def __call__(self, line: bytes, number: int) -> str:
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            if not self.latin:
+                self.latin = True
+                log.warning("%s:%d: not UTF-8; such lines are read as Latin-1", self.name, number)
+            return line.decode("latin-1")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where in a row each thing stands."""
+
+    width: int
+    study: int | None
+    subject: int | None
+    text: int | None
+    sections: tuple[tuple[str, int], ...]
+    others: tuple[tuple[str, int], ...]
+
+
+def read_table(
+    lines: Iterable[bytes], name: str, columns: Columns | None = None, take: TakeBad = refuse
+) -> Iterator[Report]:
+    """Yield a report for each row of a CSV table (comma, semicolon or tab), in order, one row in memory.
+
+    A quote that is left open costs the row it stands in, and no other. Columns that are not known are
+    carried in `extra`. Rows without text are passed over, and counted in one warning.
+    """
+    decode = _Decoder(name)
+    source = _Source(lines)
+    header_line = source.next()
+    if header_line is None:
+        return
+    header_text = decode(header_line, 1).removeprefix("﻿")
+    delimiter = _delimiter(header_text)
+    header = _cells([header_text], delimiter) or []
+    layout = _layout(header, columns or Columns(), name)
+    empty = _Empty(name)
+    good = bad_rows = 0
+    for number, raw, cells in _rows(source, decode, delimiter, layout.width):
+        if cells is None:
+            take(raw, BadRecord(_why(raw, layout.width)).at(name, number))
+            bad_rows += 1
+            continue
+        good += 1
+        report = _report(cells, layout, number)
+        if empty.has_text(report, number):
+            yield report
+    empty.warn()
+    if bad_rows and not good:
+        raise MedgroundError(f"{name}: every row was rejected")
+
+
+class _Source:
+    """Physical lines with their numbers, which can be pushed back."""
+
+    def __init__(self, lines: Iterable[bytes]):
+        self.lines = iter(lines)
+        self.waiting: deque[bytes] = deque()
+        self.number = 0
+
+    def next(self) -> bytes | None:
+        line = self.waiting.popleft() if self.waiting else next(self.lines, None)
+        self.number += line is not None
+        return line
+
+    def push_back(self, lines: list[bytes]) -> None:
+        self.waiting.extendleft(reversed(lines))
+        self.number -= len(lines)
+
+
+def _rows(
+    source: _Source, decode: _Decoder, delimiter: str, width: int
+) -> Iterator[tuple[int, bytes, list[str] | None]]:
+    """(line number, row as it was, cells or None where it is no row) of each row."""
+    while (line := source.next()) is not None:
+        number = source.number
+        if line.isspace():
+            continue
+        taken, size, quotes = [line], len(line), line.count(b'"')
+        while quotes % 2 and size < LONGEST and (line := source.next()) is not None:
+            taken.append(line)
+            size += len(line)
+            quotes += line.count(b'"')
+        cells = None
+        if quotes % 2 == 0:
+            texts = [decode(each, number + n) for n, each in enumerate(taken)]
+            cells = _cells(texts, delimiter)
+        if cells is None or len(cells) != width:
+            source.push_back(taken[1:])
+            yield number, taken[0], None
+        else:
+            yield number, b"", cells
+
+
+def _cells(lines: list[str], delimiter: str) -> list[str] | None:
+    """The cells of one row, or None where its quotes are not those of a CSV row."""
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
+
+
+def _why(raw: bytes, width: int) -> str:
+    if raw.count(b'"') % 2:
+        return "a quote is opened and not closed as CSV asks"
+    if b"\0" in raw:
+        return "this is binary, not a row"
+    return f"expected {width} cells, as in the header; quote cells that hold the delimiter"
+
+
+def _delimiter(header: str) -> str:
+    return max(",\t;|", key=header.count)
+
+
+def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
+    place = {each.strip().lower(): n for n, each in reversed(list(enumerate(header)))}
+    exact = {each.strip(): n for n, each in enumerate(header)}
+
+    def find(asked: str | None, usual: tuple[str, ...]) -> int | None:
+        if asked is not None:
+            if asked not in exact:
+                raise MedgroundError(f"{name}: no column {asked!r}; there are {_shown(header)}")
+            return exact[asked]
+        return next((place[each] for each in usual if each in place), None)
+
+    text = find(columns.text, ()) if columns.text or columns.sections else find(None, TEXTS)
+    sections = tuple((ours, find(theirs, ())) for ours, theirs in columns.sections.items())
+    if not columns.sections and columns.text is None:
+        sections = tuple((each, place[each]) for each in SECTIONS if each in place)
+        text = None if any(each in place for each in ("findings", "impression")) else text
+    if text is None and not sections:
+        raise MedgroundError(
+            f"{name}: no column of report text; name it with --text-column, there are {_shown(header)}"
+        )
+    study, subject = find(columns.study, IDS), find(columns.subject, SUBJECTS)
+    if study is None:
+        log.warning("%s: no column of study ids; rows are called row-1, row-2, ...; see --id-column", name)
+    used = {study, subject, text, *(n for _, n in sections)}
+    others = tuple((each.strip(), n) for n, each in enumerate(header) if n not in used and each.strip())
+    return _Layout(len(header), study, subject, text, sections, others)  # type: ignore[arg-type]
+
+
+def _shown(header: list[str]) -> str:
+    """The columns, for a message; not where the "header" is long, and so may be report text."""
+    names = [each.strip() for each in header]
+    if len(names) > 40 or any(len(each) > 40 or not each.isprintable() for each in names):
+        return "no names that look like columns: is this a table with a header?"
+    return ", ".join(names)
+
+
+def _report(cells: list[str], layout: _Layout, number: int) -> Report:
+    subject = cells[layout.subject].strip() if layout.subject is not None else None
+    return Report(
+        study_id=(cells[layout.study].strip() if layout.study is not None else "") or f"row-{number - 1}",
+        subject_id=subject or None,
+        text=cells[layout.text] if layout.text is not None else None,
+        extra={name: cells[n] for name, n in layout.others},
+        **{ours: cells[n] or None for ours, n in layout.sections},
+    )
+
+
+class _Empty:
+    """Counts what has no text, and says so once."""
+
+    def __init__(self, name: str):
+        self.name, self.count, self.first = name, 0, 0
+
+    def has_text(self, report: Report, number: int) -> bool:
+        if has_text(report):
+            return True
+        self.first = self.first or number
+        self.count += 1
+        return False
+
+    def warn(self) -> None:
+        if self.count:
+            log.warning(
+                "%s:%d: no report text; %d such in all, passed over", self.name, self.first, self.count
+            )
+
+
+def has_text(report: Report) -> bool:
+    """Whether there is a word to read in the report."""
+    cells = (report.text, report.findings, report.impression, report.last_paragraph)
+    return any(cell is not None and not cell.isspace() and cell != "" for cell in cells)
+
+
+def read_text(content: bytes, name: str, study_id: str, subject_id: str | None = None) -> Report:
+    """One text file as a report. Raises BadRecord where it is binary or has no text."""
+    text = _Decoder(name)(content.removeprefix(b"\xef\xbb\xbf"), 1)
+    if "\0" in text:
+        raise BadRecord("this is binary, not a report")
+    if not text.strip():
+        raise BadRecord("no report text")
+    return Report(study_id=study_id, subject_id=subject_id, text=text)
+
+
+def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
+    """Yield a report for each .txt below a folder, sorted by folder and name.
+
+    The study is the file's stem; the patient is the folder that is named like MIMIC-CXR's (p10000032).
+    Where files are named like MIMIC-CXR's (s50414267.txt), others (LICENSE.txt) are passed over.
+    """
+    found = good = 0
+    for path in _text_files(root):
+        found += 1
+        subject = next((each for each in reversed(path.parts[:-1]) if re.fullmatch(r"p\d{3,}", each)), None)
+        if subject and not re.fullmatch(r"s\d+", path.stem):
+            continue
+        try:
+            yield read_text(path.read_bytes(), str(path), path.stem, subject)
+            good += 1
+        except BadRecord as bad:
+            bad.place = f"{path}: "
+            take(str(path).encode() + b"\n", bad)
+    if not found:
+        raise MedgroundError(f"{root}: no .txt in it")
+    if not good:
+        raise MedgroundError(f"{root}: no report in it that can be read")
+
+
+def _text_files(root: Path) -> Iterator[Path]:
+    """The .txt below a folder, depth first, one folder's names in memory at a time."""
+    entries = sorted(root.iterdir())
+    for path in entries:
+        if path.is_file() and path.suffix.lower() == ".txt" and not path.name.startswith("."):
+            yield path
+    for path in entries:
+        if path.is_dir() and not path.name.startswith("."):
+            yield from _text_files(path)
+
+
+def kind_of(start: bytes, name: str) -> str:
+    """jsonl, table or text: by the file's name, else by how it begins."""
+    suffix = Path(name).suffix.lower()
+    if suffix in (".jsonl", ".ndjson", ".json"):
+        return "jsonl"
+    if suffix in (".csv", ".tsv"):
+        return "table"
+    if suffix == ".txt":
+        return "text"
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(b"{"):
+        return "jsonl"
+    first = start.split(b"\n", 1)[0].decode("latin-1").lower()
+    names = {each.strip().strip('"') for each in re.split(r"[,;\t|]", first)}
+    return "table" if names & {*IDS, *SUBJECTS, *TEXTS, *SECTIONS} else "text"

@@ -1,0 +1,304 @@
+"""The words of the parser, read from TOML files and built into two tries of words.
+
+A trie node is a dict from word to node; under "" it holds the roles of the phrase that ends there, each a
+pair (kind, value). The first trie holds findings, states, subjects and cues, the second places.
+Kinds: F finding, S subject, T state (a frozenset of state names), N M negation before and after, U V doubt
+before and after, L likely and P possible (before or after), A alternative, E break, H earlier, R advice,
+C change, Q severity; P values are never negated by the words inside them (pseudo cues have no role).
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources, util
+from itertools import product
+from typing import Any
+
+from medground.errors import MedgroundError
+from medground.reports.tokens import words_of
+
+Trie = dict[str, Any]
+Roles = tuple[tuple[str, Any], ...]
+_GROUP = re.compile(r"\(([^()]*)\)")
+_BRITISH = {
+    "edema": "oedema", "edematous": "oedematous", "hemorrhage": "haemorrhage", "hemothorax": "haemothorax",
+    "tumor": "tumour", "hemopneumothorax": "haemopneumothorax", "esophageal": "oesophageal", "hilum": "hilus",
+    "aneurysm": "aneurism", "goiter": "goitre", "caliber": "calibre", "airspace": ("air", "space"), "adenopathy": "lymphadenopathy",
+    "masslike": ("mass", "like"), "paraesophageal": "paraoesophageal", "centered": "centred",
+    "midlung": ("mid", "lung"), "scoliosis": ("scoliotic", "curvature"), "cephalization": "cephalisation",
+    "disc": "disk", "aerated": "ærated", "demineralization": "demineralisation", "opacification": "opacificaton",
+    "atelectasis": "atelectases", "tortuosity": "torturosity", "calcification": "calcifcation",
+}  # fmt: skip
+_IRREGULAR = {
+    "angle": "angles", "sulcus": "sulci", "hilum": "hila", "atelectasis": "atelectases", "pneumothorax": "pneumothoraces",
+    "metastasis": "metastases", "vertebra": "vertebrae", "bulla": "bullae", "mass": "masses", "process": "processes",
+    "body": "bodies", "density": "densities", "opacity": "opacities", "abnormality": "abnormalities", "malignancy": "malignancies",
+    "deformity": "deformities", "lucency": "lucencies", "artery": "arteries", "contusion": "contusions", "apex": "apices",
+    "cavity": "cavities", "adenopathy": "adenopathies", "hydrothorax": "hydrothoraces",
+}  # fmt: skip
+CUE_KINDS = {
+    "negation_before": "N", "negation_after": "M", "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
+    "possible": "P", "alternative": "A", "pseudo": "", "breaks": "E", "earlier_before": "H", "known_before": "",
+    "advice": "R",
+}  # fmt: skip
+CHANGES = {"improved": "improved", "worsened": "worsened", "unchanged": "no change"}
+SEVERITIES = ("mild", "moderate", "severe")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One entry of findings.toml; see there for what each key means."""
+
+    name: str
+    group: str = "own"
+    words: list[str] = field(default_factory=list)
+    region: list[str] = field(default_factory=list)
+    default: list[str] = field(default_factory=list)
+    only: list[str] = field(default_factory=list)
+    place: str = "lung"
+    chexpert: str | None = None
+    ms_cxr: str | None = None
+    asg: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A thing that is always there; `states` maps a state to "+finding" or "-finding"."""
+
+    name: str
+    region: list[str]
+    words: list[str]
+    states: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Everything the parser knows of words."""
+
+    findings: dict[str, Finding]
+    subjects: dict[str, Subject]
+    trie: Trie
+    places: Trie
+    level_of: dict[str, str]
+    nouns: frozenset[str]
+    many: frozenset[str]
+    prepositions: frozenset[str]
+    verbs: frozenset[str]
+    anaphora: frozenset[tuple[str, ...]]
+
+
+def spellings(pattern: str) -> Iterator[tuple[str, ...]]:
+    """Every phrase that a pattern stands for, as words: "(a|b) c" gives a c and b c."""
+    parts = _GROUP.split(pattern)
+    choices = [part.split("|") if n % 2 else [part] for n, part in enumerate(parts)]
+    seen = dict.fromkeys(words_of("".join(choice)) for choice in product(*choices))
+    yield from (each for each in seen if each)
+
+
+def _plural(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
+
+
+def _variants(words: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
+    """The phrase in both spellings and, where asked, with its last word in the plural."""
+    other = [_BRITISH.get(word, word) for word in words]
+    flat = tuple(w for each in other for w in ((each,) if isinstance(each, str) else each))
+    for each in dict.fromkeys((words, flat)):
+        yield each
+        if plural and len(each[-1]) > 2 and each[-1].isalpha() and not each[-1].endswith("s"):
+            yield (*each[:-1], _plural(each[-1]))
+        elif plural and each[-1] in _IRREGULAR:
+            yield (*each[:-1], _IRREGULAR[each[-1]])
+
+
+def _add(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> None:
+    for word in words:
+        trie = trie.setdefault(word, {})
+    roles = trie.get("", ())
+    if role is None:
+        trie[""] = roles
+    elif role not in roles:
+        trie[""] = (*roles, role)
+
+
+def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        role = None if finding.group == "un-mention" else ("F", finding.name)
+        for pattern in finding.words:
+            for words in spellings(pattern):
+                for each in _variants(words, plural=True):
+                    _claim(trie, each, role)
+
+
+def _claim(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> None:
+    """Add a finding's phrase; an earlier finding's claim to the same words stands aside for a later one."""
+    for word in words:
+        trie = trie.setdefault(word, {})
+    others = tuple(each for each in trie.get("", ()) if each[0] != "F")
+    trie[""] = others if role is None else (*others, role)
+
+
+def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject]) -> None:
+    states: dict[tuple[str, ...], set[str]] = {}
+    for name, patterns in table["states"].items():
+        for pattern in patterns:
+            for words in spellings(pattern):
+                states.setdefault(words, set()).add(name)
+    for words, names in states.items():
+        _add(trie, words, ("T", frozenset(names)))
+    for subject in subjects:
+        for pattern in subject.words:
+            for words in spellings(pattern):
+                for each in _variants(words, plural=True):
+                    _add(trie, each, ("S", subject.name))
+
+
+def _add_cues(trie: Trie, cues: Mapping[str, Any]) -> None:
+    for key, kind in CUE_KINDS.items():
+        for pattern in cues[key]:
+            for words in spellings(pattern):
+                _add(trie, words, (kind, key) if kind else None)
+    for key, change in CHANGES.items():
+        for pattern in cues[key]:
+            for words in spellings(pattern):
+                _add(trie, words, ("C", change))
+    for severity in SEVERITIES:
+        for pattern in cues[severity]:
+            for words in spellings(pattern):
+                _add(trie, words, ("Q", severity))
+
+
+def _add_negspacy(trie: Trie, cues: Mapping[str, Any]) -> None:
+    """Add the terms of negspacy's en_clinical that our own lists do not have."""
+    doubt, left_out = set(cues["negspacy"]["doubt"]), set(cues["negspacy"]["left_out"])
+    kinds = {
+        "preceding_negations": "N",
+        "following_negations": "M",
+        "termination": "E",
+        "pseudo_negations": "",
+    }
+    for key, terms in negspacy_terms().items():
+        for term in terms:
+            if term in left_out or term in doubt:
+                continue
+            for words in spellings(term):
+                if not _roles(trie, words):
+                    _add(trie, words, (kinds[key], "negspacy") if kinds[key] else None)
+
+
+def _roles(trie: Trie, words: tuple[str, ...]) -> Roles | None:
+    node: Trie | None = trie
+    for word in words:
+        node = node.get(word) if node is not None else None
+    return node.get("") if node is not None else None
+
+
+def negspacy_terms() -> dict[str, list[str]]:
+    """negspacy's `en_clinical` terms, read without importing the package: that would load spaCy and torch,
+    which take 2 to 4 seconds and serve nothing else here."""
+    package = util.find_spec("negspacy")
+    if package is None or not package.submodule_search_locations:
+        raise MedgroundError("negspacy is not installed: pip install negspacy")
+    path = package.submodule_search_locations[0] + "/termsets.py"
+    spec = util.spec_from_file_location("medground_negspacy_termsets", path)
+    assert spec is not None and spec.loader is not None  # the file is part of the package
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {key: list(terms) for key, terms in module.LANGUAGES["en_clinical"].items()}
+
+
+def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
+    def add(patterns: Iterable[str], role: tuple[str, Any]) -> None:
+        for pattern in patterns:
+            for words in spellings(pattern):
+                for each in _variants(words, plural=False):
+                    _add(trie, each, role)
+
+    for side in ("right", "left", "both"):
+        add(table["side"][side], ("side", side))
+    add(table["side"]["none"], ("none", None))
+    for level, adjectives in table["adjectives"].items():
+        add(adjectives, ("adjective", level))
+    for entry in table["level"]:
+        for number in ("words", "both", "vague", "right", "left"):
+            add(entry.get(number, ()), ("level", (entry["name"], number)))
+    add(table["nouns"]["one"], ("noun", "one"))
+    add(table["nouns"]["many"], ("noun", "many"))
+    for entry in table["place"]:
+        add(entry["words"], ("place", entry["name"]))
+
+
+def read_table(name: str) -> dict[str, Any]:
+    """One of the package's own lexicon files."""
+    return tomllib.loads(resources.files("medground.reports").joinpath("lexicons", name).read_text("utf-8"))
+
+
+def _finding(entry: dict[str, Any], source: str) -> Finding:
+    if unknown := entry.keys() - Finding.__dataclass_fields__.keys():
+        known = ", ".join(Finding.__dataclass_fields__)
+        raise MedgroundError(f"{source}: unknown key {min(unknown)!r} in a finding; known are {known}")
+    if "name" not in entry:
+        raise MedgroundError(f"{source}: a [[finding]] without a name")
+    return Finding(**entry)
+
+
+def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: str) -> dict[str, Finding]:
+    """The findings with a user's: words are added to those of a known name, other keys replace its own."""
+    for entry in table.get("finding", ()):
+        own = _finding(entry, source)
+        old = findings.get(own.name)
+        if old:
+            given = {key: value for key, value in entry.items() if key != "words"}
+            kept = {key: getattr(old, key) for key in Finding.__dataclass_fields__}
+            own = Finding(**{**kept, **given, "words": [*old.words, *own.words]})
+            findings.pop(own.name)  # what is added last claims its words from all others
+        findings[own.name] = own
+    return findings
+
+
+@lru_cache(maxsize=4)
+def load(own: str | None = None) -> Lexicon:
+    """The package's lexicon, with the entries of the TOML file `own` added to it."""
+    table, regions, cues = read_table("findings.toml"), read_table("regions.toml"), read_table("cues.toml")
+    states = read_table("states.toml")
+    findings = {entry["name"]: _finding(entry, "findings.toml") for entry in table["finding"]}
+    extra: dict[str, Any] = {}
+    if own is not None:
+        try:
+            with open(own, "rb") as stream:
+                extra = tomllib.load(stream)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise MedgroundError(f"{own}: {error}") from None
+        findings = _with_own(findings, extra, own)
+        for key, patterns in extra.get("cues", {}).items():
+            if key not in cues:
+                raise MedgroundError(f"{own}: unknown list of cues {key!r}; known are {', '.join(CUE_KINDS)}")
+            cues[key] = [*cues[key], *patterns]
+    subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
+    return _build(findings, subjects, states, regions, cues)
+
+
+def _build(findings, subjects, states, regions, cues) -> Lexicon:
+    trie: Trie = {}
+    places: Trie = {}
+    _add_findings(trie, findings.values())
+    _add_states(trie, states, subjects.values())
+    _add_cues(trie, cues)
+    _add_negspacy(trie, cues)
+    _add_places(places, regions)
+    return Lexicon(
+        findings=findings,
+        subjects=subjects,
+        trie=trie,
+        places=places,
+        level_of={w: level for level, words in regions["adjectives"].items() for w in words},
+        nouns=frozenset(regions["nouns"]["one"] + regions["nouns"]["many"]),
+        many=frozenset(regions["nouns"]["many"]),
+        prepositions=frozenset(cues["prepositions"]),
+        verbs=frozenset(cues["verbs"]),
+        anaphora=frozenset(words_of(each) for each in cues["anaphora"]),
+    )

@@ -1,0 +1,121 @@
+"""Which finding lies where: places given to findings, shared in lists, and carried to what explains them."""
+
+from dataclasses import dataclass, field
+
+from medground.records import RegionSource
+from medground.reports.existence import Verdict
+from medground.reports.lexicon import Finding
+from medground.reports.regions import Place
+
+LIST = frozenset(("and", "or", ",", "/", "&", "nor"))
+SHARED = frozenset(
+    "with adjacent associated underlying overlying accompanying surrounding superimposed".split()
+)
+HARD = frozenset(";:.()")
+
+
+@dataclass(slots=True)
+class Mention:
+    """One finding said on words [i, j), with what was decided about it."""
+
+    i: int
+    j: int
+    finding: Finding
+    verdict: Verdict
+    places: list[Place] = field(default_factory=list)
+    shared: bool = False  # its places are another mention's
+    fixed: list[str] | None = None  # regions that the subject of a statement brings
+    severity: str | None = None
+    change: str | None = None
+    regions: list[str] = field(default_factory=list)
+    source: RegionSource = "none"
+
+
+def link(
+    words: list[str],
+    mentions: list[Mention],
+    places: list[Place],
+    verbs: frozenset[str],
+    bridges: list[tuple[int, int]],
+) -> None:
+    """Give every place to a mention, then share places in lists and with what explains a mention.
+
+    `bridges` are the words of doubts and explanations ("may represent", "consistent with").
+    """
+    if not mentions or not places:
+        return
+    for place in places:
+        owner = _owner(words, mentions, place, verbs)
+        if owner is not None:
+            owner.places.append(place)
+    _share(words, mentions, bridges)
+
+
+def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: frozenset[str]) -> Mention | None:
+    before = after = None
+    for mention in mentions:
+        if mention.i < place.j and place.i < mention.j:
+            return mention
+        if mention.j <= place.i:
+            before = mention
+        elif after is None and mention.i >= place.j:
+            after = mention
+    if before and HARD & set(words[before.j : place.i]):
+        before = None
+    if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
+        after = None
+    if before is None or after is None:
+        return before or after
+    if place.post:
+        return before
+    gap = words[place.j : after.i]
+    if "," in gap or "and" in gap or "or" in gap or "with" in gap:
+        return before if not verbs & set(gap) else after
+    return after
+
+
+def _label(words: list[str], place: Place) -> bool:
+    return place.i <= 1 and words[place.j : place.j + 1] == [":"]
+
+
+def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, int]]) -> None:
+    """Mentions without a place take that of a neighbour in the same list, or of what they explain."""
+    for earlier, later in zip(mentions, mentions[1:], strict=False):
+        if later.places or not earlier.places or later.fixed:
+            continue
+        gap = words[earlier.j : later.i]
+        if HARD & set(gap):
+            continue
+        explained = any(earlier.j <= i and j <= later.i for i, j in bridges)
+        if explained or (_is_list(gap) and any(p.i < earlier.j for p in earlier.places)):
+            later.places, later.shared = earlier.places, True
+    for earlier, later in zip(mentions[-2::-1], mentions[:0:-1], strict=False):
+        if earlier.places or not later.places or later.shared or earlier.fixed:
+            continue
+        gap = words[earlier.j : later.i]
+        if _is_list(gap) and any(p.i >= later.j for p in later.places):
+            earlier.places, earlier.shared = [p for p in later.places if p.i >= later.j], True
+
+
+def _is_list(gap: list[str]) -> bool:
+    return len(gap) <= 4 and (bool(LIST & set(gap)) or bool(SHARED & set(gap))) and "no" not in gap
+
+
+def settle(mention: Mention, inherited: list[str]) -> None:
+    """Decide the mention's regions and say where they come from."""
+    finding = mention.finding
+    regions: list[str] = []
+    for place in mention.places:
+        regions += [each for each in place.regions(finding) if each not in regions]
+    if finding.region:
+        explicit = [p for p in mention.places if p.names]
+        mention.places = explicit
+        mention.regions, mention.source = finding.region, "explicit" if explicit else "default"
+    elif regions:
+        mention.regions, mention.source = regions, "explicit"
+    elif mention.fixed:
+        mention.regions, mention.source = mention.fixed, "default"
+    elif inherited:
+        mention.regions, mention.source = inherited, "inherited"
+    elif finding.default:
+        mention.regions, mention.source = finding.default, "default"

@@ -1,0 +1,271 @@
+"""Reports to sentences with triplets.
+
+Every span counts code points of the text as it was given: of `text`, or of the section's own cell where a
+report comes as named sections.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from medground.records import Existence, Report, Sentence, Triplet
+from medground.reports import lexicon as words_of_art
+from medground.reports.existence import HARD, Cue, Scopes, Verdict
+from medground.reports.lexicon import Lexicon
+from medground.reports.linking import Mention, link, settle
+from medground.reports.regions import Place, Tag, find_places
+from medground.reports.sections import COUNTED, split_sections
+from medground.reports.sentences import split_sentences
+from medground.reports.states import Statement, find_statements
+from medground.reports.tokens import tokenise
+
+CELLS = ("findings", "impression")
+BRIDGES = frozenset("LPUA")
+EXPLAINS = frozenset(
+    (
+        "consistent",
+        "compatible",
+        "representing",
+        "reflecting",
+        "keeping",
+        "indicating",
+        "indicative",
+        "represents",
+        "due",
+        "secondary",
+        "related",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to read: what "likely" means, and whether history and technique count too."""
+
+    likely_as: Existence = "uncertain"
+    all_sections: bool = False
+
+
+@dataclass(slots=True)
+class Reading:
+    """One sentence taken apart: its words, what was found on them, and the mentions that came of it."""
+
+    words: list[str]
+    starts: list[int]
+    ends: list[int]
+    tags: dict[str, list] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
+    cues: list[Cue] = field(default_factory=list)
+    mentions: list[Mention] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)
+
+
+class Parser:
+    """Reads reports with one lexicon; cheap to keep, half a second to build."""
+
+    def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
+        self.lexicon = lexicon or words_of_art.load()
+        self.options = options or Options()
+
+    def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
+        """Yield the sentences of the reports' findings and impressions, in order."""
+        for report in reports:
+            yield from self.parse_report(report)
+
+    def parse_report(self, report: Report) -> list[Sentence]:
+        """The sentences of one report; [] where it has no counted section."""
+        found: list[Sentence] = []
+        for default, text in self._texts(report):
+            regions: list[str] = []
+            for section in split_sections(text, default):
+                if section.name not in COUNTED and not self.options.all_sections:
+                    continue
+                for start, end in split_sentences(text, section.start, section.end):
+                    triplets, regions = self.read(text, start, end, regions)
+                    found.append(
+                        Sentence(
+                            study_id=report.study_id,
+                            sentence_id=f"{report.study_id}|{len(found) + 1}",
+                            section=section.name,
+                            start=start,
+                            end=end,
+                            text=text[start:end],
+                            triplets=triplets,
+                            subject_id=report.subject_id,
+                            extra=report.extra,
+                        )
+                    )
+        return found
+
+    def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
+        if report.text is not None:
+            yield "text", report.text
+            return
+        cells = [(name, getattr(report, name)) for name in CELLS]
+        if not any(text and text.strip() for _, text in cells):
+            cells = [("last_paragraph", report.last_paragraph)]
+        if self.options.all_sections:
+            cells += [("history", report.indication), ("comparison", report.comparison)]
+        yield from ((name, text) for name, text in cells if text)
+
+    def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
+        """(triplets of text[start:end], its regions); `before` are the regions of the sentence before it."""
+        reading = self.analyse(text[start:end], start, before)
+        triplets = [each for mention in reading.mentions for each in _triplets(text, reading, mention)]
+        regions = next(
+            (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent"), []
+        )
+        return _without_doubles(triplets), regions
+
+    def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
+        """The sentence taken apart; spans are counted from `offset` on."""
+        reading = Reading(*tokenise(sentence, offset))
+        reading.tags = _match(self.lexicon.trie, reading.words)
+        if "F" not in reading.tags and "T" not in reading.tags:
+            return reading
+        self._find_mentions(reading)
+        if reading.mentions:
+            self._find_regions(reading, before or [])
+        return reading
+
+    def _find_mentions(self, reading: Reading) -> None:
+        words, tags = reading.words, reading.tags
+        reading.cues = [(i, j, kind) for kind in "NMUVLPAHRE" for i, j, _ in tags.get(kind, ())]
+        reading.cues.sort()
+        hard = [n for n, word in enumerate(words) if word in HARD] + [
+            i for i, _, kind in reading.cues if kind == "E"
+        ]
+        if "T" in tags and "S" in tags:
+            reading.statements = find_statements(self.lexicon, words, tags["S"], tags["T"], sorted(hard))
+        spots = [(i, j) for i, j, _ in tags.get("F", ())] + [(s.i, s.j) for s in reading.statements]
+        scopes = Scopes(words, reading.cues, frozenset(i for i, _, _ in tags.get("S", ())), spots)
+        for statement in reading.statements:
+            verdict = self._state_verdict(scopes, statement, words)
+            if verdict:
+                finding = self.lexicon.findings[statement.finding]
+                mention = Mention(
+                    statement.i, statement.j, finding, verdict, fixed=statement.subject.region or None
+                )
+                reading.mentions.append(mention)
+        taken = [(s.i, s.j) for s in reading.statements if s.holds]
+        for i, j, name in tags.get("F", ()):
+            if any(a <= i and j <= b for a, b in taken):
+                continue
+            verdict = scopes.verdict(i, j, self.options.likely_as)
+            reading.mentions.append(Mention(i, j, self.lexicon.findings[name], verdict))
+        reading.mentions = sorted(
+            (m for m in reading.mentions if m.verdict.existence), key=lambda m: (m.i, m.j)
+        )
+        self._modify(reading)
+
+    def _state_verdict(self, scopes: Scopes, statement: Statement, words: list[str]) -> Verdict | None:
+        said = scopes.verdict(statement.i, statement.j, self.options.likely_as, anchor=statement.at)
+        if statement.holds:
+            return said
+        if said.existence == "absent" or "guarded" in statement.state:
+            return None  # "not normal" says nothing of any one finding
+        return Verdict("absent", "normality", (statement.at, statement.at + 1, "T"))
+
+    def _modify(self, reading: Reading) -> None:
+        """Severity and change: the words before a finding in its own phrase, or said of it after."""
+        for kind in ("Q", "C"):
+            for i, j, value in reading.tags.get(kind, ()):
+                owner = _owner_of_word(reading.words, reading.mentions, i, j)
+                if owner is None:
+                    continue
+                if kind == "Q" and owner.severity is None:
+                    owner.severity = value
+                elif kind == "C" and owner.change is None:
+                    owner.change = value
+
+    def _find_regions(self, reading: Reading, before: list[str]) -> None:
+        words, mentions = reading.words, reading.mentions
+        tags: list[Tag] = []
+        for kind, found in _match(self.lexicon.places, words).items():
+            tags += [(i, j, kind, value) for i, j, value in found]
+        tags.sort(key=lambda tag: (tag[0], tag[2]))
+        stops = {n for i, j, _ in reading.tags.get("F", ()) for n in range(i, j)}
+        reading.places = find_places(tags, words, stops, self.lexicon.prepositions)
+        bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
+        bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
+        link(words, mentions, reading.places, self.lexicon.verbs, bridges)
+        refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
+        for mention in mentions:
+            settle(mention, before if refers else [])
+
+
+def _match(trie: dict, words: list[str]) -> dict[str, list]:
+    """The longest phrases of the trie, left to right, by kind: lists of (i, j, value)."""
+    found: dict[str, list] = {}
+    n, count = 0, len(words)
+    while n < count:
+        node = trie.get(words[n])
+        if node is None:
+            n += 1
+            continue
+        end, roles, best = n + 1, node.get(""), n + 1
+        while end < count and (node := node.get(words[end])) is not None:
+            end += 1
+            if "" in node:
+                roles, best = node[""], end
+        if roles is None:
+            n += 1
+            continue
+        for kind, value in roles:
+            found.setdefault(kind, []).append((n, best, value))
+        n = best
+    return found
+
+
+def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) -> Mention | None:
+    """The mention that a modifier on words [i, j) belongs to: the next one in its phrase, else the one before."""
+    for mention in mentions:
+        if mention.i <= i and j <= mention.j:
+            return mention
+        if mention.i >= j:
+            if (
+                mention.i - j <= 4
+                and not HARD & set(words[j : mention.i])
+                and "," not in words[j : mention.i]
+            ):
+                return mention
+            break
+    earlier = [mention for mention in mentions if mention.j <= i]
+    if earlier and not HARD & set(words[earlier[-1].j : i]):
+        return earlier[-1]
+    return None
+
+
+def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet]:
+    starts, ends = reading.starts, reading.ends
+    cue = mention.verdict.cue
+    cue_span = (starts[cue[0]], ends[cue[1] - 1]) if cue else None
+    for region in mention.regions or [None]:
+        place = _place_of(mention, region)
+        yield Triplet(
+            region=region,
+            finding=mention.finding.name,
+            existence=mention.verdict.existence or "uncertain",
+            finding_span=(starts[mention.i], ends[mention.j - 1]),
+            region_span=(starts[place.i], ends[place.j - 1]) if place else None,
+            cue=text[cue_span[0] : cue_span[1]] if cue_span else None,
+            cue_span=cue_span,
+            region_source=mention.source,
+            rule=mention.verdict.rule,
+            severity=mention.severity,
+            change=mention.change,
+        )
+
+
+def _place_of(mention: Mention, region: str | None) -> Place | None:
+    for place in mention.places:
+        if region is None or region in place.regions(mention.finding) or mention.finding.region:
+            return place
+    return None
+
+
+def _without_doubles(triplets: list[Triplet]) -> list[Triplet]:
+    """The first triplet of each region, finding and existence."""
+    seen = {}
+    for each in triplets:
+        seen.setdefault((each.region, each.finding, each.existence), each)
+    return list(seen.values())

@@ -1,0 +1,168 @@
+"""Places in a sentence, and which finding lies where.
+
+A place is put together from a side, levels and nouns that share them: "left upper, right middle and left
+lower lobes" is three regions. A level without a side is no region: a side is never guessed.
+Tags are (i, j, kind, value) over words [i, j), as the trie of places gives them.
+"""
+
+from dataclasses import dataclass
+
+from medground.reports.lexicon import Finding
+
+Tag = tuple[int, int, str, object]
+Pair = tuple[str | None, str | None]  # (side, level)
+
+GLUE = frozenset("and or , / & the of on in at to with both".split())
+JOINS = frozenset("and or , / & as well".split())
+TOWARDS = frozenset("of the on in at to both within".split())
+BLOCK = frozenset(
+    "and or , / & of on in at to with is are was were no not there which that may without ; : . ( ) but has have shows".split()
+)
+
+
+@dataclass(slots=True)
+class Place:
+    """Words [i, j) that name places: `pairs` of side and level, or the `names` of places without a side."""
+
+    i: int
+    j: int
+    pairs: list[Pair]
+    names: list[str]
+    post: bool = False  # said after a preposition: "in the right base"
+
+    def regions(self, finding: Finding) -> list[str]:
+        """The names of the regions, as this finding lies in them; [] where no side is known."""
+        if self.names:
+            return [] if finding.only else self.names
+        found: list[str] = []
+        for side, level in self.pairs:
+            if side is None:
+                continue
+            if finding.only or level is None:
+                level = finding.place
+            for each in ("right", "left") if side == "both" else (side,):
+                found.append(f"{each} {level}")
+        return list(dict.fromkeys(found))
+
+
+def find_places(
+    tags: list[Tag], words: list[str], stops: set[int], prepositions: frozenset[str]
+) -> list[Place]:
+    """The places of a sentence, in order. `stops` are the words that findings stand on: a bare side before
+    one of them closes."""
+    places: list[Place] = []
+    run: list[Tag] = []
+    for tag in tags:
+        if tag[2] == "none":
+            continue
+        if run and not _joins(run, tag, words, stops):
+            places += _place(run, words, prepositions)
+            run = []
+        run.append(tag)
+    if run:
+        places += _place(run, words, prepositions)
+    return places
+
+
+def _joins(run: list[Tag], tag: Tag, words: list[str], stops: set[int]) -> bool:
+    last = run[-1]
+    if last[2] == "place" or tag[2] == "place":
+        return False
+    if last[0] == tag[0]:
+        return True  # two roles of the same words
+    gap = words[last[1] : tag[0]]
+    if any(n in stops for n in range(last[1], tag[0])):
+        return False
+    sided = any(each[2] == "side" for each in run)
+    if last[2] == "side":
+        return _after_side(run, tag, gap)
+    if last[2] == "adjective" and not (tag[2] == "side" and not set(gap) & JOINS):
+        return len(gap) <= 2 and all(word in JOINS or word not in BLOCK for word in gap)
+    if tag[2] == "side":
+        return not sided and len(gap) <= 2 and all(word in TOWARDS for word in gap) and (tag[0] not in stops)
+    if not gap:
+        return True
+    return not sided and len(gap) <= 2 and gap[0] == "of"
+
+
+def _after_side(run: list[Tag], tag: Tag, gap: list[str]) -> bool:
+    """Whether a word for a place belongs to the side before it: "right [lateral] base", "right and left"."""
+    if tag[2] == "side":
+        return len(run) == 1 and gap in (["and"], ["or"], ["/"])
+    if len(run) > 1 and run[-2][2] in ("level", "noun") and gap:
+        return gap[0] in ("lung", "upper", "lower") or gap == ["of", "the"]
+    if gap and gap[0] in ("and", "or") and len(run) == 1:
+        return False
+    return len(gap) <= 2 and not any(word in BLOCK for word in gap)
+
+
+def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> list[Place]:
+    i, j = run[0][0], run[-1][1]
+    before = words[i - 1] if i else ""
+    if before in ("the", "a", "an", "both", "his", "her") and i > 1:
+        before = words[i - 2]
+    post = before in prepositions
+    if run[0][2] == "place":
+        return [Place(i, j, [], [str(run[0][3])], post)]
+    pairs = _pairs(run)
+    return [Place(i, j, pairs, [], post)] if pairs else []
+
+
+def _pairs(run: list[Tag]) -> list[Pair]:
+    """The (side, level) pairs of one run of tags."""
+    side: str | None = None
+    found: list[list] = []  # [side, level, number]
+    pending: list[list] = []
+    for n, (i, _, kind, value) in enumerate(run):
+        same = n + 1 < len(run) and run[n + 1][0] == i  # a second role of the same words follows
+        if kind == "side":
+            side = _next_side(side, str(value), found, pending)
+        elif kind == "adjective":
+            pending.append([side, value, "vague" if same else "adjective"])
+        elif kind == "noun":
+            found += _with_noun(side, pending, str(value), n > 0 and run[n - 1][0] == i)
+            pending = []
+        else:
+            name, number = value  # type: ignore[misc]
+            if pending and n and run[n - 1][0] == i and run[n - 1][2] == "adjective":
+                continue  # "apical": an adjective that can stand alone; see below
+            if pending and name == "lung" and n + 1 < len(run) and run[n + 1][2] == "noun" and same:
+                continue  # "upper lung": the noun completes the adjectives
+            found += [[s, level, "words"] for s, level, _ in pending]
+            pending = []
+            forced = number if number in ("right", "left") else None
+            found.append([forced or side, name, number])
+    found += [[s, level, "vague"] for s, level, number in pending if number == "vague"]
+    if not found:
+        return [(side, None)] if side else []
+    return _settled(found, side)
+
+
+def _next_side(side: str | None, value: str, found: list[list], pending: list[list]) -> str:
+    """The side that holds from here on; levels that were named without one take it."""
+    if side and not found and not pending and side != value:
+        return "both"
+    if side is None:
+        for each in (*found, *pending):
+            each[0] = each[0] or value
+    return value
+
+
+def _with_noun(side: str | None, pending: list[list], number: str, also_level: bool) -> list[list]:
+    if pending:
+        return [[s, level, "both" if number == "many" and s is None else "words"] for s, level, _ in pending]
+    return [] if also_level else [[side, "lung", "both" if number == "many" else "words"]]
+
+
+def _settled(found: list[list], side: str | None) -> list[Pair]:
+    if any(level != "lung" for _, level, _ in found):
+        found = [each for each in found if each[1] != "lung"]
+    pairs: list[Pair] = []
+    for own, level, number in found:
+        if own is None and number in ("both",):
+            own = "both"
+        if own is None and level == "mid lung zone" and number in ("right", "left"):
+            own = number
+        if (own, level) not in pairs:
+            pairs.append((own, level))
+    return pairs

@@ -1,0 +1,78 @@
+"""A report's sections: where its findings and impression stand, and what is history.
+
+Headers are words at the start of a line or after a full stop, followed by a colon; those that stand alone
+on a line in capitals need none. Offsets count code points of the text as it was given.
+"""
+
+import re
+from dataclasses import dataclass
+
+_NAMES = {
+    "findings": r"findings?(?: and impressions?| ?/ ?impressions?)?|observations?|(?:radiology )?report|chest"
+    r"|(?:portable |single |ap |pa |frontal |upright |supine |semi-?upright |bedside |two |2 |one |1 |views? of the |the |and |lateral |view |views )*"
+    r"(?:chest|cxr|chest radiographs?|chest x-?rays?|chest films?)(?:[ ,.()]+(?:single|one|two|three|1|2|3|pa|ap|and|&|lateral|frontal|portable|upright|supine|semi-?upright|views?|film|radiographs?|x-?rays?|on|at|line|port\.?|\d+))*",
+    "impression": r"(?:final )?impressions?|conclusions?|opinion|assessment|interpretation|summary|diagnosis|wet read|preliminary (?:report|read|impression)|addendum|notification and impression",
+    "history": r"history|clinical (?:history|information|indication|data|details|statement)|indications?|reason for (?:exam(?:ination)?|study|this examination)|patient history|history of present illness|chief complaint",
+    "comparison": r"comparisons?(?: studies| study| exam(?:ination)?s?| films?)?|compared? (?:to|with)|prior(?: exam| study)?s?",
+    "technique": r"techniques?|procedure|protocol|views?|examination|exam|study|exposure|type of examination|exam type",
+    "other": r"recommendations?|notifications?|attending|dictated by|electronically signed(?: by)?|signed|final report|physician|date|time",
+}
+_HEADER = re.compile(
+    r"(?:^|(?<=\n)|(?<=[.?!;] )|(?<=[.?!;]  )|(?<=\.))[ \t*#_>•-]*(?P<name>"
+    + "|".join(f"(?P<{key}>{words})" for key, words in _NAMES.items())
+    + r")[ \t]*(?:\([^)\n]{0,40}\))?[ \t]*(?::|(?=\n)(?<=[A-Z]))",
+    re.IGNORECASE,
+)
+COUNTED = frozenset({"findings", "impression", "last_paragraph", "text"})
+_PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch [start, end) of the text; `name` is findings, impression, history, comparison, technique,
+    other, text (no header at all) or last_paragraph (headers, but none of findings)."""
+
+    name: str
+    start: int
+    end: int
+
+
+def split_sections(text: str, default: str = "text") -> list[Section]:
+    """The sections of a text in their order; what stands before the first header is `default`.
+
+    Where headers are found but none of findings or impression, the last paragraph without a header of its
+    own counts as findings and is marked `last_paragraph`.
+    """
+    headers = list(_HEADER.finditer(text)) if ":" in text or "\n" in text else []
+    if not headers:
+        return [Section(default, 0, len(text))]
+    sections = []
+    if text[: headers[0].start()].strip():
+        name = default if default != "text" else "other"
+        sections.append(Section(name, 0, headers[0].start()))
+    ends = [each.start() for each in headers[1:]] + [len(text)]
+    sections += [Section(_kind(h), h.end(), end) for h, end in zip(headers, ends, strict=True)]
+    if any(each.name in COUNTED and text[each.start : each.end].strip() for each in sections):
+        return sections
+    return _with_last_paragraph(text, sections)
+
+
+def _kind(header: re.Match[str]) -> str:
+    return next(key for key in _NAMES if header[key] is not None)
+
+
+def _with_last_paragraph(text: str, sections: list[Section]) -> list[Section]:
+    """Cut the last section at its first blank line; what follows it was written without a header."""
+    last = sections[-1]
+    gap = _PARAGRAPH.search(text, last.start, last.end)
+    while gap and not text[last.start : gap.start()].strip():
+        gap = _PARAGRAPH.search(text, gap.end(), last.end)
+    if gap and text[gap.end() : last.end].strip():
+        return [
+            *sections[:-1],
+            Section(last.name, last.start, gap.start()),
+            Section("last_paragraph", gap.end(), last.end),
+        ]
+    if sections[0].name == "other" and sections[0].start == 0:
+        return [Section("last_paragraph", 0, sections[0].end), *sections[1:]]
+    return sections
