@@ -12,7 +12,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,9 +192,12 @@ def _load_picture(path: Path | str) -> Film:
 
 
 def _describe_picture(path: Path | str) -> Header:
+    exif: Mapping[int, Any]
     with Image.open(path) as picture:
         width, height = picture.size
-        if picture.getexif().get(ORIENTATION) in SWAPS_SIDES:
+        # asked for what it does not have, a PNG decodes itself to look behind its pixels
+        exif = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
+        if exif.get(ORIENTATION) in SWAPS_SIDES:
             width, height = height, width
     _check_size(path, width, height)
     return Header(width, height)
