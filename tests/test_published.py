@@ -8,7 +8,7 @@ from medground.published import explained
 
 FIRST_LINES = {
     "mimic-sectioned": b"study,impression,findings,last_paragraph,comparison\n",
-    "mimic-jpg": b"dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns\n",
+    "mimic-jpg": b"dicom_id,subject_id,study_id,ViewPosition,Rows,Columns\n",
     "ms-cxr": b"dicom_id,category_name,label_text,path,x,y,w,h,image_width,image_height\n",
     "imagenome-gold": b"image_id,x1,y1,x2,y2,width,height,bbox_name,annot_id,original_x1\n",
     "imagenome": json.dumps({"objects": [{"bbox_name": "spine", "original_x1": 1}]}).encode(),

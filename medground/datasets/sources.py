@@ -8,6 +8,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -175,12 +176,16 @@ def name_of(source: Source) -> str:
     return name if isinstance(name, str) and name else "<stdin>"
 
 
-def opened(source: Source) -> Any:
-    """A binary stream with `peek`, to be used in a `with`; what is gzipped is unpacked as it is read."""
-    stream: Any = open(os.fspath(source), "rb") if isinstance(source, Path) else source  # noqa: SIM115
-    if not hasattr(stream, "peek"):
-        stream = io.BufferedReader(stream)
-    return gzip.open(stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
+@contextmanager
+def opened(source: Source) -> Iterator[Any]:
+    """A binary stream with `peek`; what is gzipped is unpacked as it is read. A path is closed at the end."""
+    with ExitStack() as stack:
+        stream: Any = source
+        if isinstance(source, Path):
+            stream = stack.enter_context(source.open("rb"))
+        elif not hasattr(source, "peek"):
+            stream = io.BufferedReader(io.BytesIO(source.read()))  # in memory already, or it could peek
+        yield stack.enter_context(gzip.open(stream)) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
 
 
 @dataclass(frozen=True, slots=True)

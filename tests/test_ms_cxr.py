@@ -1,0 +1,152 @@
+import io
+import json
+
+import pytest
+from taken import Taken
+
+from medground.datasets import ms_cxr
+from medground.errors import BadRecord, MedgroundError
+
+HEADER = "dicom_id,category_name,label_text,path,x,y,w,h,image_width,image_height"
+PATH = "files/p10/p10032725/s50331901/{}.jpg"
+ROWS = [  # image, category, text, x, y, w, h, split
+    ("i1", "Pneumothorax", "large right pneumothorax", 100, 200, 300, 400, "train"),
+    ("i2", "Edema", 'hazy, "batwing" edema', 10, 20, 30, 40, "test"),
+    ("i1", "Edema", "edema", 1, 2, 3, 4, "train"),
+    ("i1", "Pneumothorax", "large right pneumothorax", 1500, 200, 300, 400, "train"),
+]
+
+
+def table(rows=ROWS, split=True):
+    import csv
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER.split(",") + ["split"] * split)
+    for image, category, words, *box, own in rows:
+        writer.writerow([image, category, words, PATH.format(image), *box, 2000, 1000] + [own] * split)
+    return io.BytesIO(text.getvalue().encode())
+
+
+def coco(rows=ROWS):
+    images = {row[0]: i for i, row in enumerate(rows)}
+    categories = {row[1]: i for i, row in enumerate(rows)}
+    return {
+        "info": {},
+        "images": [
+            {"id": i, "file_name": f"{name}.jpg", "width": 2000, "height": 1000, "path": PATH.format(name)}
+            for name, i in images.items()
+        ],
+        "categories": [{"id": i, "name": name} for name, i in categories.items()],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": images[image],
+                "category_id": categories[category],
+                "bbox": box,
+                "label_text": text,
+                "split": split,
+            }
+            for i, (image, category, text, *box, split) in enumerate(rows)
+        ],
+    }
+
+
+def as_json(value):
+    return io.BytesIO(json.dumps(value, indent=1).encode())
+
+
+def test_rows_of_one_phrase_become_its_boxes():
+    first, second, third = ms_cxr.read(table())
+    assert first.boxes == [(100, 200, 400, 600), (1500, 200, 1800, 600)]
+    assert (first.image_id, first.text, first.category) == ("i1", "large right pneumothorax", "Pneumothorax")
+    assert (first.width, first.height, first.split) == (2000, 1000, "train")
+    assert (second.text, third.text) == ('hazy, "batwing" edema', "edema")
+    assert [each.phrase_id for each in (first, second, third)] == ["i1|1", "i2|0", "i1|0"]
+
+
+def test_patient_and_study_come_from_the_path():
+    first = next(ms_cxr.read(table()))
+    assert (first.subject_id, first.extra["study_id"]) == ("p10032725", "s50331901")
+
+
+def test_the_first_version_has_no_split():
+    assert {each.split for each in ms_cxr.read(table(split=False))} == {None}
+
+
+def test_patient_and_study_columns_win_where_they_are_there():
+    text = f"{HEADER},subject_id,study_id,site\ni1,Edema,edema,x.jpg,1,2,3,4,100,100,10000001,50000001,A\n"
+    [phrase] = ms_cxr.read(io.BytesIO(text.encode()))
+    assert phrase.subject_id == "p10000001"
+    assert phrase.extra == {"study_id": "s50000001", "site": "A"}
+
+
+def test_json_gives_the_same_phrases_as_the_table():
+    assert list(ms_cxr.read(as_json(coco()))) == list(ms_cxr.read(table()))
+
+
+def test_phrase_ids_do_not_hang_on_the_order_of_the_file():
+    def ids(rows):
+        return {(each.image_id, each.text): each.phrase_id for each in ms_cxr.read(as_json(coco(rows)))}
+
+    assert ids(ROWS) == ids(ROWS[::-1])
+
+
+def test_boxes_are_cut_to_the_image_and_kept_once(caplog):
+    rows = [
+        ("i1", "Edema", "edema", -10, 900, 100, 200, "train"),
+        ("i1", "Edema", "edema", -10, 900, 100, 200, "train"),
+    ]
+    [phrase] = ms_cxr.read(table(rows))
+    assert phrase.boxes == [(0, 900, 90, 1000)]
+    assert "2 boxes that reach out of their image" in caplog.text
+    assert "1 boxes that are there twice" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "box, problem",
+    [
+        ((1, 2, 0, 4), "w: this box has no area"),
+        ((1, 2, 3, -4), "w: this box has no area"),
+        ((3000, 2, 3, 4), "x: this box lies outside its image"),
+        (("x", 2, 3, 4), "x: expected a number"),
+        (("nan", 2, 3, 4), "x: expected a finite number"),
+    ],
+)
+def test_a_phrase_with_a_bad_box_is_rejected_whole(box, problem):
+    taken = Taken()
+    rows = [*ROWS, ("i1", "Pneumothorax", "large right pneumothorax", *box, "train")]
+    assert len(list(ms_cxr.read(table(rows), taken))) == 2
+    [(raw, message)] = taken
+    assert raw.count(b"\n") == 3
+    assert message == f"<stdin>:6: {problem}"
+
+
+@pytest.mark.parametrize(
+    "change, problem",
+    [
+        ({"image_id": 99}, "image_id: names nothing in the file"),
+        ({"category_id": None}, "category_id: names nothing in the file"),
+        ({"bbox": [1, 2, 3]}, "bbox: expected an array of 4"),
+        ({"label_text": ""}, "label_text: expected words"),
+        ({"bbox": [1, 2, "x", 4]}, "bbox[2]: expected a number"),
+    ],
+)
+def test_a_bad_annotation_is_named(change, problem):
+    value = coco()
+    value["annotations"][2] |= change
+    with pytest.raises(BadRecord) as caught:
+        list(ms_cxr.read(as_json(value)))
+    assert str(caught.value) == f"<stdin>: annotations[2]: {problem}"
+
+
+def test_another_json_is_refused():
+    with pytest.raises(MedgroundError, match="is this MS-CXR"):
+        list(ms_cxr.read(as_json({"images": []})))
+    with pytest.raises(MedgroundError, match="not JSON"):
+        list(ms_cxr.read(io.BytesIO(b"{oops")))
+
+
+def test_another_table_is_refused():
+    with pytest.raises(MedgroundError, match=r"no column 'category_name'; is this MS_CXR"):
+        list(ms_cxr.read(io.BytesIO(b"dicom_id,x\n1,2\n")))
