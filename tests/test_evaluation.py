@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from medground.errors import MedgroundError
 from medground.evaluation import groups, intervals, metrics, prior, scoring
-from medground.evaluation.figures import Ranked, Ratio, mean_over
+from medground.evaluation.figures import Ratio, mean_over
 from medground.evaluation.protocols import LEVELS, PROTOCOLS, Case, greedy_hits
+from medground.evaluation.ranking import Ranked
 from medground.evaluation.scoring import Measured, Resampling
 from medground.records import Box, Phrase, ScoredBox
 
@@ -201,7 +202,21 @@ def test_average_precision_counts_a_patient_as_often_as_it_is_drawn():
     owners, times = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3]), [2, 0, 1, 3]
     figure = PROTOCOLS["coco"].measure(cases)["ap@.5"].bind(owners, np.ones((1, 9), dtype=bool))
     slow = slow_precision(cases, 0.5, [times[owner] for owner in owners])
-    assert figure(np.array([times], dtype=float))[0, 0] == pytest.approx(slow, abs=1e-12)
+    weights = np.array([times, [1, 1, 1, 1]], dtype=float)
+    assert figure(weights[:1])[0, 0] == pytest.approx(slow, abs=1e-12)
+    assert figure(weights)[:, 0] == pytest.approx([slow, slow_precision(cases, 0.5)], abs=1e-6)
+
+
+def test_average_precision_over_draws_hardly_changes_when_detections_are_ranked_in_blocks(monkeypatch):
+    rng = random.Random(5)
+    cases = distinct_scores([case_of(rng, i) for i in range(300)], rng)
+    owners, masks = np.arange(300) // 2, np.ones((1, 300), dtype=bool)
+    weights = np.vstack(list(intervals.draw_weights(150, 20, seed=0)))
+    figure = PROTOCOLS["coco"].measure(cases)["ap@.5:.95"].bind(owners, masks)
+    whole, one_by_one = figure(weights), [figure(row[None])[0, 0] for row in weights]
+    assert whole[:, 0] == pytest.approx(one_by_one, abs=1e-6)
+    monkeypatch.setattr("medground.evaluation.ranking.BLOCKS", 100)
+    assert figure(weights) == pytest.approx(whole, abs=0.01)
 
 
 def test_average_precision_agrees_with_pycocotools():

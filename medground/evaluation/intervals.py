@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Figure = Callable[[Array], Array]
-CELLS = 2_000_000  # weights in memory at once: 16 MB
+CELLS = 8_000_000  # weights in memory at once: 64 MB
 LEVELS = (0.025, 0.975)
 
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from medground import boxes
 from medground.evaluation import metrics
-from medground.evaluation.figures import Ranked, Ratio, mean_over
+from medground.evaluation.figures import Ratio, mean_over
 from medground.evaluation.intervals import Array
+from medground.evaluation.ranking import Ranked
 from medground.records import Box, Phrase, ScoredBox
 
 Figures = Mapping[str, Ratio | Ranked]

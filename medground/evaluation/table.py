@@ -5,16 +5,21 @@ from typing import TextIO
 
 from medground.records import Score
 
+BESIDE = ("prior_", "gain_", "other_", "difference_")  # what `scoring` puts beside a metric
+WITH_INTERVAL = ("", "gain_", "difference_")
+
 
 def percent(score: Score | None) -> str:
-    """`61.2 (57.9-64.4)`: the figure and its interval in points of 100; a dash where there is none."""
+    """`61.2 (57.9–64.4)`: the figure and its interval in points of 100; a dash where there is none."""
     if score is None or score.value is None:
         return "–"
-    interval = "" if score.low is None or score.high is None else f" ({bound(score.low)}–{bound(score.high)})"
-    return bound(score.value) + interval
+    interval = (
+        "" if score.low is None or score.high is None else f" ({points(score.low)}–{points(score.high)})"
+    )
+    return points(score.value) + interval
 
 
-def bound(value: float) -> str:
+def points(value: float) -> str:
     """A share in points of 100, with one digit and a true minus sign."""
     return f"{100 * value:.1f}".replace("-", "−")
 
@@ -28,22 +33,30 @@ def by_group(scores: Iterable[Score]) -> dict[str, dict[str, Score]]:
 
 
 def show(scores: Sequence[Score], stream: TextIO) -> None:
-    """Print one table for each protocol: a row a group, a column a metric."""
+    """Print a table for each protocol and metric: a row a group; beside it the prior and the other model."""
     for protocol in dict.fromkeys(score.protocol for score in scores):
-        _show(protocol, [score for score in scores if score.protocol == protocol], stream)
+        own = [score for score in scores if score.protocol == protocol]
+        for metric in dict.fromkeys(score.metric for score in own if not score.metric.startswith(BESIDE)):
+            _show(protocol, metric, own, stream)
 
 
-def _show(protocol: str, scores: Sequence[Score], stream: TextIO) -> None:
-    metrics = list(dict.fromkeys(score.metric for score in scores))
+def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -> None:
+    names = {score.metric for score in scores}
+    columns = [prefix for prefix in ("", *BESIDE) if prefix + metric in names]
     rows = [
-        [group, str(max(score.n for score in found.values())), *(_cell(found.get(name)) for name in metrics)]
+        [group, str(found[metric].n), *(_cell(found.get(prefix + metric), prefix) for prefix in columns)]
         for group, found in by_group(scores).items()
     ]
-    print_rows(f"{protocol} (95 % intervals over patients)", ["group", "n", *metrics], rows, stream)
+    heads = ["group", "n", *(prefix.rstrip("_") or metric for prefix in columns)]
+    print_rows(
+        f"{protocol}: {metric} in points of 100, with 95 % intervals over patients", heads, rows, stream
+    )
 
 
-def _cell(score: Score | None) -> str:
-    p = score.extra.get("p") if score else None
+def _cell(score: Score | None, prefix: str) -> str:
+    if score is None or score.value is None or prefix not in WITH_INTERVAL:
+        return "–" if score is None or score.value is None else points(score.value)
+    p = score.extra.get("p")
     return percent(score) + (f" p={p:.2g}" if p is not None else "")
 
 
@@ -53,10 +66,9 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
-        table.add_column(name.replace("_", " "), justify="right" if number else "left")
+        table.add_column(name, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=stream)
-    console.print(table, width=None if console.is_terminal else 1000, no_wrap=not console.is_terminal)
+    Console(file=stream, highlight=False, width=None if stream.isatty() else 200).print(table)
