@@ -1,0 +1,96 @@
+"""The cohort: patient by patient, from a seed to a study with image, report and truth.
+
+A patient depends on (seed, patient, size) alone, never on the others or on the number of workers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground.phantom.findings import Finding, draw_findings
+from medground.phantom.patient import Exposure, Patient, draw_exposure, draw_patient
+from medground.phantom.report import Report, write_report
+from medground.phantom.scene import render_scene
+from medground.records import Box
+
+SPLITS = (("train", 0.7), ("validate", 0.1), ("test", 0.2))
+
+
+@dataclass(slots=True)
+class Study:
+    """One patient's study: a frontal film, what it shows, its report.
+
+    `image` is (H, W) uint8; `regions` the boxes of Chest ImaGenome's regions that the film shows.
+    """
+
+    subject_id: str
+    study_id: str
+    image_id: str
+    split: str
+    patient: Patient
+    exposure: Exposure
+    image: NDArray[np.uint8]
+    regions: dict[str, Box]
+    findings: list[Finding]
+    report: Report
+
+    @property
+    def triplets(self) -> list[dict[str, Any]]:
+        """The truth of each sentence, as `truth/triplets.jsonl` holds it."""
+        return [
+            {
+                "study_id": self.study_id,
+                "section": said.section,
+                "start": said.start,
+                "end": said.end,
+                "text": said.text,
+                "triplets": [
+                    {"region": region, "finding": finding, "existence": existence}
+                    for region, finding, existence in said.means
+                ],
+            }
+            for said in self.report.said
+        ]
+
+
+def generator(seed: int, patient: int) -> np.random.Generator:
+    """The patient's own source of chance."""
+    return np.random.default_rng(np.random.SeedSequence([seed, patient]))
+
+
+def render(seed: int, patient: int, size: int) -> Study:
+    """One patient of the cohort; `size` is the film's long side in pixels."""
+    rng = generator(seed, patient)
+    split, image_id = _split(float(rng.random())), _image_id(rng)
+    body = draw_patient(rng)
+    view = "AP" if rng.random() < 0.45 else "PA"
+    exposure = draw_exposure(rng, size, view)
+    findings = draw_findings(rng, body, view)
+    scene = render_scene(rng, body, exposure, findings)
+    report = write_report(rng, body, view, findings)
+    return Study(
+        subject_id=f"p{10_000_000 + patient}",
+        study_id=f"s{50_000_000 + patient * 7919 % 9_999_991}",
+        image_id=image_id,
+        split=split,
+        patient=body,
+        exposure=exposure,
+        image=scene.image,
+        regions=scene.regions,
+        findings=findings,
+        report=report,
+    )
+
+
+def _split(draw: float) -> str:
+    for name, share in SPLITS:
+        if draw < share:
+            return name
+        draw -= share
+    return SPLITS[-1][0]
+
+
+def _image_id(rng: np.random.Generator) -> str:
+    return "-".join(f"{int(word):08x}" for word in rng.integers(0, 2**32, 5))

@@ -1,0 +1,157 @@
+"""Which findings a patient has: kinds, sides, zones, severities.
+
+A finding is one visible thing with one box; findings with the same `group` are said in one breath ("bibasilar
+atelectasis") and make one phrase. The names are Chest ImaGenome's attributes, the categories MS-CXR's.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from medground.phantom.patient import SIDES, Patient
+from medground.records import Box
+
+CATEGORY = {
+    "atelectasis": "Atelectasis",
+    "enlarged cardiac silhouette": "Cardiomegaly",
+    "consolidation": "Consolidation",
+    "pulmonary edema/hazy opacity": "Edema",
+    "lung opacity": "Lung Opacity",
+    "pleural effusion": "Pleural Effusion",
+    "pneumonia": "Pneumonia",
+    "pneumothorax": "Pneumothorax",
+}
+ZONES = ("upper lung zone", "mid lung zone", "lower lung zone")
+SEVERITIES = ("small", "moderate", "large")
+OPACITIES = ("consolidation", "lung opacity", "pneumonia")
+SHARE = {  # how often a patient with findings has each
+    "enlarged cardiac silhouette": 0.3,
+    "pleural effusion": 0.36,
+    "atelectasis": 0.3,
+    "pulmonary edema/hazy opacity": 0.17,
+    "lung opacity": 0.26,
+    "pneumonia": 0.19,
+    "consolidation": 0.17,
+    "pneumothorax": 0.16,
+    "mass/nodule (not otherwise specified)": 0.1,
+}
+DEVICES = {  # share of AP and of PA films
+    "endotracheal tube": (0.3, 0.0),
+    "enteric tube": (0.3, 0.02),
+    "picc": (0.2, 0.05),
+    "ij line": (0.22, 0.02),
+    "cardiac pacer and wires": (0.12, 0.08),
+    "chest tube": (0.0, 0.0),
+    "sternotomy wires": (0.15, 0.1),
+}
+
+
+@dataclass(slots=True)
+class Finding:
+    """One finding. `regions` are where it lies, `box` where its attenuation shows (None until it is drawn,
+    and where it cannot be seen). `side` is None for what has none."""
+
+    name: str
+    group: int
+    side: str | None
+    severity: str
+    regions: list[str]
+    box: Box | None = None
+    mentioned: bool = True
+    detail: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def category(self) -> str | None:
+        """The MS-CXR category, or None."""
+        return CATEGORY.get(self.name)
+
+
+def draw_findings(rng: np.random.Generator, patient: Patient, view: str) -> list[Finding]:
+    """A patient's findings; cardiomegaly and loss of volume change the patient."""
+    found: list[Finding] = []
+    if rng.random() > 0.28:
+        chosen = [name for name, share in SHARE.items() if rng.random() < share]
+        for name in chosen or [str(rng.choice(list(SHARE)))]:
+            _add(rng, found, name, patient)
+    for name, shares in DEVICES.items():
+        if rng.random() < shares[0 if view == "AP" else 1]:
+            _add_device(rng, found, name)
+    if any(each.name == "pneumothorax" for each in found) and rng.random() < 0.4:
+        side = next(each.side for each in found if each.name == "pneumothorax")
+        found.append(Finding("chest tube", _next(found), side, "small", [f"{side} lung"]))
+    _forget_some(rng, found)
+    return found
+
+
+def _next(found: list[Finding]) -> int:
+    return 1 + max((each.group for each in found), default=-1)
+
+
+def _add(rng: np.random.Generator, found: list[Finding], name: str, patient: Patient) -> None:
+    """One group of findings of this name, on one side or both."""
+    group, severity = _next(found), str(rng.choice(SEVERITIES, p=[0.4, 0.37, 0.23]))
+    if name == "enlarged cardiac silhouette":
+        patient.ctr = {"small": 0.535, "moderate": 0.585, "large": 0.64}[severity] + float(
+            rng.uniform(-0.015, 0.03)
+        )
+        found.append(Finding(name, group, None, severity, ["cardiac silhouette"]))
+        return
+    for side in _sides(rng, name, found):
+        regions = [f"{side} {zone}" for zone in _zones(rng, name, severity)]
+        found.append(Finding(name, group, side, severity, regions))
+        if name == "atelectasis":
+            patient.dome[side] += float(rng.uniform(0, 0.05))
+
+
+def _sides(rng: np.random.Generator, name: str, found: list[Finding]) -> tuple[str, ...]:
+    """The sides; two opacities never share a lung, so that each keeps its own box."""
+    both = {"pulmonary edema/hazy opacity": 0.9, "pleural effusion": 0.35, "atelectasis": 0.35}.get(
+        name, 0.12
+    )
+    sides = SIDES if rng.random() < both else (str(rng.choice(SIDES)),)
+    if name in ("pneumothorax", "mass/nodule (not otherwise specified)"):
+        sides = sides[:1]
+    if name == "pulmonary edema/hazy opacity":
+        return sides
+    rivals = {"pneumothorax": {"pleural effusion", *OPACITIES}}.get(name, {*OPACITIES, "pneumothorax"})
+    if name not in (*OPACITIES, "pneumothorax"):
+        return sides
+    taken = {each.side for each in found if each.name in rivals}
+    return tuple(side for side in sides if side not in taken)
+
+
+def _zones(rng: np.random.Generator, name: str, severity: str) -> list[str]:
+    """The zones of a finding, without the side."""
+    if name == "pleural effusion":
+        return ["costophrenic angle"] if severity == "small" else ["costophrenic angle", "lower lung zone"]
+    if name == "pneumothorax":
+        return ["apical zone"] if severity == "small" else ["lung"]
+    if name == "pulmonary edema/hazy opacity":
+        return ["lung"]
+    if name == "atelectasis":
+        return [str(rng.choice(ZONES, p=[0.05, 0.15, 0.8]))]
+    zone = str(rng.choice(ZONES, p=[0.25, 0.27, 0.48]))
+    return [zone]
+
+
+def _add_device(rng: np.random.Generator, found: list[Finding], name: str) -> None:
+    side = {"cardiac pacer and wires": "left", "picc": str(rng.choice(SIDES)), "ij line": "right"}.get(name)
+    if name == "ij line" and rng.random() < 0.2:
+        side = "left"
+    regions = {
+        "endotracheal tube": ["trachea"],
+        "enteric tube": ["abdomen"],
+        "picc": ["cavoatrial junction"],
+        "ij line": ["svc"],
+        "sternotomy wires": ["mediastinum"],
+    }.get(name, [f"{side} lung"])
+    found.append(Finding(name, _next(found), side, "small", regions))
+
+
+def _forget_some(rng: np.random.Generator, found: list[Finding]) -> None:
+    """The report leaves one finding in twelve unsaid, more often a small one."""
+    for group in sorted({each.group for each in found}):
+        mine = [each for each in found if each.group == group]
+        silent = rng.random() < (0.13 if mine[0].severity == "small" else 0.04)
+        for each in mine:
+            each.mentioned = not silent

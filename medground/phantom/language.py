@@ -1,0 +1,188 @@
+"""Words: findings and what is absent, as sentences with the triplets that they mean.
+
+A triplet is (region, finding, existence). The meanings follow these rules:
+- a zone or lobe names its lung zone: "right middle lobe" and "RML" the right mid, "lingula" the left mid,
+  a base the lower lung zone;
+- a side alone ("left pleural effusion") names that side's lung; for a line, a tube or a pacemaker it names
+  nothing: its region is the one where the sentence says it ends, and null where it says none (a chest tube's
+  side is its lung);
+- "bilateral", "both lungs" are two triplets, one a lung; "bibasilar", "both lung bases" two lower zones;
+- an enlarged heart belongs to the cardiac silhouette without saying so; edema without a place has region null,
+  and so has everything that is absent without a place ("no pneumothorax");
+- "apical" names the side's apical zone;
+- "the lungs are clear" means that lung opacity is absent in both lungs, "heart size is normal" (and a normal
+  cardiomediastinal silhouette) that an enlarged cardiac silhouette is absent, "costophrenic angles are sharp"
+  that their blunting is;
+- "may", "possible", "probable", "suspected", "cannot be excluded" are uncertain; "unchanged", "improved",
+  "new" are present;
+- sentences of normality that name no finding of ours ("no acute cardiopulmonary process") mean no triplet.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medground.phantom.findings import DEVICES, Finding
+from medground.phantom.patient import SIDES
+
+Meaning = tuple[str | None, str, str]
+
+
+@dataclass(slots=True)
+class Statement:
+    """One sentence, what it means, and the groups of findings that it tells of; `phrase` is the noun phrase
+    in it that one would point at, "" for none."""
+
+    text: str
+    means: list[Meaning]
+    groups: list[int]
+    phrase: str = ""
+
+
+@cache
+def words() -> dict[str, Any]:
+    """The table of templates."""
+    return tomllib.loads(Path(__file__).with_name("language.toml").read_text())
+
+
+def pick(rng: np.random.Generator, options: list[Any]) -> Any:
+    """One of the options."""
+    return options[int(rng.integers(len(options)))]
+
+
+def say_group(rng: np.random.Generator, group: list[Finding], prior: bool, doubt: bool) -> Statement:
+    """A sentence about findings of one group (one or both sides)."""
+    first = group[0]
+    if first.name in DEVICES:
+        return _say_device(rng, first)
+    table = words()["finding"][first.name]
+    if first.name == "lung opacity" and len(group) == 1 and rng.random() < 0.15:
+        return _say_either(rng, first, table)
+    if "sentences" in table and rng.random() < 0.4 and not doubt:
+        size = _size(rng, table, first)
+        text = pick(rng, table["sentences"]).format(sizely=_adverb(size))
+        return Statement(_tidy(text), _means(first, [None], "present"), [first.group])
+    phrase, regions = _phrase(rng, group, table)
+    frames = words()["frames"]
+    if doubt:
+        key = "uncertain"
+    else:
+        key = ("two" if phrase.endswith("s") and len(group) == 2 else "one") + ("_prior" if prior else "")
+    article = "" if table.get("mass") or phrase.endswith("s") else ("an" if phrase[0] in "aeiou8" else "a")
+    text = pick(rng, frames[key]).format(phrase=phrase, Phrase=_upper(phrase), a=article)
+    existence = "uncertain" if doubt else "present"
+    return Statement(_tidy(text), _means(first, regions, existence), [first.group], phrase)
+
+
+def _means(finding: Finding, regions: list[str | None], existence: str) -> list[Meaning]:
+    forced = "cardiac silhouette" if finding.name == "enlarged cardiac silhouette" else None
+    return [(forced or region, finding.name, existence) for region in regions]
+
+
+def _phrase(
+    rng: np.random.Generator, group: list[Finding], table: dict[str, Any]
+) -> tuple[str, list[str | None]]:
+    """A noun phrase and the regions that it names."""
+    first, size = group[0], _size(rng, table, group[0])
+    if len(group) == 2:
+        if "none" in table and rng.random() < 0.75:
+            return _tidy(pick(rng, table["none"]).format(size=size)), [None]
+        phrase = _tidy(pick(rng, _two(group, table)).format(size=size))
+        zone = "lower lung zone" if "bas" in phrase else "lung"
+        return phrase, [f"{side} {zone}" for side in SIDES]
+    return _one_side(rng, first, table, size)
+
+
+def _two(group: list[Finding], table: dict[str, Any]) -> list[str]:
+    """Phrases for both sides; those of the bases only where both lie there."""
+    low = all(each.regions[0].endswith("lower lung zone") for each in group)
+    return [each for each in table["two"] if low or "bas" not in each]
+
+
+def _one_side(
+    rng: np.random.Generator, first: Finding, table: dict[str, Any], size: str
+) -> tuple[str, list[str | None]]:
+    key = "large" if first.severity == "large" and "large" in table else "one"
+    if first.regions[0].endswith("apical zone") and rng.random() < 0.6:
+        key = "apical"
+    template = pick(rng, table[key])
+    region = first.regions[0]
+    place = pick(rng, words()["at"].get(region, [region]))
+    adjective = pick(rng, words()["adjective"].get(place, [place]))
+    at = pick(rng, ["at the", "in the"]) if "base" in place else "in the"
+    at = f"{at} {place}"
+    phrase = _tidy(template.format(size=size, side=first.side, where=adjective, at=at))
+    if "{where}" in template or "{at}" in template:
+        return phrase, [region]
+    if key == "apical":
+        return phrase, [f"{first.side} apical zone"]
+    return phrase, [f"{first.side} lung" if first.side else None]
+
+
+def _size(rng: np.random.Generator, table: dict[str, Any], finding: Finding) -> str:
+    radius = finding.detail.get("radius", 0.5)
+    return pick(rng, table["size"][finding.severity]).format(mm=round(20 * radius), cm=round(2 * radius, 1))
+
+
+def _adverb(size: str) -> str:
+    word = size.split()[-1] if size else ""
+    return {"massive": "massively", "severe": "severely", "moderate": "moderately"}.get(
+        word, f"{word}ly" if word else ""
+    )
+
+
+def _say_either(rng: np.random.Generator, finding: Finding, table: dict[str, Any]) -> Statement:
+    region = finding.regions[0]
+    place = pick(rng, words()["at"][region])
+    where = pick(rng, words()["adjective"].get(place, [place]))
+    size = _size(rng, table, finding)
+    template = pick(rng, words()["either"]["sentences"])
+    text = _tidy(template.format(Size=size, where=where, at=f"in the {place}"))
+    means: list[Meaning] = [(region, "lung opacity", "present")]
+    means += [(region, cause, "uncertain") for cause in ("atelectasis", "pneumonia")]
+    phrase = _tidy(f"{size} {where} opacity")
+    return Statement(_upper(text), means, [finding.group], phrase if phrase.lower() in text.lower() else "")
+
+
+def _say_device(rng: np.random.Generator, finding: Finding) -> Statement:
+    text, region = pick(rng, words()["device"][finding.name])
+    side = finding.side or ""
+    text = text.format(side=side, Side=_upper(side), above=finding.detail.get("above", 4.0))
+    return Statement(
+        _tidy(text), [(region.format(side=side) or None, finding.name, "present")], [finding.group]
+    )
+
+
+def say_absent(
+    rng: np.random.Generator, findings: list[Finding], spoken: set[str], share: float
+) -> list[Statement]:
+    """True sentences about what is not there, none of them about a finding spoken of already."""
+    there = {each.name for each in findings} | spoken
+    dirty = {each.side for each in findings if each.name not in DEVICES}
+    blocks = words()["absent"]
+    said: list[Statement] = []
+    for index in rng.permutation(len(blocks)):
+        block = blocks[index]
+        names = {name for _, name in block["means"]} | set(block.get("without", ()))
+        if names & there or rng.random() > share:
+            continue
+        if "clear" in block and (dirty & set(block["clear"]) or None in dirty & {None}):
+            continue
+        there |= names
+        means: list[Meaning] = [(region or None, name, "absent") for region, name in block["means"]]
+        said.append(Statement(pick(rng, block["text"]), means, []))
+    return said
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _tidy(text: str) -> str:
+    """One space between words, none before a full stop, a capital at the start of a sentence."""
+    text = " ".join(text.split()).replace(" .", ".").replace(" ,", ",")
+    return _upper(text) if text.endswith(".") else text

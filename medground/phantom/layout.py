@@ -1,0 +1,106 @@
+"""The cohort on disk, in the layouts of MIMIC-CXR, MIMIC-CXR-JPG, Chest ImaGenome and MS-CXR.
+
+    mimic-cxr/files/p10/p10000000/s50000000.txt
+    mimic-cxr-jpg/files/p10/p10000000/s50000000/<image>.jpg, mimic-cxr-2.0.0-{metadata,split}.csv
+    chest-imagenome/silver_dataset/scene_graph/<image>_SceneGraph.json, splits/*.csv
+    ms-cxr/MS_CXR_Local_Alignment_v1.1.0.{csv,json}
+    reports.csv, truth/{triplets,findings,regions}.jsonl, phantom.json (the settings)
+
+A patient's files are written by the process that renders him, the tables at the end by one; each file gets
+its name when it is whole. `phantom.json` comes last: without it a cohort is unfinished, and the same command
+completes it.
+"""
+
+import io
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+from PIL import Image
+
+import medground
+from medground.console import progress
+from medground.errors import MedgroundError
+from medground.phantom import tables
+from medground.phantom.cohort import Study, render
+
+SETTINGS, STARTED = "phantom.json", "phantom.unfinished.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What makes a cohort this one."""
+
+    patients: int
+    seed: int
+    size: int
+    version: str = medground.__version__
+
+
+def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
+    """Write the whole cohort under `root` and return the number of images.
+
+    A folder that holds anything but an unfinished cohort of the same settings is refused.
+    """
+    _claim(root, settings)
+    rows = list(progress(_patients(root, settings, workers), "patients", settings.patients))
+    for path, content in tables.tables(rows):
+        _put(root / path, content)
+    _put(root / SETTINGS, _dump(asdict(settings)))
+    (root / STARTED).unlink()
+    return len(rows)
+
+
+def _claim(root: Path, settings: Settings) -> None:
+    mark = root / STARTED
+    if mark.exists() and orjson.loads(mark.read_bytes()) == asdict(settings):
+        return
+    if root.exists() and any(root.iterdir()):
+        raise MedgroundError(
+            f"{root}: not empty; name a new folder, or repeat the unfinished command as it was"
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    _put(mark, _dump(asdict(settings)))
+
+
+def _patients(root: Path, settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
+    """The table rows of each patient, in order, whichever process rendered him."""
+    make = partial(write_patient, root, settings)
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        run = partial(pool.map, chunksize=4) if pool else map
+        yield from run(make, range(settings.patients))
+
+
+def write_patient(root: Path, settings: Settings, patient: int) -> dict[str, Any]:
+    """Render one patient, write report, image and scene graph; return what the tables need."""
+    study = render(settings.seed, patient, settings.size)
+    subject = f"{study.subject_id[:3]}/{study.subject_id}"
+    _put(root / f"mimic-cxr/files/{subject}/{study.study_id}.txt", study.report.text.encode())
+    _put(root / "mimic-cxr-jpg" / tables.image_path(study), _jpeg(study))
+    graph = _dump(tables.scene_graph(study))
+    _put(root / f"chest-imagenome/silver_dataset/scene_graph/{study.image_id}_SceneGraph.json", graph)
+    return tables.row(study)
+
+
+def _jpeg(study: Study) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(study.image).save(stream, "JPEG", quality=92)
+    return stream.getvalue()
+
+
+def _dump(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """The file with this content, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_ = path.with_name(path.name + ".partial")
+    partial_.write_bytes(content)
+    os.replace(partial_, path)

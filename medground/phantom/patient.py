@@ -1,0 +1,150 @@
+"""Who is filmed, and how: the numbers that make one patient and one exposure differ from the next.
+
+Lengths are cm, angles radians; see the package for the axes. All ranges are for adults.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SIDES = ("right", "left")
+SIGN = {"right": -1.0, "left": 1.0}
+
+
+@dataclass(slots=True)
+class Patient:
+    """The body. `height` is the lungs' from apex to lateral costophrenic angle, after this breath,
+    and `frame` what it would be after a full one (the skeleton goes by it).
+
+    `half_width` and `half_depth` are the rib cage's inner half axes; `ctr` the cardiothoracic ratio to reach;
+    `dome` the height of each dome above the angle, as a share of `height`.
+    """
+
+    female: bool
+    age: int
+    half_width: float
+    half_depth: float
+    height: float
+    frame: float
+    wall: float
+    side_wall: float
+    breast: float
+    ctr: float
+    dome: dict[str, float]
+    lung_density: float
+    medial: float
+    mediastinum: float
+    aorta: float
+    tortuosity: float
+    vessel: float
+    rib_slope: float
+    scoliosis: float
+    arms_up: bool
+    gas: float
+    bone: float
+
+
+@dataclass(slots=True)
+class Exposure:
+    """The film: geometry of the beam, position of the patient, and what the detector makes of it.
+
+    `width` x `height` are pixels; `reach` is the share of the film's width that the lungs take; `shift` moves
+    the lungs in their slack (0 centred, -1 and 1 at the borders). `blur` and `sharpen` are in cm and share.
+    """
+
+    view: str
+    width: int
+    height: int
+    distance: float
+    rotation: float
+    tilt: float
+    roll: float
+    reach: float
+    shift: tuple[float, float]
+    scatter: float
+    noise: float
+    blur: float
+    sharpen: float
+    gamma: float
+    range: tuple[float, float]
+    local: float
+
+
+def draw_patient(rng: np.random.Generator) -> Patient:
+    """A patient without findings."""
+    female = bool(rng.random() < 0.48)
+    size = float(np.clip(rng.normal(0.97 if female else 1.05, 0.055), 0.8, 1.2))
+    weight = float(np.clip(rng.lognormal(0.0, 0.45), 0.45, 2.8))
+    frame = 25.2 * size * float(rng.normal(1, 0.05))
+    breath = float(rng.uniform(0.86, 1.02) if rng.random() < 0.8 else rng.uniform(0.68, 0.86))
+    return Patient(
+        female=female,
+        age=int(np.clip(rng.normal(61, 17), 18, 95)),
+        half_width=13.2 * size * float(rng.normal(1, 0.035)),
+        half_depth=8.2 * size * float(rng.normal(1, 0.07)),
+        height=frame * breath,
+        frame=frame,
+        wall=1.7 + 1.5 * weight,
+        side_wall=1.4 + 1.2 * weight,
+        breast=float(rng.uniform(0.5, 1.0) * weight**0.5) if female else float(rng.uniform(0, 0.25) * weight),
+        ctr=float(rng.uniform(0.39, 0.485)),
+        dome={"right": float(rng.uniform(0.17, 0.26)), "left": float(rng.uniform(0.13, 0.215))},
+        lung_density=float(rng.uniform(0.2, 0.31)),
+        medial=float(rng.uniform(1.5, 2.3)),
+        mediastinum=float(rng.uniform(0.85, 1.2)),
+        aorta=float(rng.uniform(0.85, 1.2)),
+        tortuosity=0.0,
+        vessel=float(rng.uniform(0.85, 1.2)),
+        rib_slope=float(rng.uniform(0.75, 1.2)),
+        scoliosis=float(rng.normal(0, 0.35)),
+        arms_up=bool(rng.random() < 0.5),
+        gas=float(rng.random()),
+        bone=float(rng.uniform(0.7, 1.25)),
+    )
+
+
+def draw_exposure(rng: np.random.Generator, size: int, view: str) -> Exposure:
+    """How a film whose long side is `size` pixels is taken; `view` is PA, AP or LATERAL."""
+    width, height = _format(rng, size, view)
+    portable = view == "AP"
+    spread = 2.0 if portable else 1.0
+    low = float(rng.uniform(0.0, 0.16)) if rng.random() < 0.7 else float(rng.uniform(0.1, 0.34))
+    return Exposure(
+        view=view,
+        width=width,
+        height=height,
+        distance=float(rng.uniform(95, 130) if portable else rng.uniform(170, 190)),
+        rotation=float(rng.normal(0, 0.035 * spread)),
+        tilt=float(rng.normal(0.05 if portable else -0.02, 0.05 * spread)),
+        roll=float(rng.normal(0, 0.018 * spread)),
+        reach=_reach(rng),
+        shift=(float(np.clip(rng.normal(0, 0.35), -1, 1)), float(np.clip(rng.normal(-0.1, 0.45), -1, 1))),
+        scatter=float(rng.uniform(0.1, 0.5) * (1.5 if portable else 1.0)),
+        noise=float(rng.lognormal(-4.3, 0.55)),
+        blur=float(rng.uniform(0.02, 0.1) * (1.3 if portable else 1.0)),
+        sharpen=float(max(0.0, rng.normal(0.5, 0.6))),
+        gamma=float(np.clip(rng.lognormal(0.0, 0.22), 0.6, 1.7)),
+        range=(low, low + float(rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(0.25, 0.5))),
+        local=float(rng.uniform(0, 0.75)) if rng.random() < 0.6 else 0.0,
+    )
+
+
+def _format(rng: np.random.Generator, size: int, view: str) -> tuple[int, int]:
+    """(width, height): real detectors' proportions, now and then a square or a free crop."""
+    draw = rng.random()
+    free = float(rng.uniform(0.82, 1.22))
+    if draw < 0.42 or view == "LATERAL":
+        ratio = 2544 / 3056
+    elif draw < 0.74:
+        ratio = 3056 / 2544
+    else:
+        ratio = 1.0 if draw < 0.88 else free
+    return (round(size * min(1.0, ratio)), round(size * min(1.0, 1 / ratio)))
+
+
+def _reach(rng: np.random.Generator) -> float:
+    """Share of the film's width that the lungs take: mostly close, now and then far or cut off."""
+    draw = rng.random()
+    if draw < 0.8:
+        return float(rng.uniform(0.74, 0.95))
+    return float(rng.uniform(0.5, 0.76) if draw < 0.93 else rng.uniform(0.95, 1.06))

@@ -1,0 +1,155 @@
+"""The big smooth bodies, as intervals of depth along each ray.
+
+A solid is a pair of arrays (near, far): the depths between which a pixel's ray runs inside it, with
+far <= near where the ray misses. They live on a coarse grid (C rows, D columns) that is enlarged to the film
+at the end: nothing here is sharper than that. Overlaps (lung less heart less diaphragm) are arithmetic on
+intervals, so the path through air is exact for these shapes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground.phantom.beam import Array, Beam
+from medground.phantom.patient import SIGN, Patient
+
+Solid = tuple[Array, Array]
+
+
+@dataclass(slots=True)
+class Grid:
+    """The coarse pixels of one film: `u` (1, D) and `v` (C, 1) are their centres in film pixels."""
+
+    beam: Beam
+    u: Array
+    v: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(C, D)."""
+        return self.v.shape[0], self.u.shape[1]
+
+    @property
+    def cm(self) -> float:
+        """Size of a coarse pixel at the middle of the chest."""
+        step = self.beam.width / self.u.shape[1]
+        return float(step / self.beam.scale / self.beam.magnification(0.0))
+
+    def plane(self, z: float) -> tuple[Array, Array]:
+        """x and y of each pixel at depth z, (C, D) each."""
+        return self.beam.plane(self.u, self.v, z)
+
+
+def coarse_grid(beam: Beam) -> Grid:
+    """About two film pixels a cell, but not fewer than 192 cells (or the film's own) on the long side."""
+    long = max(beam.width, beam.height)
+    cells = max(long // 2, min(long, 192))
+    columns, rows = round(beam.width * cells / long), round(beam.height * cells / long)
+    u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * (beam.width / columns)
+    v = (np.arange(rows, dtype=np.float32)[:, None] + 0.5) * (beam.height / rows)
+    return Grid(beam, u, v)
+
+
+def ellipsoid(
+    grid: Grid,
+    centre: tuple[float, float, float],
+    semi: tuple[float, float, float],
+    angle: float = 0.0,
+    power: float = 2.0,
+) -> Solid:
+    """A (super)ellipsoid whose first axis is turned by `angle` from x towards y."""
+    x, y = grid.plane(centre[2])
+    dx, dy = x - centre[0], y - centre[1]
+    cos, sin = np.cos(angle), np.sin(angle)
+    a, b = np.abs((cos * dx + sin * dy) / semi[0]), np.abs((cos * dy - sin * dx) / semi[1])
+    inside = 1 - a * a - b * b if power == 2 else 1 - a**power - b**power
+    half = semi[2] * np.sqrt(np.maximum(inside, 0))
+    return centre[2] - half, centre[2] + half
+
+
+def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float) -> Solid:
+    """A near-vertical round tube: (P, 3) points with y rising, its radius at each, its half depth."""
+    z = float(path[:, 2].mean())
+    x, y = grid.plane(z)
+    middle = np.interp(y, path[:, 1], path[:, 0])
+    wide = np.interp(y, path[:, 1], np.broadcast_to(np.asarray(radius, float), len(path)))
+    inside = 1 - ((x - middle) / wide) ** 2
+    inside = np.where((y < path[0, 1]) | (y > path[-1, 1]), 0, inside)
+    half = depth * np.sqrt(np.maximum(inside, 0))
+    return (z - half).astype(np.float32), (z + half).astype(np.float32)
+
+
+def length(solid: Solid) -> Array:
+    """Path inside a solid, 0 where the ray misses."""
+    return np.maximum(solid[1] - solid[0], 0)
+
+
+def overlap(a: Solid, b: Solid) -> Solid:
+    """What lies in both."""
+    return np.maximum(a[0], b[0]), np.minimum(a[1], b[1])
+
+
+def hull(solids: list[Solid]) -> Solid:
+    """From the nearest to the farthest of touching solids; misses where all miss."""
+    near, far = np.full_like(solids[0][0], np.inf), np.full_like(solids[0][0], -np.inf)
+    for a, b in solids:
+        hit = b > a
+        near, far = np.where(hit, np.minimum(near, a), near), np.where(hit, np.maximum(far, b), far)
+    miss = far < near
+    return np.where(miss, 0, near), np.where(miss, 0, far)
+
+
+def outside(solid: Solid, others: list[Solid]) -> Array:
+    """Path inside `solid` and in none of up to three others, by inclusion and exclusion."""
+    cut = [overlap(solid, each) for each in others]
+    left = length(solid)
+    for i, a in enumerate(cut):
+        left = left - length(a)
+        for j in range(i):
+            left = left + length(overlap(a, cut[j]))
+    if len(cut) == 3:
+        left = left - length(overlap(overlap(cut[0], cut[1]), cut[2]))
+    return np.maximum(left, 0)
+
+
+def lateral_wall(patient: Patient, y: Array | float) -> Array:
+    """How far the rib cage's inside reaches from the midline at height y."""
+    t = np.clip(np.asarray(y) / patient.frame, 0, 1)
+    return patient.half_width * (0.36 + 0.64 * (1 - (1 - t) ** 3.6) ** 0.62)
+
+
+def depth_of_cage(patient: Patient, y: Array | float) -> tuple[Array, Array]:
+    """(half depth, centre) of the rib cage's inside at height y."""
+    t = np.clip(np.asarray(y) / patient.frame, 0, 1)
+    half = patient.half_depth * (0.35 + 0.65 * (1 - (1 - t) ** 2.5) ** 0.7)
+    return half, -2.2 * (1 - t) ** 2
+
+
+def cage(grid: Grid, patient: Patient, side: str, inset: Array | float = 0.0) -> Solid:
+    """One side of the rib cage's inside, medially to the spine; `inset` cm are peeled off its outside."""
+    x, y = grid.plane(0.0)
+    q = SIGN[side] * x
+    outer = lateral_wall(patient, y) - inset
+    t = y / patient.frame
+    rise = np.clip(1 - t / 0.12, 0, 1)
+    inner = patient.medial + (0.36 * patient.half_width - patient.medial) * (1 - np.sqrt(1 - rise**2))
+    half, centre = depth_of_cage(patient, y)
+    across = np.sqrt(np.maximum(1 - np.clip(q / np.maximum(outer, 0.1), 0, 1) ** 2.4, 0))
+    near_spine = np.clip((inner + 1.0 - q) / 1.0, 0, 1)
+    below = np.clip((1.14 - y / patient.height) / 0.2, 0, 1)
+    half = np.maximum(half - inset, 0) * across * np.sqrt(1 - near_spine**2) * below**1.5
+    half = np.where((y < 0) | (q < inner), 0, half).astype(np.float32)
+    return centre - half, centre + half
+
+
+def diaphragm(grid: Grid, patient: Patient, side: str) -> Solid:
+    """One dome and what lies under it; it meets the lateral wall at the costophrenic angle."""
+    rise = patient.dome[side] * patient.height
+    drop, power = 4.5, 2.2
+    ay = rise + drop
+    x = 0.49 * patient.half_width
+    edge = float(lateral_wall(patient, patient.height))
+    ax = (edge - x) / (1 - (drop / ay) ** power) ** (1 / power)
+    centre = (SIGN[side] * x, patient.height + drop, 1.2)
+    return ellipsoid(grid, centre, (ax, ay, patient.half_depth + 0.5), power=power)
