@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+SHOW = """
+import sys
+from medground.compat import hide_broken_torchvision
+hide_broken_torchvision()
+print(repr(sys.modules.get("torchvision", "not looked at")), "torchvision.ops" in sys.modules)
+"""
+
+
+@pytest.fixture
+def after_hiding(tmp_path, monkeypatch):
+    """What stands for torchvision after `hide_broken_torchvision`, where its package says `code`."""
+
+    def run(code):
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        (tmp_path / "torchvision").mkdir()
+        (tmp_path / "torchvision" / "ops.py").write_text("")
+        (tmp_path / "torchvision" / "__init__.py").write_text("import torchvision.ops\n" + code)
+        done = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise RuntimeError('operator torchvision::nms does not exist')",
+        "raise ImportError('undefined symbol')",
+        "raise OSError('libcudart.so: cannot open')",
+        "None.no_such_attribute",
+    ],
+)
+def test_a_torchvision_that_does_not_import_is_made_invisible(code, after_hiding):
+    assert after_hiding(code) == "None False"
+
+
+def test_a_sound_torchvision_is_left_alone(after_hiding):
+    assert after_hiding("").startswith("<module 'torchvision'")
