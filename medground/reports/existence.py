@@ -19,6 +19,7 @@ SOFT = frozenset(
     "mildly minimally slightly subtle right left bilateral bibasilar bibasal biapical old healed calcified probable possible likely "
     "possibly probably questionable tortuous degenerative low new residual scattered status interval atherosclerotic".split()
 )
+SIDES = frozenset(("right", "left", "bilateral", "bibasilar", "biapical", "bibasal"))  # "no right or left ..., and left ..."
 CLOSERS = frozenset(("or", "nor"))
 
 
@@ -50,7 +51,7 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
         follower = n + 2 if words[n + 1] == "and" and n + 2 <= last else n + 1
         if words[follower] in STARTS or follower in subjects:
             hard.append(n)
-        elif words[follower] in SOFT:
+        elif words[follower] in SOFT and not (word == "and" and words[follower] in SIDES):
             soft.append(n)
     hard.sort()
     return hard, [n for n in soft if not _closed(words, n, hard)]
@@ -75,26 +76,33 @@ class Scopes:
             self.hard, self.breaks = hard, sorted({*hard, *soft})
             self.reach = [self._reach(cue) for cue in self.cues]
 
-    def _reach(self, cue: Cue) -> tuple[int, int, str]:
-        """(first, last + 1, direction) of the words that a cue speaks of."""
+    def _reach(self, cue: Cue) -> tuple[int, int]:
+        """(first, last + 1) of the words that a cue speaks of."""
         i, j, kind = cue
         after = next((each for each in self.breaks if each >= j), len(self.words))
         before = max((each + 1 for each in self.breaks if each < i), default=0)
         if kind == "A":
-            return before, after, "around"
-        if kind in "NUHR":
-            if kind == "N" and self._both(cue) and self._spot(before, i):
-                return 0, 0, "none"
-            return j, after, "after"
-        if kind in "LP" and self._spot(j, after):
-            return j, after, "after"
+            return self._around(i, j, before, after)
+        if kind in "UHR" or (kind in "LPB" and self._spot(j, after)):
+            return j, after
+        if kind == "N":
+            return (j, j) if self._both(cue) and self._spot(before, i) else (j, after)
+        if kind in "VM" and self._both(cue) and not self._spot(before, i):
+            return i, i
+        if kind in "LP" and j < after:
+            return i, i  # "effusion, possibly from pancreatitis": the doubt is not the effusion's
         if not self._spot(before, i):
-            earlier = max((each + 1 for each in self.breaks if each < before - 1), default=0)
-            before = earlier
-        return before, i, "before"
+            before = max((each + 1 for each in self.breaks if each < before - 1), default=0)
+        return before, i
+
+    def _around(self, i: int, j: int, before: int, after: int) -> tuple[int, int]:
+        """From the alternative right before the cue to the end of its clause."""
+        commas = [n + 1 for n in range(before, i) if self.words[n] == ","]
+        return (max([before, *commas]) if self._spot(max([before, *commas]), i) else before), after
 
     def _both(self, cue: Cue) -> bool:
-        return (cue[0], cue[1], "M") in self.cues
+        """Whether the same words are a cue of either direction, as "absent" is."""
+        return sum(each[:2] == cue[:2] for each in self.cues) > 1
 
     def _spot(self, start: int, end: int) -> bool:
         return any(start <= i and j <= end for i, j in self.spots)
@@ -107,7 +115,7 @@ class Scopes:
             return PRESENT
         at = i if anchor is None else anchor
         found: dict[str, Cue] = {}
-        for cue, (start, end, _) in zip(self.cues, self.reach, strict=True):
+        for cue, (start, end) in zip(self.cues, self.reach, strict=True):
             kind = cue[2]
             if cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
                 continue  # inside the finding's own words
@@ -120,9 +128,9 @@ class Scopes:
 
 def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
     for kind, rule in (("H", "earlier"),):
-        if kind in found and "M" not in found and "N" not in found:
+        if kind in found and not found.keys() & set("MNB"):
             return Verdict(None, rule, found[kind])
-    for kind, rule in (("N", "negation-before"), ("M", "negation-after")):
+    for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
         if kind in found:
             return Verdict("absent", rule, found[kind])
     for kind, rule in (

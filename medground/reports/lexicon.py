@@ -2,7 +2,7 @@
 
 A trie node is a dict from word to node; under "" it holds the roles of the phrase that ends there, each a
 pair (kind, value). The first trie holds findings, states, subjects and cues, the second places.
-Kinds: F finding, S subject, T state (a frozenset of state names), N M negation before and after, U V doubt
+Kinds: F finding, S subject (s: one in the last words of a finding's phrase), T state (a frozenset of state names), N M negation before and after (B either), U V doubt
 before and after, L likely and P possible (before or after), A alternative, E break, H earlier, R advice,
 C change, Q severity; P values are never negated by the words inside them (pseudo cues have no role).
 """
@@ -39,7 +39,8 @@ _IRREGULAR = {
     "cavity": "cavities", "adenopathy": "adenopathies", "hydrothorax": "hydrothoraces",
 }  # fmt: skip
 CUE_KINDS = {
-    "negation_before": "N", "negation_after": "M", "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
+    "negation_before": "N", "negation_after": "M",
+    "negation_either": "B", "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
     "possible": "P", "alternative": "A", "pseudo": "", "breaks": "E", "earlier_before": "H", "known_before": "",
     "advice": "R",
 }  # fmt: skip
@@ -57,6 +58,7 @@ class Finding:
     region: list[str] = field(default_factory=list)
     default: list[str] = field(default_factory=list)
     only: list[str] = field(default_factory=list)
+    at: dict[str, str] = field(default_factory=dict)
     place: str = "lung"
     chexpert: str | None = None
     ms_cxr: str | None = None
@@ -71,6 +73,7 @@ class Subject:
     region: list[str]
     words: list[str]
     states: dict[str, str]
+    reach: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +153,26 @@ def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject
                 states.setdefault(words, set()).add(name)
     for words, names in states.items():
         _add(trie, words, ("T", frozenset(names)))
+    named: dict[tuple[str, ...], str] = {}
     for subject in subjects:
         for pattern in subject.words:
             for words in spellings(pattern):
                 for each in _variants(words, plural=True):
                     _add(trie, each, ("S", subject.name))
+                    named[each] = subject.name
+    _add_inner_subjects(trie, named)
+
+
+def _add_inner_subjects(trie: Trie, named: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()) -> None:
+    """Let "calcified aorta" keep its subject, so that "tortuous calcified aorta" says both."""
+    for word, node in trie.items():
+        if word == "":
+            if any(kind == "F" for kind, _ in node):
+                start = next((n for n in range(1, len(path)) if path[n:] in named), None)
+                if start is not None:
+                    trie[""] = (*node, ("s", (named[path[start:]], len(path) - start)))
+        else:
+            _add_inner_subjects(node, named, (*path, word))
 
 
 def _add_cues(trie: Trie, cues: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ class Mention:
     places: list[Place] = field(default_factory=list)
     shared: bool = False  # its places are another mention's
     fixed: list[str] | None = None  # regions that the subject of a statement brings
+    tip: bool = False  # the end of a line or tube, which is named where it lies
     severity: str | None = None
     change: str | None = None
     regions: list[str] = field(default_factory=list)
@@ -101,16 +102,15 @@ def _is_list(gap: list[str]) -> bool:
     return len(gap) <= 4 and (bool(LIST & set(gap)) or bool(SHARED & set(gap))) and "no" not in gap
 
 
-def settle(mention: Mention, inherited: list[str]) -> None:
-    """Decide the mention's regions and say where they come from."""
+def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding]) -> None:
+    """Decide the mention's regions, and its name where the place refines it, and say where they come from."""
+    if mention.finding.at:
+        _refine(mention, findings)
     finding = mention.finding
-    regions: list[str] = []
-    for place in mention.places:
-        regions += [each for each in place.regions(finding) if each not in regions]
+    regions = _finest(mention.places, finding)
     if finding.region:
-        explicit = [p for p in mention.places if p.names]
-        mention.places = explicit
-        mention.regions, mention.source = finding.region, "explicit" if explicit else "default"
+        mention.places = [place for place in mention.places if place.names]
+        mention.regions, mention.source = finding.region, "explicit" if mention.places else "default"
     elif regions:
         mention.regions, mention.source = regions, "explicit"
     elif mention.fixed:
@@ -119,3 +119,24 @@ def settle(mention: Mention, inherited: list[str]) -> None:
         mention.regions, mention.source = inherited, "inherited"
     elif finding.default:
         mention.regions, mention.source = finding.default, "default"
+
+
+def _refine(mention: Mention, findings: dict[str, Finding]) -> None:
+    """Name what the place makes of a finding: degenerative changes of the spine, a fracture of a rib."""
+    for place in mention.places:
+        for each in (*place.names, *(level for _, level in place.pairs if level)):
+            if each in mention.finding.at:
+                mention.finding = findings[mention.finding.at[each]]
+                return
+
+
+def _finest(places: list[Place], finding: Finding) -> list[str]:
+    """The regions of the places; a whole lung steps back behind its zones, a bare side behind any region."""
+    named = [place for place in places if place.names or any(level for _, level in place.pairs)]
+    regions = dict.fromkeys(each for place in named or places for each in place.regions(finding))
+    if not regions:
+        regions = dict.fromkeys(each for place in places for each in place.regions(finding))
+    for lung in ("right lung", "left lung"):
+        if lung in regions and any(each != lung and each.startswith(lung.split()[0]) for each in regions):
+            del regions[lung]
+    return list(regions)

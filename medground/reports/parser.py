@@ -129,15 +129,21 @@ class Parser:
 
     def _find_mentions(self, reading: Reading) -> None:
         words, tags = reading.words, reading.tags
-        reading.cues = [(i, j, kind) for kind in "NMUVLPAHRE" for i, j, _ in tags.get(kind, ())]
+        for _, j, (name, length) in tags.pop("s", ()):
+            tags.setdefault("S", []).append((j - length, j, name))
+            tags["S"].sort()
+        reading.cues = [(i, j, kind) for kind in "NMBUVLPAHRE" for i, j, _ in tags.get(kind, ())]
         reading.cues.sort()
-        hard = [n for n, word in enumerate(words) if word in HARD] + [
+        hard = [n for n, word in enumerate(words) if word in HARD and word != ":"] + [
             i for i, _, kind in reading.cues if kind == "E"
         ]
         if "T" in tags and "S" in tags:
             reading.statements = find_statements(self.lexicon, words, tags["S"], tags["T"], sorted(hard))
-        spots = [(i, j) for i, j, _ in tags.get("F", ())] + [(s.i, s.j) for s in reading.statements]
-        scopes = Scopes(words, reading.cues, frozenset(i for i, _, _ in tags.get("S", ())), spots)
+        found = tags.get("F", [])
+        spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
+        covered = {n for i, j, _ in found for n in range(i, j)}
+        subjects = frozenset(i for i, _, _ in tags.get("S", ()) if i not in covered)
+        scopes = Scopes(words, reading.cues, subjects, spots)
         for statement in reading.statements:
             verdict = self._state_verdict(scopes, statement, words)
             if verdict:
@@ -146,12 +152,13 @@ class Parser:
                     statement.i, statement.j, finding, verdict, fixed=statement.subject.region or None
                 )
                 reading.mentions.append(mention)
-        taken = [(s.i, s.j) for s in reading.statements if s.holds]
+        taken = [span for s in reading.statements if s.holds for span in (s.place, s.said)]
         for i, j, name in tags.get("F", ()):
             if any(a <= i and j <= b for a, b in taken):
                 continue
             verdict = scopes.verdict(i, j, self.options.likely_as)
-            reading.mentions.append(Mention(i, j, self.lexicon.findings[name], verdict))
+            finding = self.lexicon.findings[name]
+            reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
         reading.mentions = sorted(
             (m for m in reading.mentions if m.verdict.existence), key=lambda m: (m.i, m.j)
         )
@@ -190,7 +197,8 @@ class Parser:
         link(words, mentions, reading.places, self.lexicon.verbs, bridges)
         refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
         for mention in mentions:
-            settle(mention, before if refers else [])
+            settle(mention, before if refers else [], self.lexicon.findings)
+        reading.mentions = _without_tips(mentions)
 
 
 def _match(trie: dict, words: list[str]) -> dict[str, list]:
@@ -233,6 +241,14 @@ def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) ->
     if earlier and not HARD & set(words[earlier[-1].j : i]):
         return earlier[-1]
     return None
+
+
+def _without_tips(mentions: list[Mention]) -> list[Mention]:
+    """A tip tells where a line ends: it is one itself only where no line or tube is named."""
+    if not any(mention.tip for mention in mentions):
+        return mentions
+    lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
+    return [m for m in mentions if not m.tip or (not lines and m.finding.name != "device tip")]
 
 
 def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet]:

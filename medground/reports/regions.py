@@ -12,7 +12,7 @@ from medground.reports.lexicon import Finding
 Tag = tuple[int, int, str, object]
 Pair = tuple[str | None, str | None]  # (side, level)
 
-GLUE = frozenset("and or , / & the of on in at to with both".split())
+LUNG = frozenset(("lung", "upper lung zone", "mid lung zone", "lower lung zone", "apical zone"))
 JOINS = frozenset("and or , / & as well".split())
 TOWARDS = frozenset("of the on in at to both within".split())
 BLOCK = frozenset(
@@ -67,7 +67,7 @@ def find_places(
 def _joins(run: list[Tag], tag: Tag, words: list[str], stops: set[int]) -> bool:
     last = run[-1]
     if last[2] == "place" or tag[2] == "place":
-        return False
+        return last[2] == "side" and last[1] == tag[0] and len(run) == 1  # "right neck" has no region but the neck
     if last[0] == tag[0]:
         return True  # two roles of the same words
     gap = words[last[1] : tag[0]]
@@ -102,8 +102,8 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
     if before in ("the", "a", "an", "both", "his", "her") and i > 1:
         before = words[i - 2]
     post = before in prepositions
-    if run[0][2] == "place":
-        return [Place(i, j, [], [str(run[0][3])], post)]
+    if run[-1][2] == "place":
+        return [Place(i, j, [], [str(run[-1][3])], post)]
     pairs = _pairs(run)
     return [Place(i, j, pairs, [], post)] if pairs else []
 
@@ -128,7 +128,7 @@ def _pairs(run: list[Tag]) -> list[Pair]:
                 continue  # "apical": an adjective that can stand alone; see below
             if pending and name == "lung" and n + 1 < len(run) and run[n + 1][2] == "noun" and same:
                 continue  # "upper lung": the noun completes the adjectives
-            found += [[s, level, "words"] for s, level, _ in pending]
+            found += [[s, level, "words"] for s, level, _ in pending if name in LUNG]
             pending = []
             forced = number if number in ("right", "left") else None
             found.append([forced or side, name, number])

@@ -25,6 +25,7 @@ class Statement:
     subject: Subject
     place: tuple[int, int]  # the subject's own words
     state: str
+    said: tuple[int, int]  # the state's own words
 
 
 def find_statements(
@@ -62,16 +63,16 @@ def _owners(lexicon, words, i, j, names, before, after):
     fits = [s for s in after if _finding(lexicon.subjects[s[2]], names)]
     if (
         fits
-        and _attributive(words, j, fits[0])
+        and _attributive(words, j, fits[0], lexicon.subjects[fits[0][2]].reach)
         and not _predicative(lexicon, words, i, names, before, fits[0])
     ):
         return _listed(words, fits)
     return [s for s in before if _finding(lexicon.subjects[s[2]], names)]
 
 
-def _attributive(words: list[str], j: int, subject: tuple[int, int, str]) -> bool:
+def _attributive(words: list[str], j: int, subject: tuple[int, int, str], reach: int) -> bool:
     gap = words[j : subject[0]]
-    if len(gap) <= 2 and not any(word in (",", "and", "is", "are") for word in gap):
+    if len(gap) <= reach and not any(word in (",", "and", "is", "are") for word in gap):
         return True
     if len(gap) <= 3 and "and" in gap and "," not in gap and not {"the", "is", "are"} & set(gap):
         return True
@@ -112,4 +113,4 @@ def _statement(lexicon, subject, i, j, names) -> Statement | None:
         return None
     state, finding = said
     a, b = min(i, subject[0]), max(j, subject[1])
-    return Statement(a, b, i, finding[1:], finding[0] == "+", own, subject[:2], state)
+    return Statement(a, b, i, finding[1:], finding[0] == "+", own, subject[:2], state, (i, j))
