@@ -97,8 +97,10 @@ class Scopes:
 
     def _around(self, i: int, j: int, before: int, after: int) -> tuple[int, int]:
         """From the alternative right before the cue to the end of its clause."""
-        commas = [n + 1 for n in range(before, i) if self.words[n] == ","]
-        return (max([before, *commas]) if self._spot(max([before, *commas]), i) else before), after
+        floor = [n + 1 for n in range(before, i) if self.words[n] in (",", "represents", "representing", "reflecting")]
+        floor += [end for start, end, _ in self.cues if before <= start and end <= i]
+        start = max([before, *floor])
+        return (start if self._spot(start, i) else before), after
 
     def _both(self, cue: Cue) -> bool:
         """Whether the same words are a cue of either direction, as "absent" is."""

@@ -236,7 +236,7 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
                 for each in _variants(words, plural=False):
                     _add(trie, each, role)
 
-    for side in ("right", "left", "both"):
+    for side in ("right", "left", "both", "pair"):
         add(table["side"][side], ("side", side))
     add(table["side"]["none"], ("none", None))
     for level, adjectives in table["adjectives"].items():

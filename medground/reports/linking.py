@@ -80,7 +80,12 @@ def _label(words: list[str], place: Place) -> bool:
 
 
 def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, int]]) -> None:
-    """Mentions without a place take that of a neighbour in the same list, or of what they explain."""
+    """Mentions without a place take that of a neighbour in the same list, or of what they explain.
+
+    "scarring or atelectasis in the right base" shares backwards before "left pneumonia and scarring" does
+    forwards.
+    """
+    _share_back(words, mentions, frozenset(("or", "/")))
     for earlier, later in zip(mentions, mentions[1:], strict=False):
         if later.places or not earlier.places or later.fixed:
             continue
@@ -90,12 +95,18 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
         explained = any(earlier.j <= i and j <= later.i for i, j in bridges)
         if explained or (_is_list(gap) and any(p.i < earlier.j for p in earlier.places)):
             later.places, later.shared = earlier.places, True
+    _share_back(words, mentions, LIST)
+
+
+def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]) -> None:
+    """A place that is said after the last finding of a list holds for the ones before it."""
     for earlier, later in zip(mentions[-2::-1], mentions[:0:-1], strict=False):
-        if earlier.places or not later.places or later.shared or earlier.fixed:
+        if earlier.places or earlier.fixed or not later.places:
             continue
         gap = words[earlier.j : later.i]
-        if _is_list(gap) and any(p.i >= later.j for p in later.places):
-            earlier.places, earlier.shared = [p for p in later.places if p.i >= later.j], True
+        after = [place for place in later.places if place.i >= later.j]
+        if after and joins & set(gap) and _is_list(gap):
+            earlier.places, earlier.shared = after, True
 
 
 def _is_list(gap: list[str]) -> bool:
@@ -131,12 +142,15 @@ def _refine(mention: Mention, findings: dict[str, Finding]) -> None:
 
 
 def _finest(places: list[Place], finding: Finding) -> list[str]:
-    """The regions of the places; a whole lung steps back behind its zones, a bare side behind any region."""
-    named = [place for place in places if place.names or any(level for _, level in place.pairs)]
-    regions = dict.fromkeys(each for place in named or places for each in place.regions(finding))
-    if not regions:
-        regions = dict.fromkeys(each for place in places for each in place.regions(finding))
-    for lung in ("right lung", "left lung"):
-        if lung in regions and any(each != lung and each.startswith(lung.split()[0]) for each in regions):
-            del regions[lung]
+    """The regions of the places; a whole lung steps back behind its zones, a bare side behind any region.
+
+    Lines and tubes keep their side beside the place where they end.
+    """
+    if finding.asg == "line":
+        return list(dict.fromkeys(each for place in places for each in place.regions(finding)))
+    named = [p for p in places if p.names or any(level for _, level in p.pairs)]
+    zones = [p for p in named if p.names or any(level != "lung" for _, level in p.pairs)]
+    regions: dict[str, None] = {}
+    for choice in (zones, named, places):
+        regions = regions or dict.fromkeys(each for place in choice for each in place.regions(finding))
     return list(regions)

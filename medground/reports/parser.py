@@ -33,6 +33,11 @@ EXPLAINS = frozenset(
         "due",
         "secondary",
         "related",
+        "xxxx",
+        "relates",
+        "reflects",
+        "represent",
+        "reflect",
     )
 )
 

@@ -40,6 +40,8 @@ class Place:
                 continue
             if finding.only or level is None:
                 level = finding.place
+            if not level:
+                continue  # a side alone says nothing of where this lies
             for each in ("right", "left") if side == "both" else (side,):
                 found.append(f"{each} {level}")
         return list(dict.fromkeys(found))
@@ -105,7 +107,9 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
     if run[-1][2] == "place":
         return [Place(i, j, [], [str(run[-1][3])], post)]
     pairs = _pairs(run)
-    return [Place(i, j, pairs, [], post)] if pairs else []
+    if pairs == [("pair", None)]:
+        return []  # "both views"
+    return [Place(i, j, [("both" if s == "pair" else s, level) for s, level in pairs], [], post)] if pairs else []
 
 
 def _pairs(run: list[Tag]) -> list[Pair]:
