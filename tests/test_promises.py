@@ -94,8 +94,9 @@ def test_the_examples_are_lines_that_the_command_takes(path, run, tmp_path):
 
 def _make_what_is_named(command, words, folder):
     """Make an empty file, or a folder where the command wants one, for each word that could be a path."""
-    flags = {flag: each for each in command.params for flag in (*each.opts, *each.secondary_opts)}
-    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    options = [each for each in command.params if isinstance(each, click.Option)]
+    flags = {flag: each for each in options for flag in (*each.opts, *each.secondary_opts)}
+    arguments = [each for each in command.params if isinstance(each, click.Argument)]
     wanted = None
     for word in words:
         kind = wanted or (arguments[0] if arguments else None)
