@@ -68,7 +68,7 @@ def render(seed: int, patient: int, size: int) -> Study:
     view = "AP" if rng.random() < 0.45 else "PA"
     exposure = draw_exposure(rng, size, view)
     findings = draw_findings(rng, body, view)
-    scene = render_scene(rng, body, exposure, findings)
+    image, regions = render_scene(rng, body, exposure, findings)
     report = write_report(rng, body, view, findings)
     return Study(
         subject_id=f"p{10_000_000 + patient}",
@@ -77,8 +77,8 @@ def render(seed: int, patient: int, size: int) -> Study:
         split=split,
         patient=body,
         exposure=exposure,
-        image=scene.image,
-        regions=scene.regions,
+        image=image,
+        regions=regions,
         findings=findings,
         report=report,
     )

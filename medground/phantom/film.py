@@ -44,7 +44,7 @@ def develop(rng: np.random.Generator, attenuation: Array, beam: Beam, exposure: 
     grain = blurred(grain, float(rng.uniform(0.3, 0.8))) * 1.4
     seen = -np.log(energy) + grain * np.sqrt(0.08 / energy)
     if exposure.sharpen > 0:
-        seen = seen + exposure.sharpen * (seen - blurred(seen, 0.35 * beam.scale))
+        seen = seen + exposure.sharpen * (seen - blurred(seen, 0.5 * beam.scale))
     if exposure.local > 0:
         seen = equalised(seen, exposure.local, 3.0 * beam.scale)
     return windowed(seen, attenuation > 0.6, exposure)
@@ -63,7 +63,8 @@ def windowed(seen: Array, body: NDArray[np.bool_], exposure: Exposure) -> Array:
     t = (seen - dark) / max(bright - dark, 0.1)
     curve = np.clip(0.06 + 0.9 * t, 0, 1.15) ** exposure.gamma
     low, high = exposure.range
-    return low + (high - low) * curve
+    direct = np.clip(1.3 + 2.5 * t, 0, 1)  # air outside the body is black, however grey the lungs are
+    return direct * low + (high - low) * curve
 
 
 def to_bytes(brightness: Array) -> NDArray[np.uint8]:

@@ -7,8 +7,8 @@ A triplet is (region, finding, existence). The meanings follow these rules:
   nothing: its region is the one where the sentence says it ends, and null where it says none (a chest tube's
   side is its lung);
 - "bilateral", "both lungs" are two triplets, one a lung; "bibasilar", "both lung bases" two lower zones;
-- an enlarged heart belongs to the cardiac silhouette without saying so; edema without a place has region null,
-  and so has everything that is absent without a place ("no pneumothorax");
+- an enlarged heart belongs to the cardiac silhouette without saying so; edema without a place has region
+  null, and so has everything that is absent without a place ("no pneumothorax");
 - "apical" names the side's apical zone;
 - "the lungs are clear" means that lung opacity is absent in both lungs, "heart size is normal" (and a normal
   cardiomediastinal silhouette) that an enlarged cardiac silhouette is absent, "costophrenic angles are sharp"

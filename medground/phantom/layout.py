@@ -12,9 +12,11 @@ completes it.
 """
 
 import io
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,6 +32,7 @@ from medground.errors import MedgroundError
 from medground.phantom import tables
 from medground.phantom.cohort import Study, render
 
+log = logging.getLogger(__name__)
 SETTINGS, STARTED = "phantom.json", "phantom.unfinished.json"
 
 
@@ -46,8 +49,11 @@ class Settings:
 def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
     """Write the whole cohort under `root` and return the number of images.
 
-    A folder that holds anything but an unfinished cohort of the same settings is refused.
+    A folder with anything else in it is refused; a cohort of the same settings is completed or left alone.
     """
+    if _is_complete(root, settings):
+        log.warning("%s: complete already, nothing to do", root)
+        return settings.patients
     _claim(root, settings)
     rows = list(progress(_patients(root, settings, workers), "patients", settings.patients))
     for path, content in tables.tables(rows):
@@ -57,14 +63,17 @@ def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
     return len(rows)
 
 
+def _is_complete(root: Path, settings: Settings) -> bool:
+    mark = root / SETTINGS
+    return mark.exists() and mark.read_bytes() == _dump(asdict(settings))
+
+
 def _claim(root: Path, settings: Settings) -> None:
     mark = root / STARTED
-    if mark.exists() and orjson.loads(mark.read_bytes()) == asdict(settings):
+    if mark.exists() and mark.read_bytes() == _dump(asdict(settings)):
         return
     if root.exists() and any(root.iterdir()):
-        raise MedgroundError(
-            f"{root}: not empty; name a new folder, or repeat the unfinished command as it was"
-        )
+        raise MedgroundError(f"{root}: not empty, and no cohort of these settings; name a new folder")
     root.mkdir(parents=True, exist_ok=True)
     _put(mark, _dump(asdict(settings)))
 
@@ -74,7 +83,10 @@ def _patients(root: Path, settings: Settings, workers: int) -> Iterator[dict[str
     make = partial(write_patient, root, settings)
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = partial(pool.map, chunksize=4) if pool else map
-        yield from run(make, range(settings.patients))
+        try:
+            yield from run(make, range(settings.patients))
+        except BrokenProcessPool:
+            raise MedgroundError("a worker was killed, perhaps for memory; take fewer --workers") from None
 
 
 def write_patient(root: Path, settings: Settings, patient: int) -> dict[str, Any]:

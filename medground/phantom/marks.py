@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from medground.phantom.beam import Beam
 from medground.phantom.patient import Exposure
 
 WORDS = (
@@ -22,9 +21,7 @@ WORDS = (
 )
 
 
-def burn_in(
-    rng: np.random.Generator, image: NDArray[np.uint8], exposure: Exposure, beam: Beam
-) -> NDArray[np.uint8]:
+def burn_in(rng: np.random.Generator, image: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
     """The film with its marks; its size stays."""
     image = _borders(rng, image)
     picture = Image.fromarray(image)

@@ -10,13 +10,25 @@ from scipy import ndimage
 
 from medground.phantom.findings import Finding
 from medground.phantom.organs import Chest, dome_top
-from medground.phantom.patient import SIGN
+from medground.phantom.patient import SIDES, SIGN
 from medground.phantom.solids import Array, Solid, cage, ellipsoid, lateral_wall, outside, overlap
 from medground.phantom.vessel_tree import hilum
 
 SOFT = 0.19  # attenuation of soft tissue, per cm
 BANDS = {"apical zone": (0.0, 0.13), "upper lung zone": (0.06, 0.36), "mid lung zone": (0.37, 0.62)}
 BANDS |= {"lower lung zone": (0.62, 0.92), "lung": (0.1, 0.9)}
+
+
+def hila(chest: Chest) -> Array:
+    """Path through the knots of vessels and nodes at both hila, where they displace lung."""
+    total = np.zeros(chest.grid.shape, np.float32)
+    for side in SIDES:
+        x, y, z = hilum(chest.patient, side)
+        out = SIGN[side]
+        upper = ellipsoid(chest.grid, (x + 0.2 * out, y - 0.8, z), (1.3, 1.7, 1.3), -0.5 * out)
+        lower = ellipsoid(chest.grid, (x + 0.9 * out, y + 1.6, z), (0.9, 2.6, 1.1), -0.3 * out)
+        total += np.maximum(aerated(chest, upper, side), aerated(chest, lower, side))
+    return total
 
 
 def aerated(chest: Chest, solid: Solid, side: str) -> Array:

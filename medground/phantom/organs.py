@@ -69,12 +69,12 @@ def heart_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
     """The chambers. The left ventricle grows more than the rest when the heart is large."""
     h, s = patient.height, heart_scale(patient)
     tall = 0.5 * s + 0.5 * patient.frame / 25.2
-    base = h * (1 - patient.dome["left"]) + 0.4
+    base = h * (1 - 0.5 * patient.dome["left"] - 0.5 * patient.dome["right"]) + 1.6
     y = base - 5.0 * tall
     return {
         "right atrium": ellipsoid(grid, (-1.7 * s, y + 0.3, 1.5), (2.8 * s, 4.6 * tall, 4.0)),
         "right ventricle": ellipsoid(grid, (0.8 * s, y + 1.0, 2.5), (4.6 * s, 4.3 * tall, 4.2), 0.1),
-        "left ventricle": ellipsoid(grid, (2.9 * s, y + 0.4, 1.8), (6.9 * s, 4.3 * tall, 4.6), 0.62),
+        "left ventricle": ellipsoid(grid, (2.7 * s, y + 0.1, 1.8), (7.3 * s, 4.1 * tall, 4.6), 0.72, 2.3),
         "left atrium": ellipsoid(grid, (0.6 * s, y - 2.2 * tall, -0.5), (3.6 * s, 3.4 * tall, 3.4)),
     }
 
@@ -91,11 +91,11 @@ def vessels_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
     return {
         "arch": ellipsoid(grid, (1.9 * a, 0.32 * f, -1.0), (1.75 * a, 1.75 * a, 3.2)),
         "ascending": ellipsoid(grid, (-1.2 - 0.4 * bow, 0.46 * f, 1.5), (1.9 * a, 0.15 * f, 2.2)),
-        "trunk": ellipsoid(grid, (2.3, 0.475 * f, 1.8), (1.9, 0.095 * f, 2.4), 0.15),
+        "trunk": ellipsoid(grid, (1.9, 0.47 * f, 1.8), (2.3, 0.12 * f, 2.4), -0.3),
         "svc": column(grid, svc, 0.95, 1.0),
-        "centre": column(grid, centre, wide, 4.2),
+        "centre": column(grid, centre, 1.15 * wide, 4.6, 1.1),
         "descending": column(grid, down, 1.25 * a, 1.4),
-        "column": column(grid, spine, patient.medial + 0.2, 3.2),
+        "column": column(grid, spine, patient.medial + 0.7, 3.2, 1.0),
     }
 
 
@@ -107,34 +107,35 @@ def body_path(grid: Grid, patient: Patient) -> Array:
     depth = patient.half_depth + patient.wall
     trunk = depth * np.sqrt(np.maximum(1 - np.abs(x / (wide * waist)) ** 2.6, 0))
     trunk = trunk * np.clip((y + 3) / 0.3 / patient.frame, 0, 1) ** 0.7
-    half = np.maximum(trunk, _shoulders(x, y, patient))
-    half = np.maximum(half, _arms(x, y, patient))
-    return (2 * half).astype(np.float32)
+    parts = (trunk, *_shoulders(x, y, patient), _arms(x, y, patient))
+    merged = np.add.reduce([each.astype(np.float32) ** 4 for each in parts]) ** 0.25  # no creases
+    return np.asarray(2 * merged)
 
 
-def _shoulders(x: Array, y: Array, patient: Patient) -> Array:
-    """Half depth of neck, trapezius and shoulders."""
+def _shoulders(x: Array, y: Array, patient: Patient) -> tuple[Array, ...]:
+    """Half depth of neck, trapezius and deltoids."""
     q = np.abs(x)
-    neck_wide = 5.0 + 0.6 * patient.wall
-    neck = (4.6 + 0.5 * patient.wall) * np.sqrt(np.maximum(1 - (q / neck_wide) ** 2, 0))
-    edge = patient.half_width + 4.0 + patient.side_wall
-    slope = np.clip((q - neck_wide) / (edge - neck_wide), 0, 1)
-    top = -5.0 + 5.2 * slope**0.8 - 4 * (1 - slope) ** 8
-    below = np.clip((y - top) / 9.0, 0, 1)
-    round_off = np.sqrt(np.maximum(1 - np.clip((q - edge + 4) / 5.5, 0, 1) ** 2, 0))
-    girdle = (0.45 * patient.half_depth + patient.wall) * np.sqrt(below) * round_off
-    fade = np.clip((0.42 * patient.frame - y) / (0.3 * patient.frame), 0, 1)
-    return np.maximum(np.where(y < 4, neck, 0), girdle * np.sqrt(fade))
+    neck_wide = 4.6 + 0.55 * patient.wall
+    neck = (4.4 + 0.5 * patient.wall) * np.sqrt(np.maximum(1 - (q / neck_wide) ** 2, 0))
+    neck = neck * np.sqrt(np.clip((9 - y) / 8, 0, 1))
+    edge = patient.half_width + 3.6 + patient.side_wall
+    slope = np.clip((q - 0.7 * neck_wide) / (edge - 0.7 * neck_wide), 0, 1)
+    top = -7.0 + 7.2 * slope**0.75
+    thick = (0.62 * patient.half_depth + 0.8 * patient.wall) * (1 - 0.35 * slope)
+    thick = thick * np.sqrt(np.clip((y - top) / 6.0, 0, 1)) * np.clip((13 - y) / 12, 0, 1) ** 0.5
+    trapezius = thick * np.sqrt(np.clip((edge + 1.5 - q) / 3.0, 0, 1))
+    radius = 4.6 + 0.7 * patient.side_wall
+    ball = 1 - ((q - edge) / radius) ** 2 - ((y - 5.2) / (radius + 0.6)) ** 2
+    return neck, trapezius, radius * np.sqrt(np.maximum(ball, 0))
 
 
 def _arms(x: Array, y: Array, patient: Patient) -> Array:
     """Half depth of the upper arms; raised or turned away they leave the film quickly."""
     lean = 0.75 if patient.arms_up else 0.18
-    start = patient.half_width + 3.5 + patient.side_wall
-    middle = start + lean * np.maximum(y - 3, 0)
+    middle = patient.half_width + 3.6 + patient.side_wall + lean * np.maximum(y - 4, 0)
     radius = 3.4 + 0.7 * patient.side_wall
     half = radius * np.sqrt(np.maximum(1 - ((np.abs(x) - middle) / radius) ** 2, 0))
-    return half * np.sqrt(np.clip((y + 1) / 5, 0, 1))
+    return half * np.sqrt(np.clip((y - 3) / 4, 0, 1))
 
 
 def breast_path(grid: Grid, patient: Patient) -> Array:

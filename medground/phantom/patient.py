@@ -122,10 +122,10 @@ def draw_exposure(rng: np.random.Generator, size: int, view: str) -> Exposure:
         scatter=float(rng.uniform(0.1, 0.5) * (1.5 if portable else 1.0)),
         noise=float(rng.lognormal(-4.3, 0.55)),
         blur=float(rng.uniform(0.02, 0.1) * (1.3 if portable else 1.0)),
-        sharpen=float(max(0.0, rng.normal(0.5, 0.6))),
+        sharpen=float(max(0.0, rng.normal(0.9, 0.8))),
         gamma=float(np.clip(rng.lognormal(0.0, 0.22), 0.6, 1.7)),
         range=(low, low + float(rng.uniform(0.55, 1.0) if rng.random() < 0.8 else rng.uniform(0.25, 0.5))),
-        local=float(rng.uniform(0, 0.75)) if rng.random() < 0.6 else 0.0,
+        local=float(rng.uniform(0.1, 1.0)) if rng.random() < 0.7 else 0.0,
     )
 
 

@@ -10,7 +10,7 @@ from medground import boxes
 from medground.phantom.organs import Chest, dome_top, heart_mask
 from medground.phantom.patient import SIDES, SIGN
 from medground.phantom.skeleton import clavicle_path
-from medground.phantom.solids import Array, Grid, lateral_wall, length
+from medground.phantom.solids import Grid, lateral_wall, length
 from medground.phantom.vessel_tree import hilum
 from medground.records import Box
 
@@ -55,7 +55,6 @@ def span_box(grid: Grid, x: tuple[float, float], y: tuple[float, float], z: floa
 
 def _of_lungs(chest: Chest) -> dict[str, Box]:
     grid, patient = chest.grid, chest.patient
-    _, y = grid.plane(0.0)
     found = {}
     for side in SIDES:
         s, h = SIGN[side], patient.height
@@ -65,7 +64,7 @@ def _of_lungs(chest: Chest) -> dict[str, Box]:
         clavicle = clavicle_path(patient, side)
         levels = {"apical zone": (0.0, float(clavicle[12, 1]) / h), **ZONE_CUTS}
         for zone, (top, bottom) in levels.items():
-            found[f"{side} {zone}"] = _zone(chest, side, y, top * h, bottom * h, lung)
+            found[f"{side} {zone}"] = _zone(chest, side, top * h, bottom * h)
         root = hilum(patient, side)
         found[f"{side} hilar structures"] = span_box(
             grid, (root[0] - s * 1.6, root[0] + s * 3.2), (root[1] - 3.4, root[1] + 3.6), -0.8
@@ -82,21 +81,23 @@ def lung_extent(chest: Chest, side: str) -> Box:
     """A lung's box in exact geometry: apex to costophrenic angle, spine to lateral wall."""
     patient, s = chest.patient, SIGN[side]
     y = np.linspace(0, patient.height, 60)
-    outer, inner = s * lateral_wall(patient, y), np.full(60, s * patient.medial)
-    at = np.concatenate([np.stack([x, y, np.zeros(60)], 1) for x in (outer, inner + s * 0.4)])
-    at = at[(np.abs(at[:, 0]) > 0.36 * patient.half_width - 0.1) | (at[:, 1] > 0.12 * patient.frame)]
+    high = y[(y > 0.12 * patient.frame) & (y < 0.9 * patient.height)]  # lower down the dome comes between
+    outer = np.stack([s * lateral_wall(patient, y), y, np.zeros(60)], 1)
+    inner = np.stack([np.full(len(high), s * (patient.medial + 0.4)), high, np.zeros(len(high))], 1)
+    at = np.concatenate([outer, inner])
     return _curve(chest.grid, at, 0.0)
 
 
-def _zone(chest: Chest, side: str, y: Array, top: float, bottom: float, lung: Box) -> Box:
+def _zone(chest: Chest, side: str, top: float, bottom: float) -> Box:
     """The part of the lung between two heights, its width from the lung's shape there."""
     patient, s = chest.patient, SIGN[side]
     bottom = min(bottom, patient.height)
     level = np.linspace(top, bottom, 30)
-    outer = s * lateral_wall(patient, level)
+    outer = np.stack([s * lateral_wall(patient, level), level, np.zeros(30)], 1)
     rise = np.clip(1 - level / (0.12 * patient.frame), 0, 1)
-    inner = s * (patient.medial + (0.36 * patient.half_width - patient.medial) * (1 - np.sqrt(1 - rise**2)))
-    at = np.concatenate([np.stack([x, level, np.zeros(30)], 1) for x in (outer, inner)])
+    edge = patient.medial + 0.4
+    inner = s * (edge + (0.36 * patient.half_width - edge) * (1 - np.sqrt(1 - rise**2)))
+    at = np.concatenate([outer, np.stack([inner, np.minimum(level, 0.9 * patient.height), np.zeros(30)], 1)])
     return _curve(chest.grid, at, 0.0)
 
 

@@ -22,36 +22,49 @@ from medground.phantom.splat import Tubes, box_of, draw, join, lay, samples, smo
 from medground.phantom.vessel_tree import vessel_tree
 from medground.records import Box
 
+VESSEL = 1.9  # more than blood has: the tree is coarser than a real one
 SEEN = 0.3  # a finding's box holds what changes by more than this share of its largest change
 
 
 @dataclass(slots=True)
 class Scene:
-    """(H, W) uint8 image and what it shows; the findings carry their boxes."""
+    """What one exposure meets: (H, W) attenuation and the boxes of the regions; the findings carry theirs."""
 
-    image: NDArray[np.uint8]
+    beam: Beam
+    chest: Chest
+    attenuation: Array
     regions: dict[str, Box]
 
 
 def render_scene(
     rng: np.random.Generator, patient: Patient, exposure: Exposure, findings: list[Finding]
-) -> Scene:
-    """Project one patient; fills in the boxes of `findings`."""
+) -> tuple[NDArray[np.uint8], dict[str, Box]]:
+    """The (H, W) film of one patient and the boxes of its regions; fills in the boxes of `findings`."""
+    scene = project(rng, patient, exposure, findings)
+    bright = film.develop(rng, scene.attenuation, scene.beam, exposure)
+    return burn_in(rng, film.to_bytes(bright), exposure), scene.regions
+
+
+def project(rng: np.random.Generator, patient: Patient, exposure: Exposure, findings: list[Finding]) -> Scene:
+    """Send the beam through one patient; fills in the boxes of `findings`.
+
+    Each part draws from its own generator, so that a finding changes nothing but what it touches.
+    """
+    soft, found, trees, skin = rng.spawn(4)
     beam = aim(patient, exposure)
     chest = build_chest(coarse_grid(beam), patient)
     regions = region_boxes(chest)
     fine = np.zeros((exposure.height, exposure.width), np.float32)
-    coarse = _soft(rng, chest)  # before the findings take lung away
-    coarse += _place(rng, chest, fine, findings, exposure)
-    _vessels(rng, chest, fine, findings)
+    coarse = _soft(soft, chest)  # before the findings take lung away
+    coarse += _place(found, chest, fine, findings, exposure)
+    _vessels(trees, chest, fine, findings)
     _airways(chest, fine)
     draw_ribs(fine, beam, patient)
     draw_girdle(fine, beam, patient)
-    if rng.random() < (0.6 if exposure.view == "AP" else 0.04):
-        draw(fine, beam, _attenuating(electrodes(rng, patient)))
-    attenuation = film.enlarge(coarse, exposure.width, exposure.height) + film.blurred(fine, 0.6)
-    bright = film.develop(rng, attenuation, beam, exposure)
-    return Scene(burn_in(rng, film.to_bytes(bright), exposure, beam), regions)
+    if skin.random() < (0.6 if exposure.view == "AP" else 0.04):
+        draw(fine, beam, _attenuating(electrodes(skin, patient)))
+    attenuation = film.enlarge(coarse, exposure.width, exposure.height) + film.blurred(fine, 0.5)
+    return Scene(beam, chest, attenuation, regions)
 
 
 def _soft(rng: np.random.Generator, chest: Chest) -> Array:
@@ -59,6 +72,7 @@ def _soft(rng: np.random.Generator, chest: Chest) -> Array:
     grid, patient = chest.grid, chest.patient
     air = sum(chest.air.values()) * (1 - patient.lung_density * opacities.cloud(rng, chest, 0.5, 0.13))
     path = body_path(grid, patient) + breast_path(grid, patient) - air - _gas(rng, grid, patient)
+    path += 0.55 * patient.vessel * opacities.hila(chest) * opacities.cloud(rng, chest, 0.6, 0.25)
     bone = girdle_path(grid, patient) + spine_path(grid, patient)
     return SOFT * np.maximum(path, 0) + bone
 
@@ -168,8 +182,12 @@ def _bands(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tube
     for _ in range(int(rng.integers(1, 4))):
         x, y = finding.detail["x"], finding.detail["y"] - float(rng.uniform(-0.2, 1.8))
         long, tilt = float(rng.uniform(1.6, 3.2)), float(rng.normal(0.15, 0.25))
-        knots = [(x + s * long * t, y + long * tilt * t + 0.25 * t * t, -2.0) for t in (-1.0, 0.0, 1.0)]
-        lines.append(tube(smooth(knots, 30), float(rng.uniform(0.1, 0.22)), SOFT * float(rng.uniform(4, 8))))
+        knots = [
+            (x + s * long * t, y + long * tilt * t + 0.4 * t * t * float(rng.uniform(-1, 1)), -2.0)
+            for t in (-1.0, 0.0, 1.0)
+        ]
+        thick = float(rng.uniform(0.07, 0.17)) * np.sin(np.linspace(0.15, np.pi - 0.15, 30)) ** 0.6
+        lines.append(tube(smooth(knots, 30), thick, SOFT * float(rng.uniform(2, 4.5))))
     return join(lines)
 
 
@@ -183,7 +201,7 @@ def _vessels(rng: np.random.Generator, chest: Chest, fine: Array, findings: list
             tree = Tubes(tree.start, tree.end, tree.r0 * 1.25, tree.r1 * 1.25, tree.density)
         points, mass, _ = samples(tree, beam.scale)
         inside = _in_lung(chest, side, points)
-        lay(fine, beam, points[inside], mass[inside] * SOFT * (1 - patient.lung_density))
+        lay(fine, beam, points[inside], mass[inside] * VESSEL * SOFT * (1 - patient.lung_density))
 
 
 def _in_lung(chest: Chest, side: str, points: NDArray) -> NDArray[np.bool_]:
@@ -205,16 +223,20 @@ def _airways(chest: Chest, fine: Array) -> None:
     """Trachea and main bronchi: columns of air in soft tissue."""
     f = chest.patient.frame
     beam = chest.grid.beam
-    draw(fine, beam, tube(smooth([(0, -9, -1), (0, 0.1 * f, -1.5), (0.1, 0.37 * f, -2)], 60), 0.85, -SOFT))
+    draw(
+        fine,
+        beam,
+        tube(smooth([(0, -9, -1), (0, 0.1 * f, -1.5), (0.1, 0.37 * f, -2)], 60), 0.85, -1.4 * SOFT),
+    )
     draw(
         fine,
         beam,
         tube(
-            smooth([(0.1, 0.365 * f, -2), (-1.6, 0.42 * f, -1.6), (-3.2, 0.5 * f, -1)], 30), 0.62, -SOFT * 0.8
+            smooth([(0.1, 0.365 * f, -2), (-1.6, 0.42 * f, -1.6), (-3.2, 0.5 * f, -1)], 30), 0.62, -SOFT * 1.2
         ),
     )
     draw(
         fine,
         beam,
-        tube(smooth([(0.1, 0.365 * f, -2), (2, 0.415 * f, -1.6), (4, 0.46 * f, -1)], 30), 0.58, -SOFT * 0.8),
+        tube(smooth([(0.1, 0.365 * f, -2), (2, 0.415 * f, -1.6), (4, 0.46 * f, -1)], 30), 0.58, -SOFT * 1.2),
     )

@@ -21,14 +21,11 @@ def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> NDAr
     f = patient.frame / 25.2
     head = f * (-1.3 + 1.95 * n + 0.03 * n * n)
     last = np.radians(np.interp(number, [1, 2, 7, 10, 11, 12], [128, 138, 142, 120, 78, 58]))
-    drop = f * patient.rib_slope * np.interp(number, [1, 2, 4, 8, 12], [2.6, 4.6, 7.4, 9.4, 5.0])
+    drop = f * patient.rib_slope * np.interp(number, [1, 2, 4, 8, 12], [3.6, 5.6, 8.6, 10.6, 5.0])
     angle = np.linspace(np.radians(13), last, count)
     s = angle / np.radians(140)
-    y = (
-        np.maximum(head, -0.9)
-        + drop * s ** np.interp(number, [1, 3, 6], [1.0, 1.25, 1.5])
-        - 0.5 * np.sin(np.clip(s * 3.2, 0, np.pi))
-    )
+    bend = np.interp(number, [1, 3, 6], [1.0, 1.2, 1.4])
+    y = max(head, -0.7) + drop * s**bend - min(0.5, 0.2 * n) * np.sin(np.clip(s * 3.2, 0, np.pi))
     reach = np.maximum(y, 0.004 * patient.frame)
     half, centre = depth_of_cage(patient, reach)
     x = SIGN[side] * (lateral_wall(patient, reach) + 0.35) * np.sin(angle)
@@ -40,8 +37,8 @@ def draw_ribs(film: Array, beam: Beam, patient: Patient) -> None:
     for side in SIDES:
         for number in range(1, 13):
             path = rib_path(patient, side, number)
-            high = np.interp(number, [1, 3, 12], [0.72, 0.62, 0.5]) * patient.frame / 25.2
-            sweep(film, beam, path, high, 0.3, 1.0 * BONE * patient.bone)
+            high = 0.95 * np.interp(number, [1, 3, 12], [0.72, 0.62, 0.5]) * patient.frame / 25.2
+            sweep(film, beam, path, high, 0.3, 0.8 * BONE * patient.bone)
 
 
 def sweep(film: Array, beam: Beam, path: NDArray, high: float, thick: float, density: float) -> None:
@@ -58,7 +55,7 @@ def sweep(film: Array, beam: Beam, path: NDArray, high: float, thick: float, den
     taper = np.minimum(1, np.minimum(np.linspace(0, 14, len(path)), np.linspace(14, 0, len(path))) + 0.4)
     for level, weight in ((-0.7, 1.0), (0.7, 1.0)):
         points = path[:, None] + up[:, None] * (o * high)[None, :, None] + out[:, None] * (level * thick)
-        shell = np.sqrt(1 - o * o) * (0.55 + 0.9 * np.abs(o) ** 5)
+        shell = np.sqrt(1 - o * o) * (0.4 + 1.6 * np.abs(o) ** 6)
         mass = step[:, None] * (shell * 2 * high / n * thick * density * weight) * taper[:, None]
         lay(film, beam, points.reshape(-1, 3), mass.ravel())
 
@@ -151,5 +148,5 @@ def spine_path(grid: Grid, patient: Patient) -> Array:
     process = np.exp(-((x / 0.33) ** 2) - (((phase - 0.75) * high / 0.75) ** 2))
     side = 0.9 * np.exp(-(((np.abs(x) - wide - 0.7) / 0.8) ** 2) - (((phase - 0.3) * high / 0.5) ** 2))
     return (
-        (0.6 * body + 0.35 * rim + 0.35 * pedicle + 0.45 * process + 0.3 * side) * BONE * patient.bone
+        (0.36 * body + 0.3 * rim + 0.3 * pedicle + 0.34 * process + 0.2 * side) * BONE * patient.bone
     ).astype(np.float32)

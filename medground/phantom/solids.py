@@ -68,15 +68,16 @@ def ellipsoid(
     return centre[2] - half, centre[2] + half
 
 
-def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float) -> Solid:
-    """A near-vertical round tube: (P, 3) points with y rising, its radius at each, its half depth."""
+def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float, power: float = 0.5) -> Solid:
+    """A near-vertical tube: (P, 3) points with y rising, its radius at each, its half depth; a `power` of 0.5
+    makes it round, a larger one flattens its sides."""
     z = float(path[:, 2].mean())
     x, y = grid.plane(z)
     middle = np.interp(y, path[:, 1], path[:, 0])
     wide = np.interp(y, path[:, 1], np.broadcast_to(np.asarray(radius, float), len(path)))
     inside = 1 - ((x - middle) / wide) ** 2
     inside = np.where((y < path[0, 1]) | (y > path[-1, 1]), 0, inside)
-    half = depth * np.sqrt(np.maximum(inside, 0))
+    half = depth * np.maximum(inside, 0) ** power
     return (z - half).astype(np.float32), (z + half).astype(np.float32)
 
 
@@ -136,7 +137,7 @@ def cage(grid: Grid, patient: Patient, side: str, inset: Array | float = 0.0) ->
     inner = patient.medial + (0.36 * patient.half_width - patient.medial) * (1 - np.sqrt(1 - rise**2))
     half, centre = depth_of_cage(patient, y)
     across = np.sqrt(np.maximum(1 - np.clip(q / np.maximum(outer, 0.1), 0, 1) ** 2.4, 0))
-    near_spine = np.clip((inner + 1.0 - q) / 1.0, 0, 1)
+    near_spine = np.clip((inner + 2.4 - q) / 2.4, 0, 1)
     below = np.clip((1.14 - y / patient.height) / 0.2, 0, 1)
     half = np.maximum(half - inset, 0) * across * np.sqrt(1 - near_spine**2) * below**1.5
     half = np.where((y < 0) | (q < inner), 0, half).astype(np.float32)
