@@ -30,18 +30,30 @@ def overlay(
     Without a found box the strip says "nothing to show". The image's long side is brought to between
     `SHORTEST` and `LONGEST` pixels.
     """
-    picture, scale = _picture(image)
+    picture = boxed(image, found, truth)
+    width = max(NARROWEST, picture.width)
+    return _under(picture, _strip(width, label, _legend(found, truth), _font(width)))
+
+
+def boxed(
+    image: NDArray[np.float32],
+    found: Sequence[ScoredBox],
+    truth: Sequence[Box] = (),
+    longest: int = LONGEST,
+) -> Image.Image:
+    """The (H, W) image in [0, 1] with its boxes and their scores alone, its long side at most `longest`."""
+    picture, scale = _picture(image, longest)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 300))
     for box in truth:
         _dashed(draw, _scaled(box, scale, picture.size), line)
-    for number, each in enumerate(found):
-        _solid(draw, _scaled(each.box, scale, picture.size), FOUND[number % len(FOUND)], line)
-    font = _font(picture.width)
+    corners = [_scaled(each.box, scale, picture.size) for each in found]
+    for number, corner in enumerate(corners):
+        _solid(draw, corner, FOUND[number % len(FOUND)], line)
     for number, each in enumerate(found):  # after all lines, so that none runs through a number
-        corner = _scaled(each.box, scale, picture.size)
-        _tag(draw, corner, f"{each.score:.2f}", FOUND[number % len(FOUND)], font)
-    return _under(picture, _strip(max(NARROWEST, picture.width), label, _legend(found, truth), font))
+        colour = FOUND[number % len(FOUND)]
+        _tag(draw, corners[number], f"{each.score:.2f}", colour, _font(picture.width))
+    return picture
 
 
 def sheet(pictures: Iterable[Image.Image], columns: int = 3, gap: int = 8) -> Image.Image:
@@ -55,11 +67,10 @@ def sheet(pictures: Iterable[Image.Image], columns: int = 3, gap: int = 8) -> Im
     return whole
 
 
-def _picture(image: NDArray[np.float32]) -> tuple[Image.Image, tuple[float, float]]:
+def _picture(image: NDArray[np.float32], most: int) -> tuple[Image.Image, tuple[float, float]]:
     """The image in colour within the size limits, and how far x and y were scaled."""
     grey = Image.fromarray((np.clip(np.nan_to_num(image), 0, 1) * 255).round().astype(np.uint8))
-    longest = max(grey.size)
-    factor = min(LONGEST, max(SHORTEST, longest)) / longest
+    factor = min(most, max(SHORTEST, *grey.size)) / max(grey.size)
     size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
     shown = grey.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
     return shown.convert("RGB"), (size[0] / grey.width, size[1] / grey.height)

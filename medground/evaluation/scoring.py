@@ -24,6 +24,7 @@ from medground.evaluation.protocols import Figures
 from medground.records import Anatomy, Phrase, Score
 
 log = logging.getLogger(__name__)
+BESIDE = ("prior_", "gain_", "other_", "difference_")  # what may stand beside a metric
 
 
 @dataclass(frozen=True, slots=True)

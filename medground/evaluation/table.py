@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from medground.evaluation.scoring import BESIDE
 from medground.records import Score
 
-BESIDE = ("prior_", "gain_", "other_", "difference_")  # what `scoring` puts beside a metric
 WITH_INTERVAL = ("", "gain_", "difference_")
 
 
@@ -44,7 +44,7 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
     names = {score.metric for score in scores}
     columns = [prefix for prefix in ("", *BESIDE) if prefix + metric in names]
     rows = [
-        [group, str(found[metric].n), *(_cell(found.get(prefix + metric), prefix) for prefix in columns)]
+        [group, str(found[metric].n), *(cell(found.get(prefix + metric), prefix) for prefix in columns)]
         for group, found in by_group(scores).items()
     ]
     heads = ["group", "n", *(prefix.rstrip("_") or metric for prefix in columns)]
@@ -53,7 +53,8 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
     )
 
 
-def _cell(score: Score | None, prefix: str) -> str:
+def cell(score: Score | None, prefix: str) -> str:
+    """What a table shows of a figure that `scoring` put beside a metric under this prefix."""
     if score is None or score.value is None or prefix not in WITH_INTERVAL:
         return "–" if score is None or score.value is None else points(score.value)
     p = score.extra.get("p")

@@ -1,0 +1,162 @@
+"""One HTML file with scores and pictures that needs nothing beside it: no script, no font, no network.
+
+It shows images and words of reports, so it falls under the same agreement as they do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medground import jsonl
+from medground.evaluation import pictures, table
+from medground.evaluation.pictures import Gallery
+from medground.evaluation.scoring import BESIDE
+from medground.records import Score
+
+if TYPE_CHECKING:
+    from medground.evaluation.run import Evaluation
+
+EACH = 3  # best, middling and worst phrases shown
+MOST_DIFFERENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One figure in points of 100, with its interval where there is one; `series` is its colour."""
+
+    series: int
+    text: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One group: a mark for each model, the prior's figure on the same scale, and for each
+    further column a text for each model."""
+
+    name: str
+    n: int
+    marks: Sequence[Mark]
+    prior: float | None
+    more: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A table whose figures are drawn as dots with intervals; `columns` are the headings of `more`.
+
+    `scale` holds the points at the left and right end.
+    """
+
+    title: str
+    series: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    head: str = "group"
+    scale: tuple[float, float] = (0, 100)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Five points at even distances along the scale."""
+        low, high = self.scale
+        return [low + (high - low) * step / 4 for step in range(5)]
+
+    def at(self, points: float) -> float:
+        """Where a figure lies on the scale, in percent of its length, never beyond its ends."""
+        low, high = self.scale
+        return round(min(100.0, max(0.0, 100 * (points - low) / (high - low))), 2)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether there is a prior to explain in the legend."""
+        return any(row.prior is not None for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template shows, from top to bottom."""
+
+    title: str
+    lead: str
+    facts: Sequence[tuple[str, str]]
+    charts: Sequence[Chart]
+    galleries: Sequence[Gallery]
+
+
+def save(path: Path | str, page: Page) -> None:
+    """Write the page; PATH appears only when all is written."""
+    import jinja2
+
+    source = files("medground.evaluation").joinpath("page.html").read_text(encoding="utf-8")
+    shown = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    with jsonl.create(str(path)) as stream:
+        stream.write(shown.from_string(source).render(page=page).encode())
+
+
+def chart(
+    title: str, metric: str, models: Mapping[str, Sequence[Score]], beside: Sequence[str] = BESIDE
+) -> Chart:
+    """The metric for each group of the first model, with the other models' figures and what is beside it."""
+    tables = [table.by_group(scores) for scores in models.values()]
+    metrics = {score.metric for scores in models.values() for score in scores}
+    more = [prefix for prefix in beside if prefix + metric in metrics]
+    rows = []
+    for group, found in tables[0].items():
+        each = [one.get(group, {}) for one in tables]
+        prior = found.get(f"prior_{metric}")
+        marks = [mark(number, one.get(metric)) for number, one in enumerate(each)]
+        texts = [[table.cell(one.get(prefix + metric), prefix) for one in each] for prefix in more]
+        rows.append(Row(group, found[metric].n, marks, _points(prior.value if prior else None), texts))
+    return Chart(title, list(models), [prefix.rstrip("_") for prefix in more], rows)
+
+
+def mark(series: int, score: Score | None) -> Mark:
+    """The score as a mark in the colour of its series; a dash where there is none."""
+    if score is None:
+        return Mark(series, table.percent(None), None, None, None)
+    low, high = _points(score.low), _points(score.high)
+    return Mark(series, table.percent(score), _points(score.value), low, high)
+
+
+def _points(value: float | None) -> float | None:
+    return None if value is None else round(100 * value, 2)
+
+
+def facts(score: Score) -> list[tuple[str, str]]:
+    """Where a score comes from, in the order of its line."""
+    return [(name, str(value)) for name, value in score.extra.items() if name != "p"]
+
+
+def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None:
+    """Write the page of an evaluation: its scores by protocol, then phrases from best to worst."""
+    scores = [score for each in evaluations for score in each.scores]
+    charts = []
+    for each in evaluations:
+        for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):
+            charts.append(chart(f"{each.protocol}: {metric}", metric, {"model": each.scores}))
+    galleries = _galleries(evaluations[0], folder) if evaluations and evaluations[0].own else []
+    lead = "Figures in points of 100, with 95 % intervals over patients."
+    save(path, Page("Grounding scores", lead, facts(scores[0]) if scores else [], charts, galleries))
+
+
+def _galleries(evaluation: "Evaluation", folder: Path) -> list[Gallery]:
+    """Best, middling and worst phrases; with another model, those where the two differ most come first."""
+    one = pictures.first_only if evaluation.protocol == "single-box" else lambda case: case
+    own, shown = [one(case) for case in evaluation.own], []
+    values = pictures.overlaps(own)
+    models = {"model": own}
+    if evaluation.other is not None:
+        models["other"] = [one(case) for case in evaluation.other]
+        apart = [a - b for a, b in zip(values, pictures.overlaps(models["other"]), strict=True)]
+        order = sorted(range(len(apart)), key=lambda place: -abs(apart[place]))[:MOST_DIFFERENT]
+        shown.append(pictures.gallery("Where the two differ most", "", order, models, folder))
+    for name, places in pictures.spread(values, EACH):
+        note = "by IoU of the areas found and true"
+        shown.append(pictures.gallery(f"{name} phrases", note, places, models, folder))
+    return shown
