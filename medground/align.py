@@ -63,7 +63,7 @@ def pair_sentences(
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image with its boxes, about 1.5 kB: `names` is shared by images that show the same regions."""
+    """One image with its boxes, about 2 kB: `names` is shared by images that show the same regions."""
 
     anatomy: Anatomy  # without its regions
     names: tuple[str, ...]

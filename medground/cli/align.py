@@ -13,7 +13,7 @@ from medground.cli import options
     "--boxes",
     type=click.File("rb"),
     required=True,
-    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 1.5 kB an image.",
+    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 2 kB an image.",
 )
 @click.option(
     "--existence",
