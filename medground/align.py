@@ -9,7 +9,8 @@ S3  one sentence, several regions: one box around them, or with `split` a pair f
     of the sentence that speaks of it (`medground.clauses`).
 S4  no box: no pair. Of several regions, those without a box are named in `regions_without_box`.
 
-The study is the unit: its sentences must stand next to each other, as parse-reports writes them. Sentences
+A pair's text has single spaces where the report wraps its lines; the spans of its triplets still count in
+the report. The study is the unit: its sentences must stand next to each other, as parse-reports writes them. Sentences
 that come again later in the stream are paired, but not joined to the earlier ones.
 """
 
@@ -157,9 +158,14 @@ def _places_of(sentence: Sentence, rules: Rules) -> Iterator[Place]:
     if whole is None and rules.split:
         for name in names:
             triplets = [each for each in sentence.triplets if each.region == name]
-            yield Place([sentence], [part_for(name, sentence)], [name], name, triplets, cut=True)
+            yield Place([sentence], [_unwrapped(part_for(name, sentence))], [name], name, triplets, cut=True)
     else:
-        yield Place([sentence], [sentence.text], names, whole, sentence.triplets)
+        yield Place([sentence], [_unwrapped(sentence.text)], names, whole, sentence.triplets)
+
+
+def _unwrapped(text: str) -> str:
+    """The words with single spaces: reports are hard-wrapped, and the breaks mean nothing."""
+    return " ".join(text.split())
 
 
 def _names(triplets: list[Triplet], existences: frozenset[Existence]) -> list[str]:

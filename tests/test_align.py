@@ -99,6 +99,12 @@ def test_s2_the_same_words_twice_are_kept_once():
     assert (pair.text, pair.extra["sentence_ids"]) == ("Same.", ["s1|0", "s1|1"])
 
 
+def test_wrapped_lines_are_unwrapped_and_then_known_as_the_same_words():
+    texts = ["Small left\n effusion.", "Small left effusion."]
+    [pair] = pairs(*(sentence("left lung", number=n, text=text) for n, text in enumerate(texts)))
+    assert pair.text == "Small left effusion."
+
+
 def test_without_join_each_sentence_is_its_own_pair():
     found = pairs(*(sentence("left lung", number=n) for n in range(2)), join=False)
     assert [(pair.rule, pair.sentence_id) for pair in found] == [("S1", "s1|0"), ("S1", "s1|1")]
