@@ -10,8 +10,8 @@ S3  one sentence, several regions: one box around them, or with `split` a pair f
 S4  no box: no pair. Of several regions, those without a box are named in `regions_without_box`.
 
 A pair's text has single spaces where the report wraps its lines; the spans of its triplets still count in
-the report. The study is the unit: its sentences must stand next to each other, as parse-reports writes them. Sentences
-that come again later in the stream are paired, but not joined to the earlier ones.
+the report. The study is the unit: its sentences must stand next to each other, as parse-reports writes them;
+those that come again later in the stream are paired, but not joined to the earlier ones.
 """
 
 import logging
