@@ -41,13 +41,14 @@ class Beam:
     def project(self, points: NDArray) -> NDArray:
         """(N, 2) pixels of (N, 3) points; they may lie outside the film."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
-        across = x * np.cos(self.rotation) + z * np.sin(self.rotation)
-        down = y + z * np.sin(self.tilt) - self.level
+        across = x * float(np.cos(self.rotation)) + z * float(np.sin(self.rotation))
+        down = y + z * float(np.sin(self.tilt)) - self.level
         k = self.scale * self.magnification(z)
-        cos, sin = np.cos(self.roll), np.sin(self.roll)
-        return np.stack(
-            [self.x0 + k * (cos * across - sin * down), self.y0 + k * (sin * across + cos * down)], 1
-        )
+        cos, sin = float(np.cos(self.roll)), float(np.sin(self.roll))
+        at = np.empty((len(points), 2), points.dtype)
+        at[:, 0] = self.x0 + k * (cos * across - sin * down)
+        at[:, 1] = self.y0 + k * (sin * across + cos * down)
+        return at
 
     def plane(self, u: Array, v: Array, z: float) -> tuple[Array, Array]:
         """The x and y at depth z that the pixels (u, v) see: the inverse of `project`."""

@@ -81,8 +81,8 @@ def _gas(rng: np.random.Generator, grid: Grid, patient: Patient) -> Array:
     """Path through the stomach bubble and some loops of bowel."""
     total = np.zeros(grid.shape, np.float32)
     top = patient.height * (1 - patient.dome["left"])
-    if patient.gas > 0.25:
-        wide = 1.6 + 2.4 * patient.gas
+    if patient.gas > 0.4:
+        wide = 1.2 + 2.8 * patient.gas
         place = (0.42 * patient.half_width, top + 1.3 + 0.55 * wide, 1.5)
         total += length(
             ellipsoid(grid, place, (wide, 0.62 * wide, 0.5 * wide + 1.0), float(rng.normal(0, 0.25)))
@@ -221,22 +221,10 @@ def _in_lung(chest: Chest, side: str, points: NDArray) -> NDArray[np.bool_]:
 
 def _airways(chest: Chest, fine: Array) -> None:
     """Trachea and main bronchi: columns of air in soft tissue."""
-    f = chest.patient.frame
-    beam = chest.grid.beam
-    draw(
-        fine,
-        beam,
-        tube(smooth([(0, -9, -1), (0, 0.1 * f, -1.5), (0.1, 0.37 * f, -2)], 60), 0.85, -1.4 * SOFT),
-    )
-    draw(
-        fine,
-        beam,
-        tube(
-            smooth([(0.1, 0.365 * f, -2), (-1.6, 0.42 * f, -1.6), (-3.2, 0.5 * f, -1)], 30), 0.62, -SOFT * 1.2
-        ),
-    )
-    draw(
-        fine,
-        beam,
-        tube(smooth([(0.1, 0.365 * f, -2), (2, 0.415 * f, -1.6), (4, 0.46 * f, -1)], 30), 0.58, -SOFT * 1.2),
-    )
+    f, beam = chest.patient.frame, chest.grid.beam
+    trachea = smooth([(0, -9, -1), (0, 0.1 * f, -1.5), (0.1, 0.37 * f, -2)], 60)
+    draw(fine, beam, tube(trachea, 0.85, -1.4 * SOFT))
+    for end in ((-3.4, 0.5 * f, -1), (4, 0.46 * f, -1)):
+        middle = (0.45 * end[0], 0.42 * f, -1.6)
+        bronchus = smooth([(0.1, 0.365 * f, -2), middle, end], 30)
+        draw(fine, beam, tube(bronchus, np.linspace(0.6, 0.3, 30), -SOFT))

@@ -37,26 +37,27 @@ def draw_ribs(film: Array, beam: Beam, patient: Patient) -> None:
     for side in SIDES:
         for number in range(1, 13):
             path = rib_path(patient, side, number)
-            high = 0.95 * np.interp(number, [1, 3, 12], [0.72, 0.62, 0.5]) * patient.frame / 25.2
+            high = float(np.interp(number, [1, 3, 12], [0.69, 0.59, 0.47])) * patient.frame / 25.2
             sweep(film, beam, path, high, 0.3, 0.8 * BONE * patient.bone)
 
 
 def sweep(film: Array, beam: Beam, path: NDArray, high: float, thick: float, density: float) -> None:
     """Lay a flat bone, `2 high` tall and `2 thick` thick, that follows (P, 3) points."""
-    path = resampled(path, beam.scale)
+    path = resampled(path, beam.scale).astype(np.float32)
     along = np.gradient(path, axis=0)
     step = np.linalg.norm(along, axis=1)
     along /= np.maximum(step, 1e-9)[:, None]
-    up = np.array([0.0, 1.0, 0.0]) - along[:, 1:2] * along
+    up = np.array([0, 1, 0], np.float32) - along[:, 1:2] * along
     up /= np.maximum(np.linalg.norm(up, axis=1), 1e-6)[:, None]
     out = np.cross(along, up)
     n = max(2, int(np.ceil(2 * high * beam.scale * 1.1 / STEP / 1.25)))
-    o = (np.arange(n) + 0.5) / n * 2 - 1
+    o = ((np.arange(n) + 0.5) / n * 2 - 1).astype(np.float32)
     taper = np.minimum(1, np.minimum(np.linspace(0, 14, len(path)), np.linspace(14, 0, len(path))) + 0.4)
-    for level, weight in ((-0.7, 1.0), (0.7, 1.0)):
+    taper = taper.astype(np.float32)
+    for level in (-0.7, 0.7):
         points = path[:, None] + up[:, None] * (o * high)[None, :, None] + out[:, None] * (level * thick)
         shell = np.sqrt(1 - o * o) * (0.4 + 1.6 * np.abs(o) ** 6)
-        mass = step[:, None] * (shell * 2 * high / n * thick * density * weight) * taper[:, None]
+        mass = step[:, None] * (shell * 2 * high / n * thick * density) * taper[:, None]
         lay(film, beam, points.reshape(-1, 3), mass.ravel())
 
 

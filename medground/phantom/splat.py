@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from medground.phantom.beam import Array, Beam
 
 STEP = 0.55  # pixels between samples
+HALF, GOLDEN = np.float32(0.5), np.float32(0.618034)
 
 
 @dataclass(slots=True)
@@ -46,25 +47,35 @@ def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
     axis = tubes.end - tubes.start
     length = np.linalg.norm(axis, axis=1)
     seen = np.hypot(axis[:, 0], axis[:, 1])
-    along = np.maximum(1, np.ceil(seen * scale / STEP)).astype(int)
+    along = np.maximum(1, np.ceil(seen * scale / STEP)).astype(np.int32)
     radius = np.maximum(tubes.r0, tubes.r1)
-    across = np.maximum(1, np.ceil(2 * radius * scale / STEP)).astype(int)
-    owner = np.repeat(np.arange(len(length)), along * across)
-    local = np.arange(len(owner)) - np.repeat(np.cumsum(along * across) - along * across, along * across)
-    t = (local // across[owner] + 0.5) / along[owner]
-    s = 2 * (local % across[owner] + 0.5) / across[owner] - 1
-    r = tubes.r0[owner] + t * (tubes.r1 - tubes.r0)[owner]
-    normal = np.stack([-axis[:, 1], axis[:, 0], np.zeros(len(axis))], 1) / np.maximum(seen, 1e-6)[:, None]
-    points = tubes.start[owner] + t[:, None] * axis[owner] + (s * r)[:, None] * normal[owner]
-    slice_ = 2 * r * np.sqrt(1 - s * s) * 2 * r / across[owner]
-    mass = tubes.density[owner] * slice_ * (length / along)[owner]
+    across = np.maximum(1, np.ceil(2 * radius * scale / STEP)).astype(np.int32)
+    count = along * across
+    owner = np.repeat(np.arange(len(length), dtype=np.int32), count)
+    local = np.arange(len(owner), dtype=np.int32) - np.repeat(np.cumsum(count) - count, count)
+    wide = across[owner]
+    row, place = local // wide, local % wide
+    # rows and columns are shifted by the golden ratio, so that the samples make no pattern with the pixels
+    t = ((row + (HALF + GOLDEN * place) % 1) / along[owner]).astype(np.float32)
+    s = (2 * (place + (HALF + GOLDEN * row) % 1) / wide - 1).astype(np.float32)
+    r = _each(tubes.r0, owner) + t * _each(tubes.r1 - tubes.r0, owner)
+    normal = np.stack([-axis[:, 1], axis[:, 0]], 1) / np.maximum(seen, 1e-6)[:, None]
+    points = _each(tubes.start, owner)
+    points += t[:, None] * _each(axis, owner)
+    points[:, :2] += (s * r)[:, None] * _each(normal, owner)
+    mass = _each(tubes.density * length / (along * across), owner) * (4 * r * r * np.sqrt(1 - s * s))
     return points, mass, owner
+
+
+def _each(values: NDArray, owner: NDArray) -> NDArray:
+    """Its segment's value for every sample."""
+    return values.astype(np.float32)[owner]
 
 
 def lay(film: Array, beam: Beam, points: NDArray, mass: NDArray) -> None:
     """Add the mass of the samples to the film's attenuation; what falls outside is lost."""
-    at = beam.project(points)
-    column, row = np.floor(at[:, 0]).astype(int), np.floor(at[:, 1]).astype(int)
+    at = np.floor(beam.project(points)).astype(np.int32)
+    column, row = at[:, 0], at[:, 1]
     inside = (column >= 0) & (column < beam.width) & (row >= 0) & (row < beam.height)
     k = beam.scale * beam.magnification(points[inside, 2])
     index = row[inside] * beam.width + column[inside]
