@@ -210,6 +210,7 @@ def test_words_never_reach_a_message(evaluate):
 
 def test_the_protocols_of_the_command_are_those_there_are():
     assert set(command.PHRASE_PROTOCOLS) == set(protocols.PROTOCOLS)
+    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == {"anatomy"}
 
 
 def test_several_protocols_stand_one_after_the_other(evaluate):

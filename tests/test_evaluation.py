@@ -507,6 +507,7 @@ def test_no_phrase_gives_no_score():
 def test_without_a_subject_the_image_stands_for_the_patient(caplog):
     phrases = [phrase_of(i, [(0, 0, 1, 1)], subject_id=None) for i in range(4)]
     assert scoring.clusters(phrases).tolist() == [0, 0, 1, 1]
+    scoring.warn_of_lone_images(phrases)
     assert "no subject_id for 2 images" in caplog.text
 
 

@@ -10,6 +10,7 @@ import click
 from medground.cli import options
 
 PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
+PROTOCOLS = (*PHRASE_PROTOCOLS, "anatomy")
 
 
 @click.command()
@@ -22,7 +23,7 @@ PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
 @click.option(
     "--protocol",
     "protocols",
-    type=click.Choice(PHRASE_PROTOCOLS),
+    type=click.Choice(PROTOCOLS),
     multiple=True,
     default=("single-box",),
     show_default=True,
@@ -53,24 +54,26 @@ def evaluate(
     output: str,
     **given: Any,
 ) -> None:
-    """Score groundings against boxes that people drew.
+    """Score groundings, or anatomy, against boxes that people drew.
 
     Reads what ground wrote and the truth, both held in memory, and writes one figure a line, with its 95 %
     interval over patients, for all phrases, each category (macro: their mean), each side word and more. With
-    --train, beside it stands what a box learned without looking at images would score.
+    --train, beside it stands what a box learned without looking at images would score. With the protocol
+    anatomy, all files hold what detect-anatomy writes.
 
     \b
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
         {"protocol":"single-box","metric":"miou","group":"all","value":0.5,...}
     """
+    if "anatomy" in protocols and (len(protocols) > 1 or given["split"]):
+        raise click.UsageError("the protocol anatomy stands alone, and takes no --split")
     from medground import jsonl
     from medground.evaluation import run
     from medground.evaluation.scoring import Resampling
 
     how = Resampling(given.pop("draws"), given.pop("seed"))
     bad_lines = jsonl.BadLines(given.pop("rejects"))
-    loaded = run.load(run.Inputs(predictions=records, bad_lines=bad_lines, **given))
-    found = [run.evaluate(loaded, protocol, how) for protocol in protocols]
+    found = run.evaluate_files(run.Inputs(predictions=records, bad_lines=bad_lines, **given), protocols, how)
     scores = [score for each in found for score in each.scores]
     with jsonl.create(output) as stream:
         jsonl.write(stream, scores)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medground.evaluation.intervals import Array, Figure
+from medground.evaluation.intervals import CELLS, Array, Figure
 
 RECALLS = 100
 BLOCKS = 2_000  # more detections than this are ranked in so many blocks over the draws (never for the value)
@@ -43,7 +43,7 @@ class Ranked:
                 columns = [_value(weights[0], owners, *group) for group in groups]
                 return np.array(columns, dtype=float).reshape(1, len(groups))
             times = np.ascontiguousarray(weights.T, dtype=np.float32)
-            return np.stack([_over_draws(times, owners, *group) for group in groups], axis=1)
+            return np.stack([_in_parts(times, owners, *group) for group in groups], axis=1)
 
         return figure
 
@@ -64,6 +64,13 @@ def _exact(times: Array, hit: Flags, positives: float) -> float:
     levels = np.floor(right / positives * RECALLS + 1e-9)
     first = envelope[0] if len(envelope) else 0.0
     return float(first + np.diff(levels, prepend=0) @ envelope) / (RECALLS + 1)
+
+
+def _in_parts(times: Floats, owners: Numbers, detected: Numbers, hits: Flags, true: Array) -> Array:
+    """`_over_draws`, on so many draws at once that a number for each of them and each detection fits."""
+    parts = -(-len(detected) * times.shape[1] // CELLS) or 1
+    each = np.array_split(times, parts, axis=1)
+    return np.concatenate([_over_draws(part, owners, detected, hits, true) for part in each])
 
 
 def _over_draws(times: Floats, owners: Numbers, detected: Numbers, hits: Flags, true: Array) -> Array:

@@ -1,11 +1,11 @@
-"""A whole evaluation of phrases: files in, scores and scored cases out."""
+"""A whole evaluation: files in, scores out, with the cases behind them where they are phrases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import medground
-from medground.evaluation import files, groups, prior, scoring
+from medground.evaluation import anatomy, files, groups, prior, scoring
 from medground.evaluation.protocols import PROTOCOLS, Case, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
@@ -49,18 +49,22 @@ class Evaluation:
 
     protocol: str
     scores: list[Score]
-    own: list[Case]
-    prior: list[Case] | None
-    other: list[Case] | None
+    own: Sequence[Case] = ()
+    other: Sequence[Case] | None = None
+
+
+def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> list[Evaluation]:
+    """The evaluation by each of the named protocols; `anatomy` stands alone, for its files differ."""
+    names = list(names)
+    if names == ["anatomy"]:
+        return [evaluate_anatomy(inputs, how)]
+    loaded = load(inputs)
+    return [evaluate(loaded, name, how) for name in names]
 
 
 def load(inputs: Inputs) -> Loaded:
     """Read every file once; raises where patients leak from training to truth."""
-    streams: dict[str, files.Hashed] = {
-        name: files.Hashed(stream)
-        for name in ("predictions", "truth", "train", "compare")
-        if (stream := getattr(inputs, name)) is not None
-    }
+    streams = _streams(inputs)
     truth = files.read_truth(streams["truth"], inputs.bad_lines, None)
     scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
     train, leaky = _train(streams.get("train"), scored, inputs)
@@ -69,9 +73,19 @@ def load(inputs: Inputs) -> Loaded:
         for name in ("predictions", "compare")
         if name in streams
     }
-    origin = _origin(streams, answers) | ({"leakage": True} if leaky else {})
+    models = {grounding.model for grounding in answers["predictions"].values()}
+    origin = _origin(streams, models, leaky)
+    scoring.warn_of_lone_images(scored)
     both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}
     return Loaded(both["predictions"], both.get("compare"), train, origin)
+
+
+def _streams(inputs: Inputs) -> dict[str, files.Hashed]:
+    return {
+        name: files.Hashed(stream)
+        for name in ("predictions", "truth", "train", "compare")
+        if (stream := getattr(inputs, name)) is not None
+    }
 
 
 def _train(
@@ -84,10 +98,16 @@ def _train(
     return train, files.refuse_leakage(train, scored, inputs.allow_leakage)
 
 
-def _origin(streams: Mapping[str, files.Hashed], answers: Mapping[str, Answers]) -> dict[str, Any]:
-    models = sorted({grounding.model for grounding in answers["predictions"].values()})
+def _origin(streams: Mapping[str, files.Hashed], models: Iterable[str], leaky: bool) -> dict[str, Any]:
+    """What each score says of where it comes from; only once the streams have been read."""
     hashes = {name: f"sha256:{stream.digest}" for name, stream in streams.items()}
-    return hashes | {"model": ",".join(models), "medground": medground.__version__}
+    said = {"model": ",".join(sorted(models))} if models else {}
+    return hashes | said | {"medground": medground.__version__} | ({"leakage": True} if leaky else {})
+
+
+def _scores(measured: Measured, origin: dict[str, Any], how: Resampling) -> list[Score]:
+    whole = how.origin | origin | {"draws": how.draws, "seed": how.seed}
+    return list(scoring.score(measured, Resampling(how.draws, how.seed, whole)))
 
 
 def evaluate(loaded: Loaded, name: str, how: Resampling) -> Evaluation:
@@ -107,9 +127,22 @@ def evaluate(loaded: Loaded, name: str, how: Resampling) -> Evaluation:
         prior=None if prior_cases is None else protocol.measure(prior_cases),
         other=None if other is None else protocol.measure(other),
     )
-    origin = how.origin | loaded.origin | {"draws": how.draws, "seed": how.seed}
-    scores = list(scoring.score(measured, Resampling(how.draws, how.seed, origin)))
-    return Evaluation(name, scores, own, prior_cases, other)
+    return Evaluation(name, _scores(measured, loaded.origin, how), own, other)
+
+
+def evaluate_anatomy(inputs: Inputs, how: Resampling) -> Evaluation:
+    """The scores of named regions; every file holds Anatomy records."""
+    streams = _streams(inputs)
+    truth = anatomy.read_truth(streams["truth"], inputs.bad_lines)
+    train = anatomy.read_truth(streams["train"], inputs.bad_lines) if "train" in streams else None
+    leaky = train is not None and files.refuse_leakage(train, truth, inputs.allow_leakage)
+    own, other = (
+        anatomy.read_answers(streams[name], inputs.bad_lines, truth) if name in streams else None
+        for name in ("predictions", "compare")
+    )
+    scoring.warn_of_lone_images(truth)
+    measured = anatomy.measure(truth, own or {}, train, other)
+    return Evaluation("anatomy", _scores(measured, _origin(streams, (), leaky), how))
 
 
 def _taken(protocol: Protocol, cases: list[Case] | None) -> list[Case] | None:

@@ -56,9 +56,13 @@ def clusters(items: Sequence[Phrase | Anatomy]) -> NDArray[np.int64]:
     """(N,) number of the patient of each item; an item without subject_id stands with its image."""
     numbers: dict[tuple[str, str], int] = {}
     keys = [("subject", i.subject_id) if i.subject_id else ("image", i.image_id) for i in items]
-    if lone := len({key for key in keys if key[0] == "image"}):
-        log.warning("no subject_id for %d images: each counts as a patient of its own in the intervals", lone)
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def warn_of_lone_images(items: Sequence[Phrase | Anatomy]) -> None:
+    """Say how many images have no subject_id: they stand for patients of their own."""
+    if lone := len({each.image_id for each in items if not each.subject_id}):
+        log.warning("no subject_id for %d images: each counts as a patient of its own in the intervals", lone)
 
 
 def score(measured: Measured, how: Resampling) -> Iterator[Score]:
