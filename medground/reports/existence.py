@@ -9,17 +9,15 @@ break or back to the last; a doubt likewise; "likely" and "possible" reach forwa
 from dataclasses import dataclass
 
 from medground.records import Existence
+from medground.reports.wordlists import word_set
 
 Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
 
 HARD = frozenset(";:()?.-–—[]")
-STARTS = frozenset("the there it this these those both again patient he she".split())
-SOFT = frozenset(
-    "mild minimal small moderate slight trace tiny stable unchanged improved improving worsening increased persistent chronic "
-    "mildly minimally slightly subtle right left bilateral bibasilar bibasal biapical old healed calcified probable possible likely "
-    "possibly probably questionable tortuous degenerative low new residual scattered status interval atherosclerotic".split()
-)
-SIDES = frozenset(("right", "left", "bilateral", "bibasilar", "biapical", "bibasal"))  # "no right or left ..., and left ..."
+STARTS = word_set("existence", "starts")
+SOFT = word_set("existence", "soft")
+SIDES = word_set("existence", "sides")
+EXPLAINING = word_set("existence", "explaining")
 CLOSERS = frozenset(("or", "nor"))
 
 
@@ -43,6 +41,7 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
     """
     hard = [n for n, word in enumerate(words) if word in HARD]
     hard += [i for i, _, kind in cues if kind == "E"]
+    causes = [i for i, _, kind in cues if kind == "e"]
     soft = []
     last = len(words) - 1
     for n, word in enumerate(words):
@@ -54,7 +53,7 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
         elif words[follower] in SOFT and not (word == "and" and words[follower] in SIDES):
             soft.append(n)
     hard.sort()
-    return hard, [n for n in soft if not _closed(words, n, hard)]
+    return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
 
 
 def _closed(words: list[str], place: int, hard: list[int]) -> bool:
@@ -69,18 +68,25 @@ class Scopes:
     def __init__(
         self, words: list[str], cues: list[Cue], subjects: frozenset[int], spots: list[tuple[int, int]]
     ):
-        self.words, self.cues = words, [cue for cue in cues if cue[2] != "E"]
+        self.words, self.cues = words, [cue for cue in cues if cue[2] not in "Ee"]
         self.spots = spots
         if self.cues:
             hard, soft = find_breaks(words, cues, subjects)
-            self.hard, self.breaks = hard, sorted({*hard, *soft})
+            causes = {i for i, _, kind in cues if kind == "e"}
+            self.breaks = sorted({*hard, *soft})
+            self.doubt_breaks = [n for n in self.breaks if n not in causes]
             self.reach = [self._reach(cue) for cue in self.cues]
+
+    def reaches(self) -> list[tuple[Cue, tuple[int, int]]]:
+        """Each cue with the words [start, end) that it speaks of."""
+        return list(zip(self.cues, self.reach, strict=True)) if self.cues else []
 
     def _reach(self, cue: Cue) -> tuple[int, int]:
         """(first, last + 1) of the words that a cue speaks of."""
         i, j, kind = cue
-        after = next((each for each in self.breaks if each >= j), len(self.words))
-        before = max((each + 1 for each in self.breaks if each < i), default=0)
+        breaks = self.breaks if kind in "NMB" else self.doubt_breaks
+        after = next((each for each in breaks if each >= j), len(self.words))
+        before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
             return self._around(i, j, before, after)
         if kind in "UHR" or (kind in "LPB" and self._spot(j, after)):
@@ -92,12 +98,12 @@ class Scopes:
         if kind in "LP" and j < after:
             return i, i  # "effusion, possibly from pancreatitis": the doubt is not the effusion's
         if not self._spot(before, i):
-            before = max((each + 1 for each in self.breaks if each < before - 1), default=0)
+            before = max((each + 1 for each in breaks if each < before - 1), default=0)
         return before, i
 
     def _around(self, i: int, j: int, before: int, after: int) -> tuple[int, int]:
         """From the alternative right before the cue to the end of its clause."""
-        floor = [n + 1 for n in range(before, i) if self.words[n] in (",", "represents", "representing", "reflecting")]
+        floor = [n + 1 for n in range(before, i) if self.words[n] in EXPLAINING]
         floor += [end for start, end, _ in self.cues if before <= start and end <= i]
         start = max([before, *floor])
         return (start if self._spot(start, i) else before), after
@@ -112,7 +118,7 @@ class Scopes:
     def verdict(
         self, i: int, j: int, likely_as: Existence = "uncertain", anchor: int | None = None
     ) -> Verdict:
-        """What the cues say of the finding on words [i, j); `anchor` is where it is said to be (its state)."""
+        """What the cues say of the finding on words [i, j); `anchor` is where its state stands."""
         if not self.cues:
             return PRESENT
         at = i if anchor is None else anchor

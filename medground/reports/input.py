@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Report
@@ -270,6 +271,22 @@ def read_text(content: bytes, name: str, study_id: str, subject_id: str | None =
     return Report(study_id=study_id, subject_id=subject_id, text=text)
 
 
+def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Report]:
+    """Yield the one report that a text file is; its study is the file's stem ("report" for stdin)."""
+    stem = Path(name).stem if not name.startswith("<") else "report"
+    content = stream.read()
+    try:
+        yield read_text(content, name, stem, _subject(Path(name)))
+    except BadRecord as bad:
+        bad.place = f"{name}: "
+        take(content, bad)
+
+
+def _subject(path: Path) -> str | None:
+    """The patient's folder, where one is named as MIMIC-CXR's are (p10000032)."""
+    return next((each for each in reversed(path.parts[:-1]) if re.fullmatch(r"p\d{3,}", each)), None)
+
+
 def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
     """Yield a report for each .txt below a folder, sorted by folder and name.
 
@@ -279,7 +296,7 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
     found = good = 0
     for path in _text_files(root):
         found += 1
-        subject = next((each for each in reversed(path.parts[:-1]) if re.fullmatch(r"p\d{3,}", each)), None)
+        subject = _subject(path)
         if subject and not re.fullmatch(r"s\d+", path.stem):
             continue
         try:

@@ -2,9 +2,10 @@
 
 A trie node is a dict from word to node; under "" it holds the roles of the phrase that ends there, each a
 pair (kind, value). The first trie holds findings, states, subjects and cues, the second places.
-Kinds: F finding, S subject (s: one in the last words of a finding's phrase), T state (a frozenset of state names), N M negation before and after (B either), U V doubt
-before and after, L likely and P possible (before or after), A alternative, E break, H earlier, R advice,
-C change, Q severity; P values are never negated by the words inside them (pseudo cues have no role).
+Kinds: F finding, S subject (s: one in the last words of a finding's phrase), T state (a frozenset of their
+names), N and M negation before and after (B either), U and V doubt before and after, L likely and P
+possible (before or after), A alternative, E break (e for negation alone), H earlier, R advice, C change,
+Q severity. What only looks like a cue is a phrase without a role.
 """
 
 import re
@@ -12,36 +13,24 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources, util
+from importlib import util
 from itertools import product
 from typing import Any
 
 from medground.errors import MedgroundError
 from medground.reports.tokens import words_of
+from medground.reports.wordlists import read_table
+from medground.reports.wordlists import words as word_tables
 
 Trie = dict[str, Any]
 Roles = tuple[tuple[str, Any], ...]
 _GROUP = re.compile(r"\(([^()]*)\)")
-_BRITISH = {
-    "edema": "oedema", "edematous": "oedematous", "hemorrhage": "haemorrhage", "hemothorax": "haemothorax",
-    "tumor": "tumour", "hemopneumothorax": "haemopneumothorax", "esophageal": "oesophageal", "hilum": "hilus",
-    "aneurysm": "aneurism", "goiter": "goitre", "caliber": "calibre", "airspace": ("air", "space"), "adenopathy": "lymphadenopathy",
-    "masslike": ("mass", "like"), "paraesophageal": "paraoesophageal", "centered": "centred",
-    "midlung": ("mid", "lung"), "scoliosis": ("scoliotic", "curvature"), "cephalization": "cephalisation",
-    "disc": "disk", "aerated": "ærated", "demineralization": "demineralisation", "opacification": "opacificaton",
-    "atelectasis": "atelectases", "tortuosity": "torturosity", "calcification": "calcifcation",
-}  # fmt: skip
-_IRREGULAR = {
-    "angle": "angles", "sulcus": "sulci", "hilum": "hila", "atelectasis": "atelectases", "pneumothorax": "pneumothoraces",
-    "metastasis": "metastases", "vertebra": "vertebrae", "bulla": "bullae", "mass": "masses", "process": "processes",
-    "body": "bodies", "density": "densities", "opacity": "opacities", "abnormality": "abnormalities", "malignancy": "malignancies",
-    "deformity": "deformities", "lucency": "lucencies", "artery": "arteries", "contusion": "contusions", "apex": "apices",
-    "cavity": "cavities", "adenopathy": "adenopathies", "hydrothorax": "hydrothoraces",
-}  # fmt: skip
+_BRITISH = {each: tuple(other.split()) for each, other in word_tables()["spelling"]["british"].items()}
+_IRREGULAR: dict[str, str] = word_tables()["spelling"]["plurals"]
 CUE_KINDS = {
     "negation_before": "N", "negation_after": "M",
     "negation_either": "B", "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
-    "possible": "P", "alternative": "A", "pseudo": "", "breaks": "E", "earlier_before": "H", "known_before": "",
+    "possible": "P", "alternative": "A", "pseudo": "", "breaks": "E", "causes": "e", "earlier_before": "H", "known_before": "",
     "advice": "R",
 }  # fmt: skip
 CHANGES = {"improved": "improved", "worsened": "worsened", "unchanged": "no change"}
@@ -60,6 +49,8 @@ class Finding:
     only: list[str] = field(default_factory=list)
     at: dict[str, str] = field(default_factory=dict)
     place: str = "lung"
+    within: str = ""
+    only_at: bool = False
     chexpert: str | None = None
     ms_cxr: str | None = None
     asg: str | None = None
@@ -106,11 +97,10 @@ def _plural(word: str) -> str:
     return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def _variants(words: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
+def _variants(phrase: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
     """The phrase in both spellings and, where asked, with its last word in the plural."""
-    other = [_BRITISH.get(word, word) for word in words]
-    flat = tuple(w for each in other for w in ((each,) if isinstance(each, str) else each))
-    for each in dict.fromkeys((words, flat)):
+    other = tuple(part for word in phrase for part in _BRITISH.get(word, (word,)))
+    for each in dict.fromkeys((phrase, other)):
         yield each
         if plural and len(each[-1]) > 2 and each[-1].isalpha() and not each[-1].endswith("s"):
             yield (*each[:-1], _plural(each[-1]))
@@ -239,6 +229,7 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
     for side in ("right", "left", "both", "pair"):
         add(table["side"][side], ("side", side))
     add(table["side"]["none"], ("none", None))
+    add(table["elsewhere"]["words"], ("elsewhere", None))
     for level, adjectives in table["adjectives"].items():
         add(adjectives, ("adjective", level))
     for entry in table["level"]:
@@ -248,11 +239,6 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
     add(table["nouns"]["many"], ("noun", "many"))
     for entry in table["place"]:
         add(entry["words"], ("place", entry["name"]))
-
-
-def read_table(name: str) -> dict[str, Any]:
-    """One of the package's own lexicon files."""
-    return tomllib.loads(resources.files("medground.reports").joinpath("lexicons", name).read_text("utf-8"))
 
 
 def _finding(entry: dict[str, Any], source: str) -> Finding:

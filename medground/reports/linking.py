@@ -1,16 +1,16 @@
 """Which finding lies where: places given to findings, shared in lists, and carried to what explains them."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from medground.records import RegionSource
 from medground.reports.existence import Verdict
 from medground.reports.lexicon import Finding
-from medground.reports.regions import Place
+from medground.reports.regions import LIMBS, Place
+from medground.reports.wordlists import word_set
 
-LIST = frozenset(("and", "or", ",", "/", "&", "nor"))
-SHARED = frozenset(
-    "with adjacent associated underlying overlying accompanying surrounding superimposed".split()
-)
+LIST = word_set("linking", "list")
+SHARED = word_set("linking", "shared")
 HARD = frozenset(";:.()")
 
 
@@ -86,7 +86,7 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
     forwards.
     """
     _share_back(words, mentions, frozenset(("or", "/")))
-    for earlier, later in zip(mentions, mentions[1:], strict=False):
+    for earlier, later in pairwise(mentions):
         if later.places or not earlier.places or later.fixed:
             continue
         gap = words[earlier.j : later.i]
@@ -132,6 +132,12 @@ def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding])
         mention.regions, mention.source = finding.default, "default"
 
 
+def lies_outside(mention: Mention) -> bool:
+    """Whether what only lungs can show is said of an arm or a breast: a density over the glenoid."""
+    levels = [level for place in mention.places for _, level in place.pairs]
+    return mention.finding.within == "lungs" and bool(levels) and all(each in LIMBS for each in levels)
+
+
 def _refine(mention: Mention, findings: dict[str, Finding]) -> None:
     """Name what the place makes of a finding: degenerative changes of the spine, a fracture of a rib."""
     for place in mention.places:
@@ -153,4 +159,6 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
     regions: dict[str, None] = {}
     for choice in (zones, named, places):
         regions = regions or dict.fromkeys(each for place in choice for each in place.regions(finding))
-    return list(regions)
+    bare = dict.fromkeys(each for p in places if p not in named for each in p.regions(finding))
+    sides = {each.split()[0] for each in regions}
+    return [*regions, *(each for each in bare if each.split()[0] not in sides)]

@@ -11,35 +11,19 @@ from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.existence import HARD, Cue, Scopes, Verdict
 from medground.reports.lexicon import Lexicon
-from medground.reports.linking import Mention, link, settle
+from medground.reports.linking import Mention, lies_outside, link, settle
+from medground.reports.matching import match
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.sections import COUNTED, split_sections
 from medground.reports.sentences import split_sentences
 from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
+from medground.reports.wordlists import word_set
 
 CELLS = ("findings", "impression")
+COPULAS = word_set("states", "copulas")
 BRIDGES = frozenset("LPUA")
-EXPLAINS = frozenset(
-    (
-        "consistent",
-        "compatible",
-        "representing",
-        "reflecting",
-        "keeping",
-        "indicating",
-        "indicative",
-        "represents",
-        "due",
-        "secondary",
-        "related",
-        "xxxx",
-        "relates",
-        "reflects",
-        "represent",
-        "reflect",
-    )
-)
+EXPLAINS = word_set("linking", "explains")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +46,7 @@ class Reading:
     cues: list[Cue] = field(default_factory=list)
     mentions: list[Mention] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
+    scopes: Scopes | None = None
 
 
 class Parser:
@@ -124,7 +109,7 @@ class Parser:
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
         """The sentence taken apart; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
-        reading.tags = _match(self.lexicon.trie, reading.words)
+        reading.tags = match(self.lexicon.trie, reading.words)
         if "F" not in reading.tags and "T" not in reading.tags:
             return reading
         self._find_mentions(reading)
@@ -137,7 +122,7 @@ class Parser:
         for _, j, (name, length) in tags.pop("s", ()):
             tags.setdefault("S", []).append((j - length, j, name))
             tags["S"].sort()
-        reading.cues = [(i, j, kind) for kind in "NMBUVLPAHRE" for i, j, _ in tags.get(kind, ())]
+        reading.cues = [(i, j, kind) for kind in "NMBUVLPAHREe" for i, j, _ in tags.get(kind, ())]
         reading.cues.sort()
         hard = [n for n, word in enumerate(words) if word in HARD and word != ":"] + [
             i for i, _, kind in reading.cues if kind == "E"
@@ -148,7 +133,7 @@ class Parser:
         spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
         covered = {n for i, j, _ in found for n in range(i, j)}
         subjects = frozenset(i for i, _, _ in tags.get("S", ()) if i not in covered)
-        scopes = Scopes(words, reading.cues, subjects, spots)
+        reading.scopes = scopes = Scopes(words, reading.cues, subjects, spots)
         for statement in reading.statements:
             verdict = self._state_verdict(scopes, statement, words)
             if verdict:
@@ -162,6 +147,8 @@ class Parser:
             if any(a <= i and j <= b for a, b in taken):
                 continue
             verdict = scopes.verdict(i, j, self.options.likely_as)
+            if verdict.existence == "present" and _called_normal(words, j, tags.get("T", ())):
+                verdict = Verdict("absent", "normality", (j, j + 1, "T"))
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
         reading.mentions = sorted(
@@ -192,7 +179,7 @@ class Parser:
     def _find_regions(self, reading: Reading, before: list[str]) -> None:
         words, mentions = reading.words, reading.mentions
         tags: list[Tag] = []
-        for kind, found in _match(self.lexicon.places, words).items():
+        for kind, found in match(self.lexicon.places, words).items():
             tags += [(i, j, kind, value) for i, j, value in found]
         tags.sort(key=lambda tag: (tag[0], tag[2]))
         stops = {n for i, j, _ in reading.tags.get("F", ()) for n in range(i, j)}
@@ -203,34 +190,19 @@ class Parser:
         refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
         for mention in mentions:
             settle(mention, before if refers else [], self.lexicon.findings)
-        reading.mentions = _without_tips(mentions)
+        reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
 
 
-def _match(trie: dict, words: list[str]) -> dict[str, list]:
-    """The longest phrases of the trie, left to right, by kind: lists of (i, j, value)."""
-    found: dict[str, list] = {}
-    n, count = 0, len(words)
-    while n < count:
-        node = trie.get(words[n])
-        if node is None:
-            n += 1
-            continue
-        end, roles, best = n + 1, node.get(""), n + 1
-        while end < count and (node := node.get(words[end])) is not None:
-            end += 1
-            if "" in node:
-                roles, best = node[""], end
-        if roles is None:
-            n += 1
-            continue
-        for kind, value in roles:
-            found.setdefault(kind, []).append((n, best, value))
-        n = best
-    return found
+def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:
+    """Whether "is normal" follows words that end at j: "vascular engorgement is within normal limits"."""
+    for i, _, names in states:
+        if j < i <= j + 3 and ("normal" in names or "guarded" in names):
+            return all(word in COPULAS for word in words[j:i])
+    return False
 
 
 def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) -> Mention | None:
-    """The mention that a modifier on words [i, j) belongs to: the next one in its phrase, else the one before."""
+    """The mention that a modifier on words [i, j) belongs to: the next of its phrase, else the one before."""
     for mention in mentions:
         if mention.i <= i and j <= mention.j:
             return mention
@@ -248,19 +220,28 @@ def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) ->
     return None
 
 
-def _without_tips(mentions: list[Mention]) -> list[Mention]:
-    """A tip tells where a line ends: it is one itself only where no line or tube is named."""
-    if not any(mention.tip for mention in mentions):
-        return mentions
+def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
+    """The mentions without those that count only at certain places, or that lie outside the chest.
+
+    The tip of a line that is named is no line of its own.
+    """
     lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
-    return [m for m in mentions if not m.tip or (not lines and m.finding.name != "device tip")]
+    return [
+        m
+        for m in mentions
+        if not m.finding.only_at
+        and not (m.tip and lines)
+        and not (elsewhere and m.finding.within == "chest")
+        and not lies_outside(m)
+    ]
 
 
 def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet]:
     starts, ends = reading.starts, reading.ends
     cue = mention.verdict.cue
     cue_span = (starts[cue[0]], ends[cue[1] - 1]) if cue else None
-    for region in mention.regions or [None]:
+    regions: list[str | None] = [*mention.regions] or [None]
+    for region in regions:
         place = _place_of(mention, region)
         yield Triplet(
             region=region,
@@ -286,7 +267,7 @@ def _place_of(mention: Mention, region: str | None) -> Place | None:
 
 def _without_doubles(triplets: list[Triplet]) -> list[Triplet]:
     """The first triplet of each region, finding and existence."""
-    seen = {}
+    seen: dict[tuple, Triplet] = {}
     for each in triplets:
         seen.setdefault((each.region, each.finding, each.existence), each)
     return list(seen.values())

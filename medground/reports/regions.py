@@ -6,18 +6,20 @@ Tags are (i, j, kind, value) over words [i, j), as the trie of places gives them
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from medground.reports.lexicon import Finding
+from medground.reports.wordlists import word_set
 
 Tag = tuple[int, int, str, object]
 Pair = tuple[str | None, str | None]  # (side, level)
 
-LUNG = frozenset(("lung", "upper lung zone", "mid lung zone", "lower lung zone", "apical zone"))
-JOINS = frozenset("and or , / & as well".split())
-TOWARDS = frozenset("of the on in at to both within".split())
-BLOCK = frozenset(
-    "and or , / & of on in at to with is are was were no not there which that may without ; : . ( ) but has have shows".split()
-)
+OUTSIDE = word_set("regions", "outside")
+LIMBS = word_set("regions", "limbs")
+LUNG = word_set("regions", "lungs")
+JOINS = word_set("regions", "joins")
+TOWARDS = word_set("regions", "towards")
+BLOCK = word_set("regions", "block")
 
 
 @dataclass(slots=True)
@@ -33,10 +35,13 @@ class Place:
     def regions(self, finding: Finding) -> list[str]:
         """The names of the regions, as this finding lies in them; [] where no side is known."""
         if self.names:
-            return [] if finding.only else self.names
+            outside = finding.only or (finding.within == "lungs" and self.names[0] in OUTSIDE)
+            return [] if outside else self.names
         found: list[str] = []
         for side, level in self.pairs:
             if side is None:
+                continue
+            if finding.within == "lungs" and level in LIMBS:
                 continue
             if finding.only or level is None:
                 level = finding.place
@@ -55,7 +60,7 @@ def find_places(
     places: list[Place] = []
     run: list[Tag] = []
     for tag in tags:
-        if tag[2] == "none":
+        if tag[2] in ("none", "elsewhere"):
             continue
         if run and not _joins(run, tag, words, stops):
             places += _place(run, words, prepositions)
@@ -69,7 +74,9 @@ def find_places(
 def _joins(run: list[Tag], tag: Tag, words: list[str], stops: set[int]) -> bool:
     last = run[-1]
     if last[2] == "place" or tag[2] == "place":
-        return last[2] == "side" and last[1] == tag[0] and len(run) == 1  # "right neck" has no region but the neck
+        return (
+            last[2] == "side" and last[1] == tag[0] and len(run) == 1
+        )  # "right neck" has no region but the neck
     if last[0] == tag[0]:
         return True  # two roles of the same words
     gap = words[last[1] : tag[0]]
@@ -109,7 +116,11 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
     pairs = _pairs(run)
     if pairs == [("pair", None)]:
         return []  # "both views"
-    return [Place(i, j, [("both" if s == "pair" else s, level) for s, level in pairs], [], post)] if pairs else []
+    return (
+        [Place(i, j, [("both" if s == "pair" else s, level) for s, level in pairs], [], post)]
+        if pairs
+        else []
+    )
 
 
 def _pairs(run: list[Tag]) -> list[Pair]:
@@ -127,7 +138,7 @@ def _pairs(run: list[Tag]) -> list[Pair]:
             found += _with_noun(side, pending, str(value), n > 0 and run[n - 1][0] == i)
             pending = []
         else:
-            name, number = value  # type: ignore[misc]
+            name, number = cast(tuple[str, str], value)
             if pending and n and run[n - 1][0] == i and run[n - 1][2] == "adjective":
                 continue  # "apical": an adjective that can stand alone; see below
             if pending and name == "lung" and n + 1 < len(run) and run[n + 1][2] == "noun" and same:

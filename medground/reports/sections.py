@@ -7,22 +7,16 @@ on a line in capitals need none. Offsets count code points of the text as it was
 import re
 from dataclasses import dataclass
 
-_NAMES = {
-    "findings": r"findings?(?: and impressions?| ?/ ?impressions?)?|observations?|(?:radiology )?report|chest"
-    r"|(?:portable |single |ap |pa |frontal |upright |supine |semi-?upright |bedside |two |2 |one |1 |views? of the |the |and |lateral |view |views )*"
-    r"(?:chest|cxr|chest radiographs?|chest x-?rays?|chest films?)(?:[ ,.()]+(?:single|one|two|three|1|2|3|pa|ap|and|&|lateral|frontal|portable|upright|supine|semi-?upright|views?|film|radiographs?|x-?rays?|on|at|line|port\.?|\d+))*",
-    "impression": r"(?:final )?impressions?|conclusions?|opinion|assessment|interpretation|summary|diagnosis|wet read|preliminary (?:report|read|impression)|addendum|notification and impression",
-    "history": r"history|clinical (?:history|information|indication|data|details|statement)|indications?|reason for (?:exam(?:ination)?|study|this examination)|patient history|history of present illness|chief complaint",
-    "comparison": r"comparisons?(?: studies| study| exam(?:ination)?s?| films?)?|compared? (?:to|with)|prior(?: exam| study)?s?",
-    "technique": r"techniques?|procedure|protocol|views?|examination|exam|study|exposure|type of examination|exam type",
-    "other": r"recommendations?|notifications?|attending|dictated by|electronically signed(?: by)?|signed|final report|physician|date|time",
-}
+from medground.reports.wordlists import words
+
+_NAMES: dict[str, str] = words()["sections"]
 _HEADER = re.compile(
-    r"(?:^|(?<=\n)|(?<=[.?!;] )|(?<=[.?!;]  )|(?<=\.))[ \t*#_>•-]*(?P<name>"
-    + "|".join(f"(?P<{key}>{words})" for key, words in _NAMES.items())
-    + r")[ \t]*(?:\([^)\n]{0,40}\))?[ \t]*(?::|(?=\n)(?<=[A-Z]))",
-    re.IGNORECASE,
+    r"(?:^|(?<=\n)|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))[\ \t*\#_>•-]*(?P<name>"
+    + "|".join(f"(?P<{key}>{names})" for key, names in _NAMES.items())
+    + r")[\ \t]*(?:\([^)\n]{0,40}\))?[\ \t]*(?::|(?=\n)(?<=[A-Z]))",
+    re.IGNORECASE | re.VERBOSE,
 )
+_SPOKEN = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters
 COUNTED = frozenset({"findings", "impression", "last_paragraph", "text"})
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 
@@ -48,8 +42,8 @@ def split_sections(text: str, default: str = "text") -> list[Section]:
         return [Section(default, 0, len(text))]
     sections = []
     if text[: headers[0].start()].strip():
-        name = default if default != "text" else "other"
-        sections.append(Section(name, 0, headers[0].start()))
+        spoken = len(_SPOKEN.findall(text, 0, headers[0].start())) >= 3
+        sections.append(Section(default if spoken else "other", 0, headers[0].start()))
     ends = [each.start() for each in headers[1:]] + [len(text)]
     sections += [Section(_kind(h), h.end(), end) for h, end in zip(headers, ends, strict=True)]
     if any(each.name in COUNTED and text[each.start : each.end].strip() for each in sections):

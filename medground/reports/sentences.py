@@ -8,9 +8,10 @@ abbreviations (Dr., vs., mm., a.m., No. 2), initials and enumerators end nothing
 import re
 from collections.abc import Iterator
 
-_ABBREVIATIONS = frozenset(
-    "dr mr mrs ms vs mm cm approx st ca e.g i.e a.m p.m am pm etc fig inc ext pt resp no nos min sec hr wk yr dept prof jr sr u.s".split()
-)
+from medground.reports.wordlists import word_set
+
+_ABBREVIATIONS = word_set("sentences", "abbreviations")
+_UNITS = word_set("sentences", "units")
 _END = re.compile(
     r"(?P<stop>[.!?]+[\"')\]]*(?=\s|$|[A-Z]))"
     r"|(?P<blank>\n[ \t\r]*\n\s*)"
@@ -54,7 +55,7 @@ def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
         return not word[1].isupper() or text[match.end() : match.end() + 2].strip()[:1].isupper() is False
     if word[1].lower() == "no":
         return not re.match(r"\s+\d", text[match.end() : match.end() + 4])
-    if word[1].lower() in {"mm", "cm", "am", "pm", "a.m", "p.m", "etc", "approx", "min"}:
+    if word[1].lower() in _UNITS:
         return not re.match(r"\s+[a-z0-9(]", text[match.end() : match.end() + 4])
     return word[1].lower() not in _ABBREVIATIONS
 

@@ -7,10 +7,15 @@ before one, to the subjects after it ("clear lungs", "blunting of the left costo
 from dataclasses import dataclass
 
 from medground.reports.lexicon import Lexicon, Subject
+from medground.reports.wordlists import word_set
 
-OF = frozenset("of in within throughout involving at along about".split())
-LIST = frozenset("and or , / & the".split())
+OF = word_set("states", "of")
+LIST = word_set("states", "list")
+JOINED = word_set("states", "joined")
+COPULAS = word_set("states", "copulas")
 REACH = 14
+NOT_WITHIN = (frozenset((",", "and", "is", "are")), frozenset((",", "is", "are", "with", "no")))
+Spot = tuple[int, int, str]  # words [i, j) and the subject's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,33 +43,39 @@ def find_statements(
     """Each state with each subject that it belongs to; `breaks` are the words no statement goes across."""
     found: list[Statement] = []
     used: set[int] = set()
-    floor = 0
+    floor = last = 0
+    owners: list[Spot] = []
     for i, j, names in states:
         start = max((each + 1 for each in breaks if each < i), default=0)
         end = next((each for each in breaks if each >= j), len(words))
-        before = [
-            s
-            for s in subjects
-            if max(start, floor) <= s[0] and s[1] <= i and s[0] not in used and i - s[1] <= REACH
-        ]
-        after = [s for s in subjects if j <= s[0] < end]
-        owners = _owners(lexicon, words, i, j, names, before, after)
-        for s in owners:
-            statement = _statement(lexicon, s, i, j, names)
-            if statement:
-                found.append(statement)
-                used.add(s[0])
+        if not (owners and last <= i and all(word in JOINED for word in words[last:i])):
+            near = [
+                s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
+            ]
+            owners = _owners(lexicon, words, i, j, names, near, [s for s in subjects if j <= s[0] < end])
+        said = [each for s in owners if (each := _statement(lexicon, s, i, j, names))]
+        found += said
+        used |= {each.place[0] for each in said}
         if owners:
-            floor = max(j, floor)
+            floor = last = j
     return found
 
 
-def _owners(lexicon, words, i, j, names, before, after):
+def _owners(
+    lexicon: Lexicon,
+    words: list[str],
+    i: int,
+    j: int,
+    names: frozenset[str],
+    before: list[Spot],
+    after: list[Spot],
+) -> list[Spot]:
+    """The subjects that a state on words [i, j) is said of."""
     fits = [s for s in after if _finding(lexicon.subjects[s[2]], names)]
     if (
         fits
         and _attributive(words, j, fits[0], lexicon.subjects[fits[0][2]].reach)
-        and not _predicative(lexicon, words, i, names, before, fits[0])
+        and not _predicative(lexicon, words, i, names, before)
     ):
         return _listed(words, fits)
     return [s for s in before if _finding(lexicon.subjects[s[2]], names)]
@@ -72,23 +83,25 @@ def _owners(lexicon, words, i, j, names, before, after):
 
 def _attributive(words: list[str], j: int, subject: tuple[int, int, str], reach: int) -> bool:
     gap = words[j : subject[0]]
-    if len(gap) <= reach and not any(word in (",", "and", "is", "are") for word in gap):
+    if len(gap) <= reach and not NOT_WITHIN[reach > 2] & set(gap):
         return True
     if len(gap) <= 3 and "and" in gap and "," not in gap and not {"the", "is", "are"} & set(gap):
         return True
     return len(gap) <= 9 and any(word in OF for word in gap) and not {",", "and"} & set(gap)
 
 
-def _predicative(lexicon, words, i, names, before, following) -> bool:
+def _predicative(
+    lexicon: Lexicon, words: list[str], i: int, names: frozenset[str], before: list[Spot]
+) -> bool:
     """Whether a subject before the state claims it although another stands after it."""
     own = [s for s in before if _finding(lexicon.subjects[s[2]], names)]
     if not own:
         return False
     gap = words[own[-1][1] : i]
-    return bool({"is", "are", "appears", "appear", "remains", "remain", "was", "were"} & set(gap)) or not gap
+    return bool(COPULAS & set(gap)) or not gap
 
 
-def _listed(words: list[str], subjects: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+def _listed(words: list[str], subjects: list[Spot]) -> list[Spot]:
     """The first subject and those that follow it in a list."""
     found = subjects[:1]
     for s in subjects[1:]:
@@ -106,7 +119,7 @@ def _finding(subject: Subject, names: frozenset[str]) -> tuple[str, str] | None:
     return None
 
 
-def _statement(lexicon, subject, i, j, names) -> Statement | None:
+def _statement(lexicon: Lexicon, subject: Spot, i: int, j: int, names: frozenset[str]) -> Statement | None:
     own = lexicon.subjects[subject[2]]
     said = _finding(own, names)
     if said is None:

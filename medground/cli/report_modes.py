@@ -1,0 +1,134 @@
+"""The ways of parse-reports: sentences, a table, a page, an explanation, or another parser's output."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import click
+
+
+def run(
+    source: str, output: str, explain: str | None, kind: str | None, html: str | None, **choices: Any
+) -> None:
+    """Do what the options ask for."""
+    from medground import jsonl
+
+    bad_lines = jsonl.BadLines(choices["rejects"])
+    build_with = (choices["lexicon"], choices["likely_as"], choices["all_sections"])
+    if explain is not None:
+        _explain(explain, build_with)
+    elif kind is not None:
+        with jsonl.create(output) as stream:
+            jsonl.write(stream, _imported(kind, source, bad_lines, choices["lexicon"]))
+    elif html is not None:
+        _page(source, html, build_with, bad_lines, choices)
+    else:
+        _parse(source, output, build_with, bad_lines, choices)
+
+
+def _explain(sentence: str, build_with: tuple) -> None:
+    from medground.reports.explain import explain
+
+    for line in explain(build_parser(*build_with), sentence):
+        click.echo(line)
+
+
+def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> Iterator[Any]:
+    """The sentences of another parser's output."""
+    if kind == "chest-imagenome":
+        from medground.datasets import imagenome_sentences
+
+        yield from imagenome_sentences.read(Path(source), bad_lines.take)
+        return
+    from medground.datasets import radgraph
+    from medground.reports.naming import Naming
+
+    naming = Naming(build_parser(lexicon).lexicon)
+    with click.open_file(source, "rb") as stream:
+        yield from radgraph.read(cast(BinaryIO, stream), naming.finding, naming.regions, bad_lines.take)
+
+
+def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
+    from medground import jsonl
+    from medground.cli.report_input import open_reports
+    from medground.reports.page import write_page
+
+    parser = build_parser(*build_with)
+    with ExitStack() as stack:
+        reports = islice(open_reports(stack, source, _columns(choices), bad_lines), choices["html_reports"])
+        page = write_page(((each, parser.parse_report(each)) for each in reports), "What parse-reports found")
+    with jsonl.create(html) as stream:
+        stream.write(page.encode())
+
+
+def _parse(source: str, output: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
+    from medground import console, jsonl
+    from medground.cli.report_input import open_reports, spread, write
+
+    build = build_table if choices["table"] else build_lines
+    with ExitStack() as stack:
+        reports = open_reports(stack, source, _columns(choices), bad_lines)
+        reports = console.progress(reports, "parse-reports")
+        stream = stack.enter_context(jsonl.create(output))
+        if choices["table"]:
+            stream.write(_table_header())
+        write(stream, spread(reports, build, build_with, choices["workers"]))
+
+
+def _columns(choices: dict) -> Any:
+    from medground.reports.input import SECTIONS, Columns
+
+    sections = dict(
+        (pair.partition("=")[0].strip(), (pair.partition("=")[2] or pair).strip())
+        for pair in (choices["section_columns"] or "").split(",")
+        if pair.strip()
+    )
+    if unknown := sorted(sections.keys() - set(SECTIONS)):
+        raise click.BadParameter(
+            f"unknown section {unknown[0]!r}; known are {', '.join(SECTIONS)}", param_hint="--section-columns"
+        )
+    return Columns(choices["text_column"], choices["id_column"], choices["subject_column"], sections)
+
+
+def build_parser(lexicon: str | None = None, likely_as: Any = "uncertain", all_sections: bool = False) -> Any:
+    """A parser as the options ask for it."""
+    from medground.reports import lexicon as lexicons
+    from medground.reports.parser import Options, Parser
+
+    return Parser(lexicons.load(lexicon), Options(likely_as, all_sections))
+
+
+def build_lines(*build_with: Any) -> Callable[[Iterable[Any]], bytes]:
+    """What turns reports into JSON lines, one a sentence."""
+    from medground import jsonl
+
+    parser = build_parser(*build_with)
+    return lambda reports: b"".join(map(jsonl.dumps, parser.parse(reports)))
+
+
+def _table_header() -> bytes:
+    from medground.reports.chexpert import HEADER
+
+    return (",".join(HEADER) + "\n").encode()
+
+
+def build_table(*build_with: Any) -> Callable[[Iterable[Any]], bytes]:
+    """What turns reports into CSV rows of the CheXpert 14."""
+    from medground.reports.chexpert import to_row
+
+    parser = build_parser(*build_with)
+
+    def render(reports: Iterable[Any]) -> bytes:
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        for each in reports:
+            rows.writerow(
+                to_row(each.study_id, each.subject_id, parser.parse_report(each), parser.lexicon.findings)
+            )
+        return text.getvalue().encode()
+
+    return render

@@ -1,0 +1,41 @@
+"""Names for what another parser found: its words for a finding and for a place, in our names."""
+
+from medground.reports.existence import PRESENT
+from medground.reports.lexicon import Lexicon
+from medground.reports.linking import Mention, settle
+from medground.reports.matching import match
+from medground.reports.regions import Place, Tag, find_places
+from medground.reports.tokens import tokenise
+
+
+class Naming:
+    """Names findings and regions by the words of one lexicon."""
+
+    def __init__(self, lexicon: Lexicon):
+        self.lexicon = lexicon
+
+    def finding(self, words: str) -> str | None:
+        """The finding that the words name, the longest first; None where the lexicon has none."""
+        found = match(self.lexicon.trie, tokenise(words)[0])
+        names = sorted(found.get("F", ()), key=lambda tag: tag[0] - tag[1])
+        return names[0][2] if names else None
+
+    def regions(self, words: str, finding: str) -> list[str]:
+        """The regions that the words name for a finding of ours; [] where no side is known."""
+        entry = self.lexicon.findings.get(finding)
+        places = self._places(words)
+        if entry is None:
+            return list(dict.fromkeys(name for place in places for name in place.names))
+        mention = Mention(0, 0, entry, PRESENT, places=places)
+        settle(mention, [], self.lexicon.findings)
+        return mention.regions
+
+    def _places(self, words: str) -> list[Place]:
+        tokens = tokenise(words)[0]
+        tags: list[Tag] = [
+            (i, j, kind, value)
+            for kind, found in match(self.lexicon.places, tokens).items()
+            for i, j, value in found
+        ]
+        tags.sort(key=lambda tag: (tag[0], tag[2]))
+        return find_places(tags, tokens, set(), self.lexicon.prepositions)

@@ -1,0 +1,68 @@
+"""A page to look at: reports with their findings coloured by existence, regions and cues marked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from itertools import pairwise
+
+from medground.records import Report, Sentence, Triplet
+
+ORDER = {"present": 0, "uncertain": 1, "absent": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text of one look: `kind` is present, uncertain, absent, region, cue or "" for plain text."""
+
+    text: str
+    kind: str
+    title: str
+
+
+def write_page(reports: Iterable[tuple[Report, list[Sentence]]], title: str) -> str:
+    """The page as HTML that needs nothing else; a report without a sentence is shown as such."""
+    from jinja2 import Environment
+
+    template = resources.files("medground.reports").joinpath("page.html").read_text("utf-8")
+    shown = [_shown(report, sentences) for report, sentences in reports]
+    counts: dict[str, int] = {}
+    for report in shown:
+        for name in report["findings"]:
+            counts[name] = counts.get(name, 0) + 1
+    choices = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return (
+        Environment(autoescape=True).from_string(template).render(reports=shown, choices=choices, title=title)
+    )
+
+
+def _shown(report: Report, sentences: list[Sentence]) -> dict:
+    sections: list[dict] = []
+    for sentence in sentences:
+        if not sections or sections[-1]["name"] != sentence.section:
+            sections.append({"name": sentence.section, "sentences": []})
+        sections[-1]["sentences"].append({"pieces": _pieces(sentence), "triplets": sentence.triplets})
+    findings = {each.finding for sentence in sentences for each in sentence.triplets}
+    return {"study_id": report.study_id, "sections": sections, "findings": sorted(findings)}
+
+
+def _pieces(sentence: Sentence) -> list[Piece]:
+    """The sentence cut where a mark begins or ends; a finding's lies over a region's, that over a cue's."""
+    length = sentence.end - sentence.start
+    look: list[tuple[str, str]] = [("", "")] * length
+    for start, end, kind, title in _marks(sentence):
+        for place in range(max(0, start - sentence.start), min(length, end - sentence.start)):
+            look[place] = (kind, title)
+    cuts = [0, *(n for n in range(1, length) if look[n] != look[n - 1]), length]
+    return [Piece(sentence.text[a:b], *look[a]) for a, b in pairwise(cuts) if a < b]
+
+
+def _marks(sentence: Sentence) -> list[tuple[int, int, str, str]]:
+    """(start, end, kind, title), the last on top: cues, regions, then findings from absent to present."""
+    triplets = sorted(sentence.triplets, key=lambda each: -ORDER[each.existence])
+    cues = [(*each.cue_span, "cue", each.rule) for each in triplets if each.cue_span]
+    regions = [(*each.region_span, "region", each.region or "") for each in triplets if each.region_span]
+    return [*cues, *regions, *((*each.finding_span, each.existence, _title(each)) for each in triplets)]
+
+
+def _title(triplet: Triplet) -> str:
+    return f"{triplet.finding}: {triplet.existence} ({triplet.rule})"
