@@ -19,6 +19,7 @@ PATIENTS, SIZE = 14, 96
 
 def make(folder: Path, *flags: str):
     arguments = ["phantom", str(folder), "--patients", str(PATIENTS), "--size", str(SIZE), "--seed", "5"]
+    arguments += ["--laterals", "0.3"]
     return CliRunner().invoke(cli, [*arguments, *flags])
 
 
@@ -55,7 +56,7 @@ def test_two_workers_write_the_same_bytes(folder, tmp_path):
 
 def test_a_patient_does_not_depend_on_the_others(folder):
     study = cohort.render(5, 9, SIZE)
-    assert (folder / "mimic-cxr-jpg" / tables.image_path(study)).exists()
+    assert (folder / "mimic-cxr-jpg" / tables.image_path(study, study.image_id)).exists()
     assert reports(folder)[study.study_id] == study.report.text
 
 
@@ -177,9 +178,24 @@ def test_images_have_the_size_that_the_tables_say(folder):
             assert image.size == (int(row["Columns"]), int(row["Rows"]))
 
 
+def test_lateral_films_are_listed_as_such_and_have_no_boxes(folder):
+    rows = table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv")
+    laterals = {row["dicom_id"] for row in rows if row["ViewPosition"] == "LATERAL"}
+    frontals = {row["dicom_id"] for row in rows} - laterals
+    assert 0 < len(laterals) < len(frontals) == PATIENTS
+    assert {each["image_id"] for each in lines(folder / "truth/regions.jsonl")} == frontals
+
+
+def test_a_lateral_film_changes_nothing_else():
+    alone, both = cohort.render(5, 3, SIZE), cohort.render(5, 3, SIZE, laterals=1.0)
+    assert alone.lateral is None and both.lateral is not None
+    assert max(both.lateral.image.shape) == SIZE
+    assert (alone.image == both.image).all() and alone.report.text == both.report.text
+
+
 def test_scene_graphs_hold_both_kinds_of_boxes(folder):
     graphs = sorted((folder / "chest-imagenome/silver_dataset/scene_graph").glob("*_SceneGraph.json"))
-    assert len(graphs) >= PATIENTS
+    assert len(graphs) == PATIENTS
     for path in graphs:
         graph = json.loads(path.read_bytes())
         for each in graph["objects"]:

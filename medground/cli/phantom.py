@@ -13,10 +13,17 @@ from medground.cli import options
 @click.option(
     "--size", type=click.IntRange(min=64, max=4096), default=256, show_default=True, help="Long side, pixels."
 )
+@click.option(
+    "--laterals",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    show_default=True,
+    help="Share of patients with a lateral film too.",
+)
 @options.seed
 @options.workers
 @options.config
-def phantom(out: Path, patients: int, size: int, seed: int, workers: int) -> None:
+def phantom(out: Path, patients: int, size: int, laterals: float, seed: int, workers: int) -> None:
     """Render chest films with reports, region boxes and finding boxes under OUT.
 
     OUT gets mimic-cxr, mimic-cxr-jpg, chest-imagenome and ms-cxr as their publishers lay them out, and
@@ -27,4 +34,4 @@ def phantom(out: Path, patients: int, size: int, seed: int, workers: int) -> Non
     """
     from medground.phantom.layout import Settings, write_cohort
 
-    write_cohort(out, Settings(patients=patients, seed=seed, size=size), workers)
+    write_cohort(out, Settings(patients, seed, size, laterals), workers)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground.phantom.findings import Finding, draw_findings
+from medground.phantom.lateral import render_lateral
 from medground.phantom.patient import Exposure, Patient, draw_exposure, draw_patient
 from medground.phantom.report import Report, write_report
 from medground.phantom.scene import render_scene
@@ -19,8 +20,16 @@ SPLITS = (("train", 0.7), ("validate", 0.1), ("test", 0.2))
 
 
 @dataclass(slots=True)
+class Lateral:
+    """The second film of some studies; nothing on it has a box."""
+
+    image_id: str
+    image: NDArray[np.uint8]
+
+
+@dataclass(slots=True)
 class Study:
-    """One patient's study: a frontal film, what it shows, its report.
+    """One patient's study: a frontal film, what it shows, its report, and in some studies a lateral film.
 
     `image` is (H, W) uint8; `regions` the boxes of Chest ImaGenome's regions that the film shows.
     """
@@ -35,6 +44,7 @@ class Study:
     regions: dict[str, Box]
     findings: list[Finding]
     report: Report
+    lateral: Lateral | None = None
 
     @property
     def triplets(self) -> list[dict[str, Any]]:
@@ -60,8 +70,9 @@ def generator(seed: int, patient: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, patient]))
 
 
-def render(seed: int, patient: int, size: int) -> Study:
-    """One patient of the cohort; `size` is the film's long side in pixels."""
+def render(seed: int, patient: int, size: int, laterals: float = 0.0) -> Study:
+    """One patient of the cohort; `size` is the films' long side in pixels, `laterals` the share of patients
+    who have a lateral film too (which changes nothing else)."""
     rng = generator(seed, patient)
     split, image_id = _split(float(rng.random())), _image_id(rng)
     body = draw_patient(rng)
@@ -81,7 +92,15 @@ def render(seed: int, patient: int, size: int) -> Study:
         regions=regions,
         findings=findings,
         report=report,
+        lateral=_lateral(seed, patient, body, size, laterals),
     )
+
+
+def _lateral(seed: int, patient: int, body: Patient, size: int, share: float) -> Lateral | None:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, patient, 1]))
+    if rng.random() >= share:
+        return None
+    return Lateral(_image_id(rng), render_lateral(rng, body, size))
 
 
 def _split(draw: float) -> str:

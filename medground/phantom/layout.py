@@ -23,14 +23,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from PIL import Image
 
 import medground
 from medground.console import progress
 from medground.errors import MedgroundError
 from medground.phantom import tables
-from medground.phantom.cohort import Study, render
+from medground.phantom.cohort import render
 
 log = logging.getLogger(__name__)
 SETTINGS, STARTED = "phantom.json", "phantom.unfinished.json"
@@ -43,11 +45,12 @@ class Settings:
     patients: int
     seed: int
     size: int
+    laterals: float = 0.0
     version: str = medground.__version__
 
 
 def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
-    """Write the whole cohort under `root` and return the number of images.
+    """Write the whole cohort under `root` and return the number of images (of patients if it was there).
 
     A folder with anything else in it is refused; a cohort of the same settings is completed or left alone.
     """
@@ -60,7 +63,7 @@ def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
         _put(root / path, content)
     _put(root / SETTINGS, _dump(asdict(settings)))
     (root / STARTED).unlink()
-    return len(rows)
+    return sum(1 + (each["lateral"] is not None) for each in rows)
 
 
 def _is_complete(root: Path, settings: Settings) -> bool:
@@ -91,18 +94,20 @@ def _patients(root: Path, settings: Settings, workers: int) -> Iterator[dict[str
 
 def write_patient(root: Path, settings: Settings, patient: int) -> dict[str, Any]:
     """Render one patient, write report, image and scene graph; return what the tables need."""
-    study = render(settings.seed, patient, settings.size)
+    study = render(settings.seed, patient, settings.size, settings.laterals)
     subject = f"{study.subject_id[:3]}/{study.subject_id}"
     _put(root / f"mimic-cxr/files/{subject}/{study.study_id}.txt", study.report.text.encode())
-    _put(root / "mimic-cxr-jpg" / tables.image_path(study), _jpeg(study))
+    _put(root / "mimic-cxr-jpg" / tables.image_path(study, study.image_id), _jpeg(study.image))
+    if side := study.lateral:
+        _put(root / "mimic-cxr-jpg" / tables.image_path(study, side.image_id), _jpeg(side.image))
     graph = _dump(tables.scene_graph(study))
     _put(root / f"chest-imagenome/silver_dataset/scene_graph/{study.image_id}_SceneGraph.json", graph)
     return tables.row(study)
 
 
-def _jpeg(study: Study) -> bytes:
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(study.image).save(stream, "JPEG", quality=92)
+    Image.fromarray(image).save(stream, "JPEG", quality=92)
     return stream.getvalue()
 
 

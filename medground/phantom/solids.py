@@ -19,11 +19,15 @@ Solid = tuple[Array, Array]
 
 @dataclass(slots=True)
 class Grid:
-    """The coarse pixels of one film: `u` (1, D) and `v` (C, 1) are their centres in film pixels."""
+    """The coarse pixels of one film: `u` (1, D) and `v` (C, 1) are their centres in film pixels.
+
+    On a `lateral` film the beam runs from side to side: the solids turn their x to depth, and -z across.
+    """
 
     beam: Beam
     u: Array
     v: Array
+    lateral: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,14 +45,19 @@ class Grid:
         return self.beam.plane(self.u, self.v, z)
 
 
-def coarse_grid(beam: Beam) -> Grid:
+def coarse_grid(beam: Beam, lateral: bool = False) -> Grid:
     """About two film pixels a cell, but not fewer than 192 cells (or the film's own) on the long side."""
     long = max(beam.width, beam.height)
     cells = max(long // 2, min(long, 192))
     columns, rows = round(beam.width * cells / long), round(beam.height * cells / long)
     u = (np.arange(columns, dtype=np.float32)[None] + 0.5) * (beam.width / columns)
     v = (np.arange(rows, dtype=np.float32)[:, None] + 0.5) * (beam.height / rows)
-    return Grid(beam, u, v)
+    return Grid(beam, u, v, lateral)
+
+
+def turned(points: NDArray) -> NDArray:
+    """(..., 3) points of the patient as a lateral film has them: across, down, depth."""
+    return np.stack([-points[..., 2], points[..., 1], points[..., 0]], -1)
 
 
 def ellipsoid(
@@ -58,7 +67,9 @@ def ellipsoid(
     angle: float = 0.0,
     power: float = 2.0,
 ) -> Solid:
-    """A (super)ellipsoid whose first axis is turned by `angle` from x towards y."""
+    """A (super)ellipsoid whose first axis is turned by `angle` from x towards y (on a frontal film)."""
+    if grid.lateral:
+        centre, semi, angle = (-centre[2], centre[1], centre[0]), (semi[2], semi[1], semi[0]), 0.0
     x, y = grid.plane(centre[2])
     dx, dy = x - centre[0], y - centre[1]
     cos, sin = np.cos(angle), np.sin(angle)
@@ -71,6 +82,8 @@ def ellipsoid(
 def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float, power: float = 0.5) -> Solid:
     """A near-vertical tube: (P, 3) points with y rising, its radius at each, its half depth; a `power` of 0.5
     makes it round, a larger one flattens its sides."""
+    if grid.lateral:
+        path, radius, depth = turned(path), depth, float(np.mean(radius))
     z = float(path[:, 2].mean())
     x, y = grid.plane(z)
     middle = np.interp(y, path[:, 1], path[:, 0])

@@ -29,9 +29,9 @@ CATEGORIES = tuple(sorted(CATEGORY.values()))
 MIMIC = ("dicom_id", "subject_id", "study_id")
 
 
-def image_path(study: Study) -> str:
-    """The image's path in MIMIC-CXR-JPG."""
-    return f"files/{study.subject_id[:3]}/{study.subject_id}/{study.study_id}/{study.image_id}.jpg"
+def image_path(study: Study, image_id: str) -> str:
+    """The path of one of the study's images in MIMIC-CXR-JPG."""
+    return f"files/{study.subject_id[:3]}/{study.subject_id}/{study.study_id}/{image_id}.jpg"
 
 
 def row(study: Study) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def row(study: Study) -> dict[str, Any]:
         "subject_id": study.subject_id[1:],
         "study_id": study.study_id[1:],
         "split": study.split,
-        "path": image_path(study),
+        "path": image_path(study, study.image_id),
         "ViewPosition": study.exposure.view,
         "Rows": height,
         "Columns": width,
@@ -52,7 +52,17 @@ def row(study: Study) -> dict[str, Any]:
         "truth": _truth(study),
         "regions": [{"name": name, "box": list(box)} for name, box in study.regions.items()],
         "phrases": _phrases(study),
+        "lateral": _lateral(study),
     }
+
+
+def _lateral(study: Study) -> dict[str, Any] | None:
+    """What differs for the lateral image's rows; None where there is none."""
+    if study.lateral is None:
+        return None
+    height, width = study.lateral.image.shape
+    ids = {"dicom_id": study.lateral.image_id, "path": image_path(study, study.lateral.image_id)}
+    return ids | {"ViewPosition": "LATERAL", "Rows": height, "Columns": width}
 
 
 def _truth(study: Study) -> list[dict[str, Any]]:
@@ -90,10 +100,11 @@ def _phrases(study: Study) -> list[dict[str, Any]]:
 def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     """(path, content) of each table of the cohort."""
     jpg, silver = "mimic-cxr-jpg/mimic-cxr-2.0.0", "chest-imagenome/silver_dataset/splits"
+    images = [image for each in rows for image in _images(each)]
     meta = ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns")
-    yield f"{jpg}-metadata.csv", _csv(meta, ([each[name] for name in meta] for each in rows))
+    yield f"{jpg}-metadata.csv", _csv(meta, ([each[name] for name in meta] for each in images))
     split = ("dicom_id", "study_id", "subject_id", "split")
-    yield f"{jpg}-split.csv", _csv(split, ([each[name] for name in split] for each in rows))
+    yield f"{jpg}-split.csv", _csv(split, ([each[name] for name in split] for each in images))
     for ours, theirs in IMAGENOME.items():
         yield f"{silver}/{theirs}.csv", _csv(*_imagenome_split(rows, ours))
     yield f"{silver}/images_to_avoid.csv", _csv((*MIMIC[1:], "dicom_id", "path", "ViewPosition"), [])
@@ -101,6 +112,11 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     report = ("study_id", "subject_id", "findings", "impression")
     yield "reports.csv", _csv(report, (_report_row(each) for each in rows))
     yield from _truth_files(rows)
+
+
+def _images(each: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a study's one or two images."""
+    return [each] + ([each | each["lateral"]] if each["lateral"] else [])
 
 
 def _report_row(each: dict[str, Any]) -> list[str]:
