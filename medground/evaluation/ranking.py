@@ -14,6 +14,7 @@ from medground.evaluation.intervals import CELLS, Array, Figure
 
 RECALLS = 100
 BLOCKS = 2_000  # more detections than this are ranked in so many blocks over the draws (never for the value)
+DRAWS = 2_500  # draws at once
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -40,10 +41,12 @@ class Ranked:
 
         def figure(weights: Array) -> Array:
             if len(weights) == 1:
-                columns = [_value(weights[0], owners, *group) for group in groups]
-                return np.array(columns, dtype=float).reshape(1, len(groups))
-            times = np.ascontiguousarray(weights.T, dtype=np.float32)
-            return np.stack([_in_parts(times, owners, *group) for group in groups], axis=1)
+                return np.array([[_value(weights[0], owners, *group) for group in groups]]).reshape(1, -1)
+            most = min(DRAWS, max(1, CELLS // max(1, len(items))))
+            parts = (weights[first : first + most] for first in range(0, len(weights), most))
+            rows = (np.ascontiguousarray(part.T, dtype=np.float32) for part in parts)
+            found = [np.array([_over_draws(row, owners, *group) for group in groups]).T for row in rows]
+            return np.vstack(found)
 
         return figure
 
@@ -66,52 +69,57 @@ def _exact(times: Array, hit: Flags, positives: float) -> float:
     return float(first + np.diff(levels, prepend=0) @ envelope) / (RECALLS + 1)
 
 
-def _in_parts(times: Floats, owners: Numbers, detected: Numbers, hits: Flags, true: Array) -> Array:
-    """`_over_draws`, on so many draws at once that a number for each of them and each detection fits."""
-    parts = -(-len(detected) * times.shape[1] // CELLS) or 1
-    each = np.array_split(times, parts, axis=1)
-    return np.concatenate([_over_draws(part, owners, detected, hits, true) for part in each])
-
-
-def _over_draws(times: Floats, owners: Numbers, detected: Numbers, hits: Flags, true: Array) -> Array:
-    """(D,) average precision from (C, D) times that each cluster was drawn.
-
-    The detections of a block, where there are `BLOCKS` of them, are taken as tied.
-    """
+def _over_draws(times: Floats, owners: Numbers, detected: Numbers, hits: Flags, true: Array) -> Floats:
+    """(D,) average precision, the mean over the levels, from (C, D) times that each cluster was drawn."""
     holding = np.flatnonzero(true)
     positives = true[holding].astype(np.float32) @ times[owners[holding]]
-    total = np.zeros(times.shape[1])
+    total = np.zeros_like(positives)
     if len(detected):
         blocks = np.arange(len(detected)) * min(len(detected), BLOCKS) // len(detected)
-        taken = _block_sums(times[detected], blocks).cumsum(axis=0)
+        rows = times[detected]
+        shares = _shares(_block_sums(rows, blocks))
         for hit in hits:
-            chosen = np.flatnonzero(hit)
-            if len(chosen):
-                gained = _block_sums(times[detected[chosen]], blocks[chosen])
-                total += _level(gained, taken[np.unique(blocks[chosen])], positives)
+            if len(chosen := np.flatnonzero(hit)):
+                gained = _block_sums(rows[chosen], blocks[chosen])
+                total += _level(gained, shares, np.unique(blocks[chosen]), positives)
     return np.where(positives > 0, total / len(hits), np.nan)
 
 
 def _block_sums(rows: Floats, blocks: Numbers) -> Floats:
-    """The sum of the rows of each block; the blocks stand in rising order."""
+    """The sum of the rows of each block, whose detections are taken as tied; blocks in rising order."""
     starts = np.flatnonzero(np.diff(blocks, prepend=-1))
     return rows if len(starts) == len(rows) else np.add.reduceat(rows, starts, axis=0)
 
 
-def _level(gained: Floats, taken: Floats, positives: Floats) -> Floats:
+def _shares(rows: Floats) -> Floats:
+    """1 / the sum of the rows up to each; a loop, for numpy's cumsum down the columns is ten times slower."""
+    sums = np.empty_like(rows)
+    total = np.zeros_like(rows[0])
+    for row, out in zip(rows, sums, strict=True):
+        np.add(total, row, out=total)
+        np.maximum(total, 1, out=out)
+    return np.reciprocal(sums, out=sums)
+
+
+def _level(gained: Floats, shares: Floats, blocks: Numbers, positives: Floats) -> Floats:
     """(D,) average precision at one IoU level, from the last block with a hit to the first.
 
-    gained: hits in each block; taken: detections up to its end. Walking back from the sums needs no memory
-    of what was on the way; the weights are whole numbers, so nothing is lost by it.
+    gained: hits in each of these blocks; shares: 1 / detections up to the end of every block. Walking back
+    from the sums needs no memory of what was on the way; hits are whole numbers, so nothing is lost by it.
+    The scale is a trifle too large, so that a recall level that is just reached is not lost to rounding.
     """
-    scale = RECALLS / np.maximum(positives, 1)
+    scale = np.float32(RECALLS * (1 + 1e-6)) / np.maximum(positives, 1)
     right = gained.sum(axis=0)
-    reached = np.floor(right * scale + 1e-4)
-    envelope, total = np.zeros_like(right), np.zeros_like(right)
-    for gain, seen in zip(gained[::-1], taken[::-1], strict=True):
-        np.maximum(envelope, right / np.maximum(seen, 1), out=envelope)
-        right -= gain
-        below = np.floor(right * scale + 1e-4)
-        total += (reached - below) * envelope
-        reached = below
-    return (total + envelope) / (RECALLS + 1)
+    reached = np.floor(right * scale)
+    envelope, total, below, step = (np.zeros_like(right) for _ in range(4))
+    for gain, block in zip(gained[::-1], blocks[::-1].tolist(), strict=True):
+        np.multiply(right, shares[block], out=step)
+        np.maximum(envelope, step, out=envelope)
+        np.subtract(right, gain, out=right)
+        np.multiply(right, scale, out=below)
+        np.floor(below, out=below)
+        np.subtract(reached, below, out=step)
+        np.multiply(step, envelope, out=step)
+        np.add(total, step, out=total)
+        reached, below = below, reached
+    return (total + envelope) / np.float32(RECALLS + 1)
