@@ -8,7 +8,9 @@ A field whose default is None is left out of the line when it is None.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Literal
 
 Existence = Literal["present", "absent", "uncertain"]
@@ -225,6 +227,7 @@ class Score:
 
 
 _OPTIONAL: dict[type, tuple[tuple[str, bool], ...]] = {}
+_VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 
 
 def _keys(kind: type) -> tuple[tuple[str, bool], ...]:
@@ -248,9 +251,12 @@ def required_keys(kind: type) -> list[str]:
 
 def to_json(record: Any) -> dict[str, Any]:
     """The record as one JSON object: its own keys in their order, then the carried ones."""
+    kind = type(record)
+    keys = _keys(kind)
+    if kind not in _VALUES:
+        _VALUES[kind] = attrgetter(*(name for name, _ in keys))
     line = {}
-    for name, optional in _keys(type(record)):
-        value = getattr(record, name)
+    for (name, optional), value in zip(keys, _VALUES[kind](record), strict=True):
         if value is None and optional:
             continue
         if type(value) is list and value and hasattr(value[0], "__dataclass_fields__"):

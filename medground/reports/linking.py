@@ -118,7 +118,7 @@ def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding])
     if mention.finding.at:
         _refine(mention, findings)
     finding = mention.finding
-    regions = _finest(mention.places, finding)
+    regions = _finest(mention.places, finding) if mention.places else []
     if finding.region:
         mention.places = [place for place in mention.places if place.names]
         mention.regions, mention.source = finding.region, "explicit" if mention.places else "default"
@@ -134,6 +134,8 @@ def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding])
 
 def lies_outside(mention: Mention) -> bool:
     """Whether what only lungs can show is said of an arm or a breast: a density over the glenoid."""
+    if not mention.places:
+        return False
     levels = [level for place in mention.places for _, level in place.pairs]
     return mention.finding.within == "lungs" and bool(levels) and all(each in LIMBS for each in levels)
 

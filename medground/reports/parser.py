@@ -22,6 +22,8 @@ from medground.reports.wordlists import word_set
 
 CELLS = ("findings", "impression")
 COPULAS = word_set("states", "copulas")
+LONGEST_KNOWN, MOST_KNOWN = 160, 20_000  # signs of a sentence, and sentences, that are kept: some 40 MB
+CUES = frozenset("NMBUVLPAHREe")
 BRIDGES = frozenset("LPUA")
 EXPLAINS = word_set("linking", "explains")
 
@@ -47,6 +49,7 @@ class Reading:
     mentions: list[Mention] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     scopes: Scopes | None = None
+    refers: bool = False  # it speaks of the sentence before it
 
 
 class Parser:
@@ -55,6 +58,7 @@ class Parser:
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
         self.options = options or Options()
+        self._known: dict[str, tuple[list[Triplet], list[str]]] = {}
 
     def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
         """Yield the sentences of the reports' findings and impressions, in order."""
@@ -99,12 +103,22 @@ class Parser:
 
     def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
         """(triplets of text[start:end], its regions); `before` are the regions of the sentence before it."""
-        reading = self.analyse(text[start:end], start, before)
-        triplets = [each for mention in reading.mentions for each in _triplets(text, reading, mention)]
-        regions = next(
-            (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent"), []
-        )
-        return _without_doubles(triplets), regions
+        sentence = text[start:end]
+        known = self._known.get(sentence)
+        if known is None:
+            reading = self.analyse(sentence, 0, before)
+            triplets = [each for mention in reading.mentions for each in _triplets(sentence, reading, mention)]
+            places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
+            known = _without_doubles(triplets), next(places, [])
+            if not reading.refers and len(sentence) <= LONGEST_KNOWN:
+                self._learn(sentence, known)
+        return [_moved(each, start) for each in known[0]], known[1]
+
+    def _learn(self, sentence: str, read: tuple[list[Triplet], list[str]]) -> None:
+        """Keep what a sentence says: half of a corpus is sentences that were said before."""
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[sentence] = read
 
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
         """The sentence taken apart; spans are counted from `offset` on."""
@@ -122,12 +136,11 @@ class Parser:
         for _, j, (name, length) in tags.pop("s", ()):
             tags.setdefault("S", []).append((j - length, j, name))
             tags["S"].sort()
-        reading.cues = [(i, j, kind) for kind in "NMBUVLPAHREe" for i, j, _ in tags.get(kind, ())]
+        reading.cues = [(i, j, kind) for kind in tags.keys() & CUES for i, j, _ in tags[kind]]
         reading.cues.sort()
-        hard = [n for n, word in enumerate(words) if word in HARD and word != ":"] + [
-            i for i, _, kind in reading.cues if kind == "E"
-        ]
         if "T" in tags and "S" in tags:
+            hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
+            hard += [i for i, _, kind in reading.cues if kind == "E"]
             reading.statements = find_statements(self.lexicon, words, tags["S"], tags["T"], sorted(hard))
         found = tags.get("F", [])
         spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
@@ -187,9 +200,9 @@ class Parser:
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
         bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
         link(words, mentions, reading.places, self.lexicon.verbs, bridges)
-        refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
+        reading.refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
         for mention in mentions:
-            settle(mention, before if refers else [], self.lexicon.findings)
+            settle(mention, before if reading.refers else [], self.lexicon.findings)
         reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
 
 
@@ -256,6 +269,26 @@ def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet
             severity=mention.severity,
             change=mention.change,
         )
+
+
+def _moved(triplet: Triplet, by: int) -> Triplet:
+    """The triplet with its spans counted from `by` code points earlier."""
+    if by == 0:
+        return triplet
+    finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
+    return Triplet(
+        region=triplet.region,
+        finding=triplet.finding,
+        existence=triplet.existence,
+        finding_span=(finding[0] + by, finding[1] + by),
+        region_span=(region[0] + by, region[1] + by) if region else None,
+        cue=triplet.cue,
+        cue_span=(cue[0] + by, cue[1] + by) if cue else None,
+        region_source=triplet.region_source,
+        rule=triplet.rule,
+        severity=triplet.severity,
+        change=triplet.change,
+    )
 
 
 def _place_of(mention: Mention, region: str | None) -> Place | None:

@@ -2,7 +2,8 @@
 
 A sentence ends at a full stop, question or exclamation mark, a blank line, before a bullet or a number at a
 line's start, and before a `Label:` that opens a line. A hard-wrapped line goes on. Full stops of decimals,
-abbreviations (Dr., vs., mm., a.m., No. 2), initials and enumerators end nothing; "normal.No" does.
+abbreviations (Dr., vs., mm., a.m., No. 2), initials and enumerators end nothing; "normal.No" does. In a list
+that counts ("1. ... 2. ...") the next number ends a sentence wherever it stands.
 """
 
 import re
@@ -12,14 +13,15 @@ from medground.reports.wordlists import word_set
 
 _ABBREVIATIONS = word_set("sentences", "abbreviations")
 _UNITS = word_set("sentences", "units")
-_END = re.compile(
-    r"(?P<stop>[.!?]+[\"')\]]*(?=\s|$|[A-Z]))"
-    r"|(?P<blank>\n[ \t\r]*\n\s*)"
-    r"|(?P<item>\n[ \t]*(?=(?:[-*•·>]|\(?\d{1,2}[.)]|[a-z][.)])[ \t]+\S))"
-    r"|(?P<label>\n[ \t]*(?=[A-Z][A-Za-z/& -]{1,38}:))"
-    r"|(?P<number>(?<=[.;:\s])\d{1,2}[.)](?=\s*[A-Z]))"
+_MARK = re.compile(r"[.!?\n]")
+_STOP = re.compile(r"[.!?]+[\"')\]]*(?=\s|$|[A-Z])")
+_BREAK = re.compile(
+    r"\n(?:[ \t\r]*\n\s*"  # a blank line
+    r"|[ \t]*(?=(?:[-*•·>]|\(?\d{1,2}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
+    r"|[ \t]*(?=[A-Z][A-Za-z/& -]{1,38}:))"  # a label
 )
 _LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
+_NUMBER = re.compile(r"(?:^|[\s(])(\d{1,2})$")
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(r"[\s*•·>#-]*(?:\(?\d{1,2}[.)](?!\d)[\s.,]*)?[\s*•·>#.,-]*")
 
@@ -29,35 +31,56 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
 
     Stretches without a word of two letters are passed over.
     """
-    begin = start
-    for match in _END.finditer(text, start, end):
-        if match["stop"] and not _ends(text, begin, match):
+    begin, counted = start, 0
+    for mark in _MARK.finditer(text, start, end):
+        place = mark.start()
+        if place < begin:
             continue
-        cut = match.end() if match["stop"] else match.start()
+        if text[place] == "\n":
+            if not _BREAK.match(text, place, end):
+                continue
+            cut = following = place
+        elif (stop := _STOP.match(text, place, end)) is None:
+            continue
+        elif text[place] == "." and (number := _enumerator(text, begin, place, counted)) is not None:
+            counted = int(text[number:place])
+            cut = following = number
+        elif text[place] == "." and not _ends(text, begin, place, stop.end()):
+            continue
+        else:
+            cut = following = stop.end()
         if span := _trimmed(text, begin, cut):
             yield span
-        begin = match.end() if match["stop"] or match["number"] else match.start()
+        begin = following
     if span := _trimmed(text, begin, end):
         yield span
 
 
-def _ends(text: str, begin: int, match: re.Match[str]) -> bool:
-    if match["stop"][0] != ".":
-        return True
-    if text[match.end() : match.end() + 1].isalpha() and text[match.start() - 1 : match.start()].isupper():
+def _enumerator(text: str, begin: int, place: int, counted: int) -> int | None:
+    """Where the number before a full stop begins, if it is the next of a list that counts."""
+    number = _NUMBER.search(text, max(begin, place - 4), place)
+    if number is None or int(number[1]) != counted + 1:
+        return None
+    first = number.start(1)
+    opens = counted or text[first - 1 : first] == "\n" or not _CONTENT.search(text, begin, first)
+    return first if opens else None
+
+
+def _ends(text: str, begin: int, place: int, after: int) -> bool:
+    """Whether the full stop at `place` ends a sentence; `after` is where what follows it begins."""
+    if text[after : after + 1].isalpha() and text[place - 1 : place].isupper():
         return False  # U.S, P.M
-    word = _LAST_WORD.search(text, max(begin, match.start() - 12), match.start())
+    word = _LAST_WORD.search(text, max(begin, place - 12), place)
     if word is None:
-        return not re.search(
-            r"(?:^|\n|[.:;]\s*)\s*\(?\d{1,2}$", text[max(begin - 1, match.start() - 6, 0) : match.start()]
-        )
+        return not (text[place - 1 : place].isdigit() and _NUMBER.match(text[begin:place].strip()))
     if len(word[1]) == 1:
-        return not word[1].isupper() or text[match.end() : match.end() + 2].strip()[:1].isupper() is False
-    if word[1].lower() == "no":
-        return not re.match(r"\s+\d", text[match.end() : match.end() + 4])
-    if word[1].lower() in _UNITS:
-        return not re.match(r"\s+[a-z0-9(]", text[match.end() : match.end() + 4])
-    return word[1].lower() not in _ABBREVIATIONS
+        return not word[1].isupper() or not text[after : after + 2].strip()[:1].isupper()
+    last = word[1].lower()
+    if last == "no":
+        return not re.match(r"\s+\d", text[after : after + 4])
+    if last in _UNITS:
+        return not re.match(r"\s+[a-z0-9(]", text[after : after + 4])
+    return last not in _ABBREVIATIONS
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:

@@ -13,13 +13,12 @@ Tokens = tuple[list[str], list[int], list[int]]
 
 def tokenise(text: str, offset: int = 0) -> Tokens:
     """(words, starts, ends) of one sentence; the places are counted from `offset` code points on."""
-    words, starts, ends = [], [], []
-    for match in TOKEN.finditer(text):
-        start, end = match.span()
-        words.append(match[0].lower())
-        starts.append(start + offset)
-        ends.append(end + offset)
-    return words, starts, ends
+    lower = text.lower()
+    if len(lower) != len(text):  # a few signs grow when they become small: their places would shift
+        lower = "".join(small if len(small := each.lower()) == 1 else each for each in text)
+    spans = [match.span() for match in TOKEN.finditer(lower)]
+    words = [lower[start:end] for start, end in spans]
+    return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
 
 
 def words_of(phrase: str) -> tuple[str, ...]:
