@@ -39,7 +39,7 @@ say("transformers", {})
     "torchvision": """
 from importlib.util import find_spec
 if find_spec("torchvision"):
-    import torch, torchvision
+    import torchvision, torch
     torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
 say("torchvision", {"there": find_spec("torchvision") is not None})
 """,
