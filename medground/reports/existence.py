@@ -15,6 +15,7 @@ Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
 
 HARD = frozenset(";:()?.-–—[]")
 STARTS = word_set("existence", "starts")
+GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
@@ -48,7 +49,11 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
         if n == last or word not in (",", "and"):
             continue
         follower = n + 2 if words[n + 1] == "and" and n + 2 <= last else n + 1
-        if words[follower] in STARTS or follower in subjects:
+        if (
+            words[follower] in STARTS
+            or follower in subjects
+            or (word == "and" and words[follower] in GOES_ON)
+        ):
             hard.append(n)
         elif words[follower] in SOFT and not (word == "and" and words[follower] in SIDES):
             soft.append(n)
@@ -89,14 +94,20 @@ class Scopes:
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
             return self._around(i, j, before, after)
-        if kind in "UHR" or (kind in "LPB" and self._spot(j, after)):
+        if kind in "UuHR" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
             return (j, j) if self._both(cue) and self._spot(before, i) else (j, after)
-        if kind in "VM" and self._both(cue) and not self._spot(before, i):
+        ahead = self._both(cue) and self._spot(j, after)
+        if ahead and kind in "VvM" and (kind == "V" or not self._spot(before, i)):
             return i, i
-        if kind in "LP" and j < after:
-            return i, i  # "effusion, possibly from pancreatitis": the doubt is not the effusion's
+        if kind == "M" and not self._spot(0, i):
+            return j, after  # "no longer seen is the effusion"
+        if kind in "LPB" and j < after:
+            return (
+                i,
+                i,
+            )  # "effusion, possibly from pancreatitis", "pain was not relieved": it is not said of it
         if not self._spot(before, i):
             before = max((each + 1 for each in breaks if each < before - 1), default=0)
         return before, i
@@ -135,9 +146,11 @@ class Scopes:
 
 
 def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
-    for kind, rule in (("H", "earlier"),):
-        if kind in found and not found.keys() & set("MNB"):
-            return Verdict(None, rule, found[kind])
+    for kind, rule in (("u", "doubt-before"), ("v", "doubt-after")):
+        if kind in found:
+            return Verdict("uncertain", rule, found[kind])
+    if "H" in found and not found.keys() & set("MNB"):
+        return Verdict(None, "earlier", found["H"])
     for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
         if kind in found:
             return Verdict("absent", rule, found[kind])

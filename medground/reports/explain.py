@@ -16,6 +16,8 @@ KINDS = {
     "B": "negation, forward or back",
     "U": "doubt, reaches forward",
     "V": "doubt, reaches back",
+    "u": "strong doubt, reaches forward",
+    "v": "strong doubt, reaches back",
     "L": "likely",
     "P": "possible",
     "A": "alternative",

@@ -3,7 +3,8 @@
 A trie node is a dict from word to node; under "" it holds the roles of the phrase that ends there, each a
 pair (kind, value). The first trie holds findings, states, subjects and cues, the second places.
 Kinds: F finding, S subject (s: one in the last words of a finding's phrase), T state (a frozenset of their
-names), N and M negation before and after (B either), U and V doubt before and after, L likely and P
+names), N and M negation before and after (B either), U and V doubt before and after (u and v where
+it is stronger than negation), L likely and P
 possible (before or after), A alternative, E break (e for negation alone), H earlier, R advice, C change,
 Q severity. What only looks like a cue is a phrase without a role.
 """
@@ -29,7 +30,8 @@ _BRITISH = {each: tuple(other.split()) for each, other in word_tables()["spellin
 _IRREGULAR: dict[str, str] = word_tables()["spelling"]["plurals"]
 CUE_KINDS = {
     "negation_before": "N", "negation_after": "M",
-    "negation_either": "B", "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
+    "negation_either": "B", "doubt_before": "u", "doubt_after": "v",
+    "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
     "possible": "P", "alternative": "A", "pseudo": "", "breaks": "E", "causes": "e", "earlier_before": "H", "known_before": "",
     "advice": "R",
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Which finding lies where: places given to findings, shared in lists, and carried to what explains them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from medground.records import RegionSource
@@ -9,8 +9,11 @@ from medground.reports.lexicon import Finding
 from medground.reports.regions import LIMBS, Place
 from medground.reports.wordlists import word_set
 
+REFERRING = frozenset(("this", "these", "it"))
+APPEARANCE = ["the", "appearance"]
 LIST = word_set("linking", "list")
 SHARED = word_set("linking", "shared")
+EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()")
 
 
@@ -70,6 +73,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     if place.post:
         return before
     gap = words[place.j : after.i]
+    if place.i == before.j and (verbs | EXPLAINS) & set(gap):
+        return before  # "opacity left base compatible with atelectasis"
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
         return before if not verbs & set(gap) else after
     return after
@@ -90,12 +95,23 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
         if later.places or not earlier.places or later.fixed:
             continue
         gap = words[earlier.j : later.i]
-        if HARD & set(gap):
+        if HARD & set(gap) and not _refers(gap):
             continue
-        explained = any(earlier.j <= i and j <= later.i for i, j in bridges)
+        explained = _in_lungs(earlier) and any(earlier.j <= i and j <= later.i for i, j in bridges)
         if explained or (_is_list(gap) and any(p.i < earlier.j for p in earlier.places)):
             later.places, later.shared = earlier.places, True
     _share_back(words, mentions, LIST)
+
+
+def _refers(gap: list[str]) -> bool:
+    """Whether a second clause speaks of the first: "opacity in the left base; this may be atelectasis"."""
+    last = max(n for n, word in enumerate(gap) if word in HARD)
+    begins = gap[last + 1 : last + 3]
+    return gap[last] == ";" and bool(begins) and (begins[0] in REFERRING or begins == APPEARANCE)
+
+
+def _in_lungs(mention: Mention) -> bool:
+    return not any(level == "hemidiaphragm" for place in mention.places for _, level in place.pairs)
 
 
 def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]) -> None:
@@ -154,6 +170,7 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
 
     Lines and tubes keep their side beside the place where they end.
     """
+    places = _with_known_side(places)
     if finding.asg == "line":
         return list(dict.fromkeys(each for place in places for each in place.regions(finding)))
     named = [p for p in places if p.names or any(level for _, level in p.pairs)]
@@ -164,3 +181,12 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
     bare = dict.fromkeys(each for p in places if p not in named for each in p.regions(finding))
     sides = {each.split()[0] for each in regions}
     return [*regions, *(each for each in bare if each.split()[0] not in sides)]
+
+
+def _with_known_side(places: list[Place]) -> list[Place]:
+    """A level without a side has the one side of the other places: "in the right lung, at the base"."""
+    sides = {side for place in places for side, _ in place.pairs if side}
+    if len(sides) != 1 or len(places) < 2:
+        return places
+    (side,) = sides
+    return [replace(p, pairs=[(own or side, level) for own, level in p.pairs]) for p in places]

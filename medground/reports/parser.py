@@ -11,7 +11,7 @@ from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.existence import HARD, Cue, Scopes, Verdict
 from medground.reports.lexicon import Lexicon
-from medground.reports.linking import Mention, lies_outside, link, settle
+from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import match
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.sections import COUNTED, split_sections
@@ -23,9 +23,8 @@ from medground.reports.wordlists import word_set
 CELLS = ("findings", "impression")
 COPULAS = word_set("states", "copulas")
 LONGEST_KNOWN, MOST_KNOWN = 160, 20_000  # signs of a sentence, and sentences, that are kept: some 40 MB
-CUES = frozenset("NMBUVLPAHREe")
-BRIDGES = frozenset("LPUA")
-EXPLAINS = word_set("linking", "explains")
+CUES = frozenset("NMBUVuvLPAHREe")
+BRIDGES = frozenset("LPUuA")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,9 @@ class Parser:
         known = self._known.get(sentence)
         if known is None:
             reading = self.analyse(sentence, 0, before)
-            triplets = [each for mention in reading.mentions for each in _triplets(sentence, reading, mention)]
+            triplets = [
+                each for mention in reading.mentions for each in _triplets(sentence, reading, mention)
+            ]
             places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
             known = _without_doubles(triplets), next(places, [])
             if not reading.refers and len(sentence) <= LONGEST_KNOWN:
@@ -199,6 +200,7 @@ class Parser:
         reading.places = find_places(tags, words, stops, self.lexicon.prepositions)
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
         bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
+        mentions = reading.mentions = _without_named_tips(reading.mentions)
         link(words, mentions, reading.places, self.lexicon.verbs, bridges)
         reading.refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
         for mention in mentions:
@@ -233,19 +235,18 @@ def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) ->
     return None
 
 
-def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
-    """The mentions without those that count only at certain places, or that lie outside the chest.
-
-    The tip of a line that is named is no line of its own.
-    """
+def _without_named_tips(mentions: list[Mention]) -> list[Mention]:
+    """The tip of a line that is named is no line of its own: where it lies, the line ends."""
     lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
+    return [m for m in mentions if not m.tip] if lines else mentions
+
+
+def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
+    """The mentions without those that count only at certain places, or that lie outside the chest."""
     return [
         m
         for m in mentions
-        if not m.finding.only_at
-        and not (m.tip and lines)
-        and not (elsewhere and m.finding.within == "chest")
-        and not lies_outside(m)
+        if not m.finding.only_at and not (elsewhere and m.finding.within == "chest") and not lies_outside(m)
     ]
 
 

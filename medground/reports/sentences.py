@@ -42,6 +42,8 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
             cut = following = place
         elif (stop := _STOP.match(text, place, end)) is None:
             continue
+        elif text[place] == "?" and not _CONTENT.search(text, begin, place):
+            continue  # "? pneumonia"
         elif text[place] == "." and (number := _enumerator(text, begin, place, counted)) is not None:
             counted = int(text[number:place])
             cut = following = number

@@ -43,6 +43,7 @@ def find_statements(
     """Each state with each subject that it belongs to; `breaks` are the words no statement goes across."""
     found: list[Statement] = []
     used: set[int] = set()
+    known: set[tuple[tuple[int, int], str]] = set()
     floor = last = 0
     owners: list[Spot] = []
     for i, j, names in states:
@@ -54,6 +55,8 @@ def find_statements(
             ]
             owners = _owners(lexicon, words, i, j, names, near, [s for s in subjects if j <= s[0] < end])
         said = [each for s in owners if (each := _statement(lexicon, s, i, j, names))]
+        said = [each for each in said if (each.place, each.finding) not in known]
+        known |= {(each.place, each.finding) for each in said}
         found += said
         used |= {each.place[0] for each in said}
         if owners:
