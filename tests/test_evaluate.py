@@ -15,7 +15,7 @@ from PIL import Image
 
 from medground.cli import evaluate as command
 from medground.cli.main import cli
-from medground.evaluation import pictures, protocols
+from medground.evaluation import pictures, protocols, run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -210,7 +210,7 @@ def test_words_never_reach_a_message(evaluate):
 
 def test_the_protocols_of_the_command_are_those_there_are():
     assert set(command.PHRASE_PROTOCOLS) == set(protocols.PROTOCOLS)
-    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == {"anatomy"}
+    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == set(command.ALONE) == set(run.ALONE)
 
 
 def test_several_protocols_stand_one_after_the_other(evaluate):

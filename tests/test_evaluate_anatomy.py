@@ -150,9 +150,9 @@ def test_a_comparison_is_paired(evaluate):
 
 
 def test_the_protocol_stands_alone(evaluate):
-    for flags in (["--protocol", "set"], ["--split", "test"]):
+    for flags, word in ((["--protocol", "set"], "stand alone"), (["--split", "test"], "no --split")):
         result = evaluate([], [], *flags)
-        assert result.exit_code == 2 and "stands alone" in result.stderr
+        assert result.exit_code == 2 and word in result.stderr
 
 
 def test_a_region_named_twice_and_an_image_named_twice_are_bad_lines(evaluate):

@@ -10,7 +10,8 @@ import click
 from medground.cli import options
 
 PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
-PROTOCOLS = (*PHRASE_PROTOCOLS, "anatomy")
+ALONE = ("heatmap", "anatomy")
+PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 
 
 @click.command()
@@ -59,14 +60,17 @@ def evaluate(
     Reads what ground wrote and the truth, both held in memory, and writes one figure a line, with its 95 %
     interval over patients, for all phrases, each category (macro: their mean), each side word and more. With
     --train, beside it stands what a box learned without looking at images would score. With the protocol
-    anatomy, all files hold what detect-anatomy writes.
+    anatomy, all files hold what detect-anatomy writes; with heatmap, FILE is an .npz or .safetensors file
+    with an array named by each phrase_id.
 
     \b
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
         {"protocol":"single-box","metric":"miou","group":"all","value":0.5,...}
     """
-    if "anatomy" in protocols and (len(protocols) > 1 or given["split"]):
-        raise click.UsageError("the protocol anatomy stands alone, and takes no --split")
+    if len(protocols) > 1 and set(ALONE) & set(protocols):
+        raise click.UsageError(f"the protocols {' and '.join(ALONE)} stand alone: their files differ")
+    if given["split"] and "anatomy" in protocols:
+        raise click.UsageError("the protocol anatomy takes no --split")
     from medground import jsonl
     from medground.evaluation import run
     from medground.evaluation.scoring import Resampling

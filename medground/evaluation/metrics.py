@@ -1,7 +1,7 @@
 """Figures of one answer: boxes found against boxes drawn, and heat maps against boxes.
 
-Letters: N items, F boxes found, T true boxes, H x W pixels. Boxes are pixel [x1, y1, x2, y2]; (0, 4) arrays
-stand for "no box". Every figure is in [0, 1] but the contrast-to-noise ratio.
+Letters: N items, F boxes found, T true boxes, H x W cells of a heat map. Boxes are pixel
+[x1, y1, x2, y2]; (0, 4) arrays stand for "no box". Every figure is in [0, 1] but the contrast-to-noise ratio.
 """
 
 import numpy as np
@@ -90,28 +90,58 @@ def matched(may: NDArray[np.bool_]) -> int:
     return sum(place(row, set()) for row in range(len(may)))
 
 
-def inside(true: Array, width: int, height: int) -> NDArray[np.bool_]:
-    """(H, W) which pixels have their centre in one of the boxes."""
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    mask = np.zeros((height, width), dtype=bool)
-    for x1, y1, x2, y2 in true:
-        mask[np.ix_((y >= y1) & (y < y2), (x >= x1) & (x < x2))] = True
-    return mask
+def covered_shares(true: Array, width: float, height: float, shape: tuple[int, int]) -> Array:
+    """(H, W) share of each cell of a heat map over a whole width x height image that the (T, 4) boxes cover.
+
+    Exact for any overlap of the boxes and any resolution of the heat map.
+    """
+    shares = np.zeros(shape)
+    x, y = np.unique(true[:, 0::2]), np.unique(true[:, 1::2])
+    for row, column in np.argwhere(_cells_of(true, x, y)):
+        down = _overlap(y[row], y[row + 1], height, shape[0])
+        shares += down[:, None] * _overlap(x[column], x[column + 1], width, shape[1])[None, :]
+    return shares
 
 
-def heatmap_iou(heatmap: Array, mask: NDArray[np.bool_]) -> float:
-    """Mean over `THRESHOLDS` of IoU({heat map > t}, mask); a heat map at or below .1 everywhere gives 0."""
-    hot = [heatmap > threshold for threshold in THRESHOLDS]
-    return float(np.mean([np.sum(each & mask) / max(1, int(np.sum(each | mask))) for each in hot]))
+def _overlap(low: float, high: float, length: float, cells: int) -> Array:
+    """(cells,) the share of each of the equal parts of a length that lies between low and high."""
+    edges = np.linspace(0, length, cells + 1)
+    return np.diff(np.clip(edges, low, high)) * cells / length
 
 
-def contrast_to_noise(heatmap: Array, mask: NDArray[np.bool_]) -> float | None:
+def heatmap_iou(heatmap: Array, shares: Array) -> float:
+    """Mean over `THRESHOLDS` of IoU({heat map > t}, boxes); shares: of each cell, covered by the boxes.
+
+    A heat map that is nowhere above .1 gives 0.
+    """
+    total, found = shares.sum(), []
+    for threshold in THRESHOLDS:
+        hot = heatmap > threshold
+        both = shares[hot].sum()
+        either = hot.sum() + total - both
+        found.append(both / either if either else 0.0)
+    return float(np.mean(found))
+
+
+def contrast_to_noise(heatmap: Array, shares: Array) -> float | None:
     """|mean inside - mean outside| / sqrt(variance inside + variance outside), population variances.
 
-    None where the mask is empty or full, and for a flat heat map.
+    A cell counts as inside by its share. 0 for a flat heat map, None where nothing is
+    inside or outside and for a heat map that is just the boxes (no noise).
     """
-    if mask.all() or not mask.any():
+    within, without = shares.sum(), (1 - shares).sum()
+    if min(within, without) < 1e-9:
         return None
-    within, without = heatmap[mask], heatmap[~mask]
-    noise = float(np.sqrt(within.var() + without.var()))
-    return float(abs(within.mean() - without.mean())) / noise if noise > 0 else None
+    spread, means = 0.0, []
+    for weights, total in ((shares, within), (1 - shares, without)):
+        mean = float((weights * heatmap).sum() / total)
+        spread += float((weights * (heatmap - mean) ** 2).sum() / total)
+        means.append(mean)
+    return noise_ratio(abs(means[0] - means[1]), spread)
+
+
+def noise_ratio(contrast: float, spread: float) -> float | None:
+    """contrast / sqrt(spread): 0 without contrast, None (infinite) where there is contrast and no noise."""
+    if spread > 1e-18:
+        return contrast / float(np.sqrt(spread))
+    return 0.0 if contrast < 1e-9 else None

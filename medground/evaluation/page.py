@@ -110,22 +110,25 @@ def chart(
     for group, found in tables[0].items():
         each = [one.get(group, {}) for one in tables]
         prior = found.get(f"prior_{metric}")
+        at = _points(prior.value if prior else None, metric)
         marks = [mark(number, one.get(metric)) for number, one in enumerate(each)]
         texts = [[table.cell(one.get(prefix + metric), prefix) for one in each] for prefix in more]
-        rows.append(Row(group, found[metric].n, marks, _points(prior.value if prior else None), texts))
-    return Chart(title, list(models), [prefix.rstrip("_") for prefix in more], rows)
+        rows.append(Row(group, found[metric].n, marks, at, texts))
+    highest = max((mark.high or mark.value or 0 for row in rows for mark in row.marks), default=0)
+    scale = (0, 100) if table.scale_of(metric) == 100 else (0, max(2, -(-highest // 2) * 2))
+    return Chart(title, list(models), [prefix.rstrip("_") for prefix in more], rows, scale=scale)
 
 
 def mark(series: int, score: Score | None) -> Mark:
     """The score as a mark in the colour of its series; a dash where there is none."""
     if score is None:
         return Mark(series, table.percent(None), None, None, None)
-    low, high = _points(score.low), _points(score.high)
-    return Mark(series, table.percent(score), _points(score.value), low, high)
+    value, low, high = (_points(each, score.metric) for each in (score.value, score.low, score.high))
+    return Mark(series, table.percent(score), value, low, high)
 
 
-def _points(value: float | None) -> float | None:
-    return None if value is None else round(100 * value, 2)
+def _points(value: float | None, metric: str) -> float | None:
+    return None if value is None else round(table.scale_of(metric) * value, 2)
 
 
 def facts(score: Score) -> list[tuple[str, str]]:

@@ -1,15 +1,19 @@
 """A whole evaluation: files in, scores out, with the cases behind them where they are phrases."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import medground
-from medground.evaluation import anatomy, files, groups, prior, scoring
+from medground import jsonl
+from medground.evaluation import anatomy, files, groups, heatmaps, prior, scoring
 from medground.evaluation.protocols import PROTOCOLS, Case, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
-from medground.records import Grounding, Phrase, Score, ScoredBox
+from medground.records import Box, Grounding, Phrase, Score, ScoredBox
 
 Answers = dict[files.Key, Grounding]
 
@@ -28,6 +32,14 @@ class Inputs:
     split: str | None = None
     allow_leakage: bool = False
     bad_lines: BadLines = field(default_factory=BadLines)
+
+
+class Source(typing.Protocol):
+    """Anything that knows the hash of what was read from it."""
+
+    @property
+    def digest(self) -> str:
+        """The first 12 hexadecimal digits of a SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +66,10 @@ class Evaluation:
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> list[Evaluation]:
-    """The evaluation by each of the named protocols; `anatomy` stands alone, for its files differ."""
+    """The evaluation by each of the named protocols; those of `ALONE` take files of another kind."""
     names = list(names)
-    if names == ["anatomy"]:
-        return [evaluate_anatomy(inputs, how)]
+    if names[0] in ALONE:
+        return [ALONE[names[0]](inputs, how)]
     loaded = load(inputs)
     return [evaluate(loaded, name, how) for name in names]
 
@@ -98,9 +110,9 @@ def _train(
     return train, files.refuse_leakage(train, scored, inputs.allow_leakage)
 
 
-def _origin(streams: Mapping[str, files.Hashed], models: Iterable[str], leaky: bool) -> dict[str, Any]:
-    """What each score says of where it comes from; only once the streams have been read."""
-    hashes = {name: f"sha256:{stream.digest}" for name, stream in streams.items()}
+def _origin(sources: Mapping[str, Source], models: Iterable[str], leaky: bool) -> dict[str, Any]:
+    """What each score says of where it comes from; only once the files have been read."""
+    hashes = {name: f"sha256:{source.digest}" for name, source in sources.items()}
     said = {"model": ",".join(sorted(models))} if models else {}
     return hashes | said | {"medground": medground.__version__} | ({"leakage": True} if leaky else {})
 
@@ -145,6 +157,44 @@ def evaluate_anatomy(inputs: Inputs, how: Resampling) -> Evaluation:
     return Evaluation("anatomy", _scores(measured, _origin(streams, (), leaky), how))
 
 
+def evaluate_heatmaps(inputs: Inputs, how: Resampling) -> Evaluation:
+    """The scores of heat maps, whose files `predictions` and `compare` name."""
+    with ExitStack() as stack:
+        maps = {
+            name: stack.enter_context(heatmaps.opened(Path(jsonl.name_of(stream))))
+            for name, stream in (("predictions", inputs.predictions), ("compare", inputs.compare))
+            if stream is not None
+        }
+        return _evaluate_maps(inputs, maps, how)
+
+
+def _evaluate_maps(inputs: Inputs, maps: dict[str, heatmaps.Maps], how: Resampling) -> Evaluation:
+    streams = {name: each for name, each in _streams(inputs).items() if name not in maps}
+    truth = [phrase for phrase in files.read_truth(streams["truth"], inputs.bad_lines) if phrase.boxes]
+    files.need_sizes(truth, lambda: "the protocol heatmap")
+    for each in maps.values():
+        each.check(truth)
+    scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
+    train, leaky = _train(streams.get("train"), scored, inputs)
+    scoring.warn_of_lone_images(scored)
+    parted = groups.of_phrases(scored)
+    measured = Measured(
+        protocol="heatmap",
+        groups=parted,
+        owners=scoring.clusters(scored),
+        counts=parted.counts,
+        own=heatmaps.figures(scored, maps["predictions"]),
+        prior=heatmaps.box_figures(scored, _prior_boxes(train, scored)) if train is not None else None,
+        other=heatmaps.figures(scored, maps["compare"]) if "compare" in maps else None,
+    )
+    return Evaluation("heatmap", _scores(measured, _origin({**maps, **streams}, (), leaky), how))
+
+
+def _prior_boxes(train: Sequence[Phrase], scored: Sequence[Phrase]) -> list[Box]:
+    fitted = prior.fit_phrases(train) if scored else None
+    return [_answer(fitted, phrase).box for phrase in scored if fitted]
+
+
 def _taken(protocol: Protocol, cases: list[Case] | None) -> list[Case] | None:
     return None if cases is None else [case for case in cases if protocol.takes(case.phrase)]
 
@@ -160,3 +210,9 @@ def _prior_cases(protocol: Protocol, train: list[Phrase] | None, own: list[Case]
 def _answer(fitted: prior.Prior, phrase: Phrase) -> ScoredBox:
     box = fitted.answer(prior.cell_of(phrase), phrase.width or 1, phrase.height or 1)
     return ScoredBox(box=box, score=1.0)
+
+
+ALONE: dict[str, Callable[[Inputs, Resampling], Evaluation]] = {
+    "anatomy": evaluate_anatomy,
+    "heatmap": evaluate_heatmaps,
+}

@@ -13,15 +13,19 @@ def percent(score: Score | None) -> str:
     """`61.2 (57.9–64.4)`: the figure and its interval in points of 100; a dash where there is none."""
     if score is None or score.value is None:
         return "–"
-    interval = (
-        "" if score.low is None or score.high is None else f" ({points(score.low)}–{points(score.high)})"
-    )
-    return points(score.value) + interval
+    low, high = (None if bound is None else points(bound, score.metric) for bound in (score.low, score.high))
+    return points(score.value, score.metric) + (f" ({low}–{high})" if low and high else "")
 
 
-def points(value: float) -> str:
-    """A share in points of 100, with one digit and a true minus sign."""
-    return f"{100 * value:.1f}".replace("-", "−")
+def points(value: float, metric: str) -> str:
+    """A share in points of 100, with one digit and a true minus sign; a ratio as it is, with two."""
+    shown = f"{value:.2f}" if scale_of(metric) == 1 else f"{100 * value:.1f}"
+    return shown.replace("-", "−")
+
+
+def scale_of(metric: str) -> int:
+    """100 for shares, which people read in points of 100; 1 for the contrast-to-noise ratio."""
+    return 1 if metric.endswith("cnr") else 100
 
 
 def by_group(scores: Iterable[Score]) -> dict[str, dict[str, Score]]:
@@ -48,15 +52,14 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
         for group, found in by_group(scores).items()
     ]
     heads = ["group", "n", *(prefix.rstrip("_") or metric for prefix in columns)]
-    print_rows(
-        f"{protocol}: {metric} in points of 100, with 95 % intervals over patients", heads, rows, stream
-    )
+    unit = " in points of 100" if scale_of(metric) == 100 else ""
+    print_rows(f"{protocol}: {metric}{unit}, with 95 % intervals over patients", heads, rows, stream)
 
 
 def cell(score: Score | None, prefix: str) -> str:
     """What a table shows of a figure that `scoring` put beside a metric under this prefix."""
     if score is None or score.value is None or prefix not in WITH_INTERVAL:
-        return "–" if score is None or score.value is None else points(score.value)
+        return "–" if score is None or score.value is None else points(score.value, score.metric)
     p = score.extra.get("p")
     return percent(score) + (f" p={p:.2g}" if p is not None else "")
 

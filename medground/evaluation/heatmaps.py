@@ -1,0 +1,134 @@
+"""The protocol `heatmap` (BioViL, GLoRIA): a heat map for each phrase against its boxes.
+
+miou  the mean over t = .1, ..., .5 of IoU({heat map > t}, union of the boxes), then over phrases
+cnr   |mean inside - mean outside| / sqrt(variance inside + variance outside); not in points of 100
+
+Published figures are means over categories: the group `macro`. A file holds one (h, w) array for each phrase,
+named by its phrase_id or by image_id/phrase_id, that covers the whole original image at any resolution:
+npz or safetensors. The image-free prior's heat map is 1 in its box and 0 elsewhere.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medground.errors import MedgroundError
+from medground.evaluation import metrics
+from medground.evaluation.figures import mean_over
+from medground.evaluation.intervals import Array
+from medground.evaluation.protocols import Figures, as_array
+from medground.records import Box, Phrase
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The heat maps of a file, read one at a time; `digest` is the start of the file's SHA-256."""
+
+    path: Path
+    digest: str
+    names: set[str]
+    get: Callable[[str], Any]
+
+    def check(self, phrases: Iterable[Phrase]) -> None:
+        """Raise for a heat map that no phrase asks for, warn of phrases without one."""
+        found = {self.name_of(phrase) for phrase in phrases}
+        if unknown := sorted(self.names - found):
+            raise MedgroundError(f"{self.path}: {unknown[0]}: the truth has no such phrase")
+        if None in found:
+            log.warning("%s: phrases without a heat map count as 0", self.path)
+
+    def name_of(self, phrase: Phrase) -> str | None:
+        """The name of the phrase's heat map, None where it has none."""
+        both = f"{phrase.image_id}/{phrase.phrase_id}"
+        return next((name for name in (both, phrase.phrase_id) if name in self.names), None)
+
+    def of(self, phrase: Phrase) -> Array | None:
+        """The (h, w) heat map of a phrase, None where there is none; raises where it is no heat map."""
+        name = self.name_of(phrase)
+        if name is None:
+            return None
+        found = np.asarray(self.get(name), dtype=float)
+        if found.ndim != 2 or not found.size or not np.isfinite(found).all():
+            raise MedgroundError(f"{self.path}: {name}: expected finite numbers in two dimensions")
+        return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Maps]:
+    """The heat maps of a file that stays open for the block; raises where it is none of the two kinds."""
+    if path.suffix not in (".npz", ".safetensors") or not path.is_file():
+        raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
+        yield Maps(
+            path, digest, set(file.keys()), file.get_tensor if path.suffix != ".npz" else file.__getitem__
+        )
+
+
+def _npz(path: Path) -> Any:
+    import zipfile
+
+    try:
+        file = np.load(path, allow_pickle=False)
+    except (ValueError, zipfile.BadZipFile):
+        file = None
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise MedgroundError(f"{path}: not an npz file")
+    return file
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError:
+        raise MedgroundError(f"{path}: not a safetensors file") from None
+
+
+def figures(phrases: Sequence[Phrase], maps: Maps) -> Figures:
+    """What the heat maps get right on phrases that have boxes and sizes."""
+    ious: list[float] = []
+    contrasts: list[float | None] = []
+    for phrase in phrases:
+        heatmap = maps.of(phrase)
+        if heatmap is None:
+            ious.append(0.0)
+            contrasts.append(0.0)
+            continue
+        true = as_array(phrase.boxes or [])
+        shares = metrics.covered_shares(true, phrase.width or 1, phrase.height or 1, heatmap.shape)
+        ious.append(metrics.heatmap_iou(heatmap, shares))
+        contrasts.append(metrics.contrast_to_noise(heatmap, shares))
+    return {"miou": mean_over(ious), "cnr": mean_over(contrasts)}
+
+
+def box_figures(phrases: Sequence[Phrase], found: Sequence[Box]) -> Figures:
+    """The same for heat maps that are 1 in one box and 0 elsewhere, from areas."""
+    pairs = [(p, as_array([box]), as_array(p.boxes or [])) for p, box in zip(phrases, found, strict=True)]
+    return {
+        "miou": mean_over([metrics.union_iou(box, true) for _, box, true in pairs]),
+        "cnr": mean_over([_box_contrast(box, true, _area(phrase)) for phrase, box, true in pairs]),
+    }
+
+
+def _area(phrase: Phrase) -> float:
+    return (phrase.width or 1) * (phrase.height or 1)
+
+
+def _box_contrast(box: Array, true: Array, whole: float) -> float | None:
+    both, _ = metrics.union_overlap(box, true)
+    within, found = metrics.union_area(true), metrics.union_area(box)
+    if within >= whole:
+        return None
+    inside, outside = both / within, (found - both) / (whole - within)
+    return metrics.noise_ratio(abs(inside - outside), inside * (1 - inside) + outside * (1 - outside))

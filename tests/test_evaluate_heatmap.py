@@ -1,0 +1,153 @@
+"""The protocol heatmap against a loop over pixels."""
+
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import save_file
+
+from medground.cli.main import cli
+
+WIDTH, HEIGHT = 40, 30
+CATEGORIES = ("Edema", "Nodule")
+
+
+def phrase(number: int, boxes: list[list[int]], **more: object) -> dict:
+    own = {"image_id": f"i{number}", "phrase_id": f"p{number}", "subject_id": f"s{number}", "path": "x.png"}
+    shape = {"width": WIDTH, "height": HEIGHT, "text": "opacity", "category": CATEGORIES[number % 2]}
+    return own | shape | {"boxes": boxes} | more
+
+
+def random_box(rng: random.Random) -> list[int]:
+    x, y = sorted(rng.sample(range(WIDTH + 1), 2)), sorted(rng.sample(range(HEIGHT + 1), 2))
+    return [x[0], y[0], x[1], y[1]]
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def run(truth: list[dict], maps: dict[str, np.ndarray] | None, *flags: str, file: str = "maps.npz"):
+        Path("truth.jsonl").write_text("".join(json.dumps(each) + "\n" for each in truth))
+        if maps is not None and file.endswith(".npz"):
+            np.savez(file, **maps)
+        elif maps is not None:
+            save_file(maps, file)
+        command = [
+            "evaluate",
+            file,
+            "--protocol",
+            "heatmap",
+            "--truth",
+            "truth.jsonl",
+            "--draws",
+            "200",
+            *flags,
+        ]
+        return CliRunner().invoke(cli, command)
+
+    return run
+
+
+def figures(result) -> dict[tuple[str, str], dict]:
+    assert result.exit_code == 0, result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    return {(each["group"], each["metric"]): each for each in found}
+
+
+def slow_figures(heat: np.ndarray, boxes: list[list[int]]) -> tuple[float, float]:
+    """(IoU, contrast) pixel by pixel, for a heat map as large as the image."""
+    inside = {(x, y) for b in boxes for x in range(b[0], b[2]) for y in range(b[1], b[3])}
+    ious = []
+    for threshold in (0.1, 0.2, 0.3, 0.4, 0.5):
+        hot = {(x, y) for y in range(HEIGHT) for x in range(WIDTH) if heat[y, x] > threshold}
+        ious.append(len(hot & inside) / len(hot | inside))
+    within = [heat[y, x] for y in range(HEIGHT) for x in range(WIDTH) if (x, y) in inside]
+    without = [heat[y, x] for y in range(HEIGHT) for x in range(WIDTH) if (x, y) not in inside]
+    noise = math.sqrt(np.var(within) + np.var(without))
+    return sum(ious) / 5, abs(np.mean(within) - np.mean(without)) / noise
+
+
+@pytest.fixture
+def cohort():
+    rng, noise = random.Random(4), np.random.default_rng(4)
+    truth = [phrase(n, [random_box(rng) for _ in range(1 + n % 3)]) for n in range(8)]
+    return truth, {each["phrase_id"]: noise.uniform(-0.5, 1, (HEIGHT, WIDTH)) for each in truth}
+
+
+@pytest.mark.parametrize("file", ["maps.npz", "maps.safetensors"])
+def test_iou_and_contrast_against_pixels(evaluate, cohort, file):
+    truth, maps = cohort
+    result = figures(evaluate(truth, maps, file=file))
+    slow = [slow_figures(maps[each["phrase_id"]], each["boxes"]) for each in truth]
+    assert result["all", "miou"]["value"] == pytest.approx(np.mean([iou for iou, _ in slow]), abs=1e-9)
+    assert result["all", "cnr"]["value"] == pytest.approx(np.mean([cnr for _, cnr in slow]), abs=1e-9)
+    means = [np.mean([slow[n][0] for n in range(8) if n % 2 == part]) for part in (0, 1)]
+    assert result["macro", "miou"]["value"] == pytest.approx(np.mean(means), abs=1e-9)
+
+
+def test_the_prior_is_a_heat_map_of_one_box(evaluate, cohort):
+    truth, maps = cohort
+    box = [4, 6, 20, 24]
+    train = [phrase(n, [box]) for n in range(20, 28)]
+    Path("train.jsonl").write_text("".join(json.dumps(each) + "\n" for each in train))
+    result = figures(evaluate(truth, maps, "--train", "train.jsonl"))
+    heat = np.zeros((HEIGHT, WIDTH))
+    heat[box[1] : box[3], box[0] : box[2]] = 1
+    slow = [slow_figures(heat, each["boxes"]) for each in truth]
+    assert result["all", "prior_miou"]["value"] == pytest.approx(np.mean([iou for iou, _ in slow]), abs=1e-9)
+    assert result["all", "prior_cnr"]["value"] == pytest.approx(np.mean([cnr for _, cnr in slow]), abs=1e-9)
+
+
+def test_names_may_hold_the_image(evaluate, cohort):
+    truth, maps = cohort
+    longer = {f"{each['image_id']}/{each['phrase_id']}": maps[each["phrase_id"]] for each in truth}
+    both = [evaluate(truth, each, file=f"{n}.safetensors") for n, each in enumerate((maps, longer))]
+    assert figures(both[0])["all", "miou"]["value"] == figures(both[1])["all", "miou"]["value"]
+
+
+def test_a_comparison_of_two_files_of_heat_maps(evaluate, cohort):
+    truth, maps = cohort
+    np.savez("other.npz", **{name: each * 0 for name, each in maps.items()})
+    result = figures(evaluate(truth, maps, "--compare", "other.npz"))
+    assert result["all", "difference_miou"]["value"] == result["all", "miou"]["value"]
+    assert result["all", "other_cnr"]["value"] == 0
+
+
+def test_a_missing_heat_map_counts_as_zero_and_is_told(evaluate, cohort):
+    truth, maps = cohort
+    kept = {name: each for name, each in maps.items() if name != "p0"}
+    whole, part = evaluate(truth, maps | {"p0": maps["p0"] * 0}), evaluate(truth, kept)
+    assert figures(part)["all", "miou"]["value"] == pytest.approx(figures(whole)["all", "miou"]["value"])
+    assert "without a heat map" in part.stderr
+
+
+@pytest.mark.parametrize(
+    ("maps", "message"),
+    [
+        ({"p9": np.zeros((2, 2))}, "p9: the truth has no such phrase"),
+        ({"p0": np.zeros(3)}, "p0: expected finite numbers in two dimensions"),
+        ({"p0": np.full((2, 2), np.nan)}, "p0: expected finite numbers in two dimensions"),
+    ],
+)
+def test_what_is_no_heat_map_is_named(evaluate, cohort, maps, message):
+    result = evaluate(cohort[0], maps)
+    assert result.exit_code == 1 and message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("file", ["maps.npz", "maps.safetensors", "maps.jsonl"])
+def test_a_file_of_another_kind_is_refused(evaluate, cohort, file):
+    Path(file).write_text("{}\n")
+    result = evaluate(cohort[0], None, file=file)
+    assert result.exit_code == 1 and file in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_contrast_is_shown_as_a_ratio(evaluate, cohort):
+    result = evaluate(*cohort, "--table", "--html", "page.html")
+    value = figures(result)["all", "cnr"]["value"]
+    assert f"{value:.2f} (" in result.stderr
+    assert f"{value:.2f} (" in Path("page.html").read_text()
