@@ -213,7 +213,9 @@ class Grounding:
 class Score:
     """One figure of an evaluation with its 95 % interval: written by evaluate.
 
-    `low` and `high` are null where no interval can be given; `n` counts phrases.
+    `low` and `high` are null where no interval can be given; `n` counts phrases, or true boxes of regions.
+    Further keys say where the figure comes from: `predictions`, `truth`, `train`, `compare` (the files'
+    hashes), `model`, `medground`, `draws`, `seed`; `leakage` where patients are shared; `p` of a difference.
     """
 
     protocol: str
