@@ -62,11 +62,16 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
-def refuse_pickle(path: Path) -> None:
-    """Raise MedgroundError for a file that torch.save or pickle wrote, OSError for none at all."""
+def is_pickle(path: Path) -> bool:
+    """Whether torch.save or pickle wrote the file; raises OSError where there is none."""
     with open(path, "rb") as stream:
-        if stream.read(4).startswith(PICKLES):
-            raise MedgroundError(f"{path}: a pickle, which may run code when read; give a safetensors file")
+        return stream.read(4).startswith(PICKLES)
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise MedgroundError for a file that torch.save or pickle wrote."""
+    if is_pickle(path):
+        raise MedgroundError(f"{path}: a pickle, which may run code when read; give a safetensors file")
 
 
 def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:

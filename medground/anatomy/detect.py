@@ -21,9 +21,8 @@ from medground.records import Anatomy, Box, Image, Region, is_frontal, known_key
 
 log = logging.getLogger(__name__)
 
-# What any frontal chest film shows; a film on which a detector finds less than half of it is none.
+# What any frontal chest film shows; a film on which a detector hardly finds it is none.
 CORE = ("right lung", "left lung", "cardiac silhouette", "spine")
-LEAST_CORE = 0.5
 NO_CHEST = "other"
 Item = TypeVar("Item")
 
@@ -38,13 +37,22 @@ class Found:
 
 
 class Detector(Protocol):
-    """Anything that finds regions; `size` is the side of the squares it wants, `model` its hash."""
+    """Anything that finds regions.
+
+    `size` is the side of the squares it wants, `model` its hash, `doubt` the mean score of CORE's regions
+    below which it takes a film for no chest.
+    """
 
     size: int
     model: str
+    doubt: float
 
     def find(self, squares: Film) -> list[list[Found]]:
         """(B, S, S) films in [0, 1] -> for each its regions, each name at most once, in any order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds: processes, above all."""
         ...
 
 
@@ -65,7 +73,7 @@ def detect_regions(
     for some in _batches(readable, batch):
         squares = np.stack([square for _, (square, _, _) in some])
         for (record, ready), found in zip(some, detector.find(squares), strict=True):
-            yield _anatomy(record, ready, found, detector.model, min_score)
+            yield _anatomy(record, ready, found, detector, min_score)
 
 
 def _readable(
@@ -91,7 +99,9 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
         yield some
 
 
-def _anatomy(record: Image, ready: Ready, found: Sequence[Found], model: str, min_score: float) -> Anatomy:
+def _anatomy(
+    record: Image, ready: Ready, found: Sequence[Found], detector: Detector, min_score: float
+) -> Anatomy:
     _, place, header = ready
     extra = {name: each for name, each in record.extra.items() if name not in known_keys(Anatomy)}
     if header.spacing:
@@ -103,26 +113,26 @@ def _anatomy(record: Image, ready: Ready, found: Sequence[Found], model: str, mi
         path=record.path,
         width=place.width,
         height=place.height,
-        view=_view(record, header, found),
+        view=_view(record, header, is_chest(found, detector.doubt)),
         regions=list(_regions(found, place, min_score)),
-        extra={**extra, "model": model},
+        extra={**extra, "model": detector.model},
     )
     return anatomy if anatomy.is_frontal else replace(anatomy, regions=[])
 
 
-def _view(record: Image, header: images.Header, found: Sequence[Found]) -> str | None:
+def _view(record: Image, header: images.Header, chest: bool) -> str | None:
     """The view as the record or the file knows it, but NO_CHEST where the film does not look like a chest."""
     known = record.view or header.view
-    if is_chest(found) or not is_frontal(known):
+    if chest or not is_frontal(known):
         return known
     log.warning("%s: probably not a frontal chest film", record.path)
     return NO_CHEST
 
 
-def is_chest(found: Sequence[Found]) -> bool:
+def is_chest(found: Sequence[Found], doubt: float) -> bool:
     """Whether the regions that every frontal chest film shows were found, and left lies right of right."""
     at = {each.name: each for each in found}
-    if sum(at[name].score for name in CORE if name in at) / len(CORE) < LEAST_CORE:
+    if sum(at[name].score for name in CORE if name in at) / len(CORE) < doubt:
         return False
     right, left = (at[name].box if name in at else None for name in ("right lung", "left lung"))
     return right is None or left is None or right[0] + right[2] < left[0] + left[2]

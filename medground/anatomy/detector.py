@@ -5,21 +5,28 @@ from pathlib import Path
 import torch
 
 from medground import checkpoints
-from medground.anatomy import region_query
+from medground.anatomy import region_query, yolo
 from medground.anatomy.detect import Detector, Found
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
 from medground.images import Film
 
 
-def load(path: Path, device: str, kind: str | None = None) -> Detector:
-    """The detector of a checkpoint; raises MedgroundError where it is none, or none of the wanted kind."""
+def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = False) -> Detector:
+    """The detector of a checkpoint; raises MedgroundError where it is none, or none of the wanted kind.
+
+    A pickle of ultralytics' is read only where `kind` says yolo and `trust_pickle` vouches for it.
+    """
+    if kind == yolo.KIND and trust_pickle and checkpoints.is_pickle(path):
+        return yolo.YoloDetector(path, device, trust_pickle)
     config = checkpoints.read_config(path)
     found = config.get("kind")
     if kind and found != kind:
         raise MedgroundError(f"{path}: holds {_article(found)}, not a {kind} detector")
     if found == region_query.KIND:
         return RegionQueryDetector(path, device)
+    if found == yolo.KIND:
+        return yolo.YoloDetector(path, device)
     raise MedgroundError(f"{path}: holds {_article(found)}, not a detector of regions")
 
 
@@ -29,6 +36,8 @@ def _article(kind: object) -> str:
 
 class RegionQueryDetector:
     """A trained region-query network on a device."""
+
+    doubt = 0.5
 
     def __init__(self, path: Path, device: str):
         weights, header = checkpoints.load(path)
@@ -50,3 +59,6 @@ class RegionQueryDetector:
     def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
         rows = zip(self.names, boxes, scores, strict=True)
         return [Found(name, (box[0], box[1], box[2], box[3]), score) for name, box, score in rows]
+
+    def close(self) -> None:
+        """Nothing to let go of."""

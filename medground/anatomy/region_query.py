@@ -17,6 +17,7 @@ from torch.nn import functional
 from medground.errors import MedgroundError
 
 KIND = "region-query"
+SIZE = 192  # side of the square it looks at, unless told otherwise
 LEVELS = 256  # grey levels of `equalise`
 STRIDE = 8  # film pixels a place of the feature map
 SMALLEST = 1e-3  # share of the side that every box has at least
@@ -27,7 +28,7 @@ class Config:
     """What builds the network: the regions in the order of its queries, the film's side, and its sizes."""
 
     names: tuple[str, ...]
-    size: int = 192
+    size: int = SIZE
     channels: tuple[int, int, int, int] = (24, 48, 96, 160)
     width: int = 128
     heads: int = 4
@@ -128,8 +129,9 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, places: Tensor) -> Tensor:
         ask, (key, value) = self.ask(queries), self.key_value(places).chunk(2, dim=-1)
         split = [each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (ask, key, value)]
-        gathered = functional.scaled_dot_product_attention(*split)
-        return self.out(gathered.transpose(1, 2).flatten(2))
+        # written out: torch's fused attention is slow backwards on a CPU, where few queries ask many places
+        share = (split[0] @ split[1].transpose(2, 3) * split[0].shape[-1] ** -0.5).softmax(-1)
+        return self.out((share @ split[2]).transpose(1, 2).flatten(2))
 
 
 class Layer(nn.Module):

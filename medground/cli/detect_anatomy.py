@@ -1,5 +1,6 @@
 """medground detect-anatomy: films -> boxes of named regions."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     default=0.5,
     show_default=True,
     help="Leave out regions that score less.",
+)
+@click.option(
+    "--trust-pickle", is_flag=True, help="yolo: read --model although it may run its author's code."
 )
 @click.option("--resume", is_flag=True, help="Keep what -o FILE holds, or what a stopped run left of it.")
 @options.device
@@ -84,16 +88,16 @@ def _detect(
         rejected += 1
         bad_lines.take(jsonl.dumps(record), error)
 
-    detector = _load(**how)
-    listed = listing.open_list(films, images, bad_lines)
-    records = (each for each in listed if each.image_id not in held)
-    found = detect.detect_regions(records, images, detector, reject, batch, min_score)
-    written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
+    with closing(_load(**how)) as detector:
+        listed = listing.open_list(films, images, bad_lines)
+        records = (each for each in listed if each.image_id not in held)
+        found = detect.detect_regions(records, images, detector, reject, batch, min_score)
+        written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
     if rejected and not written and not held:
         raise MedgroundError(f"{films}: every image was rejected")
 
 
-def _load(model: Path, detector: str | None, device: str) -> "Detector":
+def _load(model: Path, detector: str | None, device: str, trust_pickle: bool) -> "Detector":
     from medground.anatomy import detector as detectors
 
-    return detectors.load(model, options.device_of(device), detector)
+    return detectors.load(model, options.device_of(device), detector, trust_pickle)

@@ -1,11 +1,14 @@
 """medground train-detector: films with region boxes -> a detector of regions."""
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from medground.cli import options
+
+if TYPE_CHECKING:
+    from medground.anatomy.films import Films
 
 STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
 COUNT = click.IntRange(min=1)
@@ -35,10 +38,14 @@ COUNT = click.IntRange(min=1)
 @click.option("--steps", type=COUNT, help="Steps of training  [default: 1200]")
 @click.option("--epochs", type=COUNT, help="Times through all films, instead of --steps.")
 @click.option("--batch", type=COUNT, default=16, show_default=True, help="Films in a step.")
+@click.option("--start", type=click.Path(exists=True, dir_okay=False), help="yolo: weights to begin with.")
+@click.option(
+    "--trust-pickle", is_flag=True, help="yolo: read --start although it may run its author's code."
+)
 @options.device
 @options.seed
 @options.rejects
-def train_detector(records: BinaryIO, val: BinaryIO | None, **chosen: Any) -> None:
+def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **chosen: Any) -> None:
     """Train a detector of anatomical regions.
 
     Reads anatomy records, as `medground convert` writes them, and holds their films in memory at the
@@ -51,46 +58,58 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, **chosen: Any) -> No
     """
     if chosen["steps"] and chosen["epochs"]:
         raise click.UsageError("give --steps or --epochs, not both")
-    train = _yolo if chosen.pop("detector") == "yolo" else _region_query
+    if detector != "yolo" and (chosen["start"] or chosen["trust_pickle"]):
+        raise click.UsageError("--start and --trust-pickle need --detector yolo")
+    train = _yolo if detector == "yolo" else _region_query
     if not train(records, val, **chosen):
         raise click.exceptions.Exit(STOPPED)
 
 
-def _region_query(
-    records: BinaryIO,
-    val: BinaryIO | None,
-    folder: Path,
-    size: int | None,
-    steps: int | None,
-    epochs: int | None,
-    images: Path,
-    rejects: BinaryIO | None,
-    **chosen: Any,
-) -> bool:
+def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
     """Train the default detector; False when stopped before the end."""
-    from medground import jsonl
-    from medground.anatomy import films, region_query, regions
-    from medground.records import Anatomy
+    from medground.anatomy import region_query, regions
     from medground.training import detector
 
-    chosen["device"] = options.device_of(chosen["device"])
-    config = region_query.Config(names=tuple(regions.NAMES), size=size or 192)
+    device = options.device_of(chosen["device"])
+    config = region_query.Config(names=tuple(regions.NAMES), size=chosen["size"] or region_query.SIZE)
+    learned, checked = _films(records, val, config.size, chosen["images"], chosen["rejects"])
+    steps = chosen["steps"] or detector.STEPS
+    if chosen["epochs"]:
+        steps = -(-chosen["epochs"] * len(learned) // chosen["batch"])
+    how = detector.Options(steps=steps, batch=chosen["batch"], seed=chosen["seed"], device=device)
+    return detector.train(learned, checked, config, folder, how)
+
+
+def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
+    """Train ultralytics' detector; False when stopped before the end."""
+    from medground.anatomy import yolo
+    from medground.training import detector
+
+    device = options.device_of(chosen["device"])
+    yolo.check(chosen["start"], chosen["trust_pickle"])
+    size, batch = chosen["size"] or yolo.SIZE, chosen["batch"]
+    learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
+    epochs = chosen["epochs"] or -(-(chosen["steps"] or 0) * batch // len(learned)) or yolo.EPOCHS
+    how = {"epochs": epochs, "batch": batch, "size": size, "seed": chosen["seed"], "start": chosen["start"]}
+    return detector.train_yolo(learned, checked, folder, yolo.Options(device=device, **how))
+
+
+def _films(
+    records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
+) -> "tuple[Films, Films | None]":
+    """The films to learn from and those to measure on, at the detector's size."""
+    from medground import jsonl
+    from medground.anatomy import regions
+    from medground.anatomy.films import read_films
+    from medground.errors import MedgroundError
+    from medground.records import Anatomy
+
     bad_lines = jsonl.BadLines(rejects)
 
-    def read(stream: BinaryIO) -> films.Films:
-        return films.read_films(
-            jsonl.read(stream, Anatomy, bad_lines),
-            images,
-            config.names,
-            config.size,
-            lambda anatomy, error: bad_lines.take(jsonl.dumps(anatomy), error),
-        )
+    def reject(anatomy: Anatomy, error: MedgroundError) -> None:
+        bad_lines.take(jsonl.dumps(anatomy), error)
 
-    learned, checked = read(records), read(val) if val else None
-    if epochs:
-        steps = -(-epochs * len(learned) // chosen["batch"])
-    return detector.train(learned, checked, config, folder, detector.Options(steps=steps or 1200, **chosen))
+    def read(stream: BinaryIO) -> "Films":
+        return read_films(jsonl.read(stream, Anatomy, bad_lines), images, regions.NAMES, size, reject)
 
-
-def _yolo(records: BinaryIO, val: BinaryIO | None, **chosen: Any) -> bool:
-    raise NotImplementedError
+    return read(records), read(val) if val else None

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from medground import boxes as geometry
 from medground import checkpoints, console
-from medground.anatomy import augment, region_query
+from medground.anatomy import augment, region_query, yolo
 from medground.anatomy.films import Films
 from medground.anatomy.region_query import Config, RegionQuery
 from medground.errors import MedgroundError
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MODEL, PICTURE = "model.safetensors", "validation.png"
 WEIGHTS = {"corners": 8.0, "overlap": 1.0, "presence": 0.5}
+STEPS = 1200
 CLIP_NORM, WEIGHT_DECAY, BETAS = 1.0, 0.05, (0.9, 0.98)
 LOG_EVERY, TOGETHER = 20, 64
 
@@ -38,7 +39,7 @@ LOG_EVERY, TOGETHER = 20, 64
 class Options:
     """How a detector is trained; `average` is how many last steps the mean of the weights looks back on."""
 
-    steps: int = 1200
+    steps: int = STEPS
     batch: int = 16
     rate: float = 1.5e-3
     warmup: float = 0.05
@@ -91,6 +92,17 @@ def train(learned: Films, checked: Films | None, config: Config, folder: Path, o
     return done == options.steps
 
 
+def train_yolo(learned: Films, checked: Films | None, folder: Path, options: yolo.Options) -> bool:
+    """As `train`, with ultralytics' detector; a stopped run goes on after its last whole epoch."""
+    settings = {**vars(options), "films": _digest(learned), "detector": "yolo"}
+    run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"})
+    with StopRequest() as stop:
+        done = yolo.train(learned, checked, folder, options, lambda line: run.log(**line), lambda: bool(stop))
+    if not done:
+        log.warning("asked to stop: the last whole epoch is saved")
+    return done
+
+
 def start_from_prior(learner: Learner, films: Films) -> None:
     """Let every query begin with what the films say without looking: how often its region is there."""
     seen = np.clip((films.present == 1).mean(axis=0), 0.01, 0.99)
@@ -109,7 +121,7 @@ def _steps(
 ) -> int:
     """Step until the end or until asked to stop; the number of steps done, saved."""
     optimizer = torch.optim.AdamW(
-        learner.now.parameters(), lr=options.rate, betas=BETAS, weight_decay=WEIGHT_DECAY
+        learner.now.parameters(), lr=options.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
     state = run.restore(learner, optimizer)
     remaining = range(state.step, options.steps)

@@ -1,0 +1,211 @@
+"""ultralytics' YOLO as a detector of regions, in a process of its own.
+
+ultralytics is AGPL-3.0, reports home, installs packages and draws with a font that it downloads. So it runs
+in `yolo_process.py` alone, without a network, with a settings folder that lives as long as the process.
+"""
+
+import importlib.util
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from medground import checkpoints
+from medground.anatomy import regions
+from medground.anatomy.detect import Found
+from medground.anatomy.films import Films
+from medground.errors import MedgroundError
+from medground.images import Film
+
+KIND = "yolo"
+MISSING = "ultralytics is not installed: pip install medground[yolo] (its licence is AGPL-3.0)"
+ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1"}
+SIZE, EPOCHS = 640, 100
+LOOK_EVERY = 0.5  # seconds between two looks whether to stop
+
+
+def check(start: str | None = None, trust_pickle: bool = False) -> None:
+    """Raise MedgroundError where ultralytics is missing, or START is a pickle that nobody vouches for."""
+    if importlib.util.find_spec("ultralytics") is None:
+        raise MedgroundError(MISSING)
+    if start and not trust_pickle:
+        checkpoints.refuse_pickle(Path(start))
+
+
+class Process:
+    """A running yolo_process; what it and ultralytics print is kept for the message of a failure."""
+
+    def __init__(self, log: Path | None = None) -> None:
+        check()
+        self._home = tempfile.TemporaryDirectory(prefix="medground-yolo-")
+        _lay_font(Path(self._home.name, "Ultralytics"))
+        self._log = open(log or Path(self._home.name, "log"), "ab+")  # noqa: SIM115
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "medground.anatomy.yolo_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": self._home.name},
+        )
+        assert self._child.stdin and self._child.stdout  # both are pipes
+        self._to, self._from = self._child.stdin, self._child.stdout
+
+    def ask(
+        self, request: dict[str, Any], data: bytes = b"", stop: Callable[[], bool] = bool
+    ) -> Iterator[Any]:
+        """Yield the answers to one request; returns early when `stop` says so."""
+        self._to.write(json.dumps(request).encode() + b"\n" + data)
+        self._to.flush()
+        while not stop():
+            if not select.select([self._from], [], [], LOOK_EVERY)[0]:
+                continue
+            line = self._from.readline()
+            if not line:
+                if stop():
+                    return
+                raise MedgroundError(f"ultralytics failed: {self._last_words()}")
+            answer = json.loads(line)
+            if "error" in answer:
+                raise MedgroundError(answer["error"])
+            yield answer
+            if "done" in answer:
+                return
+
+    def _last_words(self) -> str:
+        """The last line that the child printed."""
+        self._child.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        self._child.terminate()
+        self._child.wait()
+        for stream in (self._to, self._from, self._log):
+            stream.close()
+        self._home.cleanup()
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _lay_font(folder: Path) -> None:
+    """Put a font where ultralytics looks for one before it downloads it."""
+    folder.mkdir(parents=True)
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec and spec.origin  # ultralytics depends on it
+    font = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    shutil.copyfile(font, folder / "Arial.ttf")
+
+
+class YoloDetector:
+    """A trained YOLO network in its own process."""
+
+    doubt = 0.05  # YOLO's scores are how well a box fits, not how likely the region is there
+
+    def __init__(self, path: Path, device: str, trust_pickle: bool = False):
+        check(str(path), trust_pickle)
+        self.model, self._process = checkpoints.hash_of(path), Process()
+        pickled = checkpoints.is_pickle(path)
+        request = {"do": "open", "path": str(path), "device": device, "pickle": pickled}
+        (answer,) = self._process.ask(request)
+        self.size: int = answer["size"]
+        self.names = [regions.NAME_OF.get(name.lower()) for name in answer["names"]]
+        if not any(self.names):
+            raise MedgroundError(f"{path}: none of its classes is a region that medground knows")
+
+    def find(self, squares: Film) -> list[list[Found]]:
+        """The best box of every region on each film, likely or not."""
+        data = np.rint(squares * 255).astype(np.uint8)
+        (answer,) = self._process.ask({"do": "find", "shape": data.shape}, data.tobytes())
+        return [self._found(*each) for each in zip(answer["boxes"], answer["scores"], strict=True)]
+
+    def _found(self, boxes: Sequence[Sequence[float]], scores: Sequence[float]) -> list[Found]:
+        best: dict[str, Found] = {}
+        for name, (x1, y1, x2, y2), score in zip(self.names, boxes, scores, strict=True):
+            if name and (name not in best or score > best[name].score):
+                best[name] = Found(name, (x1, y1, x2, y2), score)
+        return list(best.values())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How YOLO is trained; `cfg` names one of ultralytics' architectures, `start` a pickle to begin with."""
+
+    epochs: int = EPOCHS
+    batch: int = 16
+    size: int = SIZE
+    seed: int = 0
+    device: str = "cpu"
+    cfg: str = "yolo26n.yaml"
+    start: str | None = None
+
+
+def train(
+    learned: Films,
+    checked: Films | None,
+    folder: Path,
+    options: Options,
+    log: Callable[[dict[str, Any]], None],
+    stop: Callable[[], bool],
+) -> bool:
+    """Train on the films and leave FOLDER/model.safetensors; True when done, False when asked to stop.
+
+    `log` takes the figures of each epoch. Stopped, the same call goes on after the last whole epoch.
+    """
+    data = _write_data(folder / "yolo", learned, checked or learned)
+    request = {
+        "do": "train",
+        "data": str(data),
+        "folder": str((folder / "yolo").resolve()),
+        "target": str(folder / "model.safetensors"),
+        **vars(options),
+    }
+    with Process(folder / "yolo.log") as process:
+        for answer in process.ask(request, stop=stop):
+            if "done" in answer:
+                return True
+            log(answer)
+    return False
+
+
+def _write_data(folder: Path, learned: Films, checked: Films) -> Path:
+    """The films as ultralytics wants them on disk; returns the path of its data file."""
+    for split, films in (("train", learned), ("val", checked)):
+        pictures, labels = folder / "images" / split, folder / "labels" / split
+        pictures.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
+        for n in range(len(films)):
+            Image.fromarray(films.squares[n]).save(pictures / f"{n:07}.png")
+            (labels / f"{n:07}.txt").write_text(_labels(films, n))
+    data = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val"}
+    file = folder / "data.yaml"  # JSON is YAML
+    file.write_text(json.dumps({**data, "names": dict(enumerate(regions.NAMES))}))
+    return file.resolve()
+
+
+def _labels(films: Films, row: int) -> str:
+    """A line for each region that is there: class, centre and size in shares of the side."""
+    lines = []
+    for n in np.flatnonzero(films.present[row] == 1):
+        x1, y1, x2, y2 = films.boxes[row, n].astype(float)
+        lines.append(f"{n} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n")
+    return "".join(lines)

@@ -1,0 +1,160 @@
+"""The process that runs ultralytics (AGPL-3.0), and the only module that imports it.
+
+Started by `yolo.py` as `python -m medground.anatomy.yolo_process`. It reads requests from stdin, one JSON
+object a line, and answers each with JSON lines on stdout; the last of them has `done` or `error`. After a
+`find` request its films follow as bytes. All that ultralytics prints goes to stderr.
+
+    {"do": "train", "cfg": "yolo26n.yaml", "data": FILE, ...}   {"epoch": 1, ...} ... {"done": true}
+    {"do": "open", "path": FILE, "pickle": false, ...}         {"done": true, "size": 640, "names": [...]}
+    {"do": "find", "shape": [B, S, S]}                         {"done": true, "boxes": ..., "scores": ...}
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+Request = dict[str, Any]
+Answer = Callable[[Request], None]
+KIND = "yolo"
+# A chest has a left and a right: nothing may be mirrored, and no film cut up into a mosaic of four.
+AUGMENTATION = {
+    "fliplr": 0.0,
+    "flipud": 0.0,
+    "mosaic": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "copy_paste": 0.0,
+    "degrees": 5.0,
+    "translate": 0.1,
+    "scale": 0.25,
+    "hsv_h": 0.0,
+    "hsv_s": 0.0,
+    "hsv_v": 0.3,
+}
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what libraries print is no answer
+    requests, worker = sys.stdin.buffer, Worker()
+
+    def answer(line: Request) -> None:
+        answers.write(json.dumps(line).encode() + b"\n")
+
+    for line in iter(requests.readline, b""):
+        request = json.loads(line)
+        {"train": worker.train, "open": worker.open, "find": worker.find}[request["do"]](
+            request, requests, answer
+        )
+
+
+class Worker:
+    """Holds the network between requests."""
+
+    def __init__(self) -> None:
+        self.network: Any = None
+        self.device = "cpu"
+
+    def train(self, request: Request, _: BinaryIO, answer: Answer) -> None:
+        """Train, or go on from `last`; one answer an epoch, then the weights stand in `target`."""
+        from ultralytics import YOLO
+
+        last = Path(request["folder"], "run", "weights", "last.pt")
+        model = YOLO(last if last.exists() else request["cfg"], task="detect")
+        if request["start"] and not last.exists():
+            model.load(request["start"])
+        model.add_callback("on_fit_epoch_end", lambda trainer: _say_epoch(trainer, answer))
+        if last.exists():
+            model.train(resume=True)
+        else:
+            model.train(**_settings(request), **AUGMENTATION)
+        best = last.with_name("best.pt")
+        _convert(best if best.exists() else last, Path(request["target"]), request["size"])
+        answer({"done": True})
+
+    def open(self, request: Request, _: BinaryIO, answer: Answer) -> None:
+        """Build the network of a checkpoint; `pickle` says that PATH is one, and trusted."""
+        from medground import checkpoints
+        from medground.errors import MedgroundError
+
+        try:
+            if request["pickle"]:
+                weights, config = _unpickle(Path(request["path"]), 640)
+            else:
+                weights, config = checkpoints.load(Path(request["path"]))
+            self.network = build(weights, config, Path(request["path"])).to(request["device"])
+        except MedgroundError as error:
+            answer({"error": str(error)})
+            return
+        self.device = request["device"]
+        answer({"done": True, "size": config["size"], "names": config["names"]})
+
+    def find(self, request: Request, stream: BinaryIO, answer: Answer) -> None:
+        """The best box and score of every class on each film."""
+        import numpy as np
+        import torch
+
+        count, side, _ = request["shape"]
+        films = np.frombuffer(stream.read(count * side * side), np.uint8).reshape(count, 1, side, side)
+        given = torch.from_numpy(films.copy()).to(self.device).float().expand(-1, 3, -1, -1) / 255
+        with torch.inference_mode():
+            raw = self.network(given)[0].float()  # (B, 4 + classes, A): centre and size, then scores
+        scores, best = raw[:, 4:].max(dim=2)  # one box a class: a region occurs once
+        boxes = raw[:, :4].gather(2, best[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
+        answer({"done": True, "boxes": corners.tolist(), "scores": scores.tolist()})
+
+
+def build(weights: dict[str, Any], config: Request, path: Path) -> Any:
+    """The network of a checkpoint, ready to look; its best box a class makes suppression needless."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    from medground import checkpoints
+
+    network = DetectionModel(config["cfg"], nc=len(config["names"]), verbose=False)
+    checkpoints.fit(network, weights, path)
+    network.end2end = False
+    return network.eval()
+
+
+def _settings(request: Request) -> Request:
+    same = {name: request[name] for name in ("data", "epochs", "batch", "device", "seed")}
+    quiet = {"plots": False, "verbose": False, "exist_ok": True, "pretrained": False, "workers": 0}
+    place = {"project": request["folder"], "name": "run"}
+    return same | quiet | place | {"imgsz": request["size"], "amp": request["device"] != "cpu"}
+
+
+def _say_epoch(trainer: Any, answer: Answer) -> None:
+    """One line for metrics.jsonl: losses, precision, recall and AP. Each epoch is told once."""
+    if trainer.epoch >= trainer.epochs:
+        return
+    losses = trainer.label_loss_items(trainer.tloss, prefix="train")
+    figures = {**losses, **trainer.metrics}
+    answer({"epoch": trainer.epoch + 1, **{name: round(float(each), 6) for name, each in figures.items()}})
+
+
+def _unpickle(path: Path, size: int) -> tuple[dict[str, Any], Request]:
+    """(weights, config) of an ultralytics pickle that someone trusts: reading it runs its author's code."""
+    import torch
+
+    pickled = torch.load(path, map_location="cpu", weights_only=False)
+    network = (pickled.get("ema") or pickled["model"]).float()
+    size = int((pickled.get("train_args") or {}).get("imgsz") or size)
+    names = [network.names[n] for n in range(len(network.names))]
+    config = {"kind": KIND, "cfg": network.yaml, "names": names, "size": size}
+    return network.state_dict(), config
+
+
+def _convert(pickled: Path, target: Path, size: int) -> None:
+    """Our own run's pickle as a checkpoint."""
+    from medground import checkpoints
+
+    checkpoints.save(target, *_unpickle(pickled, size))
+
+
+if __name__ == "__main__":
+    main()
