@@ -6,11 +6,12 @@ from itertools import pairwise
 from medground.records import RegionSource
 from medground.reports.existence import Verdict
 from medground.reports.lexicon import Finding
-from medground.reports.regions import LIMBS, Place
+from medground.reports.regions import LIMBS, LUNG, Place
 from medground.reports.wordlists import word_set
 
 REFERRING = frozenset(("this", "these", "it"))
 APPEARANCE = ["the", "appearance"]
+WHOLE = [("both", "lung")]
 LIST = word_set("linking", "list")
 SHARED = word_set("linking", "shared")
 EXPLAINS = word_set("linking", "explains")
@@ -69,7 +70,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
         after = None
     if before is None or after is None:
-        return before or after
+        aside = before is None and place.post and after is not None and "with" in words[place.j : after.i]
+        return None if aside else before or after  # "aeration of the bases with a left effusion"
     if place.post:
         return before
     gap = words[place.j : after.i]
@@ -101,6 +103,15 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
         if explained or (_is_list(gap) and any(p.i < earlier.j for p in earlier.places)):
             later.places, later.shared = earlier.places, True
     _share_back(words, mentions, LIST)
+    for earlier, later in pairwise(mentions):
+        explained = any(earlier.j <= i and j <= later.i for i, j in bridges)
+        if (
+            explained
+            and not earlier.places
+            and not earlier.fixed
+            and not HARD & set(words[earlier.j : later.i])
+        ):
+            earlier.places, earlier.shared = [place for place in later.places if place.i >= later.j], True
 
 
 def _refers(gap: list[str]) -> bool:
@@ -126,7 +137,7 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
 
 
 def _is_list(gap: list[str]) -> bool:
-    return len(gap) <= 4 and (bool(LIST & set(gap)) or bool(SHARED & set(gap))) and "no" not in gap
+    return not gap or len(gap) <= 4 and (bool(LIST & set(gap)) or bool(SHARED & set(gap))) and "no" not in gap
 
 
 def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding]) -> None:
@@ -173,6 +184,7 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
     places = _with_known_side(places)
     if finding.asg == "line":
         return list(dict.fromkeys(each for place in places for each in place.regions(finding)))
+    places = [p for p in places if p.pairs != WHOLE] or places
     named = [p for p in places if p.names or any(level for _, level in p.pairs)]
     zones = [p for p in named if p.names or any(level != "lung" for _, level in p.pairs)]
     regions: dict[str, None] = {}
@@ -189,4 +201,7 @@ def _with_known_side(places: list[Place]) -> list[Place]:
     if len(sides) != 1 or len(places) < 2:
         return places
     (side,) = sides
-    return [replace(p, pairs=[(own or side, level) for own, level in p.pairs]) for p in places]
+    return [
+        replace(p, pairs=[(own or (side if level in LUNG else None), level) for own, level in p.pairs])
+        for p in places
+    ]
