@@ -67,6 +67,7 @@ class Subject:
     words: list[str]
     states: dict[str, str]
     reach: int = 2
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,17 @@ def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
             for words in spellings(pattern):
                 for each in _variants(words, plural=True):
                     _claim(trie, each, role)
+
+
+def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Let a phrase name several findings at once."""
+    for entry in entries:
+        for pattern in entry["words"]:
+            for words in spellings(pattern):
+                for each in _variants(words, plural=True):
+                    _claim(trie, each, None)
+                    for name in entry["findings"]:
+                        _add(trie, each, ("F", name))
 
 
 def _claim(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> None:
@@ -285,13 +297,21 @@ def load(own: str | None = None) -> Lexicon:
                 raise MedgroundError(f"{own}: unknown list of cues {key!r}; known are {', '.join(CUE_KINDS)}")
             cues[key] = [*cues[key], *patterns]
     subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
-    return _build(findings, subjects, states, regions, cues)
+    return _build(findings, subjects, states, regions, cues, table.get("both", ()))
 
 
-def _build(findings, subjects, states, regions, cues) -> Lexicon:
+def _build(
+    findings: dict[str, Finding],
+    subjects: dict[str, Subject],
+    states: Mapping[str, Any],
+    regions: Mapping[str, Any],
+    cues: Mapping[str, Any],
+    both: Iterable[Mapping[str, Any]],
+) -> Lexicon:
     trie: Trie = {}
     places: Trie = {}
     _add_findings(trie, findings.values())
+    _add_both(trie, both)
     _add_states(trie, states, subjects.values())
     _add_cues(trie, cues)
     _add_negspacy(trie, cues)

@@ -52,7 +52,9 @@ def link(
     for place in places:
         owner = _owner(words, mentions, place, verbs)
         if owner is not None:
-            owner.places.append(place)
+            for twin in mentions:
+                if (twin.i, twin.j) == (owner.i, owner.j):
+                    twin.places.append(place)  # one phrase may name two findings
     _share(words, mentions, bridges)
 
 
@@ -77,6 +79,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     gap = words[place.j : after.i]
     if place.i == before.j and (verbs | EXPLAINS) & set(gap):
         return before  # "opacity left base compatible with atelectasis"
+    if LIST & set(words[before.j : place.i]) and "," not in gap:
+        return after  # "congestion and bilateral interstitial and alveolar opacities"
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
         return before if not verbs & set(gap) else after
     return after

@@ -156,7 +156,12 @@ class Parser:
                     statement.i, statement.j, finding, verdict, fixed=statement.subject.region or None
                 )
                 reading.mentions.append(mention)
-        taken = [span for s in reading.statements if s.holds for span in (s.place, s.said)]
+        taken = [
+            span
+            for s in reading.statements
+            if s.holds
+            for span in (s.said, *([] if s.subject.keeps else [s.place]))
+        ]
         for i, j, name in tags.get("F", ()):
             if any(a <= i and j <= b for a, b in taken):
                 continue
