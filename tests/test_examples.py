@@ -1,0 +1,141 @@
+"""Every example in a command's help, and every pipe in the README, is run as it stands.
+
+A tiny phantom cohort and models of two steps stand in for the files that the examples name; what would take
+long gets flags that make it short, and nothing else is changed.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from commands import COMMANDS, command_of
+from conftest import ROOT
+
+from medground.cli.main import cli
+
+SHORT = {  # the last of two equal flags wins; a run with other settings needs a folder of its own
+    "medground phantom": "--patients 3 --size 64 --workers 1",
+    "medground train-detector": "--steps 2 --batch 2 --size 64 -o short/detector",
+    "medground pretrain": "--steps 2 --batch 2 -o short/agp",
+    "medground finetune": "--steps 2 --batch 2 -o short/finetuned",
+    "medground evaluate": "--draws 100",
+}
+
+
+def examples_of(path: tuple[str, ...]) -> list[str]:
+    """The lines of a command's help that start with `$ medground`, continued lines joined."""
+    text = (command_of(path).help or "").replace("\\\n", " ")
+    return [re.sub(r"\s+", " ", line) for line in re.findall(r"^\s*\$ (medground .*)$", text, re.MULTILINE)]
+
+
+EXAMPLES = list(dict.fromkeys(line for path in COMMANDS for line in examples_of(path)))
+README = (ROOT / "README.md").read_text().replace("\\\n", " ")
+PIPES = [
+    line.removesuffix(" | head -1")
+    for line in re.findall(r"^    (?:\$ )?(medground .* \| .*)$", README, re.MULTILINE)
+]
+
+
+def do(folder: Path, line: str) -> None:
+    """Run a medground command in this process."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        result = CliRunner().invoke(cli, line.split()[1:])
+    finally:
+        os.chdir(before)
+    assert result.exit_code == 0, f"{line}\n{result.stderr}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with all files that the examples name."""
+    here = tmp_path_factory.mktemp("examples")
+    do(here, "medground phantom cohort --patients 24 --size 64 --seed 3")
+    cohort = here / "cohort"
+    shutil.copytree(cohort / "mimic-cxr-jpg", here / "films")
+    shutil.copy(here / "films" / "mimic-cxr-2.0.0-metadata.csv", here)
+    shutil.copytree(cohort / "mimic-cxr", here / "mimic-cxr")
+    shutil.copytree(cohort / "mimic-cxr" / "files", here / "files")
+    shutil.copytree(cohort / "chest-imagenome", here / "chest-imagenome-1.0.0")
+    shutil.copy(cohort / "reports.csv", here)
+    shutil.copy(cohort / "ms-cxr" / "MS_CXR_Local_Alignment_v1.1.0.csv", here)
+    make_foreign_files(here, cohort)
+    graphs = "medground convert imagenome chest-imagenome-1.0.0 --metadata mimic-cxr-2.0.0-metadata.csv"
+    drawn = "medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv"
+    steps = f"""
+        medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal -o list.jsonl
+        {graphs} -o anatomy.jsonl
+        {graphs} --split valid -o val.jsonl
+        {drawn} -o ms_cxr.jsonl
+        {drawn} --split train -o train.jsonl
+        {drawn} --split test -o test.jsonl
+        medground parse-reports reports.csv -o sentences.jsonl
+        medground align sentences.jsonl --boxes anatomy.jsonl -o pairs.jsonl
+        medground train-detector anatomy.jsonl --images films -o runs/detector --steps 2 --batch 2 --size 64
+        medground pretrain pairs.jsonl --anatomy anatomy.jsonl --images films -o runs/agp --steps 2 --batch 2
+        medground finetune ms_cxr.jsonl --images films --from runs/agp -o runs/finetuned --steps 2 --batch 2
+        medground ground --model runs/finetuned --images films --phrases test.jsonl -o groundings.jsonl
+    """
+    for line in filter(str.strip, steps.splitlines()):
+        do(here, line.strip())
+    shutil.copy(here / "runs/detector/model.safetensors", here)
+    shutil.copy(here / "anatomy.jsonl", here / "boxes.jsonl")
+    shutil.copy(here / "test.jsonl", here / "phrases.jsonl")
+    first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
+    shutil.copy(here / "films" / first, here / "film.png")
+    return here
+
+
+def make_foreign_files(here: Path, cohort: Path) -> None:
+    """Published files that the phantom does not write: made of those that it does."""
+    with zipfile.ZipFile(here / "mimic-cxr-reports.zip", "w") as archive:
+        for path in sorted((cohort / "mimic-cxr").rglob("*.txt")):
+            archive.write(path, path.relative_to(cohort / "mimic-cxr"))
+    with zipfile.ZipFile(here / "scene_graph.zip", "w") as archive:
+        for path in sorted((cohort / "chest-imagenome").rglob("*_SceneGraph.json")):
+            archive.write(path, f"scene_graph/{path.name}")
+    (here / "mimic_cxr_sectioned.csv").write_text(
+        "study,impression,findings,last_paragraph,comparison\ns50000000,No pneumothorax.,Clear lungs.,,\n"
+    )
+    anatomy = json.loads((cohort / "truth" / "regions.jsonl").read_text().splitlines()[0])
+    image = anatomy["image_id"]
+    numbers = "x1,y1,x2,y2,width,height,bbox_name,annot_id,original_x1,original_x2,original_y1,original_y2"
+    (here / "gold_bbox_coordinate_annotations_1000images.csv").write_text(
+        f"image_id,{numbers}\n{image},10,10,90,200,80,190,right lung,1,3,30,3,60\n"
+    )
+
+
+def shell(folder: Path, line: str) -> subprocess.CompletedProcess:
+    """Run a line of bash in the folder; `medground` is the one under test."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    call = ["bash", "-o", "pipefail", "-c", line]
+    env = os.environ | {"PATH": path}
+    return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_the_example_in_the_help_runs(folder, line, tmp_path):
+    program = next((name for name in SHORT if line.startswith(name)), None)
+    result = shell(folder, f"{line} {SHORT[program]}" if program else line)
+    assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
+
+
+def test_the_readme_has_pipes():
+    assert any("align" in line for line in PIPES)
+
+
+@pytest.mark.parametrize("line", [line for line in PIPES if "your-" not in line])
+def test_a_pipe_in_the_readme_runs_and_stands_a_reader_that_leaves(folder, line):
+    whole = shell(folder, line)
+    assert whole.returncode == 0, whole.stderr
+    left = shell(folder, f"set +o pipefail; {line} | head -1")
+    assert (left.returncode, left.stderr) == (0, ""), left.stderr
+    assert left.stdout.splitlines() == whole.stdout.splitlines()[:1]
