@@ -10,6 +10,7 @@ import click
 from medground.cli import options
 
 PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
+FORMATS = ("jsonl", "csv", "coco", "maira-2", "radvlm")
 ALONE = ("heatmap", "anatomy")
 PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 
@@ -31,6 +32,22 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
     help="What to score and how; may be given several times.",
 )
 @click.option("--compare", type=click.File("rb"), help="Other groundings: paired differences with p-values.")
+@click.option(
+    "--format",
+    type=click.Choice(FORMATS),
+    default="jsonl",
+    show_default=True,
+    help="What FILE is written in.",
+)
+@click.option(
+    "--frame",
+    metavar="FRAME",
+    default="original",
+    show_default=True,
+    help="What its boxes are measured in: original pixels, normalised, crop, letterbox:N, stretch:WxH.",
+)
+@click.option("--compare-format", type=click.Choice(FORMATS), default="jsonl", help="The same of --compare.")
+@click.option("--compare-frame", metavar="FRAME", default="original", help="The same of --compare.")
 @click.option(
     "--draws",
     type=click.IntRange(min=100),
@@ -67,17 +84,17 @@ def evaluate(
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
         {"protocol":"single-box","metric":"miou","group":"all","value":0.5,...}
     """
-    if len(protocols) > 1 and set(ALONE) & set(protocols):
-        raise click.UsageError(f"the protocols {' and '.join(ALONE)} stand alone: their files differ")
-    if given["split"] and "anatomy" in protocols:
-        raise click.UsageError("the protocol anatomy takes no --split")
+    for key in ("format", "compare_format"):
+        given[key] = (given[key], given.pop(key.replace("format", "frame")))
+    _refuse_mixtures(set(protocols), given)
     from medground import jsonl
     from medground.evaluation import run
     from medground.evaluation.scoring import Resampling
 
     how = Resampling(given.pop("draws"), given.pop("seed"))
     bad_lines = jsonl.BadLines(given.pop("rejects"))
-    found = run.evaluate_files(run.Inputs(predictions=records, bad_lines=bad_lines, **given), protocols, how)
+    inputs = run.Inputs(predictions=records, bad_lines=bad_lines, **given)
+    found = run.evaluate_files(inputs, protocols, how)
     scores = [score for each in found for score in each.scores]
     with jsonl.create(output) as stream:
         jsonl.write(stream, scores)
@@ -89,3 +106,14 @@ def evaluate(
         from medground.evaluation.table import show
 
         show(scores, sys.stderr if output == "-" else sys.stdout)
+
+
+def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
+    """Raise for what does not go together, before anything is read."""
+    alone = " and ".join(ALONE)
+    if len(protocols) > 1 and protocols & set(ALONE):
+        raise click.UsageError(f"the protocols {alone} stand alone: their files differ")
+    if given["split"] and "anatomy" in protocols:
+        raise click.UsageError("the protocol anatomy takes no --split")
+    if protocols & set(ALONE) and {given["format"], given["compare_format"]} != {("jsonl", "original")}:
+        raise click.UsageError(f"the protocols {alone} take no --format and no --frame")

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import medground
 from medground import jsonl
-from medground.evaluation import anatomy, files, groups, heatmaps, prior, scoring
+from medground.evaluation import anatomy, files, groups, heatmaps, predictions, prior, scoring
 from medground.evaluation.protocols import PROTOCOLS, Case, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
@@ -22,7 +22,8 @@ Answers = dict[files.Key, Grounding]
 class Inputs:
     """The open files of an evaluation and how to take them.
 
-    With `split`, only that split of the truth is scored, and only the split `train` of `train` is used.
+    A format is one that `predictions` reads, with one of `frames`. With `split`, only that split of the truth
+    is scored, and only the split `train` of `train` is used.
     """
 
     predictions: BinaryIO
@@ -31,6 +32,8 @@ class Inputs:
     compare: BinaryIO | None = None
     split: str | None = None
     allow_leakage: bool = False
+    format: tuple[str, str] = ("jsonl", "original")
+    compare_format: tuple[str, str] = ("jsonl", "original")
     bad_lines: BadLines = field(default_factory=BadLines)
 
 
@@ -81,11 +84,11 @@ def load(inputs: Inputs) -> Loaded:
     scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
     train, leaky = _train(streams.get("train"), scored, inputs)
     answers: dict[str, Answers] = {
-        name: files.read_answers(streams[name], inputs.bad_lines, truth)
-        for name in ("predictions", "compare")
+        name: predictions.read(streams[name], *how, truth, inputs.bad_lines)
+        for name, how in (("predictions", inputs.format), ("compare", inputs.compare_format))
         if name in streams
     }
-    models = {grounding.model for grounding in answers["predictions"].values()}
+    models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
     origin = _origin(streams, models, leaky)
     scoring.warn_of_lone_images(scored)
     both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}

@@ -1,0 +1,50 @@
+"""What the coordinates of other people's files are measured in, and the way back to original pixels.
+
+original      pixels of the original image
+normalised    shares of its width and height
+crop          shares of the centred square that is as long as its shorter side (MAIRA-2)
+letterbox:N   pixels of a square of N in which the whole image is centred
+stretch:WxH   pixels of the image resized to W x H, whatever its shape was
+"""
+
+import re
+
+import numpy as np
+
+from medground.boxes import Letterbox
+from medground.errors import BadRecord, MedgroundError
+from medground.records import Box
+
+ORIGINAL = "original"
+SLACK = 0.05  # how far, in shares of the frame, a box may reach beyond it
+_FRAME = re.compile(r"(original|normalised|crop)|letterbox:([1-9]\d*)|stretch:([1-9]\d*)x([1-9]\d*)")
+
+
+def check(frame: str) -> None:
+    """Raise MedgroundError unless this is one of the frames."""
+    if not _FRAME.fullmatch(frame):
+        raise MedgroundError(
+            f"{frame}: not a frame; say original, normalised, crop, letterbox:640 or stretch:224x224"
+        )
+
+
+def to_original(frame: str, box: Box, width: int, height: int) -> Box:
+    """The box in pixels of the original image; raises BadRecord where it lies beyond its frame."""
+    kind, _, size = frame.partition(":")
+    if kind == ORIGINAL:
+        return box
+    if kind == "letterbox":
+        _refuse_beyond(frame, box, int(size), int(size))
+        x1, y1, x2, y2 = Letterbox(width, height, int(size)).to_original(np.array([box]))[0].tolist()
+        return x1, y1, x2, y2
+    across, down = (int(each) for each in size.split("x")) if kind == "stretch" else (1, 1)
+    _refuse_beyond(frame, box, across, down)
+    wide, high = (min(width, height),) * 2 if kind == "crop" else (width, height)
+    left, top, x, y = (width - wide) / 2, (height - high) / 2, wide / across, high / down
+    return left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y
+
+
+def _refuse_beyond(frame: str, box: Box, across: int, down: int) -> None:
+    low, high = min(box[0] / across, box[1] / down), max(box[2] / across, box[3] / down)
+    if low < -SLACK or high > 1 + SLACK:
+        raise BadRecord(f"lies beyond the frame {frame}: is the file in another one?", "box")
