@@ -212,17 +212,17 @@ class _Graph:
             for region in name_regions(self._words(group), finding):
                 found.setdefault(region, self._span(group))
         default = [] if found else name_regions("", finding)
-        regions: list[str | None] = [*found, *default]
-        for region in regions or [None]:
+        names: list[str | None] = [*found, *default]
+        for name in names or [None]:
             yield Triplet(
-                region=region,
+                region=name,
                 finding=finding,
                 existence=EXISTENCE[entity["certainty"]],
                 finding_span=(self.starts[entity["first"]], self.ends[entity["last"]]),
-                region_span=found.get(region or "") or (self._span(groups[0]) if groups else None),
+                region_span=found.get(name or "") or (self._span(groups[0]) if groups else None),
                 cue=None,
                 cue_span=None,
-                region_source="explicit" if found else "default" if region else "none",
+                region_source="explicit" if found else "default" if name else "none",
                 rule="radgraph",
             )
 

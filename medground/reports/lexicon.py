@@ -14,11 +14,11 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import util
 from itertools import product
 from typing import Any
 
 from medground.errors import MedgroundError
+from medground.reports.negspacy_terms import negspacy_terms
 from medground.reports.tokens import words_of
 from medground.reports.wordlists import read_table
 from medground.reports.wordlists import words as word_tables
@@ -29,12 +29,23 @@ _GROUP = re.compile(r"\(([^()]*)\)")
 _BRITISH = {each: tuple(other.split()) for each, other in word_tables()["spelling"]["british"].items()}
 _IRREGULAR: dict[str, str] = word_tables()["spelling"]["plurals"]
 CUE_KINDS = {
-    "negation_before": "N", "negation_after": "M",
-    "negation_either": "B", "doubt_before": "u", "doubt_after": "v",
-    "uncertain_before": "U", "uncertain_after": "V", "likely": "L",
-    "possible": "P", "alternative": "A", "pseudo": "", "breaks": "E", "causes": "e", "earlier_before": "H", "known_before": "",
+    "negation_before": "N",
+    "negation_after": "M",
+    "negation_either": "B",
+    "doubt_before": "u",
+    "doubt_after": "v",
+    "uncertain_before": "U",
+    "uncertain_after": "V",
+    "likely": "L",
+    "possible": "P",
+    "alternative": "A",
+    "pseudo": "",
+    "breaks": "E",
+    "causes": "e",
+    "earlier_before": "H",
+    "known_before": "",
     "advice": "R",
-}  # fmt: skip
+}
 CHANGES = {"improved": "improved", "worsened": "worsened", "unchanged": "no change"}
 SEVERITIES = ("mild", "moderate", "severe")
 
@@ -219,20 +230,6 @@ def _roles(trie: Trie, words: tuple[str, ...]) -> Roles | None:
     return node.get("") if node is not None else None
 
 
-def negspacy_terms() -> dict[str, list[str]]:
-    """negspacy's `en_clinical` terms, read without importing the package: that would load spaCy and torch,
-    which take 2 to 4 seconds and serve nothing else here."""
-    package = util.find_spec("negspacy")
-    if package is None or not package.submodule_search_locations:
-        raise MedgroundError("negspacy is not installed: pip install negspacy")
-    path = package.submodule_search_locations[0] + "/termsets.py"
-    spec = util.spec_from_file_location("medground_negspacy_termsets", path)
-    assert spec is not None and spec.loader is not None  # the file is part of the package
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {key: list(terms) for key, terms in module.LANGUAGES["en_clinical"].items()}
-
-
 def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
     def add(patterns: Iterable[str], role: tuple[str, Any]) -> None:
         for pattern in patterns:
@@ -255,13 +252,21 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
         add(entry["words"], ("place", entry["name"]))
 
 
-def _finding(entry: dict[str, Any], source: str) -> Finding:
-    if unknown := entry.keys() - Finding.__dataclass_fields__.keys():
+def _finding(entry: Any, source: str) -> Finding:
+    """One entry of a file as a Finding; raises MedgroundError where it is none."""
+    import msgspec
+
+    if isinstance(entry, dict) and (unknown := sorted(entry.keys() - Finding.__dataclass_fields__.keys())):
         known = ", ".join(Finding.__dataclass_fields__)
-        raise MedgroundError(f"{source}: unknown key {min(unknown)!r} in a finding; known are {known}")
-    if "name" not in entry:
-        raise MedgroundError(f"{source}: a [[finding]] without a name")
-    return Finding(**entry)
+        raise MedgroundError(f"{source}: unknown key {unknown[0]!r} in a finding; known are {known}")
+    try:
+        return msgspec.convert(entry, Finding)
+    except msgspec.ValidationError as error:
+        raise MedgroundError(f"{source}: a [[finding]]: {error}") from None
+
+
+def _names(table: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(entry["name"] for entry in table.get("finding", ())))
 
 
 def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: str) -> dict[str, Finding]:
@@ -278,26 +283,35 @@ def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: st
     return findings
 
 
+def _read_own(path: str, cues: dict[str, Any]) -> dict[str, Any]:
+    """A user's lexicon; its cues are added to ours."""
+    try:
+        with open(path, "rb") as stream:
+            own = tomllib.load(stream)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MedgroundError(f"{path}: {error}") from None
+    if unknown := sorted(own.keys() - {"finding", "cues"}):
+        raise MedgroundError(f"{path}: unknown key {unknown[0]!r}; known are [[finding]] and [cues]")
+    for key, patterns in own.get("cues", {}).items():
+        if key not in CUE_KINDS:
+            raise MedgroundError(f"{path}: unknown list of cues {key!r}; known are {', '.join(CUE_KINDS)}")
+        if not isinstance(patterns, list) or not all(isinstance(each, str) for each in patterns):
+            raise MedgroundError(f"{path}: cues.{key}: expected a list of words")
+        cues[key] = [*cues[key], *patterns]
+    return own
+
+
 @lru_cache(maxsize=4)
 def load(own: str | None = None) -> Lexicon:
     """The package's lexicon, with the entries of the TOML file `own` added to it."""
     table, regions, cues = read_table("findings.toml"), read_table("regions.toml"), read_table("cues.toml")
     states = read_table("states.toml")
     findings = {entry["name"]: _finding(entry, "findings.toml") for entry in table["finding"]}
-    extra: dict[str, Any] = {}
+    extra = _read_own(own, cues) if own is not None else {}
     if own is not None:
-        try:
-            with open(own, "rb") as stream:
-                extra = tomllib.load(stream)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise MedgroundError(f"{own}: {error}") from None
         findings = _with_own(findings, extra, own)
-        for key, patterns in extra.get("cues", {}).items():
-            if key not in cues:
-                raise MedgroundError(f"{own}: unknown list of cues {key!r}; known are {', '.join(CUE_KINDS)}")
-            cues[key] = [*cues[key], *patterns]
     subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
-    return _build(findings, subjects, states, regions, cues, table.get("both", ()))
+    return _build(findings, subjects, states, regions, cues, table.get("both", ()), _names(extra))
 
 
 def _build(
@@ -307,11 +321,13 @@ def _build(
     regions: Mapping[str, Any],
     cues: Mapping[str, Any],
     both: Iterable[Mapping[str, Any]],
+    own: Iterable[str],
 ) -> Lexicon:
     trie: Trie = {}
     places: Trie = {}
     _add_findings(trie, findings.values())
     _add_both(trie, both)
+    _add_findings(trie, [findings[name] for name in own])  # a user's words are theirs
     _add_states(trie, states, subjects.values())
     _add_cues(trie, cues)
     _add_negspacy(trie, cues)

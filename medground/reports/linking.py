@@ -98,7 +98,7 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
     """
     _share_back(words, mentions, frozenset(("or", "/")))
     for earlier, later in pairwise(mentions):
-        if later.places or not earlier.places or later.fixed:
+        if later.places or not earlier.places or later.fixed is not None:
             continue
         gap = words[earlier.j : later.i]
         if HARD & set(gap) and not _refers(gap):
@@ -132,7 +132,7 @@ def _in_lungs(mention: Mention) -> bool:
 def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]) -> None:
     """A place that is said after the last finding of a list holds for the ones before it."""
     for earlier, later in zip(mentions[-2::-1], mentions[:0:-1], strict=False):
-        if earlier.places or earlier.fixed or not later.places:
+        if earlier.places or earlier.fixed is not None or not later.places:
             continue
         gap = words[earlier.j : later.i]
         after = [place for place in later.places if place.i >= later.j]
@@ -141,7 +141,9 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
 
 
 def _is_list(gap: list[str]) -> bool:
-    return not gap or len(gap) <= 4 and (bool(LIST & set(gap)) or bool(SHARED & set(gap))) and "no" not in gap
+    if len(gap) > 4 or "no" in gap:
+        return False
+    return not gap or bool((LIST | SHARED) & set(gap))
 
 
 def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding]) -> None:

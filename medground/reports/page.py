@@ -51,7 +51,8 @@ def _pieces(sentence: Sentence) -> list[Piece]:
     look: list[tuple[str, str]] = [("", "")] * length
     for start, end, kind, title in _marks(sentence):
         for place in range(max(0, start - sentence.start), min(length, end - sentence.start)):
-            look[place] = (kind, title)
+            under = look[place][0] if kind in ORDER and look[place][0] in ("region", "cue") else ""
+            look[place] = (f"{under} {kind}".strip(), title)
     cuts = [0, *(n for n in range(1, length) if look[n] != look[n - 1]), length]
     return [Piece(sentence.text[a:b], *look[a]) for a, b in pairwise(cuts) if a < b]
 

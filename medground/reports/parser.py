@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.existence import HARD, Cue, Scopes, Verdict
-from medground.reports.lexicon import Lexicon
+from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import match
 from medground.reports.regions import Place, Tag, find_places
@@ -152,10 +152,7 @@ class Parser:
             verdict = self._state_verdict(scopes, statement, words)
             if verdict:
                 finding = self.lexicon.findings[statement.finding]
-                mention = Mention(
-                    statement.i, statement.j, finding, verdict, fixed=statement.subject.region or None
-                )
-                reading.mentions.append(mention)
+                reading.mentions.append(_mention_of(statement, finding, verdict))
         taken = [
             span
             for s in reading.statements
@@ -211,6 +208,13 @@ class Parser:
         for mention in mentions:
             settle(mention, before if reading.refers else [], self.lexicon.findings)
         reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
+
+
+def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Mention:
+    """A statement as a mention; its subject is the place where it lies."""
+    regions = statement.subject.region
+    places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
+    return Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions)
 
 
 def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:
@@ -272,8 +276,8 @@ def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet
             cue_span=cue_span,
             region_source=mention.source,
             rule=mention.verdict.rule,
-            severity=mention.severity,
-            change=mention.change,
+            severity=mention.severity if mention.verdict.existence != "absent" else None,
+            change=mention.change if mention.verdict.existence != "absent" else None,
         )
 
 
