@@ -28,10 +28,14 @@ def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> N
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
     partial = Path(f"{path}.partial")
     whole = serialise(_apart(weights), metadata={KEY: header})  # save_file would make it readable by us alone
-    with open(partial, "wb") as stream:
-        stream.write(whole)
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(whole)
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)  # on a full disk it would stand in the way of what still fits
+        raise MedgroundError(f"{path}: {error.strerror}; what it held before stands") from None
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Lines in, lines out: the only module that knows files of JSON lines, and what happens to bad ones."""
 
+import errno
 import logging
 import os
 import re
@@ -159,11 +160,22 @@ def create(path: str) -> Iterator[BinaryIO]:
             yield stream
         return
     partial = f"{path}.partial"
-    with open(partial, "wb") as stream:
+    with _naming(path), open(partial, "wb") as stream:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Give the file's name to a failure that has none: a full disk says only that it is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            error.filename = path
+        raise
 
 
 @contextmanager
@@ -179,7 +191,7 @@ def go_on(path: str, keys: Sequence[str]) -> Iterator[tuple[BinaryIO, set[tuple[
         shutil.copyfile(path, f"{partial}.copy")
         os.replace(f"{partial}.copy", partial)
     held, end = _held(partial, keys)
-    with open(partial, "ab", buffering=0) as stream:
+    with _naming(path), open(partial, "ab", buffering=0) as stream:
         stream.truncate(end)
         yield stream, held
         os.fsync(stream.fileno())

@@ -1,5 +1,6 @@
 """Training as its user meets it: it learns, it goes on after any stop, and it refuses what it cannot use."""
 
+import errno
 import json
 import os
 import signal
@@ -122,6 +123,26 @@ def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, m
     assert result.exit_code == 1
     assert "step 4: the loss became nan" in result.stderr
     assert grounder.load(tmp_path / "run")
+
+
+def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_path, monkeypatch):
+    real_fsync, calls = os.fsync, []
+
+    def fsync(number):
+        calls.append(1)
+        if len(calls) == 4:  # the second resume.safetensors
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real_fsync(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].endswith("No space left on device; what it held before stands")
+    assert not list((tmp_path / "run").glob("*.partial"))
+    assert grounder.load(tmp_path / "run")
+    assert pretrain(films, tmp_path / "run").exit_code == 0
+    after, undisturbed = (each / "model.safetensors" for each in (tmp_path / "run", pretrained))
+    assert after.read_bytes() == undisturbed.read_bytes()
 
 
 def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path):
