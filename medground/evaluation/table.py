@@ -14,7 +14,8 @@ def percent(score: Score | None) -> str:
     if score is None or score.value is None:
         return "–"
     low, high = (None if bound is None else points(bound, score.metric) for bound in (score.low, score.high))
-    return points(score.value, score.metric) + (f" ({low}–{high})" if low and high else "")
+    dash = "–" if (score.low or 0) >= 0 else " to "  # a dash beside a minus sign misleads
+    return points(score.value, score.metric) + (f" ({low}{dash}{high})" if low and high else "")
 
 
 def points(value: float, metric: str) -> str:
