@@ -60,7 +60,11 @@ def _cage(grid: Grid, patient: Patient, side: str) -> Solid:
     across, y = grid.plane(0.0)
     half, centre = depth_of_cage(patient, y)
     inside = 1 - np.clip(np.abs((-across - centre) / half), 0, 1) ** 2.2
-    reach = lateral_wall(patient, y) * inside ** (1 / 2.4) * np.clip((1.14 - y / patient.height) / 0.2, 0, 1)
+    reach = (
+        lateral_wall(patient, y, side)
+        * inside ** (1 / 2.4)
+        * np.clip((1.14 - y / patient.floor[side]) / 0.2, 0, 1)
+    )
     reach = np.where((y < 0) | (reach < patient.medial), patient.medial, reach)
     inner = np.full_like(reach, patient.medial)
     return (inner, reach) if side == "left" else (-reach, -inner)

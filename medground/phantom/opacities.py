@@ -11,7 +11,7 @@ from scipy import ndimage
 from medground.phantom.findings import Finding
 from medground.phantom.organs import Chest, dome_top
 from medground.phantom.patient import SIDES, SIGN
-from medground.phantom.solids import Array, Solid, cage, ellipsoid, lateral_wall, outside, overlap
+from medground.phantom.solids import Array, Solid, apex, cage, ellipsoid, lateral_wall, outside, overlap
 from medground.phantom.vessel_tree import hilum
 
 SOFT = 0.19  # attenuation of soft tissue, per cm
@@ -53,7 +53,7 @@ def effusion(rng: np.random.Generator, chest: Chest, finding: Finding, supine: b
     side, patient = finding.side or "right", chest.patient
     _, y = chest.grid.plane(0.0)
     low, high = {"small": (0.02, 0.09), "moderate": (0.15, 0.32), "large": (0.38, 0.7)}[finding.severity]
-    level = patient.height * (1 - float(rng.uniform(low, high)))
+    level = patient.floor[side] * (1 - float(rng.uniform(low, high)))
     below = y - level
     inset = np.where(below < 0, 0.55 * np.exp(below / 1.6), 0.55 + 0.9 * below + 0.2 * below * below)
     if supine:
@@ -87,8 +87,8 @@ def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tu
     free = np.maximum(before - chest.air[side], 0)
     collapse = {"small": 0.05, "moderate": 0.2, "large": 0.6}[finding.severity]
     line = np.linspace(0.0, min(ends, 0.97) * patient.height, 120, dtype=np.float32)
-    x = lateral_wall(patient, line) - gap(line)
-    seen = x > patient.medial + (0.36 * patient.half_width - patient.medial) * np.clip(1 - line / 3, 0, 1)
+    x = lateral_wall(patient, line, side) - gap(line)
+    seen = x > patient.medial + (apex(patient, side) - patient.medial) * np.clip(1 - line / 3, 0, 1)
     path = np.stack([SIGN[side] * x, line, np.full_like(line, -1.0)], 1)[seen]
     return SOFT * patient.lung_density * (collapse * chest.air[side] - free), path
 
@@ -118,10 +118,10 @@ def _spot(rng: np.random.Generator, chest: Chest, finding: Finding, size: float)
     """A point in the finding's zone that keeps most of a lump of this size inside it."""
     patient, side = chest.patient, finding.side or "right"
     top, bottom = BANDS[finding.regions[0].split(" ", 1)[1]]
-    top, bottom = top * patient.height, bottom * patient.height
+    top, bottom = top * patient.floor[side], bottom * patient.floor[side]
     room = max(0.0, (bottom - top) / 2 - 0.6 * size)
     y = (top + bottom) / 2 + float(rng.uniform(-room, room))
-    inner, outer = patient.medial + 1.5, float(lateral_wall(patient, y))
+    inner, outer = patient.medial + 1.5, float(lateral_wall(patient, y, side))
     if side == "left" and y > 0.5 * patient.height:
         inner += 3.0
     x = inner + (outer - inner) * float(rng.uniform(0.25, 0.8))

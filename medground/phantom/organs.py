@@ -67,9 +67,9 @@ def heart_scale(patient: Patient) -> float:
 
 def heart_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
     """The chambers. The left ventricle grows more than the rest when the heart is large."""
-    h, s = patient.height, heart_scale(patient)
+    s = heart_scale(patient)
     tall = 0.5 * s + 0.5 * patient.frame / 25.2
-    base = h * (1 - 0.5 * patient.dome["left"] - 0.5 * patient.dome["right"]) + 1.6
+    base = sum(dome_top(patient, side) for side in SIDES) / 2 + 1.6
     y = base - 5.0 * tall
     return {
         "right atrium": ellipsoid(grid, (-1.7 * s, y + 0.3, 1.5), (2.8 * s, 4.6 * tall, 4.0)),
@@ -156,7 +156,7 @@ def breast_path(grid: Grid, patient: Patient) -> Array:
 
 def dome_top(patient: Patient, side: str) -> float:
     """y of the top of a dome."""
-    return patient.height * (1 - patient.dome[side])
+    return patient.floor[side] - patient.dome[side] * patient.height
 
 
 def heart_mask(chest: Chest) -> NDArray[np.bool_]:

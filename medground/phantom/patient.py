@@ -16,8 +16,10 @@ class Patient:
     """The body. `height` is the lungs' from apex to lateral costophrenic angle, after this breath,
     and `frame` what it would be after a full one (the skeleton goes by it).
 
-    `half_width` and `half_depth` are the rib cage's inner half axes; `ctr` the cardiothoracic ratio to reach;
-    `dome` the height of each dome above the angle, as a share of `height`.
+    `half_width` and `half_depth` are the rib cage's inner half axes, `share` what a side has of the width,
+    `floor` the y of its costophrenic angle, `dome` the height of the dome above that, as a share of `height`;
+    `medial` is how far from the midline the lungs begin, `ctr` the cardiothoracic ratio to reach; `clavicle`
+    the cm by which the shoulders are drawn up.
     """
 
     female: bool
@@ -30,6 +32,8 @@ class Patient:
     side_wall: float
     breast: float
     ctr: float
+    share: dict[str, float]
+    floor: dict[str, float]
     dome: dict[str, float]
     lung_density: float
     medial: float
@@ -38,6 +42,7 @@ class Patient:
     tortuosity: float
     vessel: float
     rib_slope: float
+    clavicle: float
     scoliosis: float
     arms_up: bool
     gas: float
@@ -75,12 +80,16 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     female = bool(rng.random() < 0.48)
     size = float(np.clip(rng.normal(0.97 if female else 1.05, 0.055), 0.8, 1.2))
     weight = float(np.clip(rng.lognormal(0.0, 0.45), 0.45, 2.8))
-    frame = 25.2 * size * float(rng.normal(1, 0.05))
-    breath = float(rng.uniform(0.86, 1.02) if rng.random() < 0.8 else rng.uniform(0.68, 0.86))
+    frame = 24.6 * size * float(rng.normal(1, 0.06))
+    breath = float(rng.uniform(0.84, 1.04) if rng.random() < 0.75 else rng.uniform(0.66, 0.84))
+    lean = float(rng.normal(0, 0.035))
+    raised = rng.normal([0.02, 0.0], 0.035)
+    if rng.random() < 0.12:
+        raised[int(rng.integers(2))] += float(rng.uniform(0.05, 0.2))
     return Patient(
         female=female,
         age=int(np.clip(rng.normal(61, 17), 18, 95)),
-        half_width=13.2 * size * float(rng.normal(1, 0.035)),
+        half_width=13.8 * size * float(rng.normal(1, 0.055)),
         half_depth=8.2 * size * float(rng.normal(1, 0.07)),
         height=frame * breath,
         frame=frame,
@@ -88,14 +97,17 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         side_wall=1.4 + 1.2 * weight,
         breast=float(rng.uniform(0.5, 1.0) * weight**0.5) if female else float(rng.uniform(0, 0.25) * weight),
         ctr=float(rng.uniform(0.39, 0.485)),
-        dome={"right": float(rng.uniform(0.17, 0.26)), "left": float(rng.uniform(0.13, 0.215))},
+        share={"right": 1 + lean, "left": 1 - lean},
+        floor={side: frame * breath * float(1 - up) for side, up in zip(SIDES, raised, strict=True)},
+        dome={"right": float(rng.uniform(0.07, 0.25)), "left": float(rng.uniform(0.05, 0.21))},
         lung_density=float(rng.uniform(0.2, 0.31)),
-        medial=float(rng.uniform(1.5, 2.3)),
+        medial=float(rng.uniform(0.9, 1.6)),
         mediastinum=float(rng.uniform(0.85, 1.2)),
         aorta=float(rng.uniform(0.85, 1.2)),
         tortuosity=0.0,
         vessel=float(rng.uniform(0.85, 1.2)),
         rib_slope=float(rng.uniform(0.75, 1.2)),
+        clavicle=float(rng.normal(0.7, 1.2)),
         scoliosis=float(rng.normal(0, 0.35)),
         arms_up=bool(rng.random() < 0.5),
         gas=float(rng.random()),
@@ -115,7 +127,7 @@ def draw_exposure(rng: np.random.Generator, size: int, view: str) -> Exposure:
         height=height,
         distance=float(rng.uniform(95, 130) if portable else rng.uniform(170, 190)),
         rotation=float(rng.normal(0, 0.035 * spread)),
-        tilt=float(rng.normal(0.05 if portable else -0.02, 0.05 * spread)),
+        tilt=float(rng.normal(-0.06 if portable else 0.0, 0.05 * spread)),
         roll=float(rng.normal(0, 0.018 * spread)),
         reach=_reach(rng),
         shift=(float(np.clip(rng.normal(0, 0.35), -1, 1)), float(np.clip(rng.normal(-0.1, 0.45), -1, 1))),
@@ -146,5 +158,5 @@ def _reach(rng: np.random.Generator) -> float:
     """Share of the film's width that the lungs take: mostly close, now and then far or cut off."""
     draw = rng.random()
     if draw < 0.8:
-        return float(rng.uniform(0.74, 0.95))
-    return float(rng.uniform(0.5, 0.76) if draw < 0.93 else rng.uniform(0.95, 1.06))
+        return float(rng.uniform(0.76, 0.98))
+    return float(rng.uniform(0.5, 0.76) if draw < 0.9 else rng.uniform(0.96, 1.08))

@@ -10,7 +10,7 @@ from medground import boxes
 from medground.phantom.organs import Chest, dome_top, heart_mask
 from medground.phantom.patient import SIDES, SIGN
 from medground.phantom.skeleton import clavicle_path
-from medground.phantom.solids import Grid, lateral_wall, length
+from medground.phantom.solids import Grid, apex, lateral_wall, length
 from medground.phantom.vessel_tree import hilum
 from medground.records import Box
 
@@ -57,10 +57,10 @@ def _of_lungs(chest: Chest) -> dict[str, Box]:
     grid, patient = chest.grid, chest.patient
     found = {}
     for side in SIDES:
-        s, h = SIGN[side], patient.height
+        s, h = SIGN[side], patient.floor[side]
         lung = lung_extent(chest, side)
         found[f"{side} lung"] = lung
-        wall = (s * patient.medial, s * float(lateral_wall(patient, h)))
+        wall = (s * patient.medial, s * float(lateral_wall(patient, h, side)))
         clavicle = clavicle_path(patient, side)
         levels = {"apical zone": (0.0, float(clavicle[12, 1]) / h), **ZONE_CUTS}
         for zone, (top, bottom) in levels.items():
@@ -80,9 +80,10 @@ def _of_lungs(chest: Chest) -> dict[str, Box]:
 def lung_extent(chest: Chest, side: str) -> Box:
     """A lung's box in exact geometry: apex to costophrenic angle, spine to lateral wall."""
     patient, s = chest.patient, SIGN[side]
-    y = np.linspace(0, patient.height, 60)
-    high = y[(y > 0.12 * patient.frame) & (y < 0.9 * patient.height)]  # lower down the dome comes between
-    outer = np.stack([s * lateral_wall(patient, y), y, np.zeros(60)], 1)
+    floor = patient.floor[side]
+    y = np.linspace(0, floor, 60)
+    high = y[(y > 0.12 * patient.frame) & (y < 0.9 * floor)]  # lower down the dome comes between
+    outer = np.stack([s * lateral_wall(patient, y, side), y, np.zeros(60)], 1)
     inner = np.stack([np.full(len(high), s * (patient.medial + 0.4)), high, np.zeros(len(high))], 1)
     at = np.concatenate([outer, inner])
     return _curve(chest.grid, at, 0.0)
@@ -91,13 +92,15 @@ def lung_extent(chest: Chest, side: str) -> Box:
 def _zone(chest: Chest, side: str, top: float, bottom: float) -> Box:
     """The part of the lung between two heights, its width from the lung's shape there."""
     patient, s = chest.patient, SIGN[side]
-    bottom = min(bottom, patient.height)
+    bottom = min(bottom, patient.floor[side])
     level = np.linspace(top, bottom, 30)
-    outer = np.stack([s * lateral_wall(patient, level), level, np.zeros(30)], 1)
+    outer = np.stack([s * lateral_wall(patient, level, side), level, np.zeros(30)], 1)
     rise = np.clip(1 - level / (0.12 * patient.frame), 0, 1)
     edge = patient.medial + 0.4
-    inner = s * (edge + (0.36 * patient.half_width - edge) * (1 - np.sqrt(1 - rise**2)))
-    at = np.concatenate([outer, np.stack([inner, np.minimum(level, 0.9 * patient.height), np.zeros(30)], 1)])
+    inner = s * (edge + (apex(patient, side) - edge) * (1 - np.sqrt(1 - rise**2)))
+    at = np.concatenate(
+        [outer, np.stack([inner, np.minimum(level, 0.9 * patient.floor[side]), np.zeros(30)], 1)]
+    )
     return _curve(chest.grid, at, 0.0)
 
 

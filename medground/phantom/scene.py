@@ -13,7 +13,7 @@ from medground.phantom.devices import device, electrodes
 from medground.phantom.findings import DEVICES, OPACITIES, Finding
 from medground.phantom.marks import burn_in
 from medground.phantom.opacities import SOFT
-from medground.phantom.organs import Chest, body_path, breast_path, build_chest, heart_mask
+from medground.phantom.organs import Chest, body_path, breast_path, build_chest, dome_top, heart_mask
 from medground.phantom.patient import SIDES, SIGN, Exposure, Patient
 from medground.phantom.regions import mask_box, region_boxes
 from medground.phantom.skeleton import draw_girdle, draw_ribs, girdle_path, spine_path
@@ -80,7 +80,7 @@ def _soft(rng: np.random.Generator, chest: Chest) -> Array:
 def _gas(rng: np.random.Generator, grid: Grid, patient: Patient) -> Array:
     """Path through the stomach bubble and some loops of bowel."""
     total = np.zeros(grid.shape, np.float32)
-    top = patient.height * (1 - patient.dome["left"])
+    top = dome_top(patient, "left")
     if patient.gas > 0.4:
         wide = 1.2 + 2.8 * patient.gas
         place = (0.42 * patient.half_width, top + 1.3 + 0.55 * wide, 1.5)
@@ -168,8 +168,9 @@ def _kerley(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tub
     """Short horizontal lines at the lateral base, thickened septa."""
     s = SIGN[finding.side or "right"]
     lines = []
-    for y in rng.uniform(0.6, 0.95, int(rng.integers(6, 14))) * patient.height:
-        x = float(lateral_wall(patient, y)) - 0.3
+    side = finding.side or "right"
+    for y in rng.uniform(0.6, 0.95, int(rng.integers(6, 14))) * patient.floor[side]:
+        x = float(lateral_wall(patient, y, side)) - 0.3
         long, z = float(rng.uniform(1.0, 2.2)), float(rng.uniform(-3, 3))
         path = np.array([[s * x, y, z], [s * (x - long), y + rng.normal(0, 0.12), z]])
         lines.append(tube(path, 0.07, SOFT * 4))

@@ -28,7 +28,7 @@ def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> NDAr
     y = max(head, -0.7) + drop * s**bend - min(0.5, 0.2 * n) * np.sin(np.clip(s * 3.2, 0, np.pi))
     reach = np.maximum(y, 0.004 * patient.frame)
     half, centre = depth_of_cage(patient, reach)
-    x = SIGN[side] * (lateral_wall(patient, reach) + 0.35) * np.sin(angle)
+    x = SIGN[side] * (lateral_wall(patient, reach, side) + 0.35) * np.sin(angle)
     return np.stack([x, y, centre - (half + 0.4) * np.cos(angle)], 1)
 
 
@@ -73,13 +73,13 @@ def clavicle_path(patient: Patient, side: str) -> NDArray:
     """(60, 3) points from the sternum to the acromion."""
     w, f, s = patient.half_width, patient.frame / 25.2, SIGN[side]
     half, _ = depth_of_cage(patient, 0.1 * patient.frame)
-    front = float(half)
+    front, up = float(half), patient.clavicle
     points = [
-        (s * 1.9, 3.6 * f, front),
-        (s * 0.33 * w, 2.9 * f, front + 0.9),
-        (s * 0.66 * w, 1.5 * f, front - 0.8),
-        (s * 0.95 * w, 0.6 * f, front - 3.2),
-        (s * 1.18 * w, 1.0 * f, front - 4.0),
+        (s * 1.9, 3.6 * f - 0.4 * up, front),
+        (s * 0.33 * w, 2.9 * f - 0.7 * up, front + 0.9),
+        (s * 0.66 * w, 1.5 * f - up, front - 0.8),
+        (s * 0.95 * w, 0.6 * f - up, front - 3.2),
+        (s * 1.18 * w, 1.0 * f - up, front - 4.0),
     ]
     return smooth(points, 60)
 

@@ -127,10 +127,16 @@ def outside(solid: Solid, others: list[Solid]) -> Array:
     return np.maximum(left, 0)
 
 
-def lateral_wall(patient: Patient, y: Array | float) -> Array:
-    """How far the rib cage's inside reaches from the midline at height y."""
+def lateral_wall(patient: Patient, y: Array | float, side: str | None = None) -> Array:
+    """How far the rib cage's inside reaches from the midline at height y, on one side or on the average."""
     t = np.clip(np.asarray(y) / patient.frame, 0, 1)
-    return patient.half_width * (0.36 + 0.64 * (1 - (1 - t) ** 3.6) ** 0.62)
+    wide = patient.half_width * (patient.share[side] if side else 1.0)
+    return wide * (0.36 + 0.64 * (1 - (1 - t) ** 3.6) ** 0.62)
+
+
+def apex(patient: Patient, side: str) -> float:
+    """How far from the midline the lung's highest point is."""
+    return 0.36 * patient.half_width * patient.share[side]
 
 
 def depth_of_cage(patient: Patient, y: Array | float) -> tuple[Array, Array]:
@@ -144,14 +150,14 @@ def cage(grid: Grid, patient: Patient, side: str, inset: Array | float = 0.0) ->
     """One side of the rib cage's inside, medially to the spine; `inset` cm are peeled off its outside."""
     x, y = grid.plane(0.0)
     q = SIGN[side] * x
-    outer = lateral_wall(patient, y) - inset
+    outer = lateral_wall(patient, y, side) - inset
     t = y / patient.frame
     rise = np.clip(1 - t / 0.12, 0, 1)
-    inner = patient.medial + (0.36 * patient.half_width - patient.medial) * (1 - np.sqrt(1 - rise**2))
+    inner = patient.medial + (apex(patient, side) - patient.medial) * (1 - np.sqrt(1 - rise**2))
     half, centre = depth_of_cage(patient, y)
     across = np.sqrt(np.maximum(1 - np.clip(q / np.maximum(outer, 0.1), 0, 1) ** 2.4, 0))
     near_spine = np.clip((inner + 2.4 - q) / 2.4, 0, 1)
-    below = np.clip((1.14 - y / patient.height) / 0.2, 0, 1)
+    below = np.clip((1.14 - y / patient.floor[side]) / 0.2, 0, 1)
     half = np.maximum(half - inset, 0) * across * np.sqrt(1 - near_spine**2) * below**1.5
     half = np.where((y < 0) | (q < inner), 0, half).astype(np.float32)
     return centre - half, centre + half
@@ -162,8 +168,9 @@ def diaphragm(grid: Grid, patient: Patient, side: str) -> Solid:
     rise = patient.dome[side] * patient.height
     drop, power = 4.5, 2.2
     ay = rise + drop
-    x = 0.49 * patient.half_width
-    edge = float(lateral_wall(patient, patient.height))
+    x = 0.49 * patient.half_width * patient.share[side]
+    floor = patient.floor[side]
+    edge = float(lateral_wall(patient, floor, side))
     ax = (edge - x) / (1 - (drop / ay) ** power) ** (1 / power)
-    centre = (SIGN[side] * x, patient.height + drop, 1.2)
+    centre = (SIGN[side] * x, floor + drop, 1.2)
     return ellipsoid(grid, centre, (ax, ay, patient.half_depth + 0.5), power=power)
