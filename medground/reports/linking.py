@@ -112,7 +112,7 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
         if (
             explained
             and not earlier.places
-            and not earlier.fixed
+            and earlier.fixed is None
             and not HARD & set(words[earlier.j : later.i])
         ):
             earlier.places, earlier.shared = [place for place in later.places if place.i >= later.j], True

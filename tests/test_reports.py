@@ -1,0 +1,338 @@
+"""The parser of reports: existence, regions, sections, sentences and lexicons."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from report_sentences import EXISTENCE, NEGEX, TRIPLETS
+
+from medground.errors import MedgroundError
+from medground.records import Report
+from medground.reports import lexicon
+from medground.reports.negspacy_terms import negspacy_terms
+from medground.reports.parser import Options, Parser
+from medground.reports.sections import split_sections
+from medground.reports.sentences import split_sentences
+from medground.reports.tokens import tokenise
+from medground.reports.wordlists import read_table
+
+PARSER = Parser()
+
+
+def parsed(text: str, parser: Parser = PARSER):
+    return [each for s in parser.parse_report(Report(study_id="s1", text=text)) for each in s.triplets]
+
+
+@pytest.mark.parametrize(("text", "expected"), TRIPLETS, ids=[text[:50] for text, _ in TRIPLETS])
+def test_a_sentence_says(text, expected):
+    assert [(each.region, each.finding, each.existence) for each in parsed(text)] == expected
+
+
+@pytest.mark.parametrize(("text", "finding", "existence"), EXISTENCE)
+def test_a_finding_exists_or_not(text, finding, existence):
+    said = {each.existence for each in parsed(text) if each.finding == finding}
+    assert existence in said if existence else "present" not in said
+
+
+def test_likely_can_be_read_as_present():
+    text = "Likely left basilar atelectasis. Possible pneumonia."
+    lenient = Parser(options=Options(likely_as="present"))
+    assert [each.existence for each in parsed(text)] == ["uncertain", "uncertain"]
+    assert [each.existence for each in parsed(text, lenient)] == ["present", "uncertain"]
+
+
+def test_history_counts_only_when_asked():
+    text = "HISTORY: pneumonia.\n\nFINDINGS: No effusion."
+    assert [each.finding for each in parsed(text)] == ["pleural effusion"]
+    assert len(parsed(text, Parser(options=Options(all_sections=True)))) == 2
+
+
+def test_this_speaks_of_the_sentence_before_it():
+    triplets = parsed("Airspace disease in the right middle lobe. This is concerning for pneumonia.")
+    assert (triplets[1].region, triplets[1].region_source) == ("right mid lung zone", "inherited")
+    assert parsed("Airspace disease in the right middle lobe. Possible pneumonia.")[1].region is None
+
+
+def test_a_side_is_never_guessed():
+    triplet = parsed("Basilar atelectasis.")[0]
+    assert (triplet.region, triplet.region_source) == (None, "none")
+
+
+def test_severity_and_change_are_said_of_their_finding():
+    effusion, edema = parsed("Small left effusion is unchanged, with worsening moderate pulmonary edema.")
+    assert (effusion.severity, effusion.change) == ("mild", "no change")
+    assert (edema.severity, edema.change) == ("moderate", "worsened")
+
+
+def test_the_cue_is_told_with_its_place():
+    text = "Lungs clear. There is no evidence of pneumothorax."
+    triplet = parsed(text)[-1]
+    assert triplet.cue == "no evidence of" and triplet.rule == "negation-before"
+    assert text[slice(*triplet.cue_span)] == triplet.cue
+
+
+def test_known_sentences_say_the_same_wherever_they_stand():
+    alone = parsed("Small right effusion.")[0]
+    later = parsed("Heart size normal. Small right effusion.")[1]
+    assert later.finding_span == tuple(place + 19 for place in alone.finding_span)
+    assert (later.region, later.severity) == (alone.region, alone.severity)
+
+
+WORDS = st.sampled_from(
+    [
+        *(
+            "No",
+            "small",
+            "left",
+            "effusion.",
+            "Pneumothorax;",
+            "is",
+            "not",
+            "seen,",
+            "1.2",
+            "cm",
+            "IMPRESSION:",
+            "nodule",
+        ),
+        *(
+            "XXXX",
+            "the",
+            "lungs",
+            "are",
+            "clear",
+            "___",
+            "–",
+            "(resolved)",
+            "atelectasis/pneumonia",
+            "versus",
+            "at",
+        ),
+        *("base", "2.", "-", "bilateral", "İ", "ß", "ﬁ", "\ufeff", "\n\n", "\r\n", "\n"),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(WORDS | st.text(max_size=4), max_size=40).map(" ".join))
+def test_spans_are_places_in_the_report_as_given(text):
+    for sentence in PARSER.parse_report(Report(study_id="s1", text=text)):
+        assert text[sentence.start : sentence.end] == sentence.text
+        for each in sentence.triplets:
+            for span in (each.finding_span, each.region_span, each.cue_span):
+                assert span is None or sentence.start <= span[0] < span[1] <= sentence.end
+            assert each.cue is None or text[slice(*each.cue_span)] == each.cue
+
+
+def slow_tokens(text: str):
+    """Words of letters with an apostrophe inside, numbers, and the signs the parser looks at, one by one."""
+    lower = "".join(small if len(small := each.lower()) == 1 else each for each in text)
+    return [lower[start:end] for start, end in zip(*tokenise(text)[1:], strict=True)]
+
+
+@given(st.text(max_size=60))
+def test_words_stand_where_they_are_said_to(text):
+    assert tokenise(text)[0] == slow_tokens(text)
+
+
+# ---- sections and sentences
+
+
+def sections(text: str):
+    return [(each.name, text[each.start : each.end].strip()) for each in split_sections(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Lungs clear.", [("text", "Lungs clear.")]),
+        (
+            "FINAL REPORT\n INDICATION:  Cough.\n\n FINDINGS:  Clear.\n\n IMPRESSION:  Normal.",
+            [
+                ("other", ""),
+                ("history", "Cough."),
+                ("findings", "Clear."),
+                ("impression", "Normal."),
+            ],
+        ),
+        ("Findings: Clear. IMPRESSION: Normal.", [("findings", "Clear."), ("impression", "Normal.")]),
+        ("FINDINGS AND IMPRESSION: Clear.", [("findings", "Clear.")]),
+        ("WET READ: Clear.\nADDENDUM: Seen.", [("impression", "Clear."), ("impression", "Seen.")]),
+        ("CHEST, PA AND LATERAL: Clear.", [("findings", "Clear.")]),
+        ("conclusion: Clear.", [("impression", "Clear.")]),
+        (
+            "EXAM: Chest.\n\nCOMPARISON: None.\n\nThe lungs are clear.",
+            [("technique", "Chest."), ("comparison", "None."), ("last_paragraph", "The lungs are clear.")],
+        ),
+        (
+            "The lungs are clear today.\nIMPRESSION: Normal.",
+            [("text", "The lungs are clear today."), ("impression", "Normal.")],
+        ),
+    ],
+)
+def test_sections_are_found(text, expected):
+    assert sections(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Normal.No edema.", ["Normal.", "No edema."]),
+        ("A 1.2 cm nodule. Dr. Smith knows.", ["A 1.2 cm nodule.", "Dr. Smith knows."]),
+        ("Scar vs. mass. Size 3 mm. in the apex.", ["Scar vs. mass.", "Size 3 mm. in the apex."]),
+        ("Called at 5 p.m. on Monday.", ["Called at 5 p.m. on Monday."]),
+        ("See No. 2 for it.", ["See No. 2 for it."]),
+        ("1. No change. 2. Small effusion", ["No change.", "Small effusion"]),
+        ("1.  Clear\n2.  Effusion", ["Clear", "Effusion"]),
+        ("Heart size\n is normal.", ["Heart size\n is normal."]),
+        ("Heart normal\n\nLungs clear", ["Heart normal", "Lungs clear"]),
+        ("- Clear\n- Effusion", ["Clear", "Effusion"]),
+        ("Lungs: Clear\nPleura: Effusion", ["Lungs: Clear", "Pleura: Effusion"]),
+        ("___ . ... 12", []),
+    ],
+)
+def test_sentences_end_where_they_do(text, expected):
+    assert [text[start:end] for start, end in split_sentences(text, 0, len(text))] == expected
+
+
+# ---- lexicons
+
+FINDINGS = read_table("findings.toml")["finding"]
+REGIONS = read_table("regions.toml")
+CUES = read_table("cues.toml")
+IMAGENOME = """
+lung opacity; airspace opacity; consolidation; infiltration; atelectasis; linear/patchy atelectasis;
+lobar/segmental collapse; pulmonary edema/hazy opacity; vascular congestion; vascular redistribution;
+increased reticular markings/ild pattern; pleural effusion; costophrenic angle blunting;
+pleural/parenchymal scarring; bronchiectasis; enlarged cardiac silhouette; mediastinal displacement;
+mediastinal widening; enlarged hilum; tortuous aorta; vascular calcification; pneumomediastinum;
+pneumothorax; hydropneumothorax; lung lesion; mass/nodule (not otherwise specified); multiple
+masses/nodules; calcified nodule; superior mediastinal mass/enlargement; rib fracture; clavicle fracture;
+spinal fracture; hyperaeration; cyst/bullae; elevated hemidiaphragm; diaphragmatic eventration (benign);
+sub-diaphragmatic air; subcutaneous air; hernia; scoliosis; spinal degenerative changes; shoulder
+osteoarthritis; bone lesion; pneumonia; fluid overload/heart failure; copd/emphysema; granulomatous
+disease; interstitial lung disease; goiter; lung cancer; aspiration; alveolar hemorrhage; pericardial
+effusion; low lung volumes; rotated; artifact; breast/nipple shadows; skin fold; chest tube; mediastinal
+drain; pigtail catheter; endotracheal tube; tracheostomy tube; picc; ij line; chest port; subclavian
+line; swan-ganz catheter; intra-aortic balloon pump; enteric tube; sternotomy wires; cabg grafts; aortic
+graft/repair; prosthetic valve; cardiac pacer and wires
+"""
+CHEXPERT = """
+Enlarged Cardiomediastinum; Cardiomegaly; Lung Opacity; Lung Lesion; Edema; Consolidation; Pneumonia;
+Atelectasis; Pneumothorax; Pleural Effusion; Pleural Other; Fracture; Support Devices
+"""
+MS_CXR = (
+    "Atelectasis; Cardiomegaly; Consolidation; Edema; Lung Opacity; Pleural Effusion; Pneumonia; Pneumothorax"
+)
+ASG = """
+pleural effusion; opacity; pneumothorax; edema; atelectasis; tube; consolidation; enlarged
+cardiomediastinum; tip; pneumonia; line; cardiomegaly; fracture; calcification; device; engorgement;
+nodule; wire; pacemaker; pleural thicken; marking; scar; hyperinflate; blunt; collapse; emphysema;
+aerate; mass; infiltration; obscure; deformity; hernia; drainage; distention; shift; stent; lesion;
+hardware; dilation; aspiration
+"""
+
+
+def names(text: str) -> set[str]:
+    return {" ".join(each.split()) for each in text.split(";")}
+
+
+def test_every_attribute_of_chest_imagenome_has_words():
+    assert names(IMAGENOME) <= {each["name"] for each in FINDINGS if each["words"]}
+
+
+@pytest.mark.parametrize(("key", "known"), [("chexpert", CHEXPERT), ("ms_cxr", MS_CXR), ("asg", ASG)])
+def test_findings_map_to_known_names_only(key, known):
+    assert {each[key] for each in FINDINGS if key in each} <= names(known)
+
+
+def test_no_finding_is_there_twice_and_all_that_are_named_are_there():
+    own = [each["name"] for each in FINDINGS]
+    assert len(own) == len(set(own))
+    named = {name for each in FINDINGS for name in each.get("at", {}).values()}
+    named |= {name[1:] for each in read_table("states.toml")["subject"] for name in each["states"].values()}
+    assert named <= set(own)
+
+
+def test_no_finding_doubles_a_word_of_its_own_or_of_another():
+    claimed: dict[tuple[str, ...], str] = {}
+    for finding in FINDINGS:
+        for pattern in finding["words"]:
+            for words in lexicon.spellings(pattern):
+                assert claimed.setdefault(words, finding["name"]) == finding["name"], words
+
+
+def test_findings_lie_in_known_regions():
+    levels = {each["name"] for each in REGIONS["level"]}
+    places = {each["name"] for each in REGIONS["place"]}
+    known = places | {f"{side} {level}" for level in levels for side in ("right", "left")}
+    for each in FINDINGS:
+        assert {*each.get("region", ()), *each.get("default", ())} <= known
+        assert {each.get("place") or "lung", *each.get("only", ())} <= levels
+        assert set(each.get("at", ())) <= levels | places
+
+
+@pytest.mark.parametrize("key", [key for key in CUES if key not in ("negspacy", "prepositions", "verbs")])
+def test_no_list_of_cues_doubles_an_entry(key):
+    assert len(CUES[key]) == len(set(CUES[key]))
+
+
+def test_every_state_of_a_subject_has_words():
+    table = read_table("states.toml")
+    assert {state for each in table["subject"] for state in each["states"]} <= set(table["states"])
+
+
+def test_negspacys_terms_are_read_or_refused_by_name():
+    refused = {*CUES["negspacy"]["doubt"], *CUES["negspacy"]["left_out"]}
+    terms = {term for each in negspacy_terms().values() for term in each}
+    assert refused <= terms
+    trie = lexicon.load().trie
+    for term in terms - refused:
+        assert all(lexicon._roles(trie, words) is not None for words in lexicon.spellings(term)), term
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A parser with a lexicon of the user's own, given as text."""
+
+    def build(text: str) -> Parser:
+        path = tmp_path / "own.toml"
+        path.write_text(text)
+        return Parser(lexicon.load(str(path)))
+
+    return build
+
+
+@pytest.mark.parametrize(("text", "words", "existence"), NEGEX)
+def test_negation_holds_for_any_finding(own, text, words, existence):
+    parser = own(f'[[finding]]\nname = "{words}"\nwords = ["{words}"]\n')
+    assert [each.existence for each in parsed(text, parser) if each.finding == words] == [existence]
+
+
+def test_a_user_adds_words_to_a_finding_and_cues(own):
+    parser = own(
+        '[[finding]]\nname = "pneumonia"\nwords = ["lungenentzündung"]\n[cues]\nnegation_before = ["keine"]\n'
+    )
+    triplet = parsed("Keine Lungenentzündung.", parser)[0]
+    assert (triplet.finding, triplet.existence) == ("pneumonia", "absent")
+    assert parsed("Pneumonia.", parser)[0].finding == "pneumonia"
+
+
+def test_a_users_words_are_taken_from_other_findings(own):
+    parser = own('[[finding]]\nname = "airspace opacity"\nwords = ["airspace opacity"]\n')
+    assert parsed("Airspace opacity.", parser)[0].finding == "airspace opacity"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[[finding]]\nname = "x"\nwrods = ["y"]\n', "unknown key 'wrods'"),
+        ('[[finding]]\nname = "x"\nwords = "y"\n', "Expected"),
+        ('[[finding]]\nwords = ["y"]\n', "name"),
+        ('[cues]\nnegations = ["y"]\n', "unknown list of cues 'negations'"),
+        ('[cues]\nlikely = "y"\n', "cues.likely: expected a list"),
+        ("[[findings]]\n", "unknown key 'findings'"),
+        ("finding = [\n", "own.toml"),
+    ],
+)
+def test_a_bad_lexicon_is_refused_with_its_name(own, text, problem):
+    with pytest.raises(MedgroundError, match=problem.replace("[", r"\[")):
+        own(text)
