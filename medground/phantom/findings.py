@@ -99,6 +99,8 @@ def _add(rng: np.random.Generator, found: list[Finding], name: str, patient: Pat
     for side in _sides(rng, name, found):
         regions = [f"{side} {zone}" for zone in _zones(rng, name, severity)]
         found.append(Finding(name, group, side, severity, regions))
+        if name == "pleural effusion" and rng.random() < 0.4:
+            severity = str(rng.choice(SEVERITIES))  # of the other side
         if name == "atelectasis":
             patient.dome[side] += float(rng.uniform(0, 0.05))
 

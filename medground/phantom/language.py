@@ -19,7 +19,7 @@ A triplet is (region, finding, existence). The meanings follow these rules:
 """
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ Meaning = tuple[str | None, str, str]
 
 @dataclass(slots=True)
 class Statement:
-    """One sentence, what it means, and the groups of findings that it tells of; `phrase` is the noun phrase
-    in it that one would point at, "" for none."""
+    """One sentence, what it means, the groups of findings that it tells of, and for each group the noun
+    phrase in it that one would point at (none for some sentences)."""
 
     text: str
     means: list[Meaning]
-    groups: list[int]
-    phrase: str = ""
+    groups: list[int] = field(default_factory=list)
+    phrases: dict[int, str] = field(default_factory=dict)
 
 
 @cache
@@ -75,7 +75,19 @@ def say_group(rng: np.random.Generator, group: list[Finding], prior: bool, doubt
     article = "" if table.get("mass") or phrase.endswith("s") else ("an" if phrase[0] in "aeiou8" else "a")
     text = pick(rng, frames[key]).format(phrase=phrase, Phrase=_upper(phrase), a=article)
     existence = "uncertain" if doubt else "present"
-    return Statement(_tidy(text), _means(first, regions, existence), [first.group], phrase)
+    return Statement(_tidy(text), _means(first, regions, existence), [first.group], {first.group: phrase})
+
+
+def say_two(rng: np.random.Generator, first: list[Finding], second: list[Finding]) -> Statement | None:
+    """Two groups in one sentence; None where one of them is no noun phrase."""
+    groups = first[0].group, second[0].group
+    if any(each[0].name in DEVICES for each in (first, second)):
+        return None
+    pairs = [_phrase(rng, each, words()["finding"][each[0].name]) for each in (first, second)]
+    (one, here), (other, there) = pairs
+    text = pick(rng, words()["frames"]["both"]).format(One=_upper(one), one=one, other=other)
+    means = _means(first[0], here, "present") + _means(second[0], there, "present")
+    return Statement(_tidy(text), means, list(groups), dict(zip(groups, (one, other), strict=True)))
 
 
 def _means(finding: Finding, regions: list[str | None], existence: str) -> list[Meaning]:
@@ -91,10 +103,21 @@ def _phrase(
     if len(group) == 2:
         if "none" in table and rng.random() < 0.75:
             return _tidy(pick(rng, table["none"]).format(size=size)), [None]
+        if group[0].severity != group[1].severity:
+            return _uneven(rng, group, table), [f"{side} lung" for side in SIDES]
         phrase = _tidy(pick(rng, _two(group, table)).format(size=size))
         zone = "lower lung zone" if "bas" in phrase else "lung"
         return phrase, [f"{side} {zone}" for side in SIDES]
     return _one_side(rng, first, table, size)
+
+
+def _uneven(rng: np.random.Generator, group: list[Finding], table: dict[str, Any]) -> str:
+    """Both sides, each with its own size."""
+    sizes = {
+        each.side: pick(rng, [word for word in table["size"][each.severity] if word] or [each.severity])
+        for each in group
+    }
+    return _tidy(pick(rng, table["uneven"]).format(right=sizes["right"], left=sizes["left"]))
 
 
 def _two(group: list[Finding], table: dict[str, Any]) -> list[str]:
@@ -145,7 +168,8 @@ def _say_either(rng: np.random.Generator, finding: Finding, table: dict[str, Any
     means: list[Meaning] = [(region, "lung opacity", "present")]
     means += [(region, cause, "uncertain") for cause in ("atelectasis", "pneumonia")]
     phrase = _tidy(f"{size} {where} opacity")
-    return Statement(_upper(text), means, [finding.group], phrase if phrase.lower() in text.lower() else "")
+    shown = {finding.group: phrase} if phrase.lower() in text.lower() else {}
+    return Statement(_upper(text), means, [finding.group], shown)
 
 
 def _say_device(rng: np.random.Generator, finding: Finding) -> Statement:
@@ -174,7 +198,7 @@ def say_absent(
             continue
         there |= names
         means: list[Meaning] = [(region or None, name, "absent") for region, name in block["means"]]
-        said.append(Statement(pick(rng, block["text"]), means, []))
+        said.append(Statement(pick(rng, block["text"]), means))
     return said
 
 

@@ -55,14 +55,16 @@ def effusion(rng: np.random.Generator, chest: Chest, finding: Finding, supine: b
     low, high = {"small": (0.02, 0.09), "moderate": (0.15, 0.32), "large": (0.38, 0.7)}[finding.severity]
     level = patient.floor[side] * (1 - float(rng.uniform(low, high)))
     below = y - level
-    inset = np.where(below < 0, 0.55 * np.exp(below / 1.6), 0.55 + 0.9 * below + 0.2 * below * below)
-    if supine:
-        layer = {"small": 0.3, "moderate": 1.0, "large": 2.0}[finding.severity] * float(rng.uniform(0.7, 1.2))
-        inset = np.maximum(0.75 * inset, layer * np.clip(y / patient.height, 0, 1) ** 0.7)
+    tail = {"small": 0.3, "moderate": 0.5, "large": 0.6}[finding.severity]
+    inset = np.where(below < 0, tail * np.exp(below / 1.6), tail + 0.9 * below + 0.2 * below * below)
     before = chest.air[side]
-    _shrink(chest, side, inset)
+    _shrink(chest, side, 0.7 * inset if supine else inset)
+    fluid = np.maximum(before - chest.air[side], 0)
+    if supine:  # most of it lies behind the lung, as a veil
+        layer = {"small": 0.4, "moderate": 1.2, "large": 2.4}[finding.severity] * float(rng.uniform(0.8, 1.2))
+        fluid += np.minimum(layer * np.clip(y / patient.floor[side], 0, 1) ** 1.3, 0.5 * chest.air[side])
     finding.detail["level"] = round(level, 2)
-    return SOFT * (1 - patient.lung_density) * np.maximum(before - chest.air[side], 0)
+    return SOFT * (1 - patient.lung_density) * fluid
 
 
 def _shrink(chest: Chest, side: str, inset: Array) -> None:
@@ -97,19 +99,17 @@ def blobs(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     """Opacity, pneumonia or consolidation: one or several lumps of denser lung in the finding's zone."""
     side = finding.side or "right"
     solid = finding.name == "consolidation"
-    count = 1 if solid else int(rng.integers(1, 5) if finding.name == "pneumonia" else rng.integers(1, 3))
-    size = {"small": 2.0, "moderate": 3.0, "large": 4.4}[finding.severity] * float(rng.uniform(0.85, 1.15))
+    count = int(rng.integers(2, 6) if finding.name != "lung opacity" else rng.integers(1, 4))
+    size = {"small": 2.0, "moderate": 3.1, "large": 4.6}[finding.severity] * float(rng.uniform(0.85, 1.15))
     centre = _spot(rng, chest, finding, size)
     total = np.zeros(chest.grid.shape, np.float32)
     for _ in range(count):
         jitter = rng.normal(0, 0.42 * size, 3) * (count > 1)
         semi = size * rng.uniform(0.75, 1.25, 3) * (1.0 if count == 1 else 0.72)
-        lump = ellipsoid(
-            chest.grid, tuple(centre + jitter), tuple(semi), float(rng.uniform(0, 3)), 3 if solid else 2
-        )
+        lump = ellipsoid(chest.grid, tuple(centre + jitter), tuple(semi), float(rng.uniform(0, 3)))
         total = np.maximum(total, aerated(chest, lump, side))
-    low, high = {"consolidation": (0.5, 0.72), "pneumonia": (0.28, 0.52)}.get(finding.name, (0.2, 0.45))
-    total *= cloud(rng, chest, 0.9, 0.15 if solid else 0.4)
+    low, high = {"consolidation": (0.52, 0.75), "pneumonia": (0.35, 0.6)}.get(finding.name, (0.26, 0.5))
+    total *= cloud(rng, chest, 0.9, 0.15 if solid else 0.28)
     total = ndimage.gaussian_filter(total, (0.15 if solid else 0.5) / chest.grid.cm)
     return SOFT * float(rng.uniform(low, high)) * total
 
@@ -135,8 +135,8 @@ def edema(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     at = hilum(chest.patient, side)
     reach = {"small": 5.0, "moderate": 6.5, "large": 8.5}[finding.severity]
     away = np.hypot(x - at[0] * 1.7, (y - at[1] - 1.5) / 1.25)
-    amount = {"small": 0.07, "moderate": 0.13, "large": 0.22}[finding.severity] * float(rng.uniform(0.8, 1.2))
-    texture = cloud(rng, chest, 0.35, 0.35) * cloud(rng, chest, 1.5, 0.25)
+    amount = {"small": 0.09, "moderate": 0.16, "large": 0.26}[finding.severity] * float(rng.uniform(0.8, 1.2))
+    texture = cloud(rng, chest, 0.45, 0.16) * cloud(rng, chest, 1.8, 0.2)
     return SOFT * amount * chest.air[side] * (0.3 + np.exp(-((away / reach) ** 2))) * texture
 
 

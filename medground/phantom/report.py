@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from medground.phantom.findings import DEVICES, Finding
-from medground.phantom.language import Meaning, Statement, pick, say_absent, say_group, words
-from medground.phantom.patient import Patient
+from medground.phantom.language import Meaning, Statement, pick, say_absent, say_group, say_two, words
+from medground.phantom.patient import SIDES, Patient
 
 WIDTH = 78
 
@@ -42,8 +42,9 @@ def write_report(rng: np.random.Generator, patient: Patient, view: str, findings
     """A true report of the mentioned findings and of some that are absent."""
     prior = bool(rng.random() < 0.55)
     groups = _groups(findings)
-    body = _body(rng, groups, findings, prior)
+    body = _told(rng, groups, prior)
     summary = _summary(rng, groups, findings, body, prior)
+    body = _body(rng, patient, findings, body, summary)
     if rng.random() < 0.18:  # some reports are an impression alone
         body, summary = [], [*body, *summary[:1]]
     writer = _Writer()
@@ -51,11 +52,11 @@ def write_report(rng: np.random.Generator, patient: Patient, view: str, findings
     for name, line in _head(rng, patient, view, prior):
         writer.add(f" {name}:  {line}")
     if body:
-        writer.section(pick(rng, ["FINDINGS", "FINDINGS"]), "findings", body, numbered=False)
+        writer.section("FINDINGS", "findings", body, numbered=False)
     if summary:
         numbered = len(summary) > 1 and bool(rng.random() < 0.4)
         writer.section("IMPRESSION", "impression", summary, numbered=numbered)
-    phrases = {each.groups[0]: each.phrase for each in [*summary, *body] if each.groups and each.phrase}
+    phrases = {group: phrase for each in [*summary, *body] for group, phrase in each.phrases.items()}
     return Report(
         writer.text, writer.said, writer.sections["findings"], writer.sections["impression"], phrases
     )
@@ -67,18 +68,32 @@ def _groups(findings: list[Finding]) -> list[list[Finding]]:
     return [[each for each in findings if each.group == n and each.box] for n in numbers]
 
 
-def _body(
-    rng: np.random.Generator, groups: list[list[Finding]], findings: list[Finding], prior: bool
-) -> list[Statement]:
-    """Sentences of the findings section, in no fixed order."""
-    said = []
-    for group in groups:
+def _told(rng: np.random.Generator, groups: list[list[Finding]], prior: bool) -> list[Statement]:
+    """A sentence for each group, now and then one for two."""
+    said, rest = [], list(groups)
+    if len(rest) > 1 and rng.random() < 0.3 and (both := say_two(rng, rest[0], rest[1])):
+        said, rest = [both], rest[2:]
+    for group in rest:
         doubt = group[0].severity == "small" and group[0].name not in DEVICES and rng.random() < 0.22
         said.append(say_group(rng, group, prior and rng.random() < 0.5, doubt))
-    spoken = {name for each in said for _, name, _ in each.means}
-    said += say_absent(rng, findings, spoken, share=float(rng.uniform(0.4, 0.9)))
+    return said
+
+
+def _body(
+    rng: np.random.Generator,
+    patient: Patient,
+    findings: list[Finding],
+    told: list[Statement],
+    summary: list[Statement],
+) -> list[Statement]:
+    """The findings section in no fixed order: what was told, what is absent, and what is said besides."""
+    spoken = {name for each in (*told, *summary) for _, name, _ in each.means}
+    said = told + say_absent(rng, findings, spoken, share=float(rng.uniform(0.4, 0.9)))
+    if patient.height < 0.78 * patient.frame and rng.random() < 0.7:
+        means: list[Meaning] = [(f"{side} lung", "low lung volumes", "present") for side in SIDES]
+        said.append(Statement(pick(rng, words()["plain"]["low"]), means))
     if rng.random() < 0.5:
-        said.append(Statement(pick(rng, words()["plain"]["findings"]), [], []))
+        said.append(Statement(pick(rng, words()["plain"]["findings"]), []))
     return [said[i] for i in rng.permutation(len(said))]
 
 
@@ -90,15 +105,15 @@ def _summary(
     prior: bool,
 ) -> list[Statement]:
     """Sentences of the impression: the main findings again in other words, or that there is nothing acute."""
-    doubtful = {each.groups[0] for each in body if each.groups and each.means[0][2] == "uncertain"}
+    doubtful = {group for each in body for group in each.groups if each.means[0][2] == "uncertain"}
     main = [g for g in groups if g[0].name not in DEVICES and g[0].group not in doubtful]
     said = [
         say_group(rng, group, prior and rng.random() < 0.3, False) for group in main if rng.random() < 0.75
     ]
     if not any(each.name not in DEVICES for each in findings):
-        said.append(Statement(pick(rng, words()["plain"]["normal"]), [], []))
+        said.append(Statement(pick(rng, words()["plain"]["normal"]), []))
     elif rng.random() < 0.25:
-        said.append(Statement(pick(rng, words()["plain"]["recommend"]), [], []))
+        said.append(Statement(pick(rng, words()["plain"]["recommend"]), []))
     return said
 
 

@@ -47,8 +47,9 @@ def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
     axis = tubes.end - tubes.start
     length = np.linalg.norm(axis, axis=1)
     seen = np.hypot(axis[:, 0], axis[:, 1])
-    along = np.maximum(1, np.ceil(seen * scale / STEP)).astype(np.int32)
     radius = np.maximum(tubes.r0, tubes.r1)
+    steep = np.abs(axis[:, 2]) / np.maximum(length, 1e-9)  # 1 where the tube runs along the beam
+    along = np.maximum(1, np.ceil((seen + 2 * radius * steep) * scale / STEP)).astype(np.int32)
     across = np.maximum(1, np.ceil(2 * radius * scale / STEP)).astype(np.int32)
     count = along * across
     owner = np.repeat(np.arange(len(length), dtype=np.int32), count)
@@ -59,10 +60,13 @@ def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
     t = ((row + (HALF + GOLDEN * place) % 1) / along[owner]).astype(np.float32)
     s = (2 * (place + (HALF + GOLDEN * row) % 1) / wide - 1).astype(np.float32)
     r = _each(tubes.r0, owner) + t * _each(tubes.r1 - tubes.r0, owner)
-    normal = np.stack([-axis[:, 1], axis[:, 0]], 1) / np.maximum(seen, 1e-6)[:, None]
+    way = np.where(seen[:, None] > 1e-6, axis[:, :2] / np.maximum(seen, 1e-6)[:, None], [1.0, 0.0])
+    lean = _each(steep, owner) * (2 * ((HALF + GOLDEN * (place + 7 * row)) % 1) - 1).astype(np.float32)
+    lean *= r * np.sqrt(1 - s * s)  # the disc of a steep tube is seen as an ellipse, not as a line
     points = _each(tubes.start, owner)
     points += t[:, None] * _each(axis, owner)
-    points[:, :2] += (s * r)[:, None] * _each(normal, owner)
+    points[:, :2] += (s * r)[:, None] * _each(way[:, ::-1] * [-1.0, 1.0], owner)
+    points[:, :2] += lean[:, None] * _each(way, owner)
     mass = _each(tubes.density * length / (along * across), owner) * (4 * r * r * np.sqrt(1 - s * s))
     return points, mass, owner
 

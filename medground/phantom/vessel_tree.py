@@ -41,7 +41,7 @@ def vessel_tree(rng: np.random.Generator, patient: Patient, side: str) -> Tubes:
     aims = AIMS * [s, 1, 1] + rng.normal(0, 0.12, AIMS.shape)
     lower = aims[:, 1] > 0
     radius = np.where(lower, 0.44, 0.34) * patient.vessel * rng.uniform(0.8, 1.15, len(aims))
-    radius[6] = 0.68 * patient.vessel
+    radius[6] = 0.55 * patient.vessel
     start = root + rng.normal(0, 0.5, (len(aims), 3)) + np.where(lower, 0.4, -0.4)[:, None] * [0, 1, 0]
     long = rng.uniform(1.8, 2.9, len(aims)) * f
     return join(list(_grow(rng, start, _unit(aims), radius, long)))
