@@ -1,5 +1,6 @@
 """Where parse-reports finds its reports, and how it spreads them over processes."""
 
+import io
 import itertools
 import sys
 from collections import deque
@@ -21,6 +22,8 @@ def open_reports(stack: ExitStack, source: str, columns: Any, bad_lines: Any) ->
     if source != "-" and Path(source).is_dir():
         return report_input.read_tree(Path(source), bad_lines.take)
     stream: Any = sys.stdin.buffer if source == "-" else stack.enter_context(Path(source).open("rb"))  # noqa: SIM115
+    if not hasattr(stream, "peek"):
+        stream = io.BufferedReader(stream)
     name = "<stdin>" if source == "-" else source
     kind = report_input.kind_of(stream.peek(65536), "" if source == "-" else source)
     if kind == "jsonl":

@@ -1,0 +1,165 @@
+"""medground parse-reports as its user meets it."""
+
+import csv
+import io
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from medground.cli.main import cli
+
+SECRET = "Jane Doe has a small left pleural effusion."
+HEADER = "study_id,subject_id,findings,impression\n"
+ROWS = HEADER + "s1,p1,No pneumothorax. Small left effusion.,Likely atelectasis.\n"
+
+
+@pytest.fixture
+def parse():
+    def run(text: str | bytes, *flags: str):
+        return CliRunner().invoke(cli, ["parse-reports", *flags], input=text)
+
+    return run
+
+
+def lines(result) -> list[dict]:
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_sentences_come_out_one_a_line(parse):
+    sentences = lines(parse(ROWS))
+    assert [each["sentence_id"] for each in sentences] == ["s1|1", "s1|2", "s1|3"]
+    assert [each["section"] for each in sentences] == ["findings", "findings", "impression"]
+    triplet = sentences[1]["triplets"][0]
+    assert (triplet["region"], triplet["finding"], triplet["existence"]) == (
+        "left lung",
+        "pleural effusion",
+        "present",
+    )
+    assert triplet["severity"] == "mild"
+
+
+@pytest.mark.parametrize("workers", ["2", "3"])
+def test_workers_write_the_same_bytes(parse, workers):
+    rows = "id,text\n" + "".join(f"{n},Nodule {n} mm in the left base. This is a scar.\n" for n in range(700))
+    assert parse(rows, "--workers", workers).stdout_bytes == parse(rows).stdout_bytes
+
+
+def test_json_lines_are_read_and_keys_carried(parse):
+    line = json.dumps({"study_id": "s1", "text": "Clear lungs.", "split": "train"}) + "\n"
+    assert lines(parse(line))[0]["split"] == "train"
+
+
+def test_one_text_on_stdin_is_a_report(parse):
+    assert lines(parse("FINDINGS: Cardiomegaly."))[0]["study_id"] == "report"
+
+
+def test_a_folder_of_reports_is_read(parse, tmp_path):
+    folder = tmp_path / "p10" / "p10000032"
+    folder.mkdir(parents=True)
+    (folder / "s50414267.txt").write_text(" FINDINGS:\n Right\n pleural effusion.")
+    sentence = lines(parse("", str(tmp_path)))[0]
+    assert (sentence["study_id"], sentence["subject_id"]) == ("s50414267", "p10000032")
+    assert sentence["text"] == "Right\n pleural effusion."
+
+
+def test_a_bad_row_names_its_place_and_never_quotes_it(parse):
+    result = parse(f'study_id,text\n1,"{SECRET}\n2,clear\n')
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: <stdin>:2: a quote") and "Jane" not in result.stderr
+
+
+def test_rejects_keep_bad_rows_and_the_run_goes_on(parse, tmp_path):
+    rejects = tmp_path / "bad.csv"
+    result = parse(f'study_id,text\n1,"{SECRET}\n2,Cardiomegaly.\n', "--rejects", str(rejects))
+    assert [each["study_id"] for each in lines(result)] == ["2"]
+    assert SECRET in rejects.read_text() and "Jane" not in result.stderr
+
+
+def test_binary_rubbish_is_refused(parse):
+    result = parse(bytes(range(256)) * 40)
+    assert result.exit_code == 1 and "binary" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["study_id,findings,impression\n", "", "study_id,text\n1,INDICATION: cough\n"]
+)
+def test_reports_without_findings_give_nothing(parse, text):
+    result = parse(text)
+    assert (result.exit_code, result.stdout) == (0, "") or (text == "" and "no report text" in result.stderr)
+
+
+def test_control_characters_are_words_apart(parse):
+    assert (
+        lines(parse("study_id,text\n1,Small\x07 left\x0b effusion.\x00\n"))[0]["triplets"][0]["region"]
+        == "left lung"
+    )
+
+
+def test_the_table_is_that_of_chexpert(parse):
+    rows = list(csv.DictReader(io.StringIO(parse(ROWS, "--table", "chexpert").stdout)))
+    assert rows[0]["study_id"] == "s1" and rows[0]["subject_id"] == "p1"
+    assert (rows[0]["Pleural Effusion"], rows[0]["Pneumothorax"], rows[0]["Atelectasis"]) == ("1", "0", "-1")
+    assert (rows[0]["Fracture"], rows[0]["No Finding"]) == ("", "")
+    normal = list(
+        csv.DictReader(io.StringIO(parse("id,text\n1,Lungs are clear.\n", "--table", "chexpert").stdout))
+    )
+    assert (normal[0]["No Finding"], normal[0]["Lung Opacity"]) == ("1", "0")
+
+
+def test_the_page_shows_the_report_and_escapes_it(parse, tmp_path):
+    page = tmp_path / "page.html"
+    result = parse("id,text\n1,<b>Small</b> left effusion. No edema.\n", "--html", str(page))
+    html = page.read_text()
+    assert result.exit_code == 0 and result.stdout == ""
+    assert "&lt;b&gt;" in html and "<b>Small" not in html
+    assert 'class="present" title="pleural effusion: present (stated)"' in html
+    assert '<option value="pleural effusion">pleural effusion (1)</option>' in html
+
+
+def test_an_explanation_names_match_cue_reach_and_rule(parse):
+    out = parse("", "--explain", "No pneumothorax; small left effusion.").stdout
+    assert '"No" (negation, reaches forward): "pneumothorax"' in out
+    assert (
+        '<no region (none), pneumothorax, absent> from "pneumothorax": rule negation-before, cue "No"' in out
+    )
+    assert (
+        '<left lung (explicit), pleural effusion, present> from "effusion": rule stated, severity mild' in out
+    )
+
+
+def test_a_lexicon_of_ones_own_is_added(parse, tmp_path):
+    own = tmp_path / "own.toml"
+    own.write_text('[[finding]]\nname = "rib notching"\nwords = ["(rib|) notching"]\n')
+    sentence = lines(parse("id,text\n1,No rib notching.\n", "--lexicon", str(own)))[0]
+    assert sentence["triplets"][0]["finding"] == "rib notching"
+
+
+def test_an_unknown_section_is_a_usage_error(parse):
+    result = parse(ROWS, "--section-columns", "befund=findings")
+    assert result.exit_code == 2 and "unknown section 'befund'" in result.stderr
+
+
+def test_a_failed_run_leaves_the_output_alone(parse, tmp_path):
+    target = tmp_path / "out.jsonl"
+    target.write_text("from before\n")
+    assert parse("study_id,text\n1,a,b\n", "-o", str(target)).exit_code == 1
+    assert target.read_text() == "from before\n"
+
+
+def test_real_reports_are_parsed_as_coders_read_them(parse, shared, tmp_path):
+    """A floor under the figures of tools/bench_parse, on the development reports."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("openi", shared / "eval" / "openi.py")
+    openi = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(openi)
+    source = shared / "data" / "openi_dev.tgz"
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["study_id", "findings", "impression"])
+    rows.writerows([uid, findings, impression] for uid, findings, impression, _, _ in openi.reports(source))
+    score = openi.score(source, parse(text.getvalue()).stdout.splitlines())
+    assert score["finding"]["f1"] >= 0.945 and score["side"]["f1"] >= 0.915 and score["zone"]["f1"] >= 0.89
+    assert score["normal_fp"] <= 0.025
