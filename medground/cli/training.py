@@ -1,5 +1,6 @@
 """The options and the ending that pretrain and finetune share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,9 @@ def options(*, steps: int, batch: int, rate: float, save_every: int) -> Callable
 
 def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:
     """Train as the options say, and exit with 75 when stopped before the end."""
+    # torch keeps a compiled kernel, with its memory, for each of the last 1,024 shapes of a batch on a CPU;
+    # every step has another number of phrases, so that would grow to gigabytes and save nothing
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from medground.training.fit import Options, fit
 
     images, folder = chosen.pop("images"), chosen.pop("folder")
