@@ -1,6 +1,7 @@
 """The ways of parse-reports: sentences, a table, a page, an explanation, or another parser's output."""
 
 import csv
+import gc
 import io
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -99,7 +100,9 @@ def build_parser(lexicon: str | None = None, likely_as: Any = "uncertain", all_s
     from medground.reports import lexicon as lexicons
     from medground.reports.parser import Options, Parser
 
-    return Parser(lexicons.load(lexicon), Options(likely_as, all_sections))
+    parser = Parser(lexicons.load(lexicon), Options(likely_as, all_sections))
+    gc.freeze()  # the lexicon is a million small objects: the collector need not look at them again
+    return parser
 
 
 def build_lines(*build_with: Any) -> Callable[[Iterable[Any]], bytes]:

@@ -129,7 +129,7 @@ def _add(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> No
     if role is None:
         trie[""] = roles
     elif role not in roles:
-        trie[""] = (*roles, role)
+        trie[""] = tuple(sorted((*roles, role), key=lambda each: each[0]))
 
 
 def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:

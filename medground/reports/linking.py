@@ -190,6 +190,8 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
     places = _with_known_side(places)
     if finding.asg == "line":
         return list(dict.fromkeys(each for place in places for each in place.regions(finding)))
+    if len(places) == 1:
+        return places[0].regions(finding)
     places = [p for p in places if p.pairs != WHOLE] or places
     named = [p for p in places if p.names or any(level for _, level in p.pairs)]
     zones = [p for p in named if p.names or any(level != "lung" for _, level in p.pairs)]

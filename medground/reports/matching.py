@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from medground.reports.lexicon import Trie
+from medground.reports.lexicon import Roles, Trie
 
 
-def match(trie: Trie, words: list[str]) -> dict[str, list[tuple[int, int, Any]]]:
-    """The longest phrases of the trie, left to right, by kind: lists of (i, j, value) for words [i, j)."""
-    found: dict[str, list[tuple[int, int, Any]]] = {}
+def match(trie: Trie, words: list[str]) -> list[tuple[int, int, Roles]]:
+    """(i, j, roles) of the longest phrases of the trie, left to right, that stand on words [i, j)."""
+    found: list[tuple[int, int, Roles]] = []
     free, count = 0, len(words)
     for n in [n for n, word in enumerate(words) if word in trie]:
         if n < free:
@@ -19,12 +19,24 @@ def match(trie: Trie, words: list[str]) -> dict[str, list[tuple[int, int, Any]]]
             end += 1
             if "" in node:
                 roles, best = node[""], end
-        if roles is None:
-            continue
+        if roles is not None:
+            found.append((n, best, roles))
+            free = best
+    return found
+
+
+def by_kind(matches: list[tuple[int, int, Roles]]) -> dict[str, list[tuple[int, int, Any]]]:
+    """The matches by kind of role: lists of (i, j, value)."""
+    found: dict[str, list[tuple[int, int, Any]]] = {}
+    for i, j, roles in matches:
         for kind, value in roles:
             if kind in found:
-                found[kind].append((n, best, value))
+                found[kind].append((i, j, value))
             else:
-                found[kind] = [(n, best, value)]
-        free = best
+                found[kind] = [(i, j, value)]
     return found
+
+
+def in_order(matches: list[tuple[int, int, Roles]]) -> list[tuple[int, int, str, Any]]:
+    """A (i, j, kind, value) for each role of each match."""
+    return [(i, j, kind, value) for i, j, roles in matches for kind, value in roles]

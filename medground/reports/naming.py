@@ -3,7 +3,7 @@
 from medground.reports.existence import PRESENT
 from medground.reports.lexicon import Lexicon
 from medground.reports.linking import Mention, settle
-from medground.reports.matching import match
+from medground.reports.matching import by_kind, in_order, match
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.tokens import tokenise
 
@@ -16,7 +16,7 @@ class Naming:
 
     def finding(self, words: str) -> str | None:
         """The finding that the words name, the longest first; None where the lexicon has none."""
-        found = match(self.lexicon.trie, tokenise(words)[0])
+        found = by_kind(match(self.lexicon.trie, tokenise(words)[0]))
         names = sorted(found.get("F", ()), key=lambda tag: tag[0] - tag[1])
         return names[0][2] if names else None
 
@@ -32,10 +32,5 @@ class Naming:
 
     def _places(self, words: str) -> list[Place]:
         tokens = tokenise(words)[0]
-        tags: list[Tag] = [
-            (i, j, kind, value)
-            for kind, found in match(self.lexicon.places, tokens).items()
-            for i, j, value in found
-        ]
-        tags.sort(key=lambda tag: (tag[0], tag[2]))
+        tags: list[Tag] = in_order(match(self.lexicon.places, tokens))
         return find_places(tags, tokens, set(), self.lexicon.prepositions)

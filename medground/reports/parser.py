@@ -12,7 +12,7 @@ from medground.reports import lexicon as words_of_art
 from medground.reports.existence import HARD, Cue, Scopes, Verdict
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
-from medground.reports.matching import match
+from medground.reports.matching import by_kind, in_order, match
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.sections import COUNTED, split_sections
 from medground.reports.sentences import split_sentences
@@ -24,6 +24,7 @@ CELLS = ("findings", "impression")
 COPULAS = word_set("states", "copulas")
 LONGEST_KNOWN, MOST_KNOWN = 160, 20_000  # signs of a sentence, and sentences, that are kept: some 40 MB
 CUES = frozenset("NMBUVuvLPAHREe")
+NO_CUES = Scopes([], [], frozenset(), [])
 BRIDGES = frozenset("LPUuA")
 
 
@@ -124,7 +125,7 @@ class Parser:
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
         """The sentence taken apart; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
-        reading.tags = match(self.lexicon.trie, reading.words)
+        reading.tags = by_kind(match(self.lexicon.trie, reading.words))
         if "F" not in reading.tags and "T" not in reading.tags:
             return reading
         self._find_mentions(reading)
@@ -144,10 +145,7 @@ class Parser:
             hard += [i for i, _, kind in reading.cues if kind == "E"]
             reading.statements = find_statements(self.lexicon, words, tags["S"], tags["T"], sorted(hard))
         found = tags.get("F", [])
-        spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
-        covered = {n for i, j, _ in found for n in range(i, j)}
-        subjects = frozenset(i for i, _, _ in tags.get("S", ()) if i not in covered)
-        reading.scopes = scopes = Scopes(words, reading.cues, subjects, spots)
+        reading.scopes = scopes = self._scopes(reading, found) if reading.cues else NO_CUES
         for statement in reading.statements:
             verdict = self._state_verdict(scopes, statement, words)
             if verdict:
@@ -172,6 +170,13 @@ class Parser:
         )
         self._modify(reading)
 
+    def _scopes(self, reading: Reading, found: list[tuple[int, int, str]]) -> Scopes:
+        """How far the sentence's cues reach; a subject that is part of a finding's name ends no list."""
+        spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
+        covered = {n for i, j, _ in found for n in range(i, j)}
+        subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
+        return Scopes(reading.words, reading.cues, subjects, spots)
+
     def _state_verdict(self, scopes: Scopes, statement: Statement, words: list[str]) -> Verdict | None:
         said = scopes.verdict(statement.i, statement.j, self.options.likely_as, anchor=statement.at)
         if statement.holds:
@@ -194,10 +199,7 @@ class Parser:
 
     def _find_regions(self, reading: Reading, before: list[str]) -> None:
         words, mentions = reading.words, reading.mentions
-        tags: list[Tag] = []
-        for kind, found in match(self.lexicon.places, words).items():
-            tags += [(i, j, kind, value) for i, j, value in found]
-        tags.sort(key=lambda tag: (tag[0], tag[2]))
+        tags: list[Tag] = in_order(match(self.lexicon.places, words))
         stops = {n for i, j, _ in reading.tags.get("F", ()) for n in range(i, j)}
         reading.places = find_places(tags, words, stops, self.lexicon.prepositions)
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
