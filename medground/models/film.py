@@ -11,6 +11,8 @@ from torch import Tensor
 from medground import images
 from medground.boxes import Letterbox
 
+SPREAD = (1, 99)  # percent
+
 
 @dataclass(frozen=True, slots=True)
 class Film:
@@ -28,6 +30,16 @@ class Film:
 
 
 def read(path: Path, size: int) -> Film:
-    """The image of a file, letterboxed to `size`; raises MedgroundError where it cannot be read."""
-    square, letterbox = images.letterbox(images.load(path), size)
+    """The image of a file, windowed and letterboxed to `size`; raises MedgroundError if it cannot be read."""
+    square, letterbox = images.letterbox(windowed(images.load(path)), size)
     return Film(np.rint(square * 255).astype(np.uint8), letterbox)
+
+
+def windowed(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The image with its first and last percent of grey values spread to 0 and 1; an even one becomes 0.
+
+    How bright a film was exposed or exported says nothing about place, and every machine does it otherwise.
+    """
+    few = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]  # as good, and fast
+    low, high = np.percentile(few, SPREAD)
+    return np.clip((image - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
