@@ -1,0 +1,73 @@
+# The whole pipeline on a synthetic cohort, each stage a command that can be copied; included by ../Makefile.
+# With your own data, replace step 1 by your copies of MIMIC-CXR-JPG, Chest ImaGenome and MS-CXR.
+# A second `make demo` redoes only what changed.
+
+DEMO ?= demo
+PATIENTS ?= 700
+FEW ?= 48
+MG := $(BIN)/medground
+COHORT := $(DEMO)/cohort
+FILMS := $(COHORT)/mimic-cxr-jpg
+METADATA := $(FILMS)/mimic-cxr-2.0.0-metadata.csv
+RUNS := no-pretraining zero-shot finetuned
+
+demo: $(DEMO)/index.html
+	@echo "scores and pictures: $(DEMO)/index.html"
+
+# 1. Data: a phantom cohort in the published layouts, and its tables as records.
+$(COHORT)/phantom.json: | $(VENV)/installed
+	$(MG) phantom $(COHORT) --patients $(PATIENTS) --seed 1 --size 256 --workers 2
+
+$(DEMO)/images-%.jsonl: $(COHORT)/phantom.json
+	$(MG) convert mimic-jpg $(METADATA) --splits $(FILMS)/mimic-cxr-2.0.0-split.csv \
+	  --split $* --frontal -o $@
+
+$(DEMO)/anatomy-%.jsonl: $(COHORT)/phantom.json
+	$(MG) convert imagenome $(COHORT)/chest-imagenome --metadata $(METADATA) --split $* -o $@
+
+$(DEMO)/phrases-%.jsonl: $(COHORT)/phantom.json
+	$(MG) convert ms-cxr $(COHORT)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv --split $* -o $@
+
+# 2. Anatomy: a detector of named regions, and its boxes on all films.
+$(DEMO)/detector/model.safetensors: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
+	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --size 128 --steps 600 -o $(@D)
+
+$(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/model.safetensors
+	$(MG) detect-anatomy $< --images $(FILMS) --model $(DEMO)/detector/model.safetensors -o $@
+
+# 3. Reports: which sentence speaks of which region.
+$(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
+	$(MG) parse-reports $(COHORT)/reports.csv | \
+	  $(MG) align --boxes $(DEMO)/boxes-train.jsonl --existence present --existence absent -o $@
+
+# 4. Anatomical pre-training, and fine-tuning on a few phrases with drawn boxes, with and without it.
+$(DEMO)/runs/zero-shot/model.safetensors: $(DEMO)/pairs.jsonl $(DEMO)/boxes-train.jsonl
+	$(MG) pretrain $< --anatomy $(DEMO)/boxes-train.jsonl --images $(FILMS) --steps 500 -o $(@D)
+
+$(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
+	cat $^ > $@
+
+$(DEMO)/runs/finetuned/model.safetensors: $(DEMO)/phrases.jsonl $(DEMO)/runs/zero-shot/model.safetensors
+	$(MG) finetune $< --few $(FEW) --from $(DEMO)/runs/zero-shot --images $(FILMS) --steps 150 \
+	  --save-every 50 -o $(@D)
+
+$(DEMO)/runs/no-pretraining/model.safetensors: $(DEMO)/phrases.jsonl
+	$(MG) finetune $< --few $(FEW) --images $(FILMS) --steps 150 --rate 5e-4 --save-every 50 -o $(@D)
+
+# 5. Grounding the test patients' phrases, and scores.
+$(DEMO)/groundings-%.jsonl: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/%/model.safetensors
+	$(MG) ground --model $(DEMO)/runs/$* --images $(FILMS) --phrases $< -o $@
+
+$(DEMO)/scores-%.jsonl: $(DEMO)/groundings-%.jsonl $(DEMO)/phrases-test.jsonl $(DEMO)/phrases-train.jsonl
+	$(MG) evaluate $< --truth $(DEMO)/phrases-test.jsonl --train $(DEMO)/phrases-train.jsonl -o $@
+
+$(DEMO)/overlays: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/finetuned/model.safetensors
+	head -24 $< | $(MG) ground --model $(DEMO)/runs/finetuned --images $(FILMS) --overlay $@ -o /dev/null
+	@touch $@
+
+$(DEMO)/index.html: $(foreach run,$(RUNS),$(DEMO)/scores-$(run).jsonl) $(DEMO)/overlays
+	$(BIN)/python tools/demo_page $(foreach run,$(RUNS),--run \
+	  $(run)=$(DEMO)/scores-$(run).jsonl:$(DEMO)/groundings-$(run).jsonl) \
+	  --truth $(DEMO)/phrases-test.jsonl --images $(FILMS) -o $@
+
+.SECONDARY:
