@@ -33,7 +33,13 @@ from medground.cli.report_modes import run
 @click.option(
     "--html", metavar="FILE", help="Write a page of the first --html-reports reports to look at instead."
 )
-@click.option("--html-reports", type=click.IntRange(min=1), default=200, show_default=True)
+@click.option(
+    "--html-reports",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="How many reports the page shows.",
+)
 @click.option(
     "--explain", metavar="TEXT", help="Print what was found in one sentence, and why; reads no file."
 )

@@ -272,9 +272,14 @@ def read_text(content: bytes, name: str, study_id: str, subject_id: str | None =
 
 
 def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Report]:
-    """Yield the one report that a text file is; its study is the file's stem ("report" for stdin)."""
+    """Yield the one report that a text file is; its study is the file's stem ("report" for stdin).
+
+    An empty file is no report.
+    """
     stem = Path(name).stem if not name.startswith("<") else "report"
     content = stream.read()
+    if not content:
+        return
     try:
         yield read_text(content, name, stem, _subject(Path(name)))
     except BadRecord as bad:
