@@ -107,10 +107,9 @@ def draw_overlays(
     A phrase's own boxes, where it has any, are drawn as the truth.
     """
     out.mkdir(parents=True, exist_ok=True)
-    path, image = None, None
-    for phrase, grounding in answers:
-        if path != phrase.path:
-            path, image = phrase.path, images.load(folder / phrase.path)
-        name = re.sub(r"[^\w.-]+", "_", phrase.phrase_id)  # ids may hold what file names may not
-        draw.overlay(image, grounding.boxes, phrase.text, phrase.boxes or ()).save(out / f"{name}.png")
-        yield phrase, grounding
+    for path, group in itertools.groupby(answers, key=lambda answer: answer[0].path):
+        image = images.load(folder / path)
+        for phrase, grounding in group:
+            name = re.sub(r"[^\w.-]+", "_", phrase.phrase_id)  # ids may hold what file names may not
+            draw.overlay(image, grounding.boxes, phrase.text, phrase.boxes or ()).save(out / f"{name}.png")
+            yield phrase, grounding
