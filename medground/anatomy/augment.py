@@ -33,18 +33,24 @@ class Views:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """How far a view may be from its film: shares of the side, logarithms of factors, degrees, chances."""
+    """How far a view may be from its film.
+
+    `shift` in shares of the side; `zoom`, `stretch`, `bend` as logarithms of factors; `turn` in degrees;
+    `light`, `shadow`, `noise` in standard deviations of the greys; the rest are chances, `smear` that of
+    going on with a film's edge, not black, where the view is larger than the film.
+    """
 
     shift: float = 0.10
     zoom: float = 0.25
-    stretch: float = 0.10
+    stretch: float = 0.15
+    bend: float = 0.5
+    smear: float = 0.5
     turn: float = 8.0
-    gamma: float = 0.5
-    light: float = 0.35
-    noise: float = 0.06
+    light: float = 1.5
+    shadow: float = 1.2
+    noise: float = 0.4
     blur: float = 0.3
     border: float = 0.3
-    shadow: float = 0.5
     device: float = 0.3
     inversion: float = 0.05
     spoilt: float = 0.08
@@ -82,7 +88,7 @@ def views(given: Views, ranges: Ranges, generator: Generator) -> Views:
 
 
 def _move(given: Views, ranges: Ranges, dice: Dice) -> Views:
-    """Zoom, stretch, turn and shift; what leaves the view teaches nothing."""
+    """Bend, zoom, stretch, turn and shift; what leaves the view teaches nothing."""
     count = len(given.films)
     angle = dice.between(-ranges.turn, ranges.turn, count) * math.pi / 180
     zoom, stretch = (dice.between(-each, each, count) for each in (ranges.zoom, ranges.stretch))
@@ -93,9 +99,44 @@ def _move(given: Views, ranges: Ranges, dice: Dice) -> Views:
     back = torch.linalg.inv(ahead)
     theta = torch.cat([back, -back @ shift[:, :, None]], dim=2)
     grid = functional.affine_grid(theta, list(given.films.shape), align_corners=False)
-    films = functional.grid_sample(given.films, grid, align_corners=False)
-    boxes = move_boxes(given.boxes, ahead, shift)
+    steps = bends(count, ranges.bend, dice)
+    places = unbend(grid, steps)
+    smeared = dice.chance(ranges.smear, count)[:, None, None, None]
+    places = torch.where(smeared, places.clamp(-1, 1), places)
+    films = functional.grid_sample(given.films, places, align_corners=False, padding_mode="zeros")
+    boxes = move_boxes(bend_boxes(given.boxes, steps), ahead, shift)
     return _cut(Views(films, boxes, given.known, given.present))
+
+
+def bends(count: int, strength: float, dice: Dice) -> Tensor:
+    """(count, 2, 5): into what shares of the width, and of the height, a film's fifths are stretched or
+    squeezed. Chests differ in how far the lungs reach down, and how wide the heart is between them."""
+    steps = torch.exp(dice.between(-strength, strength, count, 2, 5))
+    return steps / steps.sum(dim=2, keepdim=True)
+
+
+def bend_boxes(boxes: Tensor, steps: Tensor) -> Tensor:
+    """(B, Q, 4) boxes on the bent film: across and down bend apart, so that boxes stay boxes, exactly."""
+    place = boxes.unflatten(2, (2, 2))[..., None]  # (B, Q, corner, across or down, 1)
+    count = steps.shape[-1]
+    inside = (place * count - torch.arange(count)).clamp(0, 1)  # how much of each fifth lies before the place
+    bent = (inside * steps[:, None, None]).sum(-1)
+    return (bent + _outside(place[..., 0])).flatten(2)
+
+
+def unbend(grid: Tensor, steps: Tensor) -> Tensor:
+    """(B, S, S, 2) places on the bent film in [-1, 1] -> those on the film: the inverse of `bend_boxes`."""
+    place = (grid + 1) / 2
+    film, count = _outside(place), steps.shape[-1]
+    for n in range(count):  # one fifth after the other: all at once would need five times the memory
+        start, step = steps[..., :n].sum(-1)[:, None, None], steps[..., n][:, None, None]
+        film = film + ((place - start) / step).clamp(0, 1) / count
+    return film * 2 - 1
+
+
+def _outside(place: Tensor) -> Tensor:
+    """How far a place lies outside [0, 1]: bending leaves that as it is."""
+    return place.clamp(max=0) + (place - 1).clamp(min=0)
 
 
 def move_boxes(boxes: Tensor, ahead: Tensor, shift: Tensor) -> Tensor:
@@ -121,18 +162,32 @@ def _cut(moved: Views) -> Views:
 
 
 def _expose(films: Tensor, ranges: Ranges, dice: Dice) -> Tensor:
-    """What machines, patients and printers do to a film's greys; the padding of a letterbox stays black."""
+    """What machines, patients and printers do to a film's greys; the padding of a letterbox stays black.
+
+    Strengths are in standard deviations of the film's greys, so that a pale film is not drowned. Gamma and
+    window are left alone: the network evens the greys of what it gets, up to where they were cut off.
+    """
     count, side = len(films), films.shape[-1]
-    film = films
-    film = film.clamp(min=1e-4) ** torch.exp(dice.between(-ranges.gamma, ranges.gamma, count, 1, 1, 1))
+    inside = films > 0
+    film = standardise(films, inside)
     film = film + ranges.light * _clouds(count, 3, side, dice)
     film = film + ranges.shadow * _shadows(count, side, dice)
     film = _blur(film, dice.chance(ranges.blur, count))
-    film = film + ranges.noise * dice.between(0, 1, count, 1, 1, 1) * dice.normal(*films.shape)
+    film = film + ranges.noise * dice.between(0, 1, count, 1, 1, 1) ** 2 * dice.normal(*films.shape)
+    low, high = dice.between(-2.5, -1.2, count, 1, 1, 1), dice.between(1.2, 2.5, count, 1, 1, 1)
+    film = ((film - low) / (high - low)).clamp(0, 1)
     film = _devices(film, dice.chance(ranges.device, count), dice)
     inverse = dice.chance(ranges.inversion, count)[:, None, None, None]
     film = torch.where(inverse, 1 - film, film).clamp(1 / 255, 1)
-    return _borders(film * (films > 0), dice.chance(ranges.border, count), dice)
+    return _borders(film * inside, dice.chance(ranges.border, count), dice)
+
+
+def standardise(films: Tensor, inside: Tensor) -> Tensor:
+    """(B, 1, S, S) films with mean 0 and deviation 1 where they are `inside`."""
+    number = inside.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (films * inside).sum((1, 2, 3), keepdim=True) / number
+    spread = (((films - mean) * inside) ** 2).sum((1, 2, 3), keepdim=True) / number
+    return (films - mean) / spread.sqrt().clamp(min=1e-3)
 
 
 def _clouds(count: int, cells: int, side: int, dice: Dice) -> Tensor:
@@ -142,14 +197,14 @@ def _clouds(count: int, cells: int, side: int, dice: Dice) -> Tensor:
 
 
 def _shadows(count: int, side: int, dice: Dice) -> Tensor:
-    """(count, 1, side, side) two soft bright ellipses each, anywhere: disease hides edges."""
+    """(count, 1, side, side) two soft ellipses each, anywhere, mostly bright: disease hides edges."""
     steps = torch.linspace(0, 1, side)
     total = torch.zeros(count, 1, side, side)
     for _ in range(2):
         across, down = dice.between(0.1, 0.9, count, 1, 1), dice.between(0.1, 0.9, count, 1, 1)
         wide, high = dice.between(0.03, 0.2, count, 1, 1), dice.between(0.03, 0.2, count, 1, 1)
         far = ((steps[None, None] - across) / wide) ** 2 + ((steps[None, :, None] - down) / high) ** 2
-        total += (dice.between(0, 1, count, 1, 1) * torch.sigmoid(4 * (1 - far)))[:, None]
+        total += (dice.between(-0.5, 1, count, 1, 1) * torch.sigmoid(4 * (1 - far)))[:, None]
     return total
 
 
@@ -193,7 +248,7 @@ def _spoil(given: Views, ranges: Ranges, dice: Dice) -> Views:
 def _no_chest(film: Tensor, dice: Dice) -> Tensor:
     """(1, S, S): the film on its side, upside down, in shuffled quarters, far too close; a limb; clouds."""
     side = film.shape[-1]
-    kind = dice.below(7)
+    kind = dice.below(10)
     if kind < 3:
         return torch.rot90(film, kind + 1, (1, 2))
     if kind == 3:
@@ -203,17 +258,27 @@ def _no_chest(film: Tensor, dice: Dice) -> Tensor:
         near = film[None, :, top : top + part, left : left + part]
         return functional.interpolate(near, (side, side), mode="bilinear")[0]
     if kind == 5:
-        return _limb(side, dice)
-    return (_clouds(1, 4 + dice.below(12), side, dice)[0] + 0.5).clamp(0, 1)
+        grain = float(dice.between(0, 0.5, 1)) * dice.normal(1, side, side)
+        return (_clouds(1, 4 + dice.below(12), side, dice)[0] + grain + 0.5).clamp(0, 1)
+    return _limb(side, dice)
 
 
 def _limb(side: int, dice: Dice) -> Tensor:
-    """(1, S, S): one or two long bones in soft tissue, upright or lying, on black."""
-    across = torch.linspace(-1, 1, side)
-    middle, wide = float(dice.between(-0.2, 0.2, 1)), float(dice.between(0.25, 0.6, 1))
-    thick = (1 - ((across - middle) / wide) ** 2).clamp(min=0).sqrt()
-    for _ in range(1 + dice.below(2)):
-        bone = float(dice.between(-0.5, 0.5, 1)) * wide + middle
-        thick = thick + 0.8 * (1 - ((across - bone) / (wide * 0.2)) ** 2).clamp(min=0).sqrt()
-    film = (thick / 1.8).clamp(0, 1).expand(1, side, side)
-    return film.transpose(1, 2) if dice.below(2) else film
+    """(1, S, S): one to four long bones in soft tissue at any angle, joints, a collimator black or white."""
+    steps = torch.linspace(-1, 1, side)
+    angle = float(dice.between(-0.4, 0.4, 1)) + math.pi / 2 * (dice.below(3) == 0)
+    across = math.cos(angle) * steps[None] + math.sin(angle) * steps[:, None]
+    along = math.cos(angle) * steps[:, None] - math.sin(angle) * steps[None]
+    across = across + float(dice.between(-0.3, 0.3, 1)) + float(dice.between(-0.2, 0.2, 1)) * along**2
+    wide = float(dice.between(0.15, 0.6, 1)) * (1 + float(dice.between(-0.4, 0.4, 1)) * along)
+    film = float(dice.between(0.2, 0.9, 1)) * (1 - (across / wide) ** 2).clamp(min=0).sqrt()
+    for _ in range(1 + dice.below(4)):
+        bone = float(dice.between(0.08, 0.35, 1)) * wide
+        middle = float(dice.between(-0.6, 0.6, 1)) * wide
+        joint = 1 + torch.exp(-(((along - float(dice.between(-1.2, 1.2, 1))) / 0.2) ** 2))
+        film = film + 0.5 * (1 - ((across - middle) / (bone * joint)) ** 2).clamp(min=0).sqrt()
+    film = (film / film.max() + 0.02 * dice.normal(side, side)).clamp(1 / 255, 1)
+    frame = float(dice.between(0, 1.4, 1))
+    outside = (steps.abs() > frame) if dice.below(2) else (steps.abs() > 2)
+    shade = float(dice.below(2))
+    return torch.where(outside.expand(side, side), shade, film)[None]

@@ -18,7 +18,7 @@ from medground.errors import MedgroundError
 
 KIND = "region-query"
 SIZE = 192  # side of the square it looks at, unless told otherwise
-LEVELS = 256  # grey levels of `equalise`
+LEVELS = 1024  # grey levels of `equalise`
 STRIDE = 8  # film pixels a place of the feature map
 SMALLEST = 1e-3  # share of the side that every box has at least
 
@@ -64,7 +64,7 @@ def equalise(films: Tensor) -> Tensor:
     that a network that has seen one machine's films reads another's. Pure black, the padding of a
     letterbox, is not counted.
     """
-    level = (films.flatten(1) * (LEVELS - 1)).round().long().clamp(0, LEVELS - 1)  # (B, S * S)
+    level = (films.flatten(1) * (LEVELS - 1)).ceil().long().clamp(0, LEVELS - 1)  # (B, S * S)
     count = torch.zeros(len(films), LEVELS, device=films.device)
     count.scatter_add_(1, level, torch.ones_like(level, dtype=count.dtype))
     count[:, 0] = 0
@@ -154,7 +154,8 @@ class RegionQuery(nn.Module):
     """Films -> a box and a presence logit for every region.
 
     An edge of a box is the mean of the places where its query sees that edge, plus an offset. A region's
-    presence is its logit among the films that the network learned from, plus what the film says.
+    presence is its logit among the films that the network learned from, plus what the query finds, plus
+    what the whole film says: whether it is a chest at all.
     """
 
     def __init__(self, config: Config):
@@ -171,7 +172,7 @@ class RegionQuery(nn.Module):
         self.edges = nn.Linear(width, 4 * width)
         self.keys = nn.Linear(width, width)
         self.offset = nn.Linear(width, 4)
-        self.presence = nn.Linear(width, 1)
+        self.presence, self.chest = nn.Linear(width, 1), nn.Linear(width, 1)
         self.presence_prior: Tensor
         self.register_buffer("presence_prior", torch.zeros(len(config.names)))
         nn.init.zeros_(self.offset.weight)
@@ -186,7 +187,8 @@ class RegionQuery(nn.Module):
         for layer in self.layers:
             queries = layer(queries, places)
         queries = self.norm(queries)
-        return self._boxes(queries, places), self.presence(queries).squeeze(-1) + self.presence_prior
+        present = self.presence(queries).squeeze(-1) + self.chest(places.amax(1)) + self.presence_prior
+        return self._boxes(queries, places), present
 
     def _boxes(self, queries: Tensor, places: Tensor) -> Tensor:
         """Mean place of each edge's attention plus offset, (B, Q, 4) in float32."""

@@ -49,16 +49,24 @@ class Process:
         check()
         self._home = tempfile.TemporaryDirectory(prefix="medground-yolo-")
         _lay_font(Path(self._home.name, "Ultralytics"))
-        self._log = open(log or Path(self._home.name, "log"), "ab+")  # noqa: SIM115
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "medground.anatomy.yolo_process"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env={**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": self._home.name},
-        )
+        self._log = log or Path(self._home.name, "log")
+        try:
+            self._child = self._start()
+        except OSError:
+            self._home.cleanup()
+            raise
         assert self._child.stdin and self._child.stdout  # both are pipes
         self._to, self._from = self._child.stdin, self._child.stdout
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        with open(self._log, "wb") as told:
+            return subprocess.Popen(
+                [sys.executable, "-m", "medground.anatomy.yolo_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=told,
+                env={**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": self._home.name},
+            )
 
     def ask(
         self, request: dict[str, Any], data: bytes = b"", stop: Callable[[], bool] = bool
@@ -84,15 +92,14 @@ class Process:
     def _last_words(self) -> str:
         """The last line that the child printed."""
         self._child.wait()
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").split("\n")
+        lines = self._log.read_text(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
         self._child.terminate()
         self._child.wait()
-        for stream in (self._to, self._from, self._log):
+        for stream in (self._to, self._from):
             stream.close()
         self._home.cleanup()
 

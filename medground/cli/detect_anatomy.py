@@ -61,8 +61,18 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     elif output == "-":
         raise click.UsageError("--resume needs -o FILE")
     else:
-        with jsonl.go_on(output, ["image_id"]) as (stream, held):
-            _detect(films, stream, {image_id for (image_id,) in held}, **chosen)
+        with jsonl.go_on(output, ["image_id", "model"]) as (stream, held):
+            _same_model(output, {model for _, model in held}, chosen["model"])
+            _detect(films, stream, {image_id for image_id, _ in held}, **chosen)
+
+
+def _same_model(output: str, models: set[str], model: Path) -> None:
+    """Refuse to go on in a file that another model began."""
+    from medground import checkpoints
+    from medground.errors import MedgroundError
+
+    if models - {checkpoints.hash_of(model)}:
+        raise MedgroundError(f"{output}: holds boxes of another model; choose another file or delete it")
 
 
 def _detect(

@@ -29,8 +29,9 @@ from medground.training.stop import StopRequest
 log = logging.getLogger(__name__)
 
 MODEL, PICTURE = "model.safetensors", "validation.png"
-WEIGHTS = {"corners": 8.0, "overlap": 1.0, "presence": 0.5}
+WEIGHTS = {"corners": 8.0, "overlap": 1.0, "presence": 2.0}
 STEPS = 1200
+NEVER = -30.0  # presence logit of a region that no film has
 CLIP_NORM, WEIGHT_DECAY, BETAS = 1.0, 0.05, (0.9, 0.98)
 LOG_EVERY, TOGETHER = 20, 64
 
@@ -83,8 +84,8 @@ def train(learned: Films, checked: Films | None, config: Config, folder: Path, o
     with StopRequest() as stop, torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         learner = Learner(config).to(options.device)
-        start_from_prior(learner, learned)
-        done = _steps(learner, learned, checked, run, options, stop)
+        to_learn = start_from_prior(learner, learned)
+        done = _steps(learner, to_learn, checked, run, options, stop)
     if done == options.steps:
         _finish(learner.mean, checked or learned, folder)
     else:
@@ -103,12 +104,17 @@ def train_yolo(learned: Films, checked: Films | None, folder: Path, options: yol
     return done
 
 
-def start_from_prior(learner: Learner, films: Films) -> None:
-    """Let every query begin with what the films say without looking: how often its region is there."""
-    seen = np.clip((films.present == 1).mean(axis=0), 0.01, 0.99)
-    logits = torch.from_numpy(np.log(seen / (1 - seen))).float()
+def start_from_prior(learner: Learner, films: Films) -> Films:
+    """Let every query begin with how often its region is there in the films; returns what is left to learn.
+
+    A region that is on no film is never found, and whether it is there is not asked.
+    """
+    share = (films.present == 1).mean(axis=0)
+    seen = np.clip(share, 0.01, 0.99)
+    logits = np.where(share > 0, np.log(seen / (1 - seen)), NEVER)
     for network in (learner.now, learner.mean):
-        network.presence_prior.copy_(logits)
+        network.presence_prior.copy_(torch.from_numpy(logits))
+    return replace(films, present=np.where(share > 0, films.present, -1).astype(np.int8))
 
 
 def _steps(
