@@ -24,7 +24,8 @@ CATEGORY = {
 ZONES = ("upper lung zone", "mid lung zone", "lower lung zone")
 SEVERITIES = ("small", "moderate", "large")
 OPACITIES = ("consolidation", "lung opacity", "pneumonia")
-SHARE = {  # how often a patient with findings has each
+SHARE = {  # how often a patient with findings has each; what comes first takes its side of the chest
+    "pneumothorax": 0.2,
     "enlarged cardiac silhouette": 0.3,
     "pleural effusion": 0.36,
     "atelectasis": 0.3,
@@ -32,8 +33,14 @@ SHARE = {  # how often a patient with findings has each
     "lung opacity": 0.26,
     "pneumonia": 0.19,
     "consolidation": 0.17,
-    "pneumothorax": 0.16,
     "mass/nodule (not otherwise specified)": 0.1,
+}
+BOTH = {  # how often on both sides
+    "pulmonary edema/hazy opacity": 0.9,
+    "pleural effusion": 0.35,
+    "atelectasis": 0.35,
+    "pneumothorax": 0.0,
+    "mass/nodule (not otherwise specified)": 0.0,
 }
 DEVICES = {  # share of AP and of PA films
     "endotracheal tube": (0.3, 0.0),
@@ -106,18 +113,12 @@ def _add(rng: np.random.Generator, found: list[Finding], name: str, patient: Pat
 
 
 def _sides(rng: np.random.Generator, name: str, found: list[Finding]) -> tuple[str, ...]:
-    """The sides; two opacities never share a lung, so that each keeps its own box."""
-    both = {"pulmonary edema/hazy opacity": 0.9, "pleural effusion": 0.35, "atelectasis": 0.35}.get(
-        name, 0.12
-    )
-    sides = SIDES if rng.random() < both else (str(rng.choice(SIDES)),)
-    if name in ("pneumothorax", "mass/nodule (not otherwise specified)"):
-        sides = sides[:1]
-    if name == "pulmonary edema/hazy opacity":
-        return sides
-    rivals = {"pneumothorax": {"pleural effusion", *OPACITIES}}.get(name, {*OPACITIES, "pneumothorax"})
-    if name not in (*OPACITIES, "pneumothorax"):
-        return sides
+    """The sides that are still free: two opacities never share a lung, so that each keeps its own box, and
+    nothing else fills the pleural space of a pneumothorax."""
+    sides = SIDES if rng.random() < BOTH.get(name, 0.12) else (str(rng.choice(SIDES)),)
+    rivals = {"pneumothorax"} if name == "pleural effusion" else set()
+    if name in OPACITIES:
+        rivals = {"pneumothorax", *OPACITIES}
     taken = {each.side for each in found if each.name in rivals}
     return tuple(side for side in sides if side not in taken)
 
