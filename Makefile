@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs golden clean
+.PHONY: help demo test check lint docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^SHELL/q' Makefile
@@ -47,11 +47,12 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+	$(BIN)/python tools/gen_docs --check
+
 docs: $(VENV)/installed-dev
 	$(BIN)/python tools/gen_docs
 
 check: lint test
-	$(BIN)/python tools/gen_docs --check
 
 include examples/demo.mk
 
