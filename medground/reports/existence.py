@@ -40,7 +40,8 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
     A hard break ends every cue's reach; a soft one, before "mild", "right", "stable" and such in a list,
     ends it too, unless the list is closed by a later "or": "no edema, small effusion or pneumothorax".
     """
-    hard = [n for n, word in enumerate(words) if word in HARD]
+    within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
+    hard = [n for n, word in enumerate(words) if word in HARD and n not in within]
     hard += [i for i, _, kind in cues if kind == "E"]
     causes = [i for i, _, kind in cues if kind == "e"]
     soft = []
@@ -101,8 +102,8 @@ class Scopes:
         ahead = self._both(cue) and self._spot(j, after)
         if ahead and kind in "VvM" and (kind == "V" or not self._spot(before, i)):
             return i, i
-        if kind == "M" and not self._spot(0, i):
-            return j, after  # "no longer seen is the effusion"
+        if kind in "VvM" and not self._spot(0, i):
+            return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
         if kind in "LPB" and j < after:
             return (
                 i,

@@ -4,6 +4,7 @@ Every span counts code points of the text as it was given: of `text`, or of the 
 report comes as named sections.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,12 +15,13 @@ from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
 from medground.reports.regions import Place, Tag, find_places
-from medground.reports.sections import COUNTED, split_sections
+from medground.reports.sections import COUNTED, Section, split_sections
 from medground.reports.sentences import split_sentences
 from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
 from medground.reports.wordlists import word_set
 
+log = logging.getLogger(__name__)
 CELLS = ("findings", "impression")
 COPULAS = word_set("states", "copulas")
 LONGEST_KNOWN, MOST_KNOWN = 160, 20_000  # signs of a sentence, and sentences, that are kept: some 40 MB
@@ -58,6 +60,7 @@ class Parser:
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
         self.options = options or Options()
+        self._warned = False
         self._known: dict[str, tuple[list[Triplet], list[str]]] = {}
 
     def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
@@ -70,7 +73,8 @@ class Parser:
         found: list[Sentence] = []
         for default, text in self._texts(report):
             regions: list[str] = []
-            for section in split_sections(text, default):
+            whole = report.text is not None
+            for section in split_sections(text) if whole else (Section(default, 0, len(text)),):
                 if section.name not in COUNTED and not self.options.all_sections:
                     continue
                 for start, end in split_sentences(text, section.start, section.end):
@@ -88,6 +92,10 @@ class Parser:
                             extra=report.extra,
                         )
                     )
+        if not found:
+            level = logging.INFO if self._warned else logging.WARNING
+            log.log(level, "%s: no findings or impression to read (-v names all such)", report.study_id)
+            self._warned = True
         return found
 
     def _texts(self, report: Report) -> Iterator[tuple[str, str]]:

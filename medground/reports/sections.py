@@ -13,7 +13,7 @@ _NAMES: dict[str, str] = words()["sections"]
 _HEADER = re.compile(
     r"(?:^|(?<=\n)|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))[\ \t*\#_>•-]*(?P<name>"
     + "|".join(f"(?P<{key}>{names})" for key, names in _NAMES.items())
-    + r")[\ \t]*(?:\([^)\n]{0,40}\))?[\ \t]*(?::|(?=\n)(?<=[A-Z]))",
+    + r")[\ \t]*(?:\([^)\n]{0,40}\))?[\ \t]*(?::|(?=\n)(?<=(?-i:[A-Z])))",
     re.IGNORECASE | re.VERBOSE,
 )
 _SPOKEN = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters
@@ -31,19 +31,19 @@ class Section:
     end: int
 
 
-def split_sections(text: str, default: str = "text") -> list[Section]:
-    """The sections of a text in their order; what stands before the first header is `default`.
+def split_sections(text: str) -> list[Section]:
+    """The sections of a text in their order; what stands before the first header is `text`.
 
     Where headers are found but none of findings or impression, the last paragraph without a header of its
     own counts as findings and is marked `last_paragraph`.
     """
     headers = list(_HEADER.finditer(text)) if ":" in text or "\n" in text else []
     if not headers:
-        return [Section(default, 0, len(text))]
+        return [Section("text", 0, len(text))]
     sections = []
     if text[: headers[0].start()].strip():
         spoken = len(_SPOKEN.findall(text, 0, headers[0].start())) >= 3
-        sections.append(Section(default if spoken else "other", 0, headers[0].start()))
+        sections.append(Section("text" if spoken else "other", 0, headers[0].start()))
     ends = [each.start() for each in headers[1:]] + [len(text)]
     sections += [Section(_kind(h), h.end(), end) for h, end in zip(headers, ends, strict=True)]
     if any(each.name in COUNTED and text[each.start : each.end].strip() for each in sections):
