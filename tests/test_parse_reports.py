@@ -163,3 +163,24 @@ def test_real_reports_are_parsed_as_coders_read_them(parse, shared, tmp_path):
     score = openi.score(source, parse(text.getvalue()).stdout.splitlines())
     assert score["finding"]["f1"] >= 0.945 and score["side"]["f1"] >= 0.915 and score["zone"]["f1"] >= 0.89
     assert score["normal_fp"] <= 0.025
+
+
+def test_radgraph_comes_in_as_sentences(parse, tmp_path):
+    entity = {
+        "tokens": "effusion",
+        "label": "OBS-U",
+        "start_ix": 2,
+        "end_ix": 2,
+        "relations": [["located_at", "2"]],
+    }
+    place = {"tokens": "left", "label": "ANAT-DP", "start_ix": 1, "end_ix": 1, "relations": []}
+    graph = tmp_path / "graph.json"
+    report = {"text": "Possible left effusion", "entities": {"1": entity, "2": place}}
+    graph.write_text(json.dumps({"p10/p10000032/s50414267.txt": report}))
+    sentence = lines(parse("", "--from", "radgraph", str(graph)))[0]
+    triplet = sentence["triplets"][0]
+    assert (sentence["study_id"], triplet["region"], triplet["existence"]) == (
+        "s50414267",
+        "left lung",
+        "uncertain",
+    )
