@@ -42,7 +42,7 @@ $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
 
 # 4. Anatomical pre-training, and fine-tuning on a few phrases with drawn boxes, with and without it.
 $(DEMO)/runs/zero-shot/model.safetensors: $(DEMO)/pairs.jsonl $(DEMO)/boxes-train.jsonl
-	$(MG) pretrain $< --anatomy $(DEMO)/boxes-train.jsonl --images $(FILMS) --steps 500 -o $(@D)
+	$(MG) pretrain $< --anatomy $(DEMO)/boxes-train.jsonl --images $(FILMS) --steps 450 --terms 4 --sentences 3 -o $(@D)
 
 $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
 	cat $^ > $@
