@@ -30,7 +30,7 @@ $(DEMO)/phrases-%.jsonl: $(COHORT)/phantom.json
 
 # 2. Anatomy: a detector of named regions, and its boxes on all films.
 $(DEMO)/detector/model.safetensors: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
-	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --size 128 --steps 600 -o $(@D)
+	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --size 128 --steps 800 -o $(@D)
 
 $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/model.safetensors
 	$(MG) detect-anatomy $< --images $(FILMS) --model $(DEMO)/detector/model.safetensors -o $@
@@ -41,8 +41,8 @@ $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
 	  $(MG) align --boxes $(DEMO)/boxes-train.jsonl --existence present --existence absent -o $@
 
 # 4. Anatomical pre-training, and fine-tuning on a few phrases with drawn boxes, with and without it.
-$(DEMO)/runs/zero-shot/model.safetensors: $(DEMO)/pairs.jsonl $(DEMO)/boxes-train.jsonl
-	$(MG) pretrain $< --anatomy $(DEMO)/boxes-train.jsonl --images $(FILMS) --steps 450 --terms 4 --sentences 3 -o $(@D)
+$(DEMO)/runs/zero-shot/model.safetensors: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
+	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(FILMS) --steps 450 --terms 4 --sentences 3 -o $(@D)
 
 $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
 	cat $^ > $@
