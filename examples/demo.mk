@@ -1,6 +1,7 @@
 # The whole pipeline on a synthetic cohort, each stage a command that can be copied; included by ../Makefile.
 # With your own data, replace step 1 by your copies of MIMIC-CXR-JPG, Chest ImaGenome and MS-CXR.
-# A second `make demo` redoes only what changed.
+# A second `make demo` redoes only what changed; a training that was stopped goes on (hence the files named
+# `done`: a model stands in its folder from the first checkpoint on).
 
 DEMO ?= demo
 PATIENTS ?= 700
@@ -29,10 +30,12 @@ $(DEMO)/phrases-%.jsonl: $(COHORT)/phantom.json
 	$(MG) convert ms-cxr $(COHORT)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv --split $* -o $@
 
 # 2. Anatomy: a detector of named regions, and its boxes on all films.
-$(DEMO)/detector/model.safetensors: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
-	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --size 128 --steps 800 -o $(@D)
+$(DEMO)/detector/done: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
+	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --size 128 --steps 800 \
+	  --anew -o $(@D)
+	touch $@
 
-$(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/model.safetensors
+$(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
 	$(MG) detect-anatomy $< --images $(FILMS) --model $(DEMO)/detector/model.safetensors -o $@
 
 # 3. Reports: which sentence speaks of which region.
@@ -41,27 +44,32 @@ $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
 	  $(MG) align --boxes $(DEMO)/boxes-train.jsonl --existence present --existence absent -o $@
 
 # 4. Anatomical pre-training, and fine-tuning on a few phrases with drawn boxes, with and without it.
-$(DEMO)/runs/zero-shot/model.safetensors: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
-	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(FILMS) --steps 450 --terms 4 --sentences 3 -o $(@D)
+$(DEMO)/runs/zero-shot/done: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
+	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(FILMS) \
+	  --steps 450 --terms 4 --sentences 3 --anew -o $(@D)
+	touch $@
 
 $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
 	cat $^ > $@
 
-$(DEMO)/runs/finetuned/model.safetensors: $(DEMO)/phrases.jsonl $(DEMO)/runs/zero-shot/model.safetensors
+$(DEMO)/runs/finetuned/done: $(DEMO)/phrases.jsonl $(DEMO)/runs/zero-shot/done
 	$(MG) finetune $< --few $(FEW) --from $(DEMO)/runs/zero-shot --images $(FILMS) --steps 150 \
-	  --save-every 50 -o $(@D)
+	  --save-every 50 --anew -o $(@D)
+	touch $@
 
-$(DEMO)/runs/no-pretraining/model.safetensors: $(DEMO)/phrases.jsonl
-	$(MG) finetune $< --few $(FEW) --images $(FILMS) --steps 150 --rate 5e-4 --save-every 50 -o $(@D)
+$(DEMO)/runs/no-pretraining/done: $(DEMO)/phrases.jsonl
+	$(MG) finetune $< --few $(FEW) --images $(FILMS) --steps 150 --rate 5e-4 \
+	  --save-every 50 --anew -o $(@D)
+	touch $@
 
 # 5. Grounding the test patients' phrases, and scores.
-$(DEMO)/groundings-%.jsonl: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/%/model.safetensors
+$(DEMO)/groundings-%.jsonl: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/%/done
 	$(MG) ground --model $(DEMO)/runs/$* --images $(FILMS) --phrases $< -o $@
 
 $(DEMO)/scores-%.jsonl: $(DEMO)/groundings-%.jsonl $(DEMO)/phrases-test.jsonl $(DEMO)/phrases-train.jsonl
 	$(MG) evaluate $< --truth $(DEMO)/phrases-test.jsonl --train $(DEMO)/phrases-train.jsonl -o $@
 
-$(DEMO)/overlays: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/finetuned/model.safetensors
+$(DEMO)/overlays: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/finetuned/done
 	head -24 $< | $(MG) ground --model $(DEMO)/runs/finetuned --images $(FILMS) --overlay $@ -o /dev/null
 	@touch $@
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -108,6 +109,16 @@ def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
     result = pretrain(films, pretrained, "--rate", "0.1")
     assert result.exit_code == 1
     assert "another 'rate'" in result.stderr
+
+
+def test_a_run_with_other_settings_begins_anew_where_asked(films, pretrained, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(pretrained, folder)
+    assert pretrain(films, folder, "--anew").exit_code == 0  # the same settings: nothing to do
+    assert (folder / "model.safetensors").read_bytes() == (pretrained / "model.safetensors").read_bytes()
+    assert pretrain(films, folder, "--rate", "0.1", "--anew").exit_code == 0
+    assert metrics(folder)[-1]["step"] == 6
+    assert (folder / "model.safetensors").read_bytes() != (pretrained / "model.safetensors").read_bytes()
 
 
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, monkeypatch):

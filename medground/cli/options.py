@@ -33,6 +33,9 @@ device = click.option(
     help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.",
 )
 seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
+anew = click.option(
+    "--anew", is_flag=True, help="Begin anew where the folder holds a run with other settings or data."
+)
 workers = click.option(
     "--workers",
     type=click.IntRange(min=1),

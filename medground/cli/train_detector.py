@@ -37,13 +37,14 @@ COUNT = click.IntRange(min=1)
 @click.option("--size", type=COUNT, help="Side of the square it looks at  [default: 192; yolo: 640]")
 @click.option("--steps", type=COUNT, help="Steps of training  [default: 1200]")
 @click.option("--epochs", type=COUNT, help="Times through all films, instead of --steps.")
-@click.option("--batch", type=COUNT, default=16, show_default=True, help="Films in a step.")
+@click.option("--batch", type=COUNT, default=8, show_default=True, help="Films in a step.")
 @click.option("--start", type=click.Path(exists=True, dir_okay=False), help="yolo: weights to begin with.")
 @click.option(
     "--trust-pickle", is_flag=True, help="yolo: read --start although it may run its author's code."
 )
 @options.device
 @options.seed
+@options.anew
 @options.rejects
 def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **chosen: Any) -> None:
     """Train a detector of anatomical regions.
@@ -77,7 +78,7 @@ def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chose
     if chosen["epochs"]:
         steps = -(-chosen["epochs"] * len(learned) // chosen["batch"])
     how = detector.Options(steps=steps, batch=chosen["batch"], seed=chosen["seed"], device=device)
-    return detector.train(learned, checked, config, folder, how)
+    return detector.train(learned, checked, config, folder, how, chosen["anew"])
 
 
 def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
@@ -91,7 +92,7 @@ def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) 
     learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
     epochs = chosen["epochs"] or -(-(chosen["steps"] or 0) * batch // len(learned)) or yolo.EPOCHS
     how = {"epochs": epochs, "batch": batch, "size": size, "seed": chosen["seed"], "start": chosen["start"]}
-    return detector.train_yolo(learned, checked, folder, yolo.Options(device=device, **how))
+    return detector.train_yolo(learned, checked, folder, yolo.Options(device=device, **how), chosen["anew"])
 
 
 def _films(

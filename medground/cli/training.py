@@ -68,6 +68,7 @@ _SAME_FOR_ALL = [
         help="auto takes a GPU if there is one; start several processes with torchrun.",
     ),
     shared.seed,
+    shared.anew,
 ]
 
 
@@ -101,6 +102,6 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from medground.training.fit import Options, fit
 
-    images, folder = chosen.pop("images"), chosen.pop("folder")
-    if not fit(learned, checked, images, folder, Options(**chosen), start):
+    images, folder, anew = (chosen.pop(name) for name in ("images", "folder", "anew"))
+    if not fit(learned, checked, images, folder, Options(**chosen), start, anew):
         raise click.exceptions.Exit(STOPPED)

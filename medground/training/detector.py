@@ -29,7 +29,7 @@ from medground.training.stop import StopRequest
 log = logging.getLogger(__name__)
 
 MODEL, PICTURE = "model.safetensors", "validation.png"
-WEIGHTS = {"corners": 8.0, "overlap": 1.0, "presence": 2.0}
+WEIGHTS = {"corners": 12.0, "overlap": 1.0, "presence": 1.0}
 STEPS = 1200
 NEVER = -30.0  # presence logit of a region that no film has
 CLIP_NORM, WEIGHT_DECAY, BETAS = 1.0, 0.05, (0.9, 0.98)
@@ -41,7 +41,7 @@ class Options:
     """How a detector is trained; `average` is how many last steps the mean of the weights looks back on."""
 
     steps: int = STEPS
-    batch: int = 16
+    batch: int = 8
     rate: float = 1.5e-3
     warmup: float = 0.05
     average: int = 100
@@ -75,12 +75,20 @@ class Learner(nn.Module):
             mean.lerp_(now, 1 - keep)
 
 
-def train(learned: Films, checked: Films | None, config: Config, folder: Path, options: Options) -> bool:
+def train(
+    learned: Films,
+    checked: Films | None,
+    config: Config,
+    folder: Path,
+    options: Options,
+    anew: bool = False,
+) -> bool:
     """Train on the films and leave the detector in `folder`; True when done, False when stopped after saving.
 
-    The same call again goes on where a stopped one ended. `checked` are films to measure on.
+    The same call again goes on where a stopped one ended. `checked` are films to measure on; `anew` forgets
+    a run with other settings in `folder`.
     """
-    run = RunFolder(folder, _settings(learned, checked, config, options))
+    run = RunFolder(folder, _settings(learned, checked, config, options), anew)
     with StopRequest() as stop, torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         learner = Learner(config).to(options.device)
@@ -93,10 +101,12 @@ def train(learned: Films, checked: Films | None, config: Config, folder: Path, o
     return done == options.steps
 
 
-def train_yolo(learned: Films, checked: Films | None, folder: Path, options: yolo.Options) -> bool:
+def train_yolo(
+    learned: Films, checked: Films | None, folder: Path, options: yolo.Options, anew: bool = False
+) -> bool:
     """As `train`, with ultralytics' detector; a stopped run goes on after its last whole epoch."""
     settings = {**vars(options), "films": _digest(learned), "detector": "yolo"}
-    run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"})
+    run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"}, anew)
     with StopRequest() as stop:
         done = yolo.train(learned, checked, folder, options, lambda line: run.log(**line), lambda: bool(stop))
     if not done:

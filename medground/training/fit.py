@@ -50,16 +50,17 @@ def fit(
     folder: Path,
     options: Options,
     start: Path | None = None,
+    anew: bool = False,
 ) -> bool:
     """Train on the examples and leave the model in `folder`; True when done, False when stopped after saving.
 
     With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
-    of the model to go on from; None builds a new one.
+    of the model to go on from; None builds a new one. `anew` forgets a run with other settings in `folder`.
     """
     usable = [each for each in examples if each.terms or each.sentences]
     if not usable:
         raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
-    run = RunFolder(folder, _settings(usable, validation, options, start))
+    run = RunFolder(folder, _settings(usable, validation, options, start), anew)
     torch.manual_seed(options.seed)
     model = _model(usable, options, start)
     store = FilmStore(images, model.config.image_size)

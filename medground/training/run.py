@@ -32,24 +32,31 @@ class State:
 
 
 class RunFolder:
-    """The folder of one run; made by its first command, checked against the settings by the next."""
+    """The folder of one run; made by its first command, checked against the settings by the next.
 
-    def __init__(self, path: Path, settings: dict[str, Any]):
+    A run with other settings is refused, or with `anew` forgotten.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], anew: bool = False):
+        self.anew = anew
         self.path, self.settings = path, {k: v for k, v in settings.items() if v is not None}
         path.mkdir(parents=True, exist_ok=True)
         self._check_settings()
 
     def _check_settings(self) -> None:
-        """Refuse to go on with other settings than the run began with."""
+        """Refuse to go on with other settings than the run began with, or forget that run."""
         file = self.path / CONFIG
         new = tomli_w.dumps(self.settings)
         if file.exists() and (self.path / RESUME).exists():
             old = dict(line.split(" = ", 1) for line in file.read_text().splitlines() if " = " in line)
             now = dict(line.split(" = ", 1) for line in new.splitlines() if " = " in line)
-            if other := sorted(key for key in old.keys() | now.keys() if old.get(key) != now.get(key)):
+            other = sorted(key for key in old.keys() | now.keys() if old.get(key) != now.get(key))
+            if other and not self.anew:
                 raise MedgroundError(
-                    f"{self.path}: holds a run with another {other[0]!r}; choose another folder or delete it"
+                    f"{self.path}: holds a run with another {other[0]!r}; name another folder or give --anew"
                 )
+            if other:
+                (self.path / RESUME).unlink()
         partial = self.path / f"{CONFIG}.partial"
         partial.write_text(new)
         os.replace(partial, file)
