@@ -67,7 +67,14 @@ def test_a_full_disk_is_one_line(shell, way):
 def test_an_interrupted_run_ends_with_a_word_and_leaves_no_finished_file(folder):
     call = [BIN / "medground", "align", "--boxes", "boxes.jsonl", "-o", "out.jsonl"]
     process = subprocess.Popen(
-        call, cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        call,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # a shell's background jobs ignore Ctrl-C, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not (folder / "out.jsonl.partial").exists():
         assert process.poll() is None
