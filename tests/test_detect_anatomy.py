@@ -8,6 +8,7 @@ import time
 import drawn_films
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -31,8 +32,13 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = Config(names=tuple(regions.NAMES), size=SIZE, channels=(8, 16, 24, 32), width=32, heads=2)
     calm = augment.Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, spoilt=0.3)
-    how = Options(steps=250, batch=8, rate=3e-3, ranges=calm)
-    assert detector.train(drawn_films.films(64, SIZE), None, config, folder, how)
+    how = Options(steps=400, batch=8, rate=3e-3, ranges=calm)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same model, however many cores the machine has
+    try:
+        assert detector.train(drawn_films.films(64, SIZE), None, config, folder, how)
+    finally:
+        torch.set_num_threads(threads)
     return folder / "model.safetensors"
 
 
