@@ -76,7 +76,7 @@ def equalise(films: Tensor) -> Tensor:
 
 def _conv(wide_in: int, wide_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(wide_in, wide_out, kernel, stride, kernel // 2, bias=False), nn.GroupNorm(8, wide_out)
+        nn.Conv2d(wide_in, wide_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(wide_out)
     )
 
 

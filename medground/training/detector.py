@@ -29,7 +29,7 @@ from medground.training.stop import StopRequest
 log = logging.getLogger(__name__)
 
 MODEL, PICTURE = "model.safetensors", "validation.png"
-WEIGHTS = {"corners": 12.0, "overlap": 1.0, "presence": 1.0}
+WEIGHTS = {"corners": 12.0, "overlap": 2.0, "presence": 1.0}
 STEPS = 1200
 NEVER = -30.0  # presence logit of a region that no film has
 CLIP_NORM, WEIGHT_DECAY, BETAS = 1.0, 0.05, (0.9, 0.98)
@@ -73,6 +73,8 @@ class Learner(nn.Module):
         keep = min(1 - 1 / steps, (1 + step) / (10 + step))
         for mean, now in zip(self.mean.parameters(), self.now.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
+        for mean, now in zip(self.mean.buffers(), self.now.buffers(), strict=True):
+            mean.copy_(now)  # batch norm's own running means
 
 
 def train(
