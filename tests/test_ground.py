@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medground import grounding
 from medground.boxes import Letterbox
 from medground.cli.main import cli
+from medground.grounding import answers
 from medground.models import grounder
 
 
@@ -64,15 +64,15 @@ def test_records_come_and_go_in_order_with_what_they_carry(films, model):
 def test_many_phrases_of_an_image_give_what_each_gives_alone(films, model, monkeypatch):
     words = [f"left lung {number}" for number in range(7)]
     together = lines(ground(model, films.folder / "film1.png", *words).stdout)
-    monkeypatch.setattr(grounding, "MOST_TOGETHER", 2)
+    monkeypatch.setattr(answers, "MOST_TOGETHER", 2)
     in_twos = lines(ground(model, films.folder / "film1.png", *words).stdout)
     for a, b in zip(together, in_twos, strict=True):
         assert np.allclose(a["boxes"][0]["box"], b["boxes"][0]["box"], atol=0.11)
 
 
 def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(films, model, monkeypatch):
-    reads, real = [], grounding.film.read
-    monkeypatch.setattr(grounding.film, "read", lambda path, size: reads.append(path) or real(path, size))
+    reads, real = [], answers.film.read
+    monkeypatch.setattr(answers.film, "read", lambda path, size: reads.append(path) or real(path, size))
     ground(model, films.folder / "film0.png", "a", "b", "c")
     assert len(reads) == 1
 
@@ -126,5 +126,5 @@ def test_no_phrases_give_no_groundings(model):
 )  # fmt: skip
 def test_a_box_always_has_an_area_inside_its_image(corners, width, height):
     box = np.array([*np.minimum(corners[:2], corners[2:]), *np.maximum(corners[:2], corners[2:])])
-    x1, y1, x2, y2 = grounding.inside(box, Letterbox(width, height, 160))
+    x1, y1, x2, y2 = answers.inside(box, Letterbox(width, height, 160))
     assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height

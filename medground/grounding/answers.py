@@ -4,7 +4,6 @@ Boxes are pixels of the original image.
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medground import boxes, draw, images
+from medground import boxes
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.models import film
@@ -97,19 +96,3 @@ def inside(box: NDArray[np.float64], letterbox: Letterbox) -> Box:
     x1, x2 = min(max(x1, 0.0), width - 0.1), max(min(x2, width), 0.1)
     y1, y2 = min(max(y1, 0.0), height - 0.1), max(min(y2, height), 0.1)
     return boxes.rounded((x1, y1, x2, y2))
-
-
-def draw_overlays(
-    answers: Iterable[tuple[Phrase, Grounding]], folder: Path, out: Path
-) -> Iterator[tuple[Phrase, Grounding]]:
-    """Pass the answers through, and draw each over its image as OUT/<phrase_id>.png.
-
-    A phrase's own boxes, where it has any, are drawn as the truth.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    for path, group in itertools.groupby(answers, key=lambda answer: answer[0].path):
-        image = images.load(folder / path)
-        for phrase, grounding in group:
-            name = re.sub(r"[^\w.-]+", "_", phrase.phrase_id)  # ids may hold what file names may not
-            draw.overlay(image, grounding.boxes, phrase.text, phrase.boxes or ()).save(out / f"{name}.png")
-            yield phrase, grounding
