@@ -19,7 +19,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any
 
@@ -49,16 +49,22 @@ def pair_sentences(
     The sentences stream, one study in memory at a time; the anatomies are held, frontal ones only.
     A study without an image, and a sentence whose triplets name no region, give nothing.
     """
-    rules = rules or Rules()
+    return chain.from_iterable(pair_studies(sentences, anatomies, rules or Rules()))
+
+
+def pair_studies(
+    sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules, done: int = 0
+) -> Iterator[list[Pair]]:
+    """As `pair_sentences`, but yield a list for each study, also an empty one; the first `done` are passed
+    over."""
     images = hold(anatomies, rules.min_score)
     study_id, met = None, False
-    for study_id, group in groupby(sentences, attrgetter("study_id")):
-        if shown := images.get(study_id):
-            met = True
-            places = _places(group, rules)
-            for image in shown:
-                yield from _pairs(image, places)
-    if study_id is not None and not met:
+    for study_id, group in islice(groupby(sentences, attrgetter("study_id")), done, None):
+        shown = images.get(study_id, [])
+        met = met or bool(shown)
+        places = _places(group, rules) if shown else []
+        yield [pair for image in shown for pair in _pairs(image, places)]
+    if study_id is not None and not (met or done):
         log.warning("no study of the sentences has an image in the boxes; are the study_ids written alike?")
 
 

@@ -7,9 +7,11 @@ import re
 import shutil
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
@@ -21,6 +23,8 @@ from medground.records import known_keys, to_json
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
+Values = tuple[Any, ...]
+DONE = ".done"  # PATH.partial.done notes how much of PATH.partial is whole
 
 
 @dataclass(frozen=True)
@@ -155,16 +159,22 @@ def create(path: str) -> Iterator[BinaryIO]:
     if path == "-":
         yield sys.stdout.buffer
         return
-    if os.path.exists(path) and not os.path.isfile(path):
+    if _is_special(path):
         with open(path, "wb") as stream:
             yield stream
         return
     partial = f"{path}.partial"
+    Path(partial + DONE).unlink(missing_ok=True)  # it tells of another PATH.partial
     with _naming(path), open(partial, "wb") as stream:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
     os.replace(partial, path)
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is there and no ordinary file: a device or a pipe."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 @contextmanager
@@ -179,42 +189,128 @@ def _naming(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def go_on(path: str, keys: Sequence[str]) -> Iterator[tuple[BinaryIO, set[tuple[Any, ...]]]]:
+def go_on(
+    path: str, keys: Sequence[str], whole: Callable[[list[Values]], int] = len
+) -> Iterator[tuple[BinaryIO, set[Values]]]:
     """As `create`, but keep the whole lines of an earlier run, in PATH.partial or else in PATH.
 
-    Yields the stream, which hands every write to the system at once, so that even a killed process loses
-    nothing it has written, and the values of `keys` in each line that is kept. Half a line at the end is
-    cut off.
+    For filters that write one line, or none, for each record. Yields the stream, which hands every write to
+    the system at once, so that even a killed process loses nothing it has written, and the values of `keys`
+    in each line that is kept. Half a line at the end is cut off; `whole` says, given the values of each
+    line, how many lines to keep: what was worked on together with the rest is made again with it.
     """
     partial = f"{path}.partial"
+    if _is_special(path):
+        raise MedgroundError(f"{path}: --resume needs a file that it can go on in")
     if not os.path.exists(partial) and os.path.exists(path):
         shutil.copyfile(path, f"{partial}.copy")
         os.replace(f"{partial}.copy", partial)
-    held, end = _held(partial, keys)
+    Path(partial + DONE).unlink(missing_ok=True)
+    held, ends = _held(partial, keys)
+    kept = whole(held)
     with _naming(path), open(partial, "ab", buffering=0) as stream:
-        stream.truncate(end)
-        yield stream, held
+        stream.truncate(ends[kept])
+        yield stream, set(held[:kept])
         os.fsync(stream.fileno())
     os.replace(partial, path)
 
 
-def _held(path: str, keys: Sequence[str]) -> tuple[set[tuple[Any, ...]], int]:
-    """(the values of `keys` in each whole line, the bytes they fill); nothing for no file."""
-    held: set[tuple[Any, ...]] = set()
-    end = 0
+def _held(path: str, keys: Sequence[str]) -> tuple[list[Values], "array[int]"]:
+    """(the values of `keys` in each whole line, the places between them); nothing for no file."""
+    held: list[Values] = []
+    ends = array("q", [0])
     if not os.path.exists(path):
-        return held, end
+        return held, ends
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
             if not line.endswith(b"\n"):
                 break
-            held.add(_values(line, keys, path, number))
-            end += len(line)
-    return held, end
+            held.append(_values(line, keys, path, number))
+            ends.append(ends[-1] + len(line))
+    return held, ends
 
 
-def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> tuple[Any, ...]:
+def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Values:
     try:
         return tuple(map(_parse(line).get, keys))
     except (BadRecord, AttributeError):
         raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
+
+
+class Journal:
+    """An output file of units, and beside it how many units of it are whole.
+
+    A unit is what the input asks for in one piece: the lines of a study, of a chunk of reports. `done` units
+    are in the file already, and are not to be made again.
+    """
+
+    def __init__(self, stream: BinaryIO, notes: BinaryIO | None = None, done: int = 0):
+        self.stream, self.done = stream, done
+        self._notes, self._noted, self._flushed = notes, done, time.monotonic()
+
+    def add(self, content: bytes, units: int = 1, every: float = 0.2) -> None:
+        """Write what so many further units gave; it reaches a reader within `every` seconds of the next."""
+        self.stream.write(content)
+        self.done += units
+        if (now := time.monotonic()) - self._flushed > every:
+            self.note()
+            self._flushed = now
+
+    def note(self) -> None:
+        """Hand all to the system, and only then write down how far it goes."""
+        self.stream.flush()
+        if self._notes is not None and self.done > self._noted:
+            os.fsync(self.stream.fileno())
+            self._notes.write(b"%d %d\n" % (self.done, self.stream.tell()))
+            self._noted = self.done
+
+
+@contextmanager
+def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
+    """As `create`, for a filter whose input asks for units, in order.
+
+    With a `task`, the settings that decide what is written, the units of a killed run in PATH.partial are
+    kept; what it wrote after its last note is cut off. Another task's are refused with MedgroundError. A
+    filter need not be called where `is_finished(path)`.
+    """
+    if task is None or path == "-":
+        with create(path) as stream:
+            yield Journal(stream)
+            stream.flush()
+        return
+    partial = f"{path}.partial"
+    done, end = _noted(path, task)
+    with _naming(path), open(partial, "ab") as stream, open(partial + DONE, "ab", buffering=0) as notes:
+        stream.truncate(end)
+        stream.seek(0, os.SEEK_END)  # else tell() counts from where the file ended before
+        notes.truncate(0)  # half a note may stand there
+        notes.write(orjson.dumps(task, option=orjson.OPT_APPEND_NEWLINE) + b"%d %d\n" % (done, end))
+        yield (kept := Journal(stream, notes, done))
+        kept.note()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+    os.unlink(partial + DONE)
+
+
+def is_finished(path: str) -> bool:
+    """Whether PATH is there, and no run in it was broken off: `journal` has nothing to add."""
+    if _is_special(path):
+        raise MedgroundError(f"{path}: --resume needs a file that it can go on in")
+    return os.path.exists(path) and not os.path.exists(f"{path}.partial{DONE}")
+
+
+def _noted(path: str, task: dict[str, Any]) -> tuple[int, int]:
+    """(units, bytes) that are whole in PATH.partial, by its notes; none without them."""
+    partial = f"{path}.partial"
+    if not (os.path.exists(partial) and os.path.exists(partial + DONE)):
+        return 0, 0
+    with open(partial + DONE, "rb") as stream:
+        lines = [line for line in stream if line.endswith(b"\n")]
+    if not lines:
+        return 0, 0
+    before, now = _parse(lines[0]), orjson.loads(orjson.dumps(task))
+    if other := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
+        raise MedgroundError(f"{partial}: begun with another {other[0]}; delete it to begin anew")
+    size = os.path.getsize(partial)
+    whole = [(int(units), int(end)) for units, end in map(bytes.split, lines[1:]) if int(end) <= size]
+    return whole[-1] if whole else (0, 0)

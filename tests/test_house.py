@@ -17,7 +17,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "__init__"},
-    {"boxes", "console", "clauses", "subjects", "anatomy.regions"},  # regions' names are for all
+    {"boxes", "console", "clauses", "shards", "subjects", "anatomy.regions"},  # regions' names are for all
     {"jsonl", "images", "checkpoints", "draw", "doctor"},
     {"reports", "anatomy", "align", "datasets", "models", "phantom"},
     {"objectives"},

@@ -1,10 +1,13 @@
 """medground align: sentences and region boxes -> pairs."""
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from medground.cli import options
+
+if TYPE_CHECKING:
+    from medground.shards import Shard
 
 
 @click.command()
@@ -13,7 +16,7 @@ from medground.cli import options
     "--boxes",
     type=click.File("rb"),
     required=True,
-    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 2 kB an image.",
+    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 5 kB an image.",
 )
 @click.option(
     "--existence",
@@ -44,6 +47,8 @@ from medground.cli import options
     help="Join the sentences of a study that speak of the same region into one pair.",
 )
 @options.config
+@options.shard
+@options.resume
 @options.rejects
 @options.output
 def align(
@@ -53,8 +58,9 @@ def align(
     min_score: float,
     merge: bool,
     join: bool,
+    shard: "Shard",
     rejects: BinaryIO | None,
-    output: str,
+    **out: Any,
 ) -> None:
     """Pair the sentences of reports with boxes on the images of their study.
 
@@ -67,13 +73,15 @@ def align(
         {"image_id":"i1","study_id":"s1","sentence_id":"s1|0","path":"i1.png",...}
     """
     from medground import jsonl
-    from medground.align import Rules, pair_sentences
+    from medground.align import Rules, pair_studies
     from medground.records import Anatomy, Sentence
 
     options.refuse_two_stdins(records, boxes)
     bad_lines = jsonl.BadLines(rejects)
     rules = Rules(frozenset(existences), min_score, split=not merge, join=join)  # type: ignore[arg-type]
-    anatomies = jsonl.read(boxes, Anatomy, bad_lines)
-    sentences = jsonl.read(records, Sentence, bad_lines)
-    with jsonl.create(output) as stream:
-        jsonl.write(stream, pair_sentences(sentences, anatomies, rules))
+    with options.journal(**out) as journal:
+        anatomies = jsonl.read(boxes, Anatomy, bad_lines)
+        sentences = jsonl.read(records, Sentence, bad_lines)
+        told, seen = shard.keep_both(sentences, anatomies)
+        for pairs in pair_studies(told, seen, rules, journal.done):
+            journal.add(b"".join(map(jsonl.dumps, pairs)))

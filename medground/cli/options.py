@@ -1,10 +1,19 @@
 """Options that several commands share: a flag means the same thing in all because it is the same object."""
 
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+if TYPE_CHECKING:
+    from medground.jsonl import Journal
+    from medground.shards import Shard
+
+log = logging.getLogger(__name__)
 records = click.argument("records", metavar="[FILE]", type=click.File("rb"), default="-")
 output = click.option(
     "-o",
@@ -35,6 +44,35 @@ device = click.option(
 seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
 anew = click.option(
     "--anew", is_flag=True, help="Begin anew where the folder holds a run with other settings or data."
+)
+
+
+class ShardType(click.ParamType):
+    """I/N, or slurm: becomes a `shards.Shard`."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Shard":
+        from medground import shards
+
+        if isinstance(value, shards.Shard):
+            return value
+        try:
+            return shards.parse(str(value), os.environ)
+        except ValueError as error:
+            self.fail(f"{value}: {error}", param, ctx)
+
+
+shard = click.option(
+    "--shard",
+    metavar="I/N",
+    type=ShardType(),
+    default="1/1",
+    show_default=True,
+    help="Only the Ith of N shares of the patients; slurm takes I and N from the job array.",
+)
+resume = click.option(
+    "--resume", is_flag=True, help="Keep what -o FILE holds, or what a killed run left of it, and go on."
 )
 workers = click.option(
     "--workers",
@@ -91,3 +129,40 @@ def device_of(name: str) -> str:
             f"{name}: torch cannot use this device here", param_hint="--device"
         ) from None
     return name
+
+
+NOT_THE_TASK = {"output", "rejects", "resume", "workers", "device"}  # these do not change what is written
+
+
+def task() -> dict[str, Any]:
+    """The settings of this command that decide what it writes; of a file that it reads, its size."""
+    context = click.get_current_context()
+    chosen = {name: value for name, value in context.params.items() if name not in NOT_THE_TASK}
+    return {"command": context.command.name} | {name: _as_json(each) for name, each in sorted(chosen.items())}
+
+
+def _as_json(value: Any) -> Any:
+    if hasattr(value, "fileno"):
+        return _size(value.name)
+    if isinstance(value, str | Path):
+        return _size(value) or str(value)
+    return value if value is None or isinstance(value, int | float | tuple) else str(value)
+
+
+def _size(name: Any) -> str | None:
+    """The size of a file, in words; None for a folder, a pipe and what is no file's name."""
+    return f"{os.path.getsize(name)} bytes" if isinstance(name, str | Path) and os.path.isfile(name) else None
+
+
+@contextmanager
+def journal(output: str, resume: bool) -> "Iterator[Journal]":
+    """What to write to: `-o`, gone on with where `--resume` says so; ends the command where all is done."""
+    from medground import jsonl
+
+    if resume and output == "-":
+        raise click.UsageError("--resume needs -o FILE")
+    if resume and jsonl.is_finished(output):
+        log.warning("%s: finished by an earlier run and kept; delete it to begin anew", output)
+        raise click.exceptions.Exit(0)
+    with jsonl.journal(output, task() if resume else None) as kept:
+        yield kept
