@@ -67,6 +67,7 @@ shard = click.option(
     "--shard",
     metavar="I/N",
     type=ShardType(),
+    is_eager=True,  # refused before any file is open
     default="1/1",
     show_default=True,
     help="Only the Ith of N shares of the patients; slurm takes I and N from the job array.",
