@@ -13,20 +13,26 @@ TEXTS = ["left lung", "small left pleural effusion, unchanged", "carina"]
 
 @pytest.fixture(scope="module")
 def model() -> grounder.Grounder:
+    return built("transvg")
+
+
+def built(architecture: str) -> grounder.Grounder:
     torch.manual_seed(0)
-    built = grounder.build("small", TEXTS)
+    built = grounder.build("small", TEXTS, architecture=architecture)
     built.network.eval()
     return built
 
 
-def test_encoding_once_equals_running_the_network_for_every_pair(model):
+@pytest.mark.parametrize("architecture", ["transvg", "mdetr"])
+def test_encoding_once_equals_running_the_network_for_every_pair(architecture):
+    model = built(architecture)
     torch.manual_seed(1)
     pictures, inside = torch.rand(3, 1, 160, 160), torch.ones(3, 1, 160, 160)
     inside[1, :, :, :40] = 0
     ids, mask = model.tokenize(TEXTS)
     image_of, text_of = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 0])
     together = model.network(pictures, inside, ids, mask, image_of, text_of)
-    loss = together.boxes.square().sum() + together.present.square().sum()
+    loss = sum(getattr(together, n).square().sum() for n in ("boxes", "scores", "present"))
     fast = torch.autograd.grad(loss, list(model.network.parameters()), allow_unused=True)
     answers = []
     for image, text in zip(image_of.tolist(), text_of.tolist(), strict=True):
@@ -34,12 +40,10 @@ def test_encoding_once_equals_running_the_network_for_every_pair(model):
         ids, mask = model.tokenize([TEXTS[text]])
         picture = (pictures[image : image + 1], inside[image : image + 1])
         answers.append(model.network(*picture, ids, mask, one, first))
-    boxes, present = (torch.cat([getattr(each, n) for each in answers]) for n in ("boxes", "present"))
-    assert torch.allclose(together.boxes, boxes, atol=1e-5)
-    assert torch.allclose(together.present, present, atol=1e-5)
-    slow = torch.autograd.grad(
-        boxes.square().sum() + present.square().sum(), list(model.network.parameters()), allow_unused=True
-    )
+    apart = {n: torch.cat([getattr(each, n) for each in answers]) for n in ("boxes", "scores", "present")}
+    assert all(torch.allclose(getattr(together, n), each, atol=1e-5) for n, each in apart.items())
+    loss = sum(each.square().sum() for each in apart.values())
+    slow = torch.autograd.grad(loss, list(model.network.parameters()), allow_unused=True)
     for a, b in zip(fast, slow, strict=True):
         assert (a is None) == (b is None)
         assert a is None or torch.allclose(a, b, atol=1e-5)

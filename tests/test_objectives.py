@@ -1,12 +1,18 @@
 """The losses, each beside a slow, obvious reference."""
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medground.models.transvg import Answers
+from medground.errors import MedgroundError
+from medground.models import grounder
+from medground.models.network import Answers
 from medground.objectives import agp
+from medground.objectives.learner import Learner, total
 
 number = st.floats(0.05, 0.9)
 box = st.tuples(number, number, number, number)
@@ -21,7 +27,13 @@ def slow_giou(a: list[float], b: list[float]) -> float:
 
 
 def answers(boxes: torch.Tensor, present: list[float]) -> Answers:
-    return Answers(boxes, torch.tensor(present))
+    """Of a network with one box a pair."""
+    logits = torch.tensor(present)
+    return Answers(boxes[:, None], logits[:, None], logits)
+
+
+def owners(*rows: int) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.long)
 
 
 @given(a=box, b=box)
@@ -33,24 +45,94 @@ def test_generalised_iou_against_a_slow_reference(a, b):
 
 def test_boxes_where_nothing_is_shown_cost_nothing():
     torch.manual_seed(0)
-    found, true = torch.rand(3, 4), torch.rand(3, 4)
-    all_of_it = agp.losses(answers(found, [0.0] * 3), true, torch.tensor([1.0, 0.0, 0.0]))
-    first = agp.losses(answers(found[:1], [0.0]), true[:1], torch.tensor([1.0]))
+    found, true = torch.rand(3, 4), torch.rand(1, 4)
+    all_of_it = agp.losses(answers(found, [0.0] * 3), true, owners(0))
+    first = agp.losses(answers(found[:1], [0.0]), true, owners(0))
     assert all_of_it["l1"].item() == pytest.approx(first["l1"].item())
     assert all_of_it["giou"].item() == pytest.approx(first["giou"].item())
 
 
-def test_a_batch_that_shows_nothing_is_finite():
-    parts = agp.losses(answers(torch.rand(2, 4), [1.0, -1.0]), torch.rand(2, 4), torch.zeros(2))
+@pytest.mark.parametrize("queries", [1, 3])
+def test_a_batch_that_shows_nothing_is_finite(queries):
+    logits = torch.tensor([1.0, -1.0])
+    asked = Answers(torch.rand(2, queries, 4), logits[:, None].expand(-1, queries), logits)
+    parts = agp.losses(asked, torch.zeros(0, 4), owners())
     assert parts["l1"].item() == parts["giou"].item() == 0
-    assert agp.total(parts, agp.WEIGHTS).isfinite()
+    assert all(each.isfinite() for each in parts.values())
+
+
+def test_one_box_for_several_is_the_box_around_them():
+    corner = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.6, 0.3], [0.2, 0.2, 0.4, 0.9]])
+    true = torch.cat([(corner[:, :2] + corner[:, 2:]) / 2, corner[:, 2:] - corner[:, :2]], dim=1)
+    around = agp.corners(agp.hulls(true, owners(0, 0, 2), 3))
+    assert torch.allclose(around[0], torch.tensor([0.1, 0.1, 0.6, 0.4]))
+    assert torch.equal(around[1], torch.zeros(4))
+    assert torch.allclose(around[2], corner[2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_is_the_cheapest_of_all_assignments(seed):
+    torch.manual_seed(seed)
+    found, logits, true = torch.rand(2, 4, 4) * 0.8 + 0.1, torch.randn(2, 4), torch.rand(5, 4) * 0.8 + 0.1
+    box_of = owners(0, 1, 1, 0, 1)
+    pair, query, matched = agp.match(found, logits, true, box_of)
+
+    def cost(n: int, q: int, box: torch.Tensor) -> float:
+        distance = (found[n, q] - box).abs().sum().item()
+        overlap = slow_giou(agp.corners(found[n, q]).tolist(), agp.corners(box).tolist())
+        return 5 * distance + 2 * (1 - overlap) - logits[n, q].sigmoid().item()
+
+    for n in range(2):
+        own = true[box_of == n]
+        best = min(
+            sum(cost(n, q, b) for q, b in zip(order, own, strict=True))
+            for order in itertools.permutations(range(4), len(own))
+        )
+        rows = zip(query[pair == n].tolist(), matched[pair == n], strict=True)
+        assert sum(cost(n, q, b) for q, b in rows) == pytest.approx(best, abs=1e-5)
+
+
+def test_of_more_boxes_than_queries_the_dearest_stay_without():
+    found = torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]]])
+    true = torch.tensor([[0.5, 0.5, 0.9, 0.9], [0.8, 0.8, 0.1, 0.1], [0.2, 0.2, 0.1, 0.1]])
+    pair, query, matched = agp.match(found, torch.zeros(1, 2), true, owners(0, 0, 0))
+    assert len(pair) == 2
+    assert torch.equal(found[0, query], matched)
+
+
+def test_only_matched_queries_are_taught_a_high_score():
+    logits = torch.zeros(1, 2, requires_grad=True)
+    found = torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]]])
+    parts = agp.losses(Answers(found, logits, torch.zeros(1)), found[0, 1:], owners(0))
+    parts["score"].backward()
+    assert logits.grad[0, 0] > 0 > logits.grad[0, 1]
 
 
 def test_the_total_is_the_papers_weighted_sum():
     parts = {"l1": torch.tensor(0.1), "giou": torch.tensor(0.3), "present": torch.tensor(0.7)}
-    assert agp.total(parts, agp.WEIGHTS).item() == pytest.approx(5 * 0.1 + 2 * 0.3 + 0.7)
+    weights = {"l1": 5.0, "giou": 2.0, "present": 1.0}
+    assert total(parts, weights).item() == pytest.approx(5 * 0.1 + 2 * 0.3 + 0.7)
 
 
 def test_a_loss_without_a_weight_is_a_bug():
     with pytest.raises(KeyError):
-        agp.total({"l1": torch.tensor(0.1)}, agp.WEIGHTS)
+        total({"l1": torch.tensor(0.1)}, {"l1": 5.0, "giou": 2.0})
+
+
+@pytest.mark.parametrize(("architecture", "names"), [("transvg", set()), ("mdetr", {"score"})])
+def test_a_learner_gives_each_loss_its_weight(architecture, names):
+    torch.manual_seed(0)
+    model = grounder.build("small", ["left lung"], architecture=architecture)
+    learner = Learner(model, ["agp"], {"giou": 0.5})
+    assert learner.weights(0.3).keys() == {"l1", "giou", "present"} | names
+    assert learner.weights(0.3)["giou"] == 0.5
+    ids, mask = model.tokenize(["left lung"])
+    inputs = (torch.rand(1, 1, 160, 160), torch.ones(1, 1, 160, 160), ids, mask, owners(0), owners(0))
+    batch = SimpleNamespace(inputs=lambda: inputs, boxes=torch.full((1, 4), 0.3), box_of=owners(0))
+    assert learner(batch).keys() == learner.weights(0).keys()
+
+
+def test_an_unknown_loss_to_weigh_is_named():
+    torch.manual_seed(0)
+    with pytest.raises(MedgroundError, match="'gio'"):
+        Learner(grounder.build("small", ["left lung"]), ["agp"], {"gio": 1.0})

@@ -21,10 +21,10 @@ from medground.cli import options, training
 )
 @click.option(
     "--multi-box",
-    type=click.Choice(["drop", "hull"]),
+    type=click.Choice(["drop", "hull", "all"]),
     default="drop",
     show_default=True,
-    help="Phrases with several boxes: leave out, or learn the box around all of them.",
+    help="Phrases with several boxes: leave out, learn the box around all of them, or (mdetr) all.",
 )
 @training.options(steps=2_000, batch=16, rate=2e-4, save_every=100)
 @options.rejects
@@ -53,4 +53,4 @@ def finetune(
     train = splits.few(parts["train"], few, chosen["seed"]) if few else parts["train"]
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(each, sizes, multi_box) for each in (train, parts["val"]))
-    training.run(learned, checked, start, terms=0, sentences=1_000, **chosen)
+    training.run(learned, checked, start, objective=("agp",), terms=0, sentences=1_000, **chosen)

@@ -16,6 +16,14 @@ from medground.cli import options, training
 )
 @click.option("--terms", default=6, show_default=True, help="Most region names asked of an image in a step.")
 @click.option("--sentences", default=4, show_default=True, help="Most sentences asked of an image in a step.")
+@click.option(
+    "--objective",
+    type=click.Choice(["agp"]),
+    multiple=True,
+    default=["agp"],
+    show_default=True,
+    help="What to learn; may be given again: all losses are added.",
+)
 @training.options(steps=20_000, batch=16, rate=5e-4, save_every=500)
 @options.rejects
 def pretrain(records: BinaryIO, anatomy: BinaryIO | None, rejects: BinaryIO | None, **chosen: Any) -> None:

@@ -12,6 +12,19 @@ from medground.cli import options as shared
 STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
 COUNT, POSITIVE = click.IntRange(min=1), click.FloatRange(min=0, min_open=True)
 
+
+def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """LOSS=NUMBER, given any number of times, as a table."""
+    weights = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{each!r}: want LOSS=NUMBER, such as giou=1") from None
+    return weights
+
+
 _SAME_FOR_ALL = [
     shared.config,
     shared.images,
@@ -29,6 +42,20 @@ _SAME_FOR_ALL = [
         default="small",
         show_default=True,
         help="small: for a laptop; paper: TransVG's shape as AGP trains it, 640 px.",
+    ),
+    click.option(
+        "--architecture",
+        type=click.Choice(["transvg", "mdetr"]),
+        default="transvg",
+        show_default=True,
+        help="transvg: one box a phrase; mdetr: none, one or many.",
+    ),
+    click.option(
+        "--weight",
+        multiple=True,
+        metavar="LOSS=NUMBER",
+        callback=_weights,
+        help="Weigh a loss otherwise than its paper does, such as giou=1; may be given again.",
     ),
     click.option("--image-encoder", help="Folder or hub name of a backbone that transformers can load."),
     click.option("--text-encoder", help="Folder or hub name of a text encoder and its tokenizer."),

@@ -1,10 +1,16 @@
 """Phrases, images and a model -> groundings. An image is encoded once for all its phrases.
 
-Boxes are pixels of the original image.
+Boxes are pixels of the original image. Letter: Q boxes that a network answers with.
+
+A phrase whose `existence` (an unknown key that rides along, as `--report` sets it) is "absent" is not looked
+for: its answer has no boxes and `present` 0. For every other phrase the best box is kept whatever its score
+and `present` say, so that rankings and other thresholds can be tried on the same file; `Choices` drops more.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +20,68 @@ from numpy.typing import NDArray
 from medground import boxes
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
+from medground.grounding.calibration import Calibration, raw_probability
 from medground.models import film
 from medground.models.grounder import Grounder
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 MOST_TOGETHER = 256  # pairs fused at once: bounds memory when one image has very many phrases
+MIN_SCORE = 0.5  # from here on a phrase's second, third, ... box is meant
 # What a grounding takes over from its phrase, so that it can be grouped and scored without a join.
 CARRIED = ("subject_id", "category", "split")
+Array = NDArray[np.float64]
+Answered = Iterator[tuple[Phrase, Grounding]]
+BadImage = Callable[[Phrase, MedgroundError], None]
 
 
-def phrases_of(image: Path, words: Iterable[str]) -> list[Phrase]:
-    """A phrase record for each of the words, all on this one image."""
-    path, name = str(image.absolute()), image.stem
-    return [
-        Phrase(image_id=name, phrase_id=f"{name}|{number}", path=path, text=text)
-        for number, text in enumerate(words, start=1)
-    ]
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """How a network's answers become records.
+
+    With a calibration, scores and `present` are its frequencies, and boxes are widened where a `coverage` is
+    asked. Boxes after the first need `min_score`; a phrase whose `present` is below `min_present` has none.
+    """
+
+    calibration: Calibration | None = None
+    coverage: float | None = None
+    min_score: float = MIN_SCORE
+    min_present: float = 0.0
+
+
+AS_FOUND = Choices()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of one phrase: boxes (Q, 4) that may reach beyond the film, scores (Q,) and
+    `present` as logits, and how the film lay in the network's square."""
+
+    boxes: Array
+    scores: Array
+    present: float
+    letterbox: Letterbox
 
 
 def ground_phrases(
     phrases: Iterable[Phrase],
     model: Grounder,
     folder: Path,
-    bad_image: Callable[[Phrase, MedgroundError], None] | None = None,
-) -> Iterator[tuple[Phrase, Grounding]]:
+    bad_image: BadImage | None = None,
+    choices: Choices = AS_FOUND,
+) -> Answered:
     """Yield each phrase with its grounding, in order; phrases stream, one image's worth at a time.
 
-    An image that cannot be read ends the run, or is given to `bad_image` with each of its phrases.
+    The phrases come back with the width and height of their film. An image that cannot be read ends the run,
+    or is given to `bad_image` with each of its phrases.
     """
+    for phrase, answer in find(phrases, model, folder, bad_image):
+        yield phrase, to_grounding(phrase, answer, model.name, choices)
+
+
+def find(
+    phrases: Iterable[Phrase], model: Grounder, folder: Path, bad_image: BadImage | None = None
+) -> Iterator[tuple[Phrase, Answer | None]]:
+    """Yield each phrase with the network's answer, None for an absent one; otherwise as `ground_phrases`."""
     for path, group in itertools.groupby(phrases, key=lambda phrase: phrase.path):
         together = list(group)
         try:
@@ -52,47 +92,116 @@ def ground_phrases(
             for phrase in together:
                 bad_image(phrase, problem)
         else:
-            yield from zip(together, ground_on_film(together, shown, model), strict=True)
+            size = {"width": shown.letterbox.width, "height": shown.letterbox.height}
+            sized = [replace(phrase, **size) for phrase in together]
+            yield from zip(sized, look(sized, shown, model), strict=True)
+
+
+def ground_on_film(
+    phrases: list[Phrase], shown: film.Film, model: Grounder, choices: Choices = AS_FOUND
+) -> Iterator[Grounding]:
+    """Yield a grounding for each of these phrases of one film; the film is encoded once."""
+    for phrase, answer in zip(phrases, look(phrases, shown, model), strict=True):
+        yield to_grounding(phrase, answer, model.name, choices)
+
+
+def look(phrases: Sequence[Phrase], shown: film.Film, model: Grounder) -> list[Answer | None]:
+    """The network's answer to each of these phrases of one film, None for an absent one."""
+    asked = [phrase.text for phrase in phrases if not is_absent(phrase)]
+    found = iter(_ask(asked, shown, model)) if asked else iter(())
+    return [None if is_absent(phrase) else next(found) for phrase in phrases]
+
+
+def is_absent(phrase: Phrase) -> bool:
+    """Whether the report says that there is no such thing."""
+    return phrase.extra.get("existence") == "absent"
 
 
 @torch.inference_mode()
-def ground_on_film(phrases: list[Phrase], shown: film.Film, model: Grounder) -> Iterator[Grounding]:
-    """Yield a grounding for each of these phrases of one film; the film is encoded once."""
+def _ask(texts: list[str], shown: film.Film, model: Grounder) -> Iterator[Answer]:
     network, device = model.network, model.device
     both = shown.picture()[None].to(device)
-    patches, seen = network.encode_images(both[:, :1], both[:, 1:])  # type: ignore[operator]
-    for first in range(0, len(phrases), MOST_TOGETHER):
-        some = phrases[first : first + MOST_TOGETHER]
-        ids, mask = (each.to(device) for each in model.tokenize([phrase.text for phrase in some]))
-        tokens = network.encode_texts(ids, mask)  # type: ignore[operator]
+    images = network.encode_images(both[:, :1], both[:, 1:])
+    for first in range(0, len(texts), MOST_TOGETHER):
+        some = texts[first : first + MOST_TOGETHER]
+        ids, mask = (each.to(device) for each in model.tokenize(some))
+        tokens = network.encode_texts(ids, mask)
         wide = (len(some), -1, -1)
-        answers = network.fuse(patches.expand(*wide), seen.expand(*wide[:2]), tokens, mask)  # type: ignore[operator]
-        found = shown.letterbox.restore(answers.boxes.double().cpu().numpy())
-        present = answers.present.float().sigmoid().cpu().numpy()
-        for phrase, box, belief in zip(some, found, present, strict=True):
-            yield _grounding(phrase, box, float(belief), shown.letterbox, model.name)
+        said = network.fuse(images.patches.expand(*wide), images.seen.expand(*wide[:2]), tokens, mask)
+        for box, scores, present in zip(said.boxes, said.scores, said.present, strict=True):
+            pixels = shown.letterbox.restore(box.double().cpu().numpy())
+            yield Answer(pixels, scores.double().cpu().numpy(), float(present), shown.letterbox)
 
 
-def _grounding(
-    phrase: Phrase, box: NDArray[np.float64], belief: float, letterbox: Letterbox, name: str
-) -> Grounding:
+def to_grounding(phrase: Phrase, answer: Answer | None, model: str, choices: Choices) -> Grounding:
+    """The answer as a record, best box first; an absent phrase has no boxes and `present` 0."""
     carried = {key: getattr(phrase, key) for key in CARRIED if getattr(phrase, key) is not None}
-    score = round(belief, 4)
+    present, found = (0.0, []) if answer is None else _said(answer, choices)
     return Grounding(
         image_id=phrase.image_id,
         phrase_id=phrase.phrase_id,
         text=phrase.text,
-        boxes=[ScoredBox(box=inside(box, letterbox), score=score)],
-        present=score,
-        model=name,
-        extra=carried | phrase.extra,
+        boxes=found,
+        present=present,
+        model=model,
+        extra=carried | phrase.extra | _stated(choices),
     )
 
 
-def inside(box: NDArray[np.float64], letterbox: Letterbox) -> Box:
+def _stated(choices: Choices) -> dict[str, bool | float]:
+    """What a record says of how its numbers are meant."""
+    calibrated = {"calibrated": True} if choices.calibration else {}
+    return calibrated | ({} if choices.coverage is None else {"coverage": choices.coverage})
+
+
+def _said(answer: Answer, choices: Choices) -> tuple[float, list[ScoredBox]]:
+    """(present, boxes) of a record, rounded as files hold them."""
+    how, frame = choices.calibration, answer.letterbox
+    present = round(how.present(answer.present) if how else raw_probability(answer.present), 4)
+    if present < choices.min_present:
+        return present, []
+    scored = best_first(answer, choices)
+    margin = how.margin(choices.coverage) if how and choices.coverage is not None else None
+    if margin is not None:
+        scored = [(widened(box, margin, frame), score) for box, score in scored]
+    return present, [ScoredBox(box=box, score=score) for box, score in scored]
+
+
+def best_first(answer: Answer, choices: Choices) -> list[tuple[Box, float]]:
+    """(box on the film, score to 4 digits) of those that are kept: the best, and all from `min_score` on."""
+    found = [inside(box, answer.letterbox) for box in answer.boxes]
+    scores = [_score(box, logit, answer, choices) for box, logit in zip(found, answer.scores, strict=True)]
+    order = sorted(range(len(scores)), key=lambda q: -scores[q])
+    kept = [q for place, q in enumerate(order) if place == 0 or scores[q] >= choices.min_score]
+    return [(found[q], round(scores[q], 4)) for q in kept]
+
+
+def _score(box: Box, logit: float, answer: Answer, choices: Choices) -> float:
+    if choices.calibration is None:
+        return raw_probability(float(logit))
+    return choices.calibration.score(float(logit), share_of(box, answer.letterbox))
+
+
+def share_of(box: Box, letterbox: Letterbox) -> float:
+    """The share of the film that the box covers."""
+    x1, y1, x2, y2 = box
+    return (x2 - x1) * (y2 - y1) / (letterbox.width * letterbox.height)
+
+
+def inside(box: Array, letterbox: Letterbox) -> Box:
     """The box to 0.1 px, cut to the image; one that lies wholly in the padding becomes its nearest sliver."""
     width, height = letterbox.width, letterbox.height
     x1, y1, x2, y2 = (float(each) for each in box)
     x1, x2 = min(max(x1, 0.0), width - 0.1), max(min(x2, width), 0.1)
     y1, y2 = min(max(y1, 0.0), height - 0.1), max(min(y2, height), 0.1)
     return boxes.rounded((x1, y1, x2, y2))
+
+
+def widened(box: Box, margin: float, letterbox: Letterbox) -> Box:
+    """The box with this share of its size added on every side, cut to the image and rounded outwards."""
+    x1, y1, x2, y2 = box
+    across, down = margin * (x2 - x1), margin * (y2 - y1)
+    left, top = (max(0.0, math.floor(10 * each) / 10) for each in (x1 - across, y1 - down))
+    right = min(float(letterbox.width), math.ceil(10 * (x2 + across)) / 10)
+    bottom = min(float(letterbox.height), math.ceil(10 * (y2 + down)) / 10)
+    return boxes.rounded((left, top, right, bottom))

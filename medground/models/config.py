@@ -40,6 +40,8 @@ class GrounderConfig:
     feed_forward: int = 256
     visual_layers: int = 1
     fusion_layers: int = 3
+    decoder_layers: int = 2  # mdetr's own
+    queries: int = 8  # mdetr's own: the most boxes that it answers with
     dropout: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
@@ -72,6 +74,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "feed_forward": 2048,
         "visual_layers": 6,
         "fusion_layers": 6,
+        "decoder_layers": 6,
         "dropout": 0.1,
     },
 }

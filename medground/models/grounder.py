@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medground import checkpoints
 from medground.errors import MedgroundError
 from medground.models import encoders
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
+from medground.models.mdetr import MDETR
+from medground.models.network import Network
 from medground.models.transvg import TransVG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"transvg": TransVG}
+ARCHITECTURES: dict[str, type[Network]] = {"transvg": TransVG, "mdetr": MDETR}
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -31,7 +33,7 @@ class Grounder:
     """A network with what it needs to read text; `name` is the hash of its saved weights, else ""."""
 
     config: GrounderConfig
-    network: nn.Module
+    network: Network
     tokenizer: "PreTrainedTokenizerBase"
     name: str = ""
 
@@ -46,9 +48,14 @@ class Grounder:
 
 
 def build(
-    size: str, texts: list[str], *, image_encoder: str | None = None, text_encoder: str | None = None
+    size: str,
+    texts: list[str],
+    *,
+    architecture: str = "transvg",
+    image_encoder: str | None = None,
+    text_encoder: str | None = None,
 ) -> Grounder:
-    """A new network of a named size, its own weights drawn from torch's generator.
+    """A new network of a named size and architecture, its own weights drawn from torch's generator.
 
     Encoders are folders or hub names of pre-trained ones, or None for small ones of our own, whose
     vocabulary is then made of `texts`.
@@ -63,8 +70,10 @@ def build(
     else:
         pictures = encoders.load_image_encoder(image_encoder)
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
-    config = GrounderConfig.from_json({"architecture": "transvg", **plain, **SIZES[size]})
-    return Grounder(config, ARCHITECTURES[config.architecture](config, pictures, words), tokenizer)
+    kind = ARCHITECTURES[architecture]
+    sizes = {**SIZES[size], **kind.own_sizes}
+    config = GrounderConfig.from_json({"architecture": architecture, **plain, **sizes})
+    return Grounder(config, kind(config, pictures, words), tokenizer)
 
 
 def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None) -> Grounder:
@@ -112,7 +121,7 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
     return Grounder(config, network.to(device).eval(), tokenizer, name_of(folder))
 
 
-def _network(config: GrounderConfig) -> nn.Module:
+def _network(config: GrounderConfig) -> Network:
     if config.architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise MedgroundError(f"architecture {config.architecture!r} is not known here; known are {known}")

@@ -41,6 +41,15 @@ def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout:
     return nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
 
 
+def decoder(layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> nn.Module:
+    """A stack of pre-norm decoder layers, queries (N, Q, D) over memory (N, T, D), with a norm at its end."""
+    layer = nn.TransformerDecoderLayer(
+        width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
+    )
+    layer.self_attn.dropout = layer.multihead_attn.dropout = 0.0  # as in `transformer`
+    return nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
+
+
 def first_output(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
     """(N, D) output of the stack for the first of (N, T, D) tokens; hidden: (N, T), True where not to look.
 

@@ -1,54 +1,111 @@
-"""Anatomical grounding pre-training: regress each phrase's box (AGP; Zhang et al., arXiv 2502.16585).
+"""Anatomical grounding pre-training: regress each phrase's boxes (AGP; Zhang et al., arXiv 2502.16585).
 
 The loss of a box is 5 L1 + 2 (1 - GIoU), L1 over the four numbers [AGP's public code]; the same loss serves
-fine-tuning on drawn boxes. Ours: a presence logit, taught by phrases with nothing to show (weight 1).
+fine-tuning on drawn boxes. Ours: a presence logit, taught by phrases with nothing to show (weight 1), and
+for architectures with several boxes a score logit of each (weight 1), taught by which boxes were matched.
 
-Letters: N pairs. Boxes are normalised [cx, cy, w, h] in [0, 1].
+Letters: N pairs, M true boxes, Q answered boxes a pair. Boxes are normalised [cx, cy, w, h] in [0, 1].
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medground.models.transvg import Answers
+from medground.models.grounder import Grounder
+from medground.models.network import Answers
+from medground.objectives.objective import Encoded, Objective
 
-WEIGHTS = {"l1": 5.0, "giou": 2.0, "present": 1.0}
+MATCHED_SCORE = 1.0  # what a likely score is worth in matching, beside 5 L1 + 2 (1 - GIoU)
+
+
+class AGP(Objective):
+    """Boxes of region names, sentences or drawn phrases."""
+
+    defaults: Mapping[str, float] = {"l1": 5.0, "giou": 2.0, "present": 1.0, "score": 1.0}
+    asks = True
+
+    def __init__(self, model: Grounder):
+        super().__init__(model)
+        if model.network.most_boxes == 1:  # its score is that there is something to show
+            self.defaults = {name: weight for name, weight in self.defaults.items() if name != "score"}
+
+    def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
+        """The losses of the batch's pairs."""
+        assert encoded.answers is not None
+        return losses(encoded.answers, batch.boxes, batch.box_of)
+
+
+def losses(answers: Answers, boxes: Tensor, box_of: Tensor) -> dict[str, Tensor]:
+    """The named losses, each a scalar, of N answers.
+
+    boxes: (M, 4); box_of: (M,) the pair that each belongs to. A pair without a box has nothing to show. A
+    network that answers with one box learns the box around all of a pair's. A batch in which nothing is
+    shown has box losses of 0.
+    """
+    shown = torch.zeros_like(answers.present, dtype=torch.float32).index_fill(0, box_of, 1)
+    found, logits = answers.boxes.float(), answers.scores.float()  # the box losses are in float32 always
+    parts = {"present": functional.binary_cross_entropy_with_logits(answers.present.float(), shown)}
+    if found.shape[1] == 1:
+        pair = shown.nonzero()[:, 0]
+        chosen, true = found[pair, 0], hulls(boxes, box_of, len(shown))[pair]
+    else:
+        pair, query, true = match(found, logits, boxes, box_of)
+        chosen, meant = found[pair, query], torch.zeros_like(logits)
+        meant[pair, query] = 1
+        parts["score"] = functional.binary_cross_entropy_with_logits(logits, meant)
+    count = max(1, len(pair))
+    parts["l1"] = (chosen - true).abs().sum() / count
+    parts["giou"] = (1 - generalised_iou(corners(chosen), corners(true))).sum() / count
+    return parts
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """(N, 4) [cx, cy, w, h] -> (N, 4) [x1, y1, x2, y2]."""
-    half = boxes[:, 2:] / 2
-    return torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], dim=1)
+    """(..., 4) [cx, cy, w, h] -> (..., 4) [x1, y1, x2, y2]."""
+    half = boxes[..., 2:] / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
 
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
-    """(N,) generalised IoU in (-1, 1] of (N, 4) corner boxes, row by row (Rezatofighi et al. 2019)."""
-    inner = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
-    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(dim=1)
-    either = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - inner
+    """(...) generalised IoU in (-1, 1] of (..., 4) corner boxes (Rezatofighi et al. 2019)."""
+    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(dim=-1)
+    shared = inner.prod(dim=-1)
+    either = (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1) - shared
     tiny = torch.finfo(a.dtype).eps  # two boxes without area have IoU 0 here, not NaN
-    return inner / either.clamp(min=tiny) - (hull - either) / hull.clamp(min=tiny)
+    return shared / either.clamp(min=tiny) - (hull - either) / hull.clamp(min=tiny)
 
 
-def losses(answers: Answers, boxes: Tensor, shown: Tensor) -> dict[str, Tensor]:
-    """The named losses, each a scalar, of N answers.
+def hulls(boxes: Tensor, box_of: Tensor, count: int) -> Tensor:
+    """(count, 4) the box around all of each pair's boxes; zeros for a pair without any."""
+    if len(boxes) == len(box_of.unique()):  # one box each, as it is
+        return boxes.new_zeros(count, 4).index_copy(0, box_of, boxes)
+    ends, row = corners(boxes), box_of[:, None].expand(-1, 2)
+    low = ends.new_zeros(count, 2).scatter_reduce(0, row, ends[:, :2], "amin", include_self=False)
+    high = ends.new_zeros(count, 2).scatter_reduce(0, row, ends[:, 2:], "amax", include_self=False)
+    return torch.cat([(low + high) / 2, high - low], dim=1)
 
-    boxes: (N, 4), ignored where nothing is shown; shown: (N,) 1 where there is something to show, else 0.
-    A batch in which nothing is shown has box losses of 0.
+
+@torch.no_grad()
+def match(found: Tensor, logits: Tensor, boxes: Tensor, box_of: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pair and query (K,) of the answered boxes that fit the true ones best together, and those (K, 4).
+
+    found: (N, Q, 4); logits: (N, Q). The assignment is the cheapest by the box losses and the score (the
+    Hungarian method; Carion et al. 2020). Of more than Q true boxes in a pair the dearest stay without.
     """
-    count = shown.sum().clamp(min=1)
-    found = answers.boxes.float()  # under autocast too, the box losses are computed in float32
-    distance = (found - boxes).abs().sum(dim=1)
-    overlap = generalised_iou(corners(found), corners(boxes))
-    return {
-        "l1": (distance * shown).sum() / count,
-        "giou": ((1 - overlap) * shown).sum() / count,
-        "present": functional.binary_cross_entropy_with_logits(answers.present.float(), shown),
-    }
+    from scipy.optimize import linear_sum_assignment
 
-
-def total(parts: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """The weighted sum of named losses; a weight without a loss, or a loss without a weight, is a bug."""
-    if parts.keys() != weights.keys():
-        raise KeyError(f"losses {sorted(parts)} but weights {sorted(weights)}")
-    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+    mine = found[box_of]  # (M, Q, 4)
+    cost = 5 * (mine - boxes[:, None]).abs().sum(-1) - MATCHED_SCORE * logits[box_of].sigmoid()
+    cost = cost + 2 * (1 - generalised_iou(corners(mine), corners(boxes[:, None].expand_as(mine))))
+    table, rows = cost.double().cpu(), box_of.cpu()
+    true, query = [rows[:0]], [rows[:0]]
+    for pair in rows.unique():
+        own = (rows == pair).nonzero()[:, 0]
+        chosen, answered = linear_sum_assignment(table[own].numpy())
+        true.append(own[torch.from_numpy(chosen)])
+        query.append(torch.from_numpy(answered))
+    at = torch.cat(true).to(boxes.device)
+    return box_of[at], torch.cat(query).to(at), boxes[at]

@@ -1,6 +1,6 @@
 """The batch of any step, made from the step's number alone: a resumed run sees what an undisturbed one did.
 
-Letters: B images, S side of the square, U distinct texts, T tokens, N (image, phrase) pairs.
+Letters: B images, S side of the square, U distinct texts, T tokens, N (image, phrase) pairs, M boxes of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from medground.training import augment
 from medground.training.examples import Example
 from medground.training.store import FilmStore
 
-Asked = tuple[Example, list[tuple[str, Box | None]]]
+Asked = tuple[Example, list[tuple[str, tuple[Box, ...]]]]
 
 
 @dataclass(frozen=True)
 class Batch:
     """Pictures (B, 2, S, S): film in [0, 1] and where film is; ids and mask (U, T); the rows of N pairs
-    image_of and text_of (N,); boxes (N, 4) normalised cxcywh; shown (N,) 1 or 0."""
+    image_of and text_of (N,); boxes (M, 4) normalised cxcywh, and the pair of each, box_of (M,)."""
 
     pictures: Tensor
     ids: Tensor
@@ -29,7 +29,7 @@ class Batch:
     image_of: Tensor
     text_of: Tensor
     boxes: Tensor
-    shown: Tensor
+    box_of: Tensor
 
     def inputs(self) -> tuple[Tensor, ...]:
         """What a network's forward takes, in its order."""
@@ -79,7 +79,7 @@ class Batches:
         pictures, boxes = augment.views(
             batch.pictures,
             batch.boxes,
-            batch.image_of,
+            batch.image_of[batch.box_of],
             self.plan.ranges,
             torch.from_numpy(draws),
             torch.from_numpy(noise),
@@ -99,23 +99,25 @@ class Batches:
         for pool, most in ((example.terms, self.plan.terms), (example.sentences, self.plan.sentences)):
             for n in rng.permutation(len(pool))[:most]:
                 texts = pool[n].texts
-                drawn.append((texts[rng.integers(len(texts))], pool[n].box))
+                drawn.append((texts[rng.integers(len(texts))], pool[n].boxes))
         return example, drawn
 
 
 def collate(
     asked: Sequence[Asked], store: FilmStore, tokenize: Callable[[list[str]], tuple[Tensor, Tensor]]
 ) -> Batch:
-    """One Batch of these images and (text, box) queries; each distinct text stands in it once."""
-    pictures, boxes, shown, image_of, texts = [], [], [], [], []
+    """One Batch of these images and (text, boxes) queries; each distinct text stands in it once."""
+    pictures, boxes = [], []
+    texts: list[str] = []
+    image_of: list[int] = []
+    box_of: list[int] = []
     for row, (example, queries) in enumerate(asked):
         film = store.get(example.path)
         pictures.append(film.picture())
-        for text, box in queries:
-            pixels = np.array([box or (0, 0, example.width, example.height)], dtype=float)
+        for text, own in queries:
+            boxes.append(film.letterbox.normalise(np.array(own, dtype=float).reshape(-1, 4)))
+            box_of += [len(texts)] * len(own)
             texts.append(text)
-            boxes.append(film.letterbox.normalise(pixels)[0])
-            shown.append(float(box is not None))
             image_of.append(row)
     rows = {text: n for n, text in enumerate(dict.fromkeys(texts))}
     ids, mask = tokenize(list(rows))
@@ -125,6 +127,6 @@ def collate(
         mask=mask,
         image_of=torch.tensor(image_of),
         text_of=torch.tensor([rows[text] for text in texts]),
-        boxes=torch.tensor(np.array(boxes), dtype=torch.float32),
-        shown=torch.tensor(shown),
+        boxes=torch.from_numpy(np.concatenate([*boxes, np.zeros((0, 4))])).float(),
+        box_of=torch.tensor(box_of, dtype=torch.long),
     )

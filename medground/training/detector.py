@@ -73,8 +73,8 @@ class Learner(nn.Module):
         keep = min(1 - 1 / steps, (1 + step) / (10 + step))
         for mean, now in zip(self.mean.parameters(), self.now.parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
-        for mean, now in zip(self.mean.buffers(), self.now.buffers(), strict=True):
-            mean.copy_(now)  # batch norm's own running means
+        for kept, seen in zip(self.mean.buffers(), self.now.buffers(), strict=True):
+            kept.copy_(seen)  # batch norm's own running means
 
 
 def train(

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Words to find: one of `texts` is drawn each time. `box` is None where there is nothing to show."""
+    """Words to find: one of `texts` is drawn each time. Without `boxes` there is nothing to show."""
 
     texts: tuple[str, ...]
-    box: Box | None
+    boxes: tuple[Box, ...]
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example]) -> 
         example = examples.setdefault(anatomy.image_id, _example(anatomy))
         for region in anatomy.regions:
             if box := clip(region.box, anatomy.width, anatomy.height):
-                example.terms.append(Query(_names(region.name), box))
+                example.terms.append(Query(_names(region.name), (box,)))
 
 
 def from_pairs(pairs: Iterable[Pair], examples: dict[str, Example], terms: bool = False) -> None:
@@ -59,11 +59,12 @@ def from_pairs(pairs: Iterable[Pair], examples: dict[str, Example], terms: bool 
         absent = pair.triplets and all(each.existence == "absent" for each in pair.triplets)
         box = None if absent else clip(pair.box, pair.width, pair.height)
         if absent or box:
-            example.sentences.append(Query((pair.text,), box))
+            example.sentences.append(Query((pair.text,), (box,) if box else ()))
         for name, area in zip(pair.regions, pair.region_boxes, strict=False) if terms else ():
-            query = Query(_names(name), clip(area, pair.width, pair.height))
-            if query.box and query not in example.terms:
-                example.terms.append(query)
+            if inside := clip(area, pair.width, pair.height):
+                query = Query(_names(name), (inside,))
+                if query not in example.terms:
+                    example.terms.append(query)
 
 
 def _names(region: str) -> tuple[str, ...]:
@@ -73,8 +74,8 @@ def _names(region: str) -> tuple[str, ...]:
 def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "drop") -> list[Example]:
     """One Example an image for phrases that have boxes drawn, in order of first mention.
 
-    A phrase with several boxes is left out with multi_box "drop" (the single-box protocol), or has the
-    box around all of them with "hull".
+    A phrase with several boxes is left out with multi_box "drop" (the single-box protocol), has the box
+    around all of them with "hull", or each of them with "all".
     """
     examples: dict[str, Example] = {}
     dropped = 0
@@ -90,13 +91,20 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
         example = examples.setdefault(
             phrase.image_id, Example(phrase.image_id, phrase.path, width, height, phrase.subject_id)
         )
-        box = clip(union(phrase.boxes), width, height) if phrase.boxes else None
-        if phrase.boxes and box is None:
-            raise MedgroundError(f"phrase {phrase.phrase_id}: its box lies outside the image")
-        example.sentences.append(Query((phrase.text,), box))
+        example.sentences.append(Query((phrase.text,), _inside(phrase, width, height, multi_box)))
     if dropped:
         log.warning("left out %d phrases with several boxes; --multi-box hull keeps them", dropped)
     return list(examples.values())
+
+
+def _inside(phrase: Phrase, width: int, height: int, multi_box: str) -> tuple[Box, ...]:
+    """The phrase's boxes, cut to the image."""
+    drawn = phrase.boxes or []
+    cut = [clip(box, width, height) for box in ([union(drawn)] if drawn and multi_box != "all" else drawn)]
+    found = tuple(box for box in cut if box is not None)
+    if drawn and not found:
+        raise MedgroundError(f"phrase {phrase.phrase_id}: its box lies outside the image")
+    return found
 
 
 class Sizes:

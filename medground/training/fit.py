@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from medground.boxes import paired_iou
+from medground.boxes import paired_iou, union
 from medground.errors import MedgroundError
 from medground.models import grounder
+from medground.models.network import best_boxes
+from medground.objectives.learner import Learner
 from medground.training import augment, batches
 from medground.training.examples import Example, all_texts
 from medground.training.loop import Job, Schedule, train
@@ -26,6 +28,9 @@ class Options:
     """What the user may choose; names are those of the long flags, defaults stand in the commands."""
 
     size: str
+    architecture: str
+    objective: tuple[str, ...]
+    weight: dict[str, float]
     image_encoder: str | None
     text_encoder: str | None
     steps: int
@@ -73,6 +78,7 @@ def fit(
     )
     job = Job(
         model=model,
+        learner=Learner(model, options.objective, options.weight),
         batches=batches.Batches(usable, store, model.tokenize, plan),
         schedule=_schedule(options),
         folder=run,
@@ -99,9 +105,14 @@ def _schedule(options: Options) -> Schedule:
 
 def _model(examples: Sequence[Example], options: Options, start: Path | None) -> grounder.Grounder:
     if start is not None:
-        return grounder.load(start)
+        model = grounder.load(start)
+        if model.config.architecture != options.architecture:
+            raise MedgroundError(
+                f"{start}: holds a {model.config.architecture}, not a {options.architecture}"
+            )
+        return model
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
-    return grounder.build(options.size, all_texts(examples), **encoders)
+    return grounder.build(options.size, all_texts(examples), architecture=options.architecture, **encoders)
 
 
 def _settings(
@@ -121,8 +132,11 @@ def _digest(examples: Sequence[Example]) -> str:
 def _validator(
     examples: Sequence[Example], store: FilmStore, model: grounder.Grounder, together: int = 32
 ) -> Callable[[nn.Module], float]:
-    """A function that gives a network's mean IoU over the examples' boxes, in their own pixels."""
-    wanted = [(each, [q for q in each.sentences if q.box]) for each in examples]
+    """A function that gives the mean IoU of a network's likeliest boxes, in the images' own pixels.
+
+    The box around all of a phrase's boxes is what counts.
+    """
+    wanted = [(each, [q for q in each.sentences if q.boxes]) for each in examples]
     wanted = [(each, queries) for each, queries in wanted if queries]
 
     def mean_iou(network: nn.Module) -> float:
@@ -130,12 +144,12 @@ def _validator(
         device = next(network.parameters()).device
         for first in range(0, len(wanted), together):
             some = wanted[first : first + together]
-            asked = [(each, [(q.texts[0], q.box) for q in queries]) for each, queries in some]
+            asked = [(each, [(q.texts[0], q.boxes) for q in queries]) for each, queries in some]
             batch = batches.collate(asked, store, model.tokenize).to(device)
-            found = network(*batch.inputs()).boxes.double().cpu().numpy()
+            found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
             letterboxes = [store.get(each.path).letterbox for each, queries in some for _ in queries]
             pixels = np.concatenate([b.restore(row[None]) for b, row in zip(letterboxes, found, strict=True)])
-            truth = np.array([q.box for _, queries in some for q in queries], dtype=float)
+            truth = np.array([union(list(q.boxes)) for _, queries in some for q in queries], dtype=np.float64)
             scores.append(paired_iou(pixels, truth))
         return float(np.concatenate(scores).mean())
 

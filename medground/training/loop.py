@@ -18,7 +18,7 @@ from torch import nn
 from medground import console
 from medground.errors import MedgroundError
 from medground.models import grounder
-from medground.objectives import agp
+from medground.objectives.learner import Learner, total
 from medground.training.batches import Batches
 from medground.training.run import RunFolder, State
 from medground.training.stop import StopRequest
@@ -52,6 +52,7 @@ class Job:
     """All that one run needs; `validate` gives a figure, more is better, or is None."""
 
     model: grounder.Grounder
+    learner: Learner  # of the model's network
     batches: Batches
     schedule: Schedule
     folder: RunFolder
@@ -68,17 +69,17 @@ def train(job: Job, stop: StopRequest) -> bool:
     The model folder then holds the best network by validation, or the last one without it.
     """
     accelerator = Accelerator(cpu=job.device == "cpu", mixed_precision=job.precision)
-    network, optimizer = job.model.network, _optimizer(job.model.network, job.schedule)
-    state = job.folder.restore(network, optimizer)
-    network, optimizer = accelerator.prepare(network, optimizer)
+    learner, optimizer = job.learner, _optimizer(job.learner, job.schedule)
+    state = job.folder.restore(learner, optimizer)
+    learner, optimizer = accelerator.prepare(learner, optimizer)
     remaining = range(state.step, job.schedule.steps)
     for step in console.progress(remaining, job.folder.path.name, job.schedule.steps, start=state.step):
-        parts = _step(job, accelerator, network, optimizer, step)
+        parts = _step(job, accelerator, learner, optimizer, step)
         state = replace(state, step=step + 1)
         if state.step % job.schedule.log_every == 0 or state.step == job.schedule.steps:
             job.folder.log(step=state.step, rate=job.schedule.rate * job.schedule.share(step), **parts)
         if state.step % job.schedule.save_every == 0 or state.step == job.schedule.steps or stop:
-            state = _save(job, accelerator, network, optimizer, state, stop)
+            state = _save(job, accelerator, learner, optimizer, state, stop)
         if stop:
             log.warning("asked to stop: saved step %d of %d", state.step, job.schedule.steps)
             break
@@ -86,10 +87,11 @@ def train(job: Job, stop: StopRequest) -> bool:
     return state.step == job.schedule.steps
 
 
-def _optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    encoders = [*network.image_encoder.parameters(), *network.text_encoder.parameters()]  # type: ignore[union-attr,operator]
+def _optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
+    network = learner.network
+    encoders = [*network.image_encoder.parameters(), *network.text_encoder.parameters()]
     known = {id(each) for each in encoders}
-    others = [each for each in network.parameters() if id(each) not in known]
+    others = [each for each in learner.parameters() if id(each) not in known]
     groups: list[dict[str, Any]] = [
         {"params": others, "lr": schedule.rate, "full": schedule.rate},
         {"params": encoders, "lr": schedule.encoder_rate, "full": schedule.encoder_rate},
@@ -98,7 +100,7 @@ def _optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
 
 
 def _step(
-    job: Job, accelerator: Accelerator, network: nn.Module, optimizer: torch.optim.Optimizer, step: int
+    job: Job, accelerator: Accelerator, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int
 ) -> dict[str, float]:
     """One step of gradient descent; the named losses as numbers."""
     batch = job.batches.at(step, accelerator.process_index, accelerator.num_processes)
@@ -106,22 +108,22 @@ def _step(
     torch.manual_seed(hash((job.seed, step, accelerator.process_index)))  # dropout follows from the step
     for group in optimizer.param_groups:
         group["lr"] = group["full"] * job.schedule.share(step)
-    _train_mode(network, job.freeze_norms)
+    _train_mode(learner, job.freeze_norms)
     with accelerator.autocast():
-        parts = agp.losses(network(*batch.inputs()), batch.boxes, batch.shown)
-        loss = agp.total(parts, agp.WEIGHTS)
+        parts = learner(batch)
+        loss = total(parts, job.learner.weights(step / job.schedule.steps))
     if not loss.isfinite():
         raise MedgroundError(f"step {step + 1}: the loss became {loss.item()}; the last checkpoint stands")
     optimizer.zero_grad(set_to_none=True)
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(network.parameters(), job.schedule.clip_norm)
+    accelerator.clip_grad_norm_(learner.parameters(), job.schedule.clip_norm)
     optimizer.step()
     return {"loss": loss.item()} | {name: part.item() for name, part in parts.items()}
 
 
-def _train_mode(network: nn.Module, freeze_norms: bool) -> None:
-    network.train()
-    for part in network.modules():
+def _train_mode(learner: nn.Module, freeze_norms: bool) -> None:
+    learner.train()
+    for part in learner.modules():
         if freeze_norms and isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.eval()
 
@@ -129,7 +131,7 @@ def _train_mode(network: nn.Module, freeze_norms: bool) -> None:
 def _save(
     job: Job,
     accelerator: Accelerator,
-    network: nn.Module,
+    learner: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: State,
     stop: StopRequest,
@@ -140,13 +142,14 @@ def _save(
     """
     if not accelerator.is_main_process:
         return state
-    bare = accelerator.unwrap_model(network)
+    bare = accelerator.unwrap_model(learner)
+    network = bare.network.eval()
     on_beat = state.step % job.schedule.save_every == 0 or state.step == job.schedule.steps
-    figure = job.validate(bare.eval()) if job.validate and on_beat else None
+    figure = job.validate(network) if job.validate and on_beat else None
     if figure is not None:
         job.folder.log(step=state.step, validation=figure)
     if on_beat and (figure is None or state.best is None or figure > state.best):
-        grounder.save(job.folder.path, replace(job.model, network=bare), {"step": state.step})
+        grounder.save(job.folder.path, replace(job.model, network=network), {"step": state.step})
         state = replace(state, best=figure, best_step=state.step)
     job.folder.save(bare, optimizer, state)
     return state

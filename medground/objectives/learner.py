@@ -1,0 +1,58 @@
+"""Network and objectives as one module: what is trained, and what several processes share."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medground.errors import MedgroundError
+from medground.models.grounder import Grounder
+from medground.objectives.agp import AGP
+from medground.objectives.objective import Encoded, Objective
+
+OBJECTIVES: dict[str, type[Objective]] = {"agp": AGP}
+
+
+class Learner(nn.Module):
+    """A network with the heads of its objectives; its forward gives the named losses of a batch."""
+
+    def __init__(
+        self, model: Grounder, names: Iterable[str] = ("agp",), weights: dict[str, float] | None = None
+    ):
+        super().__init__()
+        self.network = model.network
+        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](model) for name in dict.fromkeys(names)})
+        self.chosen = weights or {}
+        self._check()
+
+    def _check(self) -> None:
+        known = sorted(name for each in self._each() for name in each.defaults)
+        if unknown := sorted(self.chosen.keys() - set(known)):
+            raise MedgroundError(f"no loss {unknown[0]!r} to weigh; the losses are {', '.join(known)}")
+
+    def _each(self) -> Iterable[Objective]:
+        return self.objectives.values()  # type: ignore[return-value]
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """The unweighted losses of all objectives; images and texts are encoded once for all of them."""
+        film, inside, ids, mask, image_of, text_of = batch.inputs()
+        images = self.network.encode_images(film, inside)
+        tokens = self.network.encode_texts(ids, mask)
+        answers = None
+        if any(each.asks for each in self._each()):
+            patches, seen = images.patches[image_of], images.seen[image_of]
+            answers = self.network.fuse(patches, seen, tokens[text_of], mask[text_of])
+        encoded = Encoded(images, tokens, mask, answers)
+        return {name: part for each in self._each() for name, part in each(encoded, batch).items()}
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """The weight of every loss when this share of the training is done; the user's own come first."""
+        return {name: w for each in self._each() for name, w in each.weights(progress).items()} | self.chosen
+
+
+def total(parts: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """The weighted sum of named losses; a weight without a loss, or a loss without a weight, is a bug."""
+    if parts.keys() != weights.keys():
+        raise KeyError(f"losses {sorted(parts)} but weights {sorted(weights)}")
+    return torch.stack([weights[name] * part for name, part in parts.items()]).sum()
