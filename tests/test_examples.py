@@ -13,10 +13,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import COMMANDS, command_of
 from conftest import ROOT
+from PIL import Image
 
 from medground.cli.main import cli
 
@@ -68,6 +70,7 @@ def folder(tmp_path_factory) -> Path:
     shutil.copy(cohort / "reports.csv", here)
     shutil.copy(cohort / "ms-cxr" / "MS_CXR_Local_Alignment_v1.1.0.csv", here)
     make_foreign_files(here, cohort)
+    make_masks(here)
     graphs = "medground convert imagenome chest-imagenome-1.0.0 --metadata mimic-cxr-2.0.0-metadata.csv"
     drawn = "medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv"
     steps = f"""
@@ -111,6 +114,17 @@ def make_foreign_files(here: Path, cohort: Path) -> None:
     (here / "gold_bbox_coordinate_annotations_1000images.csv").write_text(
         f"image_id,{numbers}\n{image},10,10,90,200,80,190,right lung,1,3,30,3,60\n"
     )
+
+
+def make_masks(here: Path) -> None:
+    """A lung for each film, as CXAS would leave it."""
+    (here / "masks").mkdir()
+    masks = np.zeros((159, 64, 64), bool)
+    masks[135, 10:50, 8:28] = True  # its class "right lung"
+    for path in (here / "films").rglob("*.jpg"):
+        with Image.open(path) as film:
+            drawn = masks[:, : film.height, : film.width]
+        np.savez_compressed(here / "masks" / f"{path.stem}.npz", drawn)
 
 
 def shell(folder: Path, line: str) -> subprocess.CompletedProcess:

@@ -5,7 +5,7 @@ pixels of the original film, upright.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -103,6 +103,17 @@ def _anatomy(
     record: Image, ready: Ready, found: Sequence[Found], detector: Detector, min_score: float
 ) -> Anatomy:
     _, place, header = ready
+    doubt = None if is_chest(found, detector.doubt) else "probably not a frontal chest film"
+    return anatomy_of(record, header, list(_regions(found, place, min_score)), detector.model, doubt)
+
+
+def anatomy_of(
+    record: Image, header: images.Header, regions: list[Region], model: str, doubt: str | None
+) -> Anatomy:
+    """The record with its regions; without any, and with NO_CHEST for its view, where there is a doubt.
+
+    A film that the record or the file knows to be no frontal one has no regions either.
+    """
     extra = {name: each for name, each in record.extra.items() if name not in known_keys(Anatomy)}
     if header.spacing:
         extra["pixel_spacing"] = header.spacing
@@ -111,21 +122,21 @@ def _anatomy(
         study_id=record.study_id,
         subject_id=record.subject_id,
         path=record.path,
-        width=place.width,
-        height=place.height,
-        view=_view(record, header, is_chest(found, detector.doubt)),
-        regions=list(_regions(found, place, min_score)),
-        extra={**extra, "model": detector.model},
+        width=header.width,
+        height=header.height,
+        view=_view(record, header, doubt),
+        regions=regions,
+        extra={**extra, "model": model},
     )
     return anatomy if anatomy.is_frontal else replace(anatomy, regions=[])
 
 
-def _view(record: Image, header: images.Header, chest: bool) -> str | None:
-    """The view as the record or the file knows it, but NO_CHEST where the film does not look like a chest."""
+def _view(record: Image, header: images.Header, doubt: str | None) -> str | None:
+    """The view as the record or the file knows it, but NO_CHEST, and a warning, where there is a doubt."""
     known = record.view or header.view
-    if chest or not is_frontal(known):
+    if doubt is None or not is_frontal(known):
         return known
-    log.warning("%s: probably not a frontal chest film", record.path)
+    log.warning("%s: %s", record.path, doubt)
     return NO_CHEST
 
 
@@ -134,8 +145,15 @@ def is_chest(found: Sequence[Found], doubt: float) -> bool:
     at = {each.name: each for each in found}
     if sum(at[name].score for name in CORE if name in at) / len(CORE) < doubt:
         return False
-    right, left = (at[name].box if name in at else None for name in ("right lung", "left lung"))
-    return right is None or left is None or right[0] + right[2] < left[0] + left[2]
+    return sides_fit({name: each.box for name, each in at.items()})
+
+
+def sides_fit(box_of: Mapping[str, Box]) -> bool:
+    """Whether the left lung lies right of the right one in the picture; True where one is missing."""
+    if "right lung" not in box_of or "left lung" not in box_of:
+        return True
+    right, left = box_of["right lung"], box_of["left lung"]
+    return right[0] + right[2] < left[0] + left[2]
 
 
 def _regions(found: Sequence[Found], place: boxes.Letterbox, min_score: float) -> Iterator[Region]:

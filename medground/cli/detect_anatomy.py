@@ -9,7 +9,13 @@ import click
 from medground.cli import options
 
 if TYPE_CHECKING:
-    from medground.anatomy.detect import Detector
+    from collections.abc import Iterable, Iterator
+
+    from medground.anatomy.detect import Detector, Reject
+    from medground.anatomy.mask_boxes import Source
+    from medground.records import Anatomy, Image
+
+MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 
 
 @click.command()
@@ -18,14 +24,37 @@ if TYPE_CHECKING:
 @options.images
 @click.option(
     "--model",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="model.safetensors of train-detector.",
+    type=click.Path(exists=True, path_type=Path),
+    help="model.safetensors of train-detector, or a folder that transformers saved.",
 )
 @click.option(
     "--detector",
-    type=click.Choice(["region-query", "yolo"]),
+    type=click.Choice(["region-query", "yolo", "transformers"]),
     help="The kind of model to insist on; without it the checkpoint says.",
+)
+@click.option(
+    "--masks",
+    type=click.Path(exists=True, path_type=Path),
+    help="Instead of --model: the files that a mask model left, a folder or COCO's JSON.",
+)
+@click.option("--mask-format", type=click.Choice(MASKS), help="What --masks holds; see above.")
+@click.option(
+    "--mask-names",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='TOML, [names]: lines like 3 = "left lung" or "heart_mask" = "cardiac silhouette".',
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "crop", "letterbox"]),
+    help="How masks of another shape lie on the film: all of it stretched, its centre square, letterboxed.  "
+    "[default: pspnet: crop; cxas: stretch]",
+)
+@click.option(
+    "--sides",
+    type=click.Choice(["patient", "viewer"]),
+    default="patient",
+    show_default=True,
+    help="Whose left the names of masks mean.",
 )
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Films at a time.")
 @click.option(
@@ -49,65 +78,102 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     anatomy line for each image: one box at most for each region, in pixels of the original image. A film
     that is probably no frontal chest film gets no boxes, a warning, and "other" as its view.
 
+    With --masks nothing is detected: boxes are put around the outlines that another program left. A film's
+    are found by its path without the suffix, its file's name, or its image_id. Formats: cxas and pspnet
+    (TorchXRayVision) as these write them: NAME.npy, NAME.npz, NAME/CLASS.png or NAME.json; named, the same
+    with classes that bear our regions' names; label-map, NAME.png with whole numbers; coco. Regions that a
+    model has no class for follow from those it has (lung zones are thirds of the lung's height; all rules
+    are in anatomy/masks.toml) or are left out. Pieces smaller than a tenth of a structure's largest one
+    do not count.
+
     \b
         $ medground detect-anatomy films/ --model runs/detector/model.safetensors -o boxes.jsonl
         $ medground detect-anatomy list.jsonl --images films --model model.safetensors --resume -o boxes.jsonl
+        $ medground detect-anatomy films/ --masks masks --mask-format cxas -o boxes.jsonl
     """
     from medground import jsonl
 
+    _refuse_mixtures(chosen, resume, output)
     if not resume:
         with jsonl.create(output) as stream:
             _detect(films, stream, set(), **chosen)
-    elif output == "-":
+        return
+    with jsonl.go_on(output, ["image_id", "model"]) as (stream, held):
+        _detect(films, stream, held, **chosen)
+
+
+def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
+    """Raise for what does not go together, before anything is loaded."""
+    if (chosen["model"] is None) == (chosen["masks"] is None):
+        raise click.UsageError("give --model, or --masks with --mask-format")
+    if (chosen["masks"] is None) != (chosen["mask_format"] is None):
+        raise click.UsageError("--masks and --mask-format go together")
+    if resume and output == "-":
         raise click.UsageError("--resume needs -o FILE")
-    else:
-        with jsonl.go_on(output, ["image_id", "model"]) as (stream, held):
-            _same_model(output, {model for _, model in held}, chosen["model"])
-            _detect(films, stream, {image_id for image_id, _ in held}, **chosen)
-
-
-def _same_model(output: str, models: set[str], model: Path) -> None:
-    """Refuse to go on in a file that another model began."""
-    from medground import checkpoints
-    from medground.errors import MedgroundError
-
-    if models - {checkpoints.hash_of(model)}:
-        raise MedgroundError(f"{output}: holds boxes of another model; choose another file or delete it")
 
 
 def _detect(
     films: str,
     stream: BinaryIO,
-    held: set[str],
+    held: set[tuple[str, str]],
     images: Path,
     rejects: BinaryIO | None,
-    batch: int,
-    min_score: float,
     **how: Any,
 ) -> None:
     """Write the anatomy of the films whose ids are not held; raises when every one was rejected."""
     from medground import console, jsonl
-    from medground.anatomy import detect, listing
+    from medground.anatomy import listing
     from medground.errors import MedgroundError
     from medground.records import Image
 
-    bad_lines, rejected = jsonl.BadLines(rejects), 0
+    bad_lines, rejected, known = jsonl.BadLines(rejects), 0, {image_id for image_id, _ in held}
 
     def reject(record: Image, error: MedgroundError) -> None:
         nonlocal rejected
         rejected += 1
         bad_lines.take(jsonl.dumps(record), error)
 
-    with closing(_load(**how)) as detector:
+    with closing(_open(**how)) as source:
+        if {model for _, model in held} - {source.model}:
+            raise MedgroundError(
+                f"{_named(stream)}: holds boxes of another model; choose another or delete it"
+            )
         listed = listing.open_list(films, images, bad_lines)
-        records = (each for each in listed if each.image_id not in held)
-        found = detect.detect_regions(records, images, detector, reject, batch, min_score)
+        records = (each for each in listed if each.image_id not in known)
+        found = _find(source, records, images, reject, how["batch"], how["min_score"])
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
     if rejected and not written and not held:
         raise MedgroundError(f"{films}: every image was rejected")
 
 
-def _load(model: Path, detector: str | None, device: str, trust_pickle: bool) -> "Detector":
-    from medground.anatomy import detector as detectors
+def _named(stream: BinaryIO) -> str:
+    return str(stream.name).removesuffix(".partial")
 
-    return detectors.load(model, options.device_of(device), detector, trust_pickle)
+
+def _open(**chosen: Any) -> "Detector | Source":
+    """The detector of --model, or the files of --masks."""
+    if chosen["masks"] is not None:
+        from medground.anatomy import mask_boxes
+
+        viewer = chosen["sides"] == "viewer"
+        how = {"kind": chosen["mask_format"], "names": chosen["mask_names"], "fit": chosen["fit"]}
+        return mask_boxes.Source(chosen["masks"], mask_boxes.Options(**how, viewer=viewer))
+    from medground.anatomy import detector
+
+    device = options.device_of(chosen["device"])
+    return detector.load(chosen["model"], device, chosen["detector"], chosen["trust_pickle"])
+
+
+def _find(
+    source: "Detector | Source",
+    records: "Iterable[Image]",
+    folder: Path,
+    reject: "Reject",
+    batch: int,
+    min_score: float,
+) -> "Iterator[Anatomy]":
+    from medground.anatomy import detect, mask_boxes
+
+    if isinstance(source, mask_boxes.Source):
+        return mask_boxes.boxes_of_masks(records, folder, source, reject, min_score)
+    return detect.detect_regions(records, folder, source, reject, batch, min_score)

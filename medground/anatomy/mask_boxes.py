@@ -1,0 +1,191 @@
+"""Films and the mask files that belong to them -> anatomy records; nothing is detected here.
+
+A film's masks are looked for under three names, in this order: its path without the suffix, the file's name
+without it, its image_id. What each kind is:
+
+cxas, pspnet   NAME.npy or NAME.npz, a folder NAME with a picture a class, or NAME.json in COCO's form
+named          the same for any other model, whose classes bear our regions' names, or names of --mask-names
+label-map      NAME.png, .tif, .npy or .npz of whole numbers; --mask-names says what each means
+coco           one JSON file for all films, or NAME.json for each
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from medground import images
+from medground.anatomy import coco, mask_files, masks, regions
+from medground.anatomy.detect import Reject, anatomy_of, sides_fit
+from medground.anatomy.films import in_threads
+from medground.anatomy.mask_files import Part
+from medground.anatomy.masks import Fit, Model, NoFit, Shape
+from medground.errors import MedgroundError
+from medground.records import Anatomy, Image, Region
+
+log = logging.getLogger(__name__)
+KINDS = ("cxas", "pspnet", "named", "label-map", "coco")
+VERSION = 1  # counts up when the same masks get other boxes
+TURNED = (
+    "the left lung lies left of the right one in the picture: no frontal film, or the masks' names mean "
+    "the viewer's sides (--sides viewer)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How masks are taken: `names` is a TOML file, `fit` how their grid lies on the film (None: see Frame),
+    `viewer` whether left in their names is the picture's left."""
+
+    kind: str
+    names: Path | None = None
+    fit: Fit | None = None
+    viewer: bool = False
+
+
+class Source:
+    """The mask files under PATH; `model` is a hash of all that decides what boxes they give."""
+
+    def __init__(self, path: Path, options: Options):
+        own = _read_names(options.names) if options.names else {}
+        given = masks.model(options.kind)
+        given = masks.with_names(given, own, str(options.names)) if own else given
+        if options.kind == "label-map" and not (own and all(label.isdecimal() for label in own)):
+            raise MedgroundError("label maps are whole numbers: --mask-names says what each of them means")
+        self.options, self.path = options, path
+        self.table = replace(given, fit=options.fit or given.fit)
+        self.labels = sorted(own)
+        self.whole = coco.load(path) if options.kind == "coco" and path.is_file() else None
+        self.model = f"{options.kind}-{_digest(self.table, options)}"
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def regions(self, record: Image, film: tuple[int, int]) -> list[Region]:
+        """The regions of a film of `film` = (width, height); raises MedgroundError where it has no masks."""
+        parts = self._parts(record, film)
+        try:
+            shapes, grid = _shapes(parts, self.table, self.options.viewer)
+            if not shapes:
+                return []
+            return masks.to_regions(shapes, masks.frame_of(grid, film, self.table.fit))
+        except NoFit as error:
+            raise MedgroundError(f"{record.path}: {error}") from None
+
+    def _parts(self, record: Image, film: tuple[int, int]) -> Iterator[Part]:
+        names = _names(record)
+        if self.whole is not None:
+            return _of_image(self.whole, names, film)
+        path = self._find(names)
+        if path.suffix == ".json":
+            alone = coco.load(path)
+            return _of_image(alone, [next(iter(alone.by_name), ""), *names], film)
+        if self.options.kind == "label-map":
+            return mask_files.read_labels(path, self.labels)
+        return mask_files.read(path, self.table.classes, self._wanted(path))
+
+    def _wanted(self, path: Path) -> frozenset[str]:
+        """The names, spelled as in the file, of classes that mean a region."""
+        if self.table.classes:
+            spelled: Iterable[str] = self.table.classes
+        elif path.is_dir():
+            spelled = [each.stem for each in path.iterdir()]
+        else:
+            spelled = mask_files.array_names(path)
+        return frozenset(each for each in spelled if masks.plain(each) in self.table.names)
+
+    def _find(self, names: list[str]) -> Path:
+        kind = self.options.kind
+        suffixes = {"coco": [".json"], "label-map": [*mask_files.PICTURES, *mask_files.ARRAYS]}.get(
+            kind, [*mask_files.ARRAYS, ".json"]
+        )
+        for name in names:
+            for suffix in suffixes:
+                if (found := self.path / f"{name}{suffix}").is_file():
+                    return found
+            if kind in ("cxas", "pspnet", "named") and (self.path / name).is_dir():
+                return self.path / name
+        raise MedgroundError(f"{names[0]}: no {kind} masks for this film in {self.path}")
+
+
+def _names(record: Image) -> list[str]:
+    path = PurePath(record.path)
+    return list(dict.fromkeys([str(path.with_suffix("")), path.stem, record.image_id]))
+
+
+def _of_image(file: coco.Coco, names: list[str], film: tuple[int, int]) -> Iterator[Part]:
+    image = file.image(names)
+    if image is None:
+        raise MedgroundError(f"{names[-1]}: no masks for this film in {file.path}")
+    return file.parts(image, film)
+
+
+def _read_names(path: Path) -> dict[str, Any]:
+    """The table `names` of a TOML file: a class's name, or a label's number, = a region."""
+    import tomllib
+
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MedgroundError(f"{path}: not TOML: {error}") from None
+    if set(given) != {"names"} or not isinstance(given["names"], dict) or not given["names"]:
+        raise MedgroundError(f'{path}: one table is expected: [names], with lines like 3 = "left lung"')
+    return given["names"]
+
+
+def _shapes(parts: Iterable[Part], table: Model, viewer: bool) -> tuple[dict[str, Shape], tuple[int, int]]:
+    """(the shape of each region or helper that some class means, (width, height) of the masks' grid).
+
+    Classes that mean the same region are taken together, before specks are swept away.
+    """
+    inside: dict[str, Any] = {}
+    likely: dict[str, Any] = {}
+    for name, mask, scores in parts:
+        region = table.names.get(masks.plain(name))
+        if region is None:
+            continue
+        region = regions.swap_sides(region) if viewer else region
+        if any(each.shape != mask.shape for each in inside.values()):
+            raise NoFit(f"the mask {name!r} has another size than those before it")
+        inside[region] = inside[region] | mask if region in inside else mask
+        if scores is not None:
+            likely[region] = np.maximum(likely[region], scores) if region in likely else scores
+    found = {region: masks.shape_of(mask, likely.get(region)) for region, mask in inside.items()}
+    height, width = next(iter(inside.values())).shape if inside else (1, 1)
+    return {region: shape for region, shape in found.items() if shape}, (width, height)
+
+
+def _digest(table: Model, options: Options) -> str:
+    said = [VERSION, sorted(table.names.items()), table.fit, options.viewer, list(map(str, masks.rules()))]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+
+
+def boxes_of_masks(
+    records: Iterable[Image], folder: Path, source: Source, reject: Reject, min_score: float
+) -> Iterator[Anatomy]:
+    """Yield the anatomy of each film of the records, in order; FOLDER is where their paths start.
+
+    Of a film only the header is read. One whose file or whose masks cannot be read goes to `reject`; one
+    whose lungs are the wrong way round gets no boxes, a warning, and "other" as its view.
+    """
+
+    def read(record: Image) -> tuple[images.Header, list[Region]] | MedgroundError:
+        try:
+            header = images.describe(folder / record.path)
+            return header, source.regions(record, (header.width, header.height))
+        except MedgroundError as error:
+            return error
+
+    for record, ready in in_threads(read, records, ahead=1):
+        if isinstance(ready, MedgroundError):
+            reject(record, ready)
+            continue
+        header, found = ready
+        doubt = None if sides_fit({each.name: each.box for each in found}) else TURNED
+        sure = [each for each in found if each.score >= min_score]
+        yield anatomy_of(record, header, sure, source.model, doubt)

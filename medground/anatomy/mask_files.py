@@ -1,0 +1,163 @@
+"""Files that mask models leave -> the outlines in them, one class after the other.
+
+Letters: C classes, H x W pixels of the mask's grid. What a file may be:
+
+array      .npy or .npz, (C, H, W) or (1, C, H, W), or in an .npz a named (H, W) array for each class; truth
+           values, whole numbers (set above half of the mask's largest), probabilities (set from .5 on) or
+           logits (numbers outside [0, 1]; set above 0)
+pictures   a folder with a picture for each class, named by it; pixels are set above half of the largest
+label map  a grey or palette picture, or an array (H, W), whose whole numbers name the class
+"""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from medground import images
+from medground.anatomy.masks import Mask
+from medground.errors import MedgroundError
+
+Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, where it is, how likely
+ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, MemoryError)
+
+
+def read(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
+    """Yield the wanted classes of an array or of a folder of pictures; `classes` names an array's channels.
+
+    Raises MedgroundError for what is damaged, or has another number of channels.
+    """
+    try:
+        if path.is_dir():
+            yield from _pictures(path, wanted)
+        else:
+            yield from _arrays(path, classes, wanted)
+    except UNREADABLE as error:
+        raise MedgroundError(f"{path}: damaged, truncated or no masks ({type(error).__name__})") from error
+
+
+def array_names(path: Path) -> list[str]:
+    """The names of the arrays in an .npz; none for an .npy."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except UNREADABLE as error:
+        raise MedgroundError(f"{path}: no .npz with an array for each class") from error
+
+
+def read_labels(path: Path, labels: Sequence[str]) -> Iterator[Part]:
+    """Yield where each of the labels (whole numbers, as text) stands in a label map."""
+    try:
+        values = _only(path) if path.suffix in ARRAYS else _label_picture(path)
+    except UNREADABLE as error:
+        raise MedgroundError(f"{path}: damaged, truncated or no label map") from error
+    if values.ndim != 2 or values.dtype.kind not in "uib":
+        raise MedgroundError(f"{path}: a label map has one whole number a pixel (grey or palette)")
+    for label in labels:
+        yield label, values == int(label), None
+
+
+def _pictures(folder: Path, wanted: frozenset[str]) -> Iterator[Part]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICTURES and path.stem in wanted:
+            with Image.open(path) as picture:
+                _check_size(picture)
+                yield path.stem, _above_half(np.asarray(picture.convert("L"))), None
+
+
+def _label_picture(path: Path) -> Mask:
+    with Image.open(path) as picture:
+        _check_size(picture)
+        return np.asarray(picture)  # a palette's numbers are the labels, its colours are for people
+
+
+def _check_size(picture: Image.Image) -> None:
+    if picture.width * picture.height > images.MAX_PIXELS:
+        raise ValueError("too large")
+
+
+def _above_half(values: Mask) -> NDArray[np.bool_]:
+    """Where a mask of whole numbers is set: 1 of 0 and 1, 255 of 0 and 255, and not what JPEG adds."""
+    return values > values.max() / 2
+
+
+def _only(path: Path) -> Mask:
+    """The one array of a file."""
+    found = np.load(path, allow_pickle=False)
+    if path.suffix == ".npy":
+        return found
+    with found:
+        (name,) = found.files
+        return found[name]
+
+
+def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
+    if path.suffix == ".npy":
+        yield from _channels(np.load(path, mmap_mode="r", allow_pickle=False), path, classes, wanted)
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+        if len(members) == 1 and classes:
+            with archive.open(members[0]) as stream:
+                yield from _stream(stream, path, classes, wanted)
+            return
+    with np.load(path, allow_pickle=False) as found:
+        for name in sorted(wanted.intersection(found.files)):
+            yield name, *_decided(found[name], _is_logit(found[name]))
+
+
+def _channels(array: Mask, path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
+    """The wanted channels of an array in memory, or mapped into it."""
+    channels = array[0] if array.ndim == 4 and len(array) == 1 else array
+    _check_channels(channels.shape, path, classes)
+    logit = _is_logit(channels)
+    for name, values in zip(classes, channels, strict=True):
+        if name in wanted:
+            yield name, *_decided(np.asarray(values), logit)
+
+
+def _check_channels(shape: tuple[int, ...], path: Path, classes: Sequence[str]) -> None:
+    if len(shape) != 3 or shape[0] != len(classes):
+        form = " x ".join(map(str, shape))
+        raise MedgroundError(f"{path}: an array of {form}, not of {len(classes)} classes x height x width")
+
+
+def _stream(stream: IO[bytes], path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
+    """The wanted channels of a packed array; of many classes of a large film all at once fill a memory."""
+    version = np.lib.format.read_magic(stream)
+    header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(stream)
+    if dtype.kind not in "buif":
+        raise ValueError("no numbers")
+    shape = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+    _check_channels(shape, path, classes)
+    if dtype.kind == "f" or fortran:
+        whole = np.frombuffer(stream.read(), dtype).reshape(shape, order="F" if fortran else "C")
+        yield from _channels(whole, path, classes, wanted)
+        return
+    size = int(np.prod(shape[1:])) * dtype.itemsize
+    for name in classes:
+        values = np.frombuffer(stream.read(size), dtype).reshape(shape[1:])
+        if name in wanted:
+            yield name, *_decided(values, logit=False)
+
+
+def _is_logit(values: Mask) -> bool:
+    """Whether these numbers are no probabilities, but what a network gives before the sigmoid."""
+    return values.dtype.kind == "f" and bool(np.nanmin(values) < 0 or np.nanmax(values) > 1)
+
+
+def _decided(values: Mask, logit: bool) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]] | None]:
+    """Where a mask is set, and how likely, if it says so; NaN is nowhere."""
+    if values.dtype.kind == "b":
+        return values, None
+    if values.dtype.kind != "f":
+        return _above_half(values), None
+    known = np.nan_to_num(values.astype(np.float32), nan=-np.inf if logit else 0.0)
+    likely = 1 / (1 + np.exp(-np.clip(known, -60, 60))) if logit else known
+    return likely >= 0.5, likely
