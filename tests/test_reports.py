@@ -51,13 +51,6 @@ def test_a_named_section_is_that_section_whatever_it_holds():
     assert [each.section for each in PARSER.parse_report(report)] == ["findings", "findings", "impression"]
 
 
-def test_a_report_without_findings_is_said_once(caplog):
-    parser = Parser()
-    with caplog.at_level("WARNING"):
-        assert not parsed("INDICATION: cough", parser) and not parsed("TECHNIQUE: AP", parser)
-    assert [each.getMessage()[:4] for each in caplog.records] == ["s1: "]
-
-
 def test_this_speaks_of_the_sentence_before_it():
     triplets = parsed("Airspace disease in the right middle lobe. This is concerning for pneumonia.")
     assert (triplets[1].region, triplets[1].region_source) == ("right mid lung zone", "inherited")

@@ -3,13 +3,17 @@
 import csv
 import gc
 import io
+import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import click
+
+log = logging.getLogger(__name__)
+Render = Callable[[Iterable[Any]], tuple[bytes, list[str]]]
 
 
 def run(
@@ -68,7 +72,8 @@ def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: di
 
 def _parse(source: str, output: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
     from medground import console, jsonl
-    from medground.cli.report_input import open_reports, spread, write
+    from medground.cli.report_input import open_reports
+    from medground.cli.report_spread import spread
 
     build = build_table if choices["table"] else build_lines
     with ExitStack() as stack:
@@ -77,7 +82,20 @@ def _parse(source: str, output: str, build_with: tuple, bad_lines: Any, choices:
         stream = stack.enter_context(jsonl.create(output))
         if choices["table"]:
             stream.write(_table_header())
-        write(stream, spread(reports, build, build_with, choices["workers"]))
+            stream.flush()  # a forked process would write it once more
+        answers = spread(reports, build, build_with, choices["workers"])
+        _write(stream, stack.enter_context(closing(answers)))
+
+
+def _write(stream: BinaryIO, answers: Iterable[tuple[bytes, list[str]]]) -> None:
+    """Write the answers as they come, and say which studies had nothing to read: the first as a warning."""
+    level = logging.WARNING
+    for content, silent in answers:
+        stream.write(content)
+        stream.flush()
+        for study in silent:
+            log.log(level, "%s: no findings or impression to read (-v names all such)", study)
+            level = logging.INFO
 
 
 def _columns(choices: dict) -> Any:
@@ -105,12 +123,23 @@ def build_parser(lexicon: str | None = None, likely_as: Any = "uncertain", all_s
     return parser
 
 
-def build_lines(*build_with: Any) -> Callable[[Iterable[Any]], bytes]:
+def build_lines(*build_with: Any) -> Render:
     """What turns reports into JSON lines, one a sentence."""
     from medground import jsonl
 
     parser = build_parser(*build_with)
-    return lambda reports: b"".join(map(jsonl.dumps, parser.parse(reports)))
+
+    def render(reports: Iterable[Any]) -> tuple[bytes, list[str]]:
+        lines: list[bytes] = []
+        silent: list[str] = []
+        for report in reports:
+            sentences = parser.parse_report(report)
+            lines += map(jsonl.dumps, sentences)
+            if not sentences:
+                silent.append(report.study_id)
+        return b"".join(lines), silent
+
+    return render
 
 
 def _table_header() -> bytes:
@@ -119,19 +148,21 @@ def _table_header() -> bytes:
     return (",".join(HEADER) + "\n").encode()
 
 
-def build_table(*build_with: Any) -> Callable[[Iterable[Any]], bytes]:
+def build_table(*build_with: Any) -> Render:
     """What turns reports into CSV rows of the CheXpert 14."""
     from medground.reports.chexpert import to_row
 
     parser = build_parser(*build_with)
 
-    def render(reports: Iterable[Any]) -> bytes:
+    def render(reports: Iterable[Any]) -> tuple[bytes, list[str]]:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
+        silent: list[str] = []
         for each in reports:
-            rows.writerow(
-                to_row(each.study_id, each.subject_id, parser.parse_report(each), parser.lexicon.findings)
-            )
-        return text.getvalue().encode()
+            sentences = parser.parse_report(each)
+            rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
+            if not sentences:
+                silent.append(each.study_id)
+        return text.getvalue().encode(), silent
 
     return render

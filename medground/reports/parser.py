@@ -4,7 +4,6 @@ Every span counts code points of the text as it was given: of `text`, or of the 
 report comes as named sections.
 """
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,7 +20,6 @@ from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
 from medground.reports.wordlists import word_set
 
-log = logging.getLogger(__name__)
 CELLS = ("findings", "impression")
 COPULAS = word_set("states", "copulas")
 LONGEST_KNOWN, MOST_KNOWN = 160, 20_000  # signs of a sentence, and sentences, that are kept: some 40 MB
@@ -60,7 +58,6 @@ class Parser:
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
         self.options = options or Options()
-        self._warned = False
         self._known: dict[str, tuple[list[Triplet], list[str]]] = {}
 
     def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
@@ -92,10 +89,6 @@ class Parser:
                             extra=report.extra,
                         )
                     )
-        if not found:
-            level = logging.INFO if self._warned else logging.WARNING
-            log.log(level, "%s: no findings or impression to read (-v names all such)", report.study_id)
-            self._warned = True
         return found
 
     def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
