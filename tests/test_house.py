@@ -17,8 +17,16 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "__init__"},
-    {"boxes", "console", "clauses", "shards", "subjects", "anatomy.regions"},  # regions' names are for all
-    {"jsonl", "images", "checkpoints", "draw", "doctor"},
+    {
+        "boxes",
+        "console",
+        "clauses",
+        "greys",
+        "shards",
+        "subjects",
+        "anatomy.regions",
+    },  # regions' names are for all
+    {"jsonl", "images", "checkpoints", "draw", "doctor", "pages"},
     {"reports", "anatomy", "align", "datasets", "models", "phantom"},
     {"objectives"},
     {"training", "grounding", "evaluation"},
@@ -31,17 +39,19 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 OUTSIDE = {
     "records": {"msgspec"},
     "boxes": {"numpy"},
+    "greys": {"torch"},
     "jsonl": {"orjson", "msgspec"},
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
     "draw": {"numpy", "PIL"},
+    "pages": {"PIL"},
     "anatomy": {"numpy", "PIL", "torch"},
     "datasets": {"orjson"},
     "models": {"numpy", "torch", "transformers"},
     "phantom": {"numpy", "PIL", "orjson", "scipy"},
     "objectives": {"torch"},
     "training": {"accelerate", "numpy", "orjson", "tomli_w", "torch"},
-    "grounding": {"numpy", "torch"},
+    "grounding": {"numpy", "PIL", "torch"},
     "evaluation": {"numpy"},
     "cli": {"click"},
 }

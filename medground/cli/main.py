@@ -8,6 +8,7 @@ import click
 
 import medground
 from medground.cli.align import align
+from medground.cli.calibrate import calibrate
 from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
 from medground.cli.doctor import doctor
@@ -61,6 +62,7 @@ for command in (
     align,
     pretrain,
     finetune,
+    calibrate,
     ground,
     evaluate,
     train_detector,

@@ -1,10 +1,13 @@
 """Phrases + images + a model -> groundings, and what is made of them: pictures, tables, pages, maps.
 
+questions    what to look for: words, or the findings of a report
 answers      the stage itself: each phrase with its grounding
+calibration  scores that mean frequencies, boxes that keep a promise; `fitting` makes it
 overlays     each answer drawn over its image
 """
 
-from medground.grounding.answers import ground_on_film, ground_phrases, inside, phrases_of
+from medground.grounding.answers import ground_on_film, ground_phrases
 from medground.grounding.overlays import draw_overlays
+from medground.grounding.questions import phrases_of, phrases_of_report
 
-__all__ = ["draw_overlays", "ground_on_film", "ground_phrases", "inside", "phrases_of"]
+__all__ = ["draw_overlays", "ground_on_film", "ground_phrases", "phrases_of", "phrases_of_report"]

@@ -92,8 +92,8 @@ def find(
             for phrase in together:
                 bad_image(phrase, problem)
         else:
-            size = {"width": shown.letterbox.width, "height": shown.letterbox.height}
-            sized = [replace(phrase, **size) for phrase in together]
+            width, height = shown.letterbox.width, shown.letterbox.height
+            sized = [replace(phrase, width=width, height=height) for phrase in together]
             yield from zip(sized, look(sized, shown, model), strict=True)
 
 

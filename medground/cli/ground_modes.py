@@ -1,0 +1,95 @@
+"""The ways of ground: words, a report or records in; lines, a table, pictures, a page or maps out."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from medground.cli import options
+
+
+def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
+    """Do what the options ask for."""
+    from medground import console, jsonl
+    from medground.grounding import answers, engines
+
+    bad_lines = jsonl.BadLines(chosen["rejects"])
+    asked = _asked(image, words, chosen, bad_lines)
+    model = engines.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
+    choices = _choices(chosen, model.name)
+    found = answers.ground_phrases(asked, model, chosen["images"], bad_lines.take_record, choices)
+    found = console.progress(found, "phrases")
+    _write(_with_pictures(found, chosen), chosen)
+
+
+def _asked(
+    image: Path | None, words: tuple[str, ...], chosen: dict[str, Any], bad_lines: Any
+) -> Iterable[Any]:
+    """The phrases to look for; a report is read before any model is loaded."""
+    from medground import jsonl
+    from medground.grounding import questions
+    from medground.records import Phrase
+
+    if image is None:
+        return jsonl.read(chosen["records"], Phrase, bad_lines)
+    if not chosen["report"]:
+        return questions.phrases_of(image, words)
+    return list(questions.phrases_of_report(image, _sentences(chosen["report"])))
+
+
+def _sentences(stream: Any) -> list[Any]:
+    """The sentences of one report; an empty one has none."""
+    from medground import jsonl
+    from medground.cli.report_modes import build_parser
+    from medground.reports import input as report_input
+
+    parser = build_parser()
+    reports = report_input.read_one(stream, jsonl.name_of(stream))
+    return [sentence for report in reports for sentence in parser.parse_report(report)]
+
+
+def _choices(chosen: dict[str, Any], model: str) -> Any:
+    """How answers become records; raises where a promise is asked that the model cannot give."""
+    from medground.errors import MedgroundError
+    from medground.grounding import calibration
+    from medground.grounding.answers import Choices
+
+    fitted = calibration.load(chosen["model"], model) if chosen["calibrated"] else None
+    if chosen["coverage"] is not None:
+        if fitted is None:
+            raise MedgroundError(
+                f"{chosen['model']}: --coverage needs a calibration; run medground calibrate"
+            )
+        fitted.margin(chosen["coverage"])
+    limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
+    return Choices(calibration=fitted, coverage=chosen["coverage"], **limits)
+
+
+def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any]:
+    """The answers, passed on through whatever draws them."""
+    from medground import grounding
+
+    if chosen["overlay"]:
+        found = grounding.draw_overlays(found, chosen["images"], chosen["overlay"])
+    if chosen["html"]:
+        from medground.grounding import page
+
+        found = page.write(found, chosen["images"], chosen["html"])
+    if chosen["heatmap"]:
+        from medground.grounding import heatmaps
+
+        found = heatmaps.write(found, chosen["heatmap"])
+    return found
+
+
+def _write(found: Iterable[Any], chosen: dict[str, Any]) -> None:
+    from medground import jsonl
+
+    if chosen["kind"] == "dicom-sr":
+        from medground.grounding import structured_report
+
+        structured_report.write(found, chosen["images"], Path(chosen["output"]))
+        return
+    from medground.grounding import formats
+
+    with jsonl.create(chosen["output"]) as stream:
+        formats.WRITERS[chosen["kind"]](stream, found)

@@ -1,0 +1,191 @@
+"""Scores that mean frequencies, and boxes that keep a promise: fitted on phrases whose boxes are known.
+
+present   P(there is something to show), from the network's logit by Platt's method
+score     P(a box reaches IoU .5 with a true one), likewise, from the box's logit and the logarithm of the
+          share of the film that it covers: large findings are the easier ones, and a network of one box a
+          phrase says nothing else of how well it lies
+margin    a share of a box's width and height, added on every side, with which the stated share of true boxes
+          lies wholly inside a box found: split conformal prediction, the ceil((n + 1) c)-th smallest of the n
+          margins that the validation boxes would have needed (Vovk et al. 2005; Angelopoulos and Bates 2023;
+          for boxes, Timans et al., ECCV 2024)
+
+The promise holds on average over draws of validation and test boxes, if both come from the same kind of
+patients: the covered share of a test set still varies, with n validation boxes by about sqrt(c (1 - c) / n)
+for those alone. Platt: A. Platt, Probabilistic outputs for support vector machines (1999), with his smoothed
+targets, so that few or separable phrases give no certainty.
+
+Letters: n validation items, c the coverage asked.
+"""
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground import jsonl
+from medground.errors import MedgroundError
+
+FILE = "calibration.json"
+FORMAT = 1
+Array = NDArray[np.float64]
+
+
+def raw_probability(logit: float) -> float:
+    """The logistic function: what a score says before any calibration."""
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """slope x logit + size x ln(share) + offset, through the logistic function."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+    size: float = 0.0
+
+    def __call__(self, logit: float, share: float = 1.0) -> float:
+        return raw_probability(self.slope * logit + self.size * math.log(share) + self.offset)
+
+
+AS_IT_IS = Curve()
+
+
+@dataclass(frozen=True)
+class Events:
+    """(n,) logits, whether each came true, and the share of the film that its box covers, 1 without one."""
+
+    logits: Array
+    true: NDArray[np.bool_]
+    shares: Array
+
+    def said(self, curve: Curve) -> Array:
+        """(n,) what the curve says of each."""
+        pairs = zip(self.logits.tolist(), self.shares.tolist(), strict=True)
+        return np.array([curve(*each) for each in pairs], dtype=float)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted for one model; `model` is the hash of its weights.
+
+    margins: for each true box of the validation phrases the margin that would have covered it, ascending;
+    None, the last, for boxes that no margin covers because nothing was found. `min_score` is the score from
+    which further boxes were kept. `figures` says how well it did, before and after.
+    """
+
+    model: str
+    present_curve: Curve
+    score_curve: Curve
+    margins: Sequence[float | None]
+    min_score: float
+    figures: dict[str, Any]
+
+    def present(self, logit: float) -> float:
+        """The calibrated probability that there is something to show."""
+        return self.present_curve(logit)
+
+    def score(self, logit: float, share: float) -> float:
+        """The calibrated probability that a box of this share of the film reaches IoU .5 with a true one."""
+        return self.score_curve(logit, share)
+
+    def margin(self, coverage: float) -> float:
+        """The margin for this coverage; raises MedgroundError where the validation set cannot promise it."""
+        n = len(self.margins)
+        rank = conformal_rank(n, coverage)
+        found = self.margins[rank - 1] if rank <= n else None
+        if found is None:
+            reach = bisect_left([each is None for each in self.margins], True) / (n + 1)
+            most = math.floor(100 * reach) / 100
+            raise MedgroundError(
+                f"--coverage {coverage:g}: {n} validation boxes can promise no more than {most:g}; "
+                "calibrate on more phrases, or ask for less"
+            )
+        return found
+
+
+def conformal_rank(n: int, coverage: float) -> int:
+    """ceil((n + 1) c), at least 1: the rank of the margin that keeps the promise; above n, none does."""
+    return max(1, math.ceil(round((n + 1) * coverage, 9)))
+
+
+def fit_curve(events: Events) -> Curve:
+    """Platt's curve for the events; the logistic one itself where all came out the same, since nothing can be
+    learned there. The slope is never negative; sizes count only where they differ."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    true, size = events.true, np.log(events.shares)
+    hits, misses = int(true.sum()), int((~true).sum())
+    if not hits or not misses:
+        return AS_IT_IS
+    target = np.where(true, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    columns = np.stack([events.logits, np.ones(len(true)), size], axis=1)
+
+    def loss(values: Array) -> tuple[float, Array]:
+        at = columns @ values
+        return float(np.sum(np.logaddexp(0, at) - target * at)), columns.T @ (expit(at) - target)
+
+    bounds = [(0, None), (None, None), (None, None) if np.ptp(size) else (0, 0)]
+    found = minimize(loss, np.array([1.0, 0.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds)
+    return Curve(*(round(float(each), 6) for each in found.x))
+
+
+def needed_margin(box: Array, found: Array) -> float | None:
+    """The smallest margin with which one of the boxes found (F, 4) covers the box (4,); 0 where one does
+    already, None without a box found."""
+    if not len(found):
+        return None
+    size = np.tile(found[:, 2:] - found[:, :2], 2)
+    out = np.concatenate([found[:, :2] - box[:2], box[2:] - found[:, 2:]], axis=1) / size
+    return float(max(0.0, out.max(axis=1).min()))
+
+
+def brier(curve: Curve, events: Events) -> float | None:
+    """Mean squared distance of probability and outcome, 0 best; None for nothing."""
+    if not len(events.logits):
+        return None
+    return round(float(np.mean((events.said(curve) - events.true) ** 2)), 4)
+
+
+def calibration_error(curve: Curve, events: Events, bins: int = 10) -> float | None:
+    """Expected calibration error over bins of equal count: the mean distance of what was said from how often
+    it was so; None for nothing."""
+    if not len(events.logits):
+        return None
+    said, true = events.said(curve), events.true
+    parts = np.array_split(np.argsort(said, kind="stable"), min(bins, len(said)))
+    gaps = [len(part) * abs(said[part].mean() - true[part].mean()) for part in parts]
+    return round(float(sum(gaps) / len(said)), 4)
+
+
+def save(folder: Path, found: Calibration) -> None:
+    """Write calibration.json into the model's folder; it appears only when all is written."""
+    text = json.dumps({"format": FORMAT} | asdict(found), indent=1) + "\n"
+    with jsonl.create(str(folder / FILE)) as stream:
+        stream.write(text.encode())
+
+
+def load(folder: Path, model: str) -> Calibration | None:
+    """The calibration in a model's folder, None where there is none; raises where it is another model's."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        curves = {name: Curve(**values.pop(name)) for name in ("present_curve", "score_curve")}
+        if values.pop("format") != FORMAT:
+            raise MedgroundError(f"{path}: written by another version; run medground calibrate again")
+        found = Calibration(**values, **curves)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise MedgroundError(f"{path}: not a calibration; run medground calibrate again") from None
+    if found.model != model:
+        raise MedgroundError(
+            f"{path}: fitted for other weights than these; run medground calibrate again, or delete it"
+        )
+    return found

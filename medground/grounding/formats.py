@@ -1,0 +1,95 @@
+"""Groundings in the files that others read: JSON lines, CSV, COCO.
+
+csv   one row a box, best first; a phrase without a box has one row whose box columns are empty. Columns:
+      image_id, phrase_id, subject_id, text, category, existence, present, box (1 for the best), score, x1,
+      y1, x2, y2 (pixels of the original image), width, height (of that image), model, coverage
+coco  one JSON object that pycocotools loads: `images` with our `image_id` beside COCO's whole-number `id`,
+      `categories`, and `annotations`: bbox [x, y, width, height] in original pixels with `score`,
+      `phrase_id` and `text`. A phrase's category is its `category`, else its `finding`, else "phrase".
+      `phrases` holds every phrase with its `present`, those without a box too.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+from medground import jsonl
+from medground.records import Grounding, Phrase
+
+Answered = Iterable[tuple[Phrase, Grounding]]
+CARRIED = ("subject_id", "category", "existence", "coverage")
+COLUMNS = (
+    *("image_id", "phrase_id", "subject_id", "text", "category", "existence", "present"),
+    *("box", "score", "x1", "y1", "x2", "y2", "width", "height", "model", "coverage"),
+)
+
+
+def write_jsonl(stream: BinaryIO, answers: Answered) -> None:
+    """Write a Grounding a line."""
+    jsonl.write(stream, (found for _, found in answers))
+
+
+def write_csv(stream: BinaryIO, answers: Answered) -> None:
+    """Write a row a box, with the names of the columns first."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
+    table.writeheader()
+    for phrase, found in answers:
+        table.writerows(_rows(phrase, found))
+        stream.write(text.getvalue().encode())
+        stream.flush()
+        text.seek(0)
+        text.truncate()
+    stream.write(text.getvalue().encode())  # of no phrase, the names alone
+
+
+def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:
+    """The rows of one phrase, at least one."""
+    same = {name: found.extra.get(name, "") for name in CARRIED}
+    same |= {name: getattr(found, name) for name in ("image_id", "phrase_id", "text", "present", "model")}
+    same |= {"width": phrase.width, "height": phrase.height}
+    for number, each in enumerate(found.boxes, start=1):
+        corners = dict(zip(("x1", "y1", "x2", "y2"), each.box, strict=True))
+        yield same | corners | {"box": number, "score": each.score}
+    if not found.boxes:
+        yield same
+
+
+def write_coco(stream: BinaryIO, answers: Answered) -> None:
+    """Write one JSON object when all answers are there."""
+    images: dict[str, dict[str, Any]] = {}
+    categories: dict[str, int] = {}
+    phrases: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for phrase, found in answers:
+        image = images.setdefault(found.image_id, _image(len(images) + 1, phrase))
+        name = str(found.extra.get("category") or found.extra.get("finding") or "phrase")
+        category = categories.setdefault(name, len(categories) + 1)
+        same = {"image_id": image["id"], "category_id": category, "phrase_id": found.phrase_id}
+        phrases.append(same | {"text": found.text, "present": found.present})
+        for each in found.boxes:
+            numbers = {"id": len(annotations) + 1, **_area(each.box), "score": each.score}
+            annotations.append(numbers | same | {"text": found.text})
+    kinds = [{"id": number, "name": name} for name, number in categories.items()]
+    parts = {"images": list(images.values()), "categories": kinds, "annotations": annotations}
+    stream.write(json.dumps({"info": {}} | parts | {"phrases": phrases}).encode() + b"\n")
+
+
+def _image(number: int, phrase: Phrase) -> dict[str, Any]:
+    size = {"width": phrase.width, "height": phrase.height}
+    return {"id": number, "image_id": phrase.image_id, "file_name": phrase.path} | size
+
+
+def _area(box: tuple[float, float, float, float]) -> dict[str, Any]:
+    x1, y1, x2, y2 = box
+    width, height = round(x2 - x1, 1), round(y2 - y1, 1)
+    return {"bbox": [x1, y1, width, height], "area": round(width * height, 2), "iscrowd": 0}
+
+
+WRITERS: dict[str, Callable[[BinaryIO, Answered], None]] = {
+    "jsonl": write_jsonl,
+    "csv": write_csv,
+    "coco": write_coco,
+}
