@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from medground import checkpoints
-from medground.anatomy import region_query, yolo
+from medground.anatomy import detr, region_query, yolo
 from medground.anatomy.detect import Detector, Found
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
@@ -17,6 +17,8 @@ def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = 
 
     A pickle of ultralytics' is read only where `kind` says yolo and `trust_pickle` vouches for it.
     """
+    if path.is_dir():
+        return _of_folder(path, device, kind)
     if kind == yolo.KIND and trust_pickle and checkpoints.is_pickle(path):
         return yolo.YoloDetector(path, device, trust_pickle)
     config = checkpoints.read_config(path)
@@ -28,6 +30,13 @@ def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = 
     if found == yolo.KIND:
         return yolo.YoloDetector(path, device)
     raise MedgroundError(f"{path}: holds {_article(found)}, not a detector of regions")
+
+
+def _of_folder(path: Path, device: str, kind: str | None) -> Detector:
+    """What transformers saved: a folder, where our own models are files."""
+    if kind not in (None, detr.KIND):
+        raise MedgroundError(f"{path}: a folder; a {kind} detector is one file, model.safetensors")
+    return detr.TransformersDetector(path, device)
 
 
 def _article(kind: object) -> str:

@@ -1,0 +1,122 @@
+"""A detector of the transformers library (RT-DETRv2, D-FINE, RF-DETR, ...) from a folder of the user's.
+
+The folder is what `save_pretrained` leaves: config.json, whose `id2label` names our regions (or other words
+for them), and *.safetensors. Nothing is downloaded, no code of the folder's is run, and no torchvision is
+needed. Films come letterboxed, so that is what the model should have been trained on; where there is a
+preprocessor_config.json it says at which size and with which mean and spread.
+Letters: B films, S side, Q queries, C classes.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medground.anatomy import masks
+from medground.anatomy.detect import CORE, Found
+from medground.compat import hide_broken_torchvision
+from medground.errors import MedgroundError
+from medground.images import Film
+
+KIND = "transformers"
+SIZE = 640  # what the RT-DETR family is trained at
+BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)  # what a bad folder raises
+DOUBT = 0.1  # as `Detector.doubt`, where the model knows all of CORE; its scores rate the box, too
+
+
+class TransformersDetector:
+    """A detector of the transformers library on a device."""
+
+    def __init__(self, folder: Path, device: str):
+        self.network, self.device = _load(folder).eval().to(device), device
+        labels = self.network.config.id2label
+        known = masks.model("").names
+        self.names = [known.get(masks.plain(str(labels[n]))) for n in range(len(labels))]
+        self.names = [None if name in masks.HELPERS else name for name in self.names]
+        if not any(self.names):
+            raise MedgroundError(f"{folder}: none of its id2label is a region that medground knows")
+        self.doubt = DOUBT * sum(name in self.names for name in CORE) / len(CORE)
+        self.size, self.mean, self.spread = _preprocessing(folder)
+        self.model = hash_of(folder)
+
+    @torch.inference_mode()
+    def find(self, squares: Film) -> list[list[Found]]:
+        """The best box of every region on each film, likely or not."""
+        films = torch.from_numpy(squares)[:, None].to(self.device).expand(-1, 3, -1, -1)
+        answer = self.network(pixel_values=(films - self.mean.to(films)) / self.spread.to(films))
+        scores, best = _scores(answer.logits.float(), len(self.names)).max(dim=1)  # one box a class: (B, C)
+        boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4)) * self.size
+        half = boxes[..., 2:] / 2
+        corners = torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
+        return [self._found(*each) for each in zip(corners.tolist(), scores.tolist(), strict=True)]
+
+    def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
+        best: dict[str, Found] = {}
+        for name, (x1, y1, x2, y2), score in zip(self.names, boxes, scores, strict=True):
+            if name and (name not in best or score > best[name].score):
+                best[name] = Found(name, (x1, y1, x2, y2), score)
+        return list(best.values())
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def _scores(logits: Tensor, classes: int) -> Tensor:
+    """(B, Q, C): one class more than there are names is DETR's "no object", and all are shares of one."""
+    return logits.softmax(-1)[..., :classes] if logits.shape[-1] == classes + 1 else logits.sigmoid()
+
+
+def hash_of(folder: Path) -> str:
+    """12 hex digits over the configs and weights in the folder: the name of the model in records."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
+        with open(path, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def _load(folder: Path) -> Any:
+    """The network; raises MedgroundError for what is no detector, or has only pickled weights."""
+    if not (folder / "config.json").is_file():
+        raise MedgroundError(f"{folder}: no config.json; is it a folder that transformers saved?")
+    if not any(folder.glob("*.safetensors")):
+        raise MedgroundError(f"{folder}: no *.safetensors (pickled weights may run code and are not read)")
+    hide_broken_torchvision()
+    import transformers
+    from safetensors import SafetensorError
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    try:
+        network, info = transformers.AutoModelForObjectDetection.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (*BROKEN, SafetensorError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise MedgroundError(f"{folder}: no detector that transformers can load: {reason}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise MedgroundError(f"{folder}: weights of another architecture ({missing[0]} is missing)")
+    return network
+
+
+def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
+    """(side of the square, (3, 1, 1) mean and (3, 1, 1) spread of its values)."""
+    path = folder / "preprocessor_config.json"
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        size = said.get("size") or {}
+        size = {"height": size, "width": size} if isinstance(size, int) else size
+        sides = [
+            int(size[key]) for key in ("height", "width", "shortest_edge", "longest_edge") if key in size
+        ]
+        normal = said.get("do_normalize", False)
+        mean = torch.tensor(said["image_mean"] if normal else [0.0] * 3)[:, None, None]
+        spread = torch.tensor(said["image_std"] if normal else [1.0] * 3)[:, None, None]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MedgroundError(f"{path}: not a preprocessor's config ({type(error).__name__})") from error
+    side = max(sides, default=SIZE)
+    return math.ceil(side / 32) * 32, mean, spread  # the coarsest of the family's maps has a 32nd of the side
