@@ -5,7 +5,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from test_promises import IMAGE, SENTENCE
+from test_promises import IMAGE, REPORT, SENTENCE
 
 from medground import jsonl
 from medground.cli.main import cli
@@ -109,7 +109,11 @@ def lines(records):
 
 
 STUDIES = [f"s{n // 3}" if n % 3 == 0 else f"t{n}" for n in range(60)]  # one after the other, two lines each
+REPORTS = [REPORT | {"study_id": f"{each}-{n}"} for each in STUDIES for n in range(9)]
 CALLS = {
+    "parse-reports": (["parse-reports", "in.jsonl"], REPORTS),
+    "parse-reports by 2 workers": (["parse-reports", "in.jsonl", "--workers", "2"], REPORTS),
+    "parse-reports --table": (["parse-reports", "in.jsonl", "--table", "chexpert"], REPORTS),
     "align": (
         ["align", "in.jsonl", "--boxes", "boxes.jsonl"],
         [SENTENCE | {"study_id": each, "sentence_id": f"{each}|{n}"} for each in STUDIES for n in (0, 1)],

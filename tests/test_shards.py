@@ -136,6 +136,7 @@ def run(tmp_path, monkeypatch):
 
 
 CALLS = {
+    "parse-reports": ["parse-reports", "reports.jsonl"],
     "align": ["align", "sentences.jsonl", "--boxes", "boxes.jsonl"],
 }
 

@@ -50,7 +50,9 @@ from medground.cli.report_modes import run
     help="FILE is what another parser wrote: RadGraph(-XL) JSON, or a folder of scene graphs.",
 )
 @options.config
+@options.shard
 @options.workers
+@options.resume
 @options.rejects
 @options.output
 def parse_reports(**choices) -> None:

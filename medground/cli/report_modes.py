@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from medground.cli import options
+
+if TYPE_CHECKING:
+    from medground.jsonl import Journal
+
 log = logging.getLogger(__name__)
-Render = Callable[[Iterable[Any]], tuple[bytes, list[str]]]
+Render = Callable[[Iterable[Any]], tuple[bytes, list[str], int]]
 
 
-def run(
-    source: str, output: str, explain: str | None, kind: str | None, html: str | None, **choices: Any
-) -> None:
+def run(source: str, explain: str | None, kind: str | None, html: str | None, **choices: Any) -> None:
     """Do what the options ask for."""
     from medground import jsonl
 
@@ -27,12 +30,11 @@ def run(
     if explain is not None:
         _explain(explain, build_with)
     elif kind is not None:
-        with jsonl.create(output) as stream:
-            jsonl.write(stream, _imported(kind, source, bad_lines, choices["lexicon"]))
+        _import(kind, source, bad_lines, choices)
     elif html is not None:
         _page(source, html, build_with, bad_lines, choices)
     else:
-        _parse(source, output, build_with, bad_lines, choices)
+        _parse(source, build_with, bad_lines, choices)
 
 
 def _explain(sentence: str, build_with: tuple) -> None:
@@ -40,6 +42,15 @@ def _explain(sentence: str, build_with: tuple) -> None:
 
     for line in explain(build_parser(*build_with), sentence):
         click.echo(line)
+
+
+def _import(kind: str, source: str, bad_lines: Any, choices: dict) -> None:
+    from medground import jsonl
+
+    with options.journal(choices["output"], choices["resume"]) as out:
+        sentences = choices["shard"].keep(_imported(kind, source, bad_lines, choices["lexicon"]))
+        for sentence in islice(sentences, out.done, None):
+            out.add(jsonl.dumps(sentence))
 
 
 def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> Iterator[Any]:
@@ -64,35 +75,36 @@ def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: di
 
     parser = build_parser(*build_with)
     with ExitStack() as stack:
-        reports = islice(open_reports(stack, source, _columns(choices), bad_lines), choices["html_reports"])
-        page = write_page(((each, parser.parse_report(each)) for each in reports), "What parse-reports found")
+        reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
+        shown = islice(reports, choices["html_reports"])
+        page = write_page(((each, parser.parse_report(each)) for each in shown), "What parse-reports found")
     with jsonl.create(html) as stream:
         stream.write(page.encode())
 
 
-def _parse(source: str, output: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
-    from medground import console, jsonl
+def _parse(source: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
+    from medground import console
     from medground.cli.report_input import open_reports
     from medground.cli.report_spread import spread
 
     build = build_table if choices["table"] else build_lines
     with ExitStack() as stack:
-        reports = open_reports(stack, source, _columns(choices), bad_lines)
-        reports = console.progress(reports, "parse-reports")
-        stream = stack.enter_context(jsonl.create(output))
-        if choices["table"]:
-            stream.write(_table_header())
-            stream.flush()  # a forked process would write it once more
+        out = stack.enter_context(options.journal(choices["output"], choices["resume"]))
+        reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
+        reports = console.progress(islice(reports, out.done, None), "parse-reports", start=out.done)
+        if choices["table"] and not out.done:
+            out.stream.write(_table_header())
+            out.stream.flush()  # a forked process would write it once more
         answers = spread(reports, build, build_with, choices["workers"])
-        _write(stream, stack.enter_context(closing(answers)))
+        _write(out, stack.enter_context(closing(answers)))
 
 
-def _write(stream: BinaryIO, answers: Iterable[tuple[bytes, list[str]]]) -> None:
+def _write(out: "Journal", answers: Iterable[tuple[bytes, list[str], int]]) -> None:
     """Write the answers as they come, and say which studies had nothing to read: the first as a warning."""
     level = logging.WARNING
-    for content, silent in answers:
-        stream.write(content)
-        stream.flush()
+    for content, silent, reports in answers:
+        out.add(content, reports)
+        out.stream.flush()
         for study in silent:
             log.log(level, "%s: no findings or impression to read (-v names all such)", study)
             level = logging.INFO
@@ -129,15 +141,16 @@ def build_lines(*build_with: Any) -> Render:
 
     parser = build_parser(*build_with)
 
-    def render(reports: Iterable[Any]) -> tuple[bytes, list[str]]:
+    def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
         lines: list[bytes] = []
         silent: list[str] = []
-        for report in reports:
+        count = 0
+        for count, report in enumerate(reports, start=1):  # noqa: B007
             sentences = parser.parse_report(report)
             lines += map(jsonl.dumps, sentences)
             if not sentences:
                 silent.append(report.study_id)
-        return b"".join(lines), silent
+        return b"".join(lines), silent, count
 
     return render
 
@@ -154,15 +167,16 @@ def build_table(*build_with: Any) -> Render:
 
     parser = build_parser(*build_with)
 
-    def render(reports: Iterable[Any]) -> tuple[bytes, list[str]]:
+    def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         silent: list[str] = []
-        for each in reports:
+        count = 0
+        for count, each in enumerate(reports, start=1):  # noqa: B007
             sentences = parser.parse_report(each)
             rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
             if not sentences:
                 silent.append(each.study_id)
-        return text.getvalue().encode(), silent
+        return text.getvalue().encode(), silent, count
 
     return render

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
@@ -20,13 +20,14 @@ CHUNK = 256  # reports that travel at once: so few that no worker waits long for
 WEIGHT = 1 << 20  # ... or their characters; what comes back is some ten times as much
 PATIENCE = 0.2  # seconds that a chunk of a slow pipe waits for further reports
 
-Answer = tuple[bytes, list[str]]  # finished bytes, and the studies in which there was nothing to read
+# finished bytes, the studies in which there was nothing to read, and how many reports that answers
+Answer = tuple[bytes, list[str], int]
 Render = Callable[[Iterable[Any]], Answer]
 
 
 def spread(
     reports: Iterable[Any], build: Callable[..., Render], build_with: tuple, workers: int
-) -> Iterator[Answer]:
+) -> Generator[Answer]:
     """What `build(*build_with)` makes of the reports, in their order, by `workers` processes.
 
     No more than four chunks for each process are in memory. Raises MedgroundError where a process was
