@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medground import greys
 from medground.anatomy import region_query
 from medground.anatomy.region_query import Config, RegionQuery
 from medground.errors import MedgroundError
@@ -45,20 +46,20 @@ def test_another_config_is_refused():
 @pytest.mark.parametrize("gamma", [0.4, 1.0, 2.5])
 def test_equalising_undoes_exposure(gamma):
     levels = torch.arange(1, 65).repeat(64).view(1, 1, 64, 64) / 64
-    assert torch.allclose(region_query.equalise(levels**gamma), region_query.equalise(levels), atol=0.1)
+    assert torch.allclose(greys.equalise(levels**gamma), greys.equalise(levels), atol=0.1)
 
 
 def test_equalising_spreads_the_greys_and_leaves_padding_black():
     film = films(1)[0, 0] * 0.2 + 0.3
     film[:, :10] = 0
-    even = region_query.equalise(film[None, None])[0, 0]
+    even = greys.equalise(film[None, None])[0, 0]
     assert (even[:, :10] == -1).all()
     quarters = torch.histc(even[:, 10:], 4, -1, 1) / even[:, 10:].numel()
     assert quarters == pytest.approx([0.25] * 4, abs=0.03)
 
 
 def test_a_black_film_is_no_division_by_zero():
-    assert (region_query.equalise(torch.zeros(1, 1, 8, 8)) == -1).all()
+    assert (greys.equalise(torch.zeros(1, 1, 8, 8)) == -1).all()
 
 
 def slow_giou(a, b):

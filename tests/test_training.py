@@ -61,7 +61,7 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def test_the_loss_falls_by_half(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--no-augment", steps=60)
+    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--augment", "none", steps=60)
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
     first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]
@@ -69,7 +69,7 @@ def test_the_loss_falls_by_half(films, tmp_path):
 
 
 def metrics_of_one_step(films, tmp_path) -> list[dict]:
-    pretrain(films, tmp_path / "one", "--batch", 4, "--no-augment", steps=1)
+    pretrain(films, tmp_path / "one", "--batch", 4, "--augment", "none", steps=1)
     return metrics(tmp_path / "one")
 
 
@@ -243,7 +243,30 @@ def test_a_view_moves_its_boxes_with_its_picture():
         assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.1
 
 
-def test_batches_do_not_depend_on_the_number_of_processes(films):
+def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
+    pictures, boxes = torch.zeros(60, 2, 64, 64), torch.tensor([[0.5, 0.5, 0.25, 0.25]]).repeat(60, 1)
+    pictures[:, 1] = 1
+    pictures[:, 0] = torch.rand(60, 64, 64) * 0.05
+    pictures[:, 0, 24:40, 24:40] = 1
+    rngs = [np.random.default_rng(n) for n in range(60)]
+    moved, found, there = augment.draw("strong", pictures, boxes, torch.arange(60), rngs)
+    assert 0 < (~there).sum() < 15  # a few are no chests on purpose
+    again = augment.draw(
+        "strong", pictures[7:8], boxes[7:8], torch.zeros(1, dtype=torch.long), [np.random.default_rng(7)]
+    )
+    assert torch.equal(again[0][0], moved[7])  # a view does not depend on its neighbours
+    brighter = 0
+    for row in there.nonzero()[:, 0].tolist():
+        cx, cy, w, h = (found[row] * 64).round().int().tolist()
+        inner = torch.zeros(64, 64, dtype=torch.bool)
+        inner[max(0, cy - h // 2) : cy + h // 2, max(0, cx - w // 2) : cx + w // 2] = True
+        film = moved[row, 0]
+        brighter += film[inner].mean() > film[~inner & (moved[row, 1] > 0)].mean()
+    assert brighter > 0.85 * there.sum()  # some are inverted, some hidden by a device
+
+
+@pytest.mark.parametrize("kind", augment.KINDS)
+def test_batches_do_not_depend_on_the_number_of_processes(films, kind):
     class Films:
         size = 32
 
@@ -260,7 +283,7 @@ def test_batches_do_not_depend_on_the_number_of_processes(films):
         ids = torch.tensor([[int.from_bytes(text.encode())] for text in texts])
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
-    batches = Batches(found, Films(), tokenize, Plan(images=4, seed=5))
+    batches = Batches(found, Films(), tokenize, Plan(images=4, seed=5, views=kind))
     for step in range(5):
         whole, parts = batches.at(step), [batches.at(step, rank, 2) for rank in range(2)]
         for rank, part in enumerate(parts):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medground.errors import MedgroundError
+from medground.greys import equalise
 
 KIND = "region-query"
 SIZE = 192  # side of the square it looks at, unless told otherwise
-LEVELS = 1024  # grey levels of `equalise`
 STRIDE = 8  # film pixels a place of the feature map
 SMALLEST = 1e-3  # share of the side that every box has at least
 
@@ -55,23 +55,6 @@ def build_config(header: dict[str, Any], source: str) -> Config:
         name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
     }
     return Config(**tuples)
-
-
-def equalise(films: Tensor) -> Tensor:
-    """(B, 1, S, S) films in [0, 1] with their grey values spread evenly over [-1, 1]; black stays at -1.
-
-    What exposure, window and detector curve did to a film is undone up to the order of its grey values, so
-    that a network that has seen one machine's films reads another's. Pure black, the padding of a
-    letterbox, is not counted.
-    """
-    level = (films.flatten(1) * (LEVELS - 1)).ceil().long().clamp(0, LEVELS - 1)  # (B, S * S)
-    count = torch.zeros(len(films), LEVELS, device=films.device)
-    count.scatter_add_(1, level, torch.ones_like(level, dtype=count.dtype))
-    count[:, 0] = 0
-    below = count.cumsum(1)
-    share = (below - count / 2) / below[:, -1:].clamp(min=1)
-    share[:, 0] = 0
-    return (share.gather(1, level) * 2 - 1).view_as(films)
 
 
 def _conv(wide_in: int, wide_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

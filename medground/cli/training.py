@@ -75,10 +75,11 @@ _SAME_FOR_ALL = [
         help="Share of the steps over which the rate rises.",
     ),
     click.option(
-        "--augment/--no-augment",
-        default=True,
+        "--augment",
+        type=click.Choice(["none", "mild", "strong"]),
+        default="mild",
         show_default=True,
-        help="Shift, scale and expose the films at random (never flipped).",
+        help="Random views of the films, never flipped; strong: for films of other machines.",
     ),
     click.option(
         "--precision",

@@ -35,6 +35,7 @@ class GrounderConfig:
     text_tokens: int = 48
     image_encoder: dict[str, Any]
     text_encoder: dict[str, Any]
+    equalise: bool = False  # spread grey values evenly first: films of all machines then look alike
     width: int = 128
     heads: int = 4
     feed_forward: int = 256

@@ -72,6 +72,7 @@ def build(
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
     kind = ARCHITECTURES[architecture]
     sizes = {**SIZES[size], **kind.own_sizes}
+    sizes["equalise"] = image_encoder is None  # a pre-trained one knows films as they are
     config = GrounderConfig.from_json({"architecture": architecture, **plain, **sizes})
     return Grounder(config, kind(config, pictures, words), tokenizer)
 

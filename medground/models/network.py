@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from medground import greys
 from medground.models import encoders, layers
 from medground.models.config import GrounderConfig
 
@@ -49,7 +50,7 @@ class Network(nn.Module):
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__()
-        width = config.width
+        width, self.equalise = config.width, config.equalise
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.to_patches = nn.Conv2d(image_encoder.channels[-1], width, 1)  # type: ignore[index,arg-type]
         self.to_tokens = nn.Linear(text_encoder.config.hidden_size, width)  # type: ignore[union-attr,arg-type]
@@ -63,6 +64,8 @@ class Network(nn.Module):
 
         images: (B, 1, S, S) in [0, 1]; inside: (B, 1, S, S), 1 on film and 0 on the letterbox's padding.
         """
+        if self.equalise:
+            images = (greys.equalise(images) + 1) / 2 * inside
         grid = self.to_patches(encoders.feature_map(self.image_encoder, images))
         height, width = grid.shape[-2:]
         seen = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5

@@ -1,14 +1,23 @@
-"""Random views of a batch: shift, scale, exposure, noise. Never a flip: left and right are words here.
+"""Random views of a batch, so that a model learns anatomy. Never a flip: left and right are words here.
 
-AGP fine-tunes with colour jitter, noise, shift and crop [its code]; the ranges are ours.
+mild: shift, scale, exposure, noise; AGP fine-tunes with colour jitter, noise, shift and crop [its code]; the
+ranges are ours. strong: the detector's views (`anatomy.augment`), for models that are to read films of
+machines that they never saw. Each view follows from its image's own random numbers.
 Letters: B images, S side, N boxes. Boxes are normalised [cx, cy, w, h].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from medground.anatomy import augment as anatomy
+
+KINDS = ("none", "mild", "strong")
+Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,47 @@ class Ranges:
 
 
 DRAWS = 6  # numbers that one view takes
+
+
+def draw(
+    kind: str, pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]
+) -> Drawn:
+    """New (B, 2, S, S) pictures of a kind, the (M, 4) boxes on them, and (M,) whether each is still there.
+
+    Row i of `boxes` lies on picture image_of[i]; rngs has one for each picture.
+    """
+    if kind == "none":
+        return pictures, boxes, torch.ones(len(boxes), dtype=torch.bool)
+    if kind == "strong":
+        return _strong(pictures, boxes, image_of, rngs)
+    draws = np.stack([rng.uniform(-1, 1, DRAWS) for rng in rngs]).astype(np.float32)
+    noise = np.stack([rng.standard_normal(pictures.shape[2:], dtype=np.float32) for rng in rngs])
+    ranges = Ranges()
+    moved = views(pictures, boxes, image_of, ranges, torch.from_numpy(draws), torch.from_numpy(noise))
+    return *moved, torch.ones(len(boxes), dtype=torch.bool)
+
+
+def _strong(pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]) -> Drawn:
+    """Views as the detector learns from; on those that are spoilt on purpose no box is there any more."""
+    films = pictures[:, :1].clamp(min=1 / 255) * pictures[:, 1:]  # black is where no film is
+    half = boxes[:, 2:] / 2
+    corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], dim=1)
+    seen, there = [], torch.ones(len(boxes), dtype=torch.bool)
+    for row, rng in enumerate(rngs):
+        (mine,) = (image_of == row).nonzero(as_tuple=True)
+        all_there = torch.ones(1, len(mine))
+        given = anatomy.Views(films[row : row + 1], corners[None, mine], all_there, all_there)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        moved = anatomy.views(given, anatomy.Ranges(), generator)
+        seen.append(moved.films[0])
+        corners[mine], there[mine] = moved.boxes[0], moved.present[0] != 0
+    new = torch.stack(seen)
+    low, high = corners[:, :2], corners[:, 2:]
+    return torch.cat([new, (new > 0).float()], dim=1), _from_ends(low, high), there
+
+
+def _from_ends(low: Tensor, high: Tensor) -> Tensor:
+    return torch.cat([(low + high) / 2, (high - low).clamp(min=1e-3)], dim=1)
 
 
 def views(
@@ -54,5 +104,4 @@ def views(
 def _moved(boxes: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     centre = (boxes[:, :2] - 0.5) * scale[:, None] + 0.5 + shift
     half = boxes[:, 2:] * scale[:, None] / 2
-    low, high = (centre - half).clamp(0, 1), (centre + half).clamp(0, 1)
-    return torch.cat([(low + high) / 2, (high - low).clamp(min=1e-3)], dim=1)
+    return _from_ends((centre - half).clamp(0, 1), (centre + half).clamp(0, 1))

@@ -4,7 +4,7 @@ Letters: B images, S side of the square, U distinct texts, T tokens, N (image, p
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class Plan:
     terms: int = 4
     sentences: int = 4
     seed: int = 0
-    ranges: augment.Ranges | None = field(default_factory=augment.Ranges)
+    views: str = "mild"  # one of augment.KINDS
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,10 @@ class Batches:
         rngs = [np.random.default_rng([self.plan.seed, 1, place]) for place in places]
         asked = [self._ask(example, rng) for example, rng in zip(self._in_order(places), rngs, strict=True)]
         batch = collate(asked, self.store, self.tokenize)
-        if self.plan.ranges is None:
-            return batch
-        draws = np.stack([rng.uniform(-1, 1, augment.DRAWS) for rng in rngs]).astype(np.float32)
-        side = (self.store.size, self.store.size)
-        noise = np.stack([rng.standard_normal(side, dtype=np.float32) for rng in rngs])
-        pictures, boxes = augment.views(
-            batch.pictures,
-            batch.boxes,
-            batch.image_of[batch.box_of],
-            self.plan.ranges,
-            torch.from_numpy(draws),
-            torch.from_numpy(noise),
+        pictures, boxes, there = augment.draw(
+            self.plan.views, batch.pictures, batch.boxes, batch.image_of[batch.box_of], rngs
         )
-        return replace(batch, pictures=pictures, boxes=boxes)
+        return replace(batch, pictures=pictures, boxes=boxes[there], box_of=batch.box_of[there])
 
     def _in_order(self, places: range) -> list[Example]:
         count = len(self.examples)

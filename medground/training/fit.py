@@ -15,7 +15,7 @@ from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.network import best_boxes
 from medground.objectives.learner import Learner
-from medground.training import augment, batches
+from medground.training import batches
 from medground.training.examples import Example, all_texts
 from medground.training.loop import Job, Schedule, train
 from medground.training.run import RunFolder
@@ -45,7 +45,7 @@ class Options:
     seed: int
     device: str
     precision: str
-    augment: bool
+    augment: str
 
 
 def fit(
@@ -74,7 +74,7 @@ def fit(
         terms=options.terms,
         sentences=options.sentences,
         seed=options.seed,
-        ranges=augment.Ranges() if options.augment else None,
+        views=options.augment,
     )
     job = Job(
         model=model,
