@@ -29,6 +29,10 @@ def _asked(
     from medground.grounding import questions
     from medground.records import Phrase
 
+    if chosen["kind"] == "dicom-sr" and image is not None:
+        from medground.grounding import structured_report
+
+        structured_report.refuse_other(image)
     if image is None:
         return jsonl.read(chosen["records"], Phrase, bad_lines)
     if not chosen["report"]:

@@ -178,7 +178,7 @@ def load(folder: Path, model: str) -> Calibration | None:
         return None
     try:
         values = json.loads(path.read_text())
-        curves = {name: Curve(**values.pop(name)) for name in ("present_curve", "score_curve")}
+        curves: dict[str, Any] = {n: Curve(**values.pop(n)) for n in ("present_curve", "score_curve")}
         if values.pop("format") != FORMAT:
             raise MedgroundError(f"{path}: written by another version; run medground calibrate again")
         found = Calibration(**values, **curves)

@@ -1,0 +1,175 @@
+"""Groundings as DICOM structured reports: TID 1500 in a Comprehensive SR, one file an image, by highdicom.
+
+Each box is a closed polyline over the source image, with the phrase as its tracking identifier, the
+algorithm (medground, its version, the model's hash) and its score. A phrase without a box is a group without
+a region. Both say the certainty of the finding: `present`, in percent. Reports are complete, not verified.
+
+Coordinates need no change: DICOM's (column, row) have their origin at the top left corner of the top left
+pixel, as our boxes do. A report bears the time of its making and identifiers of its own, as DICOM asks (PS3.3
+C.17.2, C.12.1): these differ between two runs, and nothing else does.
+"""
+
+import itertools
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import medground
+from medground import images, jsonl
+from medground.errors import MedgroundError
+from medground.records import Grounding, Phrase, ScoredBox
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+Answered = tuple[Phrase, Grounding]
+NAME = "medground"
+SCHEME = "99MEDGROUND"  # codes of our own, as DICOM names private schemes
+SERIES_NUMBER = 1
+LONGEST = 64  # characters of a tracking identifier that viewers show
+# Type 2 in DICOM: they must stand there, but may be empty, as they are where anonymisation took them out.
+MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
+NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+
+def refuse_other(path: Path) -> None:
+    """Raise MedgroundError unless the file is DICOM and highdicom is there to write a report about it."""
+    if not images.is_dicom(path):
+        raise MedgroundError(f"{path}: not a DICOM file; --format dicom-sr is for DICOM images")
+    try:
+        import highdicom  # noqa: F401
+    except ModuleNotFoundError:
+        raise MedgroundError("--format dicom-sr needs highdicom: pip install medground[dicom]") from None
+
+
+def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
+    """Write OUT/<image_id>.dcm for each image; each appears only when all of it is written.
+
+    Raises MedgroundError for an image that is no DICOM file, or that comes again after another.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written: set[str] = set()
+    for (path, image_id), group in itertools.groupby(answers, key=_image):
+        refuse_other(folder / path)
+        if image_id in written:
+            raise MedgroundError(f"image_id {image_id}: for dicom-sr its phrases must stand together")
+        written.add(image_id)
+        report = build(folder / path, [found for _, found in group])
+        with jsonl.create(str(out / f"{image_id}.dcm")) as stream:
+            report.save_as(stream, enforce_file_format=True)
+
+
+def _image(answer: Answered) -> tuple[str, str]:
+    return answer[0].path, answer[0].image_id
+
+
+def build(path: Path, found: Sequence[Grounding]) -> "Dataset":
+    """The structured report about one DICOM image; raises where the file cannot be referred to."""
+    import highdicom
+
+    source = _source(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about names in the source, which they quote: a patient's
+        return highdicom.sr.ComprehensiveSR(
+            evidence=[source],
+            content=_content([each for one in found for each in _groups(one, source)], found),
+            series_instance_uid=highdicom.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer=NAME,
+            is_complete=True,
+        )
+
+
+def _source(path: Path) -> "Dataset":
+    """The image's header, with what anonymisation took out as empty elements."""
+    import pydicom
+
+    source = pydicom.dcmread(path, stop_before_pixels=True)
+    if missing := [name for name in NEEDED if not source.get(name)]:
+        raise MedgroundError(f"{path}: has no {missing[0]}, by which a structured report refers to it")
+    for name in MAY_BE_EMPTY:
+        if name not in source:
+            setattr(source, name, None)
+    return source
+
+
+def _content(groups: Sequence[Any], found: Sequence[Grounding]) -> Any:
+    """The measurement report: who observed, what was imaged, and the groups."""
+    from highdicom import UID, sr
+    from pydicom.sr.codedict import codes
+
+    device = sr.DeviceObserverIdentifyingAttributes(uid=UID(), name=NAME, model_name=_model(found))
+    observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    return sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=sr.CodedConcept("399208008", "SCT", "Plain chest X-ray"),
+        imaging_measurements=groups,
+    )
+
+
+def _model(found: Sequence[Grounding]) -> str:
+    return found[0].model if found else ""
+
+
+def _groups(found: Grounding, source: "Dataset") -> list[Any]:
+    """A group for each box of the phrase; one without a region where there is none."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    finding = sr.CodedConcept("404684003", "SCT", "Clinical finding")
+    certainty = _measurement("111012", "DCM", "Certainty of Finding", 100 * found.present, codes.UCUM.Percent)
+    same = {"finding_type": finding, "algorithm_id": _algorithm(found)}
+    if not found.boxes:
+        own = same | {"tracking_identifier": _tracking(found), "measurements": [certainty]}
+        return [sr.MeasurementsAndQualitativeEvaluations(**own)]
+    return [
+        sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+            **same,
+            tracking_identifier=_tracking(found),
+            referenced_region=_region(each, source),
+            measurements=[
+                certainty,
+                _measurement("score", SCHEME, "Score of box", each.score, codes.UCUM.NoUnits),
+            ],
+        )
+        for each in found.boxes
+    ]
+
+
+def _tracking(found: Grounding) -> Any:
+    from highdicom import UID, sr
+
+    return sr.TrackingIdentifier(uid=UID(), identifier=found.text[:LONGEST] or found.phrase_id[:LONGEST])
+
+
+def _algorithm(found: Grounding) -> Any:
+    from highdicom import sr
+
+    said = [f"model={found.model}", f"phrase_id={found.phrase_id}"]
+    said += [f"{key}={found.extra[key]}" for key in ("calibrated", "coverage") if key in found.extra]
+    return sr.AlgorithmIdentification(name=NAME, version=medground.__version__, parameters=said)
+
+
+def _measurement(value: str, scheme: str, meaning: str, number: float, unit: Any) -> Any:
+    from highdicom import sr
+
+    return sr.Measurement(name=sr.CodedConcept(value, scheme, meaning), value=round(number, 4), unit=unit)
+
+
+def _region(found: ScoredBox, source: "Dataset") -> Any:
+    """The box as a closed polyline over the image, of several frames the first."""
+    from highdicom import sr
+
+    x1, y1, x2, y2 = found.box
+    frames = [1] if int(source.get("NumberOfFrames") or 1) > 1 else None
+    image = sr.SourceImageForRegion(source.SOPClassUID, source.SOPInstanceUID, frames)
+    corners = np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2), (x1, y1)])
+    return sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, corners, image)
