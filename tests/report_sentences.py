@@ -122,8 +122,7 @@ TRIPLETS = [  # (text, [(region, finding, existence), ...]): all of them, in the
             ("left lung", "hyperaeration", "present"),
             ("right hemidiaphragm", "flattened diaphragm", "present"),
             ("left hemidiaphragm", "flattened diaphragm", "present"),
-            ("right hemidiaphragm", "copd/emphysema", "present"),
-            ("left hemidiaphragm", "copd/emphysema", "present"),
+            (None, "copd/emphysema", "present"),
         ],
     ),
     ("Old healed left rib fractures.", [("left chest wall", "rib fracture", "present")]),
@@ -414,6 +413,20 @@ TRIPLETS = [  # (text, [(region, finding, existence), ...]): all of them, in the
         [
             ("right hemidiaphragm", "flattened diaphragm", "present"),
             ("left hemidiaphragm", "flattened diaphragm", "present"),
+        ],
+    ),
+    (
+        "Right pneumothorax and severe pulmonary edema.",
+        [
+            ("right lung", "pneumothorax", "present"),
+            (None, "pulmonary edema/hazy opacity", "present"),
+        ],
+    ),
+    (
+        "Opacity at the left lung base as well as right basal pneumonia.",
+        [
+            ("left lower lung zone", "lung opacity", "present"),
+            ("right lower lung zone", "pneumonia", "present"),
         ],
     ),
 ]

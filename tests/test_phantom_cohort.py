@@ -123,6 +123,7 @@ def test_triplets_use_the_words_of_the_field(folder):
     names |= {
         f"{s} {z}" for s in ("right", "left") for z in ("apical zone", "upper lung zone", "mid lung zone")
     }
+    names |= {f"{s} {entry}" for s in ("right", "left") for entry in ("arm", "clavicle")}
     names |= {"right lower lung zone", "left lower lung zone", None}
     for sentence in lines(folder / "truth/triplets.jsonl"):
         for triplet in sentence["triplets"]:

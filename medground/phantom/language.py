@@ -3,9 +3,9 @@
 A triplet is (region, finding, existence). The meanings follow these rules:
 - a zone or lobe names its lung zone: "right middle lobe" and "RML" the right mid, "lingula" the left mid,
   a base the lower lung zone;
-- a side alone ("left pleural effusion") names that side's lung; for a line, a tube or a pacemaker it names
-  nothing: its region is the one where the sentence says it ends, and null where it says none (a chest tube's
-  side is its lung);
+- a side alone ("left pleural effusion") names that side's lung; for a line it names where the line comes in
+  (a PICC that arm, a jugular line that clavicle), beside the region where the sentence says it ends; for a
+  pacemaker it names nothing;
 - "bilateral", "both lungs" are two triplets, one a lung; "bibasilar", "both lung bases" two lower zones;
 - an enlarged heart belongs to the cardiac silhouette without saying so; edema without a place has region
   null, and so has everything that is absent without a place ("no pneumothorax");
@@ -173,12 +173,11 @@ def _say_either(rng: np.random.Generator, finding: Finding, table: dict[str, Any
 
 
 def _say_device(rng: np.random.Generator, finding: Finding) -> Statement:
-    text, region = pick(rng, words()["device"][finding.name])
+    text, *regions = pick(rng, words()["device"][finding.name])
     side = finding.side or ""
     text = text.format(side=side, Side=_upper(side), above=finding.detail.get("above", 4.0))
-    return Statement(
-        _tidy(text), [(region.format(side=side) or None, finding.name, "present")], [finding.group]
-    )
+    places = [region.format(side=side) for region in regions]
+    return Statement(_tidy(text), _means(finding, [*places] or [None], "present"), [finding.group])
 
 
 def say_absent(

@@ -64,6 +64,7 @@ class Finding:
     place: str = "lung"
     within: str = ""
     only_at: bool = False
+    diffuse: bool = False
     chexpert: str | None = None
     ms_cxr: str | None = None
     asg: str | None = None

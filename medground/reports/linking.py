@@ -104,7 +104,8 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
         if HARD & set(gap) and not _refers(gap):
             continue
         explained = _in_lungs(earlier) and any(earlier.j <= i and j <= later.i for i, j in bridges)
-        if explained or (_is_list(gap) and any(p.i < earlier.j for p in earlier.places)):
+        listed = _is_list(gap) and not later.finding.diffuse
+        if explained or (listed and any(p.i < earlier.j for p in earlier.places)):
             later.places, later.shared = earlier.places, True
     _share_back(words, mentions, LIST)
     for earlier, later in pairwise(mentions):
@@ -132,7 +133,7 @@ def _in_lungs(mention: Mention) -> bool:
 def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]) -> None:
     """A place that is said after the last finding of a list holds for the ones before it."""
     for earlier, later in zip(mentions[-2::-1], mentions[:0:-1], strict=False):
-        if earlier.places or earlier.fixed is not None or not later.places:
+        if earlier.places or earlier.fixed is not None or not later.places or earlier.finding.diffuse:
             continue
         gap = words[earlier.j : later.i]
         after = [place for place in later.places if place.i >= later.j]

@@ -20,6 +20,7 @@ LUNG = word_set("regions", "lungs")
 JOINS = word_set("regions", "joins")
 TOWARDS = word_set("regions", "towards")
 BLOCK = word_set("regions", "block")
+AS_WELL_AS = ["as", "well", "as"]
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
     before = words[i - 1] if i else ""
     if before in ("the", "a", "an", "both", "his", "her") and i > 1:
         before = words[i - 2]
-    post = before in prepositions
+    post = before in prepositions and words[max(0, i - 3) : i] != AS_WELL_AS
     if run[-1][2] == "place":
         return [Place(i, j, [], [str(run[-1][3])], post)]
     pairs = _pairs(run)
