@@ -261,10 +261,31 @@ def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkey
     looked = []
     real = images.load
     monkeypatch.setattr(images, "load", lambda path: looked.append(path) or real(path))
-    result = run(films, "--resume", "-o", str(target))
+    result = run(films, "--resume", "-o", str(target), "--batch", "2")
     assert result.exit_code == 0, result.output
     assert target.read_bytes() == whole and len(looked) == 4
     assert not (tmp_path / "out.jsonl.partial").exists()
+
+
+def test_resume_does_half_a_batch_again(run, films, tmp_path):
+    target = tmp_path / "out.jsonl"
+    run(films, "-o", str(target), "--batch", "4")
+    lines = target.read_bytes().splitlines(keepends=True)
+    target.unlink()
+    (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*lines[:4], b"{}\n"]))
+    result = run(films, "--resume", "-o", str(target), "--batch", "4")
+    assert result.exit_code == 1, "a line without a model is another model's"
+    (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*lines[:4], lines[4]]))
+    assert run(films, "--resume", "-o", str(target), "--batch", "4").exit_code == 0
+    assert target.read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_shards_are_together_the_whole(run, films, count):
+    own = [each | {"subject_id": f"p{number // 2}"} for number, each in enumerate(films)]
+    whole = run(own).stdout.splitlines()
+    parts = [run(own, "--shard", f"{n}/{count}").stdout.splitlines() for n in range(1, count + 1)]
+    assert len(whole) == 6 and sorted(line for part in parts for line in part) == sorted(whole)
 
 
 def test_resume_adds_to_a_finished_file(run, films, tmp_path):

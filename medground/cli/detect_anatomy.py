@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medground.anatomy.detect import Detector, Reject
     from medground.anatomy.mask_boxes import Source
     from medground.records import Anatomy, Image
+    from medground.shards import Shard
 
 MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 
@@ -67,7 +68,8 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 @click.option(
     "--trust-pickle", is_flag=True, help="yolo: read --model although it may run its author's code."
 )
-@click.option("--resume", is_flag=True, help="Keep what -o FILE holds, or what a stopped run left of it.")
+@options.shard
+@options.resume
 @options.device
 @options.rejects
 @options.output
@@ -96,10 +98,17 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     _refuse_mixtures(chosen, resume, output)
     if not resume:
         with jsonl.create(output) as stream:
-            _detect(films, stream, set(), **chosen)
+            _detect(films, stream, set(), set(), **chosen)
         return
-    with jsonl.go_on(output, ["image_id", "model"]) as (stream, held):
-        _detect(films, stream, held, **chosen)
+    models: set[str] = set()
+
+    def whole(lines: list[tuple[str, str]]) -> int:
+        """Films of one batch are looked at together, in any run: their lines are kept together."""
+        models.update(model for _, model in lines)
+        return len(lines) // chosen["batch"] * chosen["batch"]
+
+    with jsonl.go_on(output, ["image_id", "model"], whole) as (stream, held):
+        _detect(films, stream, {image_id for image_id, _ in held}, models, **chosen)
 
 
 def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
@@ -115,18 +124,23 @@ def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
 def _detect(
     films: str,
     stream: BinaryIO,
-    held: set[tuple[str, str]],
+    held: set[str],
+    models: set[str],
     images: Path,
     rejects: BinaryIO | None,
+    shard: "Shard",
     **how: Any,
 ) -> None:
-    """Write the anatomy of the films whose ids are not held; raises when every one was rejected."""
+    """Write the anatomy of the films whose ids are not held; raises when every one was rejected.
+
+    `models` are those of an earlier run's lines.
+    """
     from medground import console, jsonl
     from medground.anatomy import listing
     from medground.errors import MedgroundError
     from medground.records import Image
 
-    bad_lines, rejected, known = jsonl.BadLines(rejects), 0, {image_id for image_id, _ in held}
+    bad_lines, rejected = jsonl.BadLines(rejects), 0
 
     def reject(record: Image, error: MedgroundError) -> None:
         nonlocal rejected
@@ -134,12 +148,12 @@ def _detect(
         bad_lines.take(jsonl.dumps(record), error)
 
     with closing(_open(**how)) as source:
-        if {model for _, model in held} - {source.model}:
+        if models - {source.model}:
             raise MedgroundError(
                 f"{_named(stream)}: holds boxes of another model; choose another or delete it"
             )
-        listed = listing.open_list(films, images, bad_lines)
-        records = (each for each in listed if each.image_id not in known)
+        listed = shard.keep(listing.open_list(films, images, bad_lines))
+        records = (each for each in listed if each.image_id not in held)
         found = _find(source, records, images, reject, how["batch"], how["min_score"])
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
     if rejected and not written and not held:
