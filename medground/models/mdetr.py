@@ -42,7 +42,7 @@ class MDETR(Network):
         """As `Network.fuse`."""
         hidden = ~torch.cat([mask, seen], dim=1)
         memory = self.fusion(torch.cat([tokens, patches], dim=1), src_key_padding_mask=hidden)
-        asked = self.queries.expand(len(patches), -1, -1)
+        asked = self.queries.expand(patches.shape[0], -1, -1)
         found = self.decoder(asked, memory, memory_key_padding_mask=hidden)
         each, whole = found[:, :-1], found[:, -1]
         boxes = (self.box(each) + self.anchors).sigmoid()

@@ -26,7 +26,7 @@ class TransVG(Network):
 
     def fuse(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
         """As `Network.fuse`; the one box is as likely as that there is something to show."""
-        count = len(patches)
+        count = patches.shape[0]  # not len(): an export would keep it as a constant
         reg = self.reg.expand(count, 1, -1)
         hidden = ~torch.cat([mask.new_ones(count, 1), mask, seen], dim=1)
         joint = layers.first_output(self.fusion, torch.cat([reg, tokens, patches], dim=1), hidden)
