@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from medground.cli.main import cli
 
@@ -159,3 +160,72 @@ def test_a_region_named_twice_and_an_image_named_twice_are_bad_lines(evaluate):
     twice = [region("carina", 1, 1, 2, 2), region("carina", 3, 3, 4, 4)]
     assert "regions: a region comes twice" in evaluate([anatomy(0, twice)], [anatomy(0, [])]).stderr
     assert "<stdin>:2: image_id" in evaluate([anatomy(0, []), anatomy(0, [])], [anatomy(0, [])]).stderr
+
+
+# Anatomical sanity
+
+
+def sane(number: int, **moved: list[float]) -> dict:
+    boxes = {
+        "right lung": [10, 10, 45, 60],
+        "left lung": [55, 10, 90, 60],
+        "spine": [47, 0, 53, 80],
+        "cardiac silhouette": [40, 35, 70, 60],
+    }
+    moved = {name.replace("_", " "): box for name, box in moved.items()}
+    return anatomy(number, [region(name, *box) for name, box in (boxes | moved).items()])
+
+
+def test_sanity_is_told_by_rule_and_by_film(evaluate):
+    truth = [sane(n) for n in range(4)]
+    turned = {"left_lung": [10, 10, 45, 60], "right_lung": [55, 10, 90, 60]}
+    found = figures(evaluate([*truth[:2], sane(2, **turned), anatomy(3, [])], truth))
+    assert found["all", "consistent_films"] | {"low": 0, "high": 0} == found["all", "consistent_films"] | {
+        "value": round(2 / 3, 10),
+        "n": 3,
+        "low": 0,
+        "high": 0,
+    }
+    rule = found["rule:left lung right of right lung", "consistent"]
+    assert (rule["value"], rule["n"]) == (round(2 / 3, 10), 3)
+    assert found["all", "consistent"]["n"] == 3 * 3  # sides, heart between lungs, spine between lungs
+    assert ("rule:carina on trachea", "consistent") not in found or (
+        found["rule:carina on trachea", "consistent"]["value"] is None
+    )
+
+
+def test_sanity_is_compared_too(evaluate):
+    truth = [sane(n) for n in range(4)]
+    Path("other.jsonl").write_text(lines([sane(n, spine=[92, 0, 98, 80]) for n in range(4)]))
+    found = figures(evaluate(truth, truth, "--compare", "other.jsonl"))
+    assert found["all", "difference_consistent_films"]["value"] == 1
+    assert found["rule:spine between right lung and left lung", "other_consistent"]["value"] == 0
+
+
+# Pictures
+
+
+@pytest.fixture
+def film(tmp_path):
+    Image.new("L", (100, 80), 90).save(tmp_path / "x.png")
+
+
+def test_the_page_shows_the_worst_ten_films(evaluate, film):
+    truth = [sane(n) for n in range(14)]
+    moved = [sane(n, right_lung=[10 + n, 10, 45 + n, 60]) for n in range(14)]
+    result = evaluate(moved, truth, "--html", "page.html", "--table")
+    assert result.exit_code == 0, result.stderr
+    page = Path("page.html").read_text()
+    assert "Worst films" in page and page.count("data:image/jpeg") == 10
+    shown = [n for n in range(14) if f"i{n}: mean IoU" in page]
+    assert shown == list(range(4, 14))
+    assert page.index("i13: mean IoU") < page.index("i12: mean IoU")
+    assert "right lung 0.4" in page and "consistent_films" in page
+
+
+def test_a_second_model_has_its_own_pictures(evaluate, film):
+    truth = [sane(n) for n in range(2)]
+    Path("other.jsonl").write_text(lines([anatomy(n, []) for n in range(2)]))
+    assert evaluate(truth, truth, "--html", "page.html", "--compare", "other.jsonl").exit_code == 0
+    page = Path("page.html").read_text()
+    assert page.count("data:image/jpeg") == 4 and "right lung 0.00" in page and "right lung 1.00" in page

@@ -6,6 +6,10 @@ recall@.5     share of true boxes whose IoU is >= .5
 precision@.5  share of boxes found whose IoU is >= .5 (a box for a region that the image lacks is wrong)
 ap@.5         average precision by score; the group `macro` is the mean over regions, elsewhere called mAP
 
+consistent    share of the rules of anatomical sanity (`anatomy/consistency.toml`) that the boxes found keep,
+              where all regions of a rule were found; groups `all`, `macro`, `rule:NAME`, n counts those
+consistent_films  share of films whose boxes keep all of them; n counts films with boxes
+
 Groups: `all`, `macro`, `region:NAME`; n counts true boxes. Letters: N items.
 """
 
@@ -18,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground import boxes, jsonl
+from medground.anatomy import consistency
 from medground.errors import BadRecord
 from medground.evaluation import groups, prior, scoring
-from medground.evaluation.figures import Ratio
+from medground.evaluation.figures import Ratio, mean_over
 from medground.evaluation.intervals import Array
 from medground.evaluation.protocols import Figures, as_array
 from medground.evaluation.ranking import Ranked
@@ -92,6 +97,50 @@ def measure(
         prior=None if train is None else _figures(_prior_cells(train, truth, names), true),
         other=None if other is None else _figures(_answered(other, truth, names), true),
     )
+
+
+def measure_sanity(
+    truth: Sequence[Anatomy], own: Answers, other: Answers | None
+) -> tuple[Measured, Measured]:
+    """What share of the rules the answers keep, and on what share of films all of them."""
+    mine, theirs = _kept(truth, own), None if other is None else _kept(truth, other)
+    owners, names = scoring.clusters(truth), [rule.name for rule in consistency.rules()]
+    by_rule = groups.of_names("rule", names * len(truth))
+    asked = ~np.isnan(mine.ravel())
+    rules = Measured(
+        protocol="anatomy",
+        groups=by_rule,
+        owners=np.repeat(owners, len(names)),
+        counts=[int(asked[mask].sum()) for mask in by_rule.masks],
+        own={"consistent": mean_over(mine.ravel())},
+        other=None if theirs is None else {"consistent": mean_over(theirs.ravel())},
+    )
+    films = Measured(
+        protocol="anatomy",
+        groups=groups.build([], len(truth), "-"),
+        owners=owners,
+        counts=[int((~np.isnan(mine)).any(axis=1).sum())],
+        own={"consistent_films": mean_over(_of_films(mine))},
+        other=None if theirs is None else {"consistent_films": mean_over(_of_films(theirs))},
+    )
+    return rules, films
+
+
+def _kept(truth: Sequence[Anatomy], answers: Answers) -> Array:
+    """(images, rules): 1 where the boxes keep the rule, 0 where they break it, NaN where it is not asked."""
+    rules, rows = consistency.rules(), []
+    for anatomy in truth:
+        found = answers[anatomy.image_id].regions if anatomy.image_id in answers else []
+        box_of = {region.name: region.box for region in found}
+        said = [rule.holds(box_of) for rule in rules]
+        rows.append([np.nan if each is None else float(each) for each in said])
+    return np.array(rows, dtype=float).reshape(len(truth), len(rules))
+
+
+def _of_films(kept: Array) -> Array:
+    """(images,) 1 where no rule is broken, 0 where one is, NaN where none is asked."""
+    asked = ~np.isnan(kept).all(axis=1)
+    return np.where(asked, (kept != 0).all(axis=1).astype(float), np.nan)
 
 
 def _answered(answers: Answers, truth: Sequence[Anatomy], names: Sequence[str]) -> Cells:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medground import jsonl
-from medground.evaluation import pictures, table
+from medground.evaluation import anatomy_pictures, pictures, table
 from medground.evaluation.pictures import Gallery
 from medground.evaluation.scoring import BESIDE
 from medground.records import Score
@@ -107,7 +107,7 @@ def chart(
     metrics = {score.metric for scores in models.values() for score in scores}
     more = [prefix for prefix in beside if prefix + metric in metrics]
     rows = []
-    for group, found in tables[0].items():
+    for group, found in ((name, scores) for name, scores in tables[0].items() if metric in scores):
         each = [one.get(group, {}) for one in tables]
         prior = found.get(f"prior_{metric}")
         at = _points(prior.value if prior else None, metric)
@@ -144,6 +144,7 @@ def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None
         for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):
             charts.append(chart(f"{each.protocol}: {metric}", metric, {"model": each.scores}))
     galleries = _galleries(evaluations[0], folder) if evaluations and evaluations[0].own else []
+    galleries += [anatomy_pictures.worst(each.films, folder) for each in evaluations if each.films]
     lead = "Figures in points of 100, with 95 % intervals over patients."
     save(path, Page("Grounding scores", lead, facts(scores[0]) if scores else [], charts, galleries))
 

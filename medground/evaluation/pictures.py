@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medground.evaluation import metrics
 from medground.evaluation.protocols import Case
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LONGEST = 512  # long side of a picture on a page, in pixels
 QUALITY = 80
@@ -92,8 +96,12 @@ def _picture(name: str, case: Case, load: Callable[[str], np.ndarray]) -> Pictur
     from medground import draw
 
     shown = draw.boxed(load(case.phrase.path), case.found, case.phrase.boxes or (), LONGEST)
-    stream = io.BytesIO()
-    shown.save(stream, "JPEG", quality=QUALITY)
-    source = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
     overlap = metrics.union_iou(case.boxes, case.true)
-    return Picture(source, name, f"IoU {overlap:.2f}" if case.found else "nothing found")
+    return Picture(as_source(shown), name, f"IoU {overlap:.2f}" if case.found else "nothing found")
+
+
+def as_source(picture: "Image") -> str:
+    """The picture as a data URI that a page can hold."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

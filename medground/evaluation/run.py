@@ -9,7 +9,17 @@ from typing import Any, BinaryIO
 
 import medground
 from medground import jsonl
-from medground.evaluation import anatomy, files, groups, heatmaps, predictions, prior, scoring
+from medground.evaluation import (
+    anatomy,
+    anatomy_pictures,
+    files,
+    groups,
+    heatmaps,
+    predictions,
+    prior,
+    scoring,
+)
+from medground.evaluation.anatomy_pictures import Film
 from medground.evaluation.protocols import PROTOCOLS, Case, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
@@ -60,12 +70,13 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One protocol's scores, and the cases behind them in the order of the truth."""
+    """One protocol's scores, and the cases behind them in the order of the truth: phrases, or films."""
 
     protocol: str
     scores: list[Score]
     own: Sequence[Case] = ()
     other: Sequence[Case] | None = None
+    films: Sequence[Film] = ()
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> list[Evaluation]:
@@ -156,8 +167,13 @@ def evaluate_anatomy(inputs: Inputs, how: Resampling) -> Evaluation:
         for name in ("predictions", "compare")
     )
     scoring.warn_of_lone_images(truth)
-    measured = anatomy.measure(truth, own or {}, train, other)
-    return Evaluation("anatomy", _scores(measured, _origin(streams, (), leaky), how))
+    origin = _origin(streams, (), leaky)
+    measured = [
+        anatomy.measure(truth, own or {}, train, other),
+        *anatomy.measure_sanity(truth, own or {}, other),
+    ]
+    scores = [score for each in measured for score in _scores(each, origin, how)]
+    return Evaluation("anatomy", scores, films=anatomy_pictures.films(truth, own or {}, other))
 
 
 def evaluate_heatmaps(inputs: Inputs, how: Resampling) -> Evaluation:

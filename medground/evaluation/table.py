@@ -51,6 +51,7 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
     rows = [
         [group, str(found[metric].n), *(cell(found.get(prefix + metric), prefix) for prefix in columns)]
         for group, found in by_group(scores).items()
+        if metric in found
     ]
     heads = ["group", "n", *(prefix.rstrip("_") or metric for prefix in columns)]
     unit = " in points of 100" if scale_of(metric) == 100 else ""
