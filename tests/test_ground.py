@@ -128,3 +128,50 @@ def test_a_box_always_has_an_area_inside_its_image(corners, width, height):
     box = np.array([*np.minimum(corners[:2], corners[2:]), *np.maximum(corners[:2], corners[2:])])
     x1, y1, x2, y2 = answers.inside(box, Letterbox(width, height, 160))
     assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+
+
+def many(films: toy.Toy) -> str:
+    """Three phrases for each of the films, from two patients."""
+    asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+    own = [
+        each | {"phrase_id": f"{n}|{word}", "text": word, "subject_id": f"p{n % 2}"}
+        for n, each in enumerate(asked)
+        for word in ("bright spot", "left lung", "spot")
+    ]
+    return "".join(json.dumps(each) + "\n" for each in own)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 5, 12])
+def test_resume_does_the_last_image_again_and_the_rest(films, model, tmp_path, kept, monkeypatch):
+    whole = ground(model, "--images", films.folder, given=many(films)).stdout_bytes
+    done = whole.splitlines(keepends=True)
+    assert len(done) == 12
+    (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*done[:kept], b'{"phrase_id":']))
+    reads, real = [], answers.film.read
+    monkeypatch.setattr(answers.film, "read", lambda path, size: reads.append(path) or real(path, size))
+    result = ground(
+        model, "--images", films.folder, "--resume", "-o", tmp_path / "out.jsonl", given=many(films)
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
+    assert len(reads) == 4 - max(0, kept - 1) // 3, "an image that is whole is not looked at again"
+
+
+def test_resume_does_not_mix_models(films, model, tmp_path):
+    (tmp_path / "out.jsonl").write_text('{"phrase_id":"a","image_id":"b","model":"other"}\n')
+    result = ground(model, "--resume", "-o", tmp_path / "out.jsonl", given=many(films))
+    assert (result.exit_code, "answers of another model" in result.stderr) == (1, True)
+
+
+def test_resume_needs_a_file_of_lines(films, model, tmp_path):
+    for flags in (["--resume"], ["--resume", "-o", tmp_path / "out.csv", "--format", "csv"]):
+        result = ground(model, *flags, given=many(films))
+        assert (result.exit_code, "--resume needs -o FILE, and JSON lines" in result.stderr) == (2, True)
+
+
+def test_the_shards_are_together_the_whole(films, model):
+    whole = ground(model, "--images", films.folder, given=many(films)).stdout.splitlines()
+    parts = [
+        ground(model, "--images", films.folder, "--shard", f"{n}/3", given=many(films)) for n in (1, 2, 3)
+    ]
+    assert sorted(line for part in parts for line in part.stdout.splitlines()) == sorted(whole)

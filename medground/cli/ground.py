@@ -67,6 +67,8 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--html", type=FILE, help="Also write a page: images with boxes to switch on and off.")
 @click.option("--heatmap", type=FILE, help="Also write a map of each phrase, FILE.safetensors.")
 @options.config
+@options.shard
+@options.resume
 @options.rejects
 @options.output
 def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
@@ -101,5 +103,9 @@ def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[st
             raise click.UsageError("--coverage speaks of all boxes: leave out --min-score, --min-present")
     if chosen["kind"] == "dicom-sr" and chosen["output"] == "-":
         raise click.UsageError("--format dicom-sr writes a file an image: name their folder with -o")
+    if chosen["resume"] and (chosen["output"] == "-" or chosen["kind"] != "jsonl"):
+        raise click.UsageError("--resume needs -o FILE, and JSON lines")
+    if chosen["resume"] and (chosen["html"] or chosen["heatmap"]):
+        raise click.UsageError("--resume does not go on with --html or --heatmap")
     if chosen["heatmap"] and chosen["heatmap"].suffix != ".safetensors":
         raise click.BadParameter("name it FILE.safetensors", param_hint="--heatmap")

@@ -9,16 +9,47 @@ from medground.cli import options
 
 def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     """Do what the options ask for."""
-    from medground import console, jsonl
-    from medground.grounding import answers, engines
+    from medground import jsonl
+    from medground.grounding import engines
 
     bad_lines = jsonl.BadLines(chosen["rejects"])
-    asked = _asked(image, words, chosen, bad_lines)
+    asked = chosen["shard"].keep(_asked(image, words, chosen, bad_lines))
     model = engines.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
+    if chosen["resume"]:
+        _go_on(asked, model, bad_lines, chosen)
+    else:
+        _write(_with_pictures(_answers(asked, model, bad_lines, chosen), chosen), chosen)
+
+
+def _answers(asked: Iterable[Any], model: Any, bad_lines: Any, chosen: dict[str, Any]) -> Iterable[Any]:
+    from medground import console
+    from medground.grounding import answers
+
     choices = _choices(chosen, model.name)
     found = answers.ground_phrases(asked, model, chosen["images"], bad_lines.take_record, choices)
-    found = console.progress(found, "phrases")
-    _write(_with_pictures(found, chosen), chosen)
+    return console.progress(found, "phrases")
+
+
+KEYS = ("phrase_id", "image_id", "model")
+
+
+def _go_on(asked: Iterable[Any], model: Any, bad_lines: Any, chosen: dict[str, Any]) -> None:
+    """Write what an earlier run has not; the last image is done again, with all its phrases together."""
+    from medground import jsonl
+    from medground.errors import MedgroundError
+
+    models = {model.name}
+
+    def whole(lines: list[tuple[Any, ...]]) -> int:
+        models.update(name for *_, name in lines)
+        return next((n for n in range(len(lines), 0, -1) if lines[n - 1][1] != lines[-1][1]), 0)
+
+    with jsonl.go_on(chosen["output"], KEYS, whole) as (stream, held):
+        if len(models) > 1:
+            raise MedgroundError(f"{chosen['output']}: holds answers of another model; delete it")
+        rest = (each for each in asked if (each.phrase_id, each.image_id, model.name) not in held)
+        found = _with_pictures(_answers(rest, model, bad_lines, chosen), chosen)
+        jsonl.write(stream, (answer for _, answer in found))
 
 
 def _asked(
