@@ -113,8 +113,8 @@ def _image(anatomy: Anatomy, min_score: float, layouts: dict[tuple[str, ...], tu
     for region in sorted(anatomy.regions, key=attrgetter("score")):  # of two boxes the better stays
         if region.score >= min_score:
             best[region.name] = region.box
-    names = tuple(best)
-    numbers = array("d", (number for box in best.values() for number in box))
+    names = tuple(sorted(best))  # in one order for all, so that images that show the same regions share it
+    numbers = array("d", (number for name in names for number in best[name]))
     return Image(replace(anatomy, regions=[]), layouts.setdefault(names, names), numbers)
 
 

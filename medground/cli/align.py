@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     "--boxes",
     type=click.File("rb"),
     required=True,
-    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 5 kB an image.",
+    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 3 kB an image.",
 )
 @click.option(
     "--existence",
