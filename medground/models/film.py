@@ -12,6 +12,7 @@ from medground import images
 from medground.boxes import Letterbox
 
 SPREAD = (1, 99)  # percent
+FORMAT = 1  # of squares that are kept: another number wherever `read` gives another square
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,35 @@
-"""Films by path: each is decoded once and then kept, up to a bound of memory."""
+"""Films by path: from a cache, or decoded once and kept, up to a bound of memory."""
 
 from pathlib import Path
 
 from medground.models import film
+from medground.training.cache import Cache
 
 
 class FilmStore:
-    """Films under a folder, letterboxed to (size, size).
+    """Films under a folder, letterboxed to (size, size); `cache` is a folder that `training.cache` made.
 
-    Holds at most `most_bytes`; further films are decoded each time they are asked for.
+    Holds at most `most_bytes` of films that are not in the cache; further ones are decoded each time they
+    are asked for. May be used by several threads.
     """
 
-    def __init__(self, folder: Path, size: int, most_bytes: int = 4 << 30):
+    def __init__(self, folder: Path, size: int, most_bytes: int = 4 << 30, cache: Path | None = None):
         self.folder, self.size = folder, size
+        self._cache = Cache(cache, size) if cache else None
         self._most = most_bytes // (size * size)
         self._held: dict[str, film.Film] = {}
 
     def get(self, path: str) -> film.Film:
         """The film of a record's path; raises MedgroundError where it cannot be read."""
+        if self._cache and (cached := self._cache.get(path)):
+            return cached
         if path in self._held:
             return self._held[path]
         found = film.read(self.folder / path, self.size)
         if len(self._held) < self._most:
             self._held[path] = found
         return found
+
+    def uncached(self, paths: set[str]) -> int:
+        """How many of the paths are not in the cache; 0 without a cache."""
+        return sum(path not in self._cache for path in paths) if self._cache else 0
