@@ -8,6 +8,7 @@ import click
 
 import medground
 from medground.cli.align import align
+from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
 from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
@@ -60,6 +61,7 @@ for command in (
     parse_reports,
     detect_anatomy,
     align,
+    cache,
     pretrain,
     finetune,
     calibrate,
