@@ -75,6 +75,7 @@ def folder(tmp_path_factory) -> Path:
     drawn = "medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv"
     steps = f"""
         medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal -o list.jsonl
+        medground cache list.jsonl --images films -o cache --size 160
         {graphs} -o anatomy.jsonl
         {graphs} --split valid -o val.jsonl
         {drawn} -o ms_cxr.jsonl
