@@ -1,0 +1,82 @@
+# shellcheck shell=bash
+# What the batch scripts share; each of them sources it first. Without SLURM the same scripts run as they are.
+#
+# When a job's time is nearly up SLURM sends SIGUSR1 to its script (--signal=B:USR1@120). The script hands it
+# to the processes of the running step: training saves and ends, a filter simply ends, for what it has written
+# is kept. Then the job queues itself again and goes on from there. It does the same after exit code 75, with
+# which training says that it was asked to stop, and when a training that has got on since it began is broken
+# off: a node that died, a process that was killed.
+set -Eeuo pipefail
+trap 'say "failed at line $LINENO of $0"' ERR
+# shellcheck source=settings.sh
+source "$SETTINGS"
+asked='' running=''
+trap 'asked=yes; [[ -z $running ]] || scancel --signal=USR1 "$SLURM_JOB_ID"' USR1
+
+say() { echo "$(date '+%F %T') ${SLURM_JOB_NAME:-here}${SLURM_ARRAY_TASK_ID:+ $SLURM_ARRAY_TASK_ID}: $*" >&2; }
+
+# Run a command as a step of the job, on TASKS nodes. Where it fails the script ends, or the job goes on later.
+step() {
+  local code srun=()
+  if [[ -n ${SLURM_JOB_ID:-} ]]; then
+    srun=(srun --ntasks="${TASKS:-1}" --ntasks-per-node=1 --kill-on-bad-exit=1)
+    srun+=(--cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
+  fi
+  say "$*"
+  "${srun[@]}" "${RUN[@]}" "$@" &
+  running=$!
+  while true; do
+    code=0
+    wait "$running" || code=$?
+    kill -0 "$running" 2>/dev/null || break # a signal ends `wait`, not the step
+  done
+  running=
+  ((code == 0)) && return
+  say "ended with exit code $code"
+  if [[ -n $asked || $code -eq 75 ]] || got_on; then again; fi
+  exit "$code"
+}
+
+# Whether training has saved since this run of the script began.
+got_on() { [[ -n ${FOLDER:-} && $FOLDER/resume.safetensors -nt $FOLDER/started ]]; }
+
+# Queue this job once more, to go on where it stands.
+again() {
+  [[ -n ${SLURM_JOB_ID:-} ]] || exit 75
+  if ((${SLURM_RESTART_COUNT:-0} >= MOST_RESTARTS)); then
+    say "stopped after $MOST_RESTARTS restarts; submit it again, or see MOST_RESTARTS"
+    exit 75
+  fi
+  say "goes on after a restart"
+  scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
+  sleep 60 # SLURM ends this run of the script
+  exit 75
+}
+
+# The share of this task of an array of $1, as --shard has it; and the file for it in folder $1, of $2.
+share() { echo "${SLURM_ARRAY_TASK_ID:-1}/$1"; }
+part() { echo "$1/part-${SLURM_ARRAY_TASK_ID:-1}-of-$2.jsonl"; }
+
+# Join the $2 shards of $1, which lie in a folder named like it, in the order of the filter's input $3.
+join_shards() {
+  local parts=() n
+  for ((n = 1; n <= $2; n++)); do parts+=("${1%.jsonl}/part-$n-of-$2.jsonl"); done
+  step python "$TOOLS/join_shards" "$1" "${parts[@]}" --like "$3" --missing-ok
+}
+
+# train FOLDER COMMAND...: with PROCESSES processes on each of NODES nodes, going on from FOLDER's last save.
+# torchrun itself must not end by SIGUSR1; its processes know what it means.
+train() {
+  local port=$((20000 + ${SLURM_JOB_ID:-$$} % 20000)) host=localhost
+  FOLDER=$1
+  shift
+  mkdir -p "$FOLDER"
+  touch "$FOLDER/started"
+  [[ -z ${SLURM_JOB_NODELIST:-} ]] || host=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+  export OMP_NUM_THREADS=$TRAIN_CORES
+  # shellcheck disable=SC2016
+  TASKS=$NODES step bash -c 'trap "" USR1; exec "$@"' train torchrun \
+    --nnodes="$NODES" --nproc-per-node="$PROCESSES" --max-restarts=0 \
+    --rdzv-backend=c10d --rdzv-endpoint="$host:$port" --rdzv-id="${SLURM_JOB_ID:-$$}" \
+    --no-python medground -v "$@" -o "$FOLDER"
+}
