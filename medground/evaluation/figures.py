@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medground.evaluation.intervals import Array, Figure
-
-Masks = NDArray[np.bool_]  # (G, N): which items are in which group
+from medground.evaluation.intervals import Array, Column, Draws, Figure, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +18,13 @@ class Ratio:
 
     parts: Sequence[tuple[Array, Array]]
 
-    def bind(self, owners: NDArray[np.int64], masks: Masks) -> Figure:
-        """The figure of each group under given weights of the clusters that own the items."""
-        sums = [(_sums(top, owners, masks), _sums(bottom, owners, masks)) for top, bottom in self.parts]
+    def bind(self, split: Split) -> Figure:
+        """The figure of each group of the split under given weights of the clusters that own the items."""
 
-        def figure(weights: Array) -> Array:
-            total = np.zeros((len(weights), len(masks)))
-            for top, bottom in sums:
-                total += _divide(weights @ top, weights @ bottom)
-            return total / len(sums)
+        def value(_: Draws, sums: Sequence[Array]) -> Array:
+            return sum(map(_divide, sums[::2], sums[1::2]), np.zeros(1)) / len(self.parts)
 
-        return figure
+        return Figure([Column(values, split) for part in self.parts for values in part], value)
 
 
 def mean_over(values: Sequence[float | None] | Array) -> Ratio:
@@ -40,15 +34,6 @@ def mean_over(values: Sequence[float | None] | Array) -> Ratio:
     return Ratio([(np.where(known, array, 0.0), known.astype(float))])
 
 
-def _sums(values: Array, owners: NDArray[np.int64], masks: Masks) -> Array:
-    """(C, G) sums of the values over each cluster's items in each group."""
-    clusters = int(owners.max()) + 1 if len(owners) else 0
-    columns = [np.bincount(owners, weights=values * mask, minlength=clusters) for mask in masks]
-    return np.stack(columns, axis=1) if columns else np.zeros((clusters, 0))
-
-
-def _divide(top: Array, bottom: Array) -> Array:
+def _divide(top: Array, bottom: NDArray[np.float64]) -> Array:
     """The quotient, NaN where the denominator is 0."""
-    shape = np.broadcast_shapes(top.shape, bottom.shape)
-    bottom = np.broadcast_to(bottom, shape)
-    return np.divide(top, bottom, out=np.full(shape, np.nan), where=bottom > 0)
+    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)

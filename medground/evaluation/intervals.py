@@ -3,20 +3,72 @@
 Phrases of one patient are alike, so patients are drawn, with replacement, and not phrases. A draw is a row
 of weights: how often each patient was drawn. All figures see the same draws, which makes differences paired.
 
-Letters: N items, C clusters (patients), D draws, G groups. A figure takes (D, C) weights and gives (D, G)
-values, NaN where a group has no item in that draw.
+Letters: N items, C clusters (patients), D draws, G groups, U sums. A figure gives (D, G) values, NaN where a
+group has no item in that draw.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Figure = Callable[[Array], Array]
-CELLS = 8_000_000  # weights in memory at once: 64 MB
+CELLS = 12_000_000  # weights in memory at once: 96 MB
 LEVELS = (0.025, 0.975)
+Name = TypeVar("Name", bound=Hashable)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Whose the N items are, and which are in which group: (N,) clusters and (G, N) masks."""
+
+    owners: NDArray[np.int64]
+    masks: NDArray[np.bool_]
+    clusters: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """(N,) numbers to be summed over the items of each group."""
+
+    values: Array
+    split: Split
+
+    def sums(self) -> Array:
+        """(C, G) sums over each cluster's items in each group."""
+        own = self.split
+        found = np.zeros((own.clusters, len(own.masks)))
+        for column, mask in zip(found.T, own.masks, strict=True):
+            column += np.bincount(own.owners[mask], weights=self.values[mask], minlength=own.clusters)
+        return found
+
+    @property
+    def key(self) -> tuple[int, bytes]:
+        """Equal for columns with equal sums."""
+        return id(self.split), self.values.tobytes()
+
+
+@dataclass(frozen=True)
+class Draws:
+    """(D, C) how often each cluster was drawn."""
+
+    weights: Array
+
+    @cached_property
+    def times(self) -> NDArray[np.float32]:
+        """(C, D) the same, a row a cluster."""
+        return np.ascontiguousarray(self.weights.T, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Figure:
+    """A figure of each group: its value from the draws and the (D, G) sums of its columns under them."""
+
+    columns: Sequence[Column]
+    value: Callable[[Draws, Sequence[Array]], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +103,43 @@ def draw_weights(clusters: int, draws: int, seed: int) -> Iterator[Array]:
         yield times.reshape(count, clusters).astype(np.float64)
 
 
-def resample(figures: Mapping[str, Figure], clusters: int, draws: int, seed: int) -> dict[str, Sample]:
-    """Each figure on the data (every cluster once) and over the same draws."""
-    blocks: dict[str, list[Array]] = {name: [] for name in figures}
-    for weights in draw_weights(clusters, draws, seed):
-        for name, figure in figures.items():
-            blocks[name].append(figure(weights))
-    once = np.ones((1, clusters))
-    values = {name: figure(once) for name, figure in figures.items()}
-    return {name: Sample(each[0], np.vstack([each[:0], *blocks[name]])) for name, each in values.items()}
+def resample(figures: Mapping[Name, Figure], clusters: int, draws: int, seed: int) -> dict[Name, Sample]:
+    """Each figure on the data (every cluster once) and over the same draws.
+
+    The sums of all figures come from one product of matrices, equal columns once.
+    """
+    columns = {column.key: column for figure in figures.values() for column in figure.columns}
+    places, sums = _stacked(columns, clusters)
+    of_figure = {name: [places[c.key] for c in figure.columns] for name, figure in figures.items()}
+
+    def values(drawn: Draws) -> dict[Name, Array]:
+        summed = drawn.weights @ sums
+        return {
+            name: figure.value(drawn, [summed[:, place] for place in of_figure[name]])
+            for name, figure in figures.items()
+        }
+
+    once = values(Draws(np.ones((1, clusters))))
+    blocks = [values(Draws(weights)) for weights in draw_weights(clusters, draws, seed)]
+    return {
+        name: Sample(each[0], np.vstack([each[:0], *(block[name] for block in blocks)]))
+        for name, each in once.items()
+    }
+
+
+def _stacked(
+    columns: Mapping[tuple[int, bytes], Column], clusters: int
+) -> tuple[dict[tuple[int, bytes], slice], Array]:
+    """Where each column's groups stand in the one (C, U) matrix of all sums, and that matrix."""
+    places, width = {}, 0
+    for key, column in columns.items():
+        groups = len(column.split.masks)
+        places[key] = slice(width, width + groups)
+        width += groups
+    sums = np.zeros((clusters, width))
+    for key, column in columns.items():
+        sums[:, places[key]] = column.sums()
+    return places, sums
 
 
 def interval(draws: Array) -> tuple[float, float] | None:

@@ -7,21 +7,39 @@ Letters: N items, F boxes found, T true boxes, H x W cells of a heat map. Boxes 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import boxes
 from medground.boxes import Array
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of heat maps (BioViL) and of box scores (ChEX)
+CELLS = 400_000  # boxes squared whose areas are taken at once
 
 
-def union_area(found: Array) -> float:
-    """Area that (F, 4) boxes cover together, each point counted once."""
-    return _covered(found, found)[0]
+def union_overlaps(
+    found: Array, counts: NDArray[np.int64], true: Array, true_counts: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """((N,) intersection, (N,) union) of the areas that each case's boxes found and true ones cover, exact.
+
+    The boxes of all cases come one after the other, as many for each as the counts say.
+    """
+    first, first_true = np.cumsum(counts) - counts, np.cumsum(true_counts) - true_counts
+    both, either = np.zeros(len(counts)), np.zeros(len(counts))
+    for f, t in sorted(set(zip(counts.tolist(), true_counts.tolist(), strict=True))):
+        alike = np.flatnonzero((counts == f) & (true_counts == t))
+        for some in np.array_split(alike, max(1, len(alike) * (f + t) ** 2 // CELLS)):
+            a, b = found[first[some, None] + np.arange(f)], true[first_true[some, None] + np.arange(t)]
+            own, other, both[some] = _covered(a, b)
+            either[some] = own + other - both[some]
+    return both, either
 
 
 def union_overlap(found: Array, true: Array) -> tuple[float, float]:
     """(intersection, union) of the areas that (F, 4) and (T, 4) boxes cover, exact for any overlap."""
-    own, other, both = _covered(found, true)
+    own, other, both = (float(each[0]) for each in _covered(found[None], true[None]))
     return both, own + other - both
+
+
+def union_area(found: Array) -> float:
+    """Area that (F, 4) boxes cover together, each point counted once."""
+    return float(_covered(found[None], found[None])[0][0])
 
 
 def union_iou(found: Array, true: Array) -> float:
@@ -32,46 +50,29 @@ def union_iou(found: Array, true: Array) -> float:
     return both / either if either else 0.0
 
 
-def _covered(a: Array, b: Array) -> tuple[float, float, float]:
-    """Areas covered by a, by b, and by both, on the grid that all their edges span."""
-    x, y = (np.unique(np.concatenate([a[:, axis::2].ravel(), b[:, axis::2].ravel()])) for axis in (0, 1))
-    if len(x) < 2 or len(y) < 2:
-        return 0.0, 0.0, 0.0
-    cells = np.diff(y)[:, None] * np.diff(x)[None, :]
+def _covered(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """(N,) areas covered by (N, F, 4) boxes a, by (N, T, 4) b, and by both, on the grid of their edges."""
+    if not a.shape[1] + b.shape[1]:
+        return (np.zeros(len(a)),) * 3
+    x, y = (np.sort(np.concatenate([_edges(a, axis), _edges(b, axis)], axis=1)) for axis in (0, 1))
+    cells = np.diff(y)[:, :, None] * np.diff(x)[:, None, :]
     in_a, in_b = _cells_of(a, x, y), _cells_of(b, x, y)
-    return float(cells[in_a].sum()), float(cells[in_b].sum()), float(cells[in_a & in_b].sum())
+    own, other, both = (np.where(mask, cells, 0.0).sum(axis=(1, 2)) for mask in (in_a, in_b, in_a & in_b))
+    return own, other, both
+
+
+def _edges(found: Array, axis: int) -> Array:
+    return found[:, :, axis::2].reshape(len(found), -1)
 
 
 def _cells_of(found: Array, x: Array, y: Array) -> NDArray[np.bool_]:
-    """Which cells between the edges x and y lie in one of the boxes."""
-    across = (found[:, None, 0] <= x[None, :-1]) & (x[None, 1:] <= found[:, None, 2])  # (F, cells)
-    down = (found[:, None, 1] <= y[None, :-1]) & (y[None, 1:] <= found[:, None, 3])
-    return np.any(down[:, :, None] & across[:, None, :], axis=0)
-
-
-def coverage(found: Array, true: Array) -> float:
-    """Mean over the true boxes of the best IoU that a found box has with it; 0 without a found box.
-
-    Without a true box: 1 if nothing was found either, else 0.
-    """
-    if not len(true):
-        return float(not len(found))
-    return float(boxes.iou(found, true).max(axis=0).mean()) if len(found) else 0.0
-
-
-def all_pairs(found: Array, true: Array) -> float:
-    """Mean IoU over every pair of a found and a true box; 0 where there is no pair."""
-    return float(boxes.iou(found, true).mean()) if len(found) and len(true) else 0.0
-
-
-def set_f1(found: Array, true: Array, threshold: float = 0.5) -> float:
-    """F1 of a one-to-one matching of found and true boxes with IoU >= threshold, the largest there is.
-
-    1 where there is neither a true nor a found box.
-    """
-    if not len(found) and not len(true):
-        return 1.0
-    return 2 * matched(boxes.iou(found, true) >= threshold) / (len(found) + len(true))
+    """(N, Y, X) which cells between the (N, .) edges x and y lie in one of the (N, F, 4) boxes."""
+    inside = np.zeros((len(found), max(0, y.shape[1] - 1), max(0, x.shape[1] - 1)), dtype=bool)
+    for x1, y1, x2, y2 in np.moveaxis(found, (1, 2), (0, 1))[..., None]:
+        across = (x1 <= x[:, :-1]) & (x[:, 1:] <= x2)
+        down = (y1 <= y[:, :-1]) & (y[:, 1:] <= y2)
+        inside |= down[:, :, None] & across[:, None, :]
+    return inside
 
 
 def matched(may: NDArray[np.bool_]) -> int:
@@ -97,7 +98,7 @@ def covered_shares(true: Array, width: float, height: float, shape: tuple[int, i
     """
     shares = np.zeros(shape)
     x, y = np.unique(true[:, 0::2]), np.unique(true[:, 1::2])
-    for row, column in np.argwhere(_cells_of(true, x, y)):
+    for row, column in np.argwhere(_cells_of(true[None], x[None], y[None])[0]):
         down = _overlap(y[row], y[row + 1], height, shape[0])
         shares += down[:, None] * _overlap(x[column], x[column + 1], width, shape[1])[None, :]
     return shares

@@ -15,39 +15,21 @@ coco        `ap@.5` and `ap@.5:.95`, 101 recall levels: the boxes of a phrase co
 All areas are exact, in original pixels. A Case without a found box is an answer like any other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medground import boxes
 from medground.evaluation import metrics
+from medground.evaluation.cases import Case, Cases, as_array
 from medground.evaluation.figures import Ratio, mean_over
 from medground.evaluation.intervals import Array
 from medground.evaluation.ranking import Ranked
-from medground.records import Box, Phrase, ScoredBox
+from medground.records import Phrase
 
+__all__ = ["PROTOCOLS", "Case", "Cases", "Figures", "Protocol", "as_array"]
 Figures = Mapping[str, Ratio | Ranked]
-LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # COCO's IoU thresholds
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A phrase with its true boxes, and the boxes found for it, best first."""
-
-    phrase: Phrase
-    found: Sequence[ScoredBox]
-
-    @property
-    def boxes(self) -> Array:
-        """(F, 4) boxes found."""
-        return as_array([each.box for each in self.found])
-
-    @property
-    def true(self) -> Array:
-        """(T, 4) true boxes."""
-        return as_array(self.phrase.boxes or [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,88 +37,61 @@ class Protocol:
     """Which phrases a protocol scores, and how."""
 
     takes: Callable[[Phrase], bool]
-    measure: Callable[[Sequence[Case]], Figures]
+    measure: Callable[[Cases], Figures]
     primary: str  # the metric that sorts phrases from worst to best
 
 
-def as_array(found: Sequence[Box]) -> Array:
-    """(N, 4) array of boxes, also of none."""
-    return np.array(found, dtype=float).reshape(-1, 4)
-
-
-def first_ious(cases: Sequence[Case]) -> Array:
+def first_ious(cases: Cases) -> Array:
     """(N,) IoU of the first box found with the first true box; 0 without a found box."""
-    nothing = (0.0, 0.0, 0.0, 0.0)
-    found = as_array([case.found[0].box if case.found else nothing for case in cases])
-    return boxes.paired_iou(found, as_array([(case.phrase.boxes or [nothing])[0] for case in cases]))
+    both = np.flatnonzero((cases.counts > 0) & (cases.true_counts > 0))
+    found = cases.found[cases.begin(cases.counts)[both]]
+    overlap = np.zeros(len(cases))
+    overlap[both] = boxes.paired_iou(found, cases.true[cases.begin(cases.true_counts)[both]])
+    return overlap
 
 
-def _single_box(cases: Sequence[Case]) -> Figures:
+def _single_box(cases: Cases) -> Figures:
     overlap = first_ious(cases)
     return {"miou": mean_over(overlap), "acc@.5": mean_over((overlap >= 0.5).astype(float))}
 
 
-def _pooled(cases: Sequence[Case]) -> Figures:
-    parts = []
-    for threshold in metrics.THRESHOLDS:
-        pairs = [metrics.union_overlap(_at_least(case, threshold), case.true) for case in cases]
-        both, either = np.array(pairs, dtype=float).reshape(-1, 2).T
-        parts.append((both, either))
-    return {"miou": Ratio(parts)}
+def _pooled(cases: Cases) -> Figures:
+    return {"miou": Ratio([cases.covered(cases.scores >= threshold) for threshold in metrics.THRESHOLDS])}
 
 
-def _at_least(case: Case, score: float) -> Array:
-    return as_array([each.box for each in case.found if each.score >= score])
+def _all_pairs(cases: Cases) -> Figures:
+    ious, owner, _ = cases.pairs
+    total = np.bincount(owner, weights=ious, minlength=len(cases))
+    return {
+        "miou": mean_over(total / np.maximum(cases.counts * cases.true_counts, 1)),
+        "ap@.5": cases.ranked.at(0),
+    }
 
 
-def _all_pairs(cases: Sequence[Case]) -> Figures:
-    overlap = [metrics.all_pairs(case.boxes, case.true) for case in cases]
-    return {"miou": mean_over(overlap), "ap@.5": ranked(cases, (0.5,))}
-
-
-def _set(cases: Sequence[Case]) -> Figures:
-    pairs = [(case.boxes, case.true) for case in cases]
-    f1 = np.array([metrics.set_f1(found, true) for found, true in pairs])
+def _set(cases: Cases) -> Figures:
+    nothing = (cases.counts + cases.true_counts == 0).astype(float)
+    either = np.maximum(cases.counts + cases.true_counts, 1)
+    f1 = np.where(nothing > 0, 1.0, 2 * matched(cases) / either)
+    both, union = cases.areas
     return {
         "setf1@.5": mean_over(f1),
-        "coverage": mean_over([metrics.coverage(found, true) for found, true in pairs]),
-        "union_iou": mean_over([metrics.union_iou(found, true) for found, true in pairs]),
+        "coverage": mean_over(np.where(np.isnan(cases.best), nothing, cases.best)),
+        "union_iou": mean_over(np.divide(both, union, out=nothing.copy(), where=union > 0)),
         "precision@f1=1": mean_over((f1 == 1).astype(float)),
     }
 
 
-def _coco(cases: Sequence[Case]) -> Figures:
-    return {"ap@.5": ranked(cases, (0.5,)), "ap@.5:.95": ranked(cases, LEVELS)}
+def matched(cases: Cases, threshold: float = 0.5) -> Array:
+    """(N,) the most found and true boxes of each case that go together one to one with IoU >= threshold."""
+    ious, owner, _ = cases.pairs
+    most = np.minimum(np.bincount(owner[ious >= threshold], minlength=len(cases)), 1.0)
+    for place in np.flatnonzero(np.minimum(cases.counts, cases.true_counts) > 1).tolist():
+        most[place] = metrics.matched(cases.overlap(place) >= threshold)
+    return most
 
 
-def ranked(cases: Sequence[Case], levels: Sequence[float]) -> Ranked:
-    """Average precision of all boxes found, in one ranking by score, the mean over the IoU levels."""
-    hits = [greedy_hits(case, levels) for case in cases]
-    counts = [len(case.found) for case in cases]
-    return Ranked(
-        items=np.repeat(np.arange(len(cases)), counts),
-        scores=np.array([each.score for case in cases for each in case.found], dtype=float),
-        hits=np.concatenate([np.zeros((len(levels), 0), dtype=bool), *hits], axis=1),
-        true=np.array([len(case.phrase.boxes or ()) for case in cases], dtype=float),
-    )
-
-
-def greedy_hits(case: Case, levels: Sequence[float]) -> NDArray[np.bool_]:
-    """(K, F) which found boxes are hits: each, best score first, takes the free true box it overlaps most,
-    if the IoU reaches the level. As in COCO, the last of equally good true boxes is taken.
-    """
-    hits = np.zeros((len(levels), len(case.found)), dtype=bool)
-    if not len(case.found) or not case.phrase.boxes:
-        return hits
-    overlap = boxes.iou(case.boxes, case.true)
-    order = np.argsort([-each.score for each in case.found], kind="stable")
-    for k, level in enumerate(levels):
-        free = overlap.copy()
-        for f in order:
-            best = free.shape[1] - 1 - int(np.argmax(free[f, ::-1]))
-            if free[f, best] >= level:
-                hits[k, f], free[:, best] = True, -1.0
-    return hits
+def _coco(cases: Cases) -> Figures:
+    return {"ap@.5": cases.ranked.at(0), "ap@.5:.95": cases.ranked}
 
 
 PROTOCOLS = {

@@ -1,11 +1,15 @@
 """A whole evaluation: files in, scores out, with the cases behind them where they are phrases."""
 
+import itertools
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 import medground
 from medground import jsonl
@@ -20,7 +24,9 @@ from medground.evaluation import (
     scoring,
 )
 from medground.evaluation.anatomy_pictures import Film
-from medground.evaluation.protocols import PROTOCOLS, Case, Protocol
+from medground.evaluation.cases import Case, Cases
+from medground.evaluation.groups import Groups
+from medground.evaluation.protocols import PROTOCOLS, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
 from medground.records import Box, Grounding, Phrase, Score, ScoredBox
@@ -85,7 +91,7 @@ def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> lis
     if names[0] in ALONE:
         return [ALONE[names[0]](inputs, how)]
     loaded = load(inputs)
-    return [evaluate(loaded, name, how) for name in names]
+    return evaluate_all(loaded, names, how)
 
 
 def load(inputs: Inputs) -> Loaded:
@@ -131,29 +137,64 @@ def _origin(sources: Mapping[str, Source], models: Iterable[str], leaky: bool) -
     return hashes | said | {"medground": medground.__version__} | ({"leakage": True} if leaky else {})
 
 
-def _scores(measured: Measured, origin: dict[str, Any], how: Resampling) -> list[Score]:
+def _scores(measured: Sequence[Measured], origin: dict[str, Any], how: Resampling) -> list[list[Score]]:
     whole = how.origin | origin | {"draws": how.draws, "seed": how.seed}
-    return list(scoring.score(measured, Resampling(how.draws, how.seed, whole)))
+    return scoring.score_all(measured, Resampling(how.draws, how.seed, whole))
 
 
 def evaluate(loaded: Loaded, name: str, how: Resampling) -> Evaluation:
     """The scores of one protocol over the phrases that it takes."""
-    protocol = PROTOCOLS[name]
-    own, other = _taken(protocol, loaded.own), _taken(protocol, loaded.other)
-    assert own is not None  # there always is a model
-    prior_cases = _prior_cases(protocol, loaded.train, own)
-    phrases = [case.phrase for case in own]
-    parted = groups.of_phrases(phrases)
-    measured = Measured(
-        protocol=name,
-        groups=parted,
-        owners=scoring.clusters(phrases),
-        counts=parted.counts,
-        own=protocol.measure(own),
-        prior=None if prior_cases is None else protocol.measure(prior_cases),
-        other=None if other is None else protocol.measure(other),
+    return evaluate_all(loaded, [name], how)[0]
+
+
+def evaluate_all(loaded: Loaded, names: Sequence[str], how: Resampling) -> list[Evaluation]:
+    """The scores of each of the protocols over the phrases that it takes, all from the same draws."""
+    phrases = [case.phrase for case in loaded.own]
+    owners = scoring.clusters(phrases)
+    taken = {name: np.array([PROTOCOLS[name].takes(each) for each in phrases], dtype=bool) for name in names}
+    parts = {mask.tobytes(): _part(loaded, mask, owners) for mask in taken.values()}
+    used = [parts[taken[name].tobytes()] for name in names]
+    measured = [_measured(name, part, loaded) for name, part in zip(names, used, strict=True)]
+    scores = _scores(measured, loaded.origin, how)
+    rows = zip(names, scores, used, strict=True)
+    return [Evaluation(name, found, part.own, part.other) for name, found, part in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The cases that some protocols take, of the model and of another one, and whose they are."""
+
+    own: Cases
+    other: Cases | None
+    groups: Groups
+    owners: NDArray[np.int64]
+    clusters: int
+    priors: dict[bytes, Cases] = field(default_factory=dict)
+
+
+def _part(loaded: Loaded, mask: NDArray[np.bool_], owners: NDArray[np.int64]) -> Part:
+    own, other = (
+        None if cases is None else Cases(list(itertools.compress(cases, mask)))
+        for cases in (loaded.own, loaded.other)
     )
-    return Evaluation(name, _scores(measured, loaded.origin, how), own, other)
+    assert own is not None  # there always is a model
+    parted = groups.of_phrases([case.phrase for case in own])
+    return Part(own, other, parted, owners[mask], int(owners.max(initial=-1)) + 1)
+
+
+def _measured(name: str, part: Part, loaded: Loaded) -> Measured:
+    protocol = PROTOCOLS[name]
+    prior_cases = _prior_cases(protocol, loaded.train, part)
+    return Measured(
+        protocol=name,
+        groups=part.groups,
+        owners=part.owners,
+        counts=part.groups.counts,
+        own=protocol.measure(part.own),
+        prior=None if prior_cases is None else protocol.measure(prior_cases),
+        other=None if part.other is None else protocol.measure(part.other),
+        clusters=part.clusters,
+    )
 
 
 def evaluate_anatomy(inputs: Inputs, how: Resampling) -> Evaluation:
@@ -172,7 +213,7 @@ def evaluate_anatomy(inputs: Inputs, how: Resampling) -> Evaluation:
         anatomy.measure(truth, own or {}, train, other),
         *anatomy.measure_sanity(truth, own or {}, other),
     ]
-    scores = [score for each in measured for score in _scores(each, origin, how)]
+    scores = [score for each in _scores(measured, origin, how) for score in each]
     return Evaluation("anatomy", scores, films=anatomy_pictures.films(truth, own or {}, other))
 
 
@@ -206,7 +247,8 @@ def _evaluate_maps(inputs: Inputs, maps: dict[str, heatmaps.Maps], how: Resampli
         prior=heatmaps.box_figures(scored, _prior_boxes(train, scored)) if train is not None else None,
         other=heatmaps.figures(scored, maps["compare"]) if "compare" in maps else None,
     )
-    return Evaluation("heatmap", _scores(measured, _origin({**maps, **streams}, (), leaky), how))
+    (scores,) = _scores([measured], _origin({**maps, **streams}, (), leaky), how)
+    return Evaluation("heatmap", scores)
 
 
 def _prior_boxes(train: Sequence[Phrase], scored: Sequence[Phrase]) -> list[Box]:
@@ -214,16 +256,16 @@ def _prior_boxes(train: Sequence[Phrase], scored: Sequence[Phrase]) -> list[Box]
     return [_answer(fitted, phrase).box for phrase in scored if fitted]
 
 
-def _taken(protocol: Protocol, cases: list[Case] | None) -> list[Case] | None:
-    return None if cases is None else [case for case in cases if protocol.takes(case.phrase)]
-
-
-def _prior_cases(protocol: Protocol, train: list[Phrase] | None, own: list[Case]) -> list[Case] | None:
+def _prior_cases(protocol: Protocol, train: list[Phrase] | None, part: Part) -> Cases | None:
     """The prior's answer to each case, fitted on the training phrases that the protocol would score."""
-    if train is None or not own:
+    if train is None or not len(part.own):
         return None
-    fitted = prior.fit_phrases(phrase for phrase in train if protocol.takes(phrase))
-    return [Case(case.phrase, [_answer(fitted, case.phrase)]) for case in own]
+    used = bytes(protocol.takes(phrase) for phrase in train)
+    if used not in part.priors:
+        fitted = prior.fit_phrases(itertools.compress(train, used))
+        answers = [Case(case.phrase, [_answer(fitted, case.phrase)]) for case in part.own]
+        part.priors[used] = Cases(answers)
+    return part.priors[used]
 
 
 def _answer(fitted: prior.Prior, phrase: Phrase) -> ScoredBox:

@@ -3,7 +3,8 @@
 Beside each metric X, where there is a prior or another model to compare with:
 prior_X       the image-free prior's figure             gain_X        X - prior_X
 other_X       the other model's figure                  difference_X  X - other_X, with its p-value as `p`
-All come from the same draws of patients, so the intervals of gains and differences are paired.
+All come from the same draws of the patients of the whole test set, so the intervals of gains and differences
+are paired.
 
 `n` counts the scored items of the group, for `macro` those of all its parts. Values are rounded to 10 digits,
 bounds to 6: beyond that they would differ between machines.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from medground.evaluation import intervals
 from medground.evaluation.groups import Groups
-from medground.evaluation.intervals import Sample
+from medground.evaluation.intervals import Figure, Sample, Split
 from medground.evaluation.protocols import Figures
 from medground.records import Anatomy, Phrase, Score
 
@@ -31,7 +32,8 @@ BESIDE = ("prior_", "gain_", "other_", "difference_")  # what may stand beside a
 class Measured:
     """What a protocol measured on N items: figures of the model, and of the prior and another model if given.
 
-    owners: (N,) the cluster of each item; counts: scored items in each group.
+    owners: (N,) the cluster of each item; counts: scored items in each group; clusters: how many there are in
+    the whole test set, where some may have no item here (None: those of `owners` are all).
     """
 
     protocol: str
@@ -41,6 +43,7 @@ class Measured:
     own: Figures
     prior: Figures | None = None
     other: Figures | None = None
+    clusters: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,17 @@ def warn_of_lone_images(items: Sequence[Phrase | Anatomy]) -> None:
 
 def score(measured: Measured, how: Resampling) -> Iterator[Score]:
     """Yield the scores, group by group in the order of the groups, macro second; none without an item."""
-    if not len(measured.owners):
-        return
-    samples = _with_derived(_samples(measured, how))
-    for g, group in _rows(measured):
+    yield from score_all([measured], how)[0]
+
+
+def score_all(measured: Sequence[Measured], how: Resampling) -> list[list[Score]]:
+    """The scores of each of these measurements of one test set, all from the same draws of its clusters."""
+    all_samples = _samples(measured, how)
+    return [list(_scores(one, samples, how)) for one, samples in zip(measured, all_samples, strict=True)]
+
+
+def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> Iterator[Score]:
+    for g, group in _rows(measured) if samples else ():
         for metric, sample in samples.items():
             bounds, p = None, None
             if group.patients > 1:
@@ -108,18 +118,40 @@ def _rows(measured: Measured) -> list[tuple[int, _Row]]:
     return numbered
 
 
-def _samples(measured: Measured, how: Resampling) -> dict[str, Sample]:
-    """name -> sample, the model's metrics first, each with macro as its last group where there is one."""
-    sources = {"": measured.own, "prior_": measured.prior, "other_": measured.other}
+def _samples(measured: Sequence[Measured], how: Resampling) -> list[dict[str, Sample]]:
+    """For each measurement name -> sample, the model's metrics first; {} where there is no item."""
+    splits: dict[tuple[int, int], Split] = {}
+    for one in measured:
+        key = id(one.owners), id(one.groups.masks)
+        splits.setdefault(key, Split(one.owners, one.groups.masks, _clusters_of(one)))
     figures = {
-        prefix + metric: source[metric].bind(measured.owners, measured.groups.masks)
+        (number, name): figure
+        for number, one in enumerate(measured)
+        if len(one.owners)
+        for name, figure in _bound(one, splits[id(one.owners), id(one.groups.masks)]).items()
+    }
+    clusters = max((_clusters_of(one) for one in measured), default=0)
+    samples = intervals.resample(figures, clusters, how.draws, how.seed) if figures else {}
+    found: list[dict[str, Sample]] = [{} for _ in measured]
+    for (number, name), sample in samples.items():
+        parts = measured[number].groups.parts
+        found[number][name] = sample.beside(sample.mean_of(parts)) if parts else sample
+    return [_with_derived(each) for each in found]
+
+
+def _clusters_of(measured: Measured) -> int:
+    return measured.clusters or int(measured.owners.max(initial=-1)) + 1
+
+
+def _bound(measured: Measured, split: Split) -> dict[str, Figure]:
+    """Each metric's figure, and beside it the prior's and the other model's."""
+    sources = {"": measured.own, "prior_": measured.prior, "other_": measured.other}
+    return {
+        prefix + metric: source[metric].bind(split)
         for metric in measured.own
         for prefix, source in sources.items()
         if source is not None
     }
-    samples = intervals.resample(figures, int(measured.owners.max()) + 1, how.draws, how.seed)
-    parts = measured.groups.parts
-    return {name: each.beside(each.mean_of(parts)) if parts else each for name, each in samples.items()}
 
 
 def _with_derived(samples: dict[str, Sample]) -> dict[str, Sample]:

@@ -1,0 +1,147 @@
+"""A phrase with what was found for it, and many such cases with what all protocols need of them, made once.
+
+Letters: N cases, F boxes found and T true boxes of a case, K IoU levels, P pairs of a found and a true box.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground import boxes
+from medground.evaluation import metrics
+from medground.evaluation.intervals import Array
+from medground.evaluation.ranking import Ranked
+from medground.records import Box, Phrase, ScoredBox
+
+LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # COCO's IoU thresholds
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A phrase with its true boxes, and the boxes found for it, best first."""
+
+    phrase: Phrase
+    found: Sequence[ScoredBox]
+
+    @property
+    def boxes(self) -> Array:
+        """(F, 4) boxes found."""
+        return as_array([each.box for each in self.found])
+
+    @property
+    def true(self) -> Array:
+        """(T, 4) true boxes."""
+        return as_array(self.phrase.boxes or [])
+
+
+def as_array(found: Sequence[Box]) -> Array:
+    """(N, 4) array of boxes, also of none."""
+    return np.array(found, dtype=float).reshape(-1, 4)
+
+
+class Cases(Sequence[Case]):
+    """Cases in order, with their boxes as flat arrays; what takes long is made once, when first asked for."""
+
+    def __init__(self, cases: Sequence[Case]):
+        self._cases = cases
+        self.found = as_array([each.box for case in cases for each in case.found])
+        self.scores = np.array([each.score for case in cases for each in case.found], dtype=float)
+        self.true = as_array([box for case in cases for box in case.phrase.boxes or ()])
+        self.counts = np.array([len(case.found) for case in cases], dtype=np.int64)
+        self.true_counts = np.array([len(case.phrase.boxes or ()) for case in cases], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._cases)
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self._cases)
+
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]  # a case, or a list of them for a slice
+        return self._cases[place]
+
+    @cached_property
+    def pairs(self) -> tuple[Array, Numbers, Numbers]:
+        """((P,) IoU, (P,) case of each pair, (N,) where a case's begin); by true box, then found one."""
+        sizes = self.counts * self.true_counts
+        starts = np.cumsum(sizes) - sizes
+        owner = np.repeat(np.arange(len(self)), sizes)
+        inside = np.arange(len(owner)) - starts[owner]
+        wide = self.counts[owner]
+        first, first_true = self.begin(self.counts), self.begin(self.true_counts)
+        found = self.found[first[owner] + inside % np.maximum(wide, 1)]
+        true = self.true[first_true[owner] + inside // np.maximum(wide, 1)]
+        return boxes.paired_iou(found, true), owner, starts
+
+    @staticmethod
+    def begin(counts: Numbers) -> Numbers:
+        """(N,) where the boxes of each case begin in a flat array."""
+        return np.cumsum(counts) - counts
+
+    def overlap(self, place: int) -> Array:
+        """(F, T) IoU of the boxes of one case."""
+        ious, _, starts = self.pairs
+        f, t = int(self.counts[place]), int(self.true_counts[place])
+        return ious[starts[place] : starts[place] + f * t].reshape(t, f).T
+
+    @cached_property
+    def areas(self) -> tuple[Array, Array]:
+        """((N,) intersection, (N,) union) of the areas that the boxes found and the true ones cover."""
+        return self.covered(np.full(len(self.found), True))
+
+    def covered(self, kept: NDArray[np.bool_]) -> tuple[Array, Array]:
+        """As `areas`, with those of the boxes found alone that are kept."""
+        owner = np.repeat(np.arange(len(self)), self.counts)
+        counts = np.bincount(owner[kept], minlength=len(self))
+        return metrics.union_overlaps(self.found[kept], counts, self.true, self.true_counts)
+
+    @cached_property
+    def best(self) -> Array:
+        """(N,) the mean over the true boxes of the best IoU found, NaN for a case without a pair."""
+        ious, owner, _ = self.pairs
+        wide = self.counts[owner]
+        rows = np.flatnonzero((np.arange(len(owner)) - self.pairs[2][owner]) % np.maximum(wide, 1) == 0)
+        tops = np.maximum.reduceat(ious, rows) if len(rows) else np.zeros(0)
+        total = np.bincount(owner[rows], weights=tops, minlength=len(self))
+        return np.where(self.counts * self.true_counts > 0, total / np.maximum(self.true_counts, 1), np.nan)
+
+    @cached_property
+    def ranked(self) -> Ranked:
+        """Average precision of all boxes found, in one ranking by score, the mean over `LEVELS`."""
+        return Ranked(
+            items=np.repeat(np.arange(len(self)), self.counts),
+            scores=self.scores,
+            hits=self._hits(),
+            true=self.true_counts.astype(float),
+        )
+
+    def _hits(self) -> NDArray[np.bool_]:
+        """(K, all F) which found boxes are hits at each level; a lone pair needs no matching."""
+        ious, _, starts = self.pairs
+        hits = np.zeros((len(LEVELS), len(self.found)), dtype=bool)
+        alone = (self.counts == 1) & (self.true_counts == 1)
+        first = self.begin(self.counts)
+        hits[:, first[alone]] = ious[starts[alone]] >= np.array(LEVELS)[:, None]
+        for place in np.flatnonzero((self.counts * self.true_counts > 0) & ~alone).tolist():
+            own = slice(first[place], first[place] + self.counts[place])
+            hits[:, own] = greedy_hits(self.overlap(place), self.scores[own], LEVELS)
+        return hits
+
+
+def greedy_hits(overlap: Array, scores: Array, levels: Sequence[float]) -> NDArray[np.bool_]:
+    """(K, F) which found boxes are hits, from (F, T) IoU: each, best score first, takes the free true box it
+    overlaps most, if the IoU reaches the level. As in COCO, the last of equally good true boxes is taken.
+    """
+    hits = np.zeros((len(levels), len(scores)), dtype=bool)
+    rows, order = overlap.tolist(), np.argsort(-scores, kind="stable").tolist()
+    for k, level in enumerate(levels):
+        free = set(range(overlap.shape[1]))
+        for f in order:
+            best = max(free, key=lambda t: (rows[f][t], t), default=None)
+            if best is not None and rows[f][best] >= level:
+                hits[k, f] = True
+                free.remove(best)
+    return hits

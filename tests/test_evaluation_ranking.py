@@ -1,0 +1,119 @@
+"""Average precision against its definition, and against other people's."""
+
+import random
+
+import numpy as np
+import pytest
+from scored import all_apart, case_of, phrase_of, slow_iou, under, value_of
+
+from medground.evaluation import intervals, walk
+from medground.evaluation.cases import LEVELS, Case, Cases
+from medground.evaluation.intervals import Split
+from medground.evaluation.ranking import Ranked
+from medground.records import ScoredBox
+
+
+def slow_precision(cases: list[Case], level: float, times: list[int] | None = None) -> float:
+    """COCO's average precision, written as its definition is told; case i is there times[i] times."""
+    rows, total = [], 0
+    for number, case in enumerate(cases):
+        for _ in range(times[number] if times else 1):
+            total += len(case.phrase.boxes)
+            free = list(case.phrase.boxes)
+            for each in sorted(case.found, key=lambda e: -e.score):
+                best = max(free, key=lambda t: slow_iou(each.box, t), default=None)
+                hit = best is not None and slow_iou(each.box, best) >= level
+                if hit:
+                    free.remove(best)
+                rows.append((-each.score, hit))
+    rows.sort(key=lambda row: row[0])
+    right, curve = 0, []
+    for taken, (_, hit) in enumerate(rows, start=1):
+        right += hit
+        curve.append((right / total, right / taken))
+    found = [max((p for r, p in curve if r >= i / 100 - 1e-12), default=0.0) for i in range(101)]
+    return sum(found) / 101
+
+
+def distinct_scores(cases: list[Case], rng: random.Random) -> list[Case]:
+    return [Case(c.phrase, [ScoredBox(box=e.box, score=rng.random()) for e in c.found]) for c in cases]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_average_precision_against_its_definition(seed):
+    rng = random.Random(seed)
+    cases = distinct_scores([case_of(rng, i) for i in range(25)], rng)
+    assert value_of("coco", "ap@.5", cases) == pytest.approx(slow_precision(cases, 0.5), abs=1e-12)
+    slow = [slow_precision(cases, level) for level in LEVELS]
+    assert value_of("coco", "ap@.5:.95", cases) == pytest.approx(sum(slow) / 10, abs=1e-12)
+
+
+def test_average_precision_counts_a_patient_as_often_as_it_is_drawn():
+    rng = random.Random(3)
+    cases = distinct_scores([case_of(rng, i) for i in range(9)], rng)
+    owners, times = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3]), [2, 0, 1, 3]
+    split, ranked = Split(owners, np.ones((1, 9), dtype=bool), 4), Cases(cases).ranked.at(0)
+    slow = slow_precision(cases, 0.5, [times[owner] for owner in owners])
+    weights = np.array([times, [1, 1, 1, 1]], dtype=float)
+    assert under(ranked, split, weights[:1])[0, 0] == pytest.approx(slow, abs=1e-12)
+    assert under(ranked, split, weights)[:, 0] == pytest.approx([slow, slow_precision(cases, 0.5)], abs=1e-6)
+
+
+def test_average_precision_over_draws_hardly_changes_when_detections_are_ranked_in_blocks(monkeypatch):
+    rng = random.Random(5)
+    cases = distinct_scores([case_of(rng, i) for i in range(300)], rng)
+    split = Split(np.arange(300) // 2, np.ones((1, 300), dtype=bool), 150)
+    weights = np.vstack(list(intervals.draw_weights(150, 20, seed=0)))
+    ranked = Cases(cases).ranked
+    whole = under(ranked, split, weights)
+    one_by_one = [under(ranked, split, row[None])[0, 0] for row in weights]
+    assert whole[:, 0] == pytest.approx(one_by_one, abs=1e-6)
+    monkeypatch.setattr(walk, "MOST", 200)
+    monkeypatch.setattr(walk, "BLOCKS", 100)
+    once = np.ones((2, 150))
+    assert under(Cases(cases).ranked, split, weights) == pytest.approx(whole, abs=0.005)
+    assert under(Cases(cases).ranked, split, once) == pytest.approx(under(ranked, split, once[:1])[0, 0])
+
+
+def test_average_precision_agrees_with_pycocotools():
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    from pycocotools.cocoeval import COCOeval
+
+    rng = random.Random(11)
+    cases = distinct_scores([case_of(rng, i) for i in range(30)], rng)
+    truth, found = coco.COCO(), []
+    truth.dataset = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    for number, case in enumerate(cases, start=1):
+        truth.dataset["images"].append({"id": number})
+        for b in case.phrase.boxes:
+            wide = {"bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]], "area": (b[2] - b[0]) * (b[3] - b[1])}
+            own = {
+                "id": len(truth.dataset["annotations"]) + 1,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 0,
+            }
+            truth.dataset["annotations"].append(wide | own)
+        for each in case.found:
+            b = each.box
+            wide = [b[0], b[1], b[2] - b[0], b[3] - b[1]]
+            found.append({"image_id": number, "category_id": 1, "bbox": wide, "score": each.score})
+    truth.createIndex()
+    judge = COCOeval(truth, truth.loadRes(found), "bbox")
+    judge.evaluate()
+    judge.accumulate()
+    judge.summarize()
+    assert value_of("coco", "ap@.5:.95", cases) == pytest.approx(judge.stats[0], abs=1e-9)
+    assert value_of("coco", "ap@.5", cases) == pytest.approx(judge.stats[1], abs=1e-9)
+
+
+def test_one_true_box_can_be_hit_only_once():
+    same = [ScoredBox(box=(0, 0, 9, 9), score=score) for score in (0.4, 0.9)]
+    hits = Cases([Case(phrase_of(0, [(0, 0, 9, 9)]), same)]).ranked.hits
+    assert hits.tolist() == [[False, True]] * len(LEVELS)
+
+
+def test_a_group_without_a_true_box_has_no_average_precision():
+    nothing = Ranked(np.zeros(0, dtype=int), np.zeros(0), np.zeros((1, 0), dtype=bool), np.zeros(2))
+    assert np.isnan(under(nothing, all_apart(2), np.ones((3, 2)))).all()
+    assert np.isnan(under(nothing, all_apart(2), np.ones((1, 2)))).all()
