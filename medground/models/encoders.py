@@ -105,9 +105,15 @@ def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
 def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str], most: int) -> tuple[Tensor, Tensor]:
     """(U, T) token ids and (U, T) mask, True on tokens; T is at most `most`, longer texts are cut.
 
-    T is a multiple of 8: kernels are kept for each shape that was met, so few shapes keep memory flat.
+    T is a multiple of 8, and so less than a `most` that is none: kernels are kept for each shape that was
+    met, so few shapes keep memory flat.
     """
     coded = tokenizer(
-        texts, padding=True, pad_to_multiple_of=8, truncation=True, max_length=most, return_tensors="pt"
+        texts,
+        padding=True,
+        pad_to_multiple_of=8,
+        truncation=True,
+        max_length=most - most % 8,
+        return_tensors="pt",
     )
     return coded["input_ids"], coded["attention_mask"].to(torch.bool)
