@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_sentences import EXISTENCE, NEGEX, TRIPLETS
+from report_sentences import CHALLENGE, CLINICAL, EXISTENCE, NEGEX, TRIPLETS
 
 from medground.errors import MedgroundError
 from medground.records import Report
@@ -31,6 +31,12 @@ def test_a_sentence_says(text, expected):
 def test_a_finding_exists_or_not(text, finding, existence):
     said = {each.existence for each in parsed(text) if each.finding == finding}
     assert existence in said if existence else "present" not in said
+
+
+@pytest.mark.parametrize(("text", "finding", "existence"), CHALLENGE)
+def test_all_that_is_said_of_a_finding_agrees(text, finding, existence):
+    said = {each.existence for each in parsed(text) if each.finding == finding}
+    assert said == {existence} if existence else "present" not in said
 
 
 def test_likely_can_be_read_as_present():
@@ -308,16 +314,16 @@ def own(tmp_path):
 
 @pytest.fixture(scope="module")
 def clinical(tmp_path_factory):
-    """A parser that knows the complaints of NEGEX too."""
+    """A parser that knows the complaints of NEGEX and CLINICAL too."""
     path = tmp_path_factory.mktemp("lexicon") / "own.toml"
-    words = sorted({words for _, words, _ in NEGEX})
+    words = sorted({words for _, words, _ in NEGEX + CLINICAL})
     path.write_text("".join(f'[[finding]]\nname = "{each}"\nwords = ["{each}"]\n' for each in words))
     return Parser(lexicon.load(str(path)))
 
 
-@pytest.mark.parametrize(("text", "words", "existence"), NEGEX)
+@pytest.mark.parametrize(("text", "words", "existence"), NEGEX + CLINICAL)
 def test_negation_holds_for_any_finding(clinical, text, words, existence):
-    assert [each.existence for each in parsed(text, clinical) if each.finding == words] == [existence]
+    assert {each.existence for each in parsed(text, clinical) if each.finding == words} == {existence}
 
 
 def test_a_user_adds_words_to_a_finding_and_cues(own):

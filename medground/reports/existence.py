@@ -19,6 +19,7 @@ GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
+SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
 
 
@@ -78,8 +79,10 @@ class Scopes:
         self.spots = spots
         if self.cues:
             hard, soft = find_breaks(words, cues, subjects)
-            causes = {i for i, _, kind in cues if kind == "e"}
+            causes = {i: j for i, j, kind in cues if kind == "e"}
             self.breaks = sorted({*hard, *soft})
+            self.soft = {*soft} - causes.keys()
+            self.sought = {i for i, j in causes.items() if words[j - 1] in ("of", "for")}
             self.doubt_breaks = [n for n in self.breaks if n not in causes]
             self.reach = [self._reach(cue) for cue in self.cues]
 
@@ -91,7 +94,7 @@ class Scopes:
         """(first, last + 1) of the words that a cue speaks of."""
         i, j, kind = cue
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
-        after = next((each for each in breaks if each >= j), len(self.words))
+        after = self._break_after(j, breaks)
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
             return self._around(i, j, before, after)
@@ -102,16 +105,25 @@ class Scopes:
         ahead = self._both(cue) and self._spot(j, after)
         if ahead and kind in "VvM" and (kind == "V" or not self._spot(before, i)):
             return i, i
+        if kind == "M" and before - 1 in self.sought:
+            return i, i  # "the cause of the bleeding was not found"
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
-        if kind in "LPB" and j < after:
-            return (
-                i,
-                i,
-            )  # "effusion, possibly from pancreatitis", "pain was not relieved": it is not said of it
+        if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
+            return i, i  # "effusion, possibly from pancreatitis", "pain was not relieved": it is not said of it
         if not self._spot(before, i):
             before = max((each + 1 for each in breaks if each < before - 1), default=0)
         return before, i
+
+    def _break_after(self, j: int, breaks: list[int]) -> int:
+        """Where the reach from j on ends; "left and trace right effusion" is one phrase to its noun."""
+        for each in breaks:
+            if each >= j and not (each in self.soft and not self._spot(j, each) and self._noun(each)):
+                return each
+        return len(self.words)
+
+    def _noun(self, place: int) -> bool:
+        return self._spot(place, next((n for n in self.breaks if n > place), len(self.words)))
 
     def _around(self, i: int, j: int, before: int, after: int) -> tuple[int, int]:
         """From the alternative right before the cue to the end of its clause."""
