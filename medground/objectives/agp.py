@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from medground.models.grounder import Grounder
 from medground.models.network import Answers
+from medground.objectives import processes
 from medground.objectives.objective import Encoded, Objective
 
 MATCHED_SCORE = 1.0  # what a likely score is worth in matching, beside 5 L1 + 2 (1 - GIoU)
@@ -43,11 +44,11 @@ def losses(answers: Answers, boxes: Tensor, box_of: Tensor) -> dict[str, Tensor]
 
     boxes: (M, 4); box_of: (M,) the pair that each belongs to. A pair without a box has nothing to show. A
     network that answers with one box learns the box around all of a pair's. A batch in which nothing is
-    shown has box losses of 0.
+    shown has box losses of 0. Each is a mean over what all processes have.
     """
     shown = torch.zeros_like(answers.present, dtype=torch.float32).index_fill(0, box_of, 1)
     found, logits = answers.boxes.float(), answers.scores.float()  # the box losses are in float32 always
-    parts = {"present": functional.binary_cross_entropy_with_logits(answers.present.float(), shown)}
+    parts = {"present": _likelihood(answers.present.float(), shown)}
     if found.shape[1] == 1:
         pair = shown.nonzero()[:, 0]
         chosen, true = found[pair, 0], hulls(boxes, box_of, len(shown))[pair]
@@ -55,11 +56,15 @@ def losses(answers: Answers, boxes: Tensor, box_of: Tensor) -> dict[str, Tensor]
         pair, query, true = match(found, logits, boxes, box_of)
         chosen, meant = found[pair, query], torch.zeros_like(logits)
         meant[pair, query] = 1
-        parts["score"] = functional.binary_cross_entropy_with_logits(logits, meant)
-    count = max(1, len(pair))
+        parts["score"] = _likelihood(logits, meant)
+    count = processes.shared_count(len(pair), boxes)
     parts["l1"] = (chosen - true).abs().sum() / count
     parts["giou"] = (1 - generalised_iou(corners(chosen), corners(true))).sum() / count
     return parts
+
+
+def _likelihood(logits: Tensor, true: Tensor) -> Tensor:
+    return processes.mean(functional.binary_cross_entropy_with_logits(logits, true, reduction="none"))
 
 
 def corners(boxes: Tensor) -> Tensor:

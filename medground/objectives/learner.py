@@ -1,7 +1,7 @@
 """Network and objectives as one module: what is trained, and what several processes share."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,23 @@ from torch import Tensor, nn
 from medground.errors import MedgroundError
 from medground.models.grounder import Grounder
 from medground.objectives.agp import AGP
+from medground.objectives.asg import ASG
+from medground.objectives.gkmvlp import GKMVLP, Unmasked
 from medground.objectives.objective import Encoded, Objective
 
-OBJECTIVES: dict[str, type[Objective]] = {"agp": AGP}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "agp": AGP,
+    "asg": ASG,
+    "gk-mvlp": GKMVLP,
+    "gk-mvlp-unmasked": Unmasked,
+}
+
+
+class Pulls(Protocol):
+    """A direction in which the outputs for a part of a batch are to move."""
+
+    def along(self, encoded: Encoded) -> Tensor:
+        """How far these outputs lie in that direction: a scalar."""
 
 
 class Learner(nn.Module):
@@ -30,20 +44,36 @@ class Learner(nn.Module):
         known = sorted(name for each in self._each() for name in each.defaults)
         if unknown := sorted(self.chosen.keys() - set(known)):
             raise MedgroundError(f"no loss {unknown[0]!r} to weigh; the losses are {', '.join(known)}")
+        if doubled := sorted(name for name in set(known) if known.count(name) > 1):
+            raise MedgroundError(f"two objectives have a loss {doubled[0]!r}; give one of them")
 
     def _each(self) -> Iterable[Objective]:
         return self.objectives.values()  # type: ignore[return-value]
 
-    def forward(self, batch: Any) -> dict[str, Tensor]:
-        """The unweighted losses of all objectives; images and texts are encoded once for all of them."""
-        film, inside, ids, mask, image_of, text_of = batch.inputs()
+    def forward(self, batch: Any, pulls: "Pulls | None" = None) -> dict[str, Tensor]:
+        """The unweighted losses of all objectives; images and texts are encoded once for all of them.
+
+        With `pulls`, `batch` is the inputs of a part, and what comes back is one number, "pull", whose
+        gradient is the part's share of the gradient of the losses (see training.accumulate).
+        """
+        if pulls is not None:
+            return {"pull": pulls.along(self.encode(*batch))}
+        return self.losses(self.encode(*batch.inputs()), batch)
+
+    def encode(
+        self, film: Tensor, inside: Tensor, ids: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor
+    ) -> Encoded:
+        """What the network makes of a batch's inputs; pairs are fused where an objective asks for it."""
         images = self.network.encode_images(film, inside)
         tokens = self.network.encode_texts(ids, mask)
         answers = None
         if any(each.asks for each in self._each()):
             patches, seen = images.patches[image_of], images.seen[image_of]
             answers = self.network.fuse(patches, seen, tokens[text_of], mask[text_of])
-        encoded = Encoded(images, tokens, mask, answers)
+        return Encoded(images, tokens, mask, answers)
+
+    def losses(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
+        """The unweighted losses of all objectives, of what `encode` made of the batch."""
         return {name: part for each in self._each() for name, part in each(encoded, batch).items()}
 
     def weights(self, progress: float) -> dict[str, float]:

@@ -32,8 +32,7 @@ def gathered(rows: Tensor) -> Tensor:
     """
     if count() == 1:
         return rows
-    sizes = row_counts(rows)
-    return _Gather.apply(rows, sizes)  # type: ignore[no-untyped-call]
+    return _Gather.apply(rows, row_counts(rows))  # type: ignore[no-untyped-call]
 
 
 def row_counts(rows: Tensor) -> list[int]:
@@ -87,42 +86,64 @@ def averaged(values: Tensor) -> Tensor:
     return values / count()
 
 
-class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the parts of all processes, on a CPU too, where torch's SyncBatchNorm does not work."""
+class _Shared(nn.modules.batchnorm._NormBase):
+    """What the shared batch norms do while they train, and torch's own do otherwise."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, h, w) normalised by the mean and variance of all processes' (B, h, w)."""
+        """(n, C, ...) normalised by the mean and variance of all processes' (n, ...)."""
         if not self.training or count() == 1:
             return super().forward(input)
-        rows = input.numel() // input.shape[1]
-        own_var, own_mean = torch.var_mean(input, dim=(0, 2, 3), correction=0)
-        own = torch.cat([own_mean, own_var, own_mean.new_tensor([float(rows)])])
-        parts = gathered(own[None])
-        width, sizes = input.shape[1], parts[:, -1:].detach()
-        means, variances, total = parts[:, :width], parts[:, width:-1], sizes.sum()
-        middle = (sizes * means).sum(0) / total
-        spread = (sizes * (variances + (means - middle) ** 2)).sum(0) / total
-        self._remember(middle.detach(), spread.detach() * total / (total - 1).clamp(min=1))
-        scale = self.weight * torch.rsqrt(spread + self.eps)
-        shift = self.bias - middle * scale
-        return torch.addcmul(shift[:, None, None], input, scale[:, None, None])
+        width, rest = input.shape[1], [1] * (input.dim() - 2)
+        rows = input.numel() // width
+        spread, middle = torch.var_mean(input, dim=[n for n in range(input.dim()) if n != 1], correction=0)
+        own = torch.cat([middle, spread]).nan_to_num(0)  # a process may have no row at all
+        parts = gathered(torch.cat([own, own.new_tensor([float(rows)])])[None])
+        share = parts[:, -1:].detach() / parts[:, -1].detach().sum()
+        middle = (share * parts[:, :width]).sum(0)
+        spread = (share * (parts[:, width:-1] + (parts[:, :width] - middle) ** 2)).sum(0)
+        self._remember(middle.detach(), spread.detach(), parts[:, -1].detach().sum())
+        scale, shift = torch.rsqrt(spread + self.eps), -middle * torch.rsqrt(spread + self.eps)
+        if self.affine:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        return torch.addcmul(shift.view(-1, *rest), input, scale.view(-1, *rest))
 
     @torch.no_grad()
-    def _remember(self, middle: Tensor, spread: Tensor) -> None:
+    def _remember(self, middle: Tensor, spread: Tensor, total: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        self.running_mean.lerp_(middle, self.momentum)
-        self.running_var.lerp_(spread, self.momentum)
         assert self.num_batches_tracked is not None
+        self.running_mean.lerp_(middle, self.momentum)
+        self.running_var.lerp_(spread * total / (total - 1).clamp(min=1), self.momentum)
         self.num_batches_tracked += 1
 
 
-def share_norms(network: nn.Module, device: torch.device) -> None:
-    """Let the network's batch norms see the parts of all processes; parameters and their names stay."""
+class SharedBatchNorm1d(_Shared, nn.BatchNorm1d):
+    """Batch norm of rows over the parts of all processes."""
+
+
+class SharedBatchNorm2d(_Shared, nn.BatchNorm2d):
+    """Batch norm of maps over the parts of all processes."""
+
+
+SHARED: dict[type, type[_Shared]] = {nn.BatchNorm1d: SharedBatchNorm1d, nn.BatchNorm2d: SharedBatchNorm2d}
+
+
+def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with batch norms that see the parts of all processes; parameters and their names stay.
+
+    On a GPU they are torch's own SyncBatchNorm, which does not work on a CPU.
+    """
+    if count() > 1 and device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for part in module.modules() if count() > 1 else ():
+        if type(part) in SHARED and part.track_running_stats and part.momentum is not None:
+            part.__class__ = SHARED[type(part)]
+    return module
+
+
+def told(value: Any) -> Any:
+    """What process 0 says, a small object, to all; every process waits for it here."""
     if count() == 1:
-        return
-    if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return
-    for part in network.modules():
-        if type(part) is nn.BatchNorm2d and part.affine and part.track_running_stats:
-            part.__class__ = SharedBatchNorm
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box, src=0)
+    return box[0]
