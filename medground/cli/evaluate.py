@@ -56,7 +56,12 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
     help="Draws of patients behind each 95 % interval.",
 )
 @options.seed
-@click.option("--allow-leakage", is_flag=True, help="Score patients of --train too; marks each score.")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the model that answered: patients that it was trained on are refused.",
+)
+@click.option("--allow-leakage", is_flag=True, help="Score patients of the training too; marks each score.")
 @click.option("--table", is_flag=True, help="A table for people, on stdout with -o FILE, else stderr.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with pictures.")
 @options.images

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from medground import boxes, jsonl
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.protocols import Case
-from medground.records import Anatomy, Box, Grounding, Phrase, ScoredBox
+from medground.records import Box, Grounding, Phrase, ScoredBox
 
 log = logging.getLogger(__name__)
 Key = tuple[str, str]
@@ -123,25 +123,6 @@ def _once(key: Key, seen: set[Key]) -> None:
     if key in seen:
         raise BadRecord("the second line with this phrase of this image", "phrase_id")
     seen.add(key)
-
-
-def refuse_leakage(
-    train: Iterable[Phrase | Anatomy], truth: Iterable[Phrase | Anatomy], allowed: bool
-) -> bool:
-    """True where patients (or, without subject_id, images) are in both; raises unless that is allowed."""
-    shared = sorted(_identities(train) & _identities(truth))
-    if not shared:
-        return False
-    message = f"{len(shared)} patients or images are in both --train and --truth (first: {shared[0]})"
-    if not allowed:
-        raise MedgroundError(f"{message}; leave them out of one, or say --allow-leakage")
-    log.warning("%s: every score is marked with leakage", message)
-    return True
-
-
-def _identities(items: Iterable[Phrase | Anatomy]) -> set[str]:
-    items = list(items)
-    return {i.subject_id for i in items if i.subject_id} | {i.image_id for i in items}
 
 
 def need_sizes(phrases: Iterable[Phrase], why: Callable[[], str]) -> None:

@@ -19,6 +19,7 @@ from medground.evaluation import (
     files,
     groups,
     heatmaps,
+    leakage,
     predictions,
     prior,
     scoring,
@@ -29,7 +30,7 @@ from medground.evaluation.groups import Groups
 from medground.evaluation.protocols import PROTOCOLS, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
-from medground.records import Box, Grounding, Phrase, Score, ScoredBox
+from medground.records import Anatomy, Box, Grounding, Phrase, Score, ScoredBox
 
 Answers = dict[files.Key, Grounding]
 
@@ -38,6 +39,7 @@ Answers = dict[files.Key, Grounding]
 class Inputs:
     """The open files of an evaluation and how to take them.
 
+    `model` is the folder of the model that answered: whom it was trained on must not be scored.
     A format is one that `predictions` reads, with one of `frames`. With `split`, only that split of the truth
     is scored, and only the split `train` of `train` is used.
     """
@@ -46,6 +48,7 @@ class Inputs:
     truth: BinaryIO
     train: BinaryIO | None = None
     compare: BinaryIO | None = None
+    model: Path | None = None
     split: str | None = None
     allow_leakage: bool = False
     format: tuple[str, str] = ("jsonl", "original")
@@ -99,13 +102,15 @@ def load(inputs: Inputs) -> Loaded:
     streams = _streams(inputs)
     truth = files.read_truth(streams["truth"], inputs.bad_lines, None)
     scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
-    train, leaky = _train(streams.get("train"), scored, inputs)
+    train = _train(streams.get("train"), scored, inputs)
+    leaky = _audit(inputs, train, truth, scored)
     answers: dict[str, Answers] = {
         name: predictions.read(streams[name], *how, truth, inputs.bad_lines)
         for name, how in (("predictions", inputs.format), ("compare", inputs.compare_format))
         if name in streams
     }
     models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
+    leakage.warn_of_another_model(inputs.model, models)
     origin = _origin(streams, models, leaky)
     scoring.warn_of_lone_images(scored)
     both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}
@@ -120,14 +125,29 @@ def _streams(inputs: Inputs) -> dict[str, files.Hashed]:
     }
 
 
-def _train(
-    stream: files.Hashed | None, scored: Sequence[Phrase], inputs: Inputs
-) -> tuple[list[Phrase] | None, bool]:
+def _train(stream: files.Hashed | None, scored: Sequence[Phrase], inputs: Inputs) -> list[Phrase] | None:
     if stream is None:
-        return None, False
+        return None
     train = files.read_truth(stream, inputs.bad_lines, "train" if inputs.split else None)
     files.need_sizes([*train, *scored], lambda: "the image-free prior")
-    return train, files.refuse_leakage(train, scored, inputs.allow_leakage)
+    return train
+
+
+def _audit(
+    inputs: Inputs,
+    train: Sequence[Phrase | Anatomy] | None,
+    truth: Sequence[Phrase],
+    scored: Sequence[Phrase | Anatomy],
+) -> bool:
+    """True where patients leak: from training, from another split of the truth, from the model's record."""
+    elsewhere = [phrase for phrase in truth if inputs.split is not None and phrase.split != inputs.split]
+    found = [
+        ("--train", leakage.shared(train or (), scored)),
+        ("another split of --truth", leakage.shared(elsewhere, scored)),
+    ]
+    if inputs.model is not None and (known := leakage.digests_of_model(inputs.model)) is not None:
+        found.append(("what --model was trained on", leakage.check(scored, known)))
+    return leakage.audit(found, inputs.allow_leakage)
 
 
 def _origin(sources: Mapping[str, Source], models: Iterable[str], leaky: bool) -> dict[str, Any]:
@@ -202,7 +222,7 @@ def evaluate_anatomy(inputs: Inputs, how: Resampling) -> Evaluation:
     streams = _streams(inputs)
     truth = anatomy.read_truth(streams["truth"], inputs.bad_lines)
     train = anatomy.read_truth(streams["train"], inputs.bad_lines) if "train" in streams else None
-    leaky = train is not None and files.refuse_leakage(train, truth, inputs.allow_leakage)
+    leaky = _audit(inputs, train, (), truth)
     own, other = (
         anatomy.read_answers(streams[name], inputs.bad_lines, truth) if name in streams else None
         for name in ("predictions", "compare")
@@ -235,7 +255,8 @@ def _evaluate_maps(inputs: Inputs, maps: dict[str, heatmaps.Maps], how: Resampli
     for each in maps.values():
         each.check(truth)
     scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
-    train, leaky = _train(streams.get("train"), scored, inputs)
+    train = _train(streams.get("train"), scored, inputs)
+    leaky = _audit(inputs, train, truth, scored)
     scoring.warn_of_lone_images(scored)
     parted = groups.of_phrases(scored)
     measured = Measured(

@@ -1,0 +1,118 @@
+"""The audit before scoring: who was trained on is named and refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from medground import checkpoints, subjects
+from medground.cli.main import cli
+from medground.errors import MedgroundError
+from medground.evaluation import leakage
+from medground.records import Phrase
+
+
+def phrase(number: int, **more: object) -> dict:
+    own = {"image_id": f"i{number}", "phrase_id": f"p{number}", "subject_id": f"s{number}", "path": "x.png"}
+    return own | {"width": 100, "height": 100, "text": "nodule", "boxes": [[10, 10, 30, 30]]} | more
+
+
+def answer(number: int) -> dict:
+    found = [{"box": [10, 10, 30, 30], "score": 0.5}]
+    return {
+        "image_id": f"i{number}", "phrase_id": f"p{number}", "text": "nodule", "boxes": found, "present": 1,
+        "model": "m1",
+    }  # fmt: skip
+
+
+def lines(*records: dict) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+def model_of(folder: Path, record: dict | None) -> Path:
+    folder.mkdir()
+    config = {} if record is None else {"record": record}
+    checkpoints.save(folder / "model.safetensors", {"weight": torch.zeros(1)}, config)
+    return folder
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch):
+    """Run `medground evaluate` on answers to truth.jsonl: three phrases, one of another split."""
+    monkeypatch.chdir(tmp_path)
+    splits = ("test", "test", "train")
+    Path("truth.jsonl").write_text(lines(*(phrase(n, split=split) for n, split in enumerate(splits))))
+
+    def run(*flags: str):
+        answers = lines(*(answer(n) for n in range(3)))
+        command = ["evaluate", "--truth", "truth.jsonl", "--draws", "100", "--split", "test", *flags]
+        return CliRunner().invoke(cli, command, input=answers)
+
+    return run
+
+
+def test_a_phrase_is_known_by_its_subject_and_by_its_image():
+    scored = [
+        Phrase(image_id=f"i{n}", phrase_id="p", subject_id=subject, path="x", text="")
+        for n, subject in enumerate(("s0", "s1", None))
+    ]
+    assert leakage.check(scored, map(subjects.digest_of, ("s1", "i2", "s9"))) == ["i2", "s1"]
+    assert leakage.check(scored, []) == []
+
+
+def test_patients_that_the_model_was_trained_on_are_counted_named_and_refused(evaluate, tmp_path):
+    seen = [subjects.digest_of(name) for name in ("s1", "s0", "s7")]
+    model = model_of(tmp_path / "model", {"subjects": sorted(seen)})
+    result = evaluate("--model", str(model))
+    assert result.exit_code == 1 and result.stdout == ""
+    assert (
+        "2 patients or images that are scored are in what --model was trained on (first: s0)" in result.stderr
+    )
+    assert "--allow-leakage" in result.stderr
+
+
+def test_allowed_leakage_marks_every_score(evaluate, tmp_path):
+    model = model_of(tmp_path / "model", {"subjects": [subjects.digest_of("s1")]})
+    result = evaluate("--model", str(model), "--allow-leakage")
+    assert result.exit_code == 0, result.stderr
+    scores = [json.loads(line) for line in result.stdout.splitlines()]
+    assert scores and all(each["leakage"] is True for each in scores)
+
+
+def test_a_model_trained_on_others_leaves_no_mark(evaluate, tmp_path):
+    model = model_of(tmp_path / "model", {"subjects": [subjects.digest_of("s2")]})
+    result = evaluate("--model", str(model))
+    assert result.exit_code == 0, result.stderr
+    assert not any("leakage" in json.loads(line) for line in result.stdout.splitlines())
+    assert "not the model that made these answers" in result.stderr
+
+
+@pytest.mark.parametrize("record", [None, {"step": 3}])
+def test_a_model_that_does_not_say_whom_it_saw_is_told(evaluate, tmp_path, record):
+    result = evaluate("--model", str(model_of(tmp_path / "model", record)))
+    assert result.exit_code == 0, result.stderr
+    assert "does not say whom it was trained on" in result.stderr
+
+
+def test_a_patient_in_another_split_of_the_truth_is_refused(evaluate):
+    Path("truth.jsonl").write_text(
+        lines(phrase(0, split="test"), phrase(1, split="test"), phrase(2, split="train", subject_id="s0"))
+    )
+    result = evaluate()
+    assert result.exit_code == 1
+    assert "1 patients or images that are scored are in another split of --truth (first: s0)" in result.stderr
+    assert evaluate("--allow-leakage").exit_code == 0
+
+
+def test_a_folder_without_a_model_is_named(evaluate, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = evaluate("--model", "empty")
+    assert result.exit_code == 1 and "empty: no model.safetensors" in result.stderr
+
+
+def test_the_first_leak_is_the_one_that_is_told():
+    with pytest.raises(MedgroundError, match=r"1 patients .* in there \(first: a\)"):
+        leakage.audit([("here", []), ("there", ["a"])], allowed=False)
+    assert leakage.audit([("here", [])], allowed=False) is False
