@@ -29,6 +29,7 @@ class Mention:
     places: list[Place] = field(default_factory=list)
     shared: bool = False  # its places are another mention's
     fixed: list[str] | None = None  # regions that the subject of a statement brings
+    about: tuple[int, int] | None = None  # the words of the thing whose state it is: a nodule that is calcified
     tip: bool = False  # the end of a line or tube, which is named where it lies
     severity: str | None = None
     change: str | None = None
@@ -53,9 +54,15 @@ def link(
         owner = _owner(words, mentions, place, verbs)
         if owner is not None:
             for twin in mentions:
-                if (twin.i, twin.j) == (owner.i, owner.j):
-                    twin.places.append(place)  # one phrase may name two findings
+                if _same_thing(owner, twin):
+                    twin.places.append(place)
     _share(words, mentions, bridges)
+
+
+def _same_thing(one: Mention, other: Mention) -> bool:
+    """Whether one phrase names both findings, or one is the state of the other."""
+    a, b = one.about or (one.i, one.j), other.about or (other.i, other.j)
+    return a == b or (one.about != other.about and a[0] < b[1] and b[0] < a[1])
 
 
 def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: frozenset[str]) -> Mention | None:
@@ -77,13 +84,20 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     if place.post:
         return before
     gap = words[place.j : after.i]
-    if place.i == before.j and (verbs | EXPLAINS) & set(gap):
-        return before  # "opacity left base compatible with atelectasis"
+    if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
+        place.i == before.j and (verbs | EXPLAINS) & set(gap)
+    ):
+        return before  # "opacity left base [and lingula] compatible with atelectasis"
     if LIST & set(words[before.j : place.i]) and "," not in gap:
         return after  # "congestion and bilateral interstitial and alveolar opacities"
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
         return before if not verbs & set(gap) else after
     return after
+
+
+def _goes_on(words: list[str], mention: Mention, place: Place) -> bool:
+    """Whether a place is the next of a list of the mention's places."""
+    return words[place.i - 1] in LIST and any(each.j == place.i - 1 for each in mention.places)
 
 
 def _label(words: list[str], place: Place) -> bool:
@@ -104,7 +118,7 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
         if HARD & set(gap) and not _refers(gap):
             continue
         explained = _in_lungs(earlier) and any(earlier.j <= i and j <= later.i for i, j in bridges)
-        listed = _is_list(gap) and not later.finding.diffuse
+        listed = _is_list(gap) and not EXPLAINS & set(gap) and _may_share(later, earlier.places)
         if explained or (listed and any(p.i < earlier.j for p in earlier.places)):
             later.places, later.shared = earlier.places, True
     _share_back(words, mentions, LIST)
@@ -133,16 +147,22 @@ def _in_lungs(mention: Mention) -> bool:
 def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]) -> None:
     """A place that is said after the last finding of a list holds for the ones before it."""
     for earlier, later in zip(mentions[-2::-1], mentions[:0:-1], strict=False):
-        if earlier.places or earlier.fixed is not None or not later.places or earlier.finding.diffuse:
+        if earlier.places or earlier.fixed is not None or not later.places:
             continue
         gap = words[earlier.j : later.i]
         after = [place for place in later.places if place.i >= later.j]
-        if after and joins & set(gap) and _is_list(gap):
+        if _may_share(earlier, after) and (not gap or (joins & set(gap) and _is_list(gap))):
             earlier.places, earlier.shared = after, True
 
 
+def _may_share(mention: Mention, places: list[Place]) -> bool:
+    """Whether another's places may be a mention's too: no one side's, where it is diffuse."""
+    sides = {side for place in places for side, _ in place.pairs}
+    return bool(places) and not (mention.finding.diffuse and sides & {"right", "left"} and len(sides) == 1)
+
+
 def _is_list(gap: list[str]) -> bool:
-    if len(gap) > 4 or "no" in gap:
+    if len(gap) > 5 or "no" in gap:
         return False
     return not gap or bool((LIST | SHARED) & set(gap))
 

@@ -217,7 +217,8 @@ def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Men
     """A statement as a mention; its subject is the place where it lies."""
     regions = statement.subject.region
     places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
-    return Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions)
+    about = statement.place if statement.subject.keeps else None
+    return Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions, about=about)
 
 
 def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:
