@@ -32,7 +32,12 @@ class Film:
 
 def read(path: Path, size: int) -> Film:
     """The image of a file, windowed and letterboxed to `size`; raises MedgroundError if it cannot be read."""
-    square, letterbox = images.letterbox(windowed(images.load(path)), size)
+    return of(images.load(path), size)
+
+
+def of(image: NDArray[np.float32], size: int) -> Film:
+    """A (H, W) image in [0, 1], windowed and letterboxed to `size`."""
+    square, letterbox = images.letterbox(windowed(image), size)
     return Film(np.rint(square * 255).astype(np.uint8), letterbox)
 
 
