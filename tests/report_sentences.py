@@ -429,6 +429,43 @@ TRIPLETS = [  # (text, [(region, finding, existence), ...]): all of them, in the
             ("right lower lung zone", "pneumonia", "present"),
         ],
     ),
+    (
+        "Stable appearance of the left upper lung lobe with scarring and pleural thickening.",
+        [
+            ("left upper lung zone", "pleural/parenchymal scarring", "present"),
+            ("left upper lung zone", "pleural thickening", "present"),
+        ],
+    ),
+    (
+        "Left upper lung nodule appears calcified.",
+        [
+            ("left upper lung zone", "mass/nodule (not otherwise specified)", "present"),
+            ("left upper lung zone", "calcified nodule", "present"),
+        ],
+    ),
+    (
+        "Stable right paratracheal opacity.",
+        [("trachea", "lung opacity", "present"), ("right lung", "lung opacity", "present")],
+    ),
+    (
+        "Opacity involving both right middle lobe and lingula compatible with pneumonia.",
+        [
+            ("right mid lung zone", "lung opacity", "present"),
+            ("left mid lung zone", "lung opacity", "present"),
+            ("right mid lung zone", "pneumonia", "present"),
+            ("left mid lung zone", "pneumonia", "present"),
+        ],
+    ),
+    (
+        "Right effusion, and bilateral opacities consistent with edema.",
+        [
+            ("right lung", "pleural effusion", "present"),
+            ("right lung", "lung opacity", "present"),
+            ("left lung", "lung opacity", "present"),
+            ("right lung", "pulmonary edema/hazy opacity", "present"),
+            ("left lung", "pulmonary edema/hazy opacity", "present"),
+        ],
+    ),
 ]
 
 EXISTENCE = [  # (text, finding, existence); None: nothing is said of now

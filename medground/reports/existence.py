@@ -110,7 +110,10 @@ class Scopes:
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
-            return i, i  # "effusion, possibly from pancreatitis", "pain was not relieved": it is not said of it
+            return (
+                i,
+                i,
+            )  # "effusion, possibly from pancreatitis", "pain was not relieved": it is not said of it
         if not self._spot(before, i):
             before = max((each + 1 for each in breaks if each < before - 1), default=0)
         return before, i

@@ -29,7 +29,9 @@ class Mention:
     places: list[Place] = field(default_factory=list)
     shared: bool = False  # its places are another mention's
     fixed: list[str] | None = None  # regions that the subject of a statement brings
-    about: tuple[int, int] | None = None  # the words of the thing whose state it is: a nodule that is calcified
+    about: tuple[int, int] | None = (
+        None  # the words of the thing whose state it is: a nodule that is calcified
+    )
     tip: bool = False  # the end of a line or tube, which is named where it lies
     severity: str | None = None
     change: str | None = None
@@ -50,13 +52,25 @@ def link(
     """
     if not mentions or not places:
         return
+    beside: list[Place] = []
     for place in places:
         owner = _owner(words, mentions, place, verbs)
-        if owner is not None:
+        if owner is None:
+            beside.append(place)
+        else:
             for twin in mentions:
                 if _same_thing(owner, twin):
                     twin.places.append(place)
+    _place_beside(words, mentions, beside)
     _share(words, mentions, bridges)
+
+
+def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]) -> None:
+    """Give "the left upper lobe with scarring" its place; a finding that has one of its own keeps that."""
+    for place in places:
+        after = next((each for each in mentions if each.i >= place.j), None)
+        if after and not after.places and after.fixed is None and not HARD & set(words[place.j : after.i]):
+            after.places = [place]
 
 
 def _same_thing(one: Mention, other: Mention) -> bool:

@@ -25,7 +25,8 @@ AS_WELL_AS = ["as", "well", "as"]
 
 @dataclass(slots=True)
 class Place:
-    """Words [i, j) that name places: `pairs` of side and level, or the `names` of places without a side."""
+    """Words [i, j) that name places: `pairs` of side and level, or the `names` of places without a side of
+    their own, with the sides that are said of them ("right paratracheal")."""
 
     i: int
     j: int
@@ -37,7 +38,8 @@ class Place:
         """The names of the regions, as this finding lies in them; [] where no side is known."""
         if self.names:
             outside = finding.only or (finding.within == "lungs" and self.names[0] in OUTSIDE)
-            return [] if outside else self.names
+            beside = [f"{side} {finding.place}" for side, _ in self.pairs if finding.within == "lungs"]
+            return [*([] if outside else self.names), *beside]
         found: list[str] = []
         for side, level in self.pairs:
             if side is None:
@@ -113,7 +115,8 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
         before = words[i - 2]
     post = before in prepositions and words[max(0, i - 3) : i] != AS_WELL_AS
     if run[-1][2] == "place":
-        return [Place(i, j, [], [str(run[-1][3])], post)]
+        sides = [str(value) for _, _, kind, value in run if kind == "side" and value in ("right", "left")]
+        return [Place(i, j, [(side, None) for side in sides], [str(run[-1][3])], post)]
     pairs = _pairs(run)
     if pairs == [("pair", None)]:
         return []  # "both views"

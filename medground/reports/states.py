@@ -49,7 +49,8 @@ def find_statements(
     for i, j, names in states:
         start = max((each + 1 for each in breaks if each < i), default=0)
         end = next((each for each in breaks if each >= j), len(words))
-        if not (owners and last <= i and all(word in JOINED for word in words[last:i])):
+        joined = owners and last <= i and all(word in JOINED for word in words[last:i])
+        if not joined or not any(_finding(lexicon.subjects[s[2]], names) for s in owners):
             near = [
                 s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
             ]
