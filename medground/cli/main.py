@@ -14,6 +14,7 @@ from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
 from medground.cli.doctor import doctor
 from medground.cli.evaluate import evaluate
+from medground.cli.export import export
 from medground.cli.finetune import finetune
 from medground.cli.ground import ground
 from medground.cli.parse_reports import parse_reports
@@ -65,6 +66,7 @@ for command in (
     pretrain,
     finetune,
     calibrate,
+    export,
     ground,
     evaluate,
     train_detector,

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from medground import boxes
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
+from medground.grounding import engines
 from medground.grounding.calibration import Calibration, raw_probability
+from medground.grounding.engines import Model
 from medground.models import film
-from medground.models.grounder import Grounder
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 MOST_TOGETHER = 256  # pairs fused at once: bounds memory when one image has very many phrases
@@ -64,7 +65,7 @@ class Answer:
 
 def ground_phrases(
     phrases: Iterable[Phrase],
-    model: Grounder,
+    model: Model,
     folder: Path,
     bad_image: BadImage | None = None,
     choices: Choices = AS_FOUND,
@@ -79,7 +80,7 @@ def ground_phrases(
 
 
 def find(
-    phrases: Iterable[Phrase], model: Grounder, folder: Path, bad_image: BadImage | None = None
+    phrases: Iterable[Phrase], model: Model, folder: Path, bad_image: BadImage | None = None
 ) -> Iterator[tuple[Phrase, Answer | None]]:
     """Yield each phrase with the network's answer, None for an absent one; otherwise as `ground_phrases`."""
     for path, group in itertools.groupby(phrases, key=lambda phrase: phrase.path):
@@ -98,14 +99,14 @@ def find(
 
 
 def ground_on_film(
-    phrases: list[Phrase], shown: film.Film, model: Grounder, choices: Choices = AS_FOUND
+    phrases: list[Phrase], shown: film.Film, model: Model, choices: Choices = AS_FOUND
 ) -> Iterator[Grounding]:
     """Yield a grounding for each of these phrases of one film; the film is encoded once."""
     for phrase, answer in zip(phrases, look(phrases, shown, model), strict=True):
         yield to_grounding(phrase, answer, model.name, choices)
 
 
-def look(phrases: Sequence[Phrase], shown: film.Film, model: Grounder) -> list[Answer | None]:
+def look(phrases: Sequence[Phrase], shown: film.Film, model: Model) -> list[Answer | None]:
     """The network's answer to each of these phrases of one film, None for an absent one."""
     asked = [phrase.text for phrase in phrases if not is_absent(phrase)]
     found = iter(_ask(asked, shown, model)) if asked else iter(())
@@ -118,16 +119,10 @@ def is_absent(phrase: Phrase) -> bool:
 
 
 @torch.inference_mode()
-def _ask(texts: list[str], shown: film.Film, model: Grounder) -> Iterator[Answer]:
-    network, device = model.network, model.device
-    both = shown.picture()[None].to(device)
-    images = network.encode_images(both[:, :1], both[:, 1:])
+def _ask(texts: list[str], shown: film.Film, model: Model) -> Iterator[Answer]:
+    ask = engines.see(model, shown.picture())
     for first in range(0, len(texts), MOST_TOGETHER):
-        some = texts[first : first + MOST_TOGETHER]
-        ids, mask = (each.to(device) for each in model.tokenize(some))
-        tokens = network.encode_texts(ids, mask)
-        wide = (len(some), -1, -1)
-        said = network.fuse(images.patches.expand(*wide), images.seen.expand(*wide[:2]), tokens, mask)
+        said = ask(*model.tokenize(texts[first : first + MOST_TOGETHER]))
         for box, scores, present in zip(said.boxes, said.scores, said.present, strict=True):
             pixels = shown.letterbox.restore(box.double().cpu().numpy())
             yield Answer(pixels, scores.double().cpu().numpy(), float(present), shown.letterbox)

@@ -35,7 +35,7 @@ from medground.grounding.calibration import (
     fit_curve,
     needed_margin,
 )
-from medground.models.grounder import Grounder
+from medground.grounding.engines import Model
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ SHOWN = (0.5, 0.8, 0.9, 0.95)  # coverages whose margins are reported
 
 
 def calibrate(
-    phrases: Iterable[Phrase], model: Grounder, folder: Path, bad_image: BadImage | None = None
+    phrases: Iterable[Phrase], model: Model, folder: Path, bad_image: BadImage | None = None
 ) -> Calibration:
     """The calibration of the model on these phrases; those whose boxes nobody has drawn are left out."""
     found = list(find(_looked_for(phrases), model, folder, bad_image))
