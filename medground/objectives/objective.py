@@ -5,7 +5,7 @@ A new objective is one module with a subclass of `Objective`, and a line in `obj
 Letters: B images, U distinct texts, N (image, phrase) pairs, M boxes of those pairs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,16 @@ class Encoded:
 
 
 class Objective(nn.Module):
-    """Heads and losses; `defaults` are the weights of the named losses, `asks` whether pairs are fused."""
+    """Heads and losses; `defaults` are the weights of the named losses.
+
+    `asks`: whether pairs are fused; `reads`: whether a batch needs its reports; `texts`: what is to be among
+    the texts of every batch that has them.
+    """
 
     defaults: Mapping[str, float] = {}
     asks = False
+    reads = False
+    texts: Sequence[str] = ()
 
     def __init__(self, model: Grounder):
         super().__init__()
