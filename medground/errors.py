@@ -4,6 +4,9 @@
 class MedgroundError(Exception):
     """A failure that the user can mend; the command line shows it as one line and exits with 1."""
 
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", "\\n")  # a file's name may have a line feed
+
 
 class BadRecord(MedgroundError):
     """A line that is not the record it should be.

@@ -8,6 +8,9 @@ and the first frame of several. Colour becomes luminance, transparency black. Ei
 Whatever cannot be read raises a MedgroundError of one line that names the file.
 """
 
+import logging
+import os
+import stat
 import struct
 import threading
 import warnings
@@ -84,6 +87,7 @@ def is_dicom(path: Path | str) -> bool:
 def load(path: Path | str) -> Film:
     """The film, (H, W) float32 in [0, 1]."""
     with _one_message(path):
+        _check_file(path)
         return _load_dicom(path) if is_dicom(path) else _load_picture(path)
 
 
@@ -96,6 +100,7 @@ def size(path: Path | str) -> tuple[int, int]:
 def describe(path: Path | str) -> Header:
     """The file's header; raises as `load` does, but for damage that only decoding would find."""
     with _one_message(path):
+        _check_file(path)
         return _describe_dicom(path) if is_dicom(path) else _describe_picture(path)
 
 
@@ -166,6 +171,13 @@ def _reason(error: BaseException) -> str:
 _TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} million pixels; is this a chest film?"
 
 
+def _check_file(path: Path | str) -> None:
+    """Raise for a pipe or a device: reading it might never end."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise MedgroundError(f"{path}: not a file, but a pipe or a device")
+
+
 def _check_size(path: Path | str, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise MedgroundError(f"{path}: an image without pixels")
@@ -223,6 +235,7 @@ def _read_dicom(path: Path | str, **how: Any) -> "Dataset":
         import pydicom
     except ModuleNotFoundError:
         raise MedgroundError(f"{path}: DICOM needs pydicom: pip install medground[dicom]") from None
+    pydicom.config.logger.setLevel(logging.CRITICAL)  # it prints tracebacks of what we put into one line
     data = pydicom.dcmread(path, **how)
     if "Rows" not in data or "Columns" not in data:
         raise MedgroundError(f"{path}: a DICOM file without an image")

@@ -20,7 +20,7 @@ def open_list(source: str, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[
     """Yield a record for each image of SOURCE: a folder, searched to its depths in order of the names; an
     image; a list, as `read_images` takes it; "-" for a list on stdin."""
     if os.path.isdir(source):
-        yield from _apart(_named(_walk(Path(source)), folder))
+        yield from _apart(_named(_sayable(_walk(Path(source)), bad_lines), folder))
     elif source == "-":
         yield from read_images(sys.stdin.buffer, folder, bad_lines)
     else:
@@ -55,6 +55,18 @@ def _walk(folder: Path) -> Iterator[Path]:
         for name in sorted(names):
             if images.is_image(name) and not name.startswith("."):
                 yield Path(parent, name)
+
+
+def _sayable(paths: Iterable[Path], bad_lines: jsonl.BadLines) -> Iterator[Path]:
+    """The paths that JSON can hold; the others go to the bad lines."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            problem = f"{os.fsencode(path)!r}: the file's name is not UTF-8; rename it"
+            bad_lines.take(os.fsencode(path), MedgroundError(problem))
+        else:
+            yield path
 
 
 def _named(paths: Iterable[Path], folder: Path) -> Iterator[Image]:
