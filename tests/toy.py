@@ -21,7 +21,7 @@ class Toy:
 
 
 def make(folder: Path, count: int = 12, seed: int = 0) -> Toy:
-    """Write `count` films; every fourth phrase belongs to the validation split."""
+    """Write `count` films; every fourth belongs to the validation split, and has neither anatomy nor pair."""
     rng = np.random.default_rng(seed)
     anatomies, pairs, phrases = [], [], []
     for number in range(count):
@@ -67,6 +67,7 @@ def make(folder: Path, count: int = 12, seed: int = 0) -> Toy:
             | {"phrase_id": f"{name}|1", "text": "bright spot", "boxes": [boxes["blob"]], "category": "Spot"}
             | {"split": "val" if number % 4 == 3 else "train"}
         )
+    anatomies, pairs = ([each for n, each in enumerate(all_) if n % 4 != 3] for all_ in (anatomies, pairs))
     for name, lines in (("anatomy", anatomies), ("pairs", pairs), ("phrases", phrases)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return Toy(folder)

@@ -26,6 +26,11 @@ from medground.cli import options, training
     show_default=True,
     help="Phrases with several boxes: leave out, learn the box around all of them, or (mdetr) all.",
 )
+@click.option(
+    "--allow-leakage",
+    is_flag=True,
+    help="Train on patients of validation or test too, or on a model that did; the record then says so.",
+)
 @training.options(steps=2_000, batch=16, rate=2e-4, save_every=100)
 @options.rejects
 def finetune(
@@ -33,6 +38,7 @@ def finetune(
     start: Path | None,
     few: int | None,
     multi_box: str,
+    allow_leakage: bool,
     rejects: BinaryIO | None,
     **chosen: Any,
 ) -> None:
@@ -47,10 +53,13 @@ def finetune(
     """
     from medground import jsonl
     from medground.records import Phrase
-    from medground.training import examples, splits
+    from medground.training import audit, examples, splits
 
     parts = splits.by_split(jsonl.read(records, Phrase, jsonl.BadLines(rejects)))
+    leakage = audit.refuse_leaks(parts, start, allow_leakage)
     train = splits.few(parts["train"], few, chosen["seed"]) if few else parts["train"]
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(each, sizes, multi_box) for each in (train, parts["val"]))
-    training.run(learned, checked, start, objective=("agp",), terms=0, sentences=1_000, **chosen)
+    training.run(
+        learned, checked, start, objective=("agp",), terms=0, sentences=1_000, leakage=leakage, **chosen
+    )

@@ -124,12 +124,17 @@ def options(*, steps: int, batch: int, rate: float, save_every: int) -> Callable
 
 
 def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:
-    """Train as the options say, and exit with 75 when stopped before the end."""
+    """Train as the options say, and exit with 75 when stopped before the end.
+
+    `chosen` may hold `rehearsal` and `leakage` of the material too.
+    """
     # torch keeps a compiled kernel, with its memory, for each of the last 1,024 shapes of a batch on a CPU;
     # every step has another number of phrases, so that would grow to gigabytes and save nothing
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    from medground.training.fit import Options, fit
+    from medground.training.fit import Material, Options, fit
 
     images, folder, anew = (chosen.pop(name) for name in ("images", "folder", "anew"))
-    if not fit(learned, checked, images, folder, Options(**chosen), start, anew):
+    more = {name: chosen.pop(name) for name in ("rehearsal", "leakage") if name in chosen}
+    material = Material(examples=learned, validation=checked, **more)
+    if not fit(material, images, folder, Options(**chosen), start, anew):
         raise click.exceptions.Exit(STOPPED)

@@ -43,23 +43,31 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """How batches are drawn: images a step, the most terms and sentences asked of each, and the views."""
+    """How batches are drawn: images a step, the most terms and sentences asked of each, and the views.
+
+    With probability `negatives` a query that has denials is asked with one of them too.
+    """
 
     images: int = 16
     terms: int = 4
     sentences: int = 4
     seed: int = 0
     views: str = "mild"  # one of augment.KINDS
+    negatives: float = 0.0
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches of the examples by step number, the same for the same plan."""
+    """Batches of the examples by step number, the same for the same plan.
+
+    `beside` adds further images to each step, drawn from examples of their own by a plan of their own.
+    """
 
     examples: Sequence[Example]
     store: FilmStore
     tokenize: Callable[[list[str]], tuple[Tensor, Tensor]]
     plan: Plan
+    beside: "Batches | None" = None
 
     def at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The part of this step's batch that process `rank` of `world` works on.
@@ -67,14 +75,22 @@ class Batches:
         Epochs follow one another, each in an order of its own. What is drawn for an image depends on its
         place in that order alone, so that any number of processes draws the same.
         """
-        places = range(step * self.plan.images + rank, (step + 1) * self.plan.images, world)
-        rngs = [np.random.default_rng([self.plan.seed, 1, place]) for place in places]
-        asked = [self._ask(example, rng) for example, rng in zip(self._in_order(places), rngs, strict=True)]
+        asked, rngs = self._drawn(step, rank, world)
+        if self.beside:
+            more, theirs = self.beside._drawn(step, rank, world)
+            asked, rngs = asked + more, rngs + theirs
         batch = collate(asked, self.store, self.tokenize)
         pictures, boxes, there = augment.draw(
             self.plan.views, batch.pictures, batch.boxes, batch.image_of[batch.box_of], rngs
         )
         return replace(batch, pictures=pictures, boxes=boxes[there], box_of=batch.box_of[there])
+
+    def _drawn(self, step: int, rank: int, world: int) -> tuple[list[Asked], list[np.random.Generator]]:
+        """What is asked of each image, and the image's own random numbers."""
+        places = range(step * self.plan.images + rank, (step + 1) * self.plan.images, world)
+        rngs = [np.random.default_rng([self.plan.seed, 1, place]) for place in places]
+        asked = [self._ask(example, rng) for example, rng in zip(self._in_order(places), rngs, strict=True)]
+        return asked, rngs
 
     def _in_order(self, places: range) -> list[Example]:
         count = len(self.examples)
@@ -85,11 +101,13 @@ class Batches:
         return [self.examples[orders[place // count][place % count]] for place in places]
 
     def _ask(self, example: Example, rng: np.random.Generator) -> Asked:
-        drawn = []
+        drawn: list[tuple[str, tuple[Box, ...]]] = []
         for pool, most in ((example.terms, self.plan.terms), (example.sentences, self.plan.sentences)):
             for n in rng.permutation(len(pool))[:most]:
-                texts = pool[n].texts
+                texts, denials = pool[n].texts, pool[n].denials
                 drawn.append((texts[rng.integers(len(texts))], pool[n].boxes))
+                if denials and rng.random() < self.plan.negatives:
+                    drawn.append((denials[rng.integers(len(denials))], ()))
         return example, drawn
 
 

@@ -18,10 +18,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Words to find: one of `texts` is drawn each time. Without `boxes` there is nothing to show."""
+    """Words to find: one of `texts` is drawn each time. Without `boxes` there is nothing to show.
+
+    For none of `denials` is there anything to show on this image either.
+    """
 
     texts: tuple[str, ...]
     boxes: tuple[Box, ...]
+    denials: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -130,4 +134,5 @@ def _example(record: Anatomy | Pair) -> Example:
 
 def all_texts(examples: Iterable[Example]) -> list[str]:
     """Every text that training may show, once, sorted: what a vocabulary is made of."""
-    return sorted({t for e in examples for query in (*e.terms, *e.sentences) for t in query.texts})
+    queries = (query for each in examples for query in (*each.terms, *each.sentences))
+    return sorted({text for query in queries for text in (*query.texts, *query.denials)})

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.network import best_boxes
 from medground.objectives.learner import Learner
-from medground.training import batches
+from medground.training import audit, batches
 from medground.training.examples import Example, all_texts
+from medground.training.freezing import freeze
 from medground.training.loop import Job, Schedule, train
 from medground.training.run import RunFolder
 from medground.training.stop import StopRequest
@@ -46,50 +47,97 @@ class Options:
     device: str
     precision: str
     augment: str
+    freeze: tuple[str, ...] = ()
+    negatives: float = 0.0
+    rehearse_images: int = 0
+    rehearse_terms: int = 0
+    rehearse_sentences: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run learns from: examples, those that it is validated on, those it rehearses beside them, and
+    whether patients of validation or test are known to be among the ones it has seen."""
+
+    examples: Sequence[Example]
+    validation: Sequence[Example] = ()
+    rehearsal: Sequence[Example] = ()
+    leakage: bool = False
+
+    def usable(self) -> "Material":
+        """Without images that nothing is asked of; raises MedgroundError where none is left."""
+        if not (examples := _asked(self.examples)):
+            raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
+        return replace(self, examples=examples, rehearsal=_asked(self.rehearsal))
+
+    def seen(self) -> list[Example]:
+        """All that the model is shown to learn from."""
+        return [*self.examples, *self.rehearsal]
+
+
+def _asked(examples: Sequence[Example]) -> list[Example]:
+    return [each for each in examples if each.terms or each.sentences]
 
 
 def fit(
-    examples: Sequence[Example],
-    validation: Sequence[Example],
+    material: Material,
     images: Path,
     folder: Path,
     options: Options,
     start: Path | None = None,
     anew: bool = False,
 ) -> bool:
-    """Train on the examples and leave the model in `folder`; True when done, False when stopped after saving.
+    """Train on the material and leave the model in `folder`; True when done, False when stopped after saving.
 
     With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
     of the model to go on from; None builds a new one. `anew` forgets a run with other settings in `folder`.
     """
-    usable = [each for each in examples if each.terms or each.sentences]
-    if not usable:
-        raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
-    run = RunFolder(folder, _settings(usable, validation, options, start), anew)
+    material = material.usable()
+    run = RunFolder(folder, _settings(material, options, start), anew)
     torch.manual_seed(options.seed)
-    model = _model(usable, options, start)
+    model = _model(material.seen(), options, start)
     store = FilmStore(images, model.config.image_size)
+    job = Job(
+        model=model,
+        learner=Learner(model, options.objective, options.weight),
+        batches=_batches(material, options, store, model),
+        schedule=_schedule(options),
+        folder=run,
+        validate=_validator(material.validation, store, model) if material.validation else None,
+        device=options.device,
+        precision=options.precision,
+        seed=options.seed,
+        record=audit.record(material.seen(), start, material.leakage),
+        frozen=freeze(model.network, options.freeze),
+        freeze_norms=start is not None,
+    )
+    with StopRequest() as stop:
+        return train(job, stop)
+
+
+def _batches(
+    material: Material, options: Options, store: FilmStore, model: grounder.Grounder
+) -> batches.Batches:
+    """The batches of the examples, with those of rehearsal beside them."""
     plan = batches.Plan(
         images=options.batch,
         terms=options.terms,
         sentences=options.sentences,
         seed=options.seed,
         views=options.augment,
+        negatives=options.negatives,
     )
-    job = Job(
-        model=model,
-        learner=Learner(model, options.objective, options.weight),
-        batches=batches.Batches(usable, store, model.tokenize, plan),
-        schedule=_schedule(options),
-        folder=run,
-        validate=_validator(validation, store, model) if validation else None,
-        device=options.device,
-        precision=options.precision,
-        seed=options.seed,
-        freeze_norms=start is not None,
-    )
-    with StopRequest() as stop:
-        return train(job, stop)
+    beside = None
+    if material.rehearsal and options.rehearse_images:
+        theirs = replace(
+            plan,
+            images=options.rehearse_images,
+            terms=options.rehearse_terms,
+            sentences=options.rehearse_sentences,
+            seed=options.seed + 1,  # no image shares its random numbers with one of the examples
+        )
+        beside = batches.Batches(material.rehearsal, store, model.tokenize, theirs)
+    return batches.Batches(material.examples, store, model.tokenize, plan, beside)
 
 
 def _schedule(options: Options) -> Schedule:
@@ -115,14 +163,13 @@ def _model(examples: Sequence[Example], options: Options, start: Path | None) ->
     return grounder.build(options.size, all_texts(examples), architecture=options.architecture, **encoders)
 
 
-def _settings(
-    examples: Sequence[Example], validation: Sequence[Example], options: Options, start: Path | None
-) -> dict[str, Any]:
+def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:
     """What makes two runs the same run; the device does not."""
     settings = {key: value for key, value in asdict(options).items() if key != "device"}
     if start is not None:
         settings["start"] = grounder.name_of(start)
-    return settings | {"examples": _digest(examples), "validation": _digest(validation)}
+    shown = {name: _digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
+    return settings | shown
 
 
 def _digest(examples: Sequence[Example]) -> str:

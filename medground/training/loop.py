@@ -7,8 +7,8 @@ ends with exactly the weights of an undisturbed one.
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -60,6 +60,8 @@ class Job:
     device: str = "auto"
     precision: str = "no"
     seed: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict)  # what the saved model says of its training
+    frozen: Sequence[nn.Module] = ()  # parts that stay as they are
     freeze_norms: bool = False  # few images say less of a film's statistics than those of pre-training did
 
 
@@ -108,7 +110,7 @@ def _step(
     torch.manual_seed(hash((job.seed, step, accelerator.process_index)))  # dropout follows from the step
     for group in optimizer.param_groups:
         group["lr"] = group["full"] * job.schedule.share(step)
-    _train_mode(learner, job.freeze_norms)
+    _train_mode(learner, job)
     with accelerator.autocast():
         parts = learner(batch)
         loss = total(parts, job.learner.weights(step / job.schedule.steps))
@@ -121,11 +123,13 @@ def _step(
     return {"loss": loss.item()} | {name: part.item() for name, part in parts.items()}
 
 
-def _train_mode(learner: nn.Module, freeze_norms: bool) -> None:
+def _train_mode(learner: nn.Module, job: Job) -> None:
     learner.train()
     for part in learner.modules():
-        if freeze_norms and isinstance(part, nn.modules.batchnorm._BatchNorm):
+        if job.freeze_norms and isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.eval()
+    for part in job.frozen:
+        part.eval()
 
 
 def _save(
@@ -149,7 +153,8 @@ def _save(
     if figure is not None:
         job.folder.log(step=state.step, validation=figure)
     if on_beat and (figure is None or state.best is None or figure > state.best):
-        grounder.save(job.folder.path, replace(job.model, network=network), {"step": state.step})
+        record = {**job.record, "step": state.step}
+        grounder.save(job.folder.path, replace(job.model, network=network), record)
         state = replace(state, best=figure, best_step=state.step)
     job.folder.save(bare, optimizer, state)
     return state

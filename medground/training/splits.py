@@ -1,10 +1,14 @@
-"""Which phrases train, which validate, and a few of them for few-shot training."""
+"""Which phrases train, which validate and which are held out, always by patient.
+
+A patient is a subject_id or, where a record has none, its image. Whatever is drawn follows from the seed and
+the records' ids, not from their order.
+"""
 
 import itertools
 import logging
 import random
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from medground.errors import MedgroundError
 from medground.records import Phrase
@@ -12,27 +16,102 @@ from medground.records import Phrase
 log = logging.getLogger(__name__)
 # MIMIC-CXR says "validate", MS-CXR says "val", Chest ImaGenome says "valid".
 VALIDATION = {"val", "valid", "validate", "validation"}
+Parts = dict[str, list[Phrase]]  # "train", "val" and "test"; what is in "test" is never shown to a model
 
 
-def by_split(phrases: Iterable[Phrase]) -> dict[str, list[Phrase]]:
-    """The phrases of "train" (a missing split counts as train) and of "val"; no subject may be in both."""
-    parts: dict[str, list[Phrase]] = {"train": [], "val": []}
+def by_split(
+    phrases: Iterable[Phrase], val: Collection[str] | None = None, test: Collection[str] | None = None
+) -> Parts:
+    """The phrases by their own `split`; without one they train, with one that is not known here they test.
+
+    The subjects of `val` and `test`, where given, take the place of the records' own word for that part: who
+    is on no list then trains, unless the other part's own word stands and says otherwise.
+    """
+    if both := sorted(set(val or ()) & set(test or ())):
+        raise MedgroundError(f"{len(both)} subjects are on both lists (first: {both[0]})")
+    parts: Parts = {"train": [], "val": [], "test": []}
     for phrase in phrases:
-        if phrase.split in VALIDATION:
-            parts["val"].append(phrase)
-        elif phrase.split in (None, "", "train"):
-            parts["train"].append(phrase)
-    check_apart(parts["train"], parts["val"])
+        parts[_part_of(phrase, val, test)].append(phrase)
+    for name, listed in (("val", val), ("test", test)):
+        if listed and not parts[name]:
+            log.warning("no phrase is of a subject on the list for %s", name)
     return parts
 
 
-def check_apart(train: Iterable[Phrase], validation: Iterable[Phrase]) -> None:
-    """Raise MedgroundError when a subject (or, without subjects, an image) is in both."""
-    ids = {each.subject_id or each.image_id for each in train}
-    if both := sorted(ids & {each.subject_id or each.image_id for each in validation}):
-        raise MedgroundError(
-            f"{len(both)} subjects are in both training and validation (first: {both[0]}): split by subject"
-        )
+def _part_of(phrase: Phrase, val: Collection[str] | None, test: Collection[str] | None) -> str:
+    patient = patient_of(phrase)
+    if test is not None and patient in test:
+        return "test"
+    if val is not None and patient in val:
+        return "val"
+    own = "val" if phrase.split in VALIDATION else "train" if phrase.split in (None, "", "train") else "test"
+    replaced = (own == "val" and val is not None) or (own == "test" and test is not None)
+    return "train" if replaced else own
+
+
+def by_fold(phrases: Iterable[Phrase], count: int, fold: int, seed: int) -> Parts:
+    """The phrases for cross-validation: fold `fold` of 1 to `count` tests, the one after it validates.
+
+    All others train; the records' own `split` is not looked at. `count` is at least 3.
+    """
+    listed = list(phrases)
+    fold_of = folds(listed, count, seed)
+    role = {fold - 1: "test", fold % count: "val"}
+    parts: Parts = {"train": [], "val": [], "test": []}
+    for phrase in listed:
+        parts[role.get(fold_of[patient_of(phrase)], "train")].append(phrase)
+    return parts
+
+
+def folds(phrases: Iterable[Phrase], count: int, seed: int) -> dict[str, int]:
+    """The fold, 0 to count - 1, of each patient: categories as evenly spread as the patients allow.
+
+    Greedy: patients with the rarest categories and the most phrases choose first, each the fold that is
+    poorest in what they bring (after Sechidis et al. 2011, with patients for their labels).
+    """
+    brought = _categories_of_patients(phrases)
+    if len(brought) < count:
+        raise MedgroundError(f"{count} folds need at least as many patients; there are {len(brought)}")
+    whole = Counter[str]()
+    for own in brought.values():
+        whole.update(own)
+    shuffled = _shuffled(brought, seed)
+    shuffled.sort(key=lambda each: (min(whole[name] for name in brought[each]), -brought[each].total()))
+    held = [Counter[str]() for _ in range(count)]
+    patients = [0] * count
+    fold_of = {}
+    for patient in shuffled:
+        own = brought[patient]
+        # what the squares of the shares grow by when the patient joins: least where most is missing
+        cost = [sum(n * (2 * each[name] + n) / whole[name] for name, n in own.items()) for each in held]
+        chosen = min(range(count), key=lambda fold: (cost[fold], patients[fold], fold))
+        held[chosen].update(own)
+        patients[chosen] += 1
+        fold_of[patient] = chosen
+    return fold_of
+
+
+def fraction(phrases: Sequence[Phrase], share: float, seed: int) -> list[Phrase]:
+    """The phrases of some patients, in their first order: about this share of each category's phrases.
+
+    Patients come in an order drawn with the seed; one is taken where that brings the categories nearer to
+    their shares. At least one patient is, where there is any.
+    """
+    brought = _categories_of_patients(phrases)
+    wanted = Counter[str]()
+    for own in brought.values():
+        wanted.update(own)
+    missing = {name: share * n for name, n in wanted.items()}
+    taken: set[str] = set()
+    for patient in _shuffled(brought, seed):
+        own = brought[patient]
+        # (missing - n)^2 - missing^2, relative to the category's size
+        change = sum(n * (n - 2 * missing[name]) / wanted[name] for name, n in own.items())
+        if change < 0 or not taken:
+            taken.add(patient)
+            for name, n in own.items():
+                missing[name] -= n
+    return [phrase for phrase in phrases if patient_of(phrase) in taken]
 
 
 def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
@@ -51,3 +130,19 @@ def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
     if len(chosen) < count:
         log.warning("asked for %d phrases, there are %d with one box", count, len(chosen))
     return [phrase for phrase in phrases if phrase.phrase_id in chosen]
+
+
+def patient_of(phrase: Phrase) -> str:
+    """Who the phrase is about, or its image where nobody says."""
+    return phrase.subject_id or phrase.image_id
+
+
+def _categories_of_patients(phrases: Iterable[Phrase]) -> Mapping[str, Counter[str]]:
+    brought: dict[str, Counter[str]] = defaultdict(Counter)
+    for phrase in phrases:
+        brought[patient_of(phrase)][phrase.category or ""] += 1
+    return brought
+
+
+def _shuffled(patients: Iterable[str], seed: int) -> list[str]:
+    return random.Random(seed).sample(listed := sorted(patients), len(listed))
