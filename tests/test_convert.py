@@ -11,7 +11,7 @@ from test_ms_cxr import ROWS, coco, table
 
 from medground import jsonl
 from medground.cli.main import cli
-from medground.records import Anatomy, Phrase, Report, Sentence
+from medground.records import Anatomy, Phrase, Report
 
 
 @pytest.fixture
@@ -47,7 +47,6 @@ COMMANDS = [
     (["mimic-sectioned", "{}/sectioned.csv"], Report, 1),
     (["mimic-jpg", "{}/metadata.csv", "--frontal"], Anatomy, 2),
     (["imagenome", "{}", "--metadata", "{}/metadata.csv", "--split", "train"], Anatomy, 1),
-    (["imagenome-sentences", "{}/silver_dataset"], Sentence, 2),
     (["imagenome-gold", "{}/gold.csv", "--metadata", "{}/metadata.csv"], Anatomy, 1),
     (["ms-cxr", "{}/ms.csv"], Phrase, 3),
     (["ms-cxr", "{}/ms.json", "--split", "test"], Phrase, 1),

@@ -45,7 +45,8 @@ def test_regions_come_back_within_a_pixel(cohort):
 
 
 def test_triplets_with_a_region_come_back(cohort):
-    found = convert("imagenome-sentences", cohort / "chest-imagenome")
+    args = ["parse-reports", "--from", "chest-imagenome", str(cohort / "chest-imagenome")]
+    found = [json.loads(line) for line in CliRunner().invoke(cli, args).stdout.splitlines()]
     assert found
     said = {_said(sentence, each) for sentence in found for each in sentence["triplets"]}
     meant = {

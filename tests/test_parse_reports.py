@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import zipfile
 
 import pytest
 from click.testing import CliRunner
@@ -184,3 +185,35 @@ def test_radgraph_comes_in_as_sentences(parse, tmp_path):
         "left lung",
         "uncertain",
     )
+
+
+def test_scene_graphs_come_in_as_sentences(parse, tmp_path):
+    attribute = {
+        "bbox_name": "right lung",
+        "phrases": ["Possible mild opacity."],
+        "phrase_IDs": ["50414267|3"],
+        "sections": ["finalreport"],
+        "attributes": [["anatomicalfinding|yes|lung opacity"]],
+        "severity_cues": [["severity|yes|hedge", "severity|yes|mild"]],
+        "comparison_cues": [[]],
+    }
+    graph = {"image_id": "i1", "patient_id": 10000032, "study_id": 50414267, "attributes": [attribute]}
+    (tmp_path / "i1_SceneGraph.json").write_text(json.dumps(graph))
+    with zipfile.ZipFile(tmp_path / "scene_graph.zip", "w") as archive:
+        archive.write(tmp_path / "i1_SceneGraph.json", "scene_graph/i1_SceneGraph.json")
+    [sentence] = lines(parse("", "--from", "chest-imagenome", str(tmp_path / "scene_graph.zip")))
+    assert (sentence["study_id"], sentence["text"]) == ("s50414267", "Possible mild opacity.")
+    assert sentence["triplets"][0]["existence"] == "uncertain"
+    assert lines(parse("", "--from", "chest-imagenome", str(tmp_path))) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--from", "chest-imagenome"], "needs the folder or the .zip"),
+        (["--from", "radgraph", "--table", "chexpert"], "give one of them"),
+    ],
+)
+def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):
+    result = parse("", *flags)
+    assert result.exit_code == 2 and problem in result.stderr

@@ -31,7 +31,8 @@ def convert() -> None:
     """Turn published data sets into the JSON lines that the other commands read.
 
     Files may be gzipped, trees may be the .zip as it was downloaded. Patients become p10000032 and studies
-    s50414267 whichever file they come from. What is mended on the way is said on stderr.
+    s50414267 whichever file they come from. What is mended on the way is said on stderr. The sentences of
+    Chest ImaGenome and RadGraph are read by parse-reports --from.
 
     \b
         $ medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv -o phrases.jsonl
@@ -137,25 +138,6 @@ def imagenome(
     found = chest_imagenome.read_splits(folder, take) if folder else None
     images = {each.image_id: each for each in mimic_cxr.read_images(metadata, take)}
     _write(chest_imagenome.read_anatomy(root, images, take, found), split, output, "images")
-
-
-@convert.command("imagenome-sentences")
-@tree
-@options.rejects
-@options.output
-def imagenome_sentences(root: Path, rejects: BinaryIO, output: str) -> None:
-    """Chest ImaGenome's graphs -> sentences.
-
-    Reads the scene graphs under a folder or in a .zip; the sentences have their triplets, for align.
-    A graph does not hold the whole report, so spans count within each sentence.
-
-    \b
-        $ medground convert imagenome-sentences scene_graph.zip -o sentences.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import imagenome_sentences as reader
-
-    _write(reader.read(root, jsonl.BadLines(rejects).take), None, output, "sentences")
 
 
 @convert.command("imagenome-gold")

@@ -47,7 +47,7 @@ from medground.cli.report_modes import run
     "--from",
     "kind",
     type=click.Choice(["radgraph", "chest-imagenome"]),
-    help="FILE is what another parser wrote: RadGraph(-XL) JSON, or a folder of scene graphs.",
+    help="FILE is what another parser wrote: RadGraph(-XL) JSON, or scene graphs in a folder or a .zip.",
 )
 @options.config
 @options.shard
@@ -65,5 +65,6 @@ def parse_reports(**choices) -> None:
     \b
         $ medground parse-reports reports.csv -o sentences.jsonl
         $ medground parse-reports --explain "No pneumothorax; small left effusion."
+        $ medground parse-reports --from chest-imagenome scene_graph.zip -o sentences.jsonl
     """
     run(**choices)

@@ -45,17 +45,21 @@ def _explain(sentence: str, build_with: tuple) -> None:
 
 
 def _import(kind: str, source: str, bad_lines: Any, choices: dict) -> None:
-    from medground import jsonl
+    from medground import console, jsonl
 
+    if choices["table"]:
+        raise click.UsageError("--table reads reports, --from what another parser wrote: give one of them")
     with options.journal(choices["output"], choices["resume"]) as out:
         sentences = choices["shard"].keep(_imported(kind, source, bad_lines, choices["lexicon"]))
-        for sentence in islice(sentences, out.done, None):
+        for sentence in console.progress(islice(sentences, out.done, None), "sentences", start=out.done):
             out.add(jsonl.dumps(sentence))
 
 
 def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> Iterator[Any]:
     """The sentences of another parser's output."""
     if kind == "chest-imagenome":
+        if source == "-":
+            raise click.UsageError("--from chest-imagenome needs the folder or the .zip of the graphs")
         from medground.datasets import imagenome_sentences
 
         yield from imagenome_sentences.read(Path(source), bad_lines.take)
