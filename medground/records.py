@@ -86,7 +86,10 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """The box of one named region; `score` in [0, 1], 1 where a person or a phantom drew it."""
+    """The box of one named region; `score` in [0, 1], 1 where a person or a phantom drew it.
+
+    Around a mask it is the mean probability inside, 1 where the mask says yes or no.
+    """
 
     name: str
     box: Box
@@ -113,7 +116,10 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
-    """The named regions of one image, each at most once: written by detect-anatomy and `convert`."""
+    """The named regions of one image, each at most once: written by detect-anatomy and `convert`.
+
+    detect-anatomy adds `model`: a hash of the detector, or of how masks were taken.
+    """
 
     image_id: str
     study_id: str | None = None

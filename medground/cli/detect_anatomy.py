@@ -88,6 +88,8 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     are in anatomy/masks.toml) or are left out. Pieces smaller than a tenth of a structure's largest one
     do not count.
 
+    Chest ImaGenome's own boxes need none of this: `medground convert imagenome` writes the same lines.
+
     \b
         $ medground detect-anatomy films/ --model runs/detector/model.safetensors -o boxes.jsonl
         $ medground detect-anatomy list.jsonl --images films --model model.safetensors --resume -o boxes.jsonl
