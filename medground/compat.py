@@ -19,3 +19,12 @@ def hide_broken_torchvision() -> None:
         for name in [each for each in sys.modules if each.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         sys.modules["torchvision"] = None  # type: ignore[assignment]
+
+
+def hide_telemetry() -> None:
+    """Make OpenVINO's converter take the stub that it has for where its telemetry is not installed.
+
+    Otherwise it would report each conversion to its makers without asking. Must run before OpenVINO's
+    converter is imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.grounding.calibration import FILE as CALIBRATION
 from medground.models import encoders, grounder
@@ -200,6 +201,7 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 
 def _openvino() -> Any:
+    hide_telemetry()
     try:
         import openvino
     except ModuleNotFoundError:
