@@ -110,6 +110,8 @@ class GKMVLP(Objective):
 
     def match(self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
         """(m,) logits that report i, (m, L, D) words, belongs to image i, (m, P + F, D) tokens."""
+        if not words.numel():
+            return words.sum(dim=(1, 2))
         read = self.matcher(
             words, memory, tgt_key_padding_mask=~valid, memory_key_padding_mask=hidden
         )  # (m, L, D)
@@ -162,6 +164,8 @@ def _decoder(config: GrounderConfig) -> nn.Module:
 class Grounding(nn.Module):
     """Findings look at the regions of an image: pre-norm cross-attention, with a feed-forward part."""
 
+    allowed: Tensor
+
     def __init__(self, config: GrounderConfig, masked: bool):
         super().__init__()
         self.blocks = nn.ModuleList(Look(config) for _ in range(LAYERS))
@@ -211,7 +215,8 @@ class Writer(nn.Module):
     def __init__(self, model: Grounder):
         super().__init__()
         config = model.config
-        self.words = [model.network.text_encoder.get_input_embeddings()]  # in a list: not a part of this one
+        embeddings: nn.Embedding = model.network.text_encoder.get_input_embeddings()  # type: ignore[operator]
+        self.words = [embeddings]  # in a list: not a part of this one
         hidden = self.words[0].weight.shape[1]
         self.enter, self.leave = nn.Linear(hidden, config.width), nn.Linear(config.width, hidden)
         self.positions = nn.Parameter(torch.randn(LONGEST, config.width) * 0.02)
@@ -222,6 +227,8 @@ class Writer(nn.Module):
 
         ids, valid: (n, L), padded at the end. A report ends with the token that opens it.
         """
+        if not ids.numel():
+            return memory.sum(dim=(1, 2))[:0]
         lengths = valid.sum(dim=1, keepdim=True)
         given = ids.masked_fill(~valid, 0)
         wanted = torch.cat([given[:, 1:], given[:, :1]], dim=1)

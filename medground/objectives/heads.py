@@ -39,6 +39,9 @@ class RowNorm(nn.Module):
     """Batch norm of rows over all processes, without weights. One row alone has no statistics: it is normed
     with the running ones, where torch's own norm refuses it."""
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, width: int, momentum: float = 0.1, eps: float = 1e-5):
         super().__init__()
         self.momentum, self.eps = momentum, eps
