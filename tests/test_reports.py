@@ -355,3 +355,18 @@ def test_a_users_words_are_taken_from_other_findings(own):
 def test_a_bad_lexicon_is_refused_with_its_name(own, text, problem):
     with pytest.raises(MedgroundError, match=problem.replace("[", r"\[")):
         own(text)
+
+
+def test_a_users_finding_is_found_inside_longer_phrases_of_ours(own):
+    parser = own('[[finding]]\nname = "swelling"\nwords = ["edema", "swelling"]\n')
+    text = "No scalp edema. Pulmonary edema."
+    assert [(each.finding, each.existence) for each in parsed(text, parser)] == [
+        ("swelling", "absent"),
+        ("pulmonary edema/hazy opacity", "present"),
+        ("swelling", "present"),
+    ]
+
+
+def test_words_added_to_a_finding_of_ours_leave_longer_phrases_alone(own):
+    parser = own('[[finding]]\nname = "lung opacity"\nwords = ["density"]\n')
+    assert parsed("Normal bone density.", parser) == []

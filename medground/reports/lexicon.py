@@ -89,6 +89,7 @@ class Lexicon:
     findings: dict[str, Finding]
     subjects: dict[str, Subject]
     trie: Trie
+    own: Trie  # a user's findings, which are found inside longer phrases of ours too
     places: Trie
     level_of: dict[str, str]
     nouns: frozenset[str]
@@ -266,10 +267,6 @@ def _finding(entry: Any, source: str) -> Finding:
         raise MedgroundError(f"{source}: a [[finding]]: {error}") from None
 
 
-def _names(table: Mapping[str, Any]) -> list[str]:
-    return list(dict.fromkeys(entry["name"] for entry in table.get("finding", ())))
-
-
 def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: str) -> dict[str, Finding]:
     """The findings with a user's: words are added to those of a known name, other keys replace its own."""
     for entry in table.get("finding", ()):
@@ -308,11 +305,14 @@ def load(own: str | None = None) -> Lexicon:
     table, regions, cues = read_table("findings.toml"), read_table("regions.toml"), read_table("cues.toml")
     states = read_table("states.toml")
     findings = {entry["name"]: _finding(entry, "findings.toml") for entry in table["finding"]}
+    ours = set(findings)
     extra = _read_own(own, cues) if own is not None else {}
-    if own is not None:
-        findings = _with_own(findings, extra, own)
+    findings = _with_own(findings, extra, own or "")
     subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
-    return _build(findings, subjects, states, regions, cues, table.get("both", ()), _names(extra))
+    names = dict.fromkeys(entry["name"] for entry in extra.get("finding", ()))
+    lexicon = _build(findings, subjects, states, regions, cues, table.get("both", ()), names)
+    _add_findings(lexicon.own, (each for name, each in findings.items() if name not in ours))
+    return lexicon
 
 
 def _build(
@@ -337,6 +337,7 @@ def _build(
         findings=findings,
         subjects=subjects,
         trie=trie,
+        own={},
         places=places,
         level_of={w: level for level, words in regions["adjectives"].items() for w in words},
         nouns=frozenset(regions["nouns"]["one"] + regions["nouns"]["many"]),

@@ -127,12 +127,20 @@ class Parser:
         """The sentence taken apart; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
+        if self.lexicon.own:
+            self._find_own(reading)
         if "F" not in reading.tags and "T" not in reading.tags:
             return reading
         self._find_mentions(reading)
         if reading.mentions:
             self._find_regions(reading, before or [])
         return reading
+
+    def _find_own(self, reading: Reading) -> None:
+        """Add a user's findings where they stand in longer phrases of ours: "edema" in "scalp edema"."""
+        found = [(i, j, name) for i, j, _, name in in_order(match(self.lexicon.own, reading.words))]
+        if found:
+            reading.tags["F"] = sorted({*reading.tags.get("F", ()), *found})
 
     def _find_mentions(self, reading: Reading) -> None:
         words, tags = reading.words, reading.tags
