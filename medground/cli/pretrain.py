@@ -14,11 +14,17 @@ from medground.cli import options, training
     type=click.File("rb"),
     help="Anatomy records: the names of all their regions are learned too, not only the pairs' own.",
 )
+@click.option(
+    "--reports",
+    type=click.File("rb"),
+    help="Sentences, as parse-reports writes them: whole reports for asg and gk-mvlp, joined by study_id. "
+    "Without it a report is what its pairs say.",
+)
 @click.option("--terms", default=6, show_default=True, help="Most region names asked of an image in a step.")
 @click.option("--sentences", default=4, show_default=True, help="Most sentences asked of an image in a step.")
 @click.option(
     "--objective",
-    type=click.Choice(["agp"]),
+    type=click.Choice(["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
     multiple=True,
     default=["agp"],
     show_default=True,
@@ -26,23 +32,47 @@ from medground.cli import options, training
 )
 @training.options(steps=20_000, batch=16, rate=5e-4, save_every=500)
 @options.rejects
-def pretrain(records: BinaryIO, anatomy: BinaryIO | None, rejects: BinaryIO | None, **chosen: Any) -> None:
-    """Train a grounding model on anatomy (AGP): region names and sentences to region boxes.
+def pretrain(
+    records: BinaryIO,
+    anatomy: BinaryIO | None,
+    reports: BinaryIO | None,
+    rejects: BinaryIO | None,
+    **chosen: Any,
+) -> None:
+    """Train a grounding model on anatomy and reports.
+
+    agp: region names and sentences to region boxes. asg: images and regions to reports and sentences, with
+    40 tags. gk-mvlp: knowledge of findings grounded in regions, a reconstruction; its unmasked twin lets a
+    finding look at every region. Objectives may be combined; only agp teaches a model to answer with boxes.
 
     Reads pairs, as align writes them, and holds them in memory. The run folder holds config.toml,
     metrics.jsonl, the model, and resume.safetensors: the same command again goes on from there.
-    SIGTERM and SIGUSR1 save and exit with 75.
+    SIGTERM and SIGUSR1 save and exit with 75. The weights of losses, as published: l1 5, giou 2, present 1,
+    score 1 (agp); ira 1, arsa 1, irl 5, erl 1 (asg); itc, itm, lm, ecls 1 (gk-mvlp).
 
     \b
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images films -o runs/agp
+        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --reports sentences.jsonl --images films \
+            --objective agp --objective asg --weight irl=5 -o runs/asg
     """
     from medground import jsonl
-    from medground.records import Anatomy, Pair
+    from medground.records import Anatomy, Pair, Sentence
     from medground.training import examples
 
+    reads = _reads_reports(chosen["objective"], reports)
     bad_lines = jsonl.BadLines(rejects)
     found: dict[str, examples.Example] = {}
-    examples.from_pairs(jsonl.read(records, Pair, bad_lines), found, terms=anatomy is None)
+    examples.from_pairs(jsonl.read(records, Pair, bad_lines), found, terms=anatomy is None, reads=reads)
     if anatomy:
         examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found)
+    if reports:
+        examples.from_sentences(jsonl.read(reports, Sentence, bad_lines), found)
     training.run(list(found.values()), [], None, **chosen)
+
+
+def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:
+    """Whether one of the objectives reads reports; refuses reports that none would read."""
+    reads = set(objectives) != {"agp"}
+    if reports and not reads:
+        raise click.UsageError("--reports is for asg and gk-mvlp: name one with --objective")
+    return reads

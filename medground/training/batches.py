@@ -4,14 +4,16 @@ Letters: B images, S side of the square, U distinct texts, T tokens, N (image, p
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from medground.objectives.reports import Reports
 from medground.records import Box
-from medground.training import augment
+from medground.training import augment, telling
 from medground.training.examples import Example
 from medground.training.store import FilmStore
 
@@ -21,7 +23,8 @@ Asked = tuple[Example, list[tuple[str, tuple[Box, ...]]]]
 @dataclass(frozen=True)
 class Batch:
     """Pictures (B, 2, S, S): film in [0, 1] and where film is; ids and mask (U, T); the rows of N pairs
-    image_of and text_of (N,); boxes (M, 4) normalised cxcywh, and the pair of each, box_of (M,)."""
+    image_of and text_of (N,); boxes (M, 4) normalised cxcywh, and the pair of each, box_of (M,); what reports
+    say, None where no objective reads them."""
 
     pictures: Tensor
     ids: Tensor
@@ -30,6 +33,7 @@ class Batch:
     text_of: Tensor
     boxes: Tensor
     box_of: Tensor
+    reports: Reports | None = None
 
     def inputs(self) -> tuple[Tensor, ...]:
         """What a network's forward takes, in its order."""
@@ -37,15 +41,28 @@ class Batch:
         return film, inside, self.ids, self.mask, self.image_of, self.text_of
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        return Batch(**{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
+        """The batch on a device; a pinned one is copied while other work goes on."""
+        return _each(self, lambda part: part.to(device, non_blocking=True))
+
+    def pinned(self) -> "Batch":
+        """The batch in memory that a GPU can read by itself."""
+        return _each(self, lambda part: part.pin_memory())
+
+
+def _each(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A tensor, or a record of tensors, with each of them changed; None stays."""
+    if is_dataclass(part):
+        changed = {each.name: _each(getattr(part, each.name), change) for each in fields(part)}
+        return replace(part, **changed)  # type: ignore[type-var]
+    return None if part is None else change(part)
 
 
 @dataclass(frozen=True)
 class Plan:
     """How batches are drawn: images a step, the most terms and sentences asked of each, and the views.
 
-    With probability `negatives` a query that has denials is asked with one of them too.
+    With probability `negatives` a query that has denials is asked with one of them too. `always`: texts that
+    stand beside those of the images' reports in every batch; None where no report is read.
     """
 
     images: int = 16
@@ -54,6 +71,7 @@ class Plan:
     seed: int = 0
     views: str = "mild"  # one of augment.KINDS
     negatives: float = 0.0
+    always: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +97,24 @@ class Batches:
         if self.beside:
             more, theirs = self.beside._drawn(step, rank, world)
             asked, rngs = asked + more, rngs + theirs
-        batch = collate(asked, self.store, self.tokenize)
-        pictures, boxes, there = augment.draw(
-            self.plan.views, batch.pictures, batch.boxes, batch.image_of[batch.box_of], rngs
+        return self._on_views(collate(asked, self.store, self.tokenize, self.plan.always), rngs)
+
+    def _on_views(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> Batch:
+        """The batch with new views of its images, and all its boxes where they then lie."""
+        own, boxes, images, reports = (
+            len(batch.boxes),
+            batch.boxes,
+            batch.image_of[batch.box_of],
+            batch.reports,
         )
-        return replace(batch, pictures=pictures, boxes=boxes[there], box_of=batch.box_of[there])
+        if reports is not None:
+            more, theirs = reports.boxes()
+            boxes, images = torch.cat([boxes, more]), torch.cat([images, theirs])
+        pictures, boxes, there = augment.draw(self.plan.views, batch.pictures, boxes, images, rngs)
+        if reports is not None:
+            reports = reports.on_views(boxes[own:], there[own:])
+        boxes, there = boxes[:own][there[:own]], there[:own]
+        return replace(batch, pictures=pictures, boxes=boxes, box_of=batch.box_of[there], reports=reports)
 
     def _drawn(self, step: int, rank: int, world: int) -> tuple[list[Asked], list[np.random.Generator]]:
         """What is asked of each image, and the image's own random numbers."""
@@ -112,29 +143,39 @@ class Batches:
 
 
 def collate(
-    asked: Sequence[Asked], store: FilmStore, tokenize: Callable[[list[str]], tuple[Tensor, Tensor]]
+    asked: Sequence[Asked],
+    store: FilmStore,
+    tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
+    always: Sequence[str] | None = None,
 ) -> Batch:
-    """One Batch of these images and (text, boxes) queries; each distinct text stands in it once."""
-    pictures, boxes = [], []
+    """One Batch of these images and (text, boxes) queries; each distinct text stands in it once.
+
+    Unless `always` is None the images' reports are in it too, and these texts beside them.
+    """
+    pictures, boxes, letterboxes = [], [], []
     texts: list[str] = []
     image_of: list[int] = []
     box_of: list[int] = []
     for row, (example, queries) in enumerate(asked):
         film = store.get(example.path)
         pictures.append(film.picture())
+        letterboxes.append(film.letterbox)
         for text, own in queries:
             boxes.append(film.letterbox.normalise(np.array(own, dtype=float).reshape(-1, 4)))
             box_of += [len(texts)] * len(own)
             texts.append(text)
             image_of.append(row)
-    rows = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    shown = [example for example, _ in asked]
+    read = [] if always is None else [*telling.texts_of(shown), *always]
+    rows = {text: n for n, text in enumerate(dict.fromkeys([*texts, *read]) or [""])}
     ids, mask = tokenize(list(rows))
     return Batch(
         pictures=torch.stack(pictures),
         ids=ids,
         mask=mask,
-        image_of=torch.tensor(image_of),
-        text_of=torch.tensor([rows[text] for text in texts]),
+        image_of=torch.tensor(image_of, dtype=torch.long),
+        text_of=torch.tensor([rows[text] for text in texts], dtype=torch.long),
         boxes=torch.from_numpy(np.concatenate([*boxes, np.zeros((0, 4))])).float(),
         box_of=torch.tensor(box_of, dtype=torch.long),
+        reports=None if always is None else telling.tell(shown, letterboxes, rows, always),
     )

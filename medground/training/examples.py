@@ -4,14 +4,16 @@ Boxes are pixels of the original image, as in files.
 """
 
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medground.anatomy import regions
 from medground.boxes import clip, union
 from medground.errors import MedgroundError
-from medground.records import Anatomy, Box, Pair, Phrase
+from medground.objectives import tags
+from medground.records import Anatomy, Box, Existence, Pair, Phrase, Sentence, Triplet
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,11 @@ class Query:
 
 @dataclass(slots=True)
 class Example:
-    """One image with all that is asked of it: `terms` name anatomy, `sentences` come from its report."""
+    """One image with all that is asked of it: `terms` name anatomy, `sentences` come from its report.
+
+    For objectives that read reports: `report` has its sentences in order, `pairs` what each of them speaks
+    of, absent findings too; `findings` and `tags` have what is said of them most strongly.
+    """
 
     image_id: str
     path: str
@@ -39,6 +45,11 @@ class Example:
     subject_id: str | None
     terms: list[Query] = field(default_factory=list)
     sentences: list[Query] = field(default_factory=list)
+    study_id: str | None = None
+    report: list[str] = field(default_factory=list)
+    pairs: list[Query] = field(default_factory=list)
+    findings: dict[str, Existence] = field(default_factory=dict)
+    tags: dict[str, Existence] = field(default_factory=dict)
 
 
 def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example]) -> None:
@@ -53,13 +64,18 @@ def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example]) -> 
                 example.terms.append(Query(_names(region.name), (box,)))
 
 
-def from_pairs(pairs: Iterable[Pair], examples: dict[str, Example], terms: bool = False) -> None:
+def from_pairs(
+    pairs: Iterable[Pair], examples: dict[str, Example], terms: bool = False, reads: bool = False
+) -> None:
     """Add to `examples` (by image) the sentence of each pair; with all its findings absent it has no box.
 
-    With `terms` the names of the pairs' regions are asked for too, each once an image.
+    With `terms` the names of the pairs' regions are asked for too, each once an image. With `reads` the
+    pairs are kept for objectives that read reports, and are the report until `from_sentences` brings it.
     """
     for pair in pairs:
         example = examples.setdefault(pair.image_id, _example(pair))
+        if reads:
+            _read(pair, example)
         absent = pair.triplets and all(each.existence == "absent" for each in pair.triplets)
         box = None if absent else clip(pair.box, pair.width, pair.height)
         if absent or box:
@@ -69,6 +85,38 @@ def from_pairs(pairs: Iterable[Pair], examples: dict[str, Example], terms: bool 
                 query = Query(_names(name), (inside,))
                 if query not in example.terms:
                     example.terms.append(query)
+
+
+def _read(pair: Pair, example: Example) -> None:
+    if box := clip(pair.box, pair.width, pair.height):
+        example.pairs.append(Query((pair.text,), (box,)))
+    _note(pair.text, pair.triplets, example)
+
+
+def _note(text: str, triplets: Sequence[Triplet], example: Example) -> None:
+    """Add a sentence to the image's report, with what it says of findings and tags."""
+    if text not in example.report:
+        example.report.append(text)
+    tags.note(((each.finding, each.existence) for each in triplets), example.findings)
+    tags.note(tags.said(text, triplets), example.tags)
+
+
+def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) -> None:
+    """Give the images in `examples` the whole report of their study, in the order of its sentences.
+
+    The sentences stream; those of studies without an image in `examples` are passed over.
+    """
+    images = defaultdict(list)
+    for example in examples.values():
+        example.report, example.findings, example.tags = [], {}, {}
+        images[example.study_id].append(example)
+    met = False
+    for sentence in sentences:
+        for example in images.get(sentence.study_id, ()):
+            _note(" ".join(sentence.text.split()), sentence.triplets, example)
+            met = True
+    if examples and not met:
+        log.warning("no image is of a study of the reports; are the study_ids written alike?")
 
 
 def _names(region: str) -> tuple[str, ...]:
@@ -129,10 +177,12 @@ class Sizes:
 
 
 def _example(record: Anatomy | Pair) -> Example:
-    return Example(record.image_id, record.path, record.width, record.height, record.subject_id)
+    image = (record.image_id, record.path, record.width, record.height, record.subject_id)
+    return Example(*image, study_id=record.study_id)
 
 
 def all_texts(examples: Iterable[Example]) -> list[str]:
     """Every text that training may show, once, sorted: what a vocabulary is made of."""
     queries = (query for each in examples for query in (*each.terms, *each.sentences))
-    return sorted({text for query in queries for text in (*query.texts, *query.denials)})
+    reports = {text for each in examples for text in each.report}
+    return sorted({text for query in queries for text in (*query.texts, *query.denials)} | reports)
