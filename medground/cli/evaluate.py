@@ -17,7 +17,7 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 
 @click.command()
 @options.records
-@click.option("--truth", type=click.File("rb"), required=True, help="Phrases with boxes.")
+@click.option("--truth", type=click.File("rb"), help="Phrases with boxes.")
 @click.option("--train", type=click.File("rb"), help="Training phrases; fits the image-free prior.")
 @click.option(
     "--split", metavar="NAME", help="Score only this split of --truth; of --train then take the split train."
@@ -61,10 +61,16 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the model that answered: patients that it was trained on are refused.",
 )
+@click.option(
+    "--probes",
+    is_flag=True,
+    help="Ask --model about changed images and words: FILE holds the phrases, with boxes.",
+)
 @click.option("--allow-leakage", is_flag=True, help="Score patients of the training too; marks each score.")
 @click.option("--table", is_flag=True, help="A table for people, on stdout with -o FILE, else stderr.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with pictures.")
 @options.images
+@options.device
 @options.config
 @options.rejects
 @options.output
@@ -85,22 +91,21 @@ def evaluate(
     anatomy, all files hold what detect-anatomy writes; with heatmap, FILE is an .npz or .safetensors file
     with an array named by each phrase_id.
 
+    With --probes, FILE holds the phrases, and a model is asked about them with their images and words changed
+    (blank, mirrored, another patient's; the other side, negated, a synonym): how far its answers move.
+
     \b
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
         {"protocol":"single-box","metric":"miou","group":"all","value":0.5,...}
+        $ medground evaluate test.jsonl --probes --model runs/finetuned --images films --table
     """
     for key in ("format", "compare_format"):
         given[key] = (given[key], given.pop(key.replace("format", "frame")))
     _refuse_mixtures(set(protocols), given)
-    from medground import jsonl
-    from medground.evaluation import run
-    from medground.evaluation.scoring import Resampling
-
-    how = Resampling(given.pop("draws"), given.pop("seed"))
-    bad_lines = jsonl.BadLines(given.pop("rejects"))
-    inputs = run.Inputs(predictions=records, bad_lines=bad_lines, **given)
-    found = run.evaluate_files(inputs, protocols, how)
+    found = _found(records, protocols, images, given)
     scores = [score for each in found for score in each.scores]
+    from medground import jsonl
+
     with jsonl.create(output) as stream:
         jsonl.write(stream, scores)
     if html:
@@ -113,8 +118,34 @@ def evaluate(
         show(scores, sys.stderr if output == "-" else sys.stdout)
 
 
+def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dict[str, Any]) -> list[Any]:
+    """The evaluations that the options ask for."""
+    from medground import jsonl
+    from medground.evaluation import run
+    from medground.evaluation.scoring import Resampling
+
+    how = Resampling(given.pop("draws"), given.pop("seed"))
+    bad_lines = jsonl.BadLines(given.pop("rejects"))
+    asked, device = given.pop("probes"), given.pop("device")
+    if not asked:
+        return run.evaluate_files(
+            run.Inputs(predictions=records, bad_lines=bad_lines, **given), protocols, how
+        )
+    from medground.cli import evaluate_probes
+
+    inputs = run.Inputs(predictions=records, bad_lines=bad_lines, **(given | {"truth": records}))
+    return [evaluate_probes.evaluate(given["model"], images, device, inputs, how)]
+
+
 def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
     """Raise for what does not go together, before anything is read."""
+    if given["probes"]:
+        if given["truth"] or given["compare"]:
+            raise click.UsageError("--probes asks the model itself: leave out --truth and --compare")
+        if not given["model"]:
+            raise click.UsageError("--probes needs --model DIR, the model to ask")
+    elif not given["truth"]:
+        raise click.UsageError("Missing option '--truth'.")
     alone = " and ".join(ALONE)
     if len(protocols) > 1 and protocols & set(ALONE):
         raise click.UsageError(f"the protocols {alone} stand alone: their files differ")

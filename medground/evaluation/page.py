@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medground import jsonl
-from medground.evaluation import anatomy_pictures, pictures, table
+from medground.evaluation import anatomy_pictures, pictures, probe_pictures, table
 from medground.evaluation.pictures import Gallery
 from medground.evaluation.scoring import BESIDE
 from medground.records import Score
@@ -119,6 +119,17 @@ def chart(
     return Chart(title, list(models), [prefix.rstrip("_") for prefix in more], rows, scale=scale)
 
 
+def grid(scores: Sequence[Score]) -> Chart:
+    """All metrics of the probes: the first drawn, the others as further columns."""
+    (_, _, first, *others), texts = table.grid(scores)
+    rows = []
+    for (name, n, _, *more), found in zip(texts, table.by_group(scores).values(), strict=True):
+        prior = found.get(f"prior_{first}")
+        at = _points(prior.value, first) if prior else None
+        rows.append(Row(name, int(n), [mark(0, found.get(first))], at, [[text] for text in more]))
+    return Chart(f"probes: {first}", ["model"], others, rows, head="probe")
+
+
 def mark(series: int, score: Score | None) -> Mark:
     """The score as a mark in the colour of its series; a dash where there is none."""
     if score is None:
@@ -141,9 +152,13 @@ def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None
     scores = [score for each in evaluations for score in each.scores]
     charts = []
     for each in evaluations:
+        if each.protocol == table.GRID:
+            charts.append(grid(each.scores))
+            continue
         for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):
             charts.append(chart(f"{each.protocol}: {metric}", metric, {"model": each.scores}))
     galleries = _galleries(evaluations[0], folder) if evaluations and evaluations[0].own else []
+    galleries += [probe_pictures.gallery(each.probed, folder) for each in evaluations if each.probed]
     galleries += [anatomy_pictures.worst(each.films, folder) for each in evaluations if each.films]
     lead = "Figures in points of 100, with 95 % intervals over patients."
     save(path, Page("Grounding scores", lead, facts(scores[0]) if scores else [], charts, galleries))

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +23,7 @@ from medground.evaluation import (
     leakage,
     predictions,
     prior,
+    probes,
     scoring,
 )
 from medground.evaluation.anatomy_pictures import Film
@@ -86,6 +88,7 @@ class Evaluation:
     own: Sequence[Case] = ()
     other: Sequence[Case] | None = None
     films: Sequence[Film] = ()
+    probed: Sequence[probes.Answer] = ()
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> list[Evaluation]:
@@ -290,8 +293,29 @@ def _prior_cases(protocol: Protocol, train: list[Phrase] | None, part: Part) -> 
 
 
 def _answer(fitted: prior.Prior, phrase: Phrase) -> ScoredBox:
-    box = fitted.answer(prior.cell_of(phrase), phrase.width or 1, phrase.height or 1)
-    return ScoredBox(box=box, score=1.0)
+    return ScoredBox(box=_answer_of(fitted, phrase, phrase.width or 1, phrase.height or 1), score=1.0)
+
+
+def _answer_of(fitted: prior.Prior, phrase: Phrase, width: int, height: int) -> Box:
+    return fitted.answer(prior.cell_of(phrase), width, height)
+
+
+def evaluate_probes(inputs: Inputs, load: probes.Load, ground: probes.Ground, how: Resampling) -> Evaluation:
+    """The scores of a model on the phrases of `truth` that have boxes, under each probe; `ground` asks it."""
+    stream = files.Hashed(inputs.truth)
+    truth = files.read_truth(stream, inputs.bad_lines)
+    scored = [each for each in truth if each.boxes and inputs.split in (None, each.split)]
+    train_stream = files.Hashed(inputs.train) if inputs.train else None
+    train = _train(train_stream, scored, inputs)
+    leaky = _audit(inputs, train, truth, scored)
+    scoring.warn_of_lone_images(scored)
+    fitted = prior.fit_phrases(train) if train else None
+    place = {path: number for number, path in enumerate(dict.fromkeys(each.path for each in scored))}
+    found = list(probes.probe(sorted(scored, key=lambda each: place[each.path]), load, ground))
+    measured = probes.measure(found, None if fitted is None else partial(_answer_of, fitted))
+    sources = {"truth": stream} | ({"train": train_stream} if train_stream else {})
+    (scores,) = _scores([measured], _origin(sources, {each.model for each in found}, leaky), how)
+    return Evaluation("probes", [score for score in scores if score.value is not None], probed=found)
 
 
 ALONE: dict[str, Callable[[Inputs, Resampling], Evaluation]] = {

@@ -6,6 +6,7 @@ from typing import TextIO
 from medground.evaluation.scoring import BESIDE
 from medground.records import Score
 
+GRID = "probes"  # the protocol whose metrics are read side by side
 WITH_INTERVAL = ("", "gain_", "difference_")
 
 
@@ -41,6 +42,9 @@ def show(scores: Sequence[Score], stream: TextIO) -> None:
     """Print a table for each protocol and metric: a row a group; beside it the prior and the other model."""
     for protocol in dict.fromkeys(score.protocol for score in scores):
         own = [score for score in scores if score.protocol == protocol]
+        if protocol == GRID:
+            print_rows(f"{protocol} in points of 100, with 95 % intervals over patients", *grid(own), stream)
+            continue
         for metric in dict.fromkeys(score.metric for score in own if not score.metric.startswith(BESIDE)):
             _show(protocol, metric, own, stream)
 
@@ -56,6 +60,20 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
     heads = ["group", "n", *(prefix.rstrip("_") or metric for prefix in columns)]
     unit = " in points of 100" if scale_of(metric) == 100 else ""
     print_rows(f"{protocol}: {metric}{unit}, with 95 % intervals over patients", heads, rows, stream)
+
+
+def grid(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
+    """(headings, rows): all metrics in one table, a row a group; gains are left to the reader."""
+    metrics = dict.fromkeys(score.metric for score in scores if not score.metric.startswith("gain_"))
+    rows = [
+        [
+            group.partition(":")[2] or group,
+            str(next(iter(found.values())).n),
+            *map(percent, map(found.get, metrics)),
+        ]
+        for group, found in by_group(scores).items()
+    ]
+    return ["probe", "n", *metrics], rows
 
 
 def cell(score: Score | None, prefix: str) -> str:

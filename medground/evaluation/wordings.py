@@ -1,0 +1,77 @@
+"""A phrase said otherwise, for probes: the other side, its negation, a synonym. Texts in, texts out.
+
+Each function gives None where the phrase has nothing to change, or where a change would make no sense.
+"""
+
+import re
+import tomllib
+from functools import lru_cache
+from importlib.resources import files
+
+_SIDES = {"left": "right", "leftward": "rightward", "lt": "rt", "lul": "rul", "lll": "rll", "l": "r"}
+_OTHER = _SIDES | {right: left for left, right in _SIDES.items()}
+# Chambers, great vessels and the like have one side, or mean another thing on the other. A lone L or R is a
+# side only as a capital.
+_FIXED = r"(?![- ]*(?:sided|side)?[- ]+(?:heart|ventric|atri|aort|arch)|[- ]+in[- ]+place|['’.\d])"
+_SIDE = re.compile(rf"\b((?i:left(?:ward)?|right(?:ward)?|lt|rt|[lr]ul|[lr]ll)|[LR])\b{_FIXED}")
+# What only one side has, and words that name both: swapping them says nothing, or the same again.
+_NO_TWIN = re.compile(
+    r"\b(rml|middle lobe|minor fissure|lingula\w*|bilateral(ly)?|both|bi-?(basilar|basal|apical|hilar))\b",
+    re.I,
+)
+_NEGATED = re.compile(
+    r"\b(no|not|non|without|absent|absence|resolved|clear|free|never|negative|normal|unremarkable)\b", re.I
+)
+_OPENING = re.compile(r"^\s*(there (?:is|are)\s+)?(?:(?:an?|the|some)\s+)?", re.I)
+
+
+def other_side(text: str) -> str | None:
+    """The phrase with left for right and right for left; the same again gives the phrase back."""
+    sides = {match[0][0].lower() for match in _SIDE.finditer(text)}
+    if len(sides) != 1 or _NO_TWIN.search(text):
+        return None
+    return _SIDE.sub(lambda match: _like(match[0], _OTHER[match[0].lower()]), text)
+
+
+def _like(word: str, other: str) -> str:
+    """The other word in the capitals of the first."""
+    if word.isupper():
+        return other.upper()
+    return other.capitalize() if word[0].isupper() else other
+
+
+def negated(text: str) -> str | None:
+    """The phrase denied: "small effusion" becomes "no small effusion"; None for one that denies already."""
+    if _NEGATED.search(text) or not text.strip():
+        return None
+    opening = _OPENING.match(text)
+    assert opening is not None  # every part of the pattern may be missing
+    rest = text[opening.end() :]
+    if rest[1:2].islower():  # a word, not an abbreviation
+        rest = rest[:1].lower() + rest[1:]
+    return f"{opening[1] or ''}no {rest}"
+
+
+def synonym(text: str) -> str | None:
+    """The phrase with its first finding under another name, from `synonyms.toml`; None for one not there."""
+    pattern, other_of = _synonyms()
+    match = pattern.search(text)
+    return None if match is None else text[: match.start()] + other_of[_plain(match[0])] + text[match.end() :]
+
+
+def _plain(words: str) -> str:
+    return re.sub(r"\s+", " ", words.lower())
+
+
+@lru_cache(maxsize=1)
+def _synonyms() -> tuple[re.Pattern[str], dict[str, str]]:
+    """What finds any of the names, the longest first, and the name that stands for each."""
+    found = {name: other for names in table().values() for name, other in names.items()}
+    longest = sorted(found, key=lambda name: (-len(name), name))
+    words = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in longest)
+    return re.compile(rf"\b(?:{words})\b", re.I), found
+
+
+def table() -> dict[str, dict[str, str]]:
+    """finding -> name -> another name that means the same and fits into the same place of a sentence."""
+    return tomllib.loads(files("medground.evaluation").joinpath("synonyms.toml").read_text(encoding="utf-8"))
