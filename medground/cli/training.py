@@ -75,6 +75,51 @@ _SAME_FOR_ALL = [
         help="Share of the steps over which the rate rises.",
     ),
     click.option(
+        "--schedule",
+        type=click.Choice(["cosine", "step"]),
+        default="cosine",
+        show_default=True,
+        help="How the rate falls: as a half cosine, or to a tenth after two thirds of the steps.",
+    ),
+    click.option(
+        "--clip", type=POSITIVE, default=1.0, show_default=True, help="Largest norm of a step's gradient."
+    ),
+    click.option(
+        "--accumulate",
+        type=COUNT,
+        default=1,
+        show_default=True,
+        help="Work on each step's batch in so many parts: less memory, the same result.",
+    ),
+    click.option(
+        "--ema",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Keep a running mean of the weights, such as 0.999; it is what is validated and saved.",
+    ),
+    click.option(
+        "--patience", type=COUNT, help="End after so many validations of which none was the best so far."
+    ),
+    click.option(
+        "--compile", is_flag=True, help="Let torch.compile make faster code; the start takes minutes."
+    ),
+    click.option(
+        "--tracker",
+        type=click.Choice(["tensorboard"]),
+        help="Write the losses for a tracker too, in the folder.",
+    ),
+    click.option(
+        "--cache",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Folder that medground cache made: films are taken from there, others read from --images.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        help="Threads that make the next batches; the same ones for any number.",
+    ),
+    click.option(
         "--augment",
         type=click.Choice(["none", "mild", "strong"]),
         default="mild",

@@ -1,6 +1,7 @@
 """From examples to a trained model: what `pretrain` and `finetune` ask of the loop."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from medground.boxes import paired_iou, union
@@ -18,10 +20,14 @@ from medground.objectives.learner import Learner
 from medground.training import audit, batches
 from medground.training.examples import Example, all_texts
 from medground.training.freezing import freeze
-from medground.training.loop import Job, Schedule, train
+from medground.training.loop import Job, Schedule, open_engine, train
 from medground.training.run import RunFolder
 from medground.training.stop import StopRequest
 from medground.training.store import FilmStore
+from medground.training.telling import Needs
+
+log = logging.getLogger(__name__)
+NOT_THE_RUN = {"device", "tracker", "cache", "workers"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,15 @@ class Options:
     device: str
     precision: str
     augment: str
+    schedule: str = "cosine"
+    clip: float = 1.0
+    accumulate: int = 1
+    ema: float | None = None
+    patience: int | None = None
+    compile: bool = False
+    tracker: str | None = None
+    cache: Path | None = None
+    workers: int = 1
     freeze: tuple[str, ...] = ()
     negatives: float = 0.0
     rehearse_images: int = 0
@@ -93,39 +108,72 @@ def fit(
     of the model to go on from; None builds a new one. `anew` forgets a run with other settings in `folder`.
     """
     material = material.usable()
-    run = RunFolder(folder, _settings(material, options, start), anew)
+    material = replace(material, examples=Needs.of(options.objective).met_by(material.examples))
+    engine = open_engine(options.device, options.precision, options.tracker, folder)
+    try:
+        _check_share(options, engine.num_processes)
+        with engine.main_process_first():
+            run = RunFolder(folder, _settings(material, options, start), anew, engine.is_main_process)
+        job = _job(material, images, run, options, start, engine)
+        with StopRequest() as stop:
+            return train(job, stop)
+    finally:
+        engine.end_training()
+
+
+def _check_share(options: Options, processes: int) -> None:
+    """Raise MedgroundError where a part of a step's batch would be without an image."""
+    parts = processes * options.accumulate
+    if options.batch < parts:
+        raise MedgroundError(
+            f"--batch {options.batch}: too small for {parts} parts (processes x --accumulate)"
+        )
+
+
+def _job(
+    material: Material,
+    images: Path,
+    run: RunFolder,
+    options: Options,
+    start: Path | None,
+    engine: Accelerator,
+) -> Job:
+    """The job of a run folder; every process builds the same."""
+    needs = Needs.of(options.objective)
     torch.manual_seed(options.seed)
-    model = _model(material.seen(), options, start)
-    store = FilmStore(images, model.config.image_size)
-    job = Job(
+    model = _model([*all_texts(material.seen()), *(needs.always or ())], options, start)
+    store = FilmStore(images, model.config.image_size, cache=options.cache)
+    if lacking := store.uncached({each.path for each in (*material.seen(), *material.validation)}):
+        log.warning("%d films are not in %s; they are read from their files", lacking, options.cache)
+    return Job(
+        engine=engine,
         model=model,
         learner=Learner(model, options.objective, options.weight),
-        batches=_batches(material, options, store, model),
+        batches=_batches(material, options, store, model, needs),
         schedule=_schedule(options),
         folder=run,
         validate=_validator(material.validation, store, model) if material.validation else None,
-        device=options.device,
-        precision=options.precision,
         seed=options.seed,
         record=audit.record(material.seen(), start, material.leakage),
         frozen=freeze(model.network, options.freeze),
         freeze_norms=start is not None,
+        workers=options.workers,
+        compiler="inductor" if options.compile else None,
     )
-    with StopRequest() as stop:
-        return train(job, stop)
 
 
 def _batches(
-    material: Material, options: Options, store: FilmStore, model: grounder.Grounder
+    material: Material, options: Options, store: FilmStore, model: grounder.Grounder, needs: Needs
 ) -> batches.Batches:
     """The batches of the examples, with those of rehearsal beside them."""
     plan = batches.Plan(
         images=options.batch,
-        terms=options.terms,
-        sentences=options.sentences,
+        terms=options.terms if needs.asks else 0,
+        sentences=options.sentences if needs.asks else 0,
         seed=options.seed,
         views=options.augment,
         negatives=options.negatives,
+        always=needs.always,
     )
     beside = None
     if material.rehearsal and options.rehearse_images:
@@ -148,10 +196,15 @@ def _schedule(options: Options) -> Schedule:
         weight_decay=options.weight_decay,
         warmup=options.warmup,
         save_every=options.save_every,
+        fall=options.schedule,
+        clip_norm=options.clip,
+        patience=options.patience,
+        average=options.ema,
+        parts=options.accumulate,
     )
 
 
-def _model(examples: Sequence[Example], options: Options, start: Path | None) -> grounder.Grounder:
+def _model(texts: list[str], options: Options, start: Path | None) -> grounder.Grounder:
     if start is not None:
         model = grounder.load(start)
         if model.config.architecture != options.architecture:
@@ -160,12 +213,12 @@ def _model(examples: Sequence[Example], options: Options, start: Path | None) ->
             )
         return model
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
-    return grounder.build(options.size, all_texts(examples), architecture=options.architecture, **encoders)
+    return grounder.build(options.size, texts, architecture=options.architecture, **encoders)
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:
-    """What makes two runs the same run; the device does not."""
-    settings = {key: value for key, value in asdict(options).items() if key != "device"}
+    """What makes two runs the same run; the device does not, nor where films are read from."""
+    settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
         settings["start"] = grounder.name_of(start)
     shown = {name: _digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}

@@ -1,68 +1,91 @@
 """The training loop: plain, stoppable, resumable, the same for pretrain and finetune.
 
-Accelerate gives devices, processes (under torchrun) and precision; the loop is ours so that a step can be
-read from top to bottom. Each step's batch and dropout follow from its number, so a resumed run on a CPU
-ends with exactly the weights of an undisturbed one.
+Accelerate gives devices, processes (under torchrun), precision and trackers; the loop is ours so that a step
+can be read from top to bottom. Each step's batch and dropout follow from its number, so a resumed run on a
+CPU ends with exactly the weights of an undisturbed one. Several processes share each batch and compute what
+one would (objectives.processes); process 0 alone validates and writes, and a request to stop that any of them
+gets is heard by all after the same step.
 """
 
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import nn
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import Tensor, nn
 
 from medground import console
 from medground.errors import MedgroundError
 from medground.models import grounder
+from medground.objectives import processes
 from medground.objectives.learner import Learner, total
-from medground.training.batches import Batches
+from medground.training import accumulate
+from medground.training.averages import Average
+from medground.training.batches import Batch, Batches
+from medground.training.prefetch import Prefetched
 from medground.training.run import RunFolder, State
+from medground.training.schedule import Schedule, build_optimizer, set_rate
 from medground.training.stop import StopRequest
 
+__all__ = ["Job", "Schedule", "open_engine", "train"]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast: rates rise over the first `warmup` share, then fall as a half cosine."""
-
-    steps: int
-    rate: float
-    encoder_rate: float
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    clip_norm: float = 1.0
-    log_every: int = 20
-    save_every: int = 200
-
-    def share(self, step: int) -> float:
-        """The share of the full rate at this step, in (0, 1]."""
-        rise = max(1, round(self.steps * self.warmup))
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
+LONGEST_WAIT = timedelta(hours=3)  # of the other processes for process 0 to validate and save
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """All that one run needs; `validate` gives a figure, more is better, or is None."""
 
+    engine: Accelerator
     model: grounder.Grounder
     learner: Learner  # of the model's network
     batches: Batches
     schedule: Schedule
     folder: RunFolder
     validate: Callable[[nn.Module], float] | None = None
-    device: str = "auto"
-    precision: str = "no"
     seed: int = 0
     record: Mapping[str, Any] = field(default_factory=dict)  # what the saved model says of its training
     frozen: Sequence[nn.Module] = ()  # parts that stay as they are
     freeze_norms: bool = False  # few images say less of a film's statistics than those of pre-training did
+    workers: int = 1  # threads that make the next batches
+    compiler: str | None = None  # torch.compile's backend
+
+
+@dataclass(frozen=True)
+class Running:
+    """What moves while a job runs: the learner as the engine prepared it, its optimiser, and the mean."""
+
+    learner: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+
+
+def open_engine(device: str, precision: str, tracker: str | None, folder: Path) -> Accelerator:
+    """The processes, the device of this one, its precision and the tracker; `end_training` closes it."""
+    if tracker == "tensorboard":
+        try:
+            import tensorboard  # noqa: F401
+        except ModuleNotFoundError:
+            raise MedgroundError(
+                "--tracker tensorboard needs TensorBoard: pip install 'medground[tensorboard]'"
+            ) from None
+    # which parameters a step uses depends on the batch: a batch without any sentence, say
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    engine = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=precision,
+        log_with=tracker,
+        project_dir=folder,
+        kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
+    if tracker:
+        engine.init_trackers("tensorboard")
+    return engine
 
 
 def train(job: Job, stop: StopRequest) -> bool:
@@ -70,57 +93,99 @@ def train(job: Job, stop: StopRequest) -> bool:
 
     The model folder then holds the best network by validation, or the last one without it.
     """
-    accelerator = Accelerator(cpu=job.device == "cpu", mixed_precision=job.precision)
-    learner, optimizer = job.learner, _optimizer(job.learner, job.schedule)
-    state = job.folder.restore(learner, optimizer)
-    learner, optimizer = accelerator.prepare(learner, optimizer)
-    remaining = range(state.step, job.schedule.steps)
-    for step in console.progress(remaining, job.folder.path.name, job.schedule.steps, start=state.step):
-        parts = _step(job, accelerator, learner, optimizer, step)
+    running, state = _begin(job)
+    schedule, engine = job.schedule, job.engine
+    rank, world = engine.process_index, engine.num_processes
+    steps = range(state.step, state.step if _is_over(job, state) else schedule.steps)
+    batches = Prefetched(lambda step: _pinned(job.batches.at(step, rank, world), engine), steps, job.workers)
+    asked = False
+    for step, batch in console.progress(batches, job.folder.path.name, schedule.steps, start=state.step):
+        numbers, asked = _step(job, running, step, batch, stop)
         state = replace(state, step=step + 1)
-        if state.step % job.schedule.log_every == 0 or state.step == job.schedule.steps:
-            job.folder.log(step=state.step, rate=job.schedule.rate * job.schedule.share(step), **parts)
-        if state.step % job.schedule.save_every == 0 or state.step == job.schedule.steps or stop:
-            state = _save(job, accelerator, learner, optimizer, state, stop)
-        if stop:
-            log.warning("asked to stop: saved step %d of %d", state.step, job.schedule.steps)
+        if state.step % schedule.log_every == 0 or state.step == schedule.steps:
+            _log(job, state.step, rate=schedule.rate * schedule.share(step), **numbers)
+        if schedule.is_beat(state.step) or asked:
+            state = _save(job, running, state)
+        if asked or _is_over(job, state):
             break
-    accelerator.end_training()
-    return state.step == job.schedule.steps
+    log.info("waited %.1f s for batches", batches.waited)
+    return _end(job, state)
 
 
-def _optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
-    network = learner.network
-    encoders = [*network.image_encoder.parameters(), *network.text_encoder.parameters()]
-    known = {id(each) for each in encoders}
-    others = [each for each in learner.parameters() if id(each) not in known]
-    groups: list[dict[str, Any]] = [
-        {"params": others, "lr": schedule.rate, "full": schedule.rate},
-        {"params": encoders, "lr": schedule.encoder_rate, "full": schedule.encoder_rate},
-    ]
-    return torch.optim.AdamW(groups, weight_decay=schedule.weight_decay)
+def _begin(job: Job) -> tuple[Running, State]:
+    """Where an earlier run stopped, or the beginning."""
+    learner, device = job.learner, job.engine.device
+    if not job.freeze_norms:
+        processes.share_norms(learner, device)
+    optimizer = build_optimizer(learner, job.schedule)
+    average = Average(learner.network, job.schedule.average) if job.schedule.average else None
+    state = job.folder.restore(learner, optimizer, average.network if average else None)
+    if average:
+        average.network.to(device)
+    if job.compiler:
+        learner.compile(backend=job.compiler, dynamic=True)
+    prepared, optimizer = job.engine.prepare(learner, optimizer)
+    return Running(prepared, optimizer, average), state
+
+
+def _is_over(job: Job, state: State) -> bool:
+    return job.schedule.is_over(state.step, state.best_step, state.best)
+
+
+def _end(job: Job, state: State) -> bool:
+    """Say how it ended; True when the job is done."""
+    if not _is_over(job, state):
+        log.warning("asked to stop: saved step %d of %d", state.step, job.schedule.steps)
+        return False
+    if state.step < job.schedule.steps:
+        log.warning("ended at step %d: none since step %d was better", state.step, state.best_step)
+    job.folder.draw()
+    return True
+
+
+def _pinned(batch: Batch, engine: Accelerator) -> Batch:
+    """The batch in memory that a GPU can read while it computes."""
+    return batch.pinned() if engine.device.type == "cuda" else batch
 
 
 def _step(
-    job: Job, accelerator: Accelerator, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int
-) -> dict[str, float]:
-    """One step of gradient descent; the named losses as numbers."""
-    batch = job.batches.at(step, accelerator.process_index, accelerator.num_processes)
-    batch = batch.to(accelerator.device)
-    torch.manual_seed(hash((job.seed, step, accelerator.process_index)))  # dropout follows from the step
-    for group in optimizer.param_groups:
-        group["lr"] = group["full"] * job.schedule.share(step)
-    _train_mode(learner, job)
-    with accelerator.autocast():
+    job: Job, running: Running, step: int, batch: Batch, stop: StopRequest
+) -> tuple[dict[str, float], bool]:
+    """One step of gradient descent; the named losses as numbers, and whether any process is to stop."""
+    engine, schedule = job.engine, job.schedule
+    torch.manual_seed(hash((job.seed, step, engine.process_index)))  # dropout follows from the step
+    set_rate(running.optimizer, schedule.share(step))
+    _train_mode(running.learner, job)
+    running.optimizer.zero_grad(set_to_none=True)
+    parts = _gradients(job, running.learner, step, batch.to(engine.device))
+    loss = total(parts, job.learner.weights(step / schedule.steps))
+    flag = loss.new_tensor(float(bool(stop)))
+    values = processes.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
+    if not math.isfinite(values[0]):
+        raise MedgroundError(f"step {step + 1}: the loss became {values[0]}; the last checkpoint stands")
+    engine.clip_grad_norm_(running.learner.parameters(), schedule.clip_norm)
+    running.optimizer.step()
+    if running.average:
+        running.average.follow(job.learner.network, step + 1)
+    return dict(zip(["loss", *parts], values[:-1], strict=True)), values[-1] > 0
+
+
+def _gradients(job: Job, learner: nn.Module, step: int, batch: Batch) -> dict[str, Tensor]:
+    """Leave the gradient of the whole batch's loss at the parameters; the losses."""
+    weights = job.learner.weights(step / job.schedule.steps)
+    if job.schedule.parts > 1:
+        return accumulate.backward(
+            learner, job.learner, batch, job.schedule.parts, lambda parts: total(parts, weights), job.engine
+        )
+    with job.engine.autocast():
         parts = learner(batch)
-        loss = total(parts, job.learner.weights(step / job.schedule.steps))
-    if not loss.isfinite():
-        raise MedgroundError(f"step {step + 1}: the loss became {loss.item()}; the last checkpoint stands")
-    optimizer.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
-    accelerator.clip_grad_norm_(learner.parameters(), job.schedule.clip_norm)
-    optimizer.step()
-    return {"loss": loss.item()} | {name: part.item() for name, part in parts.items()}
+    job.engine.backward(total(parts, weights))
+    return parts
+
+
+def _log(job: Job, step: int, **values: float) -> None:
+    job.folder.log(step=step, **values)
+    job.engine.log(values, step=step)
 
 
 def _train_mode(learner: nn.Module, job: Job) -> None:
@@ -132,29 +197,24 @@ def _train_mode(learner: nn.Module, job: Job) -> None:
         part.eval()
 
 
-def _save(
-    job: Job,
-    accelerator: Accelerator,
-    learner: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: State,
-    stop: StopRequest,
-) -> State:
+def _save(job: Job, running: Running, state: State) -> State:
     """Validate on the beat, keep the best model, write the resume file; the state with the best figure.
 
-    Stopped off the beat there is no validation: an undisturbed run would not have had one there either.
+    Stopped off the beat there is no validation: an undisturbed run would not have had one there either. All
+    processes wait here for the one that writes.
     """
-    if not accelerator.is_main_process:
-        return state
-    bare = accelerator.unwrap_model(learner)
-    network = bare.network.eval()
-    on_beat = state.step % job.schedule.save_every == 0 or state.step == job.schedule.steps
+    if not job.engine.is_main_process:
+        return processes.told(None)
+    network: Any = running.average.network if running.average else job.learner.network
+    network.eval()
+    on_beat = job.schedule.is_beat(state.step)
     figure = job.validate(network) if job.validate and on_beat else None
     if figure is not None:
-        job.folder.log(step=state.step, validation=figure)
+        _log(job, state.step, validation=figure)
     if on_beat and (figure is None or state.best is None or figure > state.best):
         record = {**job.record, "step": state.step}
         grounder.save(job.folder.path, replace(job.model, network=network), record)
         state = replace(state, best=figure, best_step=state.step)
-    job.folder.save(bare, optimizer, state)
-    return state
+    average = running.average.network if running.average else None
+    job.folder.save(job.learner, running.optimizer, state, average)
+    return processes.told(state)
