@@ -25,8 +25,8 @@ from medground.cli.main import cli
 SHORT = {  # the last of two equal flags wins; a run with other settings needs a folder of its own
     "medground phantom": "--patients 3 --size 64 --workers 1",
     "medground train-detector": "--steps 2 --batch 2 --size 64 -o short/detector",
-    "medground pretrain": "--steps 2 --batch 2 -o short/agp",
-    "medground finetune": "--steps 2 --batch 2 -o short/finetuned",
+    "medground pretrain": "--steps 2 --batch 2 -o short/agp --anew",
+    "medground finetune": "--steps 2 --batch 2 -o short/finetuned --anew",
     "medground evaluate": "--draws 100",
 }
 
@@ -82,9 +82,10 @@ def folder(tmp_path_factory) -> Path:
         {drawn} --split train -o train.jsonl
         {drawn} --split test -o test.jsonl
         medground parse-reports reports.csv -o sentences.jsonl
-        medground align sentences.jsonl --boxes anatomy.jsonl -o pairs.jsonl
+        {graphs} --split train -o seen.jsonl
+        medground align sentences.jsonl --boxes seen.jsonl -o pairs.jsonl
         medground train-detector anatomy.jsonl --images films -o runs/detector --steps 2 --batch 2 --size 64
-        medground pretrain pairs.jsonl --anatomy anatomy.jsonl --images films -o runs/agp --steps 2 --batch 2
+        medground pretrain pairs.jsonl --anatomy seen.jsonl --images films -o runs/agp --steps 2 --batch 2
         medground finetune ms_cxr.jsonl --images films --from runs/agp -o runs/finetuned --steps 2 --batch 2
         medground ground --model runs/finetuned --images films --phrases test.jsonl -o groundings.jsonl
     """

@@ -66,6 +66,22 @@ def first_output(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
     return encoder.norm(one + last.dropout2(last.linear2(inner)))[:, 0]  # type: ignore[operator]
 
 
+def attended(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, T, D) outputs of the stack and (N, T, T) attention of its last layer, the mean over heads.
+
+    The outputs are those of `encoder(tokens, src_key_padding_mask=hidden)`; row t of the attention says how
+    token t looks at all others, and sums to 1.
+    """
+    *before, last = encoder.layers  # type: ignore[misc]
+    for layer in before:
+        tokens = layer(tokens, src_key_padding_mask=hidden)
+    normed = last.norm1(tokens)
+    seen, weights = last.self_attn(normed, normed, normed, key_padding_mask=hidden)
+    tokens = tokens + last.dropout1(seen)
+    inner = last.dropout(last.activation(last.linear1(last.norm2(tokens))))
+    return encoder.norm(tokens + last.dropout2(last.linear2(inner))), weights  # type: ignore[operator]
+
+
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers of these widths with ReLU between."""
     parts: list[nn.Module] = []

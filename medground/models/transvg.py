@@ -26,9 +26,14 @@ class TransVG(Network):
 
     def fuse(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
         """As `Network.fuse`; the one box is as likely as that there is something to show."""
+        joint = layers.first_output(self.fusion, *self.together(patches, seen, tokens, mask))
+        present = self.present(joint)
+        return Answers(self.box(joint).sigmoid()[:, None], present, present[:, 0])
+
+    def together(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the joint encoder: (N, 1 + T + P, D) [REG], tokens and patches, and where not to
+        look; as `fuse` is given them."""
         count = patches.shape[0]  # not len(): an export would keep it as a constant
         reg = self.reg.expand(count, 1, -1)
         hidden = ~torch.cat([mask.new_ones(count, 1), mask, seen], dim=1)
-        joint = layers.first_output(self.fusion, torch.cat([reg, tokens, patches], dim=1), hidden)
-        present = self.present(joint)
-        return Answers(self.box(joint).sigmoid()[:, None], present, present[:, 0])
+        return torch.cat([reg, tokens, patches], dim=1), hidden

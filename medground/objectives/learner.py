@@ -11,6 +11,7 @@ from medground.models.grounder import Grounder
 from medground.objectives.agp import AGP
 from medground.objectives.asg import ASG
 from medground.objectives.gkmvlp import GKMVLP, Unmasked
+from medground.objectives.medrpg import TaCo
 from medground.objectives.objective import Encoded, Objective
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -18,6 +19,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "asg": ASG,
     "gk-mvlp": GKMVLP,
     "gk-mvlp-unmasked": Unmasked,
+    "taco": TaCo,
 }
 
 

@@ -9,6 +9,8 @@ import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from medground.errors import MedgroundError
 from medground.records import Phrase
@@ -17,6 +19,45 @@ log = logging.getLogger(__name__)
 # MIMIC-CXR says "validate", MS-CXR says "val", Chest ImaGenome says "valid".
 VALIDATION = {"val", "valid", "validate", "validation"}
 Parts = dict[str, list[Phrase]]  # "train", "val" and "test"; what is in "test" is never shown to a model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How to split: by the records' own word, by lists of subjects, or in `folds`, the `fold`th to test on;
+    and how much of the training part to keep: `few` phrases, or a `fraction` of the patients."""
+
+    val_subjects: Path | None = None
+    test_subjects: Path | None = None
+    folds: int | None = None
+    fold: int | None = None
+    few: int | None = None
+    fraction: float | None = None
+    seed: int = 0
+
+
+def split(phrases: Iterable[Phrase], how: Choice) -> Parts:
+    """The phrases in their parts; no phrase is in two, and patients are only where the choice sees to it."""
+    if how.folds and how.fold:
+        parts = by_fold(phrases, how.folds, how.fold, how.seed)
+    else:
+        val, test = (subjects_in(path) if path else None for path in (how.val_subjects, how.test_subjects))
+        parts = by_split(phrases, val, test)
+    if how.fraction:
+        parts["train"] = fraction(parts["train"], how.fraction, how.seed)
+    if how.few:
+        parts["train"] = few(parts["train"], how.few, how.seed)
+    return parts
+
+
+def subjects_in(path: Path) -> set[str]:
+    """The subject_ids of a list, one a line; empty lines and what follows a # do not count."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise MedgroundError(f"{path}: not text; want one subject_id a line") from None
+    if not (names := {name for line in lines if (name := line.partition("#")[0].strip())}):
+        raise MedgroundError(f"{path}: no subject in it; want one subject_id a line")
+    return names
 
 
 def by_split(
