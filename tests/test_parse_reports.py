@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 import zipfile
 
 import pytest
@@ -217,3 +218,19 @@ def test_scene_graphs_come_in_as_sentences(parse, tmp_path):
 def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):
     result = parse("", *flags)
     assert result.exit_code == 2 and problem in result.stderr
+
+
+@pytest.mark.parametrize(
+    "unit", ["small left effusion and ", "no edema, ", "\n", "? ", "x", "1. ", ".", "heart is enlarged "]
+)
+def test_a_very_long_report_costs_by_its_length_not_by_its_square(parse, unit):
+    """And its neighbours are read."""
+    times = []
+    for length in (50_000, 200_000):
+        text = (unit * length)[:length]
+        began = time.process_time()
+        sentences = lines(parse(f'id,text\n1,Cardiomegaly.\n2,"{text}"\n3,Small left effusion.\n'))
+        times.append(time.process_time() - began)
+        assert {"1", "3"} <= {each["study_id"] for each in sentences}
+        assert all(len(each["text"]) <= 2_000 for each in sentences)
+    assert times[1] < 8 * max(times[0], 0.3)

@@ -150,9 +150,9 @@ def build_lines(*build_with: Any) -> Render:
         silent: list[str] = []
         count = 0
         for count, report in enumerate(reports, start=1):  # noqa: B007
-            sentences = parser.parse_report(report)
-            lines += map(jsonl.dumps, sentences)
-            if not sentences:
+            before = len(lines)
+            lines += map(jsonl.dumps, parser.sentences(report))
+            if len(lines) == before:
                 silent.append(report.study_id)
         return b"".join(lines), silent, count
 

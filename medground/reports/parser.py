@@ -63,11 +63,15 @@ class Parser:
     def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
         """Yield the sentences of the reports' findings and impressions, in order."""
         for report in reports:
-            yield from self.parse_report(report)
+            yield from self.sentences(report)
 
     def parse_report(self, report: Report) -> list[Sentence]:
         """The sentences of one report; [] where it has no counted section."""
-        found: list[Sentence] = []
+        return list(self.sentences(report))
+
+    def sentences(self, report: Report) -> Iterator[Sentence]:
+        """Yield the sentences of one report; none where it has no counted section."""
+        number = 0
         for default, text in self._texts(report):
             regions: list[str] = []
             whole = report.text is not None
@@ -76,20 +80,18 @@ class Parser:
                     continue
                 for start, end in split_sentences(text, section.start, section.end):
                     triplets, regions = self.read(text, start, end, regions)
-                    found.append(
-                        Sentence(
-                            study_id=report.study_id,
-                            sentence_id=f"{report.study_id}|{len(found) + 1}",
-                            section=section.name,
-                            start=start,
-                            end=end,
-                            text=text[start:end],
-                            triplets=triplets,
-                            subject_id=report.subject_id,
-                            extra=report.extra,
-                        )
+                    number += 1
+                    yield Sentence(
+                        study_id=report.study_id,
+                        sentence_id=f"{report.study_id}|{number}",
+                        section=section.name,
+                        start=start,
+                        end=end,
+                        text=text[start:end],
+                        triplets=triplets,
+                        subject_id=report.subject_id,
+                        extra=report.extra,
                     )
-        return found
 
     def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
         if report.text is not None:

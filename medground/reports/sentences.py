@@ -14,7 +14,7 @@ from medground.reports.wordlists import word_set
 _ABBREVIATIONS = word_set("sentences", "abbreviations")
 _UNITS = word_set("sentences", "units")
 _MARK = re.compile(r"[.!?\n]")
-_STOP = re.compile(r"[.!?]+[\"')\]]*(?=\s|$|[A-Z])")
+_STOP = re.compile(r"[.!?]{1,20}[\"')\]]*(?=\s|$|[A-Z])")
 _BREAK = re.compile(
     r"\n(?:[ \t\r]*\n\s*"  # a blank line
     r"|[ \t]*(?=(?:[-*•·>]|\(?\d{1,2}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
@@ -22,6 +22,7 @@ _BREAK = re.compile(
 )
 _LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
 _NUMBER = re.compile(r"(?:^|[\s(])(\d{1,2})$")
+LONGEST = 2_000  # code points; no writer's sentence is so long, and reading one takes its length squared
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(r"[\s*•·>#-]*(?:\(?\d{1,2}[.)](?!\d)[\s.,]*)?[\s*•·>#.,-]*")
 
@@ -37,12 +38,12 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
         if place < begin:
             continue
         if text[place] == "\n":
-            if not _BREAK.match(text, place, end):
+            if not (space := _BREAK.match(text, place, end)):
                 continue
-            cut = following = place
+            cut, following = place, space.end()
         elif (stop := _STOP.match(text, place, end)) is None:
             continue
-        elif text[place] == "?" and not _CONTENT.search(text, begin, place):
+        elif text[place] == "?" and not _CONTENT.search(text, max(begin, place - 99), place):
             continue  # "? pneumonia"
         elif text[place] == "." and (number := _enumerator(text, begin, place, counted)) is not None:
             counted = int(text[number:place])
@@ -51,11 +52,19 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
             continue
         else:
             cut = following = stop.end()
-        if span := _trimmed(text, begin, cut):
-            yield span
+        yield from _pieces(text, begin, cut)
         begin = following
-    if span := _trimmed(text, begin, end):
-        yield span
+    yield from _pieces(text, begin, end)
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The stretch without what leads in, or nothing; in pieces where it is too long to be a sentence."""
+    while start < end:
+        cut = end if end - start <= LONGEST else text.rfind(" ", start, start + LONGEST)
+        cut = cut if cut > start else start + LONGEST
+        if span := _trimmed(text, start, cut):
+            yield span
+        start = cut
 
 
 def _enumerator(text: str, begin: int, place: int, counted: int) -> int | None:
@@ -74,7 +83,8 @@ def _ends(text: str, begin: int, place: int, after: int) -> bool:
         return False  # U.S, P.M
     word = _LAST_WORD.search(text, max(begin, place - 12), place)
     if word is None:
-        return not (text[place - 1 : place].isdigit() and _NUMBER.match(text[begin:place].strip()))
+        lead = text[max(begin, place - 99) : place].strip()
+        return not (text[place - 1 : place].isdigit() and _NUMBER.match(lead))
     if len(word[1]) == 1:
         return not word[1].isupper() or not text[after : after + 2].strip()[:1].isupper()
     last = word[1].lower()
