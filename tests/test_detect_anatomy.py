@@ -173,6 +173,13 @@ def test_left_and_right_the_wrong_way_round_are_no_chest():
     assert not detect.is_chest([], 0.5)
 
 
+def test_a_detector_that_knows_one_lung_is_not_doubted_for_the_rest():
+    assert detect.doubt_of([*detect.CORE, None], 0.4) == 0.4
+    doubt = detect.doubt_of(["left lung", "carina"], 0.4)
+    assert detect.is_chest([Found("left lung", (6, 0, 10, 8), 0.5)], doubt)
+    assert not detect.is_chest([Found("left lung", (6, 0, 10, 8), 0.3)], doubt)
+
+
 class Ruler:
     """A detector that always finds one region in the middle of its square."""
 

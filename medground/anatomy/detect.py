@@ -148,6 +148,11 @@ def is_chest(found: Sequence[Found], doubt: float) -> bool:
     return sides_fit({name: each.box for name, each in at.items()})
 
 
+def doubt_of(names: Sequence[str | None], whole: float) -> float:
+    """The `doubt` of a detector of these regions, where one that knows all of CORE has `whole`."""
+    return whole * sum(name in names for name in CORE) / len(CORE)
+
+
 def sides_fit(box_of: Mapping[str, Box]) -> bool:
     """Whether the left lung lies right of the right one in the picture; True where one is missing."""
     if "right lung" not in box_of or "left lung" not in box_of:

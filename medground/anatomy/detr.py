@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from medground.anatomy import masks
-from medground.anatomy.detect import CORE, Found
+from medground.anatomy.detect import Found, doubt_of
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.images import Film
@@ -25,7 +25,7 @@ from medground.images import Film
 KIND = "transformers"
 SIZE = 640  # what the RT-DETR family is trained at
 BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)  # what a bad folder raises
-DOUBT = 0.1  # as `Detector.doubt`, where the model knows all of CORE; its scores rate the box, too
+DOUBT = 0.1  # as `Detector.doubt`; these scores say how well a box fits, too
 
 
 class TransformersDetector:
@@ -39,7 +39,7 @@ class TransformersDetector:
         self.names = [None if name in masks.HELPERS else name for name in self.names]
         if not any(self.names):
             raise MedgroundError(f"{folder}: none of its id2label is a region that medground knows")
-        self.doubt = DOUBT * sum(name in self.names for name in CORE) / len(CORE)
+        self.doubt = doubt_of(self.names, DOUBT)
         self.size, self.mean, self.spread = _preprocessing(folder)
         self.model = hash_of(folder)
 

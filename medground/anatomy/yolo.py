@@ -22,7 +22,7 @@ from PIL import Image
 
 from medground import checkpoints
 from medground.anatomy import regions
-from medground.anatomy.detect import Found
+from medground.anatomy.detect import Found, doubt_of
 from medground.anatomy.films import Films
 from medground.errors import MedgroundError
 from medground.images import Film
@@ -31,6 +31,7 @@ KIND = "yolo"
 MISSING = "ultralytics is not installed: pip install medground[yolo] (its licence is AGPL-3.0)"
 ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1"}
 SIZE, EPOCHS = 640, 100
+DOUBT = 0.05  # YOLO's scores are how well a box fits, not how likely the region is there
 LOOK_EVERY = 0.5  # seconds between two looks whether to stop
 
 
@@ -122,8 +123,6 @@ def _lay_font(folder: Path) -> None:
 class YoloDetector:
     """A trained YOLO network in its own process."""
 
-    doubt = 0.05  # YOLO's scores are how well a box fits, not how likely the region is there
-
     def __init__(self, path: Path, device: str, trust_pickle: bool = False):
         check(str(path), trust_pickle)
         self.model, self._process = checkpoints.hash_of(path), Process()
@@ -134,6 +133,7 @@ class YoloDetector:
         self.names = [regions.NAME_OF.get(name.lower()) for name in answer["names"]]
         if not any(self.names):
             raise MedgroundError(f"{path}: none of its classes is a region that medground knows")
+        self.doubt = doubt_of(self.names, DOUBT)
 
     def find(self, squares: Film) -> list[list[Found]]:
         """The best box of every region on each film, likely or not."""
