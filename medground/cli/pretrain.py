@@ -52,7 +52,7 @@ def pretrain(
 
     \b
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images films -o runs/agp
-        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --reports sentences.jsonl --images films \
+        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --reports sentences.jsonl --images films \\
             --objective agp --objective asg --weight irl=5 -o runs/asg
     """
     from medground import jsonl
