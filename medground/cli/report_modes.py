@@ -146,15 +146,16 @@ def build_lines(*build_with: Any) -> Render:
     parser = build_parser(*build_with)
 
     def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
-        lines: list[bytes] = []
+        lines = bytearray()  # a list would keep what each line was given too much of, some 4 kB
         silent: list[str] = []
         count = 0
         for count, report in enumerate(reports, start=1):  # noqa: B007
             before = len(lines)
-            lines += map(jsonl.dumps, parser.sentences(report))
+            for sentence in parser.sentences(report):
+                lines += jsonl.dumps(sentence)
             if len(lines) == before:
                 silent.append(report.study_id)
-        return b"".join(lines), silent, count
+        return bytes(lines), silent, count
 
     return render
 
