@@ -1,13 +1,17 @@
 """The protocol heatmap against a loop over pixels."""
 
+import base64
+import io
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.numpy import save_file
 
 from medground.cli.main import cli
@@ -147,7 +151,24 @@ def test_a_file_of_another_kind_is_refused(evaluate, cohort, file):
 
 
 def test_the_contrast_is_shown_as_a_ratio(evaluate, cohort):
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), dtype=np.uint8)).save("x.png")
     result = evaluate(*cohort, "--table", "--html", "page.html")
     value = figures(result)["all", "cnr"]["value"]
     assert f"{value:.2f} (" in result.stderr
     assert f"{value:.2f} (" in Path("page.html").read_text()
+
+
+def test_the_page_shows_heat_maps_over_their_images(evaluate, cohort):
+    truth, maps = cohort
+    shown = [each | {"path": "film.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
+    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("film.png")
+    np.savez("other.npz", **{name: each * 0 for name, each in maps.items()})
+    flags = ("--compare", "other.npz", "--html", "page.html", "-o", "scores.jsonl")
+    assert evaluate(shown, dict(list(maps.items())[1:]), *flags).exit_code == 0
+    text = Path("page.html").read_text()
+    assert all(words in text for words in ("differ most", "Best phrases", "Worst phrases", "phrase 7"))
+    sources = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(sources) == 2 * (8 + 6)  # for both: all eight by difference, two of each kind
+    hot, cold = (np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in sources[:2])
+    assert np.ptp(hot[..., 0].astype(int)) > np.ptp(cold[..., 0].astype(int)) / 2
+    assert (hot[..., 0].astype(int) - hot[..., 2]).max() > 60 and abs(int(cold.mean()) - 90) < 20

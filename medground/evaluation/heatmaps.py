@@ -95,21 +95,30 @@ def _safetensors(path: Path) -> Any:
         raise MedgroundError(f"{path}: not a safetensors file") from None
 
 
-def figures(phrases: Sequence[Phrase], maps: Maps) -> Figures:
-    """What the heat maps get right on phrases that have boxes and sizes."""
-    ious: list[float] = []
-    contrasts: list[float | None] = []
-    for phrase in phrases:
-        heatmap = maps.of(phrase)
-        if heatmap is None:
-            ious.append(0.0)
-            contrasts.append(0.0)
-            continue
-        true = as_array(phrase.boxes or [])
-        shares = metrics.covered_shares(true, phrase.width or 1, phrase.height or 1, heatmap.shape)
-        ious.append(metrics.heatmap_iou(heatmap, shares))
-        contrasts.append(metrics.contrast_to_noise(heatmap, shares))
-    return {"miou": mean_over(ious), "cnr": mean_over(contrasts)}
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the heat maps get right on each phrase: IoU, and contrast (None where it has no value)."""
+
+    ious: list[float]
+    contrasts: list[float | None]
+
+    def figures(self) -> Figures:
+        """The metrics over all phrases."""
+        return {"miou": mean_over(self.ious), "cnr": mean_over(self.contrasts)}
+
+
+def measure(phrases: Sequence[Phrase], maps: Maps) -> Found:
+    """What the heat maps get right on phrases that have boxes and sizes; 0 without a heat map."""
+    pairs = [_right(phrase, maps.of(phrase)) for phrase in phrases]
+    return Found([iou for iou, _ in pairs], [contrast for _, contrast in pairs])
+
+
+def _right(phrase: Phrase, heatmap: Array | None) -> tuple[float, float | None]:
+    if heatmap is None:
+        return 0.0, 0.0
+    true = as_array(phrase.boxes or [])
+    shares = metrics.covered_shares(true, phrase.width or 1, phrase.height or 1, heatmap.shape)
+    return metrics.heatmap_iou(heatmap, shares), metrics.contrast_to_noise(heatmap, shares)
 
 
 def box_figures(phrases: Sequence[Phrase], found: Sequence[Box]) -> Figures:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medground import jsonl
-from medground.evaluation import anatomy_pictures, pictures, probe_pictures, table
+from medground.evaluation import anatomy_pictures, heatmap_pictures, pictures, probe_pictures, table
 from medground.evaluation.pictures import Gallery
 from medground.evaluation.scoring import BESIDE
 from medground.records import Score
@@ -158,6 +158,8 @@ def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None
         for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):
             charts.append(chart(f"{each.protocol}: {metric}", metric, {"model": each.scores}))
     galleries = _galleries(evaluations[0], folder) if evaluations and evaluations[0].own else []
+    for each in evaluations:
+        galleries += heatmap_pictures.galleries(each.hot, folder)
     galleries += [probe_pictures.gallery(each.probed, folder) for each in evaluations if each.probed]
     galleries += [anatomy_pictures.worst(each.films, folder) for each in evaluations if each.films]
     lead = "Figures in points of 100, with 95 % intervals over patients."

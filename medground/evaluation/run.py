@@ -19,6 +19,7 @@ from medground.evaluation import (
     anatomy_pictures,
     files,
     groups,
+    heatmap_pictures,
     heatmaps,
     leakage,
     predictions,
@@ -29,6 +30,7 @@ from medground.evaluation import (
 from medground.evaluation.anatomy_pictures import Film
 from medground.evaluation.cases import Case, Cases
 from medground.evaluation.groups import Groups
+from medground.evaluation.heatmap_pictures import Hot
 from medground.evaluation.protocols import PROTOCOLS, Protocol
 from medground.evaluation.scoring import Measured, Resampling
 from medground.jsonl import BadLines
@@ -89,6 +91,7 @@ class Evaluation:
     other: Sequence[Case] | None = None
     films: Sequence[Film] = ()
     probed: Sequence[probes.Answer] = ()
+    hot: Sequence[Hot] = ()
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> list[Evaluation]:
@@ -262,17 +265,19 @@ def _evaluate_maps(inputs: Inputs, maps: dict[str, heatmaps.Maps], how: Resampli
     leaky = _audit(inputs, train, truth, scored)
     scoring.warn_of_lone_images(scored)
     parted = groups.of_phrases(scored)
+    found = {name: heatmaps.measure(scored, each) for name, each in maps.items()}
     measured = Measured(
         protocol="heatmap",
         groups=parted,
         owners=scoring.clusters(scored),
         counts=parted.counts,
-        own=heatmaps.figures(scored, maps["predictions"]),
+        own=found["predictions"].figures(),
         prior=heatmaps.box_figures(scored, _prior_boxes(train, scored)) if train is not None else None,
-        other=heatmaps.figures(scored, maps["compare"]) if "compare" in maps else None,
+        other=found["compare"].figures() if "compare" in found else None,
     )
     (scores,) = _scores([measured], _origin({**maps, **streams}, (), leaky), how)
-    return Evaluation("heatmap", scores)
+    hot = heatmap_pictures.choose(scored, maps, {name: each.ious for name, each in found.items()})
+    return Evaluation("heatmap", scores, hot=hot)
 
 
 def _prior_boxes(train: Sequence[Phrase], scored: Sequence[Phrase]) -> list[Box]:
