@@ -1,9 +1,10 @@
 """Answers in other people's files, as groundings in original pixels.
 
 jsonl    Grounding records, as `medground ground` writes them
-csv      one row a box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and where there are, image_id and score
+csv      one row a box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and where there are, image_id and score;
+         a row without numbers is a phrase without a box
 coco     a JSON list of results: bbox [x, y, w, h], score, and phrase_id, or image_id where the image has one
-         phrase
+         phrase; or the object that `medground ground --format coco` writes
 maira-2  JSON lines with phrase_id and `output`, the text of MAIRA-2, which holds boxes as
          <box><x10><y20><x30><y40></box>; bin n of the 100 stands for (n + .5) / 100 of the cropped square
 radvlm   the same with boxes as [0.1, 0.2, 0.3, 0.4], shares of width and height
@@ -132,6 +133,9 @@ def _read_csv(stream: files.Hashed) -> Iterator[Answer]:
         raise MedgroundError(f"{stream.name}: needs the columns phrase_id and x1, y1, x2, y2 (or x, y, w, h)")
     for row in table:
         place = f"{stream.name}:{table.line_num}"
+        if not any(row[name] for name in names):
+            yield Answer(place, row.get("image_id") or None, row["phrase_id"], [])
+            continue
         numbers = [_number(row[name], place, name) for name in names]
         box = _corners(numbers) if names == SIZES else (numbers[0], numbers[1], numbers[2], numbers[3])
         score = _number(row["score"], place, "score") if row.get("score") else 1.0
@@ -155,6 +159,9 @@ def _read_coco(stream: files.Hashed) -> Iterator[Answer]:
         results = json.loads(b"".join(stream))
     except ValueError:
         raise MedgroundError(f"{stream.name}: not JSON") from None
+    if isinstance(results, dict) and "annotations" in results:
+        yield from _without_boxes(results, stream.name)
+        results = _with_names(results, stream.name)
     if not isinstance(results, list):
         raise MedgroundError(f"{stream.name}: expected a list of results")
     for number, result in enumerate(results):
@@ -166,6 +173,22 @@ def _read_coco(stream: files.Hashed) -> Iterator[Answer]:
             raise MedgroundError(f"{place}: expected bbox [x, y, w, h] and score, in numbers") from None
         named = {name: str(value) for name, value in known.items()}
         yield Answer(place, named.get("image_id"), named.get("phrase_id"), [(box, score)])
+
+
+def _with_names(data: dict[str, Any], source: str) -> Any:
+    """The annotations of a COCO object, with our image_ids for its numbers."""
+    try:
+        names = {image["id"]: image["image_id"] for image in data["images"]}
+        return [each | {"image_id": names[each["image_id"]]} for each in data["annotations"]]
+    except (KeyError, TypeError):
+        raise MedgroundError(f"{source}: expected images with image_id, and annotations of them") from None
+
+
+def _without_boxes(data: dict[str, Any], source: str) -> Iterator[Answer]:
+    """An empty answer for each of the phrases that the object lists: annotations add their boxes."""
+    listed = {"images": data.get("images"), "annotations": data.get("phrases", [])}
+    for number, each in enumerate(_with_names(listed, source)):
+        yield Answer(f"{source}: phrases[{number}]", each["image_id"], each.get("phrase_id"), [])
 
 
 def _read_bins(stream: files.Hashed) -> Iterator[Answer]:

@@ -1,0 +1,57 @@
+"""Whether boxes keep their promise: where records carry `coverage`, a share c, that share of the true boxes
+should lie wholly inside a box found for their phrase.
+
+`covered` is that share of the true boxes of a group; it is what is measured, c what was stated, and the
+interval over patients says whether the two can be told apart. `n` counts true boxes.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from medground.errors import MedgroundError
+from medground.evaluation import groups, scoring
+from medground.evaluation.cases import Case
+from medground.evaluation.figures import Ratio
+from medground.evaluation.intervals import Array
+from medground.evaluation.scoring import Measured
+from medground.records import Grounding
+
+KEY = "coverage"
+SLACK = 1e-6  # pixels: decimals that are no binary fractions
+
+
+def stated(groundings: Iterable[Grounding]) -> dict[str, float]:
+    """{"coverage": c} where the records state a coverage, {} where none does; raises where they differ."""
+    found = {each.extra.get(KEY) for each in groundings}
+    if found <= {None}:
+        return {}
+    value = next(iter(found - {None}))
+    if len(found) > 1 or not isinstance(value, float | int) or not 0 < value < 1:
+        raise MedgroundError(f"the records state different things as {KEY}: expected the same share")
+    return {KEY: float(value)}
+
+
+def covered(true: Array, found: Array) -> int:
+    """How many of the true boxes (T, 4) lie wholly inside one of those found (F, 4)."""
+    if not len(true) or not len(found):
+        return 0
+    low = (found[None, :, :2] <= true[:, None, :2] + SLACK).all(axis=2)
+    high = (found[None, :, 2:] >= true[:, None, 2:] - SLACK).all(axis=2)
+    return int((low & high).any(axis=1).sum())
+
+
+def measure(cases: Iterable[Case]) -> Measured:
+    """The share of true boxes that are covered, over the phrases that have any."""
+    drawn: Sequence[Case] = [case for case in cases if case.phrase.boxes]
+    phrases = [case.phrase for case in drawn]
+    parted = groups.of_phrases(phrases)
+    counts = np.array([len(case.true) for case in drawn], dtype=float)
+    hits = np.array([covered(case.true, case.boxes) for case in drawn], dtype=float)
+    return Measured(
+        protocol=KEY,
+        groups=parted,
+        owners=scoring.clusters(phrases),
+        counts=[int(counts[mask].sum()) for mask in parted.masks],
+        own={"covered": Ratio([(hits, counts)])},
+    )
