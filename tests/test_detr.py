@@ -17,7 +17,11 @@ hide_broken_torchvision()
 NAMES = ["Right Lung", "left_lung", "heart", "spine", "left shoe"]
 
 
-def small(layers=2, names=NAMES):
+SIZES = {"d_model": 32, "encoder_hidden_dim": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_layers": 2, "num_queries": 20}
+
+
+def rt_detr(**more):
     """An RT-DETRv2 of a quarter of a million weights that has learned nothing."""
     from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
 
@@ -28,27 +32,35 @@ def small(layers=2, names=NAMES):
         layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
     )
-    sizes = {"d_model": 32, "encoder_hidden_dim": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
-    config = RTDetrV2Config(
-        backbone_config=backbone,
-        encoder_in_channels=[16, 24, 32],
-        decoder_in_channels=[32, 32, 32],
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        decoder_layers=layers,
-        num_queries=20,
-        id2label=dict(enumerate(names)),
-        **sizes,
+    maps = {"encoder_in_channels": [16, 24, 32], "decoder_in_channels": [32] * 3}
+    return RTDetrV2ForObjectDetection(RTDetrV2Config(backbone_config=backbone, **maps, **more))
+
+
+def d_fine(**more):
+    """The same of D-FINE."""
+    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
+
+    backbone = HGNetV2Config(
+        stem_channels=[3, 8, 8],
+        stage_in_channels=[8, 16, 24, 32],
+        stage_mid_channels=[8, 8, 8, 8],
+        stage_out_channels=[16, 24, 32, 48],
+        stage_num_blocks=[1, 1, 1, 1],
+        stage_numb_of_layers=[1, 1, 1, 1],
+        hidden_sizes=[16, 24, 32, 48],
+        depths=[1, 1, 1, 1],
+        out_features=["stage2", "stage3", "stage4"],
     )
-    torch.manual_seed(0)
-    return RTDetrV2ForObjectDetection(config)
+    maps = {"encoder_in_channels": [24, 32, 48], "decoder_in_channels": [32] * 3}
+    return DFineForObjectDetection(DFineConfig(backbone_config=backbone, **maps, **more))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+@pytest.fixture(scope="module", params=[rt_detr, d_fine], ids=["RT-DETRv2", "D-FINE"])
+def folder(tmp_path_factory, request):
     """What save_pretrained leaves, with a preprocessor that asks for squares of 64."""
     path = tmp_path_factory.mktemp("detr")
-    small().save_pretrained(path)
+    torch.manual_seed(0)
+    request.param(id2label=dict(enumerate(NAMES)), **SIZES, **HEADS).save_pretrained(path)
     size = {"size": {"height": 64, "width": 64}, "do_normalize": False}
     (path / "preprocessor_config.json").write_text(json.dumps(size))
     return path
@@ -101,12 +113,19 @@ def test_the_command_runs_it_like_any_other(folder, tmp_path):
 def test_mean_and_spread_are_those_of_the_preprocessor(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    said = {"size": 50, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    said = {"size": 96, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
     found = detr.TransformersDetector(tmp_path, "cpu")
-    assert found.size == 64 and found.mean.flatten().tolist() == [0.5] * 3
+    assert found.size == 96 and found.mean.flatten().tolist() == [0.5] * 3
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
     with pytest.raises(MedgroundError, match="not a preprocessor's config"):
+        detr.TransformersDetector(tmp_path, "cpu")
+
+
+def test_a_size_that_the_network_does_not_take_is_said(folder, tmp_path):
+    copied(folder, tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": 50}')
+    with pytest.raises(MedgroundError, match="cannot look at squares of 50"):
         detr.TransformersDetector(tmp_path, "cpu")
 
 

@@ -9,10 +9,10 @@ Letters: B films, S side, Q queries, C classes.
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,6 +42,15 @@ class TransformersDetector:
         self.doubt = doubt_of(self.names, DOUBT)
         self.size, self.mean, self.spread = _preprocessing(folder)
         self.model = hash_of(folder)
+        self._try(folder)
+
+    def _try(self, folder: Path) -> None:
+        """Look at a black square: not every network takes every size."""
+        try:
+            self.find(np.zeros((1, self.size, self.size), np.float32))
+        except RuntimeError as error:
+            way_out = "say another in preprocessor_config.json"
+            raise MedgroundError(f"{folder}: cannot look at squares of {self.size}: {way_out}") from error
 
     @torch.inference_mode()
     def find(self, squares: Film) -> list[list[Found]]:
@@ -118,5 +127,4 @@ def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
         spread = torch.tensor(said["image_std"] if normal else [1.0] * 3)[:, None, None]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MedgroundError(f"{path}: not a preprocessor's config ({type(error).__name__})") from error
-    side = max(sides, default=SIZE)
-    return math.ceil(side / 32) * 32, mean, spread  # the coarsest of the family's maps has a 32nd of the side
+    return max(sides, default=SIZE), mean, spread
