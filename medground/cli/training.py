@@ -75,6 +75,9 @@ _SAME_FOR_ALL = [
         help="Share of the steps over which the rate rises.",
     ),
     click.option(
+        "--log-every", type=COUNT, default=20, show_default=True, help="Steps between lines of metrics.jsonl."
+    ),
+    click.option(
         "--schedule",
         type=click.Choice(["cosine", "step"]),
         default="cosine",

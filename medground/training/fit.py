@@ -53,6 +53,7 @@ class Options:
     device: str
     precision: str
     augment: str
+    log_every: int = 20
     schedule: str = "cosine"
     clip: float = 1.0
     accumulate: int = 1
@@ -196,6 +197,7 @@ def _schedule(options: Options) -> Schedule:
         weight_decay=options.weight_decay,
         warmup=options.warmup,
         save_every=options.save_every,
+        log_every=options.log_every,
         fall=options.schedule,
         clip_norm=options.clip,
         patience=options.patience,

@@ -1,0 +1,162 @@
+"""Several processes together compute what one would; a stop is heard by all, and a lost one ends all."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from medground.checkpoints import read_config
+from medground.cli.main import cli
+from medground.models import encoders
+from medground.objectives import processes
+
+SHARED = """
+import sys, torch
+from torch import distributed, nn
+from medground.objectives import processes
+distributed.init_process_group("gloo")
+rank = distributed.get_rank()
+torch.manual_seed(0)
+layer, rows = nn.Conv2d(3, 6, 1), torch.randn(5, 3, 4, 4)
+norms = nn.ModuleList([nn.BatchNorm2d(6), nn.BatchNorm1d(6, affine=False)])
+
+def features(rows, norms):
+    return norms[1](norms[0](layer(rows)).tanh().mean((2, 3)))
+
+def contrast(rows):
+    return nn.functional.cross_entropy(rows @ rows.T, torch.arange(len(rows)))
+
+whole = features(rows, norms)
+expected = contrast(whole) + (whole ** 2).sum(1).mean()
+expected.backward()
+wanted, layer.weight.grad = layer.weight.grad, None
+seen = [norms[0].running_var.clone(), norms[1].running_mean.clone()]
+for norm in norms:
+    norm.reset_running_stats()
+shared = processes.share_norms(norms, torch.device("cpu"))
+own = features([rows[:2], rows[2:]][rank], shared)
+found = contrast(processes.gathered(own)) + processes.mean((own ** 2).sum(1))
+found.backward()
+empty = processes.gathered(torch.zeros(rank, 7))
+figures = {
+    "loss": abs(processes.averaged(found).item() - expected.item()),
+    "gradient": (processes.averaged(layer.weight.grad) - wanted).abs().max().item(),
+    "variance": (norms[0].running_var - seen[0]).abs().max().item(),
+    "mean": (norms[1].running_mean - seen[1]).abs().max().item(),
+    "rows": empty.shape == (1, 7),
+    "counts": processes.row_counts(own) == [2, 3],
+    "no rows at all": processes.mean(torch.zeros(0)).item() == 0,
+    "told": processes.told(rank + 7) == 7,
+}
+if rank == 0:
+    import json
+    print(json.dumps(figures))
+distributed.destroy_process_group()
+"""
+
+# a medground whose process 1 gets a signal at the beginning of one step
+SIGNALLED = """
+import os, sys
+number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+from medground.__main__ import main
+from medground.training import loop
+real = loop._step
+def step(job, running, step, *rest):
+    if step == at and job.engine.process_index == 1:
+        os.kill(os.getpid(), number)
+    return real(job, running, step, *rest)
+loop._step = step
+main()
+"""
+
+
+def torchrun(*args: object) -> subprocess.CompletedProcess:
+    """Two processes of this interpreter."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [str(each) for each in [*call, *args]], env=env, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_rows_counts_and_norms_of_two_processes_are_those_of_one(tmp_path):
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED)
+    done = torchrun(script)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    for name in ("loss", "gradient", "variance", "mean"):
+        assert figures.pop(name) < 1e-5, name
+    assert all(figures.values()), figures
+
+
+def test_a_single_process_shares_with_nobody():
+    rows = torch.rand(3, 2)
+    assert processes.gathered(rows) is rows
+    assert processes.mean(rows[:, 0]).item() == pytest.approx(rows[:, 0].mean().item())
+    assert processes.mean(rows[:0, 0]).item() == 0
+    norm = torch.nn.BatchNorm2d(2)
+    assert type(processes.share_norms(norm, torch.device("cpu"))) is torch.nn.BatchNorm2d
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> Path:
+    """A text encoder without dropout, whose noise would be another one in each process."""
+    folder = tmp_path_factory.mktemp("words")
+    tokenizer = encoders.build_tokenizer(["opacity in the left lung", "right lung"])
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = {"model_type": "bert", "vocab_size": len(tokenizer), **sizes, **still}
+    torch.manual_seed(0)
+    encoders.build_text_encoder(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def curve(folder: Path) -> dict[int, dict]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line for line in lines}
+
+
+def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp_path):
+    films = toy.make(tmp_path)
+    flags = [
+        "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
+        "--text-encoder", words, "--steps", 6, "--batch", 3, "--save-every", 2, "--log-every", 1,
+        "--ema", 0.9, "-o",
+    ]  # fmt: skip
+    alone, folder = tmp_path / "alone", tmp_path / "together"
+    done = CliRunner().invoke(cli, [str(each) for each in [*flags, alone]])
+    assert done.exit_code == 0, done.output
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED)
+
+    lost = torchrun(script, 9, 3, *flags, folder)  # SIGKILL, to one of them
+    assert lost.returncode != 0
+    assert read_config(folder / "resume.safetensors")["step"] == 2
+
+    stopped = torchrun(script, 10, 4, *flags, folder)  # SIGUSR1
+    assert stopped.returncode != 0
+    assert stopped.stderr.count("asked to stop: saved step 5 of 6") == 2, stopped.stderr
+    assert "exitcode  : 75" in stopped.stderr
+    assert read_config(folder / "resume.safetensors")["step"] == 5
+
+    finished = CliRunner().invoke(cli, [str(each) for each in [*flags, folder]])  # one may go on alone
+    assert finished.exit_code == 0, finished.stderr
+    expected, found = curve(alone), curve(folder)
+    assert expected.keys() == found.keys() == set(range(1, 7))
+    for step, line in expected.items():
+        assert found[step] == pytest.approx(line, abs=1e-4), step
+    names = [load_file(each / "model.safetensors").keys() for each in (alone, folder)]
+    assert names[0] == names[1]
