@@ -57,12 +57,12 @@ class Schedule:
 def build_optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
     """AdamW with the encoders' own rate, and no decay of biases, norms and embeddings.
 
-    Each group knows its full rate as "full"; parameters that no training moves are in none.
+    The layers over the image learn at the encoders' rate too: they are part of what AGP, TransVG and MedRPG
+    take from a pre-trained detector [their code]. Each group knows its full rate as "full"; parameters that no training moves are in none.
     """
     network = learner.network
-    encoders = {
-        id(each) for part in (network.image_encoder, network.text_encoder) for each in part.parameters()
-    }
+    slow = (network.image_encoder, network.to_patches, network.visual, network.text_encoder)
+    encoders = {id(each) for part in slow for each in part.parameters()}
     kept = {
         id(each) for part in learner.modules() if isinstance(part, NORMS) for each in part.parameters(False)
     }
