@@ -161,7 +161,7 @@ def finetune(
         _deny(learned, beside)
     if held_out:
         _write(held_out, parts["test"])
-    if epochs:
+    if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch"])
     more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leakage}
     training.run(learned, checked, start, **more, **chosen)
@@ -184,6 +184,12 @@ def _check_usage(
         raise click.UsageError("--anatomy is for --rehearse: give the pairs too")
     if "agp" not in chosen["objective"]:
         raise click.UsageError("taco alone teaches no boxes: give --objective agp too")
+
+
+def _by_hand(name: str) -> bool:
+    """Whether the option stands on the command line: there it wins over a config's `epochs`."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _beside(

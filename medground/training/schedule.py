@@ -58,7 +58,8 @@ def build_optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimiz
     """AdamW with the encoders' own rate, and no decay of biases, norms and embeddings.
 
     The layers over the image learn at the encoders' rate too: they are part of what AGP, TransVG and MedRPG
-    take from a pre-trained detector [their code]. Each group knows its full rate as "full"; parameters that no training moves are in none.
+    take from a pre-trained detector [their code]. Each group knows its full rate as "full"; parameters that
+    no training moves are in none.
     """
     network = learner.network
     slow = (network.image_encoder, network.to_patches, network.visual, network.text_encoder)
