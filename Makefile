@@ -1,6 +1,8 @@
 # make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
 # make test    the test suite
 # make check   what continuous integration runs: lint, types, generated documents, tests
+# make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
+# make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)
 #
 # Both make their own virtual environment in $(VENV) first. Bring your own torch build by
 #   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (torch alone comes from there)
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs clean
+.PHONY: help demo test check lint docs clean slurm-demo wheelhouse
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^SHELL/q' Makefile
@@ -53,6 +55,14 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python tools/gen_docs
 
 check: lint test
+
+slurm-demo: $(VENV)/installed
+	$(BIN)/python tools/slurm_demo $(DEMO)/slurm
+
+# torch as it is installed here, or from PIP_INDEX: choose the build that the cluster's GPUs need.
+wheelhouse: $(BIN)/python
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir $@ --constraint constraints.txt \
+	  $(PIP_INDEX) $(if $(PIP_INDEX),--extra-index-url=https://pypi.org/simple) $(TORCH) '.[dicom]'
 
 include examples/demo.mk
 
