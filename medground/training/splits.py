@@ -105,54 +105,52 @@ def by_fold(phrases: Iterable[Phrase], count: int, fold: int, seed: int) -> Part
 
 
 def folds(phrases: Iterable[Phrase], count: int, seed: int) -> dict[str, int]:
-    """The fold, 0 to count - 1, of each patient: categories as evenly spread as the patients allow.
-
-    Greedy: patients with the rarest categories and the most phrases choose first, each the fold that is
-    poorest in what they bring (after Sechidis et al. 2011, with patients for their labels).
-    """
+    """The fold, 0 to count - 1, of each patient: categories as evenly spread as the patients allow."""
     brought = _categories_of_patients(phrases)
     if len(brought) < count:
         raise MedgroundError(f"{count} folds need at least as many patients; there are {len(brought)}")
-    whole = Counter[str]()
-    for own in brought.values():
-        whole.update(own)
-    shuffled = _shuffled(brought, seed)
-    shuffled.sort(key=lambda each: (min(whole[name] for name in brought[each]), -brought[each].total()))
-    held = [Counter[str]() for _ in range(count)]
-    patients = [0] * count
-    fold_of = {}
-    for patient in shuffled:
-        own = brought[patient]
-        # what the squares of the shares grow by when the patient joins: least where most is missing
-        cost = [sum(n * (2 * each[name] + n) / whole[name] for name, n in own.items()) for each in held]
-        chosen = min(range(count), key=lambda fold: (cost[fold], patients[fold], fold))
-        held[chosen].update(own)
-        patients[chosen] += 1
-        fold_of[patient] = chosen
-    return fold_of
+    return _spread(brought, [1 / count] * count, seed)
 
 
 def fraction(phrases: Sequence[Phrase], share: float, seed: int) -> list[Phrase]:
     """The phrases of some patients, in their first order: about this share of each category's phrases.
 
-    Patients come in an order drawn with the seed; one is taken where that brings the categories nearer to
-    their shares. At least one patient is, where there is any.
+    At least one patient is taken, where there is any.
     """
-    brought = _categories_of_patients(phrases)
-    wanted = Counter[str]()
+    if share >= 1 or not phrases:
+        return list(phrases)
+    part_of = _spread(_categories_of_patients(phrases), [share, 1 - share], seed)
+    if 0 not in part_of.values():
+        part_of[_shuffled(part_of, seed)[0]] = 0
+    return [phrase for phrase in phrases if part_of[patient_of(phrase)] == 0]
+
+
+def _spread(brought: Mapping[str, Counter[str]], shares: Sequence[float], seed: int) -> dict[str, int]:
+    """The part of each patient, such that every part gets its share of each category.
+
+    Greedy: patients with the rarest categories and the most phrases choose first, each the part that lacks
+    most of what they bring (after Sechidis et al. 2011, with patients for their labels).
+    """
+    whole = Counter[str]()
     for own in brought.values():
-        wanted.update(own)
-    missing = {name: share * n for name, n in wanted.items()}
-    taken: set[str] = set()
-    for patient in _shuffled(brought, seed):
+        whole.update(own)
+    queue = _shuffled(brought, seed)
+    queue.sort(key=lambda patient: (min(whole[name] for name in brought[patient]), -brought[patient].total()))
+    held = [Counter[str]() for _ in shares]
+    patients = [0.0] * len(shares)  # in shares, for parts that are even otherwise
+    part_of = {}
+    for patient in queue:
         own = brought[patient]
-        # (missing - n)^2 - missing^2, relative to the category's size
-        change = sum(n * (n - 2 * missing[name]) / wanted[name] for name, n in own.items())
-        if change < 0 or not taken:
-            taken.add(patient)
-            for name, n in own.items():
-                missing[name] -= n
-    return [phrase for phrase in phrases if patient_of(phrase) in taken]
+        # what sum(held^2 / wanted) grows by when the patient joins: least where most is missing
+        cost = [
+            sum(n * (2 * each[name] + n) / (share * whole[name]) for name, n in own.items())
+            for each, share in zip(held, shares, strict=True)
+        ]
+        part = min(range(len(shares)), key=lambda number: (cost[number], patients[number], number))
+        held[part].update(own)
+        patients[part] += 1 / shares[part]
+        part_of[patient] = part
+    return part_of
 
 
 def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
