@@ -120,14 +120,17 @@ def chart(
 
 
 def grid(scores: Sequence[Score]) -> Chart:
-    """All metrics of the probes: the first drawn, the others as further columns."""
-    (_, _, first, *others), texts = table.grid(scores)
+    """All metrics of the probes: the first drawn with its intervals, the others as further columns."""
+    heads, _ = table.grid(scores)
+    first, *others = heads[2:]
     rows = []
-    for (name, n, _, *more), found in zip(texts, table.by_group(scores).values(), strict=True):
+    for group, found in table.by_group(scores).items():
         prior = found.get(f"prior_{first}")
         at = _points(prior.value, first) if prior else None
-        rows.append(Row(name, int(n), [mark(0, found.get(first))], at, [[text] for text in more]))
-    return Chart(f"probes: {first}", ["model"], others, rows, head="probe")
+        more = [[table.cell(found.get(metric), "prior_")] for metric in others]  # without intervals
+        name, n = group.partition(":")[2], found[first].n
+        rows.append(Row(name, n, [mark(0, found[first])], at, more))
+    return Chart("probes: IoU with the truth", ["model"], others, rows, head="probe")
 
 
 def mark(series: int, score: Score | None) -> Mark:

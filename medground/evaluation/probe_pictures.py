@@ -21,6 +21,8 @@ def gallery(answers: Sequence[Answer], folder: Path) -> Gallery:
         of_phrase.setdefault(id(each.phrase), []).append(each)
     most = max(map(len, of_phrase.values()), default=0)
     full = [some for some in of_phrase.values() if len(some) == most]
+    for some in full:
+        some.sort(key=lambda each: probes.PROBES.index(each.probe))
     chosen = [full[place * len(full) // SHOWN] for place in range(min(SHOWN, len(full)))]
     note = (
         "boxes with the model's belief that there is something to show; on another patient's image: by shares"

@@ -7,6 +7,7 @@ from medground.evaluation.scoring import BESIDE
 from medground.records import Score
 
 GRID = "probes"  # the protocol whose metrics are read side by side
+GRID_METRICS = ("miou", "prior_miou", "same", "same_mirrored", "changed_side", "absent")
 WITH_INTERVAL = ("", "gain_", "difference_")
 
 
@@ -64,16 +65,21 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
 
 def grid(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
     """(headings, rows): all metrics in one table, a row a group; gains are left to the reader."""
-    metrics = dict.fromkeys(score.metric for score in scores if not score.metric.startswith("gain_"))
+    there = {score.metric for score in scores}
+    metrics = [name for name in GRID_METRICS if name in there]
     rows = [
         [
-            group.partition(":")[2] or group,
+            group.partition(":")[2],
             str(next(iter(found.values())).n),
-            *map(percent, map(found.get, metrics)),
+            *(_of_grid(found.get(m)) for m in metrics),
         ]
         for group, found in by_group(scores).items()
     ]
     return ["probe", "n", *metrics], rows
+
+
+def _of_grid(score: Score | None) -> str:
+    return cell(score, "prior_" if score and score.metric.startswith("prior_") else "")
 
 
 def cell(score: Score | None, prefix: str) -> str:
