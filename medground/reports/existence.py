@@ -19,6 +19,7 @@ GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
+LEADS_IN = frozenset(("in", "given", "with"))  # "in the absence of fever, pneumonia ..."
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
 
@@ -95,6 +96,8 @@ class Scopes:
         i, j, kind = cue
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
         after = self._break_after(j, breaks)
+        if kind == "N" and i > 1 and self.words[i - 1] == "the" and self.words[i - 2] in LEADS_IN:
+            after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
             return self._around(i, j, before, after)
