@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from medground.errors import MedgroundError
 from medground.models.grounder import Grounder
+from medground.models.network import Answers, Images
 from medground.objectives.agp import AGP
 from medground.objectives.asg import ASG
 from medground.objectives.gkmvlp import GKMVLP, Unmasked
@@ -70,9 +71,17 @@ class Learner(nn.Module):
         tokens = self.network.encode_texts(ids, mask)
         answers = None
         if any(each.asks for each in self._each()):
-            patches, seen = images.patches[image_of], images.seen[image_of]
-            answers = self.network.fuse(patches, seen, tokens[text_of], mask[text_of])
+            answers = self._answers(images, tokens, mask, image_of, text_of)
         return Encoded(images, tokens, mask, answers)
+
+    def _answers(
+        self, images: Images, tokens: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor
+    ) -> Answers:
+        if not len(image_of):  # torch's attention knows no empty batch: ask one thing, and forget the answer
+            one = self._answers(images, tokens, mask, image_of.new_zeros(1), text_of.new_zeros(1))
+            return Answers(one.boxes[:0], one.scores[:0], one.present[:0])
+        patches, seen = images.patches[image_of], images.seen[image_of]
+        return self.network.fuse(patches, seen, tokens[text_of], mask[text_of])
 
     def losses(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """The unweighted losses of all objectives, of what `encode` made of the batch."""

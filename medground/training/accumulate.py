@@ -101,6 +101,8 @@ def parts_of(batch: Any, count: int) -> list[Part]:
         needed[text_of[pairs]] = True
         if number == count - 1:
             needed |= ~(taken | needed)  # texts of no pair; other losses ask for them
+        if not needed.any():
+            needed[0] = True  # no encoder reads nothing
         texts = needed.nonzero()[:, 0]
         row_of = needed.cumsum(0) - 1
         rows = (image_of[pairs] - images[0], row_of[text_of[pairs]])
