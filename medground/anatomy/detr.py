@@ -32,7 +32,7 @@ class TransformersDetector:
     """A detector of the transformers library on a device."""
 
     def __init__(self, folder: Path, device: str):
-        self.network, self.device = _load(folder).eval().to(device), device
+        self.network, self.device = load_network(folder).eval().to(device), device
         labels = self.network.config.id2label
         known = masks.model("").names
         self.names = [known.get(masks.plain(str(labels[n]))) for n in range(len(labels))]
@@ -88,8 +88,11 @@ def hash_of(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _load(folder: Path) -> Any:
-    """The network; raises MedgroundError for what is no detector, or has only pickled weights."""
+def load_network(folder: Path, **more: Any) -> Any:
+    """The network; raises MedgroundError for what is no detector, or has only pickled weights.
+
+    `more` goes to `from_pretrained`: other classes, say, to be learned.
+    """
     if not (folder / "config.json").is_file():
         raise MedgroundError(f"{folder}: no config.json; is it a folder that transformers saved?")
     if not any(folder.glob("*.safetensors")):
@@ -102,7 +105,7 @@ def _load(folder: Path) -> Any:
     transformers.utils.logging.set_verbosity_error()
     try:
         network, info = transformers.AutoModelForObjectDetection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **more
         )
     except (*BROKEN, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
