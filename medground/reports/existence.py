@@ -19,7 +19,7 @@ GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
-LEADS_IN = frozenset(("in", "given", "with"))  # "in the absence of fever, pneumonia ..."
+LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
 
@@ -96,7 +96,7 @@ class Scopes:
         i, j, kind = cue
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
         after = self._break_after(j, breaks)
-        if kind == "N" and i > 1 and self.words[i - 1] == "the" and self.words[i - 2] in LEADS_IN:
+        if kind == "N" and self._leads_in(i):
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
@@ -127,6 +127,11 @@ class Scopes:
             if each >= j and not (each in self.soft and not self._spot(j, each) and self._noun(each)):
                 return each
         return len(self.words)
+
+    def _leads_in(self, i: int) -> bool:
+        """Whether a comma ends what is denied: "in the absence of fever, ...", "despite no fever, ..."."""
+        before = self.words[max(0, i - 2) : i]
+        return before[-1:] == ["despite"] or (before[-1:] == ["the"] and before[0] in LEADS_IN)
 
     def _noun(self, place: int) -> bool:
         return self._spot(place, next((n for n in self.breaks if n > place), len(self.words)))
