@@ -75,38 +75,6 @@ def test_average_precision_over_draws_hardly_changes_when_detections_are_ranked_
     assert under(Cases(cases).ranked, split, once) == pytest.approx(under(ranked, split, once[:1])[0, 0])
 
 
-def test_average_precision_agrees_with_pycocotools():
-    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
-    from pycocotools.cocoeval import COCOeval
-
-    rng = random.Random(11)
-    cases = distinct_scores([case_of(rng, i) for i in range(30)], rng)
-    truth, found = coco.COCO(), []
-    truth.dataset = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}
-    for number, case in enumerate(cases, start=1):
-        truth.dataset["images"].append({"id": number})
-        for b in case.phrase.boxes:
-            wide = {"bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]], "area": (b[2] - b[0]) * (b[3] - b[1])}
-            own = {
-                "id": len(truth.dataset["annotations"]) + 1,
-                "image_id": number,
-                "category_id": 1,
-                "iscrowd": 0,
-            }
-            truth.dataset["annotations"].append(wide | own)
-        for each in case.found:
-            b = each.box
-            wide = [b[0], b[1], b[2] - b[0], b[3] - b[1]]
-            found.append({"image_id": number, "category_id": 1, "bbox": wide, "score": each.score})
-    truth.createIndex()
-    judge = COCOeval(truth, truth.loadRes(found), "bbox")
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
-    assert value_of("coco", "ap@.5:.95", cases) == pytest.approx(judge.stats[0], abs=1e-9)
-    assert value_of("coco", "ap@.5", cases) == pytest.approx(judge.stats[1], abs=1e-9)
-
-
 def test_one_true_box_can_be_hit_only_once():
     same = [ScoredBox(box=(0, 0, 9, 9), score=score) for score in (0.4, 0.9)]
     hits = Cases([Case(phrase_of(0, [(0, 0, 9, 9)]), same)]).ranked.hits
