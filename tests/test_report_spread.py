@@ -24,7 +24,8 @@ def build_echo(word: str):
 
     def render(reports):
         ids = [each.study_id for each in reports]
-        return "".join(f"{word}{each} " for each in ids).encode(), [each for each in ids if each == "silent"]
+        content = "".join(f"{word}{each} " for each in ids).encode()
+        return content, [each for each in ids if each == "silent"], len(ids)
 
     return render
 
@@ -83,12 +84,13 @@ def busy(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, CHUNK * 5 + 1])
 def test_answers_keep_the_order_of_the_reports(workers, count):
     answers = list(spread(reports(count), build_echo, ("r",), workers))
-    assert b"".join(content for content, _ in answers).split() == [b"r%d" % n for n in range(count)]
+    assert b"".join(content for content, *_ in answers).split() == [b"r%d" % n for n in range(count)]
+    assert sum(reports for *_, reports in answers) == count
 
 
 def test_studies_with_nothing_to_read_come_back_by_name():
     answers = spread([Report(study_id="silent")], build_echo, ("",), 2)
-    assert [silent for _, silent in answers] == [["silent"]]
+    assert [silent for _, silent, _ in answers] == [["silent"]]
 
 
 @pytest.mark.parametrize("length", [10, 2_000_000])
