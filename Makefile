@@ -1,6 +1,7 @@
 # make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
 # make test    the test suite
 # make check   what continuous integration runs: lint, types, generated documents, tests
+# make ablation   what the losses of ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md)
 # make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
 # make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)
 #
@@ -65,6 +66,7 @@ wheelhouse: $(BIN)/python
 	  $(PIP_INDEX) $(if $(PIP_INDEX),--extra-index-url=https://pypi.org/simple) $(TORCH) '.[dicom]'
 
 include examples/demo.mk
+include examples/ablation.mk
 
 clean:
 	rm -rf $(DEMO)

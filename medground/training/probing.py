@@ -1,0 +1,179 @@
+"""What a short pre-training has learned, measured: for ablations, in one process and without a run folder.
+
+Letters: N images, K labels, D width, R region-sentence pairs. A label is 1, 0, or -1 where nobody knows.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from medground.models import grounder
+from medground.objectives.learner import Learner, total
+from medground.objectives.objective import Encoded
+from medground.training.batches import Batch, Batches, Plan, collate
+from medground.training.examples import Example, all_texts
+from medground.training.schedule import Schedule, build_optimizer
+from medground.training.store import FilmStore
+from medground.training.telling import Needs
+
+LEAST = 3  # images with and without a label, below which its AUC says nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is trained and for how long; all else as in `pretrain`."""
+
+    objective: str
+    weights: Mapping[str, float]
+    steps: int
+    images: int = 16
+    rate: float = 5e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A learner with the model that it trained, and the texts that its batches need."""
+
+    model: grounder.Grounder
+    learner: Learner
+    always: tuple[str, ...]
+
+    @torch.inference_mode()
+    def over(
+        self, examples: Sequence[Example], store: FilmStore, together: int = 16
+    ) -> Iterator[tuple[Batch, Encoded]]:
+        """The examples in batches, unchanged, with what the network makes of them."""
+        self.learner.eval()
+        for first in range(0, len(examples), together):
+            asked = [(each, []) for each in examples[first : first + together]]
+            batch = collate(asked, store, self.model.tokenize, self.always)
+            yield batch, self.learner.encode(*batch.inputs())
+
+
+def train(examples: Sequence[Example], store: FilmStore, recipe: Recipe) -> Trained:
+    """A small model trained on the reports of the examples by one objective; the same for the same recipe."""
+    always = Needs.of([recipe.objective]).always or ()
+    torch.manual_seed(recipe.seed)
+    model = grounder.build("small", [*all_texts(examples), *always])
+    learner = Learner(model, [recipe.objective], dict(recipe.weights))
+    plan = Plan(images=recipe.images, terms=0, sentences=0, seed=recipe.seed, always=always)
+    batches = Batches(examples, store, model.tokenize, plan)
+    schedule = Schedule(steps=recipe.steps, rate=recipe.rate, encoder_rate=recipe.rate)
+    optimizer = build_optimizer(learner, schedule)
+    learner.train()
+    for step in range(recipe.steps):
+        torch.manual_seed(hash((recipe.seed, step)))
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * schedule.share(step)
+        optimizer.zero_grad()
+        total(learner(batches.at(step)), learner.weights(step / recipe.steps)).backward()
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), schedule.clip_norm)
+        optimizer.step()
+    return Trained(model, learner.eval(), always)
+
+
+def auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float | None:
+    """The chance that an image with the label scores higher than one without, ties counting half.
+
+    None where fewer than LEAST images have it, or lack it.
+    """
+    known = labels >= 0
+    scores, labels = scores[known], labels[known]
+    have = int(labels.sum())
+    if min(have, len(labels) - have) < LEAST:
+        return None
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[inverse]
+    return float((ranks[labels == 1].sum() - have * (have + 1) / 2) / (have * (len(labels) - have)))
+
+
+def macro_auc(scores: Tensor, labels: Tensor) -> float:
+    """The mean AUC of the (N, K) labels that have one; NaN where none has."""
+    table, truth = scores.double().numpy(), labels.double().numpy()
+    each = [auc(table[:, k], truth[:, k]) for k in range(truth.shape[1])]
+    found = [value for value in each if value is not None]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def linear_probe(
+    learned: tuple[Tensor, Tensor], tested: tuple[Tensor, Tensor], share: float, seed: int
+) -> float:
+    """The macro AUC on `tested` of a logistic regression on a share of `learned`, each (N, D) and (N, K).
+
+    Features are standardised; the weights have an L2 penalty of 1 / the number of images. A label that no
+    chosen image has scores all images alike, an AUC of 0.5.
+    """
+    features, labels = learned
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(features), generator=generator)[: max(2, round(share * len(features)))]
+    mean, deviation = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
+    given, wanted = (features[chosen] - mean) / deviation, labels[chosen]
+    weights = torch.zeros(features.shape[1] + 1, labels.shape[1], requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = given @ weights[:-1] + weights[-1]
+        cost = functional.binary_cross_entropy_with_logits(logits, wanted.clamp(min=0), reduction="none")
+        loss = cost[wanted >= 0].sum() / len(given) + weights[:-1].square().sum() / len(given) / 2
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    with torch.no_grad():
+        scores = (tested[0] - mean) / deviation @ weights[:-1]
+    return macro_auc(scores, tested[1])
+
+
+def best_of_image(similar: Tensor, images: Tensor, rows: Tensor) -> tuple[float, float, int]:
+    """Hits at 1, those that chance would give, and their number, among the pairs of each image.
+
+    similar: (R, R), regions by sentences; images: (R,). Each region asks for its sentence and each sentence
+    for its region; another pair with the same words (rows: (R,)) is as good. Pairs alone in their image are
+    not asked.
+    """
+    same_image = images[:, None] == images
+    right = same_image & (rows[:, None] == rows)
+    asked = same_image.sum(dim=1) > 1
+    hits = chance = 0.0
+    for table in (similar, similar.T):
+        best = table.masked_fill(~same_image, -torch.inf).argmax(dim=1) if len(table) else rows
+        hits += right[torch.arange(len(best)), best][asked].sum().item()
+        chance += (right.sum(dim=1) / same_image.sum(dim=1).clamp(min=1))[asked].sum().item()
+    return hits, chance, 2 * int(asked.sum())
+
+
+def table(lines: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> str:
+    """A Markdown table: a row a variant, and in each cell the mean over its lines, with half the width of
+    Student's 95 % interval where there are several."""
+    measures = [name for name in lines[0] if name not in ("variant", "seed", "steps")]
+    rows = [["", *measures], ["---"] * (len(measures) + 1)]
+    for variant in variants:
+        own = [line for line in lines if line["variant"] == variant]
+        if own:
+            rows.append([variant, *(_cell([line[name] for line in own]) for name in measures)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def rounded(measured: Mapping[str, float]) -> dict[str, float | None]:
+    """The figures to four digits; None for one that could not be measured."""
+    return {name: None if np.isnan(value) else round(value, 4) for name, value in measured.items()}
+
+
+def _cell(measured: Sequence[float | None]) -> str:
+    values = [value for value in measured if value is not None]
+    if not values:
+        return "–"
+    if len(values) < 2:
+        return f"{np.mean(values):.3f}"
+    from scipy.stats import t
+
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):.3f} ± {half:.3f}"
