@@ -10,27 +10,33 @@ set -Eeuo pipefail
 trap 'say "failed at line $LINENO of $0"' ERR
 # shellcheck source=settings.sh
 source "$SETTINGS"
-asked='' running=''
-trap 'asked=yes; [[ -z $running ]] || scancel --signal=USR1 "$SLURM_JOB_ID"' USR1
+asked=''
+# A task of an array must be called by both its numbers: the id of one of them is also the whole array's.
+job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-${SLURM_JOB_ID:-}}
+trap 'asked=yes' USR1
 
 say() { echo "$(date '+%F %T') ${SLURM_JOB_NAME:-here}${SLURM_ARRAY_TASK_ID:+ $SLURM_ARRAY_TASK_ID}: $*" >&2; }
 
 # Run a command as a step of the job, on TASKS nodes. Where it fails the script ends, or the job goes on later.
 step() {
-  local code srun=()
+  local code=0 running srun=()
   if [[ -n ${SLURM_JOB_ID:-} ]]; then
     srun=(srun --ntasks="${TASKS:-1}" --ntasks-per-node=1 --kill-on-bad-exit=1)
     srun+=(--cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
   fi
+  [[ -z $asked ]] || again
   say "$*"
   "${srun[@]}" "${RUN[@]}" "$@" &
   running=$!
-  while true; do
-    code=0
-    wait "$running" || code=$?
-    kill -0 "$running" 2>/dev/null || break # a signal ends `wait`, not the step
+  while kill -0 "$running" 2>/dev/null; do
+    if [[ -z $asked ]]; then
+      wait "$running" || true # until the step ends, or a signal comes
+    else
+      scancel --signal=USR1 "$job" || say "the step cannot be told to stop; tried again soon"
+      sleep 3
+    fi
   done
-  running=
+  wait "$running" || code=$?
   ((code == 0)) && return
   say "ended with exit code $code"
   if [[ -n $asked || $code -eq 75 ]] || got_on; then again; fi
@@ -48,7 +54,7 @@ again() {
     exit 75
   fi
   say "goes on after a restart"
-  scontrol requeue "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"
+  scontrol requeue "$job"
   sleep 60 # SLURM ends this run of the script
   exit 75
 }
