@@ -1,10 +1,14 @@
 """Whether boxes that state a coverage keep it."""
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medground.cli.main import cli
 from medground.errors import MedgroundError
 from medground.evaluation import coverage, scoring
 from medground.evaluation.cases import Case
@@ -61,3 +65,19 @@ def test_records_that_state_nothing_are_not_checked():
 def test_records_that_state_different_things_are_refused(others):
     with pytest.raises(MedgroundError, match="state different things"):
         coverage.stated([answer(coverage=0.9), *others])
+
+
+def test_evaluate_reports_it_where_the_records_state_it(tmp_path):
+    same = {"image_id": "i", "phrase_id": "p", "text": "t"}
+    (tmp_path / "truth.jsonl").write_text(json.dumps(same | {"path": "x", "boxes": [NARROW, [0, 0, 99, 9]]}))
+    said = same | {"boxes": [{"box": WIDE, "score": 1}], "present": 1, "model": "m"}
+    found = {}
+    for name, extra in (("widened", {"coverage": 0.9}), ("plain", {})):
+        (tmp_path / "found.jsonl").write_text(json.dumps(said | extra))
+        args = ["evaluate", tmp_path / "found.jsonl", "--truth", tmp_path / "truth.jsonl"]
+        result = CliRunner().invoke(cli, [*map(str, args), "--protocol", "set", "--draws", "100"])
+        assert result.exit_code == 0, result.stderr
+        found[name] = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {each["protocol"] for each in found["plain"]} == {"set"}
+    (whole,) = (each for each in found["widened"] if each["metric"] == "covered" and each["group"] == "all")
+    assert (whole["protocol"], whole["value"], whole["n"], whole["coverage"]) == ("coverage", 0.5, 2, 0.9)

@@ -17,6 +17,7 @@ from medground import jsonl
 from medground.evaluation import (
     anatomy,
     anatomy_pictures,
+    coverage,
     files,
     groups,
     heatmap_pictures,
@@ -100,7 +101,15 @@ def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> lis
     if names[0] in ALONE:
         return [ALONE[names[0]](inputs, how)]
     loaded = load(inputs)
-    return evaluate_all(loaded, names, how)
+    return [*evaluate_all(loaded, names, how), *evaluate_coverage(loaded, how)]
+
+
+def evaluate_coverage(loaded: Loaded, how: Resampling) -> list[Evaluation]:
+    """Whether boxes that state a coverage keep it; nothing where none is stated."""
+    if coverage.KEY not in loaded.origin:
+        return []
+    (scores,) = _scores([coverage.measure(loaded.own)], loaded.origin, how)
+    return [Evaluation(coverage.KEY, scores)]
 
 
 def load(inputs: Inputs) -> Loaded:
@@ -117,7 +126,7 @@ def load(inputs: Inputs) -> Loaded:
     }
     models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
     leakage.warn_of_another_model(inputs.model, models)
-    origin = _origin(streams, models, leaky)
+    origin = _origin(streams, models, leaky) | coverage.stated(answers["predictions"].values())
     scoring.warn_of_lone_images(scored)
     both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}
     return Loaded(both["predictions"], both.get("compare"), train, origin)
