@@ -104,16 +104,17 @@ def measure_sanity(
 ) -> tuple[Measured, Measured]:
     """What share of the rules the answers keep, and on what share of films all of them."""
     mine, theirs = _kept(truth, own), None if other is None else _kept(truth, other)
-    owners, names = scoring.clusters(truth), [rule.name for rule in consistency.rules()]
-    by_rule = groups.of_names("rule", names * len(truth))
-    asked = ~np.isnan(mine.ravel())
+    some = ~np.isnan(mine).all(axis=0)  # a rule that is never asked has no line
+    names = [rule.name for rule, asked in zip(consistency.rules(), some, strict=True) if asked]
+    owners, by_rule = scoring.clusters(truth), groups.of_names("rule", names * len(truth))
+    asked = ~np.isnan(mine[:, some].ravel())
     rules = Measured(
         protocol="anatomy",
         groups=by_rule,
         owners=np.repeat(owners, len(names)),
         counts=[int(asked[mask].sum()) for mask in by_rule.masks],
-        own={"consistent": mean_over(mine.ravel())},
-        other=None if theirs is None else {"consistent": mean_over(theirs.ravel())},
+        own={"consistent": mean_over(mine[:, some].ravel())},
+        other=None if theirs is None else {"consistent": mean_over(theirs[:, some].ravel())},
     )
     films = Measured(
         protocol="anatomy",
