@@ -782,6 +782,9 @@ EXISTENCE = [  # (text, finding, existence); None: nothing is said of now
     ("Pneumonia remains in the differential.", "pneumonia", "uncertain"),
     ("Pneumonia must be considered.", "pneumonia", "uncertain"),
     ("Bibasilar opacities, atelectasis or aspiration.", "atelectasis", "present"),
+    ("No evidence of pneumonia or post primary tuberculosis infection.", "pneumonia", "absent"),
+    ("Changes of cystic fibrosis.", "pulmonary fibrosis", None),
+    ("Rotated subcapital fracture left hip.", "fracture", None),
 ]
 
 NEGEX = [  # (text, words, existence): clinical sentences, read with a lexicon of the user's own
