@@ -16,7 +16,7 @@ from torch.nn import functional
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
-from medground.training.batches import Batch, Batches, Plan, collate
+from medground.training.batches import Asked, Batch, Batches, Plan, collate
 from medground.training.examples import Example, all_texts
 from medground.training.schedule import Schedule, build_optimizer
 from medground.training.store import FilmStore
@@ -52,7 +52,7 @@ class Trained:
         """The examples in batches, unchanged, with what the network makes of them."""
         self.learner.eval()
         for first in range(0, len(examples), together):
-            asked = [(each, []) for each in examples[first : first + together]]
+            asked: list[Asked] = [(each, []) for each in examples[first : first + together]]
             batch = collate(asked, store, self.model.tokenize, self.always)
             yield batch, self.learner.encode(*batch.inputs())
 
