@@ -451,6 +451,20 @@ def test_a_name_that_two_images_share_is_nobodys(films):
     assert result.exit_code == 1 and "no masks for this film" in result.stderr
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_coco_file_for_each_film(films, alone):
+    """With one image in it the file's own name counts, with several the images' names do."""
+    images = [{"id": n, "file_name": f"film{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
+    drawn = [{"image_id": n, "category_id": 1, "bbox": [10 + 50 * n, 20, 60, 60]} for n in range(2)]
+    categories = [{"id": 1, "name": "right lung"}]
+    for n in range(2):
+        own = [images[n] | {"file_name": "whatever.png"}] if alone else images
+        given = {"images": own, "annotations": drawn, "categories": categories}
+        (films / "masks" / f"film{n}.json").write_text(json.dumps(given))
+    result = detect(films, "coco")
+    assert [boxes(result, n)[RIGHT][0] for n in range(2)] == [10, 60]
+
+
 # Sides
 
 

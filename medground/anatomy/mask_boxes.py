@@ -83,8 +83,10 @@ class Source:
             return _of_image(self.whole, names, film)
         path = self._find(names)
         if path.suffix == ".json":
-            alone = coco.load(path)
-            return _of_image(alone, [next(iter(alone.by_name), ""), *names], film)
+            own = coco.load(path)
+            if len(own.sizes) == 1:  # whatever it is called there: the file bears the film's name
+                return own.parts(next(iter(own.sizes)), film)
+            return _of_image(own, names, film)
         if self.options.kind == "label-map":
             return mask_files.read_labels(path, self.labels)
         return mask_files.read(path, self.table.classes, self._wanted(path))
