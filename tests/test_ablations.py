@@ -49,7 +49,7 @@ def run(monkeypatch, capsys, module, *flags: object) -> str:
 
 
 def common(films: toy.Toy) -> list[object]:
-    small = ["--seeds", 2, "--steps", 1, "--batch", 4, "--side", 32]
+    small = ["--seeds", 1, "--steps", 1, "--batch", 4, "--side", 32]
     return ["--reports", films.sentences, "--images", films.folder, "--test-images", films.held, *small]
 
 
@@ -63,7 +63,7 @@ def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, ca
     table = run(monkeypatch, capsys, module, *own, *common(films), "-o", out)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(each["variant"], each["seed"]) for each in lines] == [
-        (variant, seed) for seed in (0, 1) for variant in module.VARIANTS
+        (variant, 0) for variant in module.VARIANTS
     ]
     assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == list(module.VARIANTS)
     monkeypatch.setattr(probing, "train", None)  # nothing is done again
@@ -77,7 +77,7 @@ def test_a_training_follows_from_its_recipe(films):
         "merged",
     )
     assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
-    recipe = probing.Recipe(objective="asg", weights={}, steps=2, images=3)
+    recipe = probing.Recipe(objective="asg", weights={}, steps=1, images=3)
     first, again = (probing.train(learned, store, recipe).learner.state_dict() for _ in range(2))
     assert all(first[name].equal(again[name]) for name in first)
 
