@@ -38,6 +38,29 @@ def test_synonyms_are_lower_case_and_of_the_same_side(name):
         assert named == side or word == "lingula" or (not side and "right atri" in word)
 
 
+LEVELS = {"upper": "upper", "mid": "mid", "middle": "mid", "lower": "lower"}
+LEVELS |= dict.fromkeys(["base", "bases", "basal", "basilar"], "lower")
+LEVELS |= dict.fromkeys(["apex", "apical", "apices"], "apical")
+
+
+@pytest.mark.parametrize("name", [each for each in EVERY if "lung" in each or "apical" in each])
+def test_a_word_for_one_height_of_the_lung_names_no_other(name):
+    own = {LEVELS[word] for word in name.split() if word in LEVELS}
+    for synonym in regions.SYNONYMS[name]:
+        assert {LEVELS[word] for word in synonym.replace("-", " ").split() if word in LEVELS} <= own, synonym
+
+
+@pytest.mark.parametrize("name", [each for each in regions.NAMES if each.endswith(("lung", "zone"))])
+def test_a_zone_is_no_lung_and_no_other_part_of_it(name):
+    for synonym in regions.SYNONYMS[name]:
+        words = set(synonym.replace("-", " ").split())
+        assert not words & {"hilum", "hilar", "costophrenic", "hemidiaphragm", "pleura", "heart"}, synonym
+        if name.endswith("lung"):
+            assert not words & {"zone", "lobe", "lingula"}, synonym
+        else:
+            assert not words & {"entire", "whole"}, synonym
+
+
 @pytest.mark.parametrize("name", regions.NAMES)
 def test_left_and_right_are_worded_alike(name):
     other = regions.mirror(name)
