@@ -145,7 +145,7 @@ def test_a_film_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_pat
     ("flags", "said"),
     [
         (["--steps", "1", "--epochs", "1"], "not both"),
-        (["--trust-pickle"], "need --detector yolo"),
+        (["--trust-pickle"], "needs --detector yolo"),
         (["--device", "abacus"], "torch cannot use this device"),
     ],
 )
@@ -170,3 +170,17 @@ def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
         _, said = child.communicate(timeout=60)
     assert child.returncode == 75
     assert "asked to stop: saved step" in said and (tmp_path / "resume.safetensors").exists()
+
+
+def test_a_detector_begins_with_anothers_weights(cohort, tmp_path):
+    first, then = tmp_path / "first", tmp_path / "then"
+    assert run(cohort, first, "--steps", "4").exit_code == 0
+    start = first / "model.safetensors"
+    result = run(cohort, then, "--steps", "1", "--rate", "1e-7", "--start", str(start))
+    assert result.exit_code == 0, result.output
+    before, after = (checkpoints.load(each / "model.safetensors")[0] for each in (first, then))
+    learned = [name for name in before if name.endswith(("weight", "bias"))]
+    assert all(np.allclose(before[name], after[name], atol=1e-5) for name in learned)
+    refused = run(cohort, tmp_path / "other", "--steps", "1", "--size", "48", "--start", str(start))
+    assert refused.exit_code == 1
+    assert "another size" in refused.stderr

@@ -35,7 +35,7 @@ DOUBT = 0.05  # YOLO's scores are how well a box fits, not how likely the region
 LOOK_EVERY = 0.5  # seconds between two looks whether to stop
 
 
-def check(start: str | None = None, trust_pickle: bool = False) -> None:
+def check(start: Path | str | None = None, trust_pickle: bool = False) -> None:
     """Raise MedgroundError where ultralytics is missing, or START is a pickle that nobody vouches for."""
     if importlib.util.find_spec("ultralytics") is None:
         raise MedgroundError(MISSING)
@@ -163,7 +163,7 @@ class Options:
     seed: int = 0
     device: str = "cpu"
     cfg: str = "yolo26n.yaml"
-    start: str | None = None
+    start: Path | str | None = None
 
 
 def train(

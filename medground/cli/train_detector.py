@@ -38,7 +38,14 @@ COUNT = click.IntRange(min=1)
 @click.option("--steps", type=COUNT, help="Steps of training  [default: 1200]")
 @click.option("--epochs", type=COUNT, help="Times through all films, instead of --steps.")
 @click.option("--batch", type=COUNT, default=8, show_default=True, help="Films in a step.")
-@click.option("--start", type=click.Path(exists=True, dir_okay=False), help="yolo: weights to begin with.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate  [default: 0.0015]"
+)
+@click.option(
+    "--start",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Weights to begin with, of a detector of the same kind and size.",
+)
 @click.option(
     "--trust-pickle", is_flag=True, help="yolo: read --start although it may run its author's code."
 )
@@ -59,8 +66,10 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
     """
     if chosen["steps"] and chosen["epochs"]:
         raise click.UsageError("give --steps or --epochs, not both")
-    if detector != "yolo" and (chosen["start"] or chosen["trust_pickle"]):
-        raise click.UsageError("--start and --trust-pickle need --detector yolo")
+    if detector != "yolo" and chosen["trust_pickle"]:
+        raise click.UsageError("--trust-pickle needs --detector yolo")
+    if detector == "yolo" and chosen["rate"]:
+        raise click.UsageError("--rate is not yolo's: it chooses its own")
     train = _yolo if detector == "yolo" else _region_query
     if not train(records, val, **chosen):
         raise click.exceptions.Exit(STOPPED)
@@ -77,8 +86,14 @@ def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chose
     steps = chosen["steps"] or detector.STEPS
     if chosen["epochs"]:
         steps = -(-chosen["epochs"] * len(learned) // chosen["batch"])
-    how = detector.Options(steps=steps, batch=chosen["batch"], seed=chosen["seed"], device=device)
-    return detector.train(learned, checked, config, folder, how, chosen["anew"])
+    how = detector.Options(
+        steps=steps,
+        batch=chosen["batch"],
+        rate=chosen["rate"] or detector.Options.rate,
+        seed=chosen["seed"],
+        device=device,
+    )
+    return detector.train(learned, checked, config, folder, how, chosen["anew"], chosen["start"])
 
 
 def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:

@@ -61,9 +61,14 @@ class Options:
 class Learner(nn.Module):
     """The network that learns and, beside it, the running mean of its weights."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, start: Path | None = None):
         super().__init__()
         self.now, self.mean = RegionQuery(config), RegionQuery(config)
+        if start:
+            weights, header = checkpoints.load(start)
+            if region_query.build_config(header, str(start)) != config:
+                raise MedgroundError(f"{start}: a detector of another size, or of other regions")
+            checkpoints.fit(self.now, weights, start)
         self.mean.load_state_dict(self.now.state_dict())
         self.mean.requires_grad_(False)
 
@@ -84,16 +89,20 @@ def train(
     folder: Path,
     options: Options,
     anew: bool = False,
+    start: Path | None = None,
 ) -> bool:
     """Train on the films and leave the detector in `folder`; True when done, False when stopped after saving.
 
     The same call again goes on where a stopped one ended. `checked` are films to measure on; `anew` forgets
-    a run with other settings in `folder`.
+    a run with other settings in `folder`; `start` is a detector of the same config to begin with.
     """
-    run = RunFolder(folder, _settings(learned, checked, config, options), anew)
+    settings = _settings(learned, checked, config, options)
+    if start:
+        settings["start"] = checkpoints.hash_of(start)
+    run = RunFolder(folder, settings, anew)
     with StopRequest() as stop, torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        learner = Learner(config).to(options.device)
+        learner = Learner(config, start).to(options.device)
         to_learn = start_from_prior(learner, learned)
         done = _steps(learner, to_learn, checked, run, options, stop)
     if done == options.steps:
