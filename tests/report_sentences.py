@@ -466,6 +466,10 @@ TRIPLETS = [  # (text, [(region, finding, existence), ...]): all of them, in the
             ("left lung", "pulmonary edema/hazy opacity", "present"),
         ],
     ),
+    (
+        "Minimal basilar atelectasis on the left.",
+        [("left lower lung zone", "atelectasis", "present")],
+    ),
 ]
 
 EXISTENCE = [  # (text, finding, existence); None: nothing is said of now

@@ -239,15 +239,17 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
 
 
 def _with_known_side(places: list[Place]) -> list[Place]:
-    """A level without a side has the one side of the other places: "in the right lung, at the base"."""
+    """A level without a side has the one side of the other places: "in the right lung, at the base"; and
+    that of a bare side even where it comes later: "basilar atelectasis on the left"."""
     sided = [place for place in places if any(side for side, _ in place.pairs)]
     sides = {side for place in sided for side, _ in place.pairs if side}
     if len(sides) != 1 or len(sided) == len(places):
         return places
     (side,) = sides
+    bare = all(level is None for place in sided for _, level in place.pairs)
     return [
         replace(p, pairs=[(own or (side if level in LUNG else None), level) for own, level in p.pairs])
-        if p.i > sided[0].i
+        if bare or p.i > sided[0].i
         else p
         for p in places
     ]
