@@ -17,6 +17,19 @@ def box_of(rng: random.Random, limit: int = 100) -> Box:
     return (x[0], y[0], x[1], y[1])
 
 
+def near(box: Box, rng: random.Random) -> Box:
+    """The box, or one that lies near it: its edges moved by up to a fifth of its size."""
+    x1, y1, x2, y2 = box
+    x, y = (x2 - x1) // 5, (y2 - y1) // 5
+    moved = (
+        x1 + rng.randint(-x, x),
+        y1 + rng.randint(-y, y),
+        x2 + rng.randint(-x, x),
+        y2 + rng.randint(-y, y),
+    )
+    return rng.choice([box, moved, moved])
+
+
 def phrase_of(number: int, boxes: list[Box], text: str = "opacity", **more: str) -> Phrase:
     own = {"image_id": f"i{number // 2}", "phrase_id": f"p{number}", "subject_id": f"s{number // 3}"}
     return Phrase(path="x.png", width=100, height=100, text=text, boxes=boxes, **(own | more))
@@ -26,7 +39,7 @@ def case_of(rng: random.Random, number: int, most: int = 3, true: int | None = N
     wanted = rng.randint(1, most) if true is None else true
     phrase = phrase_of(number, [box_of(rng) for _ in range(wanted)], category=rng.choice(["Edema", "Nodule"]))
     found = [
-        rng.choice(phrase.boxes or [box_of(rng)]) if rng.random() < 0.5 else box_of(rng)
+        near(rng.choice(phrase.boxes or [box_of(rng)]), rng) if rng.random() < 0.7 else box_of(rng)
         for _ in range(rng.randint(0, most))
     ]
     return Case(phrase, [ScoredBox(box=box, score=round(rng.random(), 1)) for box in found])

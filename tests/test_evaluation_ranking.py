@@ -85,3 +85,19 @@ def test_a_group_without_a_true_box_has_no_average_precision():
     nothing = Ranked(np.zeros(0, dtype=int), np.zeros(0), np.zeros((1, 0), dtype=bool), np.zeros(2))
     assert np.isnan(under(nothing, all_apart(2), np.ones((3, 2)))).all()
     assert np.isnan(under(nothing, all_apart(2), np.ones((1, 2)))).all()
+
+
+def test_figures_that_share_a_ranking_are_those_of_each_alone():
+    rng = random.Random(8)
+    cases = distinct_scores([case_of(rng, i) for i in range(40)], rng)
+    split = Split(np.arange(40) // 2, np.array([[True] * 40, [True, False] * 20]), 20)
+    shared = Cases(cases).ranked
+    figures = {"half": shared.at(0).bind(split), "all": shared.bind(split)}
+    found = intervals.resample(figures, 20, 30, seed=1)
+    for name, level in (("half", 0), ("all", None)):
+        own = Cases(cases).ranked
+        alone = intervals.resample(
+            {"": (own if level is None else own.at(level)).bind(split)}, 20, 30, seed=1
+        )[""]
+        assert (found[name].draws == alone.draws).all() and (found[name].value == alone.value).all()
+    assert (found["half"].draws > found["all"].draws).any()
