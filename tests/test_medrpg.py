@@ -140,3 +140,20 @@ def test_its_weight_grows_as_published(model):
 def test_it_is_for_transvg_alone():
     with pytest.raises(MedgroundError, match="taco is for --architecture transvg"):
         medrpg.TaCo(grounder.build("small", ["a"], architecture="mdetr"))
+
+
+def test_rows_that_are_taken_many_times_have_the_same_gradient_each_time():
+    torch.manual_seed(5)
+    values, index, upstream = torch.randn(6, 100, 128), torch.randint(6, (40,)), torch.randn(40, 100, 128)
+
+    def gradient():
+        leaf = values.clone().requires_grad_()
+        layers.rows(leaf, index).backward(upstream)
+        return leaf.grad
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    first = gradient()
+    assert all(torch.equal(first, gradient()) for _ in range(20))
+    torch.set_num_threads(threads)
+    assert torch.equal(layers.rows(values, index), values[index])

@@ -82,6 +82,12 @@ def attended(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> tuple[Tensor
     return encoder.norm(tokens + last.dropout2(last.linear2(inner))), weights  # type: ignore[operator]
 
 
+def rows(tensor: Tensor, index: Tensor) -> Tensor:
+    """tensor[index], with the same gradient each time: on a CPU several threads add that of indexing in any
+    order, and on a GPU that of index_select."""
+    return tensor.index_select(0, index) if tensor.device.type == "cpu" else tensor[index]
+
+
 def mlp(*widths: int) -> nn.Sequential:
     """Linear layers of these widths with ReLU between."""
     parts: list[nn.Module] = []

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medground.errors import MedgroundError
+from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.models.network import Answers, Images
 from medground.objectives.agp import AGP
@@ -80,8 +81,8 @@ class Learner(nn.Module):
         if not len(image_of):  # torch's attention knows no empty batch: ask one thing, and forget the answer
             one = self._answers(images, tokens, mask, image_of.new_zeros(1), text_of.new_zeros(1))
             return Answers(one.boxes[:0], one.scores[:0], one.present[:0])
-        patches, seen = images.patches[image_of], images.seen[image_of]
-        return self.network.fuse(patches, seen, tokens[text_of], mask[text_of])
+        patches, seen = layers.rows(images.patches, image_of), images.seen[image_of]
+        return self.network.fuse(patches, seen, layers.rows(tokens, text_of), mask[text_of])
 
     def losses(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """The unweighted losses of all objectives, of what `encode` made of the batch."""

@@ -57,11 +57,8 @@ class TaCo(Objective):
         """The mean contrast over the pairs that have a box."""
         network, shown = self._network[0], batch.box_of.unique()
         image, text = batch.image_of[shown], batch.text_of[shown]
-        patches, seen, tokens = (
-            encoded.images.patches[image],
-            encoded.images.seen[image],
-            encoded.tokens[text],
-        )
+        patches, tokens = layers.rows(encoded.images.patches, image), layers.rows(encoded.tokens, text)
+        seen = encoded.images.seen[image]
         if not len(shown):
             return {"taco": processes.mean(patches.new_zeros(0))}
         joint = network.together(patches, seen, tokens, encoded.mask[text])
