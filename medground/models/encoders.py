@@ -51,7 +51,10 @@ def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
     hide_broken_torchvision()
     from transformers import AutoModel, AutoTokenizer
 
-    return _loaded(AutoModel, name, "text encoder"), _loaded(AutoTokenizer, name, "tokenizer")
+    words, tokenizer = _loaded(AutoModel, name, "text encoder"), _loaded(AutoTokenizer, name, "tokenizer")
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where none is
+        raise MedgroundError(f"{name}: no tokenizer there that transformers can load")
+    return words, tokenizer
 
 
 def _loaded(kind: Any, name: str, what: str) -> Any:
