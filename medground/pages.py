@@ -6,8 +6,10 @@ A page holds films and words of reports, so it falls under the same agreement as
 import base64
 import io
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 QUALITY = 85
 
@@ -23,7 +25,7 @@ def render(room: str, name: str, **values: object) -> bytes:
     return shown.from_string(source).render(**values).encode()
 
 
-def embedded(picture: Image.Image, quality: int = QUALITY) -> str:
+def embedded(picture: "Image.Image", quality: int = QUALITY) -> str:
     """The picture as a data URI that an <img> can show, as JPEG."""
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=quality)

@@ -44,7 +44,6 @@ OUTSIDE = {
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
     "draw": {"numpy", "PIL"},
-    "pages": {"PIL"},
     "anatomy": {"numpy", "PIL", "torch"},
     "datasets": {"orjson"},
     "models": {"numpy", "torch", "transformers"},

@@ -5,11 +5,10 @@ It shows images and words of reports, so it falls under the same agreement as th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medground import jsonl
+from medground import jsonl, pages
 from medground.evaluation import anatomy_pictures, heatmap_pictures, pictures, probe_pictures, table
 from medground.evaluation.pictures import Gallery
 from medground.evaluation.scoring import BESIDE
@@ -89,14 +88,8 @@ class Page:
 
 def save(path: Path | str, page: Page) -> None:
     """Write the page; PATH appears only when all is written."""
-    import jinja2
-
-    source = files("medground.evaluation").joinpath("page.html").read_text(encoding="utf-8")
-    shown = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
     with jsonl.create(str(path)) as stream:
-        stream.write(shown.from_string(source).render(page=page).encode())
+        stream.write(pages.render("medground.evaluation", "page.html", page=page))
 
 
 def chart(

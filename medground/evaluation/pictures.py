@@ -1,7 +1,5 @@
 """Which phrases to show, and their pictures as text that a page can hold."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medground import pages
 from medground.evaluation import metrics
 from medground.evaluation.protocols import Case
 
@@ -102,6 +101,4 @@ def _picture(name: str, case: Case, load: Callable[[str], np.ndarray]) -> Pictur
 
 def as_source(picture: "Image") -> str:
     """The picture as a data URI that a page can hold."""
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return pages.embedded(picture, QUALITY)
