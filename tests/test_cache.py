@@ -39,7 +39,7 @@ def run(*args: object):
 
 
 def make(films: toy.Toy, folder: Path, *flags: object, source: object = None):
-    listed = source or films.anatomy
+    listed = source or films.phrases
     return run("cache", listed, "--images", films.folder, "-o", folder, "--size", SIZE, *flags)
 
 
@@ -97,7 +97,7 @@ def test_films_that_are_held_are_not_made_again(films, made, monkeypatch):
 
 def test_new_films_are_added_beside_the_others(films, tmp_path):
     first = tmp_path / "first.jsonl"
-    first.write_text("".join(Path(films.anatomy).read_text().splitlines(keepends=True)[:3]))
+    first.write_text("".join(Path(films.phrases).read_text().splitlines(keepends=True)[:3]))
     make(films, tmp_path / "cache", source=first)
     before = bytes_of(tmp_path / "cache")
     assert make(films, tmp_path / "cache").exit_code == 0
@@ -168,7 +168,7 @@ def test_no_worker_outlives_a_killed_parent(films, tmp_path):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_film_that_cannot_be_read_goes_to_the_rejects(films, made, tmp_path, workers):
-    lines = Path(films.anatomy).read_text().splitlines(keepends=True)
+    lines = Path(films.phrases).read_text().splitlines(keepends=True)
     gone = json.dumps({"image_id": "gone", "path": "gone.png", "note": 7}) + "\n"
     source = tmp_path / "list.jsonl"
     source.write_text("".join([*lines[:3], gone, *lines[3:]]))
@@ -190,14 +190,14 @@ def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
     own = tmp_path / "films"
     shutil.copytree(films.folder, own)
     mine = toy.Toy(own)
-    make(mine, tmp_path / "cache", source=films.anatomy)
+    make(mine, tmp_path / "cache", source=films.phrases)
     part = tmp_path / "cache" / "films-00001.npy"
     content = bytearray(part.read_bytes())
     content[-1] ^= 1  # of the last film of the part, film3
     part.write_bytes(content)
     os.utime(own / "film5.png", (1, 1))
     (tmp_path / "cache" / "films-00003.jsonl").unlink()  # held film6
-    result = make(mine, tmp_path / "cache", "--verify", source=films.anatomy)
+    result = make(mine, tmp_path / "cache", "--verify", source=films.phrases)
     assert result.exit_code == 1
     warned = [line for line in result.stderr.splitlines() if line.startswith("WARNING")]
     assert [line.split()[1].rstrip(":") for line in warned] == ["film6.png", "film3.png", "film5.png"]
@@ -207,13 +207,13 @@ def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
 def test_films_whose_files_are_elsewhere_now_are_still_verified(films, made, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run(
-        "cache", films.anatomy, "--images", tmp_path / "empty", "-o", made, "--size", SIZE, "--verify"
+        "cache", films.phrases, "--images", tmp_path / "empty", "-o", made, "--size", SIZE, "--verify"
     )
     assert result.exit_code == 0
 
 
 def test_a_cache_of_another_size_is_refused(films, made):
-    result = run("cache", films.anatomy, "--images", films.folder, "-o", made, "--size", 32)
+    result = run("cache", films.phrases, "--images", films.folder, "-o", made, "--size", 32)
     assert result.exit_code == 1
     assert "64 px, asked for are 32" in result.stderr
 
