@@ -204,6 +204,9 @@ class Grounding:
     """Where a model finds a phrase, best box first: written by ground, read by evaluate.
 
     `present` is the model's belief, 0 to 1, that there is something to show; `model` the checkpoint's hash.
+    Further keys: `calibrated` where both are frequencies; `coverage`, the share of true boxes that the boxes
+    were widened to hold; of a report's finding `study_id`, `sentence_id`, `section`, `start` and `end` (its
+    sentence's span), `finding`, `regions` and `existence`: what is absent has no boxes and `present` 0.
     """
 
     image_id: str

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medground import subjects
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.errors import MedgroundError
@@ -181,6 +182,15 @@ def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
     assert (result.exit_code, "on 6 phrases only" in result.stderr) == (0, True)
     result = run("calibrate", films.phrases, "--split", "no", "--model", model, "--images", films.folder)
     assert (result.exit_code, "nothing to calibrate on" in result.stderr) == (1, True)
+
+
+def test_a_model_is_not_calibrated_on_whom_it_was_trained_on(films, model):
+    torch.manual_seed(0)
+    seen = {"subjects": [subjects.digest_of("p3")]}
+    grounder.save(model, grounder.build("small", ["bright spot"]), record=seen)
+    result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
+    assert (result.exit_code, "1 patients of these phrases are among those" in result.stderr) == (1, True)
+    assert not (model / "calibration.json").exists()
 
 
 def test_a_damaged_calibration_is_one_line(model, films):

@@ -44,6 +44,7 @@ def calibrate(
 
     bad_lines = jsonl.BadLines(rejects)
     phrases = [p for p in jsonl.read(records, Phrase, bad_lines) if split is None or p.split == split]
+    fitting.refuse_trained_on(phrases, model)
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
     found = fitting.calibrate(known, network, images, bad_lines.take_record)

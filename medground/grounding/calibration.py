@@ -9,6 +9,7 @@ margin    a share of a box's width and height, added on every side, with which t
           margins that the validation boxes would have needed (Vovk et al. 2005; Angelopoulos and Bates 2023;
           for boxes, Timans et al., ECCV 2024)
 
+The phrases must not be among those that the model was trained on: it is surer there than anywhere else.
 The promise holds on average over draws of validation and test boxes, if both come from the same kind of
 patients: the covered share of a test set still varies, with n validation boxes by about sqrt(c (1 - c) / n)
 for those alone. Platt: A. Platt, Probabilistic outputs for support vector machines (1999), with his smoothed

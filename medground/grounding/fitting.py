@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medground import boxes
+from medground import boxes, checkpoints, subjects
 from medground.errors import MedgroundError
 from medground.grounding.answers import (
     AS_FOUND,
@@ -36,6 +36,7 @@ from medground.grounding.calibration import (
     needed_margin,
 )
 from medground.grounding.engines import Model
+from medground.models import grounder
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,16 @@ def calibrate(
     if len(found) < FEW:
         log.warning("calibrated on %d phrases only: expect rough figures", len(found))
     return fit([(phrase, answer) for phrase, answer in found if answer is not None], model.name)
+
+
+def refuse_trained_on(phrases: Iterable[Phrase], folder: Path) -> None:
+    """Raise MedgroundError where the model in the folder says that it was trained on patients of these."""
+    record = checkpoints.read_config(folder / grounder.WEIGHTS).get("record") or {}
+    if both := subjects.overlap(subjects.digests_of(phrases), record.get("subjects", ())):
+        raise MedgroundError(
+            f"{len(both)} patients of these phrases are among those that {folder} was trained on; "
+            "calibrate on others (--split val)"
+        )
 
 
 def _looked_for(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
