@@ -6,10 +6,16 @@ from importlib import machinery, util
 from pathlib import Path
 
 import pytest
+import torch
 import toy
 from conftest import ROOT
 
+from medground.models import grounder
+from medground.objectives.learner import Learner, total
 from medground.training import probing
+from medground.training.batches import Batches, Plan
+from medground.training.examples import all_texts
+from medground.training.telling import Needs
 
 
 def tool(name: str):
@@ -70,12 +76,31 @@ def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, ca
     assert run(monkeypatch, capsys, module, *own, *common(films), "-o", out) == table
 
 
+def material(films: toy.Toy):
+    given = {"merged": films.pairs, "reports": films.sentences, "test_images": films.held}
+    return tool("ablate_asg")._read(type("Options", (), given), "merged")
+
+
+@pytest.mark.parametrize(("objective", "names"), [("asg", ["arsa", "irl"]), ("gk-mvlp", ["lm", "ecls"])])
+def test_what_is_trained_is_learned(films, objective, names):
+    store, (learned, _) = probing.FilmStore(films.folder, 32), material(films)
+    always = Needs.of([objective]).always
+    torch.manual_seed(0)
+    model = grounder.build("small", [*all_texts(learned), *always])
+    learner = Learner(model, [objective]).train()
+    plan = Plan(images=6, terms=0, sentences=0, views="none", always=always)
+    batch = Batches(learned, store, model.tokenize, plan).at(0)
+    optimizer, costs = torch.optim.AdamW(learner.parameters(), lr=1e-3), []
+    for _ in range(10):
+        optimizer.zero_grad()
+        costs.append(learner(batch))
+        total(costs[-1], learner.weights(0)).backward()
+        optimizer.step()
+    assert [name for name in names if costs[-1][name] > 0.8 * costs[0][name]] == []
+
+
 def test_a_training_follows_from_its_recipe(films):
-    store = probing.FilmStore(films.folder, 32)
-    learned, tested = tool("ablate_asg")._read(
-        type("Options", (), {"merged": films.pairs, "reports": films.sentences, "test_images": films.held}),
-        "merged",
-    )
+    store, (learned, tested) = probing.FilmStore(films.folder, 32), material(films)
     assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
     recipe = probing.Recipe(objective="asg", weights={}, steps=1, images=3)
     first, again = (probing.train(learned, store, recipe).learner.state_dict() for _ in range(2))

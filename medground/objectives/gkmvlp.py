@@ -11,8 +11,8 @@ ecls  which findings the report says are present, from their grounded knowledge.
 Ours is all that follows. Every finding of `knowledge.toml` asks every image, named in its report or not, and
 may look at the regions where the table says that it lies: were the regions taken from the report, its words
 would leak into what is to foretell them, and a film without a report could not be read. A finding none of
-whose regions has a box looks at a learned "nowhere". All weights are 1. Findings in doubt are left out of
-ecls. Negatives of itm come from the same process; those of itc from all.
+whose regions has a box looks at a learned "nowhere". All weights are 1; the projections of itc are ASG's.
+Findings in doubt are left out of ecls. Negatives of itm come from the same process; those of itc from all.
 
 Letters: B images, P patches, F findings, G named regions, D width, U texts, T tokens, L tokens of a report,
 V vocabulary, n images with a report.
@@ -53,7 +53,7 @@ class GKMVLP(Objective):
         config = model.config
         self.grounding = Grounding(config, self.masked)
         self.present = nn.Linear(config.width, 1)
-        self.image, self.report = (nn.Linear(config.width, heads.EMBEDDING) for _ in range(2))
+        self.image, self.report = heads.Projection(config.width), heads.Projection(config.width)
         self.matcher, self.matches = _decoder(config), nn.Linear(config.width, 1)
         self.writer = Writer(model)
 

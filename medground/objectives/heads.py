@@ -30,9 +30,11 @@ class Projection(nn.Module):
         self.scale, self.shift = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(n, E) of (n, D) rows, in float32, not yet of length 1; n may be 0."""
-        hidden = self.inner(self.enter(rows).float()) * self.scale + self.shift
-        return self.outer(self.leave(functional.relu(hidden)).float())
+        """(n, E) of (n, D) rows, not yet of length 1; n may be 0. In float32 at any precision: before much is
+        learned all rows are nearly alike, and a norm would make the roundings of bf16 large."""
+        with torch.autocast(rows.device.type, enabled=False):
+            hidden = self.inner(self.enter(rows.float())) * self.scale + self.shift
+            return self.outer(self.leave(functional.relu(hidden)))
 
 
 class RowNorm(nn.Module):
@@ -106,7 +108,7 @@ def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAM
     found = patches.new_zeros(len(boxes), patches.shape[1])
     for row in images.unique().tolist():  # one product an image: no copy of its patches for every box
         (own,) = (images == row).nonzero(as_tuple=True)
-        found = found.index_copy(0, own, weights[own] @ patches[row].flatten(1).T)
+        found = found.index_copy(0, own, (weights[own] @ patches[row].flatten(1).T).to(found.dtype))
     return found
 
 
