@@ -42,10 +42,10 @@ def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = Non
     )  # fmt: skip
 
 
-def pretrain(films: toy.Toy, folder: Path):
+def pretrain(films: toy.Toy, folder: Path, *flags: object):
     done = run(
         "pretrain", films.pairs, "--images", films.folder, "-o", folder, "--steps", 1, "--batch", 2,
-        "--device", "cpu",
+        "--device", "cpu", *flags,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return folder
@@ -97,6 +97,17 @@ def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(films, p
     allowed = finetune(films, tmp_path / "ft", "--from", pretrained, "--allow-leakage", phrases=source)
     assert allowed.exit_code == 0 and "(first: p0)" in allowed.stderr
     assert record(tmp_path / "ft")["leakage"] is True
+
+
+def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(films, tmp_path):
+    split = ["test", "val", *["train"] * 20]
+    phrases = [each | {"split": split[n]} for n, each in enumerate(lines(films.phrases))]
+    source = write(tmp_path / "phrases.jsonl", phrases)
+    pretrain(films, tmp_path / "agp", "--leave-out", source)
+    everyone = {each["subject_id"] for each in lines(films.pairs)}
+    assert record(tmp_path / "agp")["subjects"] == digests(everyone - {"p0", "p1"})
+    done = finetune(films, tmp_path / "ft", "--from", tmp_path / "agp", phrases=source)
+    assert done.exit_code == 0, done.output
 
 
 def test_a_mark_of_leakage_is_inherited(films, pretrained, tmp_path):

@@ -20,6 +20,11 @@ from medground.cli import options, training
     help="Sentences, as parse-reports writes them: whole reports for asg and gk-mvlp, joined by study_id. "
     "Without it a report is what its pairs say.",
 )
+@click.option(
+    "--leave-out",
+    type=click.File("rb"),
+    help="Phrases that finetune is to read: their patients of validation and test are not trained on.",
+)
 @click.option("--terms", default=6, show_default=True, help="Most region names asked of an image in a step.")
 @click.option("--sentences", default=4, show_default=True, help="Most sentences asked of an image in a step.")
 @click.option(
@@ -36,6 +41,7 @@ def pretrain(
     records: BinaryIO,
     anatomy: BinaryIO | None,
     reports: BinaryIO | None,
+    leave_out: BinaryIO | None,
     rejects: BinaryIO | None,
     **chosen: Any,
 ) -> None:
@@ -56,8 +62,8 @@ def pretrain(
             --objective agp --objective asg --weight irl=5 -o runs/asg
     """
     from medground import jsonl
-    from medground.records import Anatomy, Pair, Sentence
-    from medground.training import examples
+    from medground.records import Anatomy, Pair, Phrase, Sentence
+    from medground.training import audit, examples, splits
 
     reads = _reads_reports(chosen["objective"], reports)
     bad_lines = jsonl.BadLines(rejects)
@@ -67,7 +73,9 @@ def pretrain(
         examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found)
     if reports:
         examples.from_sentences(jsonl.read(reports, Sentence, bad_lines), found)
-    training.run(list(found.values()), [], None, **chosen)
+    parts = splits.by_split(jsonl.read(leave_out, Phrase, bad_lines)) if leave_out else {}
+    held_out = [*parts.get("val", ()), *parts.get("test", ())]
+    training.run(audit.without(found.values(), held_out), [], None, **chosen)
 
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:

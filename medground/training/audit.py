@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from medground import checkpoints, subjects
 from medground.errors import MedgroundError
@@ -18,6 +18,7 @@ from medground.models import grounder
 from medground.subjects import Imaged
 
 log = logging.getLogger(__name__)
+Person = TypeVar("Person", bound=Imaged)
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -41,7 +42,9 @@ def refuse_leaks(parts: Mapping[str, Sequence[Imaged]], start: Path | None, allo
     """
     leaks = [*between(parts), *(from_start(parts, start) if start else ())]
     if leaks and not allowed:
-        raise MedgroundError(f"{leaks[0]}: split by subject; --allow-leakage marks the model and its scores")
+        raise MedgroundError(
+            f"{leaks[0]}: split by subject, pretrain with --leave-out, or mark all with --allow-leakage"
+        )
     for leak in leaks:
         log.warning("%s; allowed, and the model's record says so", leak)
     return bool(leaks)
@@ -66,6 +69,12 @@ def from_start(parts: Mapping[str, Sequence[Imaged]], start: Path) -> Iterator[L
         known = {_patient(each) for each in parts.get(name, ())}
         if both := sorted(each for each in known if subjects.digest_of(each) in seen):
             yield Leak(len(both), both[0], f"of {NAMES[name]} and among those that {start} was trained on")
+
+
+def without(examples: Iterable[Person], held_out: Iterable[Imaged]) -> list[Person]:
+    """The examples in their order, less those of patients who are held out."""
+    patients = {_patient(each) for each in held_out}
+    return [each for each in examples if _patient(each) not in patients]
 
 
 def record_of(folder: Path) -> dict[str, Any]:

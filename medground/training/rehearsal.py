@@ -5,17 +5,15 @@ Drawn phrases always have something to show: a model that sees them alone soon a
 are also asked in forms for which there is nothing to show.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 from medground.records import Anatomy, Pair
 from medground.reports.denial import denials
 from medground.reports.parser import Parser
 from medground.subjects import Imaged
+from medground.training import audit
 from medground.training.examples import Example, Query, from_anatomy, from_pairs
-
-Record = TypeVar("Record", Pair, Anatomy)
 
 
 def rehearse(
@@ -26,21 +24,17 @@ def rehearse(
     Region names come from the anatomies or, where there are none, from the pairs. What an image's report
     denies, and nowhere affirms, is asked beside its sentences as if it were there.
     """
-    patients = {each.subject_id or each.image_id for each in held_out}
     found: dict[str, Example] = {}
-    from_pairs(_others(pairs, patients), found, terms=anatomies is None, reads=True)
+    from_pairs(pairs, found, terms=anatomies is None, reads=True)
     if anatomies is not None:
-        from_anatomy(_others(anatomies, patients), found)
-    for example in found.values():
+        from_anatomy(anatomies, found)
+    learned = audit.without(found.values(), held_out)
+    for example in learned:
         absent = denied(example)
         example.sentences = [
             replace(each, denials=absent) if each.boxes else each for each in example.sentences
         ]
-    return list(found.values())
-
-
-def _others(records: Iterable[Record], patients: set[str]) -> Iterator[Record]:
-    return (each for each in records if (each.subject_id or each.image_id) not in patients)
+    return learned
 
 
 def denied(example: Example) -> tuple[str, ...]:
