@@ -27,6 +27,7 @@ from medground.training.store import FilmStore
 from medground.training.telling import Needs
 
 log = logging.getLogger(__name__)
+COMPILER = "inductor"  # torch.compile's own
 NOT_THE_RUN = {"device", "tracker", "cache", "workers"}
 
 
@@ -159,7 +160,7 @@ def _job(
         frozen=freeze(model.network, options.freeze),
         freeze_norms=start is not None,
         workers=options.workers,
-        compiler="inductor" if options.compile else None,
+        compiler=COMPILER if options.compile else None,
     )
 
 

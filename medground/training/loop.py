@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from medground import console
 from medground.errors import MedgroundError
 from medground.models import grounder
+from medground.models.network import Network
 from medground.objectives import processes
 from medground.objectives.learner import Learner, total
 from medground.training import accumulate
@@ -34,6 +35,7 @@ from medground.training.stop import StopRequest
 
 __all__ = ["Job", "Schedule", "open_engine", "train"]
 log = logging.getLogger(__name__)
+LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 LONGEST_WAIT = timedelta(hours=3)  # of the other processes for process 0 to validate and save
 
 
@@ -75,7 +77,7 @@ def open_engine(device: str, precision: str, tracker: str | None, folder: Path) 
                 "--tracker tensorboard needs TensorBoard: pip install 'medground[tensorboard]'"
             ) from None
     # which parameters a step uses depends on the batch: a batch without any sentence, say
-    parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
     engine = Accelerator(
         cpu=device == "cpu",
         mixed_precision=precision,
@@ -123,9 +125,19 @@ def _begin(job: Job) -> tuple[Running, State]:
     if average:
         average.network.to(device)
     if job.compiler:
-        learner.compile(backend=job.compiler, dynamic=True)
+        _compile(learner.network, job.compiler)
     prepared, optimizer = job.engine.prepare(learner, optimizer)
     return Running(prepared, optimizer, average), state
+
+
+def _compile(network: Network, backend: str) -> None:
+    """Let torch compile the encoders and the transformer layers, where the work is, in place: names stay.
+
+    What is between them changes with every batch's numbers of phrases and boxes, and would not gain.
+    """
+    layers = [each for each in network.modules() if isinstance(each, LAYERS)]
+    for part in (network.image_encoder, network.text_encoder, *layers):
+        part.compile(backend=backend, dynamic=True)
 
 
 def _is_over(job: Job, state: State) -> bool:

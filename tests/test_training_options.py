@@ -1,0 +1,232 @@
+"""What the options of training change, what they must not change, and what is refused before it begins."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from medground import checkpoints
+from medground.cli.main import cli
+from medground.models import encoders, grounder
+from medground.training import fit, loop
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=6)
+
+
+def run(*args: object):
+    return CliRunner().invoke(cli, [str(each) for each in args])
+
+
+def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+    return run(
+        "pretrain", pairs or films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
+        "--steps", 4, "--batch", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+def finetune(films: toy.Toy, folder: Path, *flags: object):
+    return run(
+        "finetune", films.phrases, "--images", films.folder, "-o", folder,
+        "--steps", 4, "--batch", 2, "--save-every", 1, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+def losses(folder: Path) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def plain(films, tmp_path_factory) -> Path:
+    """A run without any of the options."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    result = pretrain(films, folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+ALL = ["--ema", 0.9, "--accumulate", 2, "--schedule", "step", "--clip", 0.5, "--patience", 9]
+
+
+def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
+    films, tmp_path, monkeypatch
+):
+    assert pretrain(films, tmp_path / "whole", *ALL).exit_code == 0
+    real, calls = loop._step, []
+
+    def step(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_step", step)
+    assert pretrain(films, tmp_path / "run", *ALL).exit_code == 75
+    assert pretrain(films, tmp_path / "run", *ALL, "--workers", 3).exit_code == 0
+    assert len(calls) == 4
+    for name in ("model.safetensors", "resume.safetensors", "metrics.jsonl", "losses.png", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert all(
+        each in config
+        for each in ("ema = 0.9", "accumulate = 2", 'schedule = "step"', "clip = 0.5", "patience = 9")
+    )
+
+
+def test_what_is_saved_is_the_running_mean(films, tmp_path):
+    assert pretrain(films, tmp_path / "run", "--ema", 0.9).exit_code == 0
+    kept, saved = (load_file(tmp_path / "run" / name) for name in ("resume.safetensors", "model.safetensors"))
+    name = "box.0.weight"
+    assert saved[name].equal(kept[f"average.{name}"])
+    assert not saved[name].equal(kept[f"model.network.{name}"])
+    assert grounder.load(tmp_path / "run")
+
+
+def test_a_run_leaves_a_picture_of_its_losses(plain):
+    with Image.open(plain / "losses.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 200
+
+
+def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
+    made = run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--size", 160)
+    assert made.exit_code == 0
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--workers", 0)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for name in ("model.safetensors", "metrics.jsonl", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes(), name
+
+
+def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
+    (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
+    run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--size", 160)
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--steps", 1)
+    assert result.exit_code == 0
+    assert "4 films are not in" in result.stderr
+
+
+def test_a_cache_of_another_size_is_refused(films, tmp_path):
+    run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--size", 32)
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
+    assert result.exit_code == 1
+    assert "32 px, asked for are 160" in result.stderr
+
+
+def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
+    figures = iter([0.5, 0.4, 0.3])
+    monkeypatch.setattr(fit, "_validator", lambda *_: lambda network: next(figures))
+    result = finetune(films, tmp_path / "run", "--patience", 2)
+    assert result.exit_code == 0
+    assert "ended at step 3: none since step 1 was better" in result.stderr
+    saved = checkpoints.read_config(tmp_path / "run" / "model.safetensors")
+    assert saved["record"]["step"] == 1
+    monkeypatch.setattr(loop, "_step", None)
+    assert finetune(films, tmp_path / "run", "--patience", 2).exit_code == 0
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's, while it traces
+def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        fit, "COMPILER", "eager"
+    )  # traced, but not made into machine code: that takes minutes
+    result = pretrain(films, tmp_path / "run", "--compile", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert losses(tmp_path / "run") == pytest.approx(losses(plain)[:1], abs=1e-4)
+    for name in ("model.safetensors", "resume.safetensors"):
+        assert load_file(tmp_path / "run" / name).keys() == load_file(plain / name).keys()
+
+
+def test_losses_are_written_for_a_tracker(films, plain, tmp_path):
+    pytest.importorskip("tensorboard")
+    result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
+    same = "model.safetensors"
+    assert (tmp_path / "run" / same).read_bytes() == (plain / same).read_bytes()
+
+
+def test_a_tracker_that_is_not_installed_is_one_message(films, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
+    assert result.exit_code == 1
+    assert "pip install 'medground[tensorboard]'" in result.stderr
+
+
+def test_more_parts_than_images_are_refused(films, tmp_path):
+    result = pretrain(films, tmp_path / "run", "--accumulate", 3)
+    assert result.exit_code == 1
+    assert "--batch 2: too small for 3 parts" in result.stderr
+
+
+def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
+    """The toy pairs, the second one changed."""
+    lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    lines[1] |= changes
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "pairs.jsonl"
+
+
+def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
+    pairs = changed_pairs(films, tmp_path, path="gone.png", image_id="gone")
+    result = pretrain(films, tmp_path / "run", pairs=pairs)
+    assert result.exit_code == 1
+    assert "gone.png" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+
+
+def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
+    pairs = changed_pairs(films, tmp_path, box=[5, 5, 5, 9])
+    result = pretrain(films, tmp_path / "run", pairs=pairs)
+    assert result.exit_code == 1
+    assert "pairs.jsonl:2: a box needs x2 > x1" in result.stderr
+    kept = pretrain(films, tmp_path / "run", "--rejects", tmp_path / "rejects", "--steps", 1, pairs=pairs)
+    assert kept.exit_code == 0
+    assert len((tmp_path / "rejects").read_text().splitlines()) == 1
+
+
+def test_a_model_of_another_architecture_is_refused(films, plain, tmp_path):
+    result = finetune(films, tmp_path / "run", "--from", plain, "--architecture", "mdetr")
+    assert result.exit_code == 1
+    assert "holds a transvg, not a mdetr" in result.stderr
+
+
+def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(plain, model)
+    config = json.loads((model / "config.json").read_text())
+    config["text_encoder"]["vocab_size"] += 1
+    (model / "config.json").write_text(json.dumps(config))
+    result = finetune(films, tmp_path / "run", "--from", model)
+    assert result.exit_code == 1
+    assert "do not fit its config.json" in result.stderr
+
+
+def test_a_checkpoint_of_another_network_is_refused(films, plain, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(plain, folder)
+    (folder / "model.safetensors").unlink()
+    tensors, config = checkpoints.load(folder / "resume.safetensors")
+    tensors.pop("model.network.box.0.weight")
+    checkpoints.save(folder / "resume.safetensors", tensors, config | {"step": 2})
+    result = pretrain(films, folder)
+    assert result.exit_code == 1
+    assert "another architecture (network.box.0.weight does not fit)" in result.stderr
+
+
+def test_a_text_encoder_without_its_tokenizer_is_refused(films, tmp_path):
+    folder = tmp_path / "words"
+    config = {"model_type": "bert", "vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1}
+    config |= {"num_attention_heads": 2, "intermediate_size": 32}
+    encoders.build_text_encoder(config).save_pretrained(folder)
+    result = pretrain(films, tmp_path / "run", "--text-encoder", folder)
+    assert result.exit_code == 1
+    assert "no tokenizer there" in result.stderr
