@@ -53,7 +53,7 @@ _REHEARSING = [  # what is asked beside the drawn phrases
     click.option(
         "--negatives",
         type=click.FloatRange(0, 1),
-        default=0.2,
+        default=0.5,
         show_default=True,
         help="Chance that a phrase is also asked negated, or with what its report denies.",
     ),
