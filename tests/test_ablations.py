@@ -97,6 +97,9 @@ def test_what_is_trained_is_learned(films, objective, names):
         total(costs[-1], learner.weights(0)).backward()
         optimizer.step()
     assert [name for name in names if costs[-1][name] > 0.8 * costs[0][name]] == []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = learner(batch)
+    assert all(part.isfinite() and part.dtype == torch.float32 for part in coarse.values())
 
 
 def test_a_training_follows_from_its_recipe(films):

@@ -288,7 +288,7 @@ def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 2):
 @pytest.mark.parametrize("names", [["agp", "asg"], ["gk-mvlp"]])
 def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, tmp_path):
     flags = [flag for name in names for flag in ("--objective", name)]
-    result = pretrain(films, tmp_path / "run", *flags, "--precision", "bf16")
+    result = pretrain(films, tmp_path / "run", *flags)
     assert result.exit_code == 0, result.output
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     wanted = {
