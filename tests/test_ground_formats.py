@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -258,15 +259,18 @@ def dicom(path: Path) -> Path:
     return path
 
 
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, model) -> Path:
-    pytest.importorskip("openvino")
     folder = tmp_path_factory.mktemp("exported") / "engine"
     result = run("export", "--model", model, "-o", folder)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", ""), result.stderr
     return folder
 
 
+@needs_openvino
 def test_an_export_answers_as_torch_does(ground, exported, films, model):
     asked = ("--images", films.folder, "--phrases", films.phrases, "--min-score", 0)
     found = run("ground", "--model", exported, *asked)
@@ -280,8 +284,8 @@ def test_an_export_answers_as_torch_does(ground, exported, films, model):
     assert [each["present"] for each in own] == pytest.approx([each["present"] for each in other], abs=1e-3)
 
 
+@needs_openvino
 def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path):
-    pytest.importorskip("openvino")
     torch.manual_seed(0)
     model = grounder.save(tmp_path, grounder.build("small", ["bright spot"]))
     model.network.eval()
@@ -315,6 +319,7 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     assert torch.allclose(fast.scores, slow.scores, atol=1e-4)
 
 
+@needs_openvino
 def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path):
     torch.manual_seed(5)
     mixed = tmp_path / "mixed"
@@ -331,6 +336,7 @@ def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path)
     assert (result.exit_code, "medground export makes one" in result.stderr) == (1, True)
 
 
+@needs_openvino
 def test_the_converter_does_not_report_home(exported):
     from openvino.tools.ovc import convert_impl, telemetry_utils
 
