@@ -94,6 +94,7 @@ def folder(tmp_path_factory) -> Path:
     shutil.copy(here / "runs/detector/model.safetensors", here)
     shutil.copy(here / "anatomy.jsonl", here / "boxes.jsonl")
     shutil.copy(here / "test.jsonl", here / "phrases.jsonl")
+    shutil.copy(here / "test.jsonl", here / "held_out.jsonl")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
     shutil.copy(here / "films" / first, here / "film.png")

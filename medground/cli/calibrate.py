@@ -33,7 +33,7 @@ def calibrate(
     IoU .5), and with --coverage its boxes are widened to keep a promise. Prints one line of figures.
 
     \b
-        $ medground calibrate ms_cxr.jsonl --split val --model runs/finetuned --images films
+        $ medground calibrate held_out.jsonl --model runs/finetuned --images films
     """
     import json
 
