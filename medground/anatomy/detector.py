@@ -6,7 +6,7 @@ import torch
 
 from medground import checkpoints
 from medground.anatomy import detr, region_query, yolo
-from medground.anatomy.detect import Detector, Found
+from medground.anatomy.detect import CORE, Detector, Found
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
 from medground.images import Film
@@ -59,13 +59,21 @@ class RegionQueryDetector:
 
     @torch.inference_mode()
     def find(self, squares: Film) -> list[list[Found]]:
-        """Every region of each film, likely or not; the score is the region's presence."""
+        """Every region of each film, likely or not; the score is the region's presence.
+
+        On a film that shows a chest it is the presence in a chest: how hard the film is to know for one is
+        no doubt about its regions.
+        """
         films = torch.from_numpy(squares)[:, None].to(self.device)
         boxes, logits = self.network(films)
         pixels, scores = (boxes * self.size).cpu().tolist(), logits.sigmoid().cpu().tolist()
         return [self._found(*each) for each in zip(pixels, scores, strict=True)]
 
     def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
+        core = [score for name, score in zip(self.names, scores, strict=True) if name in CORE]
+        chest = sum(core) / len(core) if core else 0.0
+        if chest >= self.doubt:
+            scores = [min(1.0, score / chest) for score in scores]
         rows = zip(self.names, boxes, scores, strict=True)
         return [Found(name, (box[0], box[1], box[2], box[3]), score) for name, box, score in rows]
 

@@ -1,11 +1,13 @@
 """medground detect-anatomy: films -> boxes of named regions."""
 
+import logging
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from medground import shipped
 from medground.cli import options
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 @click.option(
     "--model",
     type=click.Path(exists=True, path_type=Path),
-    help="model.safetensors of train-detector, or a folder that transformers saved.",
+    help="model.safetensors of train-detector, or a folder that transformers saved  [default: the example "
+    "that comes with medground, trained on synthetic films]",
 )
 @click.option(
     "--detector",
@@ -115,7 +118,7 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
 
 def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
     """Raise for what does not go together, before anything is loaded."""
-    if (chosen["model"] is None) == (chosen["masks"] is None):
+    if chosen["model"] and chosen["masks"]:
         raise click.UsageError("give --model, or --masks with --mask-format")
     if (chosen["masks"] is None) != (chosen["mask_format"] is None):
         raise click.UsageError("--masks and --mask-format go together")
@@ -177,7 +180,10 @@ def _open(**chosen: Any) -> "Detector | Source":
     from medground.anatomy import detector
 
     device = options.device_of(chosen["device"])
-    return detector.load(chosen["model"], device, chosen["detector"], chosen["trust_pickle"])
+    if chosen["model"] is None:
+        logging.getLogger(__name__).warning(shipped.NOTICE)
+    model = chosen["model"] or shipped.DETECTOR
+    return detector.load(model, device, chosen["detector"], chosen["trust_pickle"])
 
 
 def _find(

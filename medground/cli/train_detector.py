@@ -29,22 +29,25 @@ COUNT = click.IntRange(min=1)
 )
 @click.option(
     "--detector",
-    type=click.Choice(["region-query", "yolo"]),
+    type=click.Choice(["region-query", "transformers", "yolo"]),
     default="region-query",
     show_default=True,
-    help="yolo is ultralytics' (AGPL-3.0): pip install medground[yolo].",
+    help="transformers: RT-DETRv2 or D-FINE, from the folder --start; yolo is ultralytics' (AGPL-3.0): "
+    "pip install medground[yolo].",
 )
-@click.option("--size", type=COUNT, help="Side of the square it looks at  [default: 192; yolo: 640]")
-@click.option("--steps", type=COUNT, help="Steps of training  [default: 1200]")
+@click.option("--size", type=COUNT, help="Side of the square it looks at  [default: 192; others: 640]")
+@click.option("--steps", type=COUNT, help="Steps of training  [default: 1200; transformers: 5000]")
 @click.option("--epochs", type=COUNT, help="Times through all films, instead of --steps.")
 @click.option("--batch", type=COUNT, default=8, show_default=True, help="Films in a step.")
 @click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="Highest learning rate  [default: 0.0015]"
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Highest learning rate  [default: 0.0015; transformers: 0.0001]",
 )
 @click.option(
     "--start",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights to begin with, of a detector of the same kind and size.",
+    type=click.Path(exists=True, path_type=Path),
+    help="Weights to begin with, of a detector of the same kind and size; transformers: a folder.",
 )
 @click.option(
     "--trust-pickle", is_flag=True, help="yolo: read --start although it may run its author's code."
@@ -70,8 +73,10 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
         raise click.UsageError("--trust-pickle needs --detector yolo")
     if detector == "yolo" and chosen["rate"]:
         raise click.UsageError("--rate is not yolo's: it chooses its own")
-    train = _yolo if detector == "yolo" else _region_query
-    if not train(records, val, **chosen):
+    if detector == "transformers" and not chosen["start"]:
+        raise click.UsageError("--detector transformers needs --start, a folder that transformers saved")
+    kinds = {"region-query": _region_query, "transformers": _transformers, "yolo": _yolo}
+    if not kinds[detector](records, val, **chosen):
         raise click.exceptions.Exit(STOPPED)
 
 
@@ -83,17 +88,26 @@ def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chose
     device = options.device_of(chosen["device"])
     config = region_query.Config(names=tuple(regions.NAMES), size=chosen["size"] or region_query.SIZE)
     learned, checked = _films(records, val, config.size, chosen["images"], chosen["rejects"])
-    steps = chosen["steps"] or detector.STEPS
-    if chosen["epochs"]:
-        steps = -(-chosen["epochs"] * len(learned) // chosen["batch"])
-    how = detector.Options(
-        steps=steps,
-        batch=chosen["batch"],
-        rate=chosen["rate"] or detector.Options.rate,
-        seed=chosen["seed"],
-        device=device,
-    )
+    how = detector.Options(device=device, **_pace(chosen, len(learned)))
     return detector.train(learned, checked, config, folder, how, chosen["anew"], chosen["start"])
+
+
+def _transformers(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
+    """Fine-tune a detector of transformers'; False when stopped before the end."""
+    from medground.anatomy import detr as networks
+    from medground.training import detr
+
+    device, size = options.device_of(chosen["device"]), chosen["size"] or networks.SIZE
+    learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
+    how = detr.Options(start=str(chosen["start"]), size=size, device=device, **_pace(chosen, len(learned)))
+    return detr.train(learned, checked, folder, how, chosen["anew"])
+
+
+def _pace(chosen: dict[str, Any], films: int) -> dict[str, Any]:
+    """What was chosen of steps, batch, rate and seed, by the names of `detector.Options`."""
+    steps = -(-chosen["epochs"] * films // chosen["batch"]) if chosen["epochs"] else chosen["steps"]
+    given = {"steps": steps, "rate": chosen["rate"]}
+    return {"batch": chosen["batch"], "seed": chosen["seed"], **{k: v for k, v in given.items() if v}}
 
 
 def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
