@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 import toy
+from click.testing import CliRunner
 from conftest import ROOT
+
+from medground.cli.main import cli
 
 SCRIPTS = ROOT / "examples/slurm"
 BIN = Path(sys.executable).parent
@@ -167,8 +170,9 @@ def test_training_over_two_processes_goes_on_after_whatever_ends_it(submit, tmp_
     work.mkdir()
     films = toy.make(work)
     (work / "boxes.jsonl").write_bytes(Path(films.anatomy).read_bytes())
-    (work / "cache").mkdir()
-    flags = "--device cpu --steps 30 --batch 4 --save-every 3 --log-every 1"
+    make = ["cache", films.anatomy, "--images", str(work), "--size", "160", "-o", str(work / "cache")]
+    assert CliRunner().invoke(cli, make).exit_code == 0
+    flags = "--device cpu --steps 16 --batch 2 --save-every 2 --log-every 1"
     whole = tmp_path / "whole"
     call = [
         "torchrun",
@@ -195,7 +199,7 @@ def test_training_over_two_processes_goes_on_after_whatever_ends_it(submit, tmp_
 
     for number in (signal.SIGUSR1, signal.SIGKILL, "requeue", signal.SIGTERM):
         before = max(steps_of(folder), default=0)
-        wait_for(lambda least=before + 4: max(steps_of(folder), default=0) >= least, 300)
+        wait_for(lambda least=before + 3: max(steps_of(folder), default=0) >= least, 300)
         restarts = show(job).partition("Restarts=")[2].split()[0]
         disturb(number)
         wait_for(lambda old=restarts: f"Restarts={old} " not in show(job), 300)
