@@ -320,5 +320,6 @@ def test_whole_reports_come_from_the_sentences_file(films, tmp_path):
     flags = ("--reports", tmp_path / "sentences.jsonl", "--objective", "asg", "--weight", "irl=0")
     result = pretrain(films, tmp_path / "run", *flags, steps=1)
     assert result.exit_code == 0, result.output
+    assert "finetune the model" in result.stderr
     _, mask = grounder.load(tmp_path / "run").tokenize(["quixotic"])
     assert mask.sum() == 3  # the word is known: [CLS] quixotic [SEP]

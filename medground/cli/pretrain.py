@@ -1,10 +1,13 @@
 """medground pretrain: pairs and anatomy -> a model that knows where the parts of the chest are."""
 
+import logging
 from typing import Any, BinaryIO
 
 import click
 
 from medground.cli import options, training
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -83,4 +86,6 @@ def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> boo
     reads = set(objectives) != {"agp"}
     if reports and not reads:
         raise click.UsageError("--reports is for asg and gk-mvlp: name one with --objective")
+    if "agp" not in objectives:
+        log.warning("without agp no box is learned: finetune the model before it grounds anything")
     return reads
