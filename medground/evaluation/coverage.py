@@ -36,9 +36,10 @@ def covered(true: Array, found: Array) -> int:
     """How many of the true boxes (T, 4) lie wholly inside one of those found (F, 4)."""
     if not len(true) or not len(found):
         return 0
-    low = (found[None, :, :2] <= true[:, None, :2] + SLACK).all(axis=2)
-    high = (found[None, :, 2:] >= true[:, None, 2:] - SLACK).all(axis=2)
-    return int((low & high).any(axis=1).sum())
+    low = found[None, :, :2] <= true[:, None, :2] + SLACK
+    high = found[None, :, 2:] >= true[:, None, 2:] - SLACK
+    whole = np.asarray(np.concatenate([low, high], axis=2).all(axis=2))  # (T, F)
+    return int(np.asarray(whole.any(axis=1)).sum())
 
 
 def measure(cases: Iterable[Case]) -> Measured:
