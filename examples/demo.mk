@@ -52,9 +52,9 @@ $(DEMO)/runs/zero-shot/done: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
 $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
 	cat $^ > $@
 
-$(DEMO)/runs/finetuned/done: $(DEMO)/phrases.jsonl $(DEMO)/runs/zero-shot/done
+$(DEMO)/runs/finetuned/done: $(DEMO)/phrases.jsonl $(DEMO)/pairs.jsonl $(DEMO)/runs/zero-shot/done
 	$(MG) finetune $< --few $(FEW) --from $(DEMO)/runs/zero-shot --images $(FILMS) --steps 150 \
-	  --save-every 50 --anew -o $(@D)
+	  --rehearse $(DEMO)/pairs.jsonl --save-every 50 --anew -o $(@D)
 	touch $@
 
 $(DEMO)/runs/no-pretraining/done: $(DEMO)/phrases.jsonl

@@ -104,7 +104,7 @@ def measure_sanity(
 ) -> tuple[Measured, Measured]:
     """What share of the rules the answers keep, and on what share of films all of them."""
     mine, theirs = _kept(truth, own), None if other is None else _kept(truth, other)
-    some = ~np.isnan(mine).all(axis=0)  # a rule that is never asked has no line
+    some = np.asarray(~np.isnan(mine).all(axis=0))  # a rule that is never asked has no line
     names = [rule.name for rule, asked in zip(consistency.rules(), some, strict=True) if asked]
     owners, by_rule = scoring.clusters(truth), groups.of_names("rule", names * len(truth))
     asked = ~np.isnan(mine[:, some].ravel())
