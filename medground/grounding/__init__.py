@@ -3,7 +3,9 @@
 questions    what to look for: words, or the findings of a report
 answers      the stage itself: each phrase with its grounding
 calibration  scores that mean frequencies, boxes that keep a promise; `fitting` makes it
-overlays     each answer drawn over its image
+engines      what answers: torch, or an exported graph
+formats      JSON lines, CSV, COCO; `structured_report` writes DICOM
+heatmaps     a map of each phrase; `page`: all of them to look at; `overlays`: drawn over their images
 """
 
 from medground.grounding.answers import ground_on_film, ground_phrases
