@@ -6,6 +6,7 @@
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,13 +84,23 @@ def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None)
     The weights come last: a folder with weights is whole. `record` goes into their header.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    grounder.tokenizer.save_pretrained(folder)
+    _save_tokenizer(grounder.tokenizer, folder)
     partial = folder / f"{CONFIG}.partial"
     partial.write_text(json.dumps(grounder.config.to_json(), indent=2, sort_keys=True) + "\n")
     os.replace(partial, folder / CONFIG)
     weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
     checkpoints.save(folder / WEIGHTS, weights, grounder.config.to_json() | {"record": record or {}})
     return replace(grounder, name=name_of(folder))
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write its files beside and move them: those of an earlier model stand until these are whole."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="tokenizer.partial.") as beside:
+        if hasattr(tokenizer, "backend_tokenizer"):  # on a full disk its own writing raises a bare Exception
+            Path(beside, "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(pretty=True))
+        tokenizer.save_pretrained(beside)
+        for path in sorted(Path(beside).iterdir()):
+            os.replace(path, folder / path.name)
 
 
 def name_of(folder: Path) -> str:
