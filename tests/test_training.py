@@ -22,7 +22,6 @@ from medground.objectives import agp
 from medground.records import Phrase
 from medground.training import augment, loop, splits
 from medground.training.examples import Example, Query
-from medground.training.loop import Schedule
 
 
 @pytest.fixture(scope="module")
@@ -291,10 +290,3 @@ def test_batches_do_not_depend_on_the_number_of_processes(films, kind):
             wanted = [n for n, image in enumerate(whole.image_of.tolist()) if image % 2 == rank]
             assert torch.equal(part.boxes, whole.boxes[torch.isin(whole.box_of, torch.tensor(wanted))])
             assert torch.equal(part.ids[part.text_of], whole.ids[whole.text_of[wanted]])
-
-
-def test_the_rate_rises_then_falls():
-    schedule = Schedule(steps=100, rate=1.0, encoder_rate=1.0, warmup=0.1)
-    shares = [schedule.share(step) for step in range(100)]
-    assert shares[:10] == sorted(shares[:10]) and shares[9] == 1.0
-    assert shares[10:] == sorted(shares[10:], reverse=True) and shares[-1] < 0.01
