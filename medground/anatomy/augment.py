@@ -43,7 +43,7 @@ class Ranges:
     shift: float = 0.10
     zoom: float = 0.25
     stretch: float = 0.15
-    bend: float = 0.6
+    bend: float = 0.5
     smear: float = 0.5
     turn: float = 8.0
     light: float = 1.5
@@ -197,15 +197,14 @@ def _clouds(count: int, cells: int, side: int, dice: Dice) -> Tensor:
 
 
 def _shadows(count: int, side: int, dice: Dice) -> Tensor:
-    """(count, 1, side, side) two soft ellipses each, anywhere: bright as disease that hides edges, or dark as
-    gas in the bowel below the lungs, or as a lung that is shown too dark."""
+    """(count, 1, side, side) two soft ellipses each, anywhere, mostly bright: disease hides edges."""
     steps = torch.linspace(0, 1, side)
     total = torch.zeros(count, 1, side, side)
     for _ in range(2):
         across, down = dice.between(0.1, 0.9, count, 1, 1), dice.between(0.1, 0.9, count, 1, 1)
         wide, high = dice.between(0.03, 0.2, count, 1, 1), dice.between(0.03, 0.2, count, 1, 1)
         far = ((steps[None, None] - across) / wide) ** 2 + ((steps[None, :, None] - down) / high) ** 2
-        total += (dice.between(-1, 1, count, 1, 1) * torch.sigmoid(4 * (1 - far)))[:, None]
+        total += (dice.between(-0.5, 1, count, 1, 1) * torch.sigmoid(4 * (1 - far)))[:, None]
     return total
 
 
