@@ -64,9 +64,9 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
-    default=0.5,
+    default=0.3,
     show_default=True,
-    help="Leave out regions that score less.",
+    help="Leave out regions that score less; those of hard films score low.",
 )
 @click.option(
     "--trust-pickle", is_flag=True, help="yolo: read --model although it may run its author's code."

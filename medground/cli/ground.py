@@ -17,9 +17,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.argument("words", metavar="[PHRASE]...", nargs=-1)
 @click.option(
     "--model",
-    required=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder, as pretrain, finetune and export leave it.",
+    help="Model folder, as pretrain, finetune and export leave it  [default: the example that comes with "
+    "medground, trained on synthetic films]",
 )
 @click.option(
     "--phrases",
