@@ -142,6 +142,10 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_the_example_in_the_help_runs(folder, line, tmp_path):
     program = next((name for name in SHORT if line.startswith(name)), None)
+    if "-o boxes.jsonl" in line:
+        (folder / "boxes.jsonl").unlink(missing_ok=True)
+    else:
+        shutil.copy(folder / "anatomy.jsonl", folder / "boxes.jsonl")  # other examples write it
     result = shell(folder, f"{line} {SHORT[program]}" if program else line)
     assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
 
