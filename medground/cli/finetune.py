@@ -51,6 +51,13 @@ _SPLITTING = [
 ]
 _REHEARSING = [  # what is asked beside the drawn phrases
     click.option(
+        "--paraphrases",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Other wordings of a phrase's findings, from the lexicon; half of the draws show one.",
+    ),
+    click.option(
         "--negatives",
         type=click.FloatRange(0, 1),
         default=0.5,
@@ -157,8 +164,7 @@ def finetune(
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(parts[name], sizes, multi_box) for name in ("train", "val"))
     beside = _beside(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
-    if chosen["negatives"]:
-        _deny(learned, beside)
+    _reword(learned, chosen.pop("paraphrases"), chosen["negatives"], beside)
     if held_out:
         _write(held_out, parts["test"])
     if epochs and not _by_hand("steps"):
@@ -206,10 +212,16 @@ def _beside(
     return rehearsal.rehearse(jsonl.read(pairs, Pair, bad_lines), anatomies, held_out)
 
 
-def _deny(learned: list[Any], beside: list[Any]) -> None:
+def _reword(learned: list[Any], paraphrases: int, negatives: float, beside: list[Any]) -> None:
+    """Give phrases other wordings, and what there is nothing to show for."""
+    from medground.reports.parser import Parser
     from medground.training import rehearsal
 
-    rehearsal.deny(learned, beside)
+    parser = Parser()
+    if paraphrases:
+        rehearsal.reword(learned, paraphrases, parser)
+    if negatives:
+        rehearsal.deny(learned, beside, parser)
 
 
 def _write(path: str, phrases: list[Any]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from medground.records import Anatomy, Pair
 from medground.reports.denial import denials
+from medground.reports.paraphrase import paraphrases
 from medground.reports.parser import Parser
 from medground.subjects import Imaged
 from medground.training import audit
@@ -42,6 +43,17 @@ def denied(example: Example) -> tuple[str, ...]:
     return tuple(sorted(name for name, said in example.findings.items() if said == "absent"))
 
 
+def reword(examples: Iterable[Example], most: int, parser: Parser) -> None:
+    """Give each phrase at most so many other wordings; half of the draws are the phrase itself."""
+    for example in examples:
+        example.sentences = [_in_other_words(query, most, parser) for query in example.sentences]
+
+
+def _in_other_words(query: Query, most: int, parser: Parser) -> Query:
+    forms = tuple(form for text in query.texts for form in paraphrases(text, parser, most))
+    return replace(query, texts=query.texts * max(1, len(forms)) + forms)
+
+
 def deny(examples: Iterable[Example], rehearsal: Sequence[Example], parser: Parser | None = None) -> None:
     """Give the phrases of `examples` their negated forms and what the reports of their images deny.
 
@@ -50,14 +62,14 @@ def deny(examples: Iterable[Example], rehearsal: Sequence[Example], parser: Pars
     parser = parser or Parser()
     reported = {each.image_id: denied(each) for each in rehearsal}
     for example in examples:
-        texts = [text for query in example.sentences for text in query.texts]
+        texts = {text for query in example.sentences for text in query.texts}
         named = {name for text in texts for name in _findings(text, parser)}
         absent = tuple(name for name in reported.get(example.image_id, ()) if name not in named)
         example.sentences = [_with_denials(query, absent, parser) for query in example.sentences]
 
 
 def _with_denials(query: Query, absent: tuple[str, ...], parser: Parser) -> Query:
-    forms = tuple(form for text in query.texts for form in denials(text, parser))
+    forms = tuple(form for text in dict.fromkeys(query.texts) for form in denials(text, parser))
     return replace(query, denials=forms + absent) if query.boxes else query
 
 
