@@ -41,6 +41,6 @@ $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done
-	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong --steps 600 \
-	  --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --anew -o $(@D)
+	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong --steps 900 \
+	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --anew -o $(@D)
 	touch $@
