@@ -1,9 +1,11 @@
 """The options and the ending that pretrain and finetune share."""
 
+import logging
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -184,5 +186,20 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     images, folder, anew = (chosen.pop(name) for name in ("images", "folder", "anew"))
     more = {name: chosen.pop(name) for name in ("rehearsal", "leakage") if name in chosen}
     material = Material(examples=learned, validation=checked, **more)
-    if not fit(material, images, folder, Options(**chosen), start, anew):
+    done = fit(material, images, folder, Options(**chosen), start, anew)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _leave(0 if done else STOPPED)
+    if not done:
         raise click.exceptions.Exit(STOPPED)
+
+
+def _leave(code: int) -> NoReturn:
+    """End one of several processes with this code, now that all is written.
+
+    On the usual way out torch's network threads now and then abort the process (SIGABRT), and what started
+    it would take a finished training, or one that was asked to stop, for a failed one.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
