@@ -75,12 +75,17 @@ def corners(boxes: Tensor) -> Tensor:
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
     """(...) generalised IoU in (-1, 1] of (..., 4) corner boxes (Rezatofighi et al. 2019)."""
-    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    shared, either = areas(a, b)
     hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(dim=-1)
-    shared = inner.prod(dim=-1)
-    either = (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1) - shared
     tiny = torch.finfo(a.dtype).eps  # two boxes without area have IoU 0 here, not NaN
     return shared / either.clamp(min=tiny) - (hull - either) / hull.clamp(min=tiny)
+
+
+def areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """(...) areas of intersection and of union of (..., 4) corner boxes."""
+    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    shared = inner.prod(dim=-1)
+    return shared, (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1) - shared
 
 
 def hulls(boxes: Tensor, box_of: Tensor, count: int) -> Tensor:

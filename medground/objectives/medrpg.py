@@ -30,7 +30,7 @@ from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.models.transvg import TransVG
 from medground.objectives import processes
-from medground.objectives.agp import corners, hulls
+from medground.objectives.agp import areas, corners, hulls
 from medground.objectives.objective import Encoded, Objective
 
 TEMPERATURE, OTHERS, MOST_IOU = 0.1, 5, 0.25
@@ -96,19 +96,12 @@ def beside(true: Tensor) -> tuple[Tensor, Tensor]:
     sides = (true[:, None, 2:] * (0.5 + torch.rand(count, DRAWN, 2).to(true))).clamp(max=0.95)
     middles = sides / 2 + torch.rand(count, DRAWN, 2).to(true) * (1 - sides)
     drawn = torch.cat([middles, sides], dim=2)
-    near = _iou(drawn, true[:, None].expand_as(drawn)) > MOST_IOU
+    shared, either = areas(corners(drawn), corners(true)[:, None])
+    near = shared / either.clamp(min=1e-9) > MOST_IOU
     first = near.int().argsort(dim=1, stable=True)[:, :OTHERS]  # those far enough come first, as drawn
     others = drawn.gather(1, first[..., None].expand(-1, -1, 4))
     own = near.new_ones(count, 1)
     return torch.cat([true[:, None], others], dim=1), torch.cat([own, ~near.gather(1, first)], dim=1)
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    a, b = corners(a), corners(b)
-    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    shared = inner.prod(-1)
-    either = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
-    return shared / either.clamp(min=1e-9)
 
 
 def covered(boxes: Tensor, height: int, width: int) -> Tensor:
