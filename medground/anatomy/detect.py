@@ -5,7 +5,7 @@ pixels of the original film, upright.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -34,6 +34,17 @@ class Found:
     name: str
     box: Box
     score: float
+
+
+def best_of_each(
+    names: Sequence[str | None], corners: Sequence[Sequence[float]], scores: Sequence[float]
+) -> list[Found]:
+    """The best box of each region; the three run parallel, and None names no region."""
+    best: dict[str, Found] = {}
+    for name, (x1, y1, x2, y2), score in zip(names, corners, scores, strict=True):
+        if name and (name not in best or score > best[name].score):
+            best[name] = Found(name, (x1, y1, x2, y2), score)
+    return list(best.values())
 
 
 class Detector(Protocol):
@@ -142,10 +153,16 @@ def _view(record: Image, header: images.Header, doubt: str | None) -> str | None
 
 def is_chest(found: Sequence[Found], doubt: float) -> bool:
     """Whether the regions that every frontal chest film shows were found, and left lies right of right."""
-    at = {each.name: each for each in found}
-    if sum(at[name].score for name in CORE if name in at) / len(CORE) < doubt:
+    if core_score({each.name: each.score for each in found}) < doubt:
         return False
-    return sides_fit({name: each.box for name, each in at.items()})
+    return sides_fit({each.name: each.box for each in found})
+
+
+def core_score(score_of: Mapping[str, float], known: Collection[str | None] = CORE) -> float:
+    """The mean score of CORE's regions, of those that a detector knows; one that it did not find counts as 0,
+    and so does everything where it knows none."""
+    wanted = [name for name in CORE if name in known]
+    return sum(score_of.get(name, 0.0) for name in wanted) / max(1, len(wanted))
 
 
 def doubt_of(names: Sequence[str | None], whole: float) -> float:

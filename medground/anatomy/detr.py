@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from medground.anatomy import masks
-from medground.anatomy.detect import Found, doubt_of
+from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.images import Film
@@ -61,14 +61,9 @@ class TransformersDetector:
         boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4)) * self.size
         half = boxes[..., 2:] / 2
         corners = torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
-        return [self._found(*each) for each in zip(corners.tolist(), scores.tolist(), strict=True)]
-
-    def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
-        best: dict[str, Found] = {}
-        for name, (x1, y1, x2, y2), score in zip(self.names, boxes, scores, strict=True):
-            if name and (name not in best or score > best[name].score):
-                best[name] = Found(name, (x1, y1, x2, y2), score)
-        return list(best.values())
+        return [
+            best_of_each(self.names, *each) for each in zip(corners.tolist(), scores.tolist(), strict=True)
+        ]
 
     def close(self) -> None:
         """Nothing to let go of."""

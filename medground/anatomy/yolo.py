@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from PIL import Image
 
 from medground import checkpoints
 from medground.anatomy import regions
-from medground.anatomy.detect import Found, doubt_of
+from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.anatomy.films import Films
 from medground.errors import MedgroundError
 from medground.images import Film
@@ -139,14 +139,9 @@ class YoloDetector:
         """The best box of every region on each film, likely or not."""
         data = np.rint(squares * 255).astype(np.uint8)
         (answer,) = self._process.ask({"do": "find", "shape": data.shape}, data.tobytes())
-        return [self._found(*each) for each in zip(answer["boxes"], answer["scores"], strict=True)]
-
-    def _found(self, boxes: Sequence[Sequence[float]], scores: Sequence[float]) -> list[Found]:
-        best: dict[str, Found] = {}
-        for name, (x1, y1, x2, y2), score in zip(self.names, boxes, scores, strict=True):
-            if name and (name not in best or score > best[name].score):
-                best[name] = Found(name, (x1, y1, x2, y2), score)
-        return list(best.values())
+        return [
+            best_of_each(self.names, *each) for each in zip(answer["boxes"], answer["scores"], strict=True)
+        ]
 
     def close(self) -> None:
         """End the process."""
