@@ -6,7 +6,7 @@ import torch
 
 from medground import checkpoints
 from medground.anatomy import detr, region_query, yolo
-from medground.anatomy.detect import CORE, Detector, Found
+from medground.anatomy.detect import Detector, Found, core_score
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
 from medground.images import Film
@@ -72,8 +72,7 @@ class RegionQueryDetector:
         return [self._found(*each) for each in zip(pixels, scores, strict=True)]
 
     def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
-        core = [score for name, score in zip(self.names, scores, strict=True) if name in CORE]
-        chest = sum(core) / len(core) if core else 0.0
+        chest = core_score(dict(zip(self.names, scores, strict=True)), self.names)
         if chest >= self.doubt:
             scores = [min(1.0, score / chest) for score in scores]
         rows = zip(self.names, boxes, scores, strict=True)
