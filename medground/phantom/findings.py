@@ -24,6 +24,7 @@ CATEGORY = {
 ZONES = ("upper lung zone", "mid lung zone", "lower lung zone")
 SEVERITIES = ("small", "moderate", "large")
 OPACITIES = ("consolidation", "lung opacity", "pneumonia")
+DIFFUSE = {"small": 0.0, "moderate": 0.2, "large": 0.5}  # how often an opacity is all over its lung
 SHARE = {  # how often a patient with findings has each; what comes first takes its side of the chest
     "pneumothorax": 0.2,
     "enlarged cardiac silhouette": 0.3,
@@ -39,6 +40,9 @@ BOTH = {  # how often on both sides
     "pulmonary edema/hazy opacity": 0.9,
     "pleural effusion": 0.35,
     "atelectasis": 0.35,
+    "lung opacity": 0.2,
+    "pneumonia": 0.2,
+    "consolidation": 0.2,
     "pneumothorax": 0.0,
     "mass/nodule (not otherwise specified)": 0.0,
 }
@@ -133,8 +137,9 @@ def _zones(rng: np.random.Generator, name: str, severity: str) -> list[str]:
         return ["lung"]
     if name == "atelectasis":
         return [str(rng.choice(ZONES, p=[0.05, 0.15, 0.8]))]
-    zone = str(rng.choice(ZONES, p=[0.25, 0.27, 0.48]))
-    return [zone]
+    if name in OPACITIES and rng.random() < DIFFUSE[severity]:
+        return ["lung"]
+    return [str(rng.choice(ZONES, p=[0.25, 0.27, 0.48]))]
 
 
 def _add_device(rng: np.random.Generator, found: list[Finding], name: str) -> None:

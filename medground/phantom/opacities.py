@@ -96,22 +96,25 @@ def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tu
 
 
 def blobs(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
-    """Opacity, pneumonia or consolidation: one or several lumps of denser lung in the finding's zone."""
+    """Opacity, pneumonia or consolidation: one or several lumps of denser lung in the finding's zone, or
+    all over the lung. Half to all of a zone is common: on real films such boxes average 6 % of the film."""
     side = finding.side or "right"
-    solid = finding.name == "consolidation"
+    solid, diffuse = finding.name == "consolidation", finding.regions[0].endswith("lung")
     count = int(rng.integers(2, 6) if finding.name != "lung opacity" else rng.integers(1, 4))
-    size = {"small": 2.0, "moderate": 3.1, "large": 4.6}[finding.severity] * float(rng.uniform(0.85, 1.15))
+    size = {"small": 3.0, "moderate": 5.2, "large": 7.4}[finding.severity] * float(rng.uniform(0.8, 1.25))
     centre = _spot(rng, chest, finding, size)
     total = np.zeros(chest.grid.shape, np.float32)
-    for _ in range(count):
-        jitter = rng.normal(0, 0.42 * size, 3) * (count > 1)
-        semi = size * rng.uniform(0.75, 1.25, 3) * (1.0 if count == 1 else 0.72)
+    scatter = np.array([0.42, 0.9 if diffuse else 0.42, 0.42]) * size
+    for _ in range(count + 2 * diffuse):
+        jitter = rng.normal(0, scatter) * (count > 1 or diffuse)
+        semi = size * rng.uniform(0.75, 1.25, 3) * (0.72 if count > 1 or diffuse else 1.0)
         lump = ellipsoid(chest.grid, tuple(centre + jitter), tuple(semi), float(rng.uniform(0, 3)))
         total = np.maximum(total, aerated(chest, lump, side))
     low, high = {"consolidation": (0.52, 0.75), "pneumonia": (0.35, 0.6)}.get(finding.name, (0.26, 0.5))
     total *= cloud(rng, chest, 0.9, 0.15 if solid else 0.28)
     total = ndimage.gaussian_filter(total, (0.15 if solid else 0.5) / chest.grid.cm)
-    return SOFT * float(rng.uniform(low, high)) * total
+    thin = (3.1 / max(size, 3.1)) ** 0.5  # what is wide is seldom as deep
+    return SOFT * float(rng.uniform(low, high)) * thin * total
 
 
 def _spot(rng: np.random.Generator, chest: Chest, finding: Finding, size: float) -> NDArray:
@@ -143,11 +146,11 @@ def edema(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
 def basal_haze(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     """Airless lung on the dome (or in the zone) beside the bands of atelectasis."""
     side, patient = finding.side or "right", chest.patient
-    size = {"small": 1.2, "moderate": 1.8, "large": 2.6}[finding.severity]
+    size = {"small": 1.5, "moderate": 2.6, "large": 3.7}[finding.severity]
     low = finding.regions[0].endswith("lower lung zone")
     y = dome_top(patient, side) - 0.3 if low else _spot(rng, chest, finding, size)[1]
     x = SIGN[side] * patient.half_width * float(rng.uniform(0.38, 0.66))
-    lump = ellipsoid(chest.grid, (x, float(y), -2.0), (2.2 * size, 0.8 * size, 3.5))
+    lump = ellipsoid(chest.grid, (x, float(y), -2.0), (2.2 * size, size, 3.5))
     haze = ndimage.gaussian_filter(
         aerated(chest, lump, side) * cloud(rng, chest, 1.0, 0.3), 0.35 / chest.grid.cm
     )
