@@ -242,6 +242,20 @@ def test_a_view_moves_its_boxes_with_its_picture():
         assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.1
 
 
+def test_a_mirrored_view_mirrors_its_boxes_and_no_others():
+    pictures = torch.rand(40, 2, 8, 8)
+    boxes = torch.rand(60, 4)
+    image_of = torch.arange(60) % 40
+    rngs = [np.random.default_rng(n) for n in range(40)]
+    seen, found, there = augment.draw("none", pictures, boxes, image_of, rngs, mirror=0.5)
+    turned = [torch.equal(new, old.flip(2)) for new, old in zip(seen, pictures, strict=True)]
+    assert 10 < sum(turned) < 30 and there.all()
+    for row, image in enumerate(image_of):
+        across, *rest = boxes[row].tolist()
+        assert found[row].tolist() == pytest.approx([1 - across if turned[image] else across, *rest])
+        assert turned[image] or torch.equal(seen[image], pictures[image])
+
+
 def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
     pictures, boxes = torch.zeros(60, 2, 64, 64), torch.tensor([[0.5, 0.5, 0.25, 0.25]]).repeat(60, 1)
     pictures[:, 1] = 1

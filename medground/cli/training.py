@@ -129,7 +129,15 @@ _SAME_FOR_ALL = [
         type=click.Choice(["none", "mild", "strong"]),
         default="mild",
         show_default=True,
-        help="Random views of the films, never flipped; strong: for films of other machines.",
+        help="Random views of the films; strong: for films of other machines.",
+    ),
+    click.option(
+        "--mirror",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        show_default=True,
+        help="Share of the views in which left and right are changed, and the words are not: sides are then "
+        "told by the anatomy.",
     ),
     click.option(
         "--precision",

@@ -1,4 +1,8 @@
-"""Random views of a batch, so that a model learns anatomy. Never a flip: left and right are words here.
+"""Random views of a batch, so that a model learns anatomy.
+
+Left and right are words here: so a film is mirrored only where that is asked for, and its words then stay
+with its anatomy. The left lung of a mirrored film is still the one with the heart's apex; a model that learns
+from such films tells sides by what it sees.
 
 mild: shift, scale, exposure, noise; AGP fine-tunes with colour jitter, noise, shift and crop [its code]; the
 ranges are ours. strong: the detector's views (`anatomy.augment`), for models that are to read films of
@@ -36,12 +40,21 @@ DRAWS = 6  # numbers that one view takes
 
 
 def draw(
-    kind: str, pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]
+    kind: str,
+    pictures: Tensor,
+    boxes: Tensor,
+    image_of: Tensor,
+    rngs: Sequence[np.random.Generator],
+    mirror: float = 0.0,
 ) -> Drawn:
     """New (B, 2, S, S) pictures of a kind, the (M, 4) boxes on them, and (M,) whether each is still there.
 
-    Row i of `boxes` lies on picture image_of[i]; rngs has one for each picture.
+    Row i of `boxes` lies on picture image_of[i]; rngs has one for each picture. `mirror` is the share of
+    pictures that are mirrored first.
     """
+    if mirror:
+        turned = torch.tensor([rng.random() < mirror for rng in rngs])
+        pictures, boxes = mirrored(pictures, boxes, image_of, turned)
     if kind == "none":
         return pictures, boxes, torch.ones(len(boxes), dtype=torch.bool)
     if kind == "strong":
@@ -51,6 +64,13 @@ def draw(
     ranges = Ranges()
     moved = views(pictures, boxes, image_of, ranges, torch.from_numpy(draws), torch.from_numpy(noise))
     return *moved, torch.ones(len(boxes), dtype=torch.bool)
+
+
+def mirrored(pictures: Tensor, boxes: Tensor, image_of: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
+    """The pictures and boxes, as `draw` has them, left and right changed where (B,) `turned` is true."""
+    across = torch.where(turned[image_of], 1 - boxes[:, 0], boxes[:, 0])
+    pictures = torch.where(turned[:, None, None, None], pictures.flip(3), pictures)
+    return pictures, torch.cat([across[:, None], boxes[:, 1:]], dim=1)
 
 
 def _strong(pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]) -> Drawn:

@@ -61,8 +61,9 @@ def _each(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
 class Plan:
     """How batches are drawn: images a step, the most terms and sentences asked of each, and the views.
 
-    With probability `negatives` a query that has denials is asked with one of them too. `always`: texts that
-    stand beside those of the images' reports in every batch; None where no report is read.
+    With probability `negatives` a query that has denials is asked with one of them too. `mirror`: the share
+    of views that are mirrored while their words stay. `always`: texts that stand beside those of the
+    images' reports in every batch; None where no report is read.
     """
 
     images: int = 16
@@ -70,6 +71,7 @@ class Plan:
     sentences: int = 4
     seed: int = 0
     views: str = "mild"  # one of augment.KINDS
+    mirror: float = 0.0
     negatives: float = 0.0
     always: tuple[str, ...] | None = None
 
@@ -110,7 +112,9 @@ class Batches:
         if reports is not None:
             more, theirs = reports.boxes()
             boxes, images = torch.cat([boxes, more]), torch.cat([images, theirs])
-        pictures, boxes, there = augment.draw(self.plan.views, batch.pictures, boxes, images, rngs)
+        pictures, boxes, there = augment.draw(
+            self.plan.views, batch.pictures, boxes, images, rngs, self.plan.mirror
+        )
         if reports is not None:
             reports = reports.on_views(boxes[own:], there[own:])
         boxes, there = boxes[:own][there[:own]], there[:own]

@@ -54,6 +54,7 @@ class Options:
     device: str
     precision: str
     augment: str
+    mirror: float = 0.0
     log_every: int = 20
     schedule: str = "cosine"
     clip: float = 1.0
@@ -174,6 +175,7 @@ def _batches(
         sentences=options.sentences if needs.asks else 0,
         seed=options.seed,
         views=options.augment,
+        mirror=options.mirror,
         negatives=options.negatives,
         always=needs.always,
     )
