@@ -11,7 +11,6 @@ Letters: S side of the square, N texts, T tokens, P patches, D width, Q boxes.
 import importlib.util
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -160,10 +159,10 @@ def export(model: Grounder, source: Path, folder: Path) -> None:
     for name in GRAPHS:
         ov.save_model(graphs[name], str(folder / f"{name}.xml"), compress_to_fp16=False)
     model.tokenizer.save_pretrained(folder)
-    _write(folder / grounder.CONFIG, model.config.to_json())
+    grounder.write_json(folder / grounder.CONFIG, model.config.to_json())
     if (source / CALIBRATION).is_file() and source != folder:
-        _write(folder / CALIBRATION, json.loads((source / CALIBRATION).read_text()))
-    _write(folder / ABOUT, {"format": FORMAT, "model": model.name, "openvino": ov.__version__})
+        grounder.write_json(folder / CALIBRATION, json.loads((source / CALIBRATION).read_text()))
+    grounder.write_json(folder / ABOUT, {"format": FORMAT, "model": model.name, "openvino": ov.__version__})
 
 
 def _graphs(model: Grounder) -> dict[str, Any]:
@@ -192,12 +191,6 @@ def _converted(ov: Any, module: nn.Module, example: tuple[Tensor, ...], shapes: 
             return ov.convert_model(module.eval(), example_input=example, input=shapes)
     finally:
         transformers_logging.set_verbosity(before)
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    partial = Path(f"{path}.partial")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, path)
 
 
 def _openvino() -> Any:
@@ -244,7 +237,7 @@ def _load(folder: Path, precision: str) -> Exported:
     core = ov.Core()
     graphs = {name: core.compile_model(str(folder / f"{name}.xml"), "CPU", how) for name in GRAPHS}
     config = GrounderConfig.from_json(_read(folder / grounder.CONFIG))
-    return Exported(config, _tokenizer(folder), about["model"], **graphs)
+    return Exported(config, grounder.load_tokenizer(folder), about["model"], **graphs)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -252,9 +245,3 @@ def _read(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except (ValueError, TypeError):
         raise MedgroundError(f"{path}: not JSON; run medground export again") from None
-
-
-def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)

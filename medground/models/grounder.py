@@ -85,12 +85,17 @@ def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None)
     """
     folder.mkdir(parents=True, exist_ok=True)
     _save_tokenizer(grounder.tokenizer, folder)
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(json.dumps(grounder.config.to_json(), indent=2, sort_keys=True) + "\n")
-    os.replace(partial, folder / CONFIG)
+    write_json(folder / CONFIG, grounder.config.to_json())
     weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
     checkpoints.save(folder / WEIGHTS, weights, grounder.config.to_json() | {"record": record or {}})
     return replace(grounder, name=name_of(folder))
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write the values as JSON for people to read; PATH is replaced only when all is written."""
+    partial = Path(f"{path}.partial")
+    partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    os.replace(partial, path)
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -129,8 +134,7 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
         network.load_state_dict(weights)
     except RuntimeError:
         raise MedgroundError(f"{folder / WEIGHTS}: these weights do not fit its config.json") from None
-    tokenizer = _tokenizer(folder)
-    return Grounder(config, network.to(device).eval(), tokenizer, name_of(folder))
+    return Grounder(config, network.to(device).eval(), load_tokenizer(folder), name_of(folder))
 
 
 def _network(config: GrounderConfig) -> Network:
@@ -142,7 +146,8 @@ def _network(config: GrounderConfig) -> Network:
     return ARCHITECTURES[config.architecture](config, image_encoder, text_encoder)
 
 
-def _tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in a model's folder."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
