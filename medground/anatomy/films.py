@@ -3,6 +3,7 @@
 Letters: N films, S side, Q regions. Boxes are [x1, y1, x2, y2] in shares of the square's side.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,13 @@ class Films:
 
     def __len__(self) -> int:
         return len(self.squares)
+
+    def digest(self) -> str:
+        """12 hex digits over all that is in them."""
+        digest = hashlib.sha256()
+        for each in (self.squares, self.boxes, self.present):
+            digest.update(np.ascontiguousarray(each).data)
+        return digest.hexdigest()[:12]
 
 
 def read_films(

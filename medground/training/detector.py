@@ -5,7 +5,6 @@ again ends, on a CPU, with exactly the weights of one that was not. What is kept
 weights: at the end of a short training it is better than the last ones.
 """
 
-import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -116,7 +115,7 @@ def train_yolo(
     learned: Films, checked: Films | None, folder: Path, options: yolo.Options, anew: bool = False
 ) -> bool:
     """As `train`, with ultralytics' detector; a stopped run goes on after its last whole epoch."""
-    settings = {**vars(options), "films": _digest(learned), "detector": "yolo"}
+    settings = {**vars(options), "films": learned.digest(), "detector": "yolo"}
     run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"}, anew)
     with StopRequest() as stop:
         done = yolo.train(learned, checked, folder, options, lambda line: run.log(**line), lambda: bool(stop))
@@ -259,13 +258,6 @@ def _settings(learned: Films, checked: Films | None, config: Config, options: Op
     chosen = {name: each for name, each in asdict(options).items() if name != "device"}
     return chosen | {
         "network": {name: each for name, each in asdict(config).items() if name != "names"},
-        "films": _digest(learned),
-        "validation": _digest(checked) if checked else "none",
+        "films": learned.digest(),
+        "validation": checked.digest() if checked else "none",
     }
-
-
-def _digest(films: Films) -> str:
-    digest = hashlib.sha256()
-    for each in (films.squares, films.boxes, films.present):
-        digest.update(np.ascontiguousarray(each).data)
-    return digest.hexdigest()[:12]

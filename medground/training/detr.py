@@ -5,7 +5,6 @@ regions, and its own loss (Hungarian matching) is what is learned by. The views 
 and n, as in `training.detector`. RUN_DIR/model is again such a folder: detect-anatomy takes it for --model.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -48,7 +47,7 @@ def train(learned: Films, checked: Films | None, folder: Path, options: Options,
     The same call again goes on where a stopped one ended. `checked` are films to measure on.
     """
     settings = {name: each for name, each in vars(options).items() if name not in ("device", "ranges")}
-    begun = {"detector": detr.KIND, "begun": detr.hash_of(Path(options.start)), "films": _digest(learned)}
+    begun = {"detector": detr.KIND, "begun": detr.hash_of(Path(options.start)), "films": learned.digest()}
     run = RunFolder(folder, settings | begun, anew)
     with StopRequest() as stop, torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for the heads of the new classes
@@ -62,13 +61,6 @@ def train(learned: Films, checked: Films | None, folder: Path, options: Options,
         found = detr.TransformersDetector(folder / MODEL, options.device)
         run.log(step=done, validation_miou=mean_iou(found, checked))
     return True
-
-
-def _digest(films: Films) -> str:
-    digest = hashlib.sha256()
-    for each in (films.squares, films.boxes, films.present):
-        digest.update(np.ascontiguousarray(each).data)
-    return digest.hexdigest()[:12]
 
 
 def load(options: Options) -> Any:
