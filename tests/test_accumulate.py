@@ -75,15 +75,17 @@ def gradients(learner: Learner) -> dict[str, torch.Tensor]:
 def test_parts_have_the_losses_and_gradients_of_the_whole(learner, batch, count):
     weights = learner.weights(0)
     expected = learner(batch)
-    total(expected, weights).backward()
+    whole = total(expected, weights)
+    whole.backward()
     wanted = gradients(learner)
-    found = accumulate.backward(
+    loss, found = accumulate.backward(
         learner, learner, batch, count, lambda parts: total(parts, weights), Accelerator(cpu=True)
     )
     got = gradients(learner)
     assert found.keys() == expected.keys()
-    for name, loss in expected.items():
-        assert found[name].item() == pytest.approx(loss.item(), abs=1e-5)
+    assert loss.item() == pytest.approx(whole.item(), abs=1e-5)
+    for name, each in expected.items():
+        assert found[name].item() == pytest.approx(each.item(), abs=1e-5)
     for name, gradient in wanted.items():
         assert torch.allclose(got.get(name, torch.zeros(())), gradient, atol=1e-5), name
 

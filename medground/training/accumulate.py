@@ -54,8 +54,8 @@ class Pull:
 
 def backward(
     learner: nn.Module, bare: Learner, batch: Any, count: int, loss_of: Loss, engine: Accelerator
-) -> dict[str, Tensor]:
-    """Add the gradient of loss_of(losses of the batch) to the parameters', in `count` parts; the losses.
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Add the gradient of loss_of(losses of the batch) to the parameters', in `count` parts; loss and losses.
 
     No process may have fewer images than parts. `learner` is `bare` as the engine prepared it.
     """
@@ -67,7 +67,7 @@ def backward(
             torch.manual_seed(seed)
             encoded.append(_unmoved(bare, part))
     scale = engine.scaler.get_scale() if engine.scaler else 1.0
-    losses, pulls = _pulls(bare, batch, parts, encoded, loss_of, engine, scale)
+    loss, losses, pulls = _pulls(bare, batch, parts, encoded, loss_of, engine, scale)
     for part, pull, seed in zip(parts, pulls, seeds, strict=True):
         torch.manual_seed(seed)
         if part is parts[-1]:
@@ -75,7 +75,7 @@ def backward(
         else:
             with engine.no_sync(learner):
                 engine.backward(learner(part.inputs, pull)["pull"] / scale)
-    return losses
+    return loss, losses
 
 
 def _unmoved(bare: Learner, part: Part) -> Encoded:
@@ -120,8 +120,8 @@ def _pulls(
     loss_of: Loss,
     engine: Accelerator,
     scale: float,
-) -> tuple[dict[str, Tensor], list[Pull]]:
-    """The losses of the whole batch and, for each part, where its outputs are to move."""
+) -> tuple[Tensor, dict[str, Tensor], list[Pull]]:
+    """The loss and the losses of the whole batch and, for each part, where its outputs are to move."""
     whole = _joined(batch, parts, encoded)
     leaves = [each.requires_grad_() for each in _tensors(whole)]
     parameters: list[Tensor] = [each for each in bare.parameters() if each.requires_grad]
@@ -137,7 +137,7 @@ def _pulls(
         (each, grad) for each, grad in zip(parameters, grads[len(leaves) :], strict=True) if grad is not None
     ]
     pulls = [Pull(_part_of(whole, moves, part)) for part in parts]
-    return losses, [*pulls[:-1], replace(pulls[-1], parameters=direct)]
+    return loss, losses, [*pulls[:-1], replace(pulls[-1], parameters=direct)]
 
 
 def _tensors(encoded: Encoded) -> list[Tensor]:

@@ -169,8 +169,8 @@ def _step(
     set_rate(running.optimizer, schedule.share(step))
     _train_mode(running.learner, job)
     running.optimizer.zero_grad(set_to_none=True)
-    parts = _gradients(job, running.learner, step, batch.to(engine.device))
-    loss = total(parts, job.learner.weights(step / schedule.steps))
+    weights = job.learner.weights(step / schedule.steps)
+    loss, parts = _gradients(job, running.learner, batch.to(engine.device), weights)
     flag = loss.new_tensor(float(bool(stop)))
     values = processes.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
     if not math.isfinite(values[0]):
@@ -182,17 +182,19 @@ def _step(
     return dict(zip(["loss", *parts], values[:-1], strict=True)), values[-1] > 0
 
 
-def _gradients(job: Job, learner: nn.Module, step: int, batch: Batch) -> dict[str, Tensor]:
-    """Leave the gradient of the whole batch's loss at the parameters; the losses."""
-    weights = job.learner.weights(step / job.schedule.steps)
+def _gradients(
+    job: Job, learner: nn.Module, batch: Batch, weights: dict[str, float]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Leave the gradient of the whole batch's loss at the parameters; the loss and its parts."""
     if job.schedule.parts > 1:
         return accumulate.backward(
             learner, job.learner, batch, job.schedule.parts, lambda parts: total(parts, weights), job.engine
         )
     with job.engine.autocast():
         parts = learner(batch)
-    job.engine.backward(total(parts, weights))
-    return parts
+    loss = total(parts, weights)
+    job.engine.backward(loss)
+    return loss, parts
 
 
 def _log(job: Job, step: int, **values: float) -> None:
