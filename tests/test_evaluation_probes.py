@@ -17,7 +17,10 @@ from medground.errors import MedgroundError
 from medground.evaluation import probes, run, scoring, table, wordings
 from medground.evaluation.scoring import Resampling
 from medground.records import Grounding, Phrase, ScoredBox
-from medground.reports import lexicon
+from medground.reports import held_out, lexicon
+from medground.reports.denial import denials
+from medground.reports.paraphrase import paraphrases
+from medground.reports.parser import Parser
 
 WIDTH, HEIGHT = 40, 20
 LEFT, RIGHT = (24.0, 4.0, 36.0, 16.0), (4.0, 4.0, 16.0, 16.0)  # the patient's sides
@@ -85,6 +88,40 @@ def test_a_synonym_takes_the_place_of_the_first_finding():
     )
     assert wordings.synonym("PTX") == "pneumothorax"
     assert wordings.synonym("rib fracture") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "denied"),
+    [
+        ("Small left effusion", "negative for small left effusion"),
+        ("There is a large effusion", "negative for large effusion"),
+        ("the heart is big", None),
+        ("no effusion", None),
+    ],
+)
+def test_a_negation_that_is_held_out(text, denied):
+    assert wordings.newly_negated(text) == denied
+
+
+def test_no_wording_of_fine_tuning_is_a_held_out_one():
+    parser, asked = Parser(), set()
+    for name, other in held_out.names().items():
+        phrase = f"small left {name}"
+        forms = {phrase, *paraphrases(phrase, parser, 10_000)}
+        asked |= {form.lower() for each in forms for form in (each, *denials(each, parser))}
+        assert not any(other in form for form in asked), other
+        assert wordings.new_synonym(phrase) == f"small left {other}"
+    assert len(asked) > 1_000 and wordings.newly_negated("small left effusion") not in asked
+    assert not any("negative" in form for form in asked)
+
+
+def test_what_is_held_out_is_the_same_finding_to_the_parser():
+    parser = Parser()
+    for name, other in held_out.names().items():
+        said = [parser.read(f"left {each}", 0, 5 + len(each), [])[0] for each in (name, other)]
+        assert {(t.region, t.finding) for t in said[0]} == {(t.region, t.finding) for t in said[1]}, other
+        denied = wordings.newly_negated(f"left {name}")
+        assert {t.existence for t in parser.read(denied, 0, len(denied), [])[0]} == {"absent"}, name
 
 
 def test_every_synonym_is_the_same_finding_to_the_parser():
@@ -193,7 +230,7 @@ def test_another_patients_image_is_the_next_of_somebody_else_and_boxes_go_by_sha
 def test_one_patient_alone_has_no_other_and_a_phrase_without_a_side_no_other_side():
     alone = [replace(phrase(0, "left"), text="big heart")]
     assert {each.probe for each in probes.probe(alone, load, looks)} == {
-        "as asked", "blank image", "mirrored image", "negated",
+        "as asked", "blank image", "mirrored image", "negated", "held-out negation",
     }  # fmt: skip
 
 
@@ -213,7 +250,24 @@ def test_the_table_has_a_row_a_probe():
     measured = probes.measure(list(probes.probe(PHRASES, load, reads)))
     heads, rows = table.grid([s for s in scoring.score(measured, Resampling(100, 0)) if s.value is not None])
     assert heads[:3] == ["probe", "n", "miou"]
-    assert [row[0] for row in rows] == list(probes.PROBES)
+    assert [row[0] for row in rows if row[0] != probes.SIDED] == list(probes.PROBES)
+
+
+def test_a_mirrored_image_is_told_apart_by_whether_the_phrase_names_a_side():
+    sideless = [replace(phrase(3, "left"), text="effusion"), replace(phrase(4, "left"), text="bilateral")]
+    found = figures(reads, [*PHRASES, *sideless])
+    assert found["mirrored image", "same_mirrored"] == 0  # this model answers "right" to what names no side
+    answers = list(probes.probe([*PHRASES, *sideless], load, looks))
+    counts = {s.group: s.n for s in scoring.score(probes.measure(answers), Resampling(100, 0))}
+    assert counts["probe:mirrored image"] == 5
+    assert (counts[f"probe:{probes.SIDED}"], counts[f"probe:{probes.SIDELESS}"]) == (3, 2)
+
+    def sides_only(asked, image):
+        """Goes by the side where one is named, by the picture else."""
+        return [(reads if "left" in p.text or "right" in p.text else looks)([p], image)[0] for p in asked]
+
+    found = figures(sides_only, [*PHRASES, *sideless])
+    assert found[probes.SIDED, "same_mirrored"] == 0 and found[probes.SIDELESS, "same_mirrored"] == 1
 
 
 # --- the command ----------------------------------------------------------------------------------------
@@ -249,7 +303,7 @@ def test_probes_give_scores_a_table_and_a_page_with_pictures(asked):
     assert {each["model"] for each in scores} == {"m"} and all("truth" in each for each in scores)
     assert re.search(r"mirrored image +4 ", result.stdout)
     text = Path("page.html").read_text()
-    assert "negated: no bright spot" in text and text.count("data:image/jpeg") == 4 * 5
+    assert "negated: no bright spot" in text and text.count("data:image/jpeg") == 4 * 6
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ def evaluate(
     with an array named by each phrase_id.
 
     With --probes, FILE holds the phrases, and a model is asked about them with their images and words changed
-    (blank, mirrored, another patient's; the other side, negated, a synonym): how far its answers move.
+    (blank, mirrored, another patient's; the other side, negated, a synonym, and these two once more in words
+    that finetune never makes up): how far its answers move.
 
     \b
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl

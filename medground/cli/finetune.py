@@ -55,7 +55,8 @@ _REHEARSING = [  # what is asked beside the drawn phrases
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="Other wordings of a phrase's findings, from the lexicon; half of the draws show one.",
+        help="Other wordings of a phrase's findings, from the lexicon but for those that evaluate --probes "
+        "holds out; half of the draws show one.",
     ),
     click.option(
         "--negatives",

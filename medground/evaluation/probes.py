@@ -7,9 +7,14 @@ other patient    the phrase on the next image that is of somebody else; boxes by
 other side       left for right in the phrase, and right for left: the box should change its side
 negated          "no ..." before the phrase: `present` should fall
 synonym          another name for the finding: nothing should change
+held-out negation, held-out synonym
+                 the same in wordings that fine-tuning never makes up. `finetune --negatives` and
+                 `--paraphrases` may have shown those of the two above: they tell what was learned, these
+                 whether more was learned than the words
 
-Figures, all over phrases; where a probe has nothing to change (a phrase without a side) the phrase is no part
-of it. IoU is that of the areas that boxes cover together.
+Mirrored images have two more rows: phrases that name one side, whose words now contradict the picture, and
+the others. Figures, all over phrases; where a probe has nothing to change (a phrase without a side) the
+phrase is no part of it. IoU is that of the areas that boxes cover together.
 miou             IoU with the truth; with the mirrored truth on the mirrored image
 prior_miou       that of the image-free prior, beside `as asked` and `blank image`
 same             IoU with the answer as asked
@@ -26,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground.errors import MedgroundError
-from medground.evaluation import metrics, scoring, wordings
+from medground.evaluation import metrics, prior, scoring, wordings
 from medground.evaluation.cases import as_array
 from medground.evaluation.figures import mean_over
 from medground.evaluation.groups import Groups
@@ -44,8 +49,11 @@ WORDINGS: dict[str, Callable[[str], str | None]] = {
     "other side": wordings.other_side,
     "negated": wordings.negated,
     "synonym": wordings.synonym,
+    "held-out negation": wordings.newly_negated,
+    "held-out synonym": wordings.new_synonym,
 }
 PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, *WORDINGS)
+SIDED, SIDELESS = f"{MIRRORED}, side named", f"{MIRRORED}, no side"
 PRESENT = 0.5
 
 
@@ -138,8 +146,9 @@ def _somebody_else(films: Sequence[Sequence[Phrase]], number: int) -> str | None
     return None
 
 
-def measure(answers: Sequence[Answer], prior: Callable[[Phrase, int, int], Box] | None = None) -> Measured:
-    """The figures of each probe, as groups `probe:NAME`; `prior` answers a phrase of a given size."""
+def measure(answers: Sequence[Answer], guess: Callable[[Phrase, int, int], Box] | None = None) -> Measured:
+    """The figures of each probe, as groups `probe:NAME`; `guess`, the prior, answers a phrase of an image's
+    width and height."""
     as_asked = {id(each.phrase): each for each in answers if each.probe == AS_ASKED}
     first = [as_asked[id(each.phrase)] for each in answers]
     own = {
@@ -149,18 +158,28 @@ def measure(answers: Sequence[Answer], prior: Callable[[Phrase, int, int], Box] 
         "changed_side": mean_over(_changed(answers, first)),
         "absent": mean_over(np.array([each.present < PRESENT for each in answers], dtype=float)),
     }
-    if prior is not None:
-        guesses = [as_array([prior(each.phrase, *each.size)]) for each in answers]
+    if guess is not None:
+        guesses = [as_array([guess(each.phrase, *each.size)]) for each in answers]
         guessed = _ious(
             [replace(a, boxes=b) for a, b in zip(answers, guesses, strict=True)], _truths(answers)
         )
         own["prior_miou"] = mean_over(_where(guessed, answers, (AS_ASKED, BLANK)))
-    names = [each.probe for each in answers]
-    present = [name for name in PROBES if name in names]
-    masks = np.array([[each == name for each in names] for name in present], dtype=bool)
-    parted = Groups([f"probe:{name}" for name in present], masks.reshape(len(present), len(names)), [])
+    parted = _parted(answers)
     owners = scoring.clusters([each.phrase for each in answers])
     return Measured("probes", parted, owners, parted.counts, own)
+
+
+def _parted(answers: Sequence[Answer]) -> Groups:
+    """A group for each probe that was asked, and after the mirrored image's the two it consists of."""
+    of_probe = {name: np.array([each.probe == name for each in answers], dtype=bool) for name in PROBES}
+    sided = np.array([prior.side_of(each.phrase.text) in ("left", "right") for each in answers], dtype=bool)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, mask in of_probe.items():
+        masks[name] = mask
+        if name == MIRRORED:
+            masks |= {SIDED: mask & sided, SIDELESS: mask & ~sided}
+    kept = {f"probe:{name}": mask for name, mask in masks.items() if mask.any()}
+    return Groups(list(kept), np.array(list(kept.values())).reshape(len(kept), len(answers)), [])
 
 
 def _truths(answers: Sequence[Answer]) -> list[Array]:

@@ -2,10 +2,12 @@
 
 The lexicon knows many words for a finding; each is put in the place of those that stand there, and the parser
 is the judge: a form stays only where it says the same finding, of the same region, as the phrase does.
+A form with one of the names of `held_out` is left out: those are for probes.
 """
 
 from functools import lru_cache
 
+from medground.reports import held_out
 from medground.reports.lexicon import spellings
 from medground.reports.parser import Parser
 from medground.reports.tokens import words_of
@@ -22,7 +24,9 @@ def paraphrases(phrase: str, parser: Parser, most: int) -> tuple[str, ...]:
             continue  # a state such as "heart is enlarged": there is nothing to exchange as a whole
         for words in _words(parser, triplet.finding):
             form = f"{phrase[:first]}{' '.join(words)}{phrase[last:]}"
-            if form.lower() != phrase.lower() and _said(form, parser) == meant:
+            if held_out.has_held_out(words) or form.lower() == phrase.lower():
+                continue
+            if _said(form, parser) == meant:
                 forms[form] = None
     found = list(forms)
     return tuple(found[n * len(found) // most] for n in range(most)) if len(found) > most else tuple(found)

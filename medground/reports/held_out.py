@@ -1,0 +1,33 @@
+"""Wordings that fine-tuning does not make up, so that `evaluate --probes` can ask for what is new to a model.
+
+`lexicons/held_out.toml` names findings as no form of `paraphrase` does; `NEGATION` opens no form of `denial`.
+Phrases and reports that users train on may hold them all the same: nobody's own words are changed.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from medground.reports.tokens import words_of
+from medground.reports.wordlists import read_table
+
+NEGATION = "negative for"
+
+
+@lru_cache(maxsize=1)
+def names() -> dict[str, str]:
+    """A name as phrases have it -> the held-out name of the same finding that can take its place."""
+    return {name: other for table in read_table("held_out.toml").values() for name, other in table.items()}
+
+
+def has_held_out(words: Sequence[str]) -> bool:
+    """Whether a held-out name stands anywhere in these words."""
+    return any(
+        tuple(words[n : n + len(each)]) == each
+        for each in _as_words()
+        for n in range(len(words) - len(each) + 1)
+    )
+
+
+@lru_cache(maxsize=1)
+def _as_words() -> frozenset[tuple[str, ...]]:
+    return frozenset(tuple(words_of(name)) for name in names().values())
