@@ -19,17 +19,10 @@ log = logging.getLogger(__name__)
 @click.command()
 @options.records
 @options.images
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the cache; films that it holds are not made again.",
-)
+@options.folder("Folder of the cache; films that it holds are not made again.")
 @click.option(
     "--size",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=640,
     show_default=True,
     help="Side of the squares, the model's image size: small has 160, paper 640.",

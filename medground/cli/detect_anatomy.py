@@ -1,6 +1,5 @@
 """medground detect-anatomy: films -> boxes of named regions."""
 
-import logging
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -60,7 +59,7 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
     show_default=True,
     help="Whose left the names of masks mean.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Films at a time.")
+@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Films at a time.")
 @click.option(
     "--min-score",
     type=click.FloatRange(0, 1),
@@ -180,9 +179,7 @@ def _open(**chosen: Any) -> "Detector | Source":
     from medground.anatomy import detector
 
     device = options.device_of(chosen["device"])
-    if chosen["model"] is None:
-        logging.getLogger(__name__).warning(shipped.NOTICE)
-    model = chosen["model"] or shipped.DETECTOR
+    model = options.named_or_example(chosen["model"], shipped.DETECTOR)
     return detector.load(model, device, chosen["detector"], chosen["trust_pickle"])
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from medground.cli import options
+
 
 @click.command()
 @click.option(
@@ -12,14 +14,7 @@ import click
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Model folder, as pretrain and finetune leave it.",
 )
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the export; it may be the model's own.",
-)
+@options.folder("Folder for the export; it may be the model's own.")
 def export(model: Path, folder: Path) -> None:
     """Make an engine of a model that answers faster on a CPU, with the same boxes.
 

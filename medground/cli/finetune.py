@@ -11,7 +11,7 @@ from medground.cli import options, training
 
 SPLIT = ("val_subjects", "test_subjects", "folds", "fold", "few", "fraction")  # fields of splits.Choice
 LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
-NUMBER, NONE_OR_MORE = click.IntRange(min=1), click.IntRange(min=0)
+NONE_OR_MORE = click.IntRange(min=0)
 
 
 _SPLITTING = [
@@ -26,7 +26,9 @@ _SPLITTING = [
         type=click.IntRange(min=3),
         help="Cross-validation by patient, stratified by category: the records' split is not read.",
     ),
-    click.option("--fold", type=NUMBER, help="The fold of --folds that is held out; the next one validates."),
+    click.option(
+        "--fold", type=options.COUNT, help="The fold of --folds that is held out; the next one validates."
+    ),
     click.option(
         "--held-out", metavar="FILE", help="Write the phrases that are held out, to be grounded and scored."
     ),
@@ -35,7 +37,9 @@ _SPLITTING = [
         type=click.FloatRange(0, 1, min_open=True),
         help="Train on this share of the patients only, stratified by category.",
     ),
-    click.option("--few", type=NUMBER, help="Train on so many phrases only, drawn evenly over categories."),
+    click.option(
+        "--few", type=options.COUNT, help="Train on so many phrases only, drawn evenly over categories."
+    ),
     click.option(
         "--multi-box",
         type=click.Choice(["drop", "hull", "all"]),
@@ -126,7 +130,7 @@ def _with(more: list[Any]) -> Callable[[Any], Any]:
     show_default=True,
     help="agp: boxes; with taco, MedRPG's contrast of regions and phrases, beside it.",
 )
-@click.option("--epochs", type=NUMBER, help="Times that each image is seen, instead of --steps.")
+@click.option("--epochs", type=options.COUNT, help="Times that each image is seen, instead of --steps.")
 @training.options(steps=2_000, batch=16, rate=2e-4, save_every=100)
 @options.rejects
 def finetune(

@@ -1,6 +1,5 @@
 """The ways of ground: words, a report or records in; lines, a table, pictures, a page or maps out."""
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
     bad_lines = jsonl.BadLines(chosen["rejects"])
     asked = chosen["shard"].keep(_asked(image, words, chosen, bad_lines))
-    if chosen["model"] is None:
-        chosen["model"] = shipped.GROUNDER
-        logging.getLogger(__name__).warning(shipped.NOTICE)
+    chosen["model"] = options.named_or_example(chosen["model"], shipped.GROUNDER)
     model = engines.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
     if chosen["resume"]:
         _go_on(asked, model, bad_lines, chosen)

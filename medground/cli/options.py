@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from medground import shipped
+
 if TYPE_CHECKING:
     from medground.jsonl import Journal
     from medground.shards import Shard
 
 log = logging.getLogger(__name__)
+STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
+COUNT = click.IntRange(min=1)
 records = click.argument("records", metavar="[FILE]", type=click.File("rb"), default="-")
 output = click.option(
     "-o",
@@ -23,6 +27,21 @@ output = click.option(
     show_default="stdout",
     help="Where to write; FILE appears only when all is written.",
 )
+
+
+def folder(help: str) -> Any:
+    """-o for a command that writes a folder; `help` says what it is then."""
+    return click.option(
+        "-o",
+        "--output",
+        "folder",
+        required=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help=help,
+    )
+
+
+run_folder = folder("Run folder; an interrupted run in it goes on.")
 rejects = click.option(
     "--rejects",
     type=click.File("wb"),
@@ -77,7 +96,7 @@ resume = click.option(
 )
 workers = click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=COUNT,
     default=1,
     show_default=True,
     help="Processes to use; the output is the same for any number.",
@@ -115,6 +134,13 @@ def refuse_two_stdins(*streams: BinaryIO) -> None:
     """End with a usage error where two inputs are stdin: the first would leave nothing to the second."""
     if sum(getattr(each, "name", None) in (None, "-", "<stdin>") for each in streams) > 1:
         raise click.UsageError("only one input can be stdin; give a file for the other")
+
+
+def named_or_example(model: Path | None, example: Path) -> Path:
+    """The model that was named; without one the example of medground, and a warning that says what it is."""
+    if model is None:
+        log.warning(shipped.NOTICE)
+    return model or example
 
 
 def device_of(name: str) -> str:

@@ -35,7 +35,7 @@ from medground.cli.report_modes import run
 )
 @click.option(
     "--html-reports",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=200,
     show_default=True,
     help="How many reports the page shows.",

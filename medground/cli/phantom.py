@@ -9,7 +9,7 @@ from medground.cli import options
 
 @click.command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--patients", type=click.IntRange(min=1), default=500, show_default=True, help="How many.")
+@click.option("--patients", type=options.COUNT, default=500, show_default=True, help="How many.")
 @click.option(
     "--size", type=click.IntRange(min=64, max=4096), default=256, show_default=True, help="Long side, pixels."
 )

@@ -10,23 +10,13 @@ from medground.cli import options
 if TYPE_CHECKING:
     from medground.anatomy.films import Films
 
-STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
-COUNT = click.IntRange(min=1)
-
 
 @click.command()
 @options.records
 @options.config
 @options.images
 @click.option("--val", type=click.File("rb"), help="Anatomy to measure on, from other patients.")
-@click.option(
-    "-o",
-    "--output",
-    "folder",
-    required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Run folder; an interrupted run in it goes on.",
-)
+@options.run_folder
 @click.option(
     "--detector",
     type=click.Choice(["region-query", "transformers", "yolo"]),
@@ -35,10 +25,12 @@ COUNT = click.IntRange(min=1)
     help="transformers: RT-DETRv2 or D-FINE, from the folder --start; yolo is ultralytics' (AGPL-3.0): "
     "pip install medground[yolo].",
 )
-@click.option("--size", type=COUNT, help="Side of the square it looks at  [default: 192; others: 640]")
-@click.option("--steps", type=COUNT, help="Steps of training  [default: 1200; transformers: 5000]")
-@click.option("--epochs", type=COUNT, help="Times through all films, instead of --steps.")
-@click.option("--batch", type=COUNT, default=8, show_default=True, help="Films in a step.")
+@click.option(
+    "--size", type=options.COUNT, help="Side of the square it looks at  [default: 192; others: 640]"
+)
+@click.option("--steps", type=options.COUNT, help="Steps of training  [default: 1200; transformers: 5000]")
+@click.option("--epochs", type=options.COUNT, help="Times through all films, instead of --steps.")
+@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Films in a step.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -77,7 +69,7 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
         raise click.UsageError("--detector transformers needs --start, a folder that transformers saved")
     kinds = {"region-query": _region_query, "transformers": _transformers, "yolo": _yolo}
     if not kinds[detector](records, val, **chosen):
-        raise click.exceptions.Exit(STOPPED)
+        raise click.exceptions.Exit(options.STOPPED)
 
 
 def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:

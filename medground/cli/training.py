@@ -11,8 +11,7 @@ import click
 
 from medground.cli import options as shared
 
-STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
-COUNT, POSITIVE = click.IntRange(min=1), click.FloatRange(min=0, min_open=True)
+POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -30,14 +29,7 @@ def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
 _SAME_FOR_ALL = [
     shared.config,
     shared.images,
-    click.option(
-        "-o",
-        "--output",
-        "folder",
-        required=True,
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Run folder; an interrupted run in it goes on.",
-    ),
+    shared.run_folder,
     click.option(
         "--size",
         type=click.Choice(["small", "paper"]),
@@ -77,7 +69,11 @@ _SAME_FOR_ALL = [
         help="Share of the steps over which the rate rises.",
     ),
     click.option(
-        "--log-every", type=COUNT, default=20, show_default=True, help="Steps between lines of metrics.jsonl."
+        "--log-every",
+        type=shared.COUNT,
+        default=20,
+        show_default=True,
+        help="Steps between lines of metrics.jsonl.",
     ),
     click.option(
         "--schedule",
@@ -91,7 +87,7 @@ _SAME_FOR_ALL = [
     ),
     click.option(
         "--accumulate",
-        type=COUNT,
+        type=shared.COUNT,
         default=1,
         show_default=True,
         help="Work on each step's batch in so many parts: less memory, the same result.",
@@ -102,7 +98,9 @@ _SAME_FOR_ALL = [
         help="Keep a running mean of the weights, such as 0.999; it is what is validated and saved.",
     ),
     click.option(
-        "--patience", type=COUNT, help="End after so many validations of which none was the best so far."
+        "--patience",
+        type=shared.COUNT,
+        help="End after so many validations of which none was the best so far.",
     ),
     click.option(
         "--compile", is_flag=True, help="Let torch.compile make faster code; the start takes minutes."
@@ -161,12 +159,16 @@ _SAME_FOR_ALL = [
 def options(*, steps: int, batch: int, rate: float, save_every: int) -> Callable[[Any], Any]:
     """Add the options of a training command, with these defaults."""
     own = [
-        click.option("--steps", type=COUNT, default=steps, show_default=True, help="Steps of training."),
-        click.option("--batch", type=COUNT, default=batch, show_default=True, help="Images in a step."),
+        click.option(
+            "--steps", type=shared.COUNT, default=steps, show_default=True, help="Steps of training."
+        ),
+        click.option(
+            "--batch", type=shared.COUNT, default=batch, show_default=True, help="Images in a step."
+        ),
         click.option("--rate", type=POSITIVE, default=rate, show_default=True, help="Highest learning rate."),
         click.option(
             "--save-every",
-            type=COUNT,
+            type=shared.COUNT,
             default=save_every,
             show_default=True,
             help="Steps between checkpoints, and between validations.",
@@ -196,9 +198,9 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     material = Material(examples=learned, validation=checked, **more)
     done = fit(material, images, folder, Options(**chosen), start, anew)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _leave(0 if done else STOPPED)
+        _leave(0 if done else shared.STOPPED)
     if not done:
-        raise click.exceptions.Exit(STOPPED)
+        raise click.exceptions.Exit(shared.STOPPED)
 
 
 def _leave(code: int) -> NoReturn:
