@@ -8,6 +8,7 @@ import click
 from medground.cli import options, training
 
 log = logging.getLogger(__name__)
+NONE_OR_MORE = click.IntRange(min=0)
 
 
 @click.command()
@@ -28,8 +29,26 @@ log = logging.getLogger(__name__)
     type=click.File("rb"),
     help="Phrases that finetune is to read: their patients of validation and test are not trained on.",
 )
-@click.option("--terms", default=6, show_default=True, help="Most region names asked of an image in a step.")
-@click.option("--sentences", default=4, show_default=True, help="Most sentences asked of an image in a step.")
+@click.option(
+    "--terms",
+    type=NONE_OR_MORE,
+    default=6,
+    show_default=True,
+    help="Most region names asked of an image in a step.",
+)
+@click.option(
+    "--sentences",
+    type=NONE_OR_MORE,
+    default=4,
+    show_default=True,
+    help="Most sentences asked of an image in a step.",
+)
+@click.option(
+    "--synonyms/--no-synonyms",
+    default=True,
+    show_default=True,
+    help="Ask for a region by other words for it too, or by its name alone.",
+)
 @click.option(
     "--objective",
     type=click.Choice(["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
@@ -45,6 +64,7 @@ def pretrain(
     anatomy: BinaryIO | None,
     reports: BinaryIO | None,
     leave_out: BinaryIO | None,
+    synonyms: bool,
     rejects: BinaryIO | None,
     **chosen: Any,
 ) -> None:
@@ -69,11 +89,12 @@ def pretrain(
     from medground.training import audit, examples, splits
 
     reads = _reads_reports(chosen["objective"], reports)
+    _check_asks(**chosen)
     bad_lines = jsonl.BadLines(rejects)
     found: dict[str, examples.Example] = {}
-    examples.from_pairs(jsonl.read(records, Pair, bad_lines), found, terms=anatomy is None, reads=reads)
+    examples.from_pairs(jsonl.read(records, Pair, bad_lines), found, anatomy is None, reads, synonyms)
     if anatomy:
-        examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found)
+        examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found, synonyms)
     if reports:
         examples.from_sentences(jsonl.read(reports, Sentence, bad_lines), found)
     parts = splits.by_split(jsonl.read(leave_out, Phrase, bad_lines)) if leave_out else {}
@@ -89,3 +110,9 @@ def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> boo
     if "agp" not in objectives:
         log.warning("without agp no box is learned: finetune the model before it grounds anything")
     return reads
+
+
+def _check_asks(objective: tuple[str, ...], terms: int, sentences: int, **_: Any) -> None:
+    """Refuse an agp that would have nothing to learn from."""
+    if "agp" in objective and not terms and not sentences:
+        raise click.UsageError("agp asks nothing with --terms 0 and --sentences 0")

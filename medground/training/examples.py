@@ -52,25 +52,31 @@ class Example:
     tags: dict[str, Existence] = field(default_factory=dict)
 
 
-def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example]) -> None:
+def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example], synonyms: bool = True) -> None:
     """Add to `examples` (by image) the terms of each image's regions: AGP's pairs.
 
     Images that lack regions are used for those that they have. A region outside the image is left out.
+    Without `synonyms` a region is asked for by its own name alone.
     """
     for anatomy in anatomies:
         example = examples.setdefault(anatomy.image_id, _example(anatomy))
         for region in anatomy.regions:
             if box := clip(region.box, anatomy.width, anatomy.height):
-                example.terms.append(Query(_names(region.name), (box,)))
+                example.terms.append(Query(_names(region.name, synonyms), (box,)))
 
 
 def from_pairs(
-    pairs: Iterable[Pair], examples: dict[str, Example], terms: bool = False, reads: bool = False
+    pairs: Iterable[Pair],
+    examples: dict[str, Example],
+    terms: bool = False,
+    reads: bool = False,
+    synonyms: bool = True,
 ) -> None:
     """Add to `examples` (by image) the sentence of each pair; with all its findings absent it has no box.
 
-    With `terms` the names of the pairs' regions are asked for too, each once an image. With `reads` the
-    pairs are kept for objectives that read reports, and are the report until `from_sentences` brings it.
+    With `terms` the names of the pairs' regions, and with `synonyms` other words for them, are asked for too,
+    each region once an image. With `reads` the pairs are kept for objectives that read reports, and are the
+    report until `from_sentences` brings it.
     """
     for pair in pairs:
         example = examples.setdefault(pair.image_id, _example(pair))
@@ -82,7 +88,7 @@ def from_pairs(
             example.sentences.append(Query((pair.text,), (box,) if box else ()))
         for name, area in zip(pair.regions, pair.region_boxes, strict=False) if terms else ():
             if inside := clip(area, pair.width, pair.height):
-                query = Query(_names(name), (inside,))
+                query = Query(_names(name, synonyms), (inside,))
                 if query not in example.terms:
                     example.terms.append(query)
 
@@ -119,8 +125,8 @@ def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) 
         log.warning("no image is of a study of the reports; are the study_ids written alike?")
 
 
-def _names(region: str) -> tuple[str, ...]:
-    return (region, *regions.SYNONYMS.get(region, ()))
+def _names(region: str, synonyms: bool) -> tuple[str, ...]:
+    return (region, *(regions.SYNONYMS.get(region, ()) if synonyms else ()))
 
 
 def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "drop") -> list[Example]:

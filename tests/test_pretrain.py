@@ -1,0 +1,62 @@
+"""What pretrain asks of an image: names of regions, other words for them, and sentences."""
+
+from pathlib import Path
+
+import pytest
+import toy
+from click.testing import CliRunner
+
+from medground.anatomy import regions
+from medground.cli.main import cli
+from medground.training import fit
+from medground.training.examples import Example
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=4)
+
+
+@pytest.fixture
+def trained(films, tmp_path, monkeypatch):
+    """Run pretrain without a step of training; the exit code, stderr, and what would have been learned."""
+
+    def run(*flags: object, anatomy: bool = True) -> tuple[int, str, list[Example], fit.Options]:
+        seen: list = [[], None]
+
+        def note(material: fit.Material, images: Path, folder: Path, options: fit.Options, *more) -> bool:
+            seen[:] = [list(material.examples), options]
+            return True
+
+        monkeypatch.setattr(fit, "fit", note)
+        more = ["--anatomy", films.anatomy] if anatomy else []
+        words = ["pretrain", *flags, films.pairs, *more, "--images", films.folder, "-o", tmp_path / "run"]
+        result = CliRunner().invoke(cli, [str(each) for each in words])
+        return result.exit_code, result.stderr, *seen
+
+    return run
+
+
+@pytest.mark.parametrize("anatomy", [True, False])
+def test_regions_are_asked_for_by_other_words_unless_synonyms_are_off(trained, anatomy):
+    for flags in ([], ["--synonyms"]):
+        _, _, learned, _ = trained(*flags, anatomy=anatomy)
+        assert {q.texts for each in learned for q in each.terms} == {
+            (name, *regions.SYNONYMS[name]) for name in ("left lung", "right lung")
+        }
+    _, _, learned, _ = trained("--no-synonyms", anatomy=anatomy)
+    assert {q.texts for each in learned for q in each.terms} == {("left lung",), ("right lung",)}
+
+
+def test_names_or_sentences_alone_may_be_asked(trained):
+    code, _, learned, options = trained("--sentences", 0)
+    assert (code, options.sentences) == (0, 0) and all(each.sentences for each in learned)
+    assert trained("--terms", 0)[0] == 0
+
+
+def test_agp_that_asks_nothing_is_refused(trained):
+    code, message, learned, _ = trained("--terms", 0, "--sentences", 0)
+    assert (code, learned) == (2, [])
+    assert "agp asks nothing" in message
+    assert trained("--terms", 0, "--sentences", 0, "--objective", "asg")[0] == 0
+    assert trained("--terms", -1)[0] == 2
