@@ -2,7 +2,7 @@
 # make test    the test suite
 # make check   what continuous integration runs: lint, types, generated documents, tests
 # make ablation   what the losses of ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md)
-# make weights    the example models again, from nothing (two hours)
+# make weights    the example models again, from nothing (hours: examples/weights.mk)
 # make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
 # make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)
 #

@@ -1,5 +1,6 @@
 # make weights  the example models that come with medground, made again: a cohort of 1,600 phantoms, the
-#               detector, anatomical pre-training with strong views, fine-tuning. About two hours on two cores.
+#               detector, anatomical pre-training with strong views, fine-tuning. Its parts were run one by one, on
+#               two busy cores: the detector took about an hour, pre-training and fine-tuning another.
 # They are trained on synthetic images alone, and are no medical devices.
 
 WEIGHTS ?= weights
