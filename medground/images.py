@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Film = NDArray[np.float32]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
-PATTERNS = tuple(sorted(f"*{suffix}" for suffix in SUFFIXES))
 # The largest detectors give 5,000 x 4,000; PIL warns from 89 million pixels on, which this stays under.
 MAX_PIXELS = 80_000_000
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lay the film on its side
@@ -63,14 +62,13 @@ BROKEN = (
 class Header:
     """What a file says of its film without decoding it; None where it does not say.
 
-    `spacing` is millimetres a pixel, down and across; `view` and `body_part` are DICOM's words.
+    `spacing` is millimetres a pixel, down and across; `view` is DICOM's word.
     """
 
     width: int
     height: int
     spacing: tuple[float, float] | None = None
     view: str | None = None
-    body_part: str | None = None
 
 
 def is_image(path: Path | str) -> bool:
@@ -250,7 +248,6 @@ def _describe_dicom(path: Path | str) -> Header:
         int(data.Rows),
         _spacing(data.get("PixelSpacing") or data.get("ImagerPixelSpacing")),
         str(data.get("ViewPosition") or "") or None,
-        str(data.get("BodyPartExamined") or "") or None,
     )
 
 

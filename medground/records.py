@@ -9,7 +9,7 @@ A field whose default is None is left out of the line when it is None.
 
 import math
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -252,12 +252,6 @@ def _keys(kind: type) -> tuple[tuple[str, bool], ...]:
 def known_keys(kind: type) -> frozenset[str]:
     """The keys that a line of this record may have of its own."""
     return frozenset(name for name, _ in _keys(kind))
-
-
-def required_keys(kind: type) -> list[str]:
-    """The keys without which a line is not this record."""
-    own = [each for each in fields(kind) if each.name != "extra"]
-    return [e.name for e in own if e.default is MISSING and e.default_factory is MISSING]
 
 
 def to_json(record: Any) -> dict[str, Any]:

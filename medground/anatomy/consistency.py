@@ -58,11 +58,6 @@ def _on(side: str, value: Any) -> Any:
     return value.replace("SIDE", side) if isinstance(value, str) else value
 
 
-def broken(found: Boxes) -> list[str]:
-    """The names of the rules that the boxes of one film break."""
-    return [rule.name for rule in rules() if rule.holds(found) is False]
-
-
 def _middle(box: Box) -> tuple[float, float]:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 

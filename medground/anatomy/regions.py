@@ -24,9 +24,6 @@ SILVER: list[str] = [each["name"] for each in _REGIONS if each["set"] == "silver
 NAMES: list[str] = SILVER + [each["name"] for each in _REGIONS if each["set"] == "gold"]
 """The 36 regions that have a box on an image, in the order of every table and tensor."""
 
-REPORT_ONLY: list[str] = [each["name"] for each in _REGIONS if each["set"] == "report"]
-"""Places that reports name and no detector draws."""
-
 SYNONYMS: dict[str, list[str]] = {each["name"]: each["synonyms"] for each in _REGIONS}
 """Other words for each region, in lower case; the name itself is not among them."""
 

@@ -177,11 +177,6 @@ def _scores(measured: Sequence[Measured], origin: dict[str, Any], how: Resamplin
     return scoring.score_all(measured, Resampling(how.draws, how.seed, whole))
 
 
-def evaluate(loaded: Loaded, name: str, how: Resampling) -> Evaluation:
-    """The scores of one protocol over the phrases that it takes."""
-    return evaluate_all(loaded, [name], how)[0]
-
-
 def evaluate_all(loaded: Loaded, names: Sequence[str], how: Resampling) -> list[Evaluation]:
     """The scores of each of the protocols over the phrases that it takes, all from the same draws."""
     phrases = [case.phrase for case in loaded.own]

@@ -91,8 +91,6 @@ class Lexicon:
     trie: Trie
     own: Trie  # a user's findings, which are found inside longer phrases of ours too
     places: Trie
-    level_of: dict[str, str]
-    nouns: frozenset[str]
     many: frozenset[str]
     prepositions: frozenset[str]
     verbs: frozenset[str]
@@ -339,8 +337,6 @@ def _build(
         trie=trie,
         own={},
         places=places,
-        level_of={w: level for level, words in regions["adjectives"].items() for w in words},
-        nouns=frozenset(regions["nouns"]["one"] + regions["nouns"]["many"]),
         many=frozenset(regions["nouns"]["many"]),
         prepositions=frozenset(cues["prepositions"]),
         verbs=frozenset(cues["verbs"]),
