@@ -1,7 +1,8 @@
 # make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
 # make test    the test suite
 # make check   what continuous integration runs: lint, types, generated documents, tests
-# make ablation   what the losses of ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md)
+# make ablation   what the parts of AGP, ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md); one of
+#                 them: make ablation-agp, ablation-asg or ablation-gk
 # make weights    the example models again, from nothing (hours: examples/weights.mk)
 # make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
 # make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)

@@ -1,15 +1,20 @@
-# What each loss of ASG adds, and what the mask of GK-MVLP is worth, on the demo's cohort; included by
-# ../Makefile after demo.mk. A second `make ablation` goes on where the first was stopped: a run whose line is in
-# asg.jsonl or gk.jsonl is not done again. About 30 minutes of one core; fewer with STEPS or SEEDS.
+# What AGP's synonyms and sentences, each loss of ASG and the mask of GK-MVLP are worth, on the demo's cohort;
+# included by ../Makefile after demo.mk. A second `make ablation` goes on where the first was stopped: a run whose
+# line is in agp.jsonl, asg.jsonl or gk.jsonl is not done again. docs/ablations.md says what each costs.
 
 STEPS ?= 150
 SEEDS ?= 3
 SIDE ?= 96
+AGP_STEPS ?= 300
+AGP_SIDE ?= 128
 ABLATION := $(DEMO)/ablation
 SIZES := --seeds $(SEEDS) --steps $(STEPS) --side $(SIDE)
 
-ablation: $(ABLATION)/asg.md $(ABLATION)/gk.md
+ablation: $(ABLATION)/agp.md $(ABLATION)/asg.md $(ABLATION)/gk.md
 	cat $^
+
+ablation-%: $(ABLATION)/%.md
+	cat $<
 
 # The regions' true boxes: what is measured here are the losses, not the detector.
 $(ABLATION)/anatomy-%.jsonl: $(COHORT)/phantom.json
@@ -28,6 +33,15 @@ $(ABLATION)/sentences.jsonl: $(COHORT)/phantom.json
 
 $(ABLATION)/pairs-%.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy.jsonl
 	$(MG) align $< --boxes $(word 2,$^) --existence present --existence absent --$* -o $@
+
+$(ABLATION)/agp-pairs.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy-train.jsonl
+	$(MG) align $< --boxes $(word 2,$^) --existence present --existence absent -o $@
+
+$(ABLATION)/agp.md: $(ABLATION)/agp-pairs.jsonl $(ABLATION)/anatomy-train.jsonl $(DEMO)/phrases.jsonl \
+  $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl
+	$(BIN)/python tools/ablate_agp --pairs $< --anatomy $(word 2,$^) --phrases $(word 3,$^) --test $(word 4,$^) \
+	  --test-anatomy $(word 5,$^) --images $(FILMS) --few $(FEW) --runs $(ABLATION)/agp \
+	  --seeds $(SEEDS) --steps $(AGP_STEPS) --side $(AGP_SIDE) -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/asg.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/pairs-split.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_asg --merged $< --split $(word 2,$^) --test-images $(word 3,$^) \

@@ -5,6 +5,7 @@ import sys
 from importlib import machinery, util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy
@@ -12,6 +13,7 @@ from conftest import ROOT
 
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
+from medground.records import Phrase
 from medground.training import probing
 from medground.training.batches import Batches, Plan
 from medground.training.examples import all_texts
@@ -74,6 +76,63 @@ def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, ca
     assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == list(module.VARIANTS)
     monkeypatch.setattr(probing, "train", None)  # nothing is done again
     assert run(monkeypatch, capsys, module, *own, *common(films), "-o", out) == table
+
+
+@pytest.fixture(scope="module")
+def agp(films, tmp_path_factory):
+    """What is measured of AGP on toys, with one step of everything: the tool, its flags and its output."""
+    module, folder = tool("ablate_agp"), tmp_path_factory.mktemp("agp")
+    checked = [line for line in Path(films.phrases).read_text().splitlines() if '"val"' in line]
+    (folder / "test.jsonl").write_text("".join(f"{line}\n" for line in checked))
+    own = ["--pairs", films.pairs, "--anatomy", films.anatomy, "--phrases", films.phrases, "--few", 4]
+    own += ["--test", folder / "test.jsonl", "--test-anatomy", films.held, "--images", films.folder]
+    own += ["--seeds", 2, "--steps", 1, "--tune-steps", 1, "--batch", 2, "--side", 32]
+    return module, [*own, "--runs", folder / "runs", "-o", folder / "out.jsonl"], folder / "out.jsonl"
+
+
+def test_what_agp_is_worth_is_measured_once_and_paired(agp, monkeypatch, capsys):
+    module, flags, out = agp
+    sizes = dict(module.config.SIZES)
+    monkeypatch.setattr(module.config, "SIZES", sizes)
+    tables = run(monkeypatch, capsys, module, *flags)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(each["variant"], each["seed"]) for each in lines] == [
+        (variant, seed) for seed in range(2) for variant in module.VARIANTS
+    ]
+    means, differences = (each.splitlines()[2:] for each in tables.strip().split("\n\n"))
+    assert [row.split(" | ")[0].strip("| ") for row in means] == list(module.VARIANTS)
+    assert len(differences) == len(module.DIFFERENCES) * 4
+    measured = {(each["variant"], each["seed"]): each["zero-shot"] for each in lines}
+    own, other = ([measured[name, seed] for seed in range(2)] for name in module.DIFFERENCES[0])
+    shown = differences[0].strip("| ").split(" | ")
+    assert float(shown[2]) == pytest.approx(sum(own) / 2 - sum(other) / 2, abs=1e-3)
+    assert [float(each) for each in shown[5].split(", ")] == pytest.approx(
+        [a - b for a, b in zip(own, other, strict=True)], abs=1e-3
+    )
+    monkeypatch.setattr(module, "_run", None)  # nothing is done again
+    assert run(monkeypatch, capsys, module, *flags) == tables
+
+
+def test_a_difference_is_paired_over_patients():
+    module = tool("ablate_agp")
+    phrases = [
+        Phrase(image_id=f"i{n}", phrase_id=f"p{n}", subject_id=f"s{n // 2}", path="x.png", text="x", boxes=[])
+        for n in range(40)
+    ]
+    base = np.random.default_rng(0).random(40)
+    score = module._compared(phrases, base + 0.1, base)  # everywhere better by as much: no doubt
+    assert (score.value, score.low, score.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert score.extra["p"] < 0.01
+
+
+def test_regions_are_asked_by_another_name_of_theirs(films):
+    module = tool("ablate_agp")
+    given = {"test": films.phrases, "test_anatomy": films.held, "regions_of": 2}
+    asked = module._questions(type("Options", (), given))
+    assert len(asked["names"]) == len(asked["synonyms"]) == 4
+    for name, other in zip(asked["names"], asked["synonyms"], strict=True):
+        assert other.text in module.regions.SYNONYMS[name.text] and other.boxes == name.boxes
+    assert module._questions(type("Options", (), given)) == asked
 
 
 def material(films: toy.Toy):
