@@ -205,8 +205,9 @@ class Grounding:
 
     `present` is the model's belief, 0 to 1, that there is something to show; `model` the checkpoint's hash.
     Further keys: `calibrated` where both are frequencies; `coverage`, the share of true boxes that the boxes
-    were widened to hold; of a report's finding `study_id`, `sentence_id`, `section`, `start` and `end` (its
-    sentence's span), `finding`, `regions` and `existence`: what is absent has no boxes and `present` 0.
+    were widened to hold; `min_score`, `min_present` and `engine` (bf16) where ground was told so; of a
+    report's finding `study_id`, `sentence_id`, `section`, `start` and `end` (its sentence's span), `finding`,
+    `regions` and `existence`: what is absent has no boxes and `present` 0.
     """
 
     image_id: str

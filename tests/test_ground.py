@@ -157,10 +157,67 @@ def test_resume_does_the_last_image_again_and_the_rest(films, model, tmp_path, k
     assert len(reads) == 4 - max(0, kept - 1) // 3, "an image that is whole is not looked at again"
 
 
-def test_resume_does_not_mix_models(films, model, tmp_path):
-    (tmp_path / "out.jsonl").write_text('{"phrase_id":"a","image_id":"b","model":"other"}\n')
+OLD = {"phrase_id": "0|bright spot", "image_id": "b", "text": "bright spot"}
+
+
+@pytest.mark.parametrize(
+    ("told", "option"),
+    [
+        ({"model": "other"}, "another model"),
+        ({"coverage": 0.9}, "another --coverage"),
+        ({"calibrated": True}, "another --calibrated or --raw"),
+        ({"min_score": 0.3}, "another --min-score"),
+        ({"min_present": 0.3}, "another --min-present"),
+        ({"engine": "bf16"}, "another --engine"),
+    ],
+)
+def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, films, model, tmp_path):
+    before = json.dumps(OLD | {"model": grounder.name_of(model)} | told) + "\n"
+    (tmp_path / "out.jsonl").write_text(before)
     result = ground(model, "--resume", "-o", tmp_path / "out.jsonl", given=many(films))
-    assert (result.exit_code, "answers of another model" in result.stderr) == (1, True)
+    assert (result.exit_code, f"answers of {option}" in result.stderr) == (1, True)
+    assert (tmp_path / "out.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("flags", [["--min-score", 0.2], ["--min-present", 0.2], ["--raw"]])
+def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, films, model, tmp_path):
+    out = tmp_path / "out.jsonl"
+    asked = [model, "--images", films.folder, "--resume", "-o", out]
+    whole = ground(model, "--images", films.folder, *flags, given=many(films)).stdout
+    out.write_text("".join(whole.splitlines(keepends=True)[:7]))
+    assert ground(*asked, *flags, given=many(films)).exit_code == 0
+    assert out.read_text() == whole
+    if flags != ["--raw"]:  # this model has no calibration to leave out
+        assert ground(*asked, given=many(films)).exit_code == 1
+
+
+@pytest.mark.parametrize("rejecting", [False, True])
+@pytest.mark.parametrize("change", ["text", "order", "fewer"])
+def test_resume_with_other_phrases_is_refused(change, rejecting, films, model, tmp_path):
+    out, asked = tmp_path / "out.jsonl", many(films).splitlines(keepends=True)
+    out.write_text(ground(model, "--images", films.folder, given="".join(asked)).stdout)
+    other = {
+        "text": [asked[0].replace('"text": "bright spot"', '"text": "dark spot"'), *asked[1:]],
+        "order": [asked[1], asked[0], *asked[2:]],
+        "fewer": asked[:6],
+    }[change]
+    assert other != asked
+    flags = ["--rejects", tmp_path / "bad"] if rejecting else []
+    images = ["--images", films.folder]
+    result = ground(model, *images, "--resume", "-o", out, *flags, given="".join(other))
+    assert (result.exit_code, "answers to other phrases (phrase_id" in result.stderr) == (1, True)
+
+
+def test_resume_passes_over_what_was_rejected(films, model, tmp_path):
+    asked = [json.loads(line) for line in many(films).splitlines()]
+    asked[3:3] = [asked[0] | {"path": "missing.png", "image_id": "missing"}]
+    given, out = "".join(json.dumps(each) + "\n" for each in asked), tmp_path / "out.jsonl"
+    flags = ["--images", films.folder, "--rejects", tmp_path / "bad", "-o", out]
+    assert ground(model, *flags, given=given).exit_code == 0
+    whole = out.read_text()
+    out.write_text("".join(whole.splitlines(keepends=True)[:7]))
+    assert ground(model, *flags, "--resume", given=given).exit_code == 0
+    assert out.read_text() == whole and len(whole.splitlines()) == 12
 
 
 def test_resume_needs_a_file_of_lines(films, model, tmp_path):

@@ -32,24 +32,15 @@ def _answers(asked: Iterable[Any], model: Any, bad_lines: Any, chosen: dict[str,
     return console.progress(found, "phrases")
 
 
-KEYS = ("phrase_id", "image_id", "model")
-
-
 def _go_on(asked: Iterable[Any], model: Any, bad_lines: Any, chosen: dict[str, Any]) -> None:
-    """Write what an earlier run has not; the last image is done again, with all its phrases together."""
+    """Write what an earlier run has not."""
     from medground import jsonl
-    from medground.errors import MedgroundError
+    from medground.cli import ground_resume
+    from medground.grounding import answers
 
-    models = {model.name}
-
-    def whole(lines: list[tuple[Any, ...]]) -> int:
-        models.update(name for *_, name in lines)
-        return next((n for n in range(len(lines), 0, -1) if lines[n - 1][1] != lines[-1][1]), 0)
-
-    with jsonl.go_on(chosen["output"], KEYS, whole) as (stream, held):
-        if len(models) > 1:
-            raise MedgroundError(f"{chosen['output']}: holds answers of another model; delete it")
-        rest = (each for each in asked if (each.phrase_id, each.image_id, model.name) not in held)
+    stated = {"model": model.name} | answers.stated(_choices(chosen, model.name))
+    with ground_resume.going_on(chosen["output"], stated) as (stream, held):
+        rest = held.rest(asked, skipping=bad_lines.rejects is not None)
         found = _with_pictures(_answers(rest, model, bad_lines, chosen), chosen)
         jsonl.write(stream, (answer for _, answer in found))
 
@@ -98,7 +89,8 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
             )
         fitted.margin(chosen["coverage"])
     limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
-    return Choices(calibration=fitted, coverage=chosen["coverage"], **limits)
+    engine = chosen["engine"] if chosen["engine"] == "bf16" else None
+    return Choices(calibration=fitted, coverage=chosen["coverage"], engine=engine, **limits)
 
 
 def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any]:

@@ -41,12 +41,14 @@ class Choices:
 
     With a calibration, scores and `present` are its frequencies, and boxes are widened where a `coverage` is
     asked. Boxes after the first need `min_score`; a phrase whose `present` is below `min_present` has none.
+    `engine` is named where its answers are not quite torch's.
     """
 
     calibration: Calibration | None = None
     coverage: float | None = None
     min_score: float = MIN_SCORE
     min_present: float = 0.0
+    engine: str | None = None
 
 
 AS_FOUND = Choices()
@@ -139,14 +141,15 @@ def to_grounding(phrase: Phrase, answer: Answer | None, model: str, choices: Cho
         boxes=found,
         present=present,
         model=model,
-        extra=carried | phrase.extra | _stated(choices),
+        extra=carried | phrase.extra | stated(choices),
     )
 
 
-def _stated(choices: Choices) -> dict[str, bool | float]:
-    """What a record says of how its numbers are meant."""
+def stated(choices: Choices) -> dict[str, bool | float | str]:
+    """What a record says of how its numbers are meant, and of what was left out."""
     calibrated = {"calibrated": True} if choices.calibration else {}
-    return calibrated | ({} if choices.coverage is None else {"coverage": choices.coverage})
+    usual = {"coverage": None, "min_score": MIN_SCORE, "min_present": 0.0, "engine": None}
+    return calibrated | {key: getattr(choices, key) for key in usual if getattr(choices, key) != usual[key]}
 
 
 def _said(answer: Answer, choices: Choices) -> tuple[float, list[ScoredBox]]:
