@@ -38,7 +38,7 @@ $(WEIGHTS)/pairs.jsonl: $(PHANTOMS)/phantom.json $(WEIGHTS)/anatomy-train.jsonl
 
 $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
 	$(MG) pretrain $< --anatomy $(WEIGHTS)/anatomy-train.jsonl --images $(PHANTOM_FILMS) --augment strong \
-	  --steps 2000 --terms 4 --sentences 3 --anew -o $(@D)
+	  --mirror 0.2 --paraphrases 8 --steps 2000 --terms 4 --sentences 3 --anew -o $(@D)
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done

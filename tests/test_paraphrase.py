@@ -2,8 +2,9 @@
 
 import pytest
 
-from medground.reports.paraphrase import paraphrases
+from medground.reports.paraphrase import paraphrases, vocabulary
 from medground.reports.parser import Parser
+from medground.reports.tokens import words_of
 from medground.training import rehearsal
 from medground.training.examples import Example, Query
 
@@ -40,3 +41,28 @@ def test_half_of_the_draws_are_the_phrase_itself():
     assert query.texts.count("mild cardiomegaly") == 3
     assert len(query.texts) == 6
     assert query.boxes == ((0, 0, 5, 5),)
+
+
+def test_findings_in_the_plural_have_forms_in_the_plural():
+    forms = paraphrases("opacities in both lungs", PARSER, 8)
+    assert len(forms) == 8
+    assert all(form.split(" in both")[0].endswith("s") for form in forms)
+
+
+def test_what_films_show_alike_is_said_alike_and_nothing_else():
+    forms = paraphrases("opacity in the left lung", PARSER, 1_000)
+    found = {finding for form in forms for _, finding, _ in said(form)}
+    assert {"lung opacity", "airspace opacity", "infiltration", "lung density"} == found
+    assert {region for form in forms for region, _, _ in said(form)} == {"left lung"}
+
+
+def test_phrases_meet_different_words():
+    phrases = [f"{size} opacity in the left lung" for size in ("small", "large", "subtle", "faint")]
+    ends = [{form.split(" ", 1)[1] for form in paraphrases(phrase, PARSER, 8)} for phrase in phrases]
+    assert len(set.union(*ends)) > 20
+
+
+def test_the_vocabulary_has_each_word_of_each_paraphrase():
+    words = vocabulary(PARSER)
+    for phrase in ("bilateral opacities", "left pleural effusion", "cardiomegaly", "right basal atelectasis"):
+        assert {word for form in paraphrases(phrase, PARSER, 1_000) for word in words_of(form)} <= words

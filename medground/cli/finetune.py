@@ -54,14 +54,7 @@ _SPLITTING = [
     ),
 ]
 _REHEARSING = [  # what is asked beside the drawn phrases
-    click.option(
-        "--paraphrases",
-        type=click.IntRange(min=0),
-        default=0,
-        show_default=True,
-        help="Other wordings of a phrase's findings, from the lexicon but for those that evaluate --probes "
-        "holds out; half of the draws show one.",
-    ),
+    training.paraphrases,
     click.option(
         "--negatives",
         type=click.FloatRange(0, 1),
@@ -162,6 +155,8 @@ def finetune(
     from medground.training import audit, examples, splits
 
     _check_usage(records, rehearse, anatomy, chosen)
+    if start:
+        training.follow(start, chosen)
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)

@@ -57,6 +57,7 @@ NONE_OR_MORE = click.IntRange(min=0)
     show_default=True,
     help="What to learn; may be given again: all losses are added.",
 )
+@training.paraphrases
 @training.options(steps=20_000, batch=16, rate=5e-4, save_every=500)
 @options.rejects
 def pretrain(
@@ -65,6 +66,7 @@ def pretrain(
     reports: BinaryIO | None,
     leave_out: BinaryIO | None,
     synonyms: bool,
+    paraphrases: int,
     rejects: BinaryIO | None,
     **chosen: Any,
 ) -> None:
@@ -86,7 +88,8 @@ def pretrain(
     """
     from medground import jsonl
     from medground.records import Anatomy, Pair, Phrase, Sentence
-    from medground.training import audit, examples, splits
+    from medground.reports.parser import Parser
+    from medground.training import audit, examples, rehearsal, splits
 
     reads = _reads_reports(chosen["objective"], reports)
     _check_asks(**chosen)
@@ -97,6 +100,8 @@ def pretrain(
         examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found, synonyms)
     if reports:
         examples.from_sentences(jsonl.read(reports, Sentence, bad_lines), found)
+    if paraphrases:
+        rehearsal.reword(found.values(), paraphrases, Parser())
     parts = splits.by_split(jsonl.read(leave_out, Phrase, bad_lines)) if leave_out else {}
     held_out = [*parts.get("val", ()), *parts.get("test", ())]
     training.run(audit.without(found.values(), held_out), [], None, **chosen)

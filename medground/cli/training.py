@@ -26,6 +26,14 @@ def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
     return weights
 
 
+paraphrases = click.option(
+    "--paraphrases",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Other wordings of a phrase's findings, from the lexicon but for those that evaluate --probes holds "
+    "out; half of the draws show one.",
+)
 _SAME_FOR_ALL = [
     shared.config,
     shared.images,
@@ -181,6 +189,26 @@ def options(*, steps: int, batch: int, rate: float, save_every: int) -> Callable
         return command
 
     return add
+
+
+def follow(start: Path, chosen: dict[str, Any]) -> None:
+    """Take architecture and size from the model to go on from; refuses options that say otherwise."""
+    from medground.models import encoders, grounder
+
+    config = grounder.read_config(start)
+    for name, own in (("architecture", config.architecture), ("size", grounder.size_of(config))):
+        if _is_given(name) and chosen[name] != own:
+            raise click.UsageError(f"--{name} {chosen[name]}: {start} has {own or 'a shape of its own'}")
+        chosen[name] = own
+    for name in ("image_encoder", "text_encoder"):
+        flag, what = name.replace("_", "-"), name.replace("_", " ")
+        if chosen[name] and not encoders.same_shape(getattr(config, name), chosen[name], what):
+            raise click.UsageError(f"--{flag} {chosen[name]}: {start} has an encoder of another shape")
+
+
+def _is_given(name: str) -> bool:
+    """Whether the option stands on the command line or in --config."""
+    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:

@@ -111,7 +111,7 @@ def _plural(word: str) -> str:
     return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def _variants(phrase: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
+def variants(phrase: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
     """The phrase in both spellings and, where asked, with its last word in the plural."""
     other = tuple(part for word in phrase for part in _BRITISH.get(word, (word,)))
     for each in dict.fromkeys((phrase, other)):
@@ -137,7 +137,7 @@ def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
         role = None if finding.group == "un-mention" else ("F", finding.name)
         for pattern in finding.words:
             for words in spellings(pattern):
-                for each in _variants(words, plural=True):
+                for each in variants(words, plural=True):
                     _claim(trie, each, role)
 
 
@@ -146,7 +146,7 @@ def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
     for entry in entries:
         for pattern in entry["words"]:
             for words in spellings(pattern):
-                for each in _variants(words, plural=True):
+                for each in variants(words, plural=True):
                     _claim(trie, each, None)
                     for name in entry["findings"]:
                         _add(trie, each, ("F", name))
@@ -172,7 +172,7 @@ def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject
     for subject in subjects:
         for pattern in subject.words:
             for words in spellings(pattern):
-                for each in _variants(words, plural=True):
+                for each in variants(words, plural=True):
                     _add(trie, each, ("S", subject.name))
                     named[each] = subject.name
     _add_inner_subjects(trie, named)
@@ -234,7 +234,7 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
     def add(patterns: Iterable[str], role: tuple[str, Any]) -> None:
         for pattern in patterns:
             for words in spellings(pattern):
-                for each in _variants(words, plural=False):
+                for each in variants(words, plural=False):
                     _add(trie, each, role)
 
     for side in ("right", "left", "both", "pair"):

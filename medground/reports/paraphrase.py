@@ -1,45 +1,87 @@
-"""The same phrase in other words: "left pleural effusion" -> "left pleural fluid".
+"""The same phrase in other words: "left pleural effusion" -> "new left pleural fluid".
 
-The lexicon knows many words for a finding; each is put in the place of those that stand there, and the parser
-is the judge: a form stays only where it says the same finding, of the same region, as the phrase does.
-A form with one of the names of `held_out` is left out: those are for probes.
+The lexicon knows many words for a finding; each is put in the place of those that stand there, half of them
+with a word for the manner before it, and the parser is the judge: a form stays only where it says the same of
+the same region. A form with one of the names of `held_out` is left out: those are for probes.
 """
 
 from functools import lru_cache
+from random import Random
 
 from medground.reports import held_out
-from medground.reports.lexicon import spellings
+from medground.reports.lexicon import spellings, variants
 from medground.reports.parser import Parser
 from medground.reports.tokens import words_of
 
+# What films show alike and reports say of the same film; for a box they are one finding.
+ALIKE = {
+    "lung opacity": ("airspace opacity", "infiltration", "lung density"),
+    "consolidation": ("airspace opacity",),
+}
+# What is said of a finding without changing what or where it is: of any, and of denser lung.
+MANNERS = ("new", "persistent", "worsening", "increased", "unchanged", "stable", "residual")
+TEXTURES = (
+    "patchy", "hazy", "diffuse", "peripheral", "multifocal", "ill-defined", "extensive", "interstitial",
+    "predominantly peripheral", "increasing", "subpleural", "confluent", "alveolar", "nodular", "dense",
+)  # fmt: skip
+TEXTURED = {"lung opacity", "consolidation", "pneumonia", "atelectasis"}
+
 
 def paraphrases(phrase: str, parser: Parser, most: int) -> tuple[str, ...]:
-    """At most so many other forms, spread evenly over the lexicon's; none where the phrase states nothing."""
-    stated = parser.read(phrase, 0, len(phrase), [])[0]
+    """At most so many other forms; none where the phrase states nothing.
+
+    Which of the lexicon's they are differs from phrase to phrase, so that many phrases meet most words.
+    """
     meant = _said(phrase, parser)
+    found = [each for each in _forms(phrase, parser) if _said(each, parser) == meant]
+    return tuple(Random(phrase).sample(found, min(most, len(found))))
+
+
+def _forms(phrase: str, parser: Parser) -> list[str]:
+    """The phrase with each finding in its other words, and a manner before every second of them."""
     forms: dict[str, None] = {}
-    for triplet in stated:
+    for triplet in parser.read(phrase, 0, len(phrase), [])[0]:
         first, last = triplet.finding_span
-        if tuple(words_of(phrase[first:last])) not in _words(parser, triplet.finding):
+        stands = tuple(words_of(phrase[first:last]))
+        one, many = _words(parser, triplet.finding)
+        if stands not in one and stands not in many:
             continue  # a state such as "heart is enlarged": there is nothing to exchange as a whole
-        for words in _words(parser, triplet.finding):
-            form = f"{phrase[:first]}{' '.join(words)}{phrase[last:]}"
-            if held_out.has_held_out(words) or form.lower() == phrase.lower():
-                continue
-            if _said(form, parser) == meant:
+        manners = MANNERS + TEXTURES * (triplet.finding in TEXTURED)
+        for number, words in enumerate(many if stands in many else one):
+            manner = f"{manners[number // 2 % len(manners)]} " if number % 2 else ""
+            form = f"{phrase[:first]}{manner}{' '.join(words)}{phrase[last:]}"
+            if not held_out.has_held_out(words) and form.lower() != phrase.lower():
                 forms[form] = None
-    found = list(forms)
-    return tuple(found[n * len(found) // most] for n in range(most)) if len(found) > most else tuple(found)
+    return list(forms)
 
 
 def _said(text: str, parser: Parser) -> set[tuple[str | None, str, str]]:
+    """The triplets of a text, findings that films show alike under one name."""
     triplets = parser.read(text, 0, len(text), [])[0]
-    return {(each.region, each.finding, each.existence) for each in triplets}
+    return {(each.region, _FIRST.get(each.finding, each.finding), each.existence) for each in triplets}
+
+
+def vocabulary(parser: Parser) -> set[str]:
+    """Every word that the lexicon knows, and that a paraphrase may bring."""
+    known = {word for manner in (*MANNERS, *TEXTURES) for word in words_of(manner)}
+    nodes = [parser.lexicon.trie, parser.lexicon.places]
+    while nodes:
+        node = nodes.pop()
+        known |= node.keys()
+        nodes += [below for word, below in node.items() if word]
+    return known - {""}
+
+
+_FIRST = {other: "airspace opacity" for name, others in ALIKE.items() for other in (name, *others)}
 
 
 @lru_cache(maxsize=1024)
-def _words(parser: Parser, finding: str) -> tuple[tuple[str, ...], ...]:
-    """All phrases for a finding, as words, in the lexicon's order."""
-    known = parser.lexicon.findings.get(finding)
-    patterns = known.words if known else ()
-    return tuple(dict.fromkeys(words for pattern in patterns for words in spellings(pattern)))
+def _words(parser: Parser, finding: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """All phrases for a finding, as words, in the lexicon's order: of one, and of several."""
+    entries = [parser.lexicon.findings.get(name) for name in (finding, *ALIKE.get(finding, ()))]
+    patterns = [pattern for entry in entries if entry for pattern in entry.words]
+    one = dict.fromkeys(words for pattern in patterns for words in spellings(pattern))
+    many = dict.fromkeys(
+        form for words in one for form in variants(words, plural=True) if form[-1] != words[-1]
+    )
+    return tuple(one), tuple(many)

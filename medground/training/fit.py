@@ -17,6 +17,8 @@ from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.network import best_boxes
 from medground.objectives.learner import Learner
+from medground.reports.paraphrase import vocabulary
+from medground.reports.parser import Parser
 from medground.training import audit, batches
 from medground.training.examples import Example, all_texts
 from medground.training.freezing import freeze
@@ -35,7 +37,7 @@ NOT_THE_RUN = {"device", "tracker", "cache", "workers"}
 class Options:
     """What the user may choose; names are those of the long flags, defaults stand in the commands."""
 
-    size: str
+    size: str | None  # None where a model to go on from has a shape of its own
     architecture: str
     objective: tuple[str, ...]
     weight: dict[str, float]
@@ -144,7 +146,8 @@ def _job(
     """The job of a run folder; every process builds the same."""
     needs = Needs.of(options.objective)
     torch.manual_seed(options.seed)
-    model = _model([*all_texts(material.seen()), *(needs.always or ())], options, start)
+    words = vocabulary(Parser())  # those that reports use, so that few are spelt out in letters later
+    model = _model([*all_texts(material.seen()), *(needs.always or ()), *words], options, start)
     store = FilmStore(images, model.config.image_size, cache=options.cache)
     if lacking := store.uncached({each.path for each in (*material.seen(), *material.validation)}):
         log.warning("%d films are not in %s; they are read from their files", lacking, options.cache)
@@ -217,6 +220,7 @@ def _model(texts: list[str], options: Options, start: Path | None) -> grounder.G
                 f"{start}: holds a {model.config.architecture}, not a {options.architecture}"
             )
         return model
+    assert options.size  # the commands have a default
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
     return grounder.build(options.size, texts, architecture=options.architecture, **encoders)
 
