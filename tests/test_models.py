@@ -1,12 +1,14 @@
 """Networks: encoding once equals running for every pair; folders round-trip; bad folders are one line."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder, layers
+from medground.models.config import SIZES, GrounderConfig
 
 TEXTS = ["left lung", "small left pleural effusion, unchanged", "carina"]
 
@@ -113,6 +115,16 @@ def test_a_config_of_another_model_is_refused(model, tmp_path, change, message):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(MedgroundError, match=message):
         grounder.load(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["transvg", "mdetr"])
+@pytest.mark.parametrize("size", ["small", "paper"])
+def test_the_size_of_a_config_is_the_one_it_was_built_with(architecture, size):
+    kind = grounder.ARCHITECTURES[architecture]
+    sizes = {"image_encoder": {}, "text_encoder": {}, **SIZES[size], **kind.own_sizes}
+    config = GrounderConfig(architecture=architecture, equalise=True, queries=1, **sizes)
+    assert grounder.size_of(config) == size
+    assert grounder.size_of(replace(config, width=32)) is None
 
 
 def test_encoders_come_from_local_folders(tmp_path):

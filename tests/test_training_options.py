@@ -5,7 +5,10 @@ import os
 import shutil
 import signal
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toy
@@ -15,6 +18,7 @@ from safetensors.torch import load_file
 
 from medground import checkpoints
 from medground.cli.main import cli
+from medground.errors import MedgroundError
 from medground.models import encoders, grounder
 from medground.training import fit, loop
 
@@ -193,10 +197,80 @@ def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     assert len((tmp_path / "rejects").read_text().splitlines()) == 1
 
 
-def test_a_model_of_another_architecture_is_refused(films, plain, tmp_path):
-    result = finetune(films, tmp_path / "run", "--from", plain, "--architecture", "mdetr")
-    assert result.exit_code == 1
-    assert "holds a transvg, not a mdetr" in result.stderr
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--architecture", "mdetr"], "--architecture mdetr"),
+        (["--size", "paper"], "--size paper"),
+        (["--image-encoder", "ENCODERS/image"], "--image-encoder "),
+        (["--text-encoder", "ENCODERS/text"], "--text-encoder "),
+    ],
+)
+def test_a_shape_that_is_not_the_starts_is_refused_by_the_options_name(
+    films, plain, small_encoders, tmp_path, flags, said
+):
+    given = [each.replace("ENCODERS", str(small_encoders)) for each in flags]
+    result = finetune(films, tmp_path / "run", "--from", plain, *given)
+    assert result.exit_code == 2
+    assert said in result.stderr and f"{plain} has" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_contradicts_the_start_is_refused_too(films, plain, tmp_path):
+    (config := tmp_path / "run.toml").write_text('size = "paper"\n')
+    result = finetune(films, tmp_path / "run", "--from", plain, "--config", config)
+    assert result.exit_code == 2 and "--size paper" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def small_encoders(tmp_path_factory) -> Path:
+    """A folder with `image` and `text`, encoders of other shapes than those that are built without."""
+    folder = tmp_path_factory.mktemp("encoders")
+    words = encoders.build_tokenizer(["bright spot", "opacity"])
+    words.save_pretrained(folder / "text")
+    text = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"intermediate_size": 32, "vocab_size": len(words)}
+    encoders.build_text_encoder(text).save_pretrained(folder / "text")
+    image = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    encoders.build_image_encoder(image | {"out_features": ["stage2"]}).save_pretrained(folder / "image")
+    return folder
+
+
+def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encoders, tmp_path):
+    given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
+    shape = ["--architecture", "mdetr", *given]
+    assert pretrain(films, tmp_path / "mdetr", *shape, "--steps", 1).exit_code == 0
+    for name, flags in (("bare", []), ("told", [*shape, "--size", "small"])):
+        result = finetune(films, tmp_path / name, "--from", tmp_path / "mdetr", *flags, "--steps", 1)
+        assert result.exit_code == 0, result.output
+        used = tomllib.loads((tmp_path / name / "config.toml").read_text())
+        assert (used["architecture"], used["size"]) == ("mdetr", "small")
+    bare, told = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "told"))
+    assert bare == told
+
+
+def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
+    model = grounder.build("small", ["bright spot"])
+    config = replace(model.config, fusion_layers=1)
+    network = grounder.ARCHITECTURES["transvg"](
+        config, model.network.image_encoder, model.network.text_encoder
+    )
+    grounder.save(tmp_path / "own", replace(model, config=config, network=network))
+    result = finetune(films, tmp_path / "run", "--from", tmp_path / "own", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "size" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    refused = finetune(films, tmp_path / "other", "--from", tmp_path / "own", "--size", "small")
+    assert refused.exit_code == 2 and "has a shape of its own" in refused.stderr
+
+
+def test_a_start_without_a_model_is_named(films, tmp_path):
+    result = finetune(films, tmp_path / "run", "--from", tmp_path)
+    assert result.exit_code == 1 and "no config.json" in result.stderr
+
+
+def test_from_python_too_the_architecture_is_that_of_the_start(plain):
+    with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
+        fit._model([], SimpleNamespace(architecture="mdetr"), plain)
 
 
 def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):

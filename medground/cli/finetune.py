@@ -105,7 +105,8 @@ def _with(more: list[Any]) -> Callable[[Any], Any]:
     "--from",
     "start",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder to go on from, as pretrain leaves it; without it a new model is trained.",
+    help="Model folder to go on from, as pretrain leaves it, with its --architecture and --size; without it "
+    "a new model is trained.",
 )
 @_with(_SPLITTING)
 @_with(_REHEARSING)

@@ -57,6 +57,24 @@ def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
     return words, tokenizer
 
 
+def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
+    """Whether the "image encoder" or "text encoder" at `name` has the same parameters as that of `config`.
+
+    Names and shapes count; no weights are read.
+    """
+    hide_broken_torchvision()
+    from transformers import AutoBackbone, AutoConfig, AutoModel
+
+    kind = AutoBackbone if what == "image encoder" else AutoModel
+    with torch.device("meta"):  # shapes alone: no memory, no time
+        both = [
+            kind.from_config(each)
+            for each in (AutoConfig.for_model(**config), _loaded(AutoConfig, name, what))
+        ]
+    one, other = ({key: each.shape for key, each in network.state_dict().items()} for network in both)
+    return one == other
+
+
 def _loaded(kind: Any, name: str, what: str) -> Any:
     from transformers.utils import logging as transformers_logging
 

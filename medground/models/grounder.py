@@ -124,10 +124,7 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
     """The model of a folder that `save` wrote, in evaluation mode on the device."""
     for name in (CONFIG, WEIGHTS, "tokenizer.json"):
         _needed(folder, name)
-    try:
-        config = GrounderConfig.from_json(json.loads((folder / CONFIG).read_text()))
-    except json.JSONDecodeError:
-        raise MedgroundError(f"{folder / CONFIG}: not JSON") from None
+    config = read_config(folder)
     network = _network(config)
     weights, _ = checkpoints.load(folder / WEIGHTS)
     try:
@@ -137,13 +134,33 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
     return Grounder(config, network.to(device).eval(), load_tokenizer(folder), name_of(folder))
 
 
-def _network(config: GrounderConfig) -> Network:
+def read_config(folder: Path) -> GrounderConfig:
+    """The config of the model in a folder, without its weights."""
+    try:
+        return GrounderConfig.from_json(json.loads(_needed(folder, CONFIG).read_text()))
+    except json.JSONDecodeError:
+        raise MedgroundError(f"{folder / CONFIG}: not JSON") from None
+
+
+def size_of(config: GrounderConfig) -> str | None:
+    """The name of the size that a model was built with, None where it is none of `SIZES`."""
+    kind, kept = _kind(config), ("architecture", "image_encoder", "text_encoder", "equalise", "queries")
+    same = {name: getattr(config, name) for name in kept}
+    built = ((name, GrounderConfig(**same, **{**sizes, **kind.own_sizes})) for name, sizes in SIZES.items())
+    return next((name for name, each in built if each == config), None)
+
+
+def _kind(config: GrounderConfig) -> type[Network]:
     if config.architecture not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
         raise MedgroundError(f"architecture {config.architecture!r} is not known here; known are {known}")
+    return ARCHITECTURES[config.architecture]
+
+
+def _network(config: GrounderConfig) -> Network:
+    kind = _kind(config)
     image_encoder = encoders.build_image_encoder(config.image_encoder)
-    text_encoder = encoders.build_text_encoder(config.text_encoder)
-    return ARCHITECTURES[config.architecture](config, image_encoder, text_encoder)
+    return kind(config, image_encoder, encoders.build_text_encoder(config.text_encoder))
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
