@@ -6,7 +6,6 @@ STEPS ?= 150
 SEEDS ?= 3
 SIDE ?= 96
 AGP_STEPS ?= 300
-AGP_SIDE ?= 128
 ABLATION := $(DEMO)/ablation
 SIZES := --seeds $(SEEDS) --steps $(STEPS) --side $(SIDE)
 
@@ -41,7 +40,7 @@ $(ABLATION)/agp.md: $(ABLATION)/agp-pairs.jsonl $(ABLATION)/anatomy-train.jsonl 
   $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl
 	$(BIN)/python tools/ablate_agp --pairs $< --anatomy $(word 2,$^) --phrases $(word 3,$^) --test $(word 4,$^) \
 	  --test-anatomy $(word 5,$^) --images $(FILMS) --few $(FEW) --runs $(ABLATION)/agp \
-	  --seeds $(SEEDS) --steps $(AGP_STEPS) --side $(AGP_SIDE) -o $(@:.md=.jsonl) > $@
+	  --seeds $(SEEDS) --steps $(AGP_STEPS) --side $(SIDE) -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/asg.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/pairs-split.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_asg --merged $< --split $(word 2,$^) --test-images $(word 3,$^) \
