@@ -42,10 +42,11 @@ _SPLITTING = [
     ),
     click.option(
         "--multi-box",
-        type=click.Choice(["drop", "hull", "all"]),
+        type=click.Choice(["drop", "hull", "sides", "all"]),
         default="drop",
         show_default=True,
-        help="Phrases with several boxes: leave out, learn the box around all of them, or (mdetr) all.",
+        help="Phrases with several boxes: leave out, learn the box around all of them, split those about "
+        "both sides (ground then asks for each side) and learn the hull of others, or (mdetr) learn all.",
     ),
     click.option(
         "--allow-leakage",
@@ -171,6 +172,7 @@ def finetune(
     if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch"])
     more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leakage}
+    more["sides_apart"] = multi_box == "sides"
     training.run(learned, checked, start, **more, **chosen)
 
 

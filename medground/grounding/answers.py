@@ -25,6 +25,7 @@ from medground.grounding.calibration import Calibration, raw_probability
 from medground.grounding.engines import Model
 from medground.models import film
 from medground.records import Box, Grounding, Phrase, ScoredBox
+from medground.reports import both_sides
 
 MOST_TOGETHER = 256  # pairs fused at once: bounds memory when one image has very many phrases
 MIN_SCORE = 0.5  # from here on a phrase's second, third, ... box is meant
@@ -110,9 +111,23 @@ def ground_on_film(
 
 def look(phrases: Sequence[Phrase], shown: film.Film, model: Model) -> list[Answer | None]:
     """The network's answer to each of these phrases of one film, None for an absent one."""
-    asked = [phrase.text for phrase in phrases if not is_absent(phrase)]
-    found = iter(_ask(asked, shown, model)) if asked else iter(())
-    return [None if is_absent(phrase) else next(found) for phrase in phrases]
+    asked = [() if is_absent(phrase) else _texts(phrase.text, model) for phrase in phrases]
+    texts = [text for each in asked for text in each]
+    found = iter(_ask(texts, shown, model)) if texts else iter(())
+    return [_together([next(found) for _ in each]) if each else None for each in asked]
+
+
+def _texts(text: str, model: Model) -> tuple[str, ...]:
+    """What the network is asked for a phrase: itself, or each of its sides for a model that learned it so."""
+    return (model.config.sides_apart and both_sides.apart(text)) or (text,)
+
+
+def _together(parts: list[Answer]) -> Answer:
+    """The answers to the parts of a phrase as one: there is something to show where one part has it."""
+    if len(parts) == 1:
+        return parts[0]
+    boxes, scores = (np.concatenate(each) for each in zip(*((p.boxes, p.scores) for p in parts), strict=True))
+    return Answer(boxes, scores, max(part.present for part in parts), parts[0].letterbox)
 
 
 def is_absent(phrase: Phrase) -> bool:

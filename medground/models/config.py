@@ -44,6 +44,7 @@ class GrounderConfig:
     decoder_layers: int = 2  # mdetr's own
     queries: int = 8  # mdetr's own: the most boxes that it answers with
     dropout: float = 0.0
+    sides_apart: bool = False  # a phrase about both sides is asked once a side, as fine-tuning did
 
     def to_json(self) -> dict[str, Any]:
         """The config as config.json holds it."""

@@ -6,7 +6,7 @@ Boxes are pixels of the original image, as in files.
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medground.anatomy import regions
@@ -14,6 +14,7 @@ from medground.boxes import clip, union
 from medground.errors import MedgroundError
 from medground.objectives import tags
 from medground.records import Anatomy, Box, Existence, Pair, Phrase, Sentence, Triplet
+from medground.reports import both_sides
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,8 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
     """One Example an image for phrases that have boxes drawn, in order of first mention.
 
     A phrase with several boxes is left out with multi_box "drop" (the single-box protocol), has the box
-    around all of them with "hull", or each of them with "all".
+    around all of them with "hull", or each of them with "all". With "sides" one about both sides, with two
+    boxes, becomes two phrases, one a side; others have their hull.
     """
     examples: dict[str, Example] = {}
     dropped = 0
@@ -149,10 +151,20 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
         example = examples.setdefault(
             phrase.image_id, Example(phrase.image_id, phrase.path, width, height, phrase.subject_id)
         )
-        example.sentences.append(Query((phrase.text,), _inside(phrase, width, height, multi_box)))
+        for part in _sides(phrase) if multi_box == "sides" else (phrase,):
+            example.sentences.append(Query((part.text,), _inside(part, width, height, multi_box)))
     if dropped:
         log.warning("left out %d phrases with several boxes; --multi-box hull keeps them", dropped)
     return list(examples.values())
+
+
+def _sides(phrase: Phrase) -> tuple[Phrase, ...]:
+    """The phrase for each side, the patient's right on the left of the film; or the phrase as it is."""
+    said = both_sides.apart(phrase.text)
+    if said is None or phrase.boxes is None or len(phrase.boxes) != 2:
+        return (phrase,)
+    across = sorted(phrase.boxes, key=lambda box: box[0] + box[2])
+    return tuple(replace(phrase, text=text, boxes=[box]) for text, box in zip(said, across, strict=True))
 
 
 def _inside(phrase: Phrase, width: int, height: int, multi_box: str) -> tuple[Box, ...]:

@@ -57,6 +57,7 @@ class Options:
     precision: str
     augment: str
     mirror: float = 0.0
+    sides_apart: bool = False
     log_every: int = 20
     schedule: str = "cosine"
     clip: float = 1.0
@@ -148,6 +149,7 @@ def _job(
     torch.manual_seed(options.seed)
     words = vocabulary(Parser())  # those that reports use, so that few are spelt out in letters later
     model = _model([*all_texts(material.seen()), *(needs.always or ()), *words], options, start)
+    model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
     store = FilmStore(images, model.config.image_size, cache=options.cache)
     if lacking := store.uncached({each.path for each in (*material.seen(), *material.validation)}):
         log.warning("%d films are not in %s; they are read from their files", lacking, options.cache)
