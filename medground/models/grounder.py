@@ -144,10 +144,12 @@ def read_config(folder: Path) -> GrounderConfig:
 
 def size_of(config: GrounderConfig) -> str | None:
     """The name of the size that a model was built with, None where it is none of `SIZES`."""
-    kind, kept = _kind(config), ("architecture", "image_encoder", "text_encoder", "equalise", "queries")
-    same = {name: getattr(config, name) for name in kept}
-    built = ((name, GrounderConfig(**same, **{**sizes, **kind.own_sizes})) for name, sizes in SIZES.items())
-    return next((name for name, each in built if each == config), None)
+    own, shape = _kind(config).own_sizes, SIZES["paper"].keys()
+    for name, sizes in SIZES.items():
+        built = GrounderConfig(image_encoder={}, text_encoder={}, **{**sizes, **own})
+        if all(getattr(built, each) == getattr(config, each) for each in shape):
+            return name
+    return None
 
 
 def _kind(config: GrounderConfig) -> type[Network]:
