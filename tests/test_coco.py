@@ -1,0 +1,76 @@
+"""COCO's files of masks: run lengths, polygons and boxes, of many films or of one."""
+
+import json
+
+import numpy as np
+import pytest
+from drawn_masks import HEIGHT, LEFT, RIGHT, WIDTH, boxes, chest, detect, packed, runs, slow_box, write_films
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medground.anatomy import coco
+
+
+@pytest.fixture
+def films(tmp_path):
+    return write_films(tmp_path)
+
+
+def test_packed_run_lengths_are_those_of_pycocotools():
+    rle = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    for mask in chest().values():
+        theirs = rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
+        assert packed(runs(mask)) == theirs
+        assert (coco._runs({"size": list(mask.shape), "counts": theirs}) == mask).all()
+
+
+@given(st.lists(st.booleans(), min_size=12, max_size=12))
+def test_any_mask_comes_back_from_its_run_lengths(pixels):
+    mask = np.array(pixels).reshape(3, 4)
+    for counts in (runs(mask), packed(runs(mask))):
+        assert (coco._runs({"size": [3, 4], "counts": counts}) == mask).all()
+
+
+def test_coco_with_polygons_boxes_and_plain_run_lengths(films):
+    heart = chest()["heart"]
+    annotations = [
+        {"category_id": 1, "segmentation": [[20, 20, 120, 20, 120, 200, 20, 200]], "bbox": [0, 0, 1, 1]},
+        {"category_id": 2, "bbox": [170, 20, 100, 180]},
+        {"category_id": 3, "segmentation": {"size": [HEIGHT, WIDTH], "counts": runs(heart)}},
+    ]
+    given = {
+        "images": [
+            {"id": n, "file_name": f"p{n}/film{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)
+        ],
+        "categories": [
+            {"id": 1, "name": "Right Lung"},
+            {"id": 2, "name": "left lung"},
+            {"id": 3, "name": "heart"},
+        ],
+        "annotations": [each | {"image_id": n} for n in range(2) for each in annotations],
+    }
+    (films / "coco.json").write_text(json.dumps(given))
+    found = boxes(detect(films, "coco", masks="coco.json"))
+    assert found[RIGHT] == pytest.approx([20, 20, 120, 200], abs=1) and found[LEFT] == [170, 20, 270, 200]
+    assert found["cardiac silhouette"] == pytest.approx(slow_box(heart), abs=0.1)
+
+
+def test_a_name_that_two_images_share_is_nobodys(films):
+    images = [{"id": n, "file_name": f"x{n}/film0.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
+    (films / "coco.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
+    result = detect(films, "coco", masks="coco.json")
+    assert result.exit_code == 1 and "no masks for this film" in result.stderr
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_coco_file_for_each_film(films, alone):
+    """With one image in it the file's own name counts, with several the images' names do."""
+    images = [{"id": n, "file_name": f"film{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
+    drawn = [{"image_id": n, "category_id": 1, "bbox": [10 + 50 * n, 20, 60, 60]} for n in range(2)]
+    categories = [{"id": 1, "name": "right lung"}]
+    for n in range(2):
+        own = [images[n] | {"file_name": "whatever.png"}] if alone else images
+        given = {"images": own, "annotations": drawn, "categories": categories}
+        (films / "masks" / f"film{n}.json").write_text(json.dumps(given))
+    result = detect(films, "coco")
+    assert [boxes(result, n)[RIGHT][0] for n in range(2)] == [10, 60]

@@ -1,0 +1,47 @@
+"""Trainings of seconds on the films of `toy`, by the commands of training, and what they leave."""
+
+import json
+from pathlib import Path
+
+import toy
+from click.testing import CliRunner
+
+from medground import checkpoints, subjects
+from medground.cli.main import cli
+
+
+def run(*args: object):
+    return CliRunner().invoke(cli, [str(each) for each in args])
+
+
+def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = None, steps: object = 2):
+    return run(
+        "finetune", phrases or films.phrases, "--images", films.folder, "-o", folder,
+        "--steps", steps, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+def pretrain(films: toy.Toy, folder: Path, *flags: object):
+    done = run(
+        "pretrain", films.pairs, "--images", films.folder, "-o", folder, "--steps", 1, "--batch", 2,
+        "--device", "cpu", *flags,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def record(folder: Path) -> dict:
+    return checkpoints.read_config(folder / "model.safetensors")["record"]
+
+
+def lines(path: object) -> list[dict]:
+    return [json.loads(line) for line in Path(str(path)).read_text().splitlines()]
+
+
+def write(path: Path, records: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+    return path
+
+
+def digests(names) -> list[str]:
+    return sorted(map(subjects.digest_of, names))
