@@ -125,6 +125,13 @@ def test_a_difference_is_paired_over_patients():
     assert score.extra["p"] < 0.01
 
 
+def test_an_image_is_matched_where_its_own_report_wins():
+    wins = tool("ablate_gk")._wins
+    own, other = torch.tensor([-3.0, -1.0, 2.0]), torch.tensor([-4.0, -1.0, 3.0])
+    assert wins(own, other).tolist() == [1.0, 0.5, 0.0]  # a model that says no to everything may still know
+    assert len(wins(own[:1], other[:1])) == 0
+
+
 def test_regions_are_asked_by_another_name_of_theirs(films):
     module = tool("ablate_agp")
     given = {"test": films.phrases, "test_anatomy": films.held, "regions_of": 2}
