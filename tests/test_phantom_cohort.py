@@ -162,6 +162,12 @@ def test_subjects_are_in_one_split_and_all_data_sets_agree(folder):
         assert row["split"] == tables.MS_CXR[split_of[row["dicom_id"]]]
 
 
+def test_no_phantom_has_the_id_of_a_patient_or_study_of_mimic(folder):
+    for row in table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-split.csv"):
+        assert not 10_000_000 <= int(row["subject_id"]) < 20_000_000
+        assert not 50_000_000 <= int(row["study_id"]) < 60_000_000
+
+
 def test_a_cohort_is_split_about_70_10_20():
     drawn = [cohort._split(float(cohort.generator(0, patient).random())) for patient in range(2000)]
     for name, share in cohort.SPLITS:

@@ -16,6 +16,8 @@ from medground.phantom.report import Report, write_report
 from medground.phantom.scene import render_scene
 from medground.records import Box
 
+# MIMIC's subjects are 10000000 to 19999999, its studies 50000000 to 59999999: no phantom is one of them.
+SUBJECT, STUDY = 90_000_000, 60_000_000
 SPLITS = (("train", 0.7), ("validate", 0.1), ("test", 0.2))
 
 
@@ -82,8 +84,8 @@ def render(seed: int, patient: int, size: int, laterals: float = 0.0) -> Study:
     image, regions = render_scene(rng, body, exposure, findings)
     report = write_report(rng, body, view, findings)
     return Study(
-        subject_id=f"p{10_000_000 + patient}",
-        study_id=f"s{50_000_000 + patient * 7919 % 9_999_991}",
+        subject_id=f"p{SUBJECT + patient}",
+        study_id=f"s{STUDY + patient * 7919 % 9_999_991}",
         image_id=image_id,
         split=split,
         patient=body,

@@ -1,7 +1,7 @@
 """The cohort on disk, in the layouts of MIMIC-CXR, MIMIC-CXR-JPG, Chest ImaGenome and MS-CXR.
 
-    mimic-cxr/files/p10/p10000000/s50000000.txt
-    mimic-cxr-jpg/files/p10/p10000000/s50000000/<image>.jpg, mimic-cxr-2.0.0-{metadata,split}.csv
+    mimic-cxr/files/p90/p90000000/s60000000.txt
+    mimic-cxr-jpg/files/p90/p90000000/s60000000/<image>.jpg, mimic-cxr-2.0.0-{metadata,split}.csv
     chest-imagenome/silver_dataset/scene_graph/<image>_SceneGraph.json, splits/*.csv
     ms-cxr/MS_CXR_Local_Alignment_v1.1.0.{csv,json}
     reports.csv, truth/{triplets,findings,regions}.jsonl, phantom.json (the settings)
