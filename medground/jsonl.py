@@ -165,7 +165,7 @@ def create(path: str) -> Iterator[BinaryIO]:
         return
     partial = f"{path}.partial"
     Path(partial + DONE).unlink(missing_ok=True)  # it tells of another PATH.partial
-    with _naming(path), open(partial, "wb") as stream:
+    with naming(path), open(partial, "wb") as stream:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
@@ -178,7 +178,7 @@ def _is_special(path: str) -> bool:
 
 
 @contextmanager
-def _naming(path: str) -> Iterator[None]:
+def naming(path: str) -> Iterator[None]:
     """Give the file's name to a failure that has none: a full disk says only that it is full."""
     try:
         yield
@@ -208,7 +208,7 @@ def go_on(
     Path(partial + DONE).unlink(missing_ok=True)
     held, ends = _held(partial, keys)
     kept = whole(held)
-    with _naming(path), open(partial, "ab", buffering=0) as stream:
+    with naming(path), open(partial, "ab", buffering=0) as stream:
         stream.truncate(ends[kept])
         yield stream, set(held[:kept])
         os.fsync(stream.fileno())
@@ -280,7 +280,7 @@ def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
         return
     partial = f"{path}.partial"
     done, end = _noted(path, task)
-    with _naming(path), open(partial, "ab") as stream, open(partial + DONE, "ab", buffering=0) as notes:
+    with naming(path), open(partial, "ab") as stream, open(partial + DONE, "ab", buffering=0) as notes:
         stream.truncate(end)
         stream.seek(0, os.SEEK_END)  # else tell() counts from where the file ended before
         notes.truncate(0)  # half a note may stand there

@@ -18,6 +18,7 @@ from test_promises import REPORT, SENTENCE
 from medground import checkpoints
 from medground.anatomy import region_query, regions
 from medground.cli.main import cli
+from medground.grounding import engines
 from medground.models import grounder
 
 BEFORE = "from an earlier run\n"
@@ -52,8 +53,9 @@ IN_A_FOLDER = {  # the words of each command that writes into FULL/new
     "train-detector": f"films/anatomy.jsonl {FILMS} --size 64 {SHORT} -o FULL/new",
     "pretrain": f"films/pairs.jsonl {FILMS} {SHORT} -o FULL/new",
     "finetune": f"films/phrases.jsonl {FILMS} {SHORT} -o FULL/new",
+    "export": "--model model -o FULL/new",
 }
-IN_THE_MODEL = {"calibrate", "export"}  # these write beside the model that they read
+IN_THE_MODEL = {"calibrate"}  # this writes beside the model that it reads
 SILENT = {"convert", "doctor"}  # these write nothing
 
 
@@ -100,6 +102,17 @@ def given(tmp_path_factory):
         "study,impression,findings\ns50000000,No pneumothorax.,Clear lungs.\n"
     )
     return here
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graphs():
+    """Convert the model for its exports once: that takes seconds, and the writing is what is tried."""
+    with pytest.MonkeyPatch.context() as patch:
+        convert, made = engines._graphs, []
+        patch.setattr(
+            engines, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
+        )
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +200,32 @@ def test_with_room_again_resume_goes_on(name, given, full, tmp_path):
     assert invoke(words.replace("FULL", str(disk)), given).exit_code == 0
     assert invoke(words.replace("FULL", str(tmp_path)), given).exit_code == 0
     assert (disk / "new").read_bytes() == (tmp_path / "new").read_bytes()
+
+
+@pytest.fixture
+def model(given, disk, full):
+    """A model folder on the disk: its calibration is an earlier one, its other files lie elsewhere."""
+    folder = disk / "model"
+    folder.mkdir()
+    for path in (given / "model").iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "calibration.json").write_text(BEFORE)
+    return folder
+
+
+def test_a_full_disk_leaves_the_earlier_calibration_alone(given, model, full):
+    full(free=0)
+    assert is_one_message(invoke(f"calibrate films/phrases.jsonl {FILMS} --model {model}", given))
+    assert (model / "calibration.json").read_text() == BEFORE
+
+
+@pytest.mark.parametrize("free", [0, 65536])
+def test_a_full_disk_leaves_the_earlier_export_alone(free, given, model, full):
+    (model / "calibration.json").unlink()
+    about = {"engine.json": "{}\n", "image.xml": "<net/>\n"}
+    for name, text in about.items():
+        (model / name).write_text(text)
+    full(free)
+    assert is_one_message(invoke(f"export --model model -o {model}", given))
+    assert all((model / name).read_text() == text for name, text in about.items())
+    assert not list(model.glob("*partial*"))

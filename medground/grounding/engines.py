@@ -11,6 +11,8 @@ Letters: S side of the square, N texts, T tokens, P patches, D width, Q boxes.
 import importlib.util
 import json
 import logging
+import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from medground import jsonl
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.grounding.calibration import FILE as CALIBRATION
@@ -151,18 +154,36 @@ class _Phrases(nn.Module):
 
 @torch.inference_mode()
 def export(model: Grounder, source: Path, folder: Path) -> None:
-    """Write the model of the folder `source` as an export; it is whole once engine.json is there."""
+    """Write the model of the folder `source` as an export; it is whole once engine.json is there.
+
+    All is written beside and moved: an earlier export stands until this one is whole.
+    """
     ov = _openvino()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ABOUT).unlink(missing_ok=True)
     graphs = _graphs(model)
-    for name in GRAPHS:
-        ov.save_model(graphs[name], str(folder / f"{name}.xml"), compress_to_fp16=False)
-    model.tokenizer.save_pretrained(folder)
-    grounder.write_json(folder / grounder.CONFIG, model.config.to_json())
-    if (source / CALIBRATION).is_file() and source != folder:
-        grounder.write_json(folder / CALIBRATION, json.loads((source / CALIBRATION).read_text()))
-    grounder.write_json(folder / ABOUT, {"format": FORMAT, "model": model.name, "openvino": ov.__version__})
+    folder.mkdir(parents=True, exist_ok=True)
+    beside_folder = tempfile.TemporaryDirectory(dir=folder, prefix="export.partial.")
+    with jsonl.naming(str(folder)), beside_folder as made:
+        beside = Path(made)
+        for name in GRAPHS:
+            _save_graph(graphs[name], beside / f"{name}.xml")
+        grounder.save_tokenizer(model.tokenizer, beside)
+        grounder.write_json(beside / grounder.CONFIG, model.config.to_json())
+        if (source / CALIBRATION).is_file():
+            grounder.write_json(beside / CALIBRATION, json.loads((source / CALIBRATION).read_text()))
+        about = {"format": FORMAT, "model": model.name, "openvino": ov.__version__}
+        grounder.write_json(beside / ABOUT, about)
+        (folder / ABOUT).unlink(missing_ok=True)
+        for path in sorted(beside.iterdir(), key=lambda each: (each.name == ABOUT, each.name)):
+            os.replace(path, folder / path.name)
+
+
+def _save_graph(graph: Any, path: Path) -> None:
+    """Write PATH and the weights beside it; raises OSError where the system does not take them."""
+    try:
+        _openvino().save_model(graph, str(path), compress_to_fp16=False)
+    except RuntimeError:
+        path.write_bytes(bytes(1 << 20))  # OpenVINO says no more than "iostream error": ask the system why
+        raise
 
 
 def _graphs(model: Grounder) -> dict[str, Any]:

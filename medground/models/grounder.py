@@ -84,7 +84,7 @@ def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None)
     The weights come last: a folder with weights is whole. `record` goes into their header.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _save_tokenizer(grounder.tokenizer, folder)
+    save_tokenizer(grounder.tokenizer, folder)
     write_json(folder / CONFIG, grounder.config.to_json())
     weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
     checkpoints.save(folder / WEIGHTS, weights, grounder.config.to_json() | {"record": record or {}})
@@ -98,7 +98,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Write its files beside and move them: those of an earlier model stand until these are whole."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="tokenizer.partial.") as beside:
         if hasattr(tokenizer, "backend_tokenizer"):  # on a full disk its own writing raises a bare Exception
