@@ -14,3 +14,19 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("no ../shared/data beside this checkout: real films and reports are not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_films(tmp_path_factory):
+    """Toy films with records of each kind; they are read, never written."""
+    import toy
+
+    return toy.make(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def pretrained(toy_films, tmp_path_factory) -> Path:
+    """The folder of a model that was pre-trained on `toy_films` for a step."""
+    from toy_runs import pretrain
+
+    return pretrain(toy_films, tmp_path_factory.mktemp("run") / "agp")

@@ -1,9 +1,5 @@
 """Whom a model has seen: its record, what is refused, and what marks it."""
 
-from pathlib import Path
-
-import pytest
-import toy
 from toy_runs import digests, finetune, lines, pretrain, record, write
 
 from medground import checkpoints
@@ -11,51 +7,43 @@ from medground.training import audit
 from medground.training.examples import Example
 
 
-@pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
-    return toy.make(tmp_path_factory.mktemp("toy"))
-
-
-@pytest.fixture(scope="module")
-def pretrained(films, tmp_path_factory) -> Path:
-    return pretrain(films, tmp_path_factory.mktemp("run") / "agp")
-
-
-def test_the_record_names_all_patients_that_were_trained_on_and_no_others(films, pretrained, tmp_path):
-    before = {each["subject_id"] for each in lines(films.pairs)}
+def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_films, pretrained, tmp_path):
+    before = {each["subject_id"] for each in lines(toy_films.pairs)}
     assert record(pretrained)["subjects"] == digests(before)
-    new = [each | {"subject_id": f"new{n}"} for n, each in enumerate(lines(films.phrases))]
+    new = [each | {"subject_id": f"new{n}"} for n, each in enumerate(lines(toy_films.phrases))]
     source = write(tmp_path / "new.jsonl", new)
-    done = finetune(films, tmp_path / "ft", "--from", pretrained, phrases=source)
+    done = finetune(toy_films, tmp_path / "ft", "--from", pretrained, phrases=source)
     assert done.exit_code == 0, done.output
     trained = {each["subject_id"] for each in new if each["split"] == "train"}
     assert record(tmp_path / "ft") == {"step": 2, "subjects": digests(before | trained)}
 
 
-def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(films, pretrained, tmp_path):
-    moved = [each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(films.phrases))]
+def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_films, pretrained, tmp_path):
+    moved = [
+        each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_films.phrases))
+    ]
     source = write(tmp_path / "moved.jsonl", moved)
-    refused = finetune(films, tmp_path / "ft", "--from", pretrained, phrases=source)
+    refused = finetune(toy_films, tmp_path / "ft", "--from", pretrained, phrases=source)
     assert refused.exit_code == 1
     assert "2 subjects are of test and among those that" in refused.stderr and "(first: p0)" in refused.stderr
     assert "--allow-leakage" in refused.stderr and not (tmp_path / "ft").exists()
-    allowed = finetune(films, tmp_path / "ft", "--from", pretrained, "--allow-leakage", phrases=source)
+    allowed = finetune(toy_films, tmp_path / "ft", "--from", pretrained, "--allow-leakage", phrases=source)
     assert allowed.exit_code == 0 and "(first: p0)" in allowed.stderr
     assert record(tmp_path / "ft")["leakage"] is True
 
 
-def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(films, tmp_path):
+def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(toy_films, tmp_path):
     split = ["test", "val", *["train"] * 20]
-    phrases = [each | {"split": split[n]} for n, each in enumerate(lines(films.phrases))]
+    phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_films.phrases))]
     source = write(tmp_path / "phrases.jsonl", phrases)
-    pretrain(films, tmp_path / "agp", "--leave-out", source)
-    everyone = {each["subject_id"] for each in lines(films.pairs)}
+    pretrain(toy_films, tmp_path / "agp", "--leave-out", source)
+    everyone = {each["subject_id"] for each in lines(toy_films.pairs)}
     assert record(tmp_path / "agp")["subjects"] == digests(everyone - {"p0", "p1"})
-    done = finetune(films, tmp_path / "ft", "--from", tmp_path / "agp", phrases=source)
+    done = finetune(toy_films, tmp_path / "ft", "--from", tmp_path / "agp", phrases=source)
     assert done.exit_code == 0, done.output
 
 
-def test_a_mark_of_leakage_is_inherited(films, pretrained, tmp_path):
+def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     model = tmp_path / "marked"
     model.mkdir()
     for each in pretrained.iterdir():

@@ -1,14 +1,12 @@
 """finetune as its user meets it: who is held out, what stays, recipes."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
 import torch
-import toy
 from conftest import ROOT
 from safetensors.torch import load_file
-from toy_runs import digests, finetune, lines, pretrain, record, run
+from toy_runs import digests, finetune, lines, record, run
 
 from medground.models import encoders
 from medground.models.config import SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER
@@ -17,34 +15,24 @@ from medground.training.freezing import PARTS
 CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.toml"))
 
 
-@pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
-    return toy.make(tmp_path_factory.mktemp("toy"))
-
-
-@pytest.fixture(scope="module")
-def pretrained(films, tmp_path_factory) -> Path:
-    return pretrain(films, tmp_path_factory.mktemp("run") / "agp")
-
-
 # Splits
 
 
-def test_a_fold_is_held_out_and_written_for_scoring(films, tmp_path):
+def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     seen = []
     for fold in (1, 2, 3):
         folder, held = tmp_path / f"run{fold}", tmp_path / f"held{fold}.jsonl"
-        done = finetune(films, folder, "--folds", 3, "--fold", fold, "--held-out", held, steps=1)
+        done = finetune(toy_films, folder, "--folds", 3, "--fold", fold, "--held-out", held, steps=1)
         assert done.exit_code == 0, done.output
         tested = {each["subject_id"] for each in lines(held)}
         assert not set(digests(tested)) & set(record(folder)["subjects"])
         seen += sorted(tested)
-    assert sorted(seen) == sorted(each["subject_id"] for each in lines(films.phrases))
+    assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_films.phrases))
 
 
-def test_a_list_of_subjects_is_held_out(films, tmp_path):
+def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
     (tmp_path / "test.txt").write_text("p0\np1\n")
-    done = finetune(films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
+    done = finetune(toy_films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
     assert done.exit_code == 0, done.output
     assert record(tmp_path / "ft")["subjects"] == digests(["p2", "p4", "p5", "p6", "p8", "p9", "p10"])
 
@@ -62,15 +50,17 @@ def test_a_list_of_subjects_is_held_out(films, tmp_path):
         (["--fraction", 0], "not in the range"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused_before_anything_is_read(films, tmp_path, flags, said):
-    done = finetune(films, tmp_path / "ft", *flags, phrases="-")
+def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
+    toy_films, tmp_path, flags, said
+):
+    done = finetune(toy_films, tmp_path / "ft", *flags, phrases="-")
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "ft").exists()
 
 
-def test_epochs_become_steps(films, tmp_path):
+def test_epochs_become_steps(toy_films, tmp_path):
     done = run(
-        "finetune", films.phrases, "--images", films.folder, "-o", tmp_path / "ft", "--batch", 4,
+        "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch", 4,
         "--epochs", 1, "--device", "cpu",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -81,9 +71,9 @@ def test_epochs_become_steps(films, tmp_path):
 
 
 @pytest.mark.parametrize("parts", [["image-encoder"], ["text-encoder", "visual"], list(PARTS)])
-def test_frozen_parts_keep_every_byte_and_the_others_move(films, pretrained, tmp_path, parts):
+def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained, tmp_path, parts):
     flags = [word for part in parts for word in ("--freeze", part)]
-    done = finetune(films, tmp_path / "ft", "--from", pretrained, *flags, "--weight-decay", 0.1)
+    done = finetune(toy_films, tmp_path / "ft", "--from", pretrained, *flags, "--weight-decay", 0.1)
     assert done.exit_code == 0, done.output
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
     frozen = tuple(f"{name}." for part in parts for name in PARTS[part])
@@ -94,8 +84,8 @@ def test_frozen_parts_keep_every_byte_and_the_others_move(films, pretrained, tmp
         assert any(not torch.equal(before[name], after[name]) for name in own), part
 
 
-def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(films, tmp_path):
-    done = finetune(films, tmp_path / "ft", "--freeze", "image-encoder")
+def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp_path):
+    done = finetune(toy_films, tmp_path / "ft", "--freeze", "image-encoder")
     assert done.exit_code == 0, done.output
     after = load_file(tmp_path / "ft" / "model.safetensors")
     means = [
@@ -107,8 +97,8 @@ def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(films, tmp_pat
 # Objectives and configs
 
 
-def test_with_taco_its_loss_is_logged_beside_the_others(films, tmp_path):
-    done = finetune(films, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
+def test_with_taco_its_loss_is_logged_beside_the_others(toy_films, tmp_path):
+    done = finetune(toy_films, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
     assert done.exit_code == 0, done.output
     assert lines(tmp_path / "ft" / "metrics.jsonl")[0]["taco"] > 0
 
@@ -126,11 +116,11 @@ def small_encoders(tmp_path_factory) -> list[object]:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda each: each.stem)
-def test_a_config_starts_a_run_with_all_its_settings(films, tmp_path, config, small_encoders):
+def test_a_config_starts_a_run_with_all_its_settings(toy_films, tmp_path, config, small_encoders):
     pretrains = "pretrain" in config.stem
-    source = films.pairs if pretrains else films.phrases
+    source = toy_films.pairs if pretrains else toy_films.phrases
     done = run(
-        "pretrain" if pretrains else "finetune", source, "--images", films.folder, "--config", config,
+        "pretrain" if pretrains else "finetune", source, "--images", toy_films.folder, "--config", config,
         "-o", tmp_path / "run", "--steps", 1, "--batch", 2, "--device", "cpu", *small_encoders,
     )  # fmt: skip
     assert done.exit_code == 0, done.output

@@ -5,25 +5,13 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-import toy
-from toy_runs import digests, finetune, pretrain, record
+from toy_runs import digests, finetune, record
 
 from medground.records import Anatomy, Pair, Phrase, Region, Triplet
 from medground.training import examples, loop, rehearsal
 from medground.training.batches import Batches, Plan
 from medground.training.examples import Example, Query
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
-    return toy.make(tmp_path_factory.mktemp("toy"))
-
-
-@pytest.fixture(scope="module")
-def pretrained(films, tmp_path_factory) -> Path:
-    return pretrain(films, tmp_path_factory.mktemp("run") / "agp")
 
 
 def pair(image: str, text: str, existence: str, finding: str = "pneumothorax", subject: str = "a") -> Pair:
@@ -160,18 +148,18 @@ def test_a_step_has_images_to_rehearse_beside_those_of_phrases():
     assert 40 < negated < 80  # half of 120
 
 
-def test_rehearsal_goes_on_where_it_was_stopped(films, pretrained, tmp_path, monkeypatch):
+def test_rehearsal_goes_on_where_it_was_stopped(toy_films, pretrained, tmp_path, monkeypatch):
     flags = [
         "--from",
         pretrained,
         "--rehearse",
-        films.pairs,
+        toy_films.pairs,
         "--anatomy",
-        films.anatomy,
+        toy_films.anatomy,
         "--rehearse-images",
         1,
     ]
-    whole = finetune(films, tmp_path / "whole", *flags, steps=3)
+    whole = finetune(toy_films, tmp_path / "whole", *flags, steps=3)
     assert whole.exit_code == 0, whole.output
     assert not set(record(tmp_path / "whole")["subjects"]) & set(
         digests(["p3", "p7", "p11"])
@@ -185,7 +173,7 @@ def test_rehearsal_goes_on_where_it_was_stopped(films, pretrained, tmp_path, mon
         return real_step(*args)
 
     monkeypatch.setattr(loop, "_step", step_and_ask)
-    assert finetune(films, tmp_path / "part", *flags, steps=3).exit_code == 75
-    assert finetune(films, tmp_path / "part", *flags, steps=3).exit_code == 0
+    assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 75
+    assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 0
     for name in ("model.safetensors", "resume.safetensors"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
