@@ -125,24 +125,3 @@ def test_the_size_of_a_config_is_the_one_it_was_built_with(architecture, size):
     config = GrounderConfig(architecture=architecture, equalise=True, queries=1, **sizes)
     assert grounder.size_of(config) == size
     assert grounder.size_of(replace(config, width=32)) is None
-
-
-def test_encoders_come_from_local_folders(tmp_path):
-    """A pre-trained backbone with three channels and a BERT with its own tokenizer, as a user has them."""
-    words = encoders.build_tokenizer(TEXTS)
-    words.save_pretrained(tmp_path / "bert")
-    small = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = encoders.build_text_encoder(small | {"intermediate_size": 32, "vocab_size": len(words)})
-    text.save_pretrained(tmp_path / "bert")
-    stages = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "out_features": ["stage2"]}
-    encoders.build_image_encoder({"model_type": "resnet", **stages}).save_pretrained(tmp_path / "resnet")
-    names = {"image_encoder": str(tmp_path / "resnet"), "text_encoder": str(tmp_path / "bert")}
-    built = grounder.build("small", [], **names)
-    assert built.config.image_encoder["hidden_sizes"] == [8, 16]
-    grounder.save(tmp_path / "model", built)
-    assert grounder.load(tmp_path / "model").network.image_encoder.config.num_channels == 3
-
-
-def test_an_encoder_that_is_not_there_is_one_line(tmp_path):
-    with pytest.raises(MedgroundError, match="no text encoder"):
-        encoders.load_text_encoder(str(tmp_path))

@@ -193,7 +193,7 @@ def options(*, steps: int, batch: int, rate: float, save_every: int) -> Callable
 
 def follow(start: Path, chosen: dict[str, Any]) -> None:
     """Take architecture and size from the model to go on from; refuses options that say otherwise."""
-    from medground.models import encoders, grounder
+    from medground.models import grounder, pretrained
 
     config = grounder.read_config(start)
     for name, own in (("architecture", config.architecture), ("size", grounder.size_of(config))):
@@ -202,7 +202,7 @@ def follow(start: Path, chosen: dict[str, Any]) -> None:
         chosen[name] = own
     for name in ("image_encoder", "text_encoder"):
         flag, what = name.replace("_", "-"), name.replace("_", " ")
-        if chosen[name] and not encoders.same_shape(getattr(config, name), chosen[name], what):
+        if chosen[name] and not pretrained.same_shape(getattr(config, name), chosen[name], what):
             raise click.UsageError(f"--{flag} {chosen[name]}: {start} has an encoder of another shape")
 
 

@@ -36,6 +36,7 @@ class GrounderConfig:
     image_encoder: dict[str, Any]
     text_encoder: dict[str, Any]
     equalise: bool = False  # spread grey values evenly first: films of all machines then look alike
+    grey: list[float] | None = None  # mean and deviation of what the image encoder was trained on
     width: int = 128
     heads: int = 4
     feed_forward: int = 256

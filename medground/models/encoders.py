@@ -1,8 +1,10 @@
-"""Image and text encoders that transformers builds: from a config, a local folder or a hub name.
+"""Image and text encoders that transformers builds, and what goes into them; `pretrained` loads saved ones.
 
-Letters: B images, C channels, S side of the letterboxed square, P patches, U texts, T tokens.
+Letters: B images, C channels, S side of the letterboxed square, h x w patches, U texts, T tokens, D width.
 """
 
+import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,75 +16,93 @@ from medground.errors import MedgroundError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Mean and deviation that pre-trained three-channel backbones expect (ImageNet, averaged over the colours,
-# since a film is grey); small networks of ours get a plain centring.
+# Mean and deviation that three-channel backbones expect where they do not say otherwise (ImageNet's, averaged
+# over the colours, since a film is grey); small networks of ours get a plain centring.
 THREE_CHANNELS, ONE_CHANNEL = (0.449, 0.226), (0.5, 0.25)
 WORD_MARK = "##"
 
 
+class PatchTokens(nn.Module):
+    """A vision transformer that transformers has no backbone of, with its last patches as one map."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        self.channels = [self.config.hidden_size]
+
+    @property
+    def config(self) -> Any:
+        """The model's own."""
+        return self.model.config
+
+    def forward(self, images: Tensor) -> Any:
+        """As backbones answer: `feature_maps`, here one of (B, D, h, w), for (B, C, S, S) images."""
+        from transformers.modeling_outputs import BackboneOutput
+
+        tokens = self.model(pixel_values=images, interpolate_pos_encoding=True).last_hidden_state
+        height, width = (side // self.config.patch_size for side in images.shape[-2:])
+        patches = tokens[:, -height * width :]  # marks of the whole image come first
+        return BackboneOutput(feature_maps=(patches.transpose(1, 2).unflatten(2, (height, width)),))
+
+
 def build_image_encoder(config: dict[str, Any]) -> nn.Module:
     """An untrained backbone of this transformers config; its forward gives feature maps."""
+    return image_encoder_of(_config_of(config))
+
+
+def image_encoder_of(config: Any) -> nn.Module:
+    """An untrained backbone; raises MedgroundError where transformers has none of that kind."""
     hide_broken_torchvision()
-    from transformers import AutoBackbone, AutoConfig
+    from transformers import AutoBackbone, AutoModel
 
-    return AutoBackbone.from_config(AutoConfig.for_model(**config))
+    try:
+        return AutoBackbone.from_config(config)
+    except ValueError:  # not among its backbones: ViT, for one
+        model = AutoModel.from_config(config)
+    if "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
+        raise MedgroundError(f"a {config.model_type} is no image encoder that gives a map of features")
+    return PatchTokens(model)
 
 
-def load_image_encoder(name: str) -> nn.Module:
-    """A pre-trained backbone from a local folder or a hub name; its last feature map is used."""
+def _config_of(values: dict[str, Any]) -> Any:
     hide_broken_torchvision()
-    from transformers import AutoBackbone, AutoConfig
+    from transformers import AutoConfig
 
-    config = _loaded(AutoConfig, name, "image encoder")
-    # by way of its class: AutoBackbone.from_pretrained takes a folder's path for a hub name
-    return _loaded(type(AutoBackbone.from_config(config)), name, "image encoder")
+    try:
+        return AutoConfig.for_model(**values)
+    except ValueError:
+        raise MedgroundError(f"transformers knows no model of type {values.get('model_type')!r}") from None
 
 
 def build_text_encoder(config: dict[str, Any]) -> nn.Module:
     """An untrained text encoder of this transformers config."""
+    return text_encoder_of(_config_of(config))
+
+
+def text_encoder_of(config: Any) -> nn.Module:
+    """An untrained text encoder; raises MedgroundError where transformers has no such model."""
     hide_broken_torchvision()
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    return AutoModel.from_config(AutoConfig.for_model(**config))
-
-
-def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
-    """A pre-trained text encoder and its tokenizer from a local folder or a hub name."""
-    hide_broken_torchvision()
-    from transformers import AutoModel, AutoTokenizer
-
-    words, tokenizer = _loaded(AutoModel, name, "text encoder"), _loaded(AutoTokenizer, name, "tokenizer")
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where none is
-        raise MedgroundError(f"{name}: no tokenizer there that transformers can load")
-    return words, tokenizer
-
-
-def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
-    """Whether the "image encoder" or "text encoder" at `name` has the same parameters as that of `config`.
-
-    Names and shapes count; no weights are read.
-    """
-    hide_broken_torchvision()
-    from transformers import AutoBackbone, AutoConfig, AutoModel
-
-    kind = AutoBackbone if what == "image encoder" else AutoModel
-    with torch.device("meta"):  # shapes alone: no memory, no time
-        both = [
-            kind.from_config(each)
-            for each in (AutoConfig.for_model(**config), _loaded(AutoConfig, name, what))
-        ]
-    one, other = ({key: each.shape for key, each in network.state_dict().items()} for network in both)
-    return one == other
-
-
-def _loaded(kind: Any, name: str, what: str) -> Any:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(name)
-    except (OSError, ValueError):
-        raise MedgroundError(f"{name}: no {what} there that transformers can load") from None
+        return AutoModel.from_config(config)
+    except ValueError:
+        raise MedgroundError(f"a {config.model_type} is no text encoder") from None
+
+
+def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", encoder: nn.Module, place: str) -> None:
+    """Raise MedgroundError where the tokenizer gives numbers that the encoder has no row for."""
+    known = encoder.get_input_embeddings().num_embeddings  # type: ignore[operator,union-attr]
+    if (most := max(tokenizer.get_vocab().values())) >= known:
+        raise MedgroundError(
+            f"{place}: the tokenizer has {most + 1} pieces, the weights {known}: another model's vocabulary"
+        )
+
+
+def side_for(encoder: nn.Module, size: int) -> int:
+    """The least side, from `size` up, that an encoder's patches cover without a rest."""
+    patch = getattr(encoder.config, "patch_size", 1)
+    return -(-size // patch) * patch if isinstance(patch, int) else size
 
 
 def to_plain(encoder: nn.Module) -> dict[str, Any]:
@@ -92,10 +112,10 @@ def to_plain(encoder: nn.Module) -> dict[str, Any]:
     return {"model_type": encoder.config.model_type} | {k: v for k, v in values.items() if k not in dropped}  # type: ignore[union-attr]
 
 
-def feature_map(encoder: nn.Module, images: Tensor) -> Tensor:
-    """(B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]."""
+def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None) -> Tensor:
+    """(B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]; grey: as in `GrounderConfig`."""
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
-    mean, deviation = THREE_CHANNELS if channels == 3 else ONE_CHANNEL
+    mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
     return encoder(scaled).feature_maps[-1]
 

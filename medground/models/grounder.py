@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medground import checkpoints
 from medground.errors import MedgroundError
-from medground.models import encoders
+from medground.models import encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
 from medground.models.mdetr import MDETR
 from medground.models.network import Network
@@ -65,15 +65,17 @@ def build(
         tokenizer = encoders.build_tokenizer(texts)
         words = encoders.build_text_encoder(SMALL_TEXT_ENCODER | {"vocab_size": len(tokenizer)})
     else:
-        words, tokenizer = encoders.load_text_encoder(text_encoder)
+        words, tokenizer = pretrained.load_text_encoder(text_encoder)
     if image_encoder is None:
         pictures = encoders.build_image_encoder(SMALL_IMAGE_ENCODER)
     else:
-        pictures = encoders.load_image_encoder(image_encoder)
+        pictures = pretrained.load_image_encoder(image_encoder)
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
     kind = ARCHITECTURES[architecture]
     sizes = {**SIZES[size], **kind.own_sizes}
     sizes["equalise"] = image_encoder is None  # a pre-trained one knows films as they are
+    sizes["grey"] = None if image_encoder is None else pretrained.grey_of(image_encoder)
+    sizes["image_size"] = encoders.side_for(pictures, sizes.get("image_size", GrounderConfig.image_size))
     config = GrounderConfig.from_json({"architecture": architecture, **plain, **sizes})
     return Grounder(config, kind(config, pictures, words), tokenizer)
 
@@ -131,7 +133,9 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
         network.load_state_dict(weights)
     except RuntimeError:
         raise MedgroundError(f"{folder / WEIGHTS}: these weights do not fit its config.json") from None
-    return Grounder(config, network.to(device).eval(), load_tokenizer(folder), name_of(folder))
+    tokenizer = load_tokenizer(folder)
+    encoders.check_vocabulary(tokenizer, network.text_encoder, str(folder))
+    return Grounder(config, network.to(device).eval(), tokenizer, name_of(folder))
 
 
 def read_config(folder: Path) -> GrounderConfig:
@@ -144,7 +148,10 @@ def read_config(folder: Path) -> GrounderConfig:
 
 def size_of(config: GrounderConfig) -> str | None:
     """The name of the size that a model was built with, None where it is none of `SIZES`."""
-    own, shape = _kind(config).own_sizes, SIZES["paper"].keys()
+    own, shape = (
+        _kind(config).own_sizes,
+        SIZES["paper"].keys() - {"image_size"},
+    )  # patches may ask for a larger one
     for name, sizes in SIZES.items():
         built = GrounderConfig(image_encoder={}, text_encoder={}, **{**sizes, **own})
         if all(getattr(built, each) == getattr(config, each) for each in shape):

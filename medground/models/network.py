@@ -50,7 +50,7 @@ class Network(nn.Module):
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__()
-        width, self.equalise = config.width, config.equalise
+        width, self.equalise, self.grey = config.width, config.equalise, config.grey
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.to_patches = nn.Conv2d(image_encoder.channels[-1], width, 1)  # type: ignore[index,arg-type]
         self.to_tokens = nn.Linear(text_encoder.config.hidden_size, width)  # type: ignore[union-attr,arg-type]
@@ -66,7 +66,7 @@ class Network(nn.Module):
         """
         if self.equalise:
             images = (greys.equalise(images) + 1) / 2 * inside
-        grid = self.to_patches(encoders.feature_map(self.image_encoder, images))
+        grid = self.to_patches(encoders.feature_map(self.image_encoder, images, self.grey))
         height, width = grid.shape[-2:]
         seen = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5
         places = layers.sine_positions(height, width, grid.shape[1]).to(grid)

@@ -1,0 +1,122 @@
+"""Pre-trained encoders from a local folder or a hub name, as transformers saves them.
+
+What does not fit is refused in one line: weights of another architecture, a tokenizer of another vocabulary.
+Weights are read from safetensors alone, and no code that comes with a model is run.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from medground.compat import hide_broken_torchvision
+from medground.errors import MedgroundError
+from medground.models import encoders
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Types of models that are published with code of their own around a model that transformers has.
+KIN = {"cxr-bert": "bert"}
+# What a checkpoint may lack: poolers are not used, and a backbone norms its last map anew.
+OWN_PARTS = re.compile(r"pooler|norm")
+
+
+def load_image_encoder(name: str) -> nn.Module:
+    """A pre-trained backbone; its last feature map is used."""
+    config = _config(name, "image encoder")
+    skeleton = encoders.image_encoder_of(config)
+    if not isinstance(skeleton, encoders.PatchTokens):
+        return _weights(type(skeleton), name, config, "image encoder")
+    return encoders.PatchTokens(_weights(type(skeleton.model), name, config, "image encoder"))
+
+
+def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
+    """A pre-trained text encoder and its tokenizer."""
+    config = _config(name, "text encoder")
+    from transformers import AutoTokenizer, BertTokenizer
+
+    own_code = hasattr(config, "auto_map") and config.model_type in KIN.values()
+    kind = BertTokenizer if own_code else AutoTokenizer
+    tokenizer = _read(kind, name, "tokenizer there that transformers can load", trust_remote_code=False)
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where none is
+        raise MedgroundError(f"{name}: no tokenizer there that transformers can load")
+    words = _weights(type(encoders.text_encoder_of(config)), name, config, "text encoder")
+    encoders.check_vocabulary(tokenizer, words, name)
+    return words, tokenizer
+
+
+def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
+    """Whether the "image encoder" or "text encoder" at `name` has the same parameters as that of `config`.
+
+    Names and shapes count; no weights are read.
+    """
+    other = _config(name, what)
+    with torch.device("meta"):  # shapes alone: no memory, no time
+        if what == "image encoder":
+            both = [encoders.build_image_encoder(config), encoders.image_encoder_of(other)]
+        else:
+            both = [encoders.build_text_encoder(config), encoders.text_encoder_of(other)]
+    one, two = ({key: each.shape for key, each in network.state_dict().items()} for network in both)
+    return one == two
+
+
+def grey_of(name: str) -> list[float] | None:
+    """[mean, deviation] of the grey values that a backbone was trained on, the mean of its colours' in
+    preprocessor_config.json; None where that says nothing."""
+    hide_broken_torchvision()
+    from transformers.image_processing_base import ImageProcessingMixin
+
+    try:
+        values, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        return [round(sum(values[key]) / len(values[key]), 6) for key in ("image_mean", "image_std")]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _config(name: str, what: str) -> Any:
+    """The transformers config; that of kin where the model's own type needs code that comes with it."""
+    hide_broken_torchvision()
+    from transformers import AutoConfig, PreTrainedConfig
+
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(name)
+        kind = values.pop("model_type")
+        return AutoConfig.for_model(KIN.get(kind, kind), **values)
+    except (OSError, ValueError, KeyError):
+        raise MedgroundError(f"{name}: no {what} there that transformers can load") from None
+
+
+def _read(kind: Any, name: str, what: str, **options: Any) -> Any:
+    """What kind.from_pretrained gives, without transformers' own words on stderr; `what` it is, and where."""
+    from transformers.utils import logging as words
+
+    said = words.get_verbosity()
+    words.disable_progress_bar()
+    words.set_verbosity(words.CRITICAL)
+    try:
+        return kind.from_pretrained(name, **options)
+    except (OSError, ValueError):
+        raise MedgroundError(f"{name}: no {what}") from None
+    finally:
+        words.set_verbosity(said)
+
+
+def _weights(kind: Any, name: str, config: Any, what: str) -> nn.Module:
+    """A model of this class with the weights of a folder or hub name, all of them."""
+    from safetensors import SafetensorError
+
+    options = {"config": config, "use_safetensors": True, "output_loading_info": True}
+    where = (
+        f"{what} in safetensors there; a pickle is not read, docs/training.md says how to turn it into them"
+    )
+    try:
+        model, found = _read(kind, name, where, **options)
+    except RuntimeError:
+        raise MedgroundError(f"{name}: its weights do not fit its config.json") from None
+    except SafetensorError:
+        raise MedgroundError(f"{name}: its weights are damaged or truncated") from None
+    if lacking := sorted(each for each in found["missing_keys"] if not OWN_PARTS.search(each)):
+        raise MedgroundError(f"{name}: its weights are of another architecture ({lacking[0]} is missing)")
+    return model
