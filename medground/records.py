@@ -205,9 +205,10 @@ class Grounding:
 
     `present` is the model's belief, 0 to 1, that there is something to show; `model` the checkpoint's hash.
     Further keys: `calibrated` where both are frequencies; `coverage`, the share of true boxes that the boxes
-    were widened to hold; `min_score`, `min_present` and `engine` (bf16) where ground was told so; of a
-    report's finding `study_id`, `sentence_id`, `section`, `start` and `end` (its sentence's span), `finding`,
-    `regions` and `existence`: what is absent has no boxes and `present` 0.
+    were widened to hold; `min_score`, `min_present` and `engine` (bf16) where ground was told so; `leakage`
+    where the model's training had patients of its validation or test; of a report's finding `study_id`,
+    `sentence_id`, `section`, `start` and `end` (its sentence's span), `finding`, `regions` and `existence`:
+    what is absent has no boxes and `present` 0.
     """
 
     image_id: str
@@ -225,7 +226,8 @@ class Score:
 
     `low` and `high` are null where no interval can be given; `n` counts phrases, or true boxes of regions.
     Further keys say where the figure comes from: `predictions`, `truth`, `train`, `compare` (the files'
-    hashes), `model`, `medground`, `draws`, `seed`; `leakage` where patients are shared; `p` of a difference.
+    hashes), `model`, `medground`, `draws`, `seed`; `leakage` where patients are shared, or were in training;
+    `p` of a difference.
     """
 
     protocol: str

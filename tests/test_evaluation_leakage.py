@@ -19,12 +19,12 @@ def phrase(number: int, **more: object) -> dict:
     return own | {"width": 100, "height": 100, "text": "nodule", "boxes": [[10, 10, 30, 30]]} | more
 
 
-def answer(number: int) -> dict:
+def answer(number: int, **more: object) -> dict:
     found = [{"box": [10, 10, 30, 30], "score": 0.5}]
     return {
         "image_id": f"i{number}", "phrase_id": f"p{number}", "text": "nodule", "boxes": found, "present": 1,
         "model": "m1",
-    }  # fmt: skip
+    } | more  # fmt: skip
 
 
 def lines(*records: dict) -> str:
@@ -45,8 +45,8 @@ def evaluate(tmp_path, monkeypatch):
     splits = ("test", "test", "train")
     Path("truth.jsonl").write_text(lines(*(phrase(n, split=split) for n, split in enumerate(splits))))
 
-    def run(*flags: str):
-        answers = lines(*(answer(n) for n in range(3)))
+    def run(*flags: str, **more: object):
+        answers = lines(*(answer(n, **more) for n in range(3)))
         command = ["evaluate", "--truth", "truth.jsonl", "--draws", "100", "--split", "test", *flags]
         return CliRunner().invoke(cli, command, input=answers)
 
@@ -87,6 +87,33 @@ def test_a_model_trained_on_others_leaves_no_mark(evaluate, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert not any("leakage" in json.loads(line) for line in result.stdout.splitlines())
     assert "not the model that made these answers" in result.stderr
+
+
+def marks(result) -> set[bool]:
+    assert result.exit_code == 0, result.stderr
+    return {json.loads(line).get("leakage", False) for line in result.stdout.splitlines()}
+
+
+def test_a_model_whose_training_was_allowed_to_leak_marks_scores_of_anybody(evaluate, tmp_path):
+    model = model_of(tmp_path / "model", {"subjects": [subjects.digest_of("s2")], "leakage": True})
+    result = evaluate("--model", str(model))
+    assert marks(result) == {True}
+    assert "a training of the model had patients of its validation or test" in result.stderr
+
+
+def test_answers_carry_the_mark_where_the_model_is_not_at_hand(evaluate, tmp_path):
+    assert marks(evaluate(leakage=True)) == {True}
+    assert marks(evaluate()) == {False}
+    Path("other.jsonl").write_text(lines(*(answer(n, leakage=True) for n in range(3))))
+    assert marks(evaluate("--compare", "other.jsonl")) == {True}
+
+
+def test_an_export_says_whom_its_model_has_seen(evaluate, tmp_path):
+    (tmp_path / "export").mkdir()
+    record = {"subjects": [subjects.digest_of("s1")]}
+    (tmp_path / "export/engine.json").write_text(json.dumps({"format": 1, "model": "m1", "record": record}))
+    result = evaluate("--model", "export")
+    assert (result.exit_code, "(first: s1)" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("record", [None, {"step": 3}])

@@ -220,6 +220,13 @@ def test_resume_passes_over_what_was_rejected(films, model, tmp_path):
     assert out.read_text() == whole and len(whole.splitlines()) == 12
 
 
+def test_answers_of_a_model_whose_training_leaked_say_so(films, tmp_path):
+    network = grounder.build("small", ["bright spot"])
+    grounder.save(tmp_path / "leaky", network, {"subjects": [], "leakage": True})
+    result = ground(tmp_path / "leaky", films.folder / "film0.png", "spot")
+    assert [each["leakage"] for each in lines(result.stdout)] == [True]
+
+
 def test_resume_needs_a_file_of_lines(films, model, tmp_path):
     for flags in (["--resume"], ["--resume", "-o", tmp_path / "out.csv", "--format", "csv"]):
         result = ground(model, *flags, given=many(films))
@@ -232,3 +239,45 @@ def test_the_shards_are_together_the_whole(films, model):
         ground(model, "--images", films.folder, "--shard", f"{n}/3", given=many(films)) for n in (1, 2, 3)
     ]
     assert sorted(line for part in parts for line in part.stdout.splitlines()) == sorted(whole)
+
+
+def merged(found: list[list[float]], scores: list[float]) -> tuple[list[list[float]], list[float]]:
+    """(boxes, scores) of `answers.merged`, scores as probabilities."""
+    given = np.array(scores)
+    boxes, logits = answers.merged(np.array(found, dtype=float), np.log(given / (1 - given)))
+    return boxes.tolist(), (1 / (1 + np.exp(-logits))).tolist()
+
+
+def test_boxes_that_show_the_same_are_one_as_likely_as_any_of_them():
+    boxes, scores = merged([[0, 0, 10, 10], [50, 0, 60, 10], [0, 0, 10, 14]], [0.3, 0.4, 0.2])
+    assert scores == pytest.approx([0.5, 0.4])
+    assert boxes == [pytest.approx([0, 0, 10, 11.6]), pytest.approx([50, 0, 60, 10])]
+
+
+def test_boxes_that_overlap_little_stay_apart():
+    found = [[0, 0, 10, 10], [5, 0, 15, 10], [30, 0, 40, 10]]
+    boxes, scores = merged(found, [0.2, 0.7, 0.1])
+    assert boxes == [pytest.approx(found[n]) for n in (1, 0, 2)]
+    assert scores == pytest.approx([0.7, 0.2, 0.1])
+
+
+def test_the_only_box_stays_as_it_is():
+    found, logits = np.array([[1.25, 2, 30, 40]]), np.array([-0.7])
+    assert all(a is b for a, b in zip(answers.merged(found, logits), (found, logits), strict=True))
+
+
+corner = st.integers(0, 20)
+spread = st.tuples(corner, corner, st.integers(0, 9), st.integers(0, 9), st.integers(-8, 8))
+
+
+@given(st.lists(spread, min_size=2, max_size=8))
+def test_merging_loses_no_likelihood_and_orders_what_is_left(drawn):
+    found = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in drawn], dtype=float)
+    logits = np.array([logit for *_, logit in drawn], dtype=float)
+    boxes, merged = answers.merged(found, logits)
+    assert 1 <= len(boxes) == len(merged) <= len(found) and np.isfinite(merged).all()
+    assert (np.diff(merged) <= 0).all()
+    expected, total = (1 / (1 + np.exp(-each)) for each in (logits, merged))
+    assert total.sum() <= expected.sum() + 1e-6
+    assert total.sum() == pytest.approx(expected.sum()) or total.max() >= 1 - 1e-5
+    assert (boxes >= found.min(axis=0) - 1e-9).all() and (boxes <= found.max(axis=0) + 1e-9).all()

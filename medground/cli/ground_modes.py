@@ -77,6 +77,7 @@ def _sentences(stream: Any) -> list[Any]:
 
 def _choices(chosen: dict[str, Any], model: str) -> Any:
     """How answers become records; raises where a promise is asked that the model cannot give."""
+    from medground import checkpoints
     from medground.errors import MedgroundError
     from medground.grounding import calibration
     from medground.grounding.answers import Choices
@@ -90,7 +91,8 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
         fitted.margin(chosen["coverage"])
     limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
     engine = chosen["engine"] if chosen["engine"] == "bf16" else None
-    return Choices(calibration=fitted, coverage=chosen["coverage"], engine=engine, **limits)
+    leaky = bool((checkpoints.record_of(chosen["model"]) or {}).get("leakage"))
+    return Choices(calibration=fitted, coverage=chosen["coverage"], engine=engine, leakage=leaky, **limits)
 
 
 def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any]:

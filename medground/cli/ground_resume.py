@@ -13,6 +13,7 @@ OPTIONS = {  # what a line says of the run that wrote it -> how a user chooses i
     "min_score": "--min-score",
     "min_present": "--min-present",
     "engine": "--engine",
+    "leakage": "training",
 }
 
 

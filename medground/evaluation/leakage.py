@@ -4,15 +4,15 @@ A phrase stands for its subject and its image: either may be what the training k
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medground import subjects
 from medground.errors import MedgroundError
-from medground.records import Anatomy, Phrase
+from medground.records import Anatomy, Grounding, Phrase
 
 log = logging.getLogger(__name__)
-WEIGHTS = "model.safetensors"
 Items = Iterable[Phrase | Anatomy]
 
 
@@ -31,17 +31,17 @@ def _identities(items: Items) -> set[str]:
     return {name for each in items for name in (each.subject_id, each.image_id) if name}
 
 
-def digests_of_model(folder: Path) -> list[str] | None:
-    """The digests of whom the model in this folder was trained on; None, with a warning, if unknown."""
+def record_of_model(folder: Path) -> dict[str, Any]:
+    """What the training of the model, or export, in this folder left: `subjects`, the digests of whom it has
+    seen, and `leakage`. Without the first there is a warning."""
     from medground import checkpoints
 
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise MedgroundError(f"{folder}: no {WEIGHTS}; a model is a folder that holds one")
-    known = (checkpoints.read_config(path).get("record") or {}).get("subjects")
-    if known is None:
+    record = checkpoints.record_of(folder)
+    if record is None:
+        raise MedgroundError(f"{folder}: no {checkpoints.WEIGHTS}; a model is a folder that holds one")
+    if "subjects" not in record:
         log.warning("%s: does not say whom it was trained on, so leakage cannot be ruled out", folder)
-    return known
+    return record
 
 
 def audit(found: Sequence[tuple[str, list[str]]], allowed: bool) -> bool:
@@ -55,9 +55,19 @@ def audit(found: Sequence[tuple[str, list[str]]], allowed: bool) -> bool:
     return bool(leaks)
 
 
+def is_marked(record: Mapping[str, Any], answers: Iterable[Grounding]) -> bool:
+    """Whether the model's training was allowed to leak, by its own record or by what its answers carry; so
+    every score of it bears the mark, whoever is scored."""
+    marked = bool(record.get("leakage")) or any(each.extra.get("leakage") for each in answers)
+    if marked:
+        log.warning("a training of the model had patients of its validation or test: every score is marked")
+    return marked
+
+
 def warn_of_another_model(folder: Path | None, models: set[str]) -> None:
     """Say so where the answers come from other models than that of the folder; `models` are their hashes."""
     from medground import checkpoints
 
-    if folder is not None and models and checkpoints.hash_of(folder / WEIGHTS) not in models:
+    path = folder / checkpoints.WEIGHTS if folder else None
+    if path and path.is_file() and models and checkpoints.hash_of(path) not in models:
         log.warning("%s: not the model that made these answers; the audit may be of another training", folder)

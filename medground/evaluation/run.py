@@ -118,12 +118,13 @@ def load(inputs: Inputs) -> Loaded:
     truth = files.read_truth(streams["truth"], inputs.bad_lines, None)
     scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
     train = _train(streams.get("train"), scored, inputs)
-    leaky = _audit(inputs, train, truth, scored)
     answers: dict[str, Answers] = {
         name: predictions.read(streams[name], *how, truth, inputs.bad_lines)
         for name, how in (("predictions", inputs.format), ("compare", inputs.compare_format))
         if name in streams
     }
+    all_answers = itertools.chain.from_iterable(each.values() for each in answers.values())
+    leaky = _audit(inputs, train, truth, scored, all_answers)
     models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
     leakage.warn_of_another_model(inputs.model, models)
     origin = _origin(streams, models, leaky) | coverage.stated(answers["predictions"].values())
@@ -153,16 +154,18 @@ def _audit(
     train: Sequence[Phrase | Anatomy] | None,
     truth: Sequence[Phrase],
     scored: Sequence[Phrase | Anatomy],
+    answers: Iterable[Grounding] = (),
 ) -> bool:
-    """True where patients leak: from training, from another split of the truth, from the model's record."""
+    """True where patients leak: from training, from another split of the truth, from the model's record; and
+    where the model, or what it answered, is marked."""
     elsewhere = [phrase for phrase in truth if inputs.split is not None and phrase.split != inputs.split]
+    record = leakage.record_of_model(inputs.model) if inputs.model is not None else {}
     found = [
         ("--train", leakage.shared(train or (), scored)),
         ("another split of --truth", leakage.shared(elsewhere, scored)),
+        ("what --model was trained on", leakage.check(scored, record.get("subjects") or ())),
     ]
-    if inputs.model is not None and (known := leakage.digests_of_model(inputs.model)) is not None:
-        found.append(("what --model was trained on", leakage.check(scored, known)))
-    return leakage.audit(found, inputs.allow_leakage)
+    return leakage.audit(found, inputs.allow_leakage) | leakage.is_marked(record, answers)
 
 
 def _origin(sources: Mapping[str, Source], models: Iterable[str], leaky: bool) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Choices:
 
     With a calibration, scores and `present` are its frequencies, and boxes are widened where a `coverage` is
     asked. Boxes after the first need `min_score`; a phrase whose `present` is below `min_present` has none.
-    `engine` is named where its answers are not quite torch's.
+    `engine` is named where its answers are not quite torch's, `leakage` marks those of a model whose
+    training had patients of its validation or test.
     """
 
     calibration: Calibration | None = None
@@ -50,6 +51,7 @@ class Choices:
     min_score: float = MIN_SCORE
     min_present: float = 0.0
     engine: str | None = None
+    leakage: bool = False
 
 
 AS_FOUND = Choices()
@@ -163,7 +165,7 @@ def to_grounding(phrase: Phrase, answer: Answer | None, model: str, choices: Cho
 def stated(choices: Choices) -> dict[str, bool | float | str]:
     """What a record says of how its numbers are meant, and of what was left out."""
     calibrated = {"calibrated": True} if choices.calibration else {}
-    usual = {"coverage": None, "min_score": MIN_SCORE, "min_present": 0.0, "engine": None}
+    usual = {"coverage": None, "min_score": MIN_SCORE, "min_present": 0.0, "engine": None, "leakage": False}
     return calibrated | {key: getattr(choices, key) for key in usual if getattr(choices, key) != usual[key]}
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from medground import jsonl
+from medground import checkpoints, jsonl
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.grounding.calibration import FILE as CALIBRATION
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
-ABOUT, FORMAT = "engine.json", 1
+ABOUT, FORMAT = checkpoints.ENGINE, 1
 GRAPHS = ("image", "phrases")
 Ask = Callable[[Tensor, Tensor], Answers]
 
@@ -171,6 +171,7 @@ def export(model: Grounder, source: Path, folder: Path) -> None:
         if (source / CALIBRATION).is_file():
             grounder.write_json(beside / CALIBRATION, json.loads((source / CALIBRATION).read_text()))
         about = {"format": FORMAT, "model": model.name, "openvino": ov.__version__}
+        about["record"] = checkpoints.record_of(source)
         grounder.write_json(beside / ABOUT, about)
         (folder / ABOUT).unlink(missing_ok=True)
         for path in sorted(beside.iterdir(), key=lambda each: (each.name == ABOUT, each.name)):

@@ -36,7 +36,6 @@ from medground.grounding.calibration import (
     needed_margin,
 )
 from medground.grounding.engines import Model
-from medground.models import grounder
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
@@ -59,11 +58,12 @@ def calibrate(
 
 def refuse_trained_on(phrases: Iterable[Phrase], folder: Path) -> None:
     """Raise MedgroundError where the model in the folder says that it was trained on patients of these."""
-    record = checkpoints.read_config(folder / grounder.WEIGHTS).get("record") or {}
-    if both := subjects.overlap(subjects.digests_of(phrases), record.get("subjects", ())):
+    seen = set((checkpoints.record_of(folder) or {}).get("subjects") or ())
+    patients = {each.subject_id or each.image_id for each in phrases}
+    if both := sorted(name for name in patients if subjects.digest_of(name) in seen):
         raise MedgroundError(
-            f"{len(both)} patients of these phrases are among those that {folder} was trained on; "
-            "calibrate on others (--split val)"
+            f"{len(both)} patients of these phrases are among those that {folder} was trained on "
+            f"(first: {both[0]}); calibrate on others (--split val)"
         )
 
 
