@@ -94,6 +94,8 @@ def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[st
     """Raise for what does not go together, before anything is loaded."""
     if image and bool(words) == bool(chosen["report"]):
         raise click.UsageError("an IMAGE needs PHRASEs or --report, one of the two")
+    if not all(map(str.strip, words)):
+        raise click.UsageError("an empty PHRASE says nothing to look for")
     if chosen["report"] and not image:
         raise click.UsageError("--report belongs to one IMAGE")
     if chosen["coverage"] is not None:

@@ -58,7 +58,7 @@ def _asked(
 
         structured_report.refuse_other(image)
     if image is None:
-        return jsonl.read(chosen["records"], Phrase, bad_lines)
+        return jsonl.read(chosen["records"], Phrase, bad_lines, questions.refuse_empty)
     if not chosen["report"]:
         return questions.phrases_of(image, words)
     return list(questions.phrases_of_report(image, _sentences(chosen["report"])))

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from medground.clauses import part_for
+from medground.errors import BadRecord
 from medground.records import Phrase, Sentence, Triplet
 
 
@@ -16,6 +17,12 @@ def phrases_of(image: Path, words: Iterable[str]) -> list[Phrase]:
         Phrase(image_id=name, phrase_id=f"{name}|{number}", path=path, text=text)
         for number, text in enumerate(words, start=1)
     ]
+
+
+def refuse_empty(phrase: Phrase) -> None:
+    """Raise BadRecord for a phrase without words: a model would answer it all the same."""
+    if not phrase.text.strip():
+        raise BadRecord("is empty: there is nothing to look for", "text")
 
 
 def phrases_of_report(image: Path, sentences: Iterable[Sentence]) -> Iterator[Phrase]:
