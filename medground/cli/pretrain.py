@@ -30,6 +30,12 @@ NONE_OR_MORE = click.IntRange(min=0)
     help="Phrases that finetune is to read: their patients of validation and test are not trained on.",
 )
 @click.option(
+    "--validate",
+    type=click.File("rb"),
+    help="Phrases with boxes: the model with their best mean IoU is kept, and --patience may end the run. "
+    "Their patients are not trained on.",
+)
+@click.option(
     "--terms",
     type=NONE_OR_MORE,
     default=6,
@@ -65,6 +71,7 @@ def pretrain(
     anatomy: BinaryIO | None,
     reports: BinaryIO | None,
     leave_out: BinaryIO | None,
+    validate: BinaryIO | None,
     synonyms: bool,
     paraphrases: int,
     rejects: BinaryIO | None,
@@ -93,6 +100,7 @@ def pretrain(
 
     reads = _reads_reports(chosen["objective"], reports)
     _check_asks(**chosen)
+    _check_validation(validate, **chosen)
     bad_lines = jsonl.BadLines(rejects)
     found: dict[str, examples.Example] = {}
     examples.from_pairs(jsonl.read(records, Pair, bad_lines), found, anatomy is None, reads, synonyms)
@@ -103,8 +111,10 @@ def pretrain(
     if paraphrases:
         rehearsal.reword(found.values(), paraphrases, Parser())
     parts = splits.by_split(jsonl.read(leave_out, Phrase, bad_lines)) if leave_out else {}
-    held_out = [*parts.get("val", ()), *parts.get("test", ())]
-    training.run(audit.without(found.values(), held_out), [], None, **chosen)
+    checked = list(jsonl.read(validate, Phrase, bad_lines)) if validate else []
+    held_out = [*parts.get("val", ()), *parts.get("test", ()), *checked]
+    asked = examples.from_phrases(checked, examples.Sizes(chosen["images"]), "hull")
+    training.run(audit.without(found.values(), held_out), asked, None, **chosen)
 
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:
@@ -115,6 +125,18 @@ def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> boo
     if "agp" not in objectives:
         log.warning("without agp no box is learned: finetune the model before it grounds anything")
     return reads
+
+
+def _check_validation(
+    validate: BinaryIO | None, objective: tuple[str, ...], patience: int | None, **_: Any
+) -> None:
+    """Refuse a validation of boxes that nothing teaches, and patience without a validation."""
+    if validate and "agp" not in objective:
+        raise click.UsageError(
+            "--validate looks at boxes, and only agp teaches them: give --objective agp too"
+        )
+    if patience and not validate:
+        raise click.UsageError("--patience is counted in validations: give --validate")
 
 
 def _check_asks(objective: tuple[str, ...], terms: int, sentences: int, **_: Any) -> None:

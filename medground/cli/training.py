@@ -1,6 +1,7 @@
 """The options and the ending that pretrain and finetune share."""
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -23,6 +24,8 @@ def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
             weights[name] = float(number)
         except ValueError:
             raise click.BadParameter(f"{each!r}: want LOSS=NUMBER, such as giou=1") from None
+        if not 0 <= weights[name] < math.inf:
+            raise click.BadParameter(f"{each!r}: a weight is a number from 0 up")
     return weights
 
 

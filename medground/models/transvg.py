@@ -14,6 +14,10 @@ from medground.models.network import Answers, Network
 class TransVG(Network):
     """[REG] + text + patches through a joint encoder; the [REG] token's output becomes box and presence.
 
+    Ours, where the published network does otherwise: norms stand before attention, not after; positions in
+    the joint encoder are sines of the patch's place, not learned; the presence logit; patches of the
+    letterbox's padding are hidden.
+
     Needs at least one fusion layer: without it the [REG] token sees neither text nor image.
     """
 

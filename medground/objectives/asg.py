@@ -9,7 +9,9 @@ L = ira + arsa + 5 irl + erl, temperature 0.07 throughout.
 Ours: the patches are those that the grounding network fuses, after its visual layers; a whole image is the
 mean of its patches; a report is the mean of the words of its sentences, each encoded once a batch, so that it
 may be longer than the text encoder reads; word pieces and the marks around a text count as words; findings in
-doubt are left out of irl. With `align --existence absent` sentences that deny a finding are pairs, too.
+doubt are left out of irl. The text encoder keeps all its layers (published: six), and films are letterboxed
+to the model's size, not cropped to 224. With `align --existence absent` sentences that deny a finding are
+pairs, too.
 
 Letters: B images, U texts, T tokens, D width, R region-sentence pairs, E embedding, n images with a report.
 """

@@ -39,7 +39,12 @@ class Projection(nn.Module):
 
 class RowNorm(nn.Module):
     """Batch norm of rows over all processes, without weights. One row alone has no statistics: it is normed
-    with the running ones, where torch's own norm refuses it."""
+    with the running ones, where torch's own norm refuses it.
+
+    Not processes.SharedBatchNorm1d: on GPUs that gives way to torch's SyncBatchNorm, which refuses one row as
+    well. And as no torch norm it is left alone by what freezes norms, or hides a first look from them
+    (training.accumulate): heads run once a step, on all rows.
+    """
 
     running_mean: Tensor
     running_var: Tensor

@@ -151,7 +151,9 @@ def _job(
     model = _model([*all_texts(material.seen()), *(needs.always or ()), *words], options, start)
     model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
     store = FilmStore(images, model.config.image_size, cache=options.cache)
-    if lacking := store.uncached({each.path for each in (*material.seen(), *material.validation)}):
+    films = [each.path for each in (*material.seen(), *material.validation)]
+    store.require(films)
+    if lacking := store.uncached(set(films)):
         log.warning("%d films are not in %s; they are read from their files", lacking, options.cache)
     return Job(
         engine=engine,

@@ -119,7 +119,7 @@ def _begin(job: Job) -> tuple[Running, State]:
     learner, device = job.learner, job.engine.device
     if not job.freeze_norms:
         processes.share_norms(learner, device)
-    optimizer = build_optimizer(learner, job.schedule)
+    optimizer = build_optimizer(learner, job.schedule, fused=device.type == "cuda")
     average = Average(learner.network, job.schedule.average) if job.schedule.average else None
     state = job.folder.restore(learner, optimizer, average.network if average else None)
     if average:
@@ -175,7 +175,9 @@ def _step(
     values = processes.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
     if not math.isfinite(values[0]):
         raise MedgroundError(f"step {step + 1}: the loss became {values[0]}; the last checkpoint stands")
-    engine.clip_grad_norm_(running.learner.parameters(), schedule.clip_norm)
+    norm = engine.clip_grad_norm_(running.learner.parameters(), schedule.clip_norm)
+    if engine.scaler is None and not math.isfinite(norm):  # a scaler skips such a step, and scales less
+        raise MedgroundError(f"step {step + 1}: the gradient became {norm:g}; the last checkpoint stands")
     running.optimizer.step()
     if running.average:
         running.average.follow(job.learner.network, step + 1)

@@ -54,12 +54,13 @@ class Schedule:
         return step >= self.steps or tired
 
 
-def build_optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
+def build_optimizer(learner: Learner, schedule: Schedule, fused: bool = False) -> torch.optim.Optimizer:
     """AdamW with the encoders' own rate, and no decay of biases, norms and embeddings.
 
     The layers over the image learn at the encoders' rate too: they are part of what AGP, TransVG and MedRPG
     take from a pre-trained detector [their code]. Each group knows its full rate as "full"; parameters that
-    no training moves are in none.
+    no training moves are in none. `fused`: one kernel for all, on a GPU; its step counts then lie there too,
+    also after a resume, where those of the plain one would be fetched one by one.
     """
     network = learner.network
     slow = (network.image_encoder, network.to_patches, network.visual, network.text_encoder)
@@ -76,7 +77,7 @@ def build_optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimiz
         rate = schedule.encoder_rate if of_encoder else schedule.rate
         decay = schedule.weight_decay if decays else 0.0
         made.append({"params": parameters, "lr": rate, "full": rate, "weight_decay": decay})
-    return torch.optim.AdamW(made)
+    return torch.optim.AdamW(made, fused=fused or None)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:

@@ -1,7 +1,10 @@
 """Films by path: from a cache, or decoded once and kept, up to a bound of memory."""
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from medground.errors import MedgroundError
 from medground.models import film
 from medground.training.cache import Cache
 
@@ -33,3 +36,15 @@ class FilmStore:
     def uncached(self, paths: set[str]) -> int:
         """How many of the paths are not in the cache; 0 without a cache."""
         return sum(path not in self._cache for path in paths) if self._cache else 0
+
+    def require(self, paths: Iterable[str]) -> None:
+        """Raise MedgroundError where films are neither in the cache nor files: better now than at the step
+        that asks for them. Looks at 16 at once, for disks that answer slowly."""
+        wanted = [path for path in dict.fromkeys(paths) if not (self._cache and path in self._cache)]
+        with ThreadPoolExecutor(16, "films") as pool:
+            there = list(pool.map(lambda path: (self.folder / path).is_file(), wanted))
+        if lacking := [path for path, found in zip(wanted, there, strict=True) if not found]:
+            raise MedgroundError(
+                f"{self.folder / lacking[0]}: no such film ({len(lacking)} of {len(wanted)} are missing); "
+                "is --images right?"
+            )
