@@ -190,6 +190,22 @@ def test_boxes_that_reach_outside_are_clipped_and_told(evaluate):
     assert "clipped boxes of 2 of 2 phrases" in result.stderr
 
 
+def test_what_rounding_puts_outside_is_not_told(evaluate):
+    result = evaluate([answer(0, [10, 10, 100.04, 100.1]), *ANSWERS[1:]])
+    assert result.exit_code == 0 and "clipped" not in result.stderr
+
+
+@pytest.mark.parametrize(("number", "told"), [(20, True), (19, False)])
+def test_boxes_that_all_lie_in_the_corner_of_small_numbers_are_told(evaluate, number, told):
+    Path("many.jsonl").write_text(lines(*(phrase(n, TRUE, width=3000, height=2500) for n in range(number))))
+    small = [answer(n, [10 + n, 100, 200, 300]) for n in range(number)]
+    result = evaluate(small, truth="many.jsonl")
+    assert result.exit_code == 0
+    assert (f"all {number} boxes lie in the upper left quarter" in result.stderr) == told
+    small[3] = answer(3, [1600, 100, 1700, 300])
+    assert "upper left quarter" not in evaluate(small, truth="many.jsonl").stderr
+
+
 def test_the_prior_needs_the_size_of_images(evaluate):
     bare = {key: value for key, value in TRAIN[0].items() if key != "width"}
     Path("bare.jsonl").write_text(lines(bare))

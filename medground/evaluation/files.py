@@ -1,7 +1,8 @@
 """Truth and answers from files, checked against each other before anything is scored.
 
 A phrase is known by its image_id and phrase_id together. Boxes that reach outside their image are clipped to
-it, in truth and answers alike, with a warning: many of them mean that a file is not in original pixels.
+it, in truth and answers alike, with a warning: many of them mean that a file is not in original pixels. So
+do answers that all lie in the corner where coordinates are small: they are of smaller images.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from medground.evaluation.protocols import Case
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 log = logging.getLogger(__name__)
+ROUNDING = 0.1  # pixels: what a box may lie outside its image without being told
+MANY = 20  # boxes that do not all lie in the upper left quarter of a chest film
 Key = tuple[str, str]
 
 
@@ -63,7 +66,9 @@ def read_truth(stream: Any, bad_lines: jsonl.BadLines, split: str | None = None)
 
 def _clipped(phrases: list[Phrase], source: str) -> list[Phrase]:
     inside = [replace(p, boxes=[_clip(box, p) or box for box in p.boxes or ()]) for p in phrases]
-    moved = sum(a.boxes != b.boxes for a, b in zip(phrases, inside, strict=True))
+    moved = sum(
+        any(map(_differs, a.boxes or (), b.boxes or ())) for a, b in zip(phrases, inside, strict=True)
+    )
     _warn_of_clipping(source, moved, len(phrases))
     return inside
 
@@ -90,6 +95,7 @@ def cases(phrases: Sequence[Phrase], answers: dict[Key, Grounding], source: str)
     found = [_found(answers.get(_key(phrase)), phrase) for phrase in phrases]
     moved = sum(inside for _, inside in found)
     _warn_of_clipping(source, moved, len(phrases))
+    _warn_of_corner(source, answers.values(), phrases)
     return [Case(phrase, each) for phrase, (each, _) in zip(phrases, found, strict=True)]
 
 
@@ -100,7 +106,23 @@ def _found(answer: Grounding | None, phrase: Phrase) -> tuple[list[ScoredBox], b
         return found, False
     inside = [(each, _clip(each.box, phrase)) for each in found]
     kept = [ScoredBox(box=box, score=each.score) for each, box in inside if box]
-    return kept, any(box != each.box for each, box in inside)
+    return kept, any(box is None or _differs(each.box, box) for each, box in inside)
+
+
+def _differs(box: Box, other: Box) -> bool:
+    return any(abs(a - b) > ROUNDING for a, b in zip(box, other, strict=True))
+
+
+def _warn_of_corner(source: str, answers: Iterable[Grounding], phrases: Iterable[Phrase]) -> None:
+    """Say so where all of many boxes lie in the upper left quarters of their images."""
+    sizes = {_key(each): (each.width, each.height) for each in phrases if each.width and each.height}
+    places = [(each.box, sizes[_key(one)]) for one in answers if _key(one) in sizes for each in one.boxes]
+    if len(places) >= MANY and all(box[2] <= w / 2 and box[3] <= h / 2 for box, (w, h) in places):
+        log.warning(
+            "%s: all %d boxes lie in the upper left quarter of their images; are they in original pixels, "
+            "or in another --frame?",
+            *(source, len(places)),
+        )
 
 
 def _clip(box: Box, phrase: Phrase) -> Box | None:
