@@ -36,7 +36,10 @@ def films(tmp_path_factory) -> toy.Toy:
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    grounder.save(folder, grounder.build("small", ["bright spot", "left lung"], architecture="mdetr"))
+    built = grounder.build("small", ["bright spot", "left lung"], architecture="mdetr")
+    with torch.no_grad():
+        built.network.box[-1].weight *= 30  # before training its boxes are all alike: spread them
+    grounder.save(folder, built)
     return folder
 
 
@@ -99,7 +102,7 @@ def test_further_boxes_need_a_score_and_absent_phrases_lose_theirs(ground):
 
     assert {len(each) for each in boxes()} == {1}  # an untrained network is sure of none
     every = boxes("--min-score", 0)
-    assert {len(each) for each in every} == {8}
+    assert all(1 < len(each) <= 8 for each in every)  # of 8 queries' boxes those that show the same are one
     assert all(list(each) == sorted(each, key=lambda box: -box["score"]) for each in every)
     assert [each[0] for each in every] == [each[0] for each in boxes()]
     assert boxes("--min-present", 1) == [[]] * 4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medground.errors import MedgroundError
-from medground.models import encoders, grounder, layers
+from medground.models import encoders, grounder, layers, mdetr
 from medground.models.config import SIZES, GrounderConfig
 
 TEXTS = ["left lung", "small left pleural effusion, unchanged", "carina"]
@@ -58,6 +58,31 @@ def test_the_first_output_is_that_of_the_whole_stack():
     hidden[:, 0] = False
     whole = stack(tokens, src_key_padding_mask=hidden)[:, 0]
     assert torch.allclose(layers.first_output(stack, tokens, hidden), whole, atol=1e-5)
+
+
+def test_a_position_code_is_that_of_its_patch():
+    grid = layers.sine_positions(4, 5, 32)
+    places = torch.tensor([[(column + 0.5) / 5, (row + 0.5) / 4] for row in range(4) for column in range(5)])
+    assert torch.allclose(layers.sine_code(places, 32), grid, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 20])
+def test_places_are_spread_over_both_halves_of_a_film(count):
+    places = mdetr.spread(count)
+    assert ((places > 0.1) & (places < 0.9)).all()
+    assert torch.allclose(places.mean(dim=0), torch.tensor([0.5, 0.5]), atol=0.16)
+    assert count == 1 or torch.pdist(places).min() > 0.5 / count
+
+
+def test_a_query_looks_from_its_place():
+    """Two queries that differ in their places alone answer differently."""
+    model = built("mdetr")
+    with torch.no_grad():
+        model.network.queries[1] = model.network.queries[0]
+    ids, mask = model.tokenize(TEXTS[:1])
+    one = torch.tensor([0])
+    said = model.network(torch.rand(1, 1, 160, 160), torch.ones(1, 1, 160, 160), ids, mask, one, one)
+    assert not torch.allclose(said.boxes[0, 0], said.boxes[0, 1], atol=1e-3)
 
 
 def test_padding_does_not_change_the_answer_for_a_text(model):

@@ -32,8 +32,17 @@ def answers(boxes: torch.Tensor, present: list[float]) -> Answers:
     return Answers(boxes[:, None], logits[:, None], logits)
 
 
+CENTRE = torch.tensor([[0.5, 0.5]])
+FOUR = torch.tensor([[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]])
+
+
 def owners(*rows: int) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.long)
+
+
+def slow_box_loss(found: torch.Tensor, true: torch.Tensor) -> float:
+    overlap = slow_giou(agp.corners(found).tolist(), agp.corners(true).tolist())
+    return 5 * (found - true).abs().sum().item() + 2 * (1 - overlap)
 
 
 @given(a=box, b=box)
@@ -46,8 +55,8 @@ def test_generalised_iou_against_a_slow_reference(a, b):
 def test_boxes_where_nothing_is_shown_cost_nothing():
     torch.manual_seed(0)
     found, true = torch.rand(3, 4), torch.rand(1, 4)
-    all_of_it = agp.losses(answers(found, [0.0] * 3), true, owners(0))
-    first = agp.losses(answers(found[:1], [0.0]), true, owners(0))
+    all_of_it = agp.losses(answers(found, [0.0] * 3), true, owners(0), CENTRE)
+    first = agp.losses(answers(found[:1], [0.0]), true, owners(0), CENTRE)
     assert all_of_it["l1"].item() == pytest.approx(first["l1"].item())
     assert all_of_it["giou"].item() == pytest.approx(first["giou"].item())
 
@@ -56,8 +65,8 @@ def test_boxes_where_nothing_is_shown_cost_nothing():
 def test_a_batch_that_shows_nothing_is_finite(queries):
     logits = torch.tensor([1.0, -1.0])
     asked = Answers(torch.rand(2, queries, 4), logits[:, None].expand(-1, queries), logits)
-    parts = agp.losses(asked, torch.zeros(0, 4), owners())
-    assert parts["l1"].item() == parts["giou"].item() == 0
+    parts = agp.losses(asked, torch.zeros(0, 4), owners(), FOUR[:queries])
+    assert parts["l1"].item() == parts["giou"].item() == parts.get("near", 0) == 0
     assert all(each.isfinite() for each in parts.values())
 
 
@@ -75,12 +84,13 @@ def test_matching_is_the_cheapest_of_all_assignments(seed):
     torch.manual_seed(seed)
     found, logits, true = torch.rand(2, 4, 4) * 0.8 + 0.1, torch.randn(2, 4), torch.rand(5, 4) * 0.8 + 0.1
     box_of = owners(0, 1, 1, 0, 1)
-    pair, query, matched = agp.match(found, logits, true, box_of)
+    far = torch.rand(5, 4)
+    pair, query, matched = agp.match(found, logits, true, box_of, far)
 
     def cost(n: int, q: int, box: torch.Tensor) -> float:
-        distance = (found[n, q] - box).abs().sum().item()
-        overlap = slow_giou(agp.corners(found[n, q]).tolist(), agp.corners(box).tolist())
-        return 5 * distance + 2 * (1 - overlap) - logits[n, q].sigmoid().item()
+        (row,) = (true == box).all(dim=1).nonzero()[0].tolist()
+        fit = slow_box_loss(found[n, q], box) - logits[n, q].sigmoid().item()
+        return fit + 5 * far[row, q].item()
 
     for n in range(2):
         own = true[box_of == n]
@@ -95,7 +105,7 @@ def test_matching_is_the_cheapest_of_all_assignments(seed):
 def test_of_more_boxes_than_queries_the_dearest_stay_without():
     found = torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]]])
     true = torch.tensor([[0.5, 0.5, 0.9, 0.9], [0.8, 0.8, 0.1, 0.1], [0.2, 0.2, 0.1, 0.1]])
-    pair, query, matched = agp.match(found, torch.zeros(1, 2), true, owners(0, 0, 0))
+    pair, query, matched = agp.match(found, torch.zeros(1, 2), true, owners(0, 0, 0), torch.zeros(3, 2))
     assert len(pair) == 2
     assert torch.equal(found[0, query], matched)
 
@@ -103,9 +113,34 @@ def test_of_more_boxes_than_queries_the_dearest_stay_without():
 def test_only_matched_queries_are_taught_a_high_score():
     logits = torch.zeros(1, 2, requires_grad=True)
     found = torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]]])
-    parts = agp.losses(Answers(found, logits, torch.zeros(1)), found[0, 1:], owners(0))
+    parts = agp.losses(Answers(found, logits, torch.zeros(1)), found[0, 1:], owners(0), found[0, :, :2])
     parts["score"].backward()
     assert logits.grad[0, 0] > 0 > logits.grad[0, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_query_learns_the_true_box_nearest_to_its_place(seed):
+    torch.manual_seed(seed)
+    found, true = torch.rand(3, 4, 4) * 0.8 + 0.1, torch.rand(4, 4) * 0.8 + 0.1
+    box_of = owners(0, 2, 0, 2)  # pair 1 shows nothing
+    costs = []
+    for n, q in itertools.product((0, 2), range(4)):
+        own = [box for box, pair in zip(true, box_of, strict=True) if pair == n]
+        costs.append(slow_box_loss(found[n, q], min(own, key=lambda box: (FOUR[q] - box[:2]).abs().sum())))
+    parts = agp.losses(Answers(found, torch.zeros(3, 4), torch.zeros(3)), true, box_of, FOUR)
+    assert parts["near"].item() == pytest.approx(sum(costs) / 8, rel=1e-5)
+
+
+def test_queries_that_answer_alike_are_matched_by_their_places():
+    """Where boxes and scores do not tell queries apart, each step asks the same one."""
+    alike = torch.full((1, 4, 4), 0.3)
+    true = torch.tensor([[0.75, 0.3, 0.2, 0.2], [0.25, 0.7, 0.2, 0.2]])
+    far = (FOUR - true[:, None, :2]).abs().sum(-1)
+    _, query, matched = agp.match(alike, torch.zeros(1, 4), true, owners(0, 0), far)
+    assert dict(zip(query.tolist(), matched.tolist(), strict=True)) == {
+        1: true[0].tolist(),
+        2: true[1].tolist(),
+    }
 
 
 def test_the_total_is_the_papers_weighted_sum():
@@ -119,7 +154,7 @@ def test_a_loss_without_a_weight_is_a_bug():
         total({"l1": torch.tensor(0.1)}, {"l1": 5.0, "giou": 2.0})
 
 
-@pytest.mark.parametrize(("architecture", "names"), [("transvg", set()), ("mdetr", {"score"})])
+@pytest.mark.parametrize(("architecture", "names"), [("transvg", set()), ("mdetr", {"score", "near"})])
 def test_a_learner_gives_each_loss_its_weight(architecture, names):
     torch.manual_seed(0)
     model = grounder.build("small", ["left lung"], architecture=architecture)

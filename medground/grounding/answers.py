@@ -29,6 +29,8 @@ from medground.reports import both_sides
 
 MOST_TOGETHER = 256  # pairs fused at once: bounds memory when one image has very many phrases
 MIN_SCORE = 0.5  # from here on a phrase's second, third, ... box is meant
+SAME = 0.4  # boxes of one phrase that overlap so far (IoU) show the same thing
+SURE = 1 - 1e-6  # the most that scores add up to: a logit stays finite
 # What a grounding takes over from its phrase, so that it can be grouped and scored without a join.
 CARRIED = ("subject_id", "category", "split")
 Array = NDArray[np.float64]
@@ -59,8 +61,8 @@ AS_FOUND = Choices()
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network says of one phrase: boxes (Q, 4) that may reach beyond the film, scores (Q,) and
-    `present` as logits, and how the film lay in the network's square."""
+    """What a network says of one phrase: boxes (Q, 4) that may reach beyond the film, `merged` where several
+    show the same, scores (Q,) and `present` as logits, and how the film lay in the network's square."""
 
     boxes: Array
     scores: Array
@@ -144,7 +146,30 @@ def _ask(texts: list[str], shown: film.Film, model: Model) -> Iterator[Answer]:
         said = ask(*model.tokenize(texts[first : first + MOST_TOGETHER]))
         for box, scores, present in zip(said.boxes, said.scores, said.present, strict=True):
             pixels = shown.letterbox.restore(box.double().cpu().numpy())
-            yield Answer(pixels, scores.double().cpu().numpy(), float(present), shown.letterbox)
+            found = merged(pixels, scores.double().cpu().numpy())
+            yield Answer(*found, float(present), shown.letterbox)
+
+
+def merged(found: Array, logits: Array) -> tuple[Array, Array]:
+    """Boxes (F, 4) and score logits (F,), likeliest first, of what Q boxes and logits show together; F <= Q.
+
+    A network with several boxes is taught that each true box is meant by one query, and doubts which one.
+    So boxes that overlap the likeliest one left become one with it: their mean, weighted by the scores, as
+    likely as that any of them is meant, which is the sum of their scores, since no two are meant at once.
+    """
+    if len(found) == 1:
+        return found, logits
+    chances, alike = 1 / (1 + np.exp(-logits)), boxes.iou(found, found) >= SAME
+    left, places, sums = np.ones(len(found), dtype=bool), [], []
+    while left.any():
+        best = np.argmax(np.where(left, chances, -1))
+        same = left & alike[best]
+        same[best] = True  # also a box without area, which has no IoU with itself
+        places.append(np.average(found[same], axis=0, weights=chances[same]))
+        sums.append(min(chances[same].sum(), SURE))
+        left &= ~same
+    order, total = np.argsort(sums, kind="stable")[::-1], np.array(sums)
+    return np.array(places)[order], (np.log(total) - np.log1p(-total))[order]
 
 
 def to_grounding(phrase: Phrase, answer: Answer | None, model: str, choices: Choices) -> Grounding:

@@ -8,22 +8,21 @@ from torch import Tensor, nn
 
 
 def sine_positions(height: int, width: int, dim: int) -> Tensor:
-    """(height * width, dim) sine and cosine position code of a patch grid, half rows, half columns.
+    """(height * width, dim) `sine_code` of the middles of a patch grid, row by row."""
+    rows, columns = (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
+    places = [columns.expand(height, -1), rows[:, None].expand(-1, width)]
+    return sine_code(torch.stack(places, dim=2).flatten(0, 1), dim)  # as graphs can be exported
+
+
+def sine_code(places: Tensor, dim: int) -> Tensor:
+    """(N, dim) sine and cosine code of (N, 2) places [x, y] in [0, 1], half of y, half of x.
 
     DETR's (Carion et al. 2020), with places scaled to [0, 2 pi]: it does not depend on the grid's size.
     """
     each = dim // 4
-    rates = 10_000 ** (-torch.arange(each) / each)
-    rows = (torch.arange(height) + 0.5) / height * 2 * math.pi
-    columns = (torch.arange(width) + 0.5) / width * 2 * math.pi
-
-    def code(places: Tensor) -> Tensor:
-        angles = places[:, None] * rates * 16  # 16: the finest wave is a sixteenth of the picture
-        return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-    return torch.cat(
-        [code(rows)[:, None].expand(-1, width, -1), code(columns)[None].expand(height, -1, -1)], dim=2
-    ).reshape(height * width, dim)
+    rates = 10_000 ** (-torch.arange(each) / each) * 16  # 16: the finest wave is a sixteenth of the picture
+    angles = (places * 2 * math.pi)[:, [1, 0], None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
 def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> nn.Module:

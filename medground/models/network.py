@@ -42,11 +42,13 @@ class Images(NamedTuple):
 class Network(nn.Module):
     """Encoders, their projections to one width, visual layers and a joint encoder.
 
-    `own_sizes` is what an architecture has otherwise than the named sizes say; `most_boxes` is Q.
+    `own_sizes` is what an architecture has otherwise than the named sizes say; `most_boxes` is Q. `places`
+    (Q, 2), [x, y] in [0, 1] of the square, is where an architecture with several boxes looks for each.
     """
 
     own_sizes: Mapping[str, Any] = {}
     most_boxes = 1
+    places = torch.full((1, 2), 0.5)
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__()

@@ -75,23 +75,34 @@ def from_pairs(
 ) -> None:
     """Add to `examples` (by image) the sentence of each pair; with all its findings absent it has no box.
 
-    With `terms` the names of the pairs' regions, and with `synonyms` other words for them, are asked for too,
-    each region once an image. With `reads` the pairs are kept for objectives that read reports, and are the
-    report until `from_sentences` brings it.
+    A sentence of several regions, whose box is around theirs, has the box of each. With `terms` the names of
+    the pairs' regions, and with `synonyms` other words for them, are asked for too, each region once an
+    image. With `reads` the pairs are kept for objectives that read reports, and are the report until
+    `from_sentences` brings it.
     """
     for pair in pairs:
         example = examples.setdefault(pair.image_id, _example(pair))
         if reads:
             _read(pair, example)
         absent = pair.triplets and all(each.existence == "absent" for each in pair.triplets)
-        box = None if absent else clip(pair.box, pair.width, pair.height)
-        if absent or box:
-            example.sentences.append(Query((pair.text,), (box,) if box else ()))
+        shown = () if absent else _shown(pair)
+        if absent or shown:
+            example.sentences.append(Query((pair.text,), shown))
         for name, area in zip(pair.regions, pair.region_boxes, strict=False) if terms else ():
             if inside := clip(area, pair.width, pair.height):
                 query = Query(_names(name, synonyms), (inside,))
                 if query not in example.terms:
                     example.terms.append(query)
+
+
+def _shown(pair: Pair) -> tuple[Box, ...]:
+    """The boxes of the pair's regions where its own is the one around them, else that one; cut to the image.
+
+    A network that answers with one box learns the box around them all the same.
+    """
+    several = pair.region_boxes and union(pair.region_boxes) == pair.box
+    cut = [clip(box, pair.width, pair.height) for box in (pair.region_boxes if several else [pair.box])]
+    return tuple(box for box in cut if box is not None)
 
 
 def _read(pair: Pair, example: Example) -> None:
