@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,22 @@ def read(pairs=PAIRS, sentences=None) -> dict[str, Example]:
     if sentences is not None:
         examples.from_sentences(sentences, found)
     return found
+
+
+def test_a_sentence_of_several_regions_has_the_box_of_each():
+    """Where the pair's own box is the one around them; what reaches out of the image is cut."""
+    both = [(-5.0, 20.0, 30.0, 60.0), (50.0, 25.0, 90.0, 70.0)]
+    hull = replace(
+        PAIRS[0], regions=["left lung", "right lung"], region_boxes=both, box=(-5.0, 20.0, 90.0, 70.0)
+    )
+    other = replace(hull, text="Elsewhere.", box=(0.0, 0.0, 50.0, 50.0))
+    absent = replace(hull, text="No effusion.", triplets=[NO_EDEMA])
+    (example,) = read([hull, other, absent]).values()
+    assert [(each.texts, each.boxes) for each in example.sentences] == [
+        (("Small left effusion.",), ((0.0, 20.0, 30.0, 60.0), both[1])),
+        (("Elsewhere.",), ((0.0, 0.0, 50.0, 50.0),)),
+        (("No effusion.",), ()),
+    ]
 
 
 def test_a_pair_that_denies_a_finding_still_says_where_it_speaks_of():
