@@ -30,6 +30,16 @@ def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_films.phrases))
 
 
+def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
+    asked = {"folds": 3, "fold": 2, "fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
+    flags = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
+    assert finetune(toy_films, tmp_path / "ft", *flags, steps=1).exit_code == 0
+    said = tomllib.loads((tmp_path / "ft/config.toml").read_text())
+    assert {name: said[name] for name in asked} == asked
+    done = finetune(toy_films, tmp_path / "ft", *flags, "--fold", 1, steps=1)
+    assert (done.exit_code, "holds a run with another" in done.stderr) == (1, True), done.stderr
+
+
 def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
     (tmp_path / "test.txt").write_text("p0\np1\n")
     done = finetune(toy_films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")

@@ -159,6 +159,7 @@ def finetune(
     _check_usage(records, rehearse, anatomy, chosen)
     if start:
         training.follow(start, chosen)
+    told = _told(chosen, multi_box)
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
@@ -172,7 +173,7 @@ def finetune(
     if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch"])
     more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leakage}
-    more["sides_apart"] = multi_box == "sides"
+    more |= {"sides_apart": multi_box == "sides", "chosen": told}
     training.run(learned, checked, start, **more, **chosen)
 
 
@@ -193,6 +194,13 @@ def _check_usage(
         raise click.UsageError("--anatomy is for --rehearse: give the pairs too")
     if "agp" not in chosen["objective"]:
         raise click.UsageError("taco alone teaches no boxes: give --objective agp too")
+
+
+def _told(chosen: dict[str, Any], multi_box: str) -> dict[str, Any]:
+    """How the examples are chosen, where the options say so: what config.toml keeps of it."""
+    told = {name: chosen[name] for name in (*SPLIT, "paraphrases") if chosen[name]}
+    told |= {"multi_box": multi_box} if multi_box != "drop" else {}
+    return {name: str(each) if isinstance(each, Path) else each for name, each in told.items()}
 
 
 def _by_hand(name: str) -> bool:

@@ -217,7 +217,7 @@ def _is_given(name: str) -> bool:
 def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:
     """Train as the options say, and exit with 75 when stopped before the end.
 
-    `chosen` may hold `rehearsal` and `leakage` of the material too.
+    `chosen` may hold `rehearsal`, `leakage` and `chosen` of the material too.
     """
     # torch keeps a compiled kernel, with its memory, for each of the last 1,024 shapes of a batch on a CPU;
     # every step has another number of phrases, so that would grow to gigabytes and save nothing
@@ -225,7 +225,7 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     from medground.training.fit import Material, Options, fit
 
     images, folder, anew = (chosen.pop(name) for name in ("images", "folder", "anew"))
-    more = {name: chosen.pop(name) for name in ("rehearsal", "leakage") if name in chosen}
+    more = {name: chosen.pop(name) for name in ("rehearsal", "leakage", "chosen") if name in chosen}
     material = Material(examples=learned, validation=checked, **more)
     done = fit(material, images, folder, Options(**chosen), start, anew)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -2,8 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,14 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """What a run learns from: examples, those that it is validated on, those it rehearses beside them, and
-    whether patients of validation or test are known to be among the ones it has seen."""
+    whether patients of validation or test are known to be among the ones it has seen. `chosen` says how the
+    examples were chosen, for people: config.toml keeps it."""
 
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
     rehearsal: Sequence[Example] = ()
     leakage: bool = False
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def usable(self) -> "Material":
         """Without images that nothing is asked of; raises MedgroundError where none is left."""
@@ -235,7 +237,7 @@ def _settings(material: Material, options: Options, start: Path | None) -> dict[
     if start is not None:
         settings["start"] = grounder.name_of(start)
     shown = {name: _digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
-    return settings | shown
+    return settings | dict(material.chosen) | shown
 
 
 def _digest(examples: Sequence[Example]) -> str:
