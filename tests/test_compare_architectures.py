@@ -5,10 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy
 from test_ablations import run, tool
 
 from medground.boxes import iou
+from medground.models import grounder
+from medground.models.network import Answers
+from medground.training import fit
+from medground.training.examples import Example, Query
+from medground.training.store import FilmStore
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +67,22 @@ def mean_iou(answers: Path, asked: list[dict]) -> float:
         if len(each["boxes"]) == 1
     ]
     return float(np.mean(overlaps))
+
+
+@pytest.mark.parametrize(("architecture", "expected"), [("transvg", 0.5), ("mdetr", 1.0)])
+def test_validation_asks_of_several_boxes_for_any_one(architecture, expected, tmp_path):
+    """A network that finds the left half of a film has found one of two halves, or half of their hull."""
+    films = toy.make(tmp_path, count=1)
+    half = toy.WIDTH / 2
+    halves = ((0.0, 0.0, half, float(toy.HEIGHT)), (half, 0.0, float(toy.WIDTH), float(toy.HEIGHT)))
+    model = grounder.build("small", ["halves"], architecture=architecture)
+    store = FilmStore(films.folder, model.config.image_size)
+    left = torch.from_numpy(store.get("film0.png").letterbox.normalise(np.array(halves[:1])))
+
+    class FindsLeft(type(model.network)):
+        def forward(self, *inputs):
+            return Answers(left[None], torch.zeros(1, 1), torch.zeros(1))
+
+    model.network.__class__ = FindsLeft
+    example = Example("i", "film0.png", toy.WIDTH, toy.HEIGHT, "p", sentences=[Query(("halves",), halves)])
+    assert fit._validator([example], store, model)(model.network) == pytest.approx(expected)

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from medground.boxes import paired_iou, union
+from medground.boxes import iou, union
 from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.network import best_boxes
@@ -249,8 +249,10 @@ def _validator(
 ) -> Callable[[nn.Module], float]:
     """A function that gives the mean IoU of a network's likeliest boxes, in the images' own pixels.
 
-    The box around all of a phrase's boxes is what counts.
+    The box around all of a phrase's boxes is what counts; of a network that may answer with several boxes,
+    the true box that the likeliest one overlaps most.
     """
+    several = model.network.most_boxes > 1
     wanted = [(each, [q for q in each.sentences if q.boxes]) for each in examples]
     wanted = [(each, queries) for each, queries in wanted if queries]
 
@@ -264,8 +266,9 @@ def _validator(
             found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
             letterboxes = [store.get(each.path).letterbox for each, queries in some for _ in queries]
             pixels = np.concatenate([b.restore(row[None]) for b, row in zip(letterboxes, found, strict=True)])
-            truth = np.array([union(list(q.boxes)) for _, queries in some for q in queries], dtype=np.float64)
-            scores.append(paired_iou(pixels, truth))
-        return float(np.concatenate(scores).mean())
+            drawn = [list(q.boxes) for _, queries in some for q in queries]
+            truth = [np.array(each if several else [union(each)], dtype=np.float64) for each in drawn]
+            scores += [iou(own[None], each).max() for own, each in zip(pixels, truth, strict=True)]
+        return float(np.mean(scores))
 
     return torch.inference_mode()(mean_iou)
