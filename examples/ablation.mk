@@ -2,12 +2,13 @@
 # included by ../Makefile after demo.mk. A second `make ablation` goes on where the first was stopped: a run whose
 # line is in agp.jsonl, asg.jsonl or gk.jsonl is not done again. docs/ablations.md says what each costs.
 
-STEPS ?= 150
+AGP_STEPS ?= 300
+ASG_STEPS ?= 150
+GK_STEPS ?= 400
 SEEDS ?= 3
 SIDE ?= 96
-AGP_STEPS ?= 300
 ABLATION := $(DEMO)/ablation
-SIZES := --seeds $(SEEDS) --steps $(STEPS) --side $(SIDE)
+SIZES := --seeds $(SEEDS) --side $(SIDE)
 
 ablation: $(ABLATION)/agp.md $(ABLATION)/asg.md $(ABLATION)/gk.md
 	cat $^
@@ -40,14 +41,16 @@ $(ABLATION)/agp.md: $(ABLATION)/agp-pairs.jsonl $(ABLATION)/anatomy-train.jsonl 
   $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl
 	$(BIN)/python tools/ablate_agp --pairs $< --anatomy $(word 2,$^) --phrases $(word 3,$^) --test $(word 4,$^) \
 	  --test-anatomy $(word 5,$^) --images $(FILMS) --few $(FEW) --runs $(ABLATION)/agp \
-	  --seeds $(SEEDS) --steps $(AGP_STEPS) --side $(SIDE) -o $(@:.md=.jsonl) > $@
+	  $(SIZES) --steps $(AGP_STEPS) -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/asg.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/pairs-split.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_asg --merged $< --split $(word 2,$^) --test-images $(word 3,$^) \
-	  --reports $(ABLATION)/sentences.jsonl --images $(FILMS) $(SIZES) -o $(@:.md=.jsonl) > $@
+	  --reports $(ABLATION)/sentences.jsonl --images $(FILMS) $(SIZES) --steps $(ASG_STEPS) \
+	  -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/gk.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/anatomy.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_gk --pairs $< --anatomy $(word 2,$^) --test-images $(word 3,$^) \
-	  --reports $(ABLATION)/sentences.jsonl --images $(FILMS) $(SIZES) -o $(@:.md=.jsonl) > $@
+	  --reports $(ABLATION)/sentences.jsonl --images $(FILMS) $(SIZES) --steps $(GK_STEPS) \
+	  --batch 8 -o $(@:.md=.jsonl) > $@
 
 .PHONY: ablation
