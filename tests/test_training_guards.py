@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 import toy
 from click.testing import CliRunner
 from safetensors.torch import load_file
@@ -90,3 +91,12 @@ def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags,
 def test_a_weight_is_a_number_from_0_up(weight):
     with pytest.raises(click.BadParameter, match="a weight is a number from 0 up"):
         training._weights(None, None, (weight,))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
+def test_on_a_machine_without_a_gpu_the_engine_is_told_so(tmp_path, monkeypatch):
+    """Else two processes that torchrun starts without --device cpu would both write the run's folder."""
+    told = []
+    monkeypatch.setattr(loop, "Accelerator", lambda **options: told.append(options["cpu"]))
+    loop.open_engine("auto", "no", None, tmp_path)
+    assert told == [True]

@@ -79,7 +79,8 @@ def open_engine(device: str, precision: str, tracker: str | None, folder: Path) 
     # which parameters a step uses depends on the batch: a batch without any sentence, say
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
     engine = Accelerator(
-        cpu=device == "cpu",
+        # not told so, it would have each of several processes on a CPU think that it is alone
+        cpu=device == "cpu" or not torch.accelerator.is_available(),
         mixed_precision=precision,
         log_with=tracker,
         project_dir=folder,
