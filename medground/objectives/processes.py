@@ -50,7 +50,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
-        ctx.sizes = sizes
+        ctx.sizes, ctx.group = sizes, _group()
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in sizes]
@@ -60,8 +60,22 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         whole = grads[0].contiguous().clone()
-        distributed.all_reduce(whole)
+        distributed.all_reduce(whole, group=ctx.group)
         return whole.split(ctx.sizes)[rank()], None
+
+
+_groups: dict[Any, Any] = {}
+
+
+def _group() -> Any:
+    """The processes once more, for the way back: there DDP's own exchanges begin when gradients are ready,
+    which is another moment in each process where some have images without a report. What is said in one
+    group is not taken for what is said in the other."""
+    world = distributed.group.WORLD
+    if world not in _groups:
+        _groups.clear()
+        _groups[world] = distributed.new_group()
+    return _groups[world]
 
 
 def shared_count(number: int, like: Tensor) -> Tensor:
