@@ -1,7 +1,8 @@
 """Anatomical grounding pre-training: regress each phrase's boxes (AGP; Zhang et al., arXiv 2502.16585).
 
 The loss of a box is 5 L1 + 2 (1 - GIoU) [AGP's public code]; the same loss serves fine-tuning on drawn boxes.
-Ours: L1 over centre and sides, as TransVG and DETR take it, where AGP's code takes the corners; a presence logit, taught by phrases with nothing to show (weight 1).
+Ours: L1 over centre and sides, as TransVG and DETR take it, where AGP's code takes the corners; a presence
+logit, taught by phrases with nothing to show (weight 1).
 Architectures with several boxes have the box loss of those matched to the true ones, a score logit of each
 (weight 1), taught by which were matched, and the box loss of every query with the true box nearest to its
 place (weight 1): by matched boxes alone most queries learn nothing in most steps. Such help of many to one,
