@@ -160,3 +160,24 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
         assert found[step] == pytest.approx(line, abs=1e-4), step
     names = [load_file(each / "model.safetensors").keys() for each in (alone, folder)]
     assert names[0] == names[1]
+
+
+def test_two_processes_read_what_reports_there_are(words, tmp_path):
+    """Of nine images three have a report, so now one process has none in its part of a step and now both."""
+    films = toy.make(tmp_path)
+    told = Path(films.pairs).read_text().splitlines(keepends=True)
+    Path(films.pairs).write_text("".join(told[:3]))
+    flags = [
+        "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
+        "--objective", "agp", "--objective", "asg", "--objective", "gk-mvlp", "--text-encoder", words,
+        "--batch", 3, "--log-every", 1, "-o",
+    ]  # fmt: skip
+    alone, folder = tmp_path / "alone", tmp_path / "together"
+    done = CliRunner().invoke(cli, [str(each) for each in [*flags, alone, "--steps", 1]])
+    assert done.exit_code == 0, done.output
+    done = torchrun("-m", "medground", *flags, folder, "--steps", 3)
+    assert done.returncode == 0, done.stderr
+    found, first = curve(folder), curve(alone)[1]
+    assert [found[step]["lm"] > 0 for step in (1, 2, 3)] == [True, False, True]
+    for name in ("present", "l1", "giou", "itc", "lm", "ecls"):  # asg has dropout, itm wrong pairs of its own
+        assert found[1][name] == pytest.approx(first[name], abs=1e-4), name

@@ -103,6 +103,8 @@ def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAM
     spread inside the box, of the patches there, read bilinearly; beyond the outermost centres the map goes
     on as it ends.
     """
+    if not len(boxes):  # of the patches all the same: the other processes wait for their gradient
+        return patches[:0, :, 0, 0]
     height, width = patches.shape[-2:]
     spread = (torch.arange(samples, dtype=boxes.dtype, device=boxes.device) + 0.5) / samples - 0.5
     xs = boxes[:, :1] + boxes[:, 2:3] * spread
