@@ -230,6 +230,16 @@ def test_a_part_that_was_cut_short_is_one_message(made):
         cache.Cache(made, SIZE).get("film0.png")
 
 
+@pytest.mark.parametrize("spoilt", [b'{"pa', b"{}", b"[]", b"7", b"\xff"])
+def test_a_line_that_was_spoilt_is_one_message(spoilt, films, made):
+    file = made / "films-00001.jsonl"
+    file.write_bytes(file.read_bytes().splitlines(keepends=True)[0] + spoilt + b"\n")
+    for flags in ([], ["--verify"]):
+        result = make(films, made, *flags)
+        expected = f"Error: {file}:2: missing or damaged; delete films-00001.* and make the cache again\n"
+        assert (result.exit_code, result.stderr) == (1, expected)
+
+
 def test_a_full_disk_is_one_message_and_the_parts_before_stand(films, tmp_path, monkeypatch):
     real, calls = os.fsync, []
 

@@ -80,10 +80,20 @@ class Cache:
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    """Yield what each line of the folder's whole parts says, part after part."""
+    """Yield what each line of the folder's whole parts says, part after part; raises MedgroundError for a
+    line that is none of ours."""
     for file in sorted(folder.glob("films*.jsonl")):
         for number, line in enumerate(file.read_bytes().splitlines()):
-            yield Row(part=file.stem, number=number, **orjson.loads(line))
+            try:
+                row = Row(part=file.stem, number=number, **orjson.loads(line))
+            except (ValueError, TypeError):
+                raise _spoilt(file, number + 1) from None
+            yield row
+
+
+def _spoilt(file: Path, line: int | None = None) -> MedgroundError:
+    place = f"{file}:{line}" if line else str(file)
+    return MedgroundError(f"{place}: missing or damaged; delete {file.stem}.* and make the cache again")
 
 
 def _check(folder: Path, size: int) -> None:
@@ -102,9 +112,7 @@ def _squares(folder: Path, part: str) -> NDArray[np.uint8]:
     try:
         return np.load(file, mmap_mode="r")
     except (OSError, ValueError):
-        raise MedgroundError(
-            f"{file}: missing or damaged; delete {part}.* and make the cache again"
-        ) from None
+        raise _spoilt(file) from None
 
 
 def build(
