@@ -6,14 +6,15 @@
 WEIGHTS ?= weights
 SHIPPED := medground/weights
 PHANTOMS := $(WEIGHTS)/cohort
+OTHERS := $(WEIGHTS)/others
 PHANTOM_FILMS := $(PHANTOMS)/mimic-cxr-jpg
 PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 
 .PHONY: weights
-weights: $(WEIGHTS)/detector/done $(WEIGHTS)/grounder/done
+weights: $(WEIGHTS)/detector/done $(WEIGHTS)/grounder/done $(WEIGHTS)/phrases-calibration.jsonl
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/grounder $(SHIPPED)/grounder
-	$(MG) calibrate $(WEIGHTS)/phrases-val.jsonl --model $(SHIPPED)/grounder --images $(PHANTOM_FILMS)
+	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --model $(SHIPPED)/grounder --images $(OTHERS)/mimic-cxr-jpg
 
 $(PHANTOMS)/phantom.json: | $(VENV)/installed
 	$(MG) phantom $(PHANTOMS) --patients 1600 --seed 21 --size 256 --workers 2
@@ -23,6 +24,13 @@ $(WEIGHTS)/anatomy-%.jsonl: $(PHANTOMS)/phantom.json
 
 $(WEIGHTS)/phrases-%.jsonl: $(PHANTOMS)/phantom.json
 	$(MG) convert ms-cxr $(PHANTOMS)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv --split $* -o $@
+
+# Calibrated on patients whom neither training nor the choice of its best checkpoint has seen.
+$(OTHERS)/phantom.json: | $(VENV)/installed
+	$(MG) phantom $(OTHERS) --patients 800 --seed 22 --size 256 --workers 2
+
+$(WEIGHTS)/phrases-calibration.jsonl: $(OTHERS)/phantom.json
+	$(MG) convert ms-cxr $(OTHERS)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv -o $@
 
 $(WEIGHTS)/phrases.jsonl: $(WEIGHTS)/phrases-train.jsonl $(WEIGHTS)/phrases-val.jsonl
 	cat $^ > $@
@@ -42,6 +50,7 @@ $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done
-	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong --steps 900 \
+	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong --mirror 0.06 \
+	  --multi-box sides --steps 900 \
 	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --anew -o $(@D)
 	touch $@

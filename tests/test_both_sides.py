@@ -79,6 +79,12 @@ def test_a_model_that_learned_sides_apart_answers_for_each(tmp_path):
     assert both.present == pytest.approx(max(right.present, left.present), abs=1e-4)
     (grounding,) = answers.ground_on_film(asked[1:2], shown, model, answers.Choices(min_score=0))
     assert len(grounding.boxes) == 2 and grounding.text == "bilateral opacities"
+    sides = [replace(right, present=present) for present in (2.0, 1.0, -1.0)]
+    certain = answers.Choices(
+        min_score=0.99
+    )  # as calibrated scores may be, of boxes that are meant all the same
+    kept = [len(answers.best_first(answers._together(two), certain)) for two in (sides[:2], sides[1:])]
+    assert kept == [2, 1]
     whole = replace(model, config=replace(model.config, sides_apart=False))
     (one,) = answers.look(asked[1:2], shown, whole)
     assert len(one.boxes) == 1

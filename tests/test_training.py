@@ -60,7 +60,7 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def test_the_loss_falls_by_half(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--augment", "none", steps=60)
+    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--augment", "none", steps=90)
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
     first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]

@@ -62,12 +62,14 @@ AS_FOUND = Choices()
 @dataclass(frozen=True)
 class Answer:
     """What a network says of one phrase: boxes (Q, 4) that may reach beyond the film, `merged` where several
-    show the same, scores (Q,) and `present` as logits, and how the film lay in the network's square."""
+    show the same, scores (Q,) and `present` as logits, and how the film lay in the network's square. `least`
+    boxes are kept whatever their scores."""
 
     boxes: Array
     scores: Array
     present: float
     letterbox: Letterbox
+    least: int = 1
 
 
 def ground_phrases(
@@ -127,11 +129,13 @@ def _texts(text: str, model: Model) -> tuple[str, ...]:
 
 
 def _together(parts: list[Answer]) -> Answer:
-    """The answers to the parts of a phrase as one: there is something to show where one part has it."""
+    """The answers to the parts of a phrase as one: there is something to show where one part has it, and
+    each part that has it keeps a box."""
     if len(parts) == 1:
         return parts[0]
     boxes, scores = (np.concatenate(each) for each in zip(*((p.boxes, p.scores) for p in parts), strict=True))
-    return Answer(boxes, scores, max(part.present for part in parts), parts[0].letterbox)
+    there = sum(part.present > 0 for part in parts)
+    return Answer(boxes, scores, max(p.present for p in parts), parts[0].letterbox, max(1, there))
 
 
 def is_absent(phrase: Phrase) -> bool:
@@ -208,11 +212,11 @@ def _said(answer: Answer, choices: Choices) -> tuple[float, list[ScoredBox]]:
 
 
 def best_first(answer: Answer, choices: Choices) -> list[tuple[Box, float]]:
-    """(box on the film, score to 4 digits) of those that are kept: the best, and all from `min_score` on."""
+    """(box on the film, score to 4 digits) of those kept: the `least`, and all from `min_score` on."""
     found = [inside(box, answer.letterbox) for box in answer.boxes]
     scores = [_score(box, logit, answer, choices) for box, logit in zip(found, answer.scores, strict=True)]
     order = sorted(range(len(scores)), key=lambda q: -scores[q])
-    kept = [q for place, q in enumerate(order) if place == 0 or scores[q] >= choices.min_score]
+    kept = [q for place, q in enumerate(order) if place < answer.least or scores[q] >= choices.min_score]
     return [(found[q], round(scores[q], 4)) for q in kept]
 
 
