@@ -55,7 +55,8 @@ class Sometimes(nn.Module):  # process 1 has nothing for what fills DDP's first 
     def forward(self, rows, some):
         if some:
             rows = torch.cat([self.sometimes(rows[:some]), rows[some:]])
-        return contrast(processes.gathered(self.always(rows))) + processes.mean(self.after(rows.detach())[:, 0])
+        own = processes.mean(self.after(rows.detach())[:, 0])
+        return contrast(processes.gathered(self.always(rows))) + own
 
 layer, rows = Sometimes(), torch.randn(5, 600)
 contrast(layer.always(torch.cat([layer.sometimes(rows[:2]), rows[2:]]))).backward()
