@@ -66,7 +66,10 @@ ALL = ["--ema", 0.9, "--accumulate", 2, "--schedule", "step", "--clip", 0.5, "--
 def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
     films, tmp_path, monkeypatch
 ):
-    assert pretrain(films, tmp_path / "whole", *ALL).exit_code == 0
+    lines = Path(films.phrases).read_text().splitlines(keepends=True)
+    (tmp_path / "val.jsonl").write_text("".join(line for line in lines if json.loads(line)["split"] == "val"))
+    flags = [*ALL, "--validate", tmp_path / "val.jsonl"]
+    assert pretrain(films, tmp_path / "whole", *flags).exit_code == 0
     real, calls = loop._step, []
 
     def step(*args):
@@ -76,8 +79,8 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
         return real(*args)
 
     monkeypatch.setattr(loop, "_step", step)
-    assert pretrain(films, tmp_path / "run", *ALL).exit_code == 75
-    assert pretrain(films, tmp_path / "run", *ALL, "--workers", 3).exit_code == 0
+    assert pretrain(films, tmp_path / "run", *flags).exit_code == 75
+    assert pretrain(films, tmp_path / "run", *flags, "--workers", 3).exit_code == 0
     assert len(calls) == 4
     for name in ("model.safetensors", "resume.safetensors", "metrics.jsonl", "losses.png", "config.toml"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
