@@ -1,5 +1,6 @@
 """What pretrain asks of an image: names of regions, other words for them, and sentences."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from click.testing import CliRunner
 
 from medground.anatomy import regions
 from medground.cli.main import cli
-from medground.training import fit
+from medground.training import fit, rehearsal
 from medground.training.examples import Example
 
 
@@ -60,3 +61,23 @@ def test_agp_that_asks_nothing_is_refused(trained):
     assert "agp asks nothing" in message
     assert trained("--terms", 0, "--sentences", 0, "--objective", "asg")[0] == 0
     assert trained("--terms", -1)[0] == 2
+
+
+def test_the_run_says_in_what_words_it_asked(films, tmp_path):
+    words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run", "--steps", 1]
+    words += ["--batch", 2, "--no-synonyms", "--paraphrases", 3, "--device", "cpu"]
+    result = CliRunner().invoke(cli, [str(each) for each in words])
+    assert result.exit_code == 0, result.output
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert "synonyms = false" in config and "paraphrases = 3" in config
+
+
+def test_sentences_of_patients_who_are_left_out_are_not_reworded(films, trained, monkeypatch):
+    reworded: list = []
+    monkeypatch.setattr(rehearsal, "reword", lambda learned, *_: reworded.extend(learned))
+    _, _, everybody, _ = trained()
+    lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+    held = films.folder / "held.jsonl"
+    held.write_text(json.dumps(lines[0] | {"split": "test"}) + "\n")
+    _, _, learned, _ = trained("--paraphrases", 2, "--leave-out", held)
+    assert reworded == learned and len(learned) == len(everybody) - 1

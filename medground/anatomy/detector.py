@@ -46,9 +46,8 @@ def _article(kind: object) -> str:
 class RegionQueryDetector:
     """A trained region-query network on a device."""
 
-    doubt = (
-        0.08  # what even small ones learn to take for no chest scores below 0.06, hard real films above 0.1
-    )
+    # what even small ones learn to take for no chest scores below 0.06, hard real films above 0.1
+    doubt = 0.08
 
     def __init__(self, path: Path, device: str):
         weights, header = checkpoints.load(path)

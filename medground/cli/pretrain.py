@@ -108,13 +108,15 @@ def pretrain(
         examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found, synonyms)
     if reports:
         examples.from_sentences(jsonl.read(reports, Sentence, bad_lines), found)
-    if paraphrases:
-        rehearsal.reword(found.values(), paraphrases, Parser())
     parts = splits.by_split(jsonl.read(leave_out, Phrase, bad_lines)) if leave_out else {}
     checked = list(jsonl.read(validate, Phrase, bad_lines)) if validate else []
     held_out = [*parts.get("val", ()), *parts.get("test", ()), *checked]
     asked = examples.from_phrases(checked, examples.Sizes(chosen["images"]), "hull")
-    training.run(audit.without(found.values(), held_out), asked, None, **chosen)
+    learned = audit.without(found.values(), held_out)
+    if paraphrases:
+        rehearsal.reword(learned, paraphrases, Parser())
+    told = {"synonyms": synonyms, "paraphrases": paraphrases}
+    training.run(learned, asked, None, chosen=told, **chosen)
 
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:

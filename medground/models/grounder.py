@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ARCHITECTURES: dict[str, type[Network]] = {"transvg": TransVG, "mdetr": MDETR}
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG = checkpoints.WEIGHTS, "config.json"
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,8 @@ def read_config(folder: Path) -> GrounderConfig:
 
 def size_of(config: GrounderConfig) -> str | None:
     """The name of the size that a model was built with, None where it is none of `SIZES`."""
-    own, shape = (
-        _kind(config).own_sizes,
-        SIZES["paper"].keys() - {"image_size"},
-    )  # patches may ask for a larger one
+    own = _kind(config).own_sizes
+    shape = SIZES["paper"].keys() - {"image_size"}  # patches may ask for a larger one
     for name, sizes in SIZES.items():
         built = GrounderConfig(image_encoder={}, text_encoder={}, **{**sizes, **own})
         if all(getattr(built, each) == getattr(config, each) for each in shape):

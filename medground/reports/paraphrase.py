@@ -6,6 +6,7 @@ the same region. A form with one of the names of `held_out` is left out: those a
 """
 
 from functools import lru_cache
+from itertools import islice
 from random import Random
 
 from medground.reports import held_out
@@ -32,9 +33,9 @@ def paraphrases(phrase: str, parser: Parser, most: int) -> tuple[str, ...]:
 
     Which of the lexicon's they are differs from phrase to phrase, so that many phrases meet most words.
     """
-    meant = _said(phrase, parser)
-    found = [each for each in _forms(phrase, parser) if _said(each, parser) == meant]
-    return tuple(Random(phrase).sample(found, min(most, len(found))))
+    meant, forms = _said(phrase, parser), _forms(phrase, parser)
+    Random(phrase).shuffle(forms)  # the parser need not judge more of them than are wanted
+    return tuple(islice((each for each in forms if _said(each, parser) == meant), most))
 
 
 def _forms(phrase: str, parser: Parser) -> list[str]:

@@ -149,8 +149,7 @@ def _job(
     """The job of a run folder; every process builds the same."""
     needs = Needs.of(options.objective)
     torch.manual_seed(options.seed)
-    words = vocabulary(Parser())  # those that reports use, so that few are spelt out in letters later
-    model = _model([*all_texts(material.seen()), *(needs.always or ()), *words], options, start)
+    model = _model(material, needs, options, start)
     model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
     store = FilmStore(images, model.config.image_size, cache=options.cache)
     films = [each.path for each in (*material.seen(), *material.validation)]
@@ -218,7 +217,7 @@ def _schedule(options: Options) -> Schedule:
     )
 
 
-def _model(texts: list[str], options: Options, start: Path | None) -> grounder.Grounder:
+def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
     if start is not None:
         model = grounder.load(start)
         if model.config.architecture != options.architecture:
@@ -227,6 +226,8 @@ def _model(texts: list[str], options: Options, start: Path | None) -> grounder.G
             )
         return model
     assert options.size  # the commands have a default
+    # the lexicon's words too: those that reports use, so that few are spelt out in letters later
+    texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
     return grounder.build(options.size, texts, architecture=options.architecture, **encoders)
 

@@ -5,8 +5,9 @@ Drawn phrases always have something to show: a model that sees them alone soon a
 are also asked in forms for which there is nothing to show.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from medground.records import Anatomy, Pair
 from medground.reports.denial import denials
@@ -45,12 +46,13 @@ def denied(example: Example) -> tuple[str, ...]:
 
 def reword(examples: Iterable[Example], most: int, parser: Parser) -> None:
     """Give each phrase at most so many other wordings; half of the draws are the phrase itself."""
+    forms_of = lru_cache(maxsize=65_536)(lambda text: paraphrases(text, parser, most))  # reports repeat texts
     for example in examples:
-        example.sentences = [_in_other_words(query, most, parser) for query in example.sentences]
+        example.sentences = [_in_other_words(query, forms_of) for query in example.sentences]
 
 
-def _in_other_words(query: Query, most: int, parser: Parser) -> Query:
-    forms = tuple(form for text in query.texts for form in paraphrases(text, parser, most))
+def _in_other_words(query: Query, forms_of: Callable[[str], tuple[str, ...]]) -> Query:
+    forms = tuple(form for text in query.texts for form in forms_of(text))
     return replace(query, texts=query.texts * max(1, len(forms)) + forms)
 
 
