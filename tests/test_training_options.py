@@ -21,6 +21,7 @@ from medground.cli.main import cli
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
 from medground.training import fit, loop
+from medground.training.telling import Needs
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +274,7 @@ def test_a_start_without_a_model_is_named(films, tmp_path):
 
 def test_from_python_too_the_architecture_is_that_of_the_start(plain):
     with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
-        fit._model([], SimpleNamespace(architecture="mdetr"), plain)
+        fit._model(fit.Material(examples=[]), Needs.of(("agp",)), SimpleNamespace(architecture="mdetr"), plain)
 
 
 def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
