@@ -5,7 +5,7 @@ import pytest
 from medground.reports.paraphrase import paraphrases, vocabulary
 from medground.reports.parser import Parser
 from medground.reports.tokens import words_of
-from medground.training import rehearsal
+from medground.training import rewording
 from medground.training.examples import Example, Query
 
 PARSER = Parser()
@@ -36,7 +36,7 @@ def test_only_the_finding_is_exchanged():
 
 def test_half_of_the_draws_are_the_phrase_itself():
     example = Example("i", "i.png", 9, 9, None, sentences=[Query(("mild cardiomegaly",), ((0, 0, 5, 5),))])
-    rehearsal.reword([example], 3, PARSER)
+    rewording.reword([example], 3, PARSER)
     (query,) = example.sentences
     assert query.texts.count("mild cardiomegaly") == 3
     assert len(query.texts) == 6

@@ -1,15 +1,14 @@
-"""What is asked beside the phrases: pairs of pre-training, and what there is nothing to show for."""
+"""What is asked beside the phrases: pairs of pre-training."""
 
 import os
 import signal
-from pathlib import Path
 
 import numpy as np
 import torch
 from toy_runs import digests, finetune, record
 
 from medground.records import Anatomy, Pair, Phrase, Region, Triplet
-from medground.training import examples, loop, rehearsal
+from medground.training import loop, rehearsal
 from medground.training.batches import Batches, Plan
 from medground.training.examples import Example, Query
 
@@ -73,31 +72,6 @@ def test_patients_who_are_held_out_are_not_rehearsed():
     ]
     found = rehearsal.rehearse(PAIRS, anatomies, held)
     assert {(each.subject_id, len(each.terms)) for each in found} == {("b", 0), ("d", 1)}
-
-
-def test_a_finding_is_denied_where_the_report_denies_and_nowhere_affirms_it():
-    one, two, three = rehearsal.rehearse(PAIRS, None, [])
-    assert [rehearsal.denied(each) for each in (one, two, three)] == [("pneumothorax",), (), ()]
-    assert [(q.texts[0], len(q.boxes), q.denials) for q in one.sentences] == [
-        ("No pneumothorax.", 0, ()),
-        ("Left lung opacity.", 1, ("pneumothorax",)),
-    ]
-
-
-def test_a_phrase_gets_its_negated_forms_and_what_its_report_denies():
-    [example] = examples.from_phrases([PHRASE], examples.Sizes(Path()))
-    rehearsal.deny([example], rehearsal.rehearse(PAIRS, None, []))
-    [query] = example.sentences
-    assert {"no left lung opacity", "left lung opacity is not seen", "pneumothorax"} <= set(query.denials)
-    [unreported] = examples.from_phrases([PHRASE], examples.Sizes(Path()))
-    rehearsal.deny([unreported], [])
-    assert set(unreported.sentences[0].denials) == set(query.denials) - {"pneumothorax"}
-
-
-def test_what_a_phrase_names_is_not_denied_whatever_the_report_says():
-    [example] = examples.from_phrases([PHRASE], examples.Sizes(Path()))
-    rehearsal.deny([example], rehearsal.rehearse([pair("i1", "Clear.", "absent", "lung opacity")], None, []))
-    assert "lung opacity" not in example.sentences[0].denials
 
 
 class Films:

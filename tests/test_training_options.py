@@ -274,7 +274,9 @@ def test_a_start_without_a_model_is_named(films, tmp_path):
 
 def test_from_python_too_the_architecture_is_that_of_the_start(plain):
     with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
-        fit._model(fit.Material(examples=[]), Needs.of(("agp",)), SimpleNamespace(architecture="mdetr"), plain)
+        fit._model(
+            fit.Material(examples=[]), Needs.of(("agp",)), SimpleNamespace(architecture="mdetr"), plain
+        )
 
 
 def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):

@@ -226,13 +226,14 @@ def _beside(
 def _reword(learned: list[Any], paraphrases: int, negatives: float, beside: list[Any]) -> None:
     """Give phrases other wordings, and what there is nothing to show for."""
     from medground.reports.parser import Parser
-    from medground.training import rehearsal
+    from medground.training import absence, rewording
 
     parser = Parser()
+    accounts = absence.accounts(learned, beside, parser)  # of the phrases as they are
     if paraphrases:
-        rehearsal.reword(learned, paraphrases, parser)
+        rewording.reword(learned, paraphrases, parser, accounts)
     if negatives:
-        rehearsal.deny(learned, beside, parser)
+        absence.deny(learned, beside, accounts, parser)
 
 
 def _write(path: str, phrases: list[Any]) -> None:

@@ -96,7 +96,7 @@ def pretrain(
     from medground import jsonl
     from medground.records import Anatomy, Pair, Phrase, Sentence
     from medground.reports.parser import Parser
-    from medground.training import audit, examples, rehearsal, splits
+    from medground.training import audit, examples, rewording, splits
 
     reads = _reads_reports(chosen["objective"], reports)
     _check_asks(**chosen)
@@ -114,7 +114,7 @@ def pretrain(
     asked = examples.from_phrases(checked, examples.Sizes(chosen["images"]), "hull")
     learned = audit.without(found.values(), held_out)
     if paraphrases:
-        rehearsal.reword(learned, paraphrases, Parser())
+        rewording.reword(learned, paraphrases, Parser())
     told = {"synonyms": synonyms, "paraphrases": paraphrases}
     training.run(learned, asked, None, chosen=told, **chosen)
 
