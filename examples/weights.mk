@@ -14,7 +14,8 @@ PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/grounder/done $(WEIGHTS)/phrases-calibration.jsonl
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/grounder $(SHIPPED)/grounder
-	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --model $(SHIPPED)/grounder --images $(OTHERS)/mimic-cxr-jpg
+	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --orientation --model $(SHIPPED)/grounder \
+	  --images $(OTHERS)/mimic-cxr-jpg
 
 $(PHANTOMS)/phantom.json: | $(VENV)/installed
 	$(MG) phantom $(PHANTOMS) --patients 1600 --seed 21 --size 256 --workers 2
@@ -50,7 +51,7 @@ $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done
-	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong --mirror 0.06 \
-	  --multi-box sides --steps 900 \
+	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong \
+	  --multi-box sides --steps 1400 --negatives 1 \
 	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --anew -o $(@D)
 	touch $@

@@ -175,7 +175,7 @@ def reads(phrases, image):
     ]
 
 
-PHRASES = [phrase(0, "left"), phrase(1, "right"), phrase(2, "left")]
+PHRASES = [phrase(n, side, category=side) for n, side in enumerate(("left", "right", "left"))]
 
 
 def figures(model, phrases=PHRASES, prior=None) -> dict[tuple[str, str], float]:
@@ -225,6 +225,29 @@ def test_another_patients_image_is_the_next_of_somebody_else_and_boxes_go_by_sha
     assert next(e for e in answers if e.shown == "left2" and e.probe == "other patient").boxes.tolist() == [
         [4, 4, 8, 8]
     ]
+
+
+def test_a_foreign_phrase_is_of_somebody_else_and_of_no_category_of_the_image():
+    asked = [
+        phrase(0, "left", category="Effusion"),
+        replace(phrase(1, "right", category="Edema"), subject_id="s0", text="edema of the same patient"),
+        replace(phrase(2, "left", category="Effusion"), text="another effusion"),
+        replace(phrase(3, "left", category="Edema"), text="edema"),
+        replace(phrase(4, "left"), text="no category"),
+    ]
+    answers = list(probes.probe(asked, load, reads))
+    found = {each.shown: each.text for each in answers if each.probe == probes.FOREIGN}
+    assert found == {
+        "left0": "edema",
+        "right1": "another effusion",
+        "left2": "edema",
+        "left3": "left effusion",
+    }
+    values = figures(
+        lambda some, image: [answer(e, LEFT, 0.1 if "edema" in e.text else 0.9) for e in some], asked
+    )
+    assert values[probes.FOREIGN, "absent"] == 0.5
+    assert not {(probes.FOREIGN, name) for name in ("miou", "same", "changed_side")} & values.keys()
 
 
 def test_one_patient_alone_has_no_other_and_a_phrase_without_a_side_no_other_side():

@@ -1,7 +1,7 @@
 """medground calibrate: phrases with known boxes and a model -> scores that mean frequencies."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
@@ -17,20 +17,27 @@ from medground.cli import options
     help="Model folder; calibration.json is written into it.",
 )
 @click.option("--split", metavar="NAME", help="Use only this split of FILE.")
+@click.option(
+    "--orientation",
+    is_flag=True,
+    help="Also learn to tell mirrored films, from these (which must hang right): ground then turns them.",
+)
 @options.images
 @options.device
 @options.config
 @options.rejects
 @options.output
 def calibrate(
-    records: BinaryIO, model: Path, split: str | None, images: Path, device: str,
+    records: BinaryIO, model: Path, split: str | None, orientation: bool, images: Path, device: str,
     rejects: BinaryIO | None, output: str
 ) -> None:  # fmt: skip
     """Teach a model how sure it may be, on phrases that it has not been trained on.
 
     Reads phrases with boxes, [] where there is nothing to show, and writes calibration.json into the model's
     folder. From then on ground's `present` and scores are frequencies (a score: how often such a box reaches
-    IoU .5), and with --coverage its boxes are widened to keep a promise. Prints one line of figures.
+    IoU .5), and with --coverage its boxes are widened to keep a promise. With --orientation the folder gets
+    orientation.safetensors too: ground then encodes each film and its mirror image, turns a film that is
+    mirrored with odds of 20 to 1, and says `mirrored` in its answers. Prints one line of figures.
 
     \b
         $ medground calibrate held_out.jsonl --model runs/finetuned --images films
@@ -49,5 +56,21 @@ def calibrate(
     known = console.progress(phrases, "phrases", len(phrases))
     found = fitting.calibrate(known, network, images, bad_lines.take_record)
     calibration.save(model, found)
+    figures = {"model": found.model} | found.figures
+    if orientation:
+        figures["orientation"] = _learn_orientation(phrases, network, images, model)
     with jsonl.create(output) as stream:
-        stream.write(json.dumps({"model": found.model} | found.figures).encode() + b"\n")
+        stream.write(json.dumps(figures).encode() + b"\n")
+
+
+def _learn_orientation(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
+    """Write the orientation into the model's folder; what comes back says how well it tells."""
+    from medground import console
+    from medground.grounding import orientation
+    from medground.models import film
+
+    paths = list(dict.fromkeys(phrase.path for phrase in phrases))
+    films = (film.read(images / path, network.config.image_size) for path in paths)
+    found, figures = orientation.fit(console.progress(films, "films", len(paths)), network)
+    orientation.save(folder, found)
+    return figures

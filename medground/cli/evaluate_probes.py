@@ -10,12 +10,13 @@ def evaluate(model: Path, images: Path, device: str, inputs: Any, how: Any) -> A
     """The evaluation of what the model in this folder answers when its images and words are changed."""
     from medground import images as image_files
     from medground.evaluation import run
-    from medground.grounding import calibration, engines, ground_on_film
+    from medground.grounding import calibration, engines, ground_on_film, orientation
     from medground.grounding.answers import Choices
     from medground.models import film
 
     network = engines.load(model, options.device_of(device))
-    choices = Choices(calibration=calibration.load(model, network.name))
+    upright = orientation.load(model, network.name)
+    choices = Choices(calibration=calibration.load(model, network.name), orientation=upright)
 
     def ground(phrases: list[Any], image: Any) -> list[Any]:
         return list(ground_on_film(phrases, film.of(image, network.config.image_size), network, choices))

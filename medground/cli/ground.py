@@ -57,6 +57,11 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     default=True,
     help="Give frequencies where the model is calibrated (default), or the network's own scores.",
 )
+@click.option(
+    "--as-hung",
+    is_flag=True,
+    help="Do not look whether a film is mirrored; only models calibrated with --orientation ever do.",
+)
 @click.option("--min-score", type=SHARE, help="Score that a phrase's further boxes need (default 0.5).")
 @click.option("--min-present", type=SHARE, help="Drop the boxes of phrases less likely to be present.")
 @click.option(

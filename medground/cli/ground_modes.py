@@ -79,7 +79,7 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     """How answers become records; raises where a promise is asked that the model cannot give."""
     from medground import checkpoints
     from medground.errors import MedgroundError
-    from medground.grounding import calibration
+    from medground.grounding import calibration, orientation
     from medground.grounding.answers import Choices
 
     fitted = calibration.load(chosen["model"], model) if chosen["calibrated"] else None
@@ -91,6 +91,10 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
         fitted.margin(chosen["coverage"])
     limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
     engine = chosen["engine"] if chosen["engine"] == "bf16" else None
+    if chosen["as_hung"]:
+        limits["as_hung"] = (chosen["model"] / orientation.FILE).is_file()
+    else:
+        limits["orientation"] = orientation.load(chosen["model"], model)
     leaky = bool((checkpoints.record_of(chosen["model"]) or {}).get("leakage"))
     return Choices(calibration=fitted, coverage=chosen["coverage"], engine=engine, leakage=leaky, **limits)
 

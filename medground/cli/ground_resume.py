@@ -14,6 +14,7 @@ OPTIONS = {  # what a line says of the run that wrote it -> how a user chooses i
     "min_present": "--min-present",
     "engine": "--engine",
     "leakage": "training",
+    "as_hung": "--as-hung",
 }
 
 

@@ -15,9 +15,11 @@ SHOWN = 4  # phrases
 
 
 def gallery(answers: Sequence[Answer], folder: Path) -> Gallery:
-    """A few of the phrases with the most probes, at even distances; FOLDER is where their paths start."""
+    """A few of the phrases with the most probes, at even distances; FOLDER is where their paths start.
+
+    Foreign phrases are left out: there is no box to compare with."""
     of_phrase: dict[int, list[Answer]] = {}
-    for each in answers:
+    for each in (answer for answer in answers if answer.probe != probes.FOREIGN):
         of_phrase.setdefault(id(each.phrase), []).append(each)
     most = max(map(len, of_phrase.values()), default=0)
     full = [some for some in of_phrase.values() if len(some) == most]

@@ -4,6 +4,8 @@ as asked         the phrase on its image
 blank image      the phrase on an even image of the same size: what is left is what the words alone tell
 mirrored image   the phrase on its image, left and right changed: boxes should follow the picture
 other patient    the phrase on the next image that is of somebody else; boxes by shares of the image
+foreign phrase   a phrase of somebody else, of a category that no phrase of this image has: only `absent` is
+                 measured, and should be high (what a phrase says may be there all the same, unsaid)
 other side       left for right in the phrase, and right for left: the box should change its side
 negated          "no ..." before the phrase: `present` should fall
 synonym          another name for the finding: nothing should change
@@ -25,7 +27,7 @@ absent           share of answers with `present` below .5
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,7 @@ Load = Callable[[str], Image]
 Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of this image
 
 AS_ASKED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
+FOREIGN = "foreign phrase"
 WORDINGS: dict[str, Callable[[str], str | None]] = {
     "other side": wordings.other_side,
     "negated": wordings.negated,
@@ -52,7 +55,9 @@ WORDINGS: dict[str, Callable[[str], str | None]] = {
     "held-out negation": wordings.newly_negated,
     "held-out synonym": wordings.new_synonym,
 }
-PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, *WORDINGS)
+PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, FOREIGN, *WORDINGS)
+WITH_BOX = tuple(name for name in PROBES if name != FOREIGN)  # their phrase's box is known
+NEARBY = 50  # images among which a foreign phrase is looked for
 SIDED, SIDELESS = f"{MIRRORED}, side named", f"{MIRRORED}, no side"
 PRESENT = 0.5
 
@@ -90,7 +95,8 @@ def probe(phrases: Iterable[Phrase], load: Load, ground: Ground) -> Iterator[Ans
         def ask(asked: Sequence[Asked], shown: Image, path: str = path) -> Iterator[Answer]:
             return _asked(asked, path, shown, (width, height), ground)  # noqa: B023  (used up before the next)
 
-        yield from ask([(AS_ASKED, each, each.text) for each in group] + list(_reworded(group)), image)
+        foreign = [(FOREIGN, group[0], text) for text in _foreign(films, number)]
+        yield from ask([(AS_ASKED, e, e.text) for e in group] + foreign + list(_reworded(group)), image)
         yield from ask([(BLANK, each, each.text) for each in group], np.zeros_like(image))
         yield from ask([(MIRRORED, each, each.text) for each in group], mirrored(image))
         if other:
@@ -138,12 +144,28 @@ def _refuse_other_size(group: Sequence[Phrase], width: int, height: int) -> None
 
 def _somebody_else(films: Sequence[Sequence[Phrase]], number: int) -> str | None:
     """The path of the next image that is of another patient; None where there is nobody else."""
+    return next((group[0].path for group in _others(films, number)), None)
+
+
+def _others(films: Sequence[Sequence[Phrase]], number: int) -> Iterator[Sequence[Phrase]]:
+    """Yield the phrases of each image that is of another patient, from the next image on."""
     own = films[number][0]
     for step in range(1, len(films)):
-        other = films[(number + step) % len(films)][0]
-        if (other.subject_id or other.image_id) != (own.subject_id or own.image_id):
-            return other.path
-    return None
+        group = films[(number + step) % len(films)]
+        if (group[0].subject_id or group[0].image_id) != (own.subject_id or own.image_id):
+            yield group
+
+
+def _foreign(films: Sequence[Sequence[Phrase]], number: int) -> list[str]:
+    """Phrases of other patients, none of a category that this image's phrases have: as many as it has, or
+    what is found nearby. Phrases without a category tell nothing, and images that have one get none."""
+    own = films[number]
+    if any(each.category is None for each in own):
+        return []
+    here = {each.category for each in own}
+    nearby = islice(_others(films, number), NEARBY)
+    found = (each.text for group in nearby for each in group if each.category and each.category not in here)
+    return list(islice(dict.fromkeys(found), len(own)))
 
 
 def measure(answers: Sequence[Answer], guess: Callable[[Phrase, int, int], Box] | None = None) -> Measured:
@@ -152,8 +174,8 @@ def measure(answers: Sequence[Answer], guess: Callable[[Phrase, int, int], Box] 
     as_asked = {id(each.phrase): each for each in answers if each.probe == AS_ASKED}
     first = [as_asked[id(each.phrase)] for each in answers]
     own = {
-        "miou": mean_over(_ious(answers, [truth_of(each) for each in answers])),
-        "same": mean_over(_where(_ious(answers, [each.boxes for each in first]), answers, PROBES[1:])),
+        "miou": mean_over(_where(_ious(answers, [truth_of(each) for each in answers]), answers, WITH_BOX)),
+        "same": mean_over(_where(_ious(answers, [each.boxes for each in first]), answers, WITH_BOX[1:])),
         "same_mirrored": mean_over(_where(_ious(answers, _flipped(first)), answers, (MIRRORED,))),
         "changed_side": mean_over(_changed(answers, first)),
         "absent": mean_over(np.array([each.present < PRESENT for each in answers], dtype=float)),
@@ -211,7 +233,7 @@ def _changed(answers: Sequence[Answer], first: Sequence[Answer]) -> Array:
     """(N,) 1 where the answer has crossed the middle of the image, NaN as asked and without a box."""
     found = []
     for each, before in zip(answers, first, strict=True):
-        known = each.probe != AS_ASKED and len(each.boxes) and len(before.boxes)
+        known = each.probe in WITH_BOX[1:] and len(each.boxes) and len(before.boxes)
         found.append(float(_is_left(each) != _is_left(before)) if known else np.nan)
     return np.array(found, dtype=float)
 

@@ -8,6 +8,7 @@ and `present` say, so that rankings and other thresholds can be tried on the sam
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +17,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medground import boxes
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.grounding import engines
 from medground.grounding.calibration import Calibration, raw_probability
-from medground.grounding.engines import Model
+from medground.grounding.engines import Model, Shown
+from medground.grounding.orientation import Orientation
 from medground.models import film
 from medground.records import Box, Grounding, Phrase, ScoredBox
 from medground.reports import both_sides
 
+log = logging.getLogger(__name__)
 MOST_TOGETHER = 256  # pairs fused at once: bounds memory when one image has very many phrases
 MIN_SCORE = 0.5  # from here on a phrase's second, third, ... box is meant
 SAME = 0.4  # boxes of one phrase that overlap so far (IoU) show the same thing
@@ -45,7 +49,8 @@ class Choices:
     With a calibration, scores and `present` are its frequencies, and boxes are widened where a `coverage` is
     asked. Boxes after the first need `min_score`; a phrase whose `present` is below `min_present` has none.
     `engine` is named where its answers are not quite torch's, `leakage` marks those of a model whose
-    training had patients of its validation or test.
+    training had patients of its validation or test. With an `orientation` films that hang the wrong way round
+    are turned, and their answers say so; `as_hung` marks those of a model that has one which is not used.
     """
 
     calibration: Calibration | None = None
@@ -54,6 +59,8 @@ class Choices:
     min_present: float = 0.0
     engine: str | None = None
     leakage: bool = False
+    orientation: Orientation | None = None
+    as_hung: bool = False
 
 
 AS_FOUND = Choices()
@@ -63,13 +70,14 @@ AS_FOUND = Choices()
 class Answer:
     """What a network says of one phrase: boxes (Q, 4) that may reach beyond the film, `merged` where several
     show the same, scores (Q,) and `present` as logits, and how the film lay in the network's square. `least`
-    boxes are kept whatever their scores."""
+    boxes are kept whatever their scores. `turned`: the film was taken for mirrored, and looked at turned."""
 
     boxes: Array
     scores: Array
     present: float
     letterbox: Letterbox
     least: int = 1
+    turned: bool = False
 
 
 def ground_phrases(
@@ -84,12 +92,16 @@ def ground_phrases(
     The phrases come back with the width and height of their film. An image that cannot be read ends the run,
     or is given to `bad_image` with each of its phrases.
     """
-    for phrase, answer in find(phrases, model, folder, bad_image):
+    for phrase, answer in find(phrases, model, folder, bad_image, choices.orientation):
         yield phrase, to_grounding(phrase, answer, model.name, choices)
 
 
 def find(
-    phrases: Iterable[Phrase], model: Model, folder: Path, bad_image: BadImage | None = None
+    phrases: Iterable[Phrase],
+    model: Model,
+    folder: Path,
+    bad_image: BadImage | None = None,
+    orientation: Orientation | None = None,
 ) -> Iterator[tuple[Phrase, Answer | None]]:
     """Yield each phrase with the network's answer, None for an absent one; otherwise as `ground_phrases`."""
     for path, group in itertools.groupby(phrases, key=lambda phrase: phrase.path):
@@ -104,22 +116,27 @@ def find(
         else:
             width, height = shown.letterbox.width, shown.letterbox.height
             sized = [replace(phrase, width=width, height=height) for phrase in together]
-            yield from zip(sized, look(sized, shown, model), strict=True)
+            found = look(sized, shown, model, orientation)
+            if any(each.turned for each in found if each):
+                log.warning("%s: hangs mirrored; asked turned, answered as it hangs (see --as-hung)", path)
+            yield from zip(sized, found, strict=True)
 
 
 def ground_on_film(
     phrases: list[Phrase], shown: film.Film, model: Model, choices: Choices = AS_FOUND
 ) -> Iterator[Grounding]:
     """Yield a grounding for each of these phrases of one film; the film is encoded once."""
-    for phrase, answer in zip(phrases, look(phrases, shown, model), strict=True):
+    for phrase, answer in zip(phrases, look(phrases, shown, model, choices.orientation), strict=True):
         yield to_grounding(phrase, answer, model.name, choices)
 
 
-def look(phrases: Sequence[Phrase], shown: film.Film, model: Model) -> list[Answer | None]:
+def look(
+    phrases: Sequence[Phrase], shown: film.Film, model: Model, orientation: Orientation | None = None
+) -> list[Answer | None]:
     """The network's answer to each of these phrases of one film, None for an absent one."""
     asked = [() if is_absent(phrase) else _texts(phrase.text, model) for phrase in phrases]
     texts = [text for each in asked for text in each]
-    found = iter(_ask(texts, shown, model)) if texts else iter(())
+    found = iter(_ask(texts, shown, model, orientation)) if texts else iter(())
     return [_together([next(found) for _ in each]) if each else None for each in asked]
 
 
@@ -135,7 +152,9 @@ def _together(parts: list[Answer]) -> Answer:
         return parts[0]
     boxes, scores = (np.concatenate(each) for each in zip(*((p.boxes, p.scores) for p in parts), strict=True))
     there = sum(part.present > 0 for part in parts)
-    return Answer(boxes, scores, max(p.present for p in parts), parts[0].letterbox, max(1, there))
+    first = parts[0]
+    present = max(part.present for part in parts)
+    return Answer(boxes, scores, present, first.letterbox, max(1, there), first.turned)
 
 
 def is_absent(phrase: Phrase) -> bool:
@@ -144,14 +163,29 @@ def is_absent(phrase: Phrase) -> bool:
 
 
 @torch.inference_mode()
-def _ask(texts: list[str], shown: film.Film, model: Model) -> Iterator[Answer]:
-    ask = engines.see(model, shown.picture())
+def _ask(
+    texts: list[str], shown: film.Film, model: Model, orientation: Orientation | None
+) -> Iterator[Answer]:
+    encoded, turned = _hung_right(shown.picture(), model, orientation)
+    ask = engines.about(model, encoded)
     for first in range(0, len(texts), MOST_TOGETHER):
         said = ask(*model.tokenize(texts[first : first + MOST_TOGETHER]))
         for box, scores, present in zip(said.boxes, said.scores, said.present, strict=True):
-            pixels = shown.letterbox.restore(box.double().cpu().numpy())
-            found = merged(pixels, scores.double().cpu().numpy())
-            yield Answer(*found, float(present), shown.letterbox)
+            normal = box.double().cpu().numpy()
+            if turned:
+                normal[:, 0] = 1 - normal[:, 0]
+            found = merged(shown.letterbox.restore(normal), scores.double().cpu().numpy())
+            yield Answer(*found, float(present), shown.letterbox, turned=turned)
+
+
+def _hung_right(picture: Tensor, model: Model, orientation: Orientation | None) -> tuple[Shown, bool]:
+    """The encoded film of a (2, S, S) picture, turned where it is mirrored, and whether it was."""
+    as_it_is = engines.encode(model, picture)
+    if orientation is None:
+        return as_it_is, False
+    mirrored = engines.encode(model, picture.flip(2))
+    turned = orientation.is_mirrored(as_it_is, mirrored)
+    return (mirrored if turned else as_it_is), turned
 
 
 def merged(found: Array, logits: Array) -> tuple[Array, Array]:
@@ -180,6 +214,7 @@ def to_grounding(phrase: Phrase, answer: Answer | None, model: str, choices: Cho
     """The answer as a record, best box first; an absent phrase has no boxes and `present` 0."""
     carried = {key: getattr(phrase, key) for key in CARRIED if getattr(phrase, key) is not None}
     present, found = (0.0, []) if answer is None else _said(answer, choices)
+    turned = answer is not None and answer.turned
     return Grounding(
         image_id=phrase.image_id,
         phrase_id=phrase.phrase_id,
@@ -187,7 +222,7 @@ def to_grounding(phrase: Phrase, answer: Answer | None, model: str, choices: Cho
         boxes=found,
         present=present,
         model=model,
-        extra=carried | phrase.extra | stated(choices),
+        extra=carried | phrase.extra | stated(choices) | ({"mirrored": True} if turned else {}),
     )
 
 
@@ -195,6 +230,7 @@ def stated(choices: Choices) -> dict[str, bool | float | str]:
     """What a record says of how its numbers are meant, and of what was left out."""
     calibrated = {"calibrated": True} if choices.calibration else {}
     usual = {"coverage": None, "min_score": MIN_SCORE, "min_present": 0.0, "engine": None, "leakage": False}
+    usual |= {"as_hung": False}
     return calibrated | {key: getattr(choices, key) for key in usual if getattr(choices, key) != usual[key]}
 
 

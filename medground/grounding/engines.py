@@ -12,13 +12,14 @@ import importlib.util
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ABOUT, FORMAT = checkpoints.ENGINE, 1
+ORIENTATION = "orientation.safetensors"
 GRAPHS = ("image", "phrases")
 Ask = Callable[[Tensor, Tensor], Answers]
 
@@ -59,17 +61,34 @@ class Exported:
 Model = Grounder | Exported
 
 
+class Shown(NamedTuple):
+    """One film, encoded: (1, P, D) patches, and (1, P) which of them show film."""
+
+    patches: Tensor
+    seen: Tensor
+
+
 def see(model: Model, picture: Tensor) -> Ask:
     """Encode a film's (2, S, S) picture; what comes back answers (N, T) ids and mask of texts on it."""
-    return _see_exported(model, picture) if isinstance(model, Exported) else _see(model, picture)
+    return about(model, encode(model, picture))
 
 
-def _see(model: Grounder, picture: Tensor) -> Ask:
-    device, network = model.device, model.network
-    both = picture[None].to(device)
+def encode(model: Model, picture: Tensor) -> Shown:
+    """The film of a (2, S, S) picture, encoded."""
+    if isinstance(model, Exported):
+        return Shown(*(torch.from_numpy(each) for each in model.image([picture[None].numpy()]).values()))
+    both = picture[None].to(model.device)
     with _fused_attention():
-        images = network.encode_images(both[:, :1], both[:, 1:])
-    patches, seen = _on_film(images.patches, images.seen)
+        images = model.network.encode_images(both[:, :1], both[:, 1:])
+    return Shown(images.patches, images.seen)
+
+
+def about(model: Model, shown: Shown) -> Ask:
+    """What answers (N, T) ids and mask of texts on an encoded film."""
+    patches, seen = _on_film(*shown)
+    if isinstance(model, Exported):
+        return _about_exported(model, patches.numpy(), seen.numpy())
+    device, network = model.device, model.network
 
     def ask(ids: Tensor, mask: Tensor) -> Answers:
         with _fused_attention():
@@ -117,10 +136,7 @@ def _fused(network: Network, patches: Tensor, seen: Tensor, tokens: Tensor, mask
     return network.fuse(patches.expand(count, -1, -1), seen.expand(count, -1), tokens, mask)
 
 
-def _see_exported(model: Exported, picture: Tensor) -> Ask:
-    shown = [torch.from_numpy(each) for each in model.image([picture[None].numpy()]).values()]
-    patches, seen = (each.numpy() for each in _on_film(*shown))
-
+def _about_exported(model: Exported, patches: Any, seen: Any) -> Ask:
     def ask(ids: Tensor, mask: Tensor) -> Answers:
         found = model.phrases([patches, seen, ids.numpy(), mask.numpy()])
         return Answers(*(torch.from_numpy(each.copy()) for each in found.values()))
@@ -168,8 +184,9 @@ def export(model: Grounder, source: Path, folder: Path) -> None:
             _save_graph(graphs[name], beside / f"{name}.xml")
         grounder.save_tokenizer(model.tokenizer, beside)
         grounder.write_json(beside / grounder.CONFIG, model.config.to_json())
-        if (source / CALIBRATION).is_file():
-            grounder.write_json(beside / CALIBRATION, json.loads((source / CALIBRATION).read_text()))
+        for name in (CALIBRATION, ORIENTATION):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, beside / name)
         about = {"format": FORMAT, "model": model.name, "openvino": ov.__version__}
         about["record"] = checkpoints.record_of(source)
         grounder.write_json(beside / ABOUT, about)
