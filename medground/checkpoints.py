@@ -97,12 +97,17 @@ def refuse_pickle(path: Path) -> None:
 
 def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Give the model its weights; raises MedgroundError where names or shapes are another architecture's."""
+    check_fit(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raise as `fit` does, and leave the model as it is."""
     own = model.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if wrong:
         raise MedgroundError(f"{path}: weights of another architecture ({wrong[0]} does not fit)")
-    model.load_state_dict(weights)
 
 
 def _config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

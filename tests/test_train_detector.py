@@ -89,6 +89,13 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
+def test_a_signal_between_two_looks_is_saved_before_the_run_ends(tmp_path, monkeypatch):
+    films, answers = drawn_films.films(4, 48), iter([False, True, True, True])
+    monkeypatch.setattr(detector.StopRequest, "__bool__", lambda _: next(answers))
+    assert not detector.train(films, None, TINY, tmp_path, options())
+    assert checkpoints.read_config(tmp_path / "resume.safetensors")["step"] == 2
+
+
 def test_the_same_seed_gives_the_same_file_and_another_does_not(tmp_path):
     films = drawn_films.films(6, 48)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
