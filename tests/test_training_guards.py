@@ -70,7 +70,7 @@ def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     figures = {line["step"]: line["validation"] for line in lines if "validation" in line}
     assert figures[record["step"]] == max(figures.values())
-    assert len(record["subjects"]) == 3, "of five patients two validate"
+    assert len(record["subjects"]) == 2 * 3, "of five patients two validate; each has an image"
 
 
 @pytest.mark.parametrize(
