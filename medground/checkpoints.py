@@ -7,7 +7,7 @@ No pickle is ever read: unpickling runs whatever code the file's author wanted.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,14 @@ WEIGHTS, ENGINE = "model.safetensors", "engine.json"  # in a model's folder; in 
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> None:
-    """Write the weights with their config in the header; PATH is replaced only when all is written."""
+def save(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: dict[str, Any],
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the weights with their config in the header; PATH is replaced only when all is written, and
+    `before` is called right before that."""
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
     partial = Path(f"{path}.partial")
     whole = serialise(_apart(weights), metadata={KEY: header})  # save_file would make it readable by us alone
@@ -33,6 +39,7 @@ def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> N
         with open(partial, "wb") as stream:
             stream.write(whole)
             os.fsync(stream.fileno())
+        before()
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)  # on a full disk it would stand in the way of what still fits
