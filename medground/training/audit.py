@@ -86,7 +86,9 @@ def from_start(parts: Mapping[str, Sequence[Imaged]], start: Path) -> Iterator[L
     seen = set(record["subjects"])
     for name in ("val", "test"):
         known = parts.get(name, ())
-        if both := sorted({_patient(each) for each in known if seen.intersection(subjects.digests_of([each]))}):
+        if both := sorted(
+            {_patient(each) for each in known if seen.intersection(subjects.digests_of([each]))}
+        ):
             yield Leak(len(both), both[0], f"of {NAMES[name]} and among those that {start} was trained on")
 
 
