@@ -67,7 +67,7 @@ def test_a_start_that_does_not_say_whom_it_has_seen_is_warned_of(pretrained, tmp
 
 def test_a_patient_in_two_parts_is_counted_once_and_named():
     def part(*names):
-        return [Example(f"i{n}", "x", 1, 1, name) for n, name in enumerate(names)]
+        return [Example(f"{names}{n}", "x", 1, 1, name) for n, name in enumerate(names)]
 
     leaks = audit.between({"train": part("a", "b", "b"), "val": part("c"), "test": part("b", "c", None)})
     assert [str(each) for each in leaks] == [
