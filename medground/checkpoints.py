@@ -7,7 +7,7 @@ No pickle is ever read: unpickling runs whatever code the file's author wanted.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,14 @@ WEIGHTS, ENGINE = "model.safetensors", "engine.json"  # in a model's folder; in 
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> None:
-    """Write the weights with their config in the header; PATH is replaced only when all is written."""
+def save(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: dict[str, Any],
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the weights with their config in the header; PATH is replaced only when all is written, and
+    `before` is called right before that."""
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
     partial = Path(f"{path}.partial")
     whole = serialise(_apart(weights), metadata={KEY: header})  # save_file would make it readable by us alone
@@ -33,6 +39,7 @@ def save(path: Path, weights: Mapping[str, Tensor], config: dict[str, Any]) -> N
         with open(partial, "wb") as stream:
             stream.write(whole)
             os.fsync(stream.fileno())
+        before()
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)  # on a full disk it would stand in the way of what still fits
@@ -97,12 +104,17 @@ def refuse_pickle(path: Path) -> None:
 
 def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Give the model its weights; raises MedgroundError where names or shapes are another architecture's."""
+    check_fit(model, weights, path)
+    model.load_state_dict(weights)
+
+
+def check_fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Raise as `fit` does, and leave the model as it is."""
     own = model.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
     if wrong:
         raise MedgroundError(f"{path}: weights of another architecture ({wrong[0]} does not fit)")
-    model.load_state_dict(weights)
 
 
 def _config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A digest is the first 16 hexadecimal digits of the SHA-256 of an id: short, and the same on every machine. It
 keeps ids out of a file at a glance and is no protection: whoever has a list of ids can find them again.
-A record without a subject_id stands for its image. Everything here is sorted: same records, same digests.
+A record stands for its subject and for its image: other records of the image may not say whose it is.
+Everything here is sorted: same records, same digests.
 """
 
 import hashlib
@@ -25,13 +26,14 @@ class Imaged(Protocol):
 
 
 def digest_of(subject_id: str) -> str:
-    """16 hexadecimal digits that stand for this subject, or for this image where no subject is known."""
+    """16 hexadecimal digits that stand for this subject, or for this image."""
     return hashlib.sha256(subject_id.encode()).hexdigest()[:DIGITS]
 
 
 def digests_of(records: Iterable[Imaged]) -> list[str]:
-    """The digests of the records' subjects, each once, sorted; of the image where there is no subject_id."""
-    return sorted({digest_of(name) for name in {each.subject_id or each.image_id for each in records}})
+    """The digests of the records' subjects and images, each once, sorted."""
+    names = {name for each in records for name in (each.subject_id, each.image_id) if name}
+    return sorted(map(digest_of, names))
 
 
 def overlap(some: Iterable[str], others: Iterable[str]) -> list[str]:

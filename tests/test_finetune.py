@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from toy_runs import digests, finetune, lines, record, run
+from toy_runs import digests, finetune, lines, record, run, write
 
 from medground.models import encoders
 from medground.models.config import SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER
@@ -148,3 +148,15 @@ def test_a_config_starts_a_run_with_all_its_settings(toy_films, tmp_path, config
 
 def test_the_published_recipes_are_there():
     assert {each.stem for each in CONFIGS} == {"agp-pretrain", "agp-finetune", "medrpg", "mdetr"}
+
+
+def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refused(toy_films, tmp_path):
+    phrases = [each | ({"boxes": []} if each["split"] == "val" else {}) for each in lines(toy_films.phrases)]
+    source = write(tmp_path / "phrases.jsonl", phrases)
+    done = finetune(toy_films, tmp_path / "ft", phrases=source, steps=4)
+    assert done.exit_code == 0, done.output
+    assert "the last model is kept" in done.stderr and record(tmp_path / "ft")["step"] == 4
+    assert not any("validation" in each for each in lines(tmp_path / "ft" / "metrics.jsonl"))
+    done = finetune(toy_films, tmp_path / "patient", "--patience", 2, phrases=source)
+    assert (done.exit_code, "--patience is counted in validations" in done.stderr) == (1, True)
+    assert not (tmp_path / "patient").exists()

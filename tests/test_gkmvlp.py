@@ -215,3 +215,11 @@ def test_one_report_has_no_negative_and_is_still_learned(objective, material):
     parts = objective(encoded, SimpleNamespace(reports=alone, ids=batch.ids))
     assert all(loss.isfinite() for loss in parts.values())
     assert parts["lm"].item() > 0 and parts["itc"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_where_a_report_is_cut_no_end_is_taught(objective, monkeypatch):
+    ids, valid = rows(2, 9, 7, 3, 2, 5, 3, 0).view(2, 4), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
+    memory, hidden = torch.randn(2, 6, 128), torch.zeros(2, 6, dtype=torch.bool)
+    whole = objective.writer(ids, valid, memory, hidden).tolist()
+    monkeypatch.setattr(gkmvlp, "LONGEST", 4)
+    assert objective.writer(ids, valid, memory, hidden).tolist() == pytest.approx(whole[:3] + whole[4:])

@@ -157,3 +157,10 @@ def test_rows_that_are_taken_many_times_have_the_same_gradient_each_time():
     assert all(torch.equal(first, gradient()) for _ in range(20))
     torch.set_num_threads(threads)
     assert torch.equal(layers.rows(values, index), values[index])
+
+
+def test_a_weight_of_the_users_own_is_what_the_ramp_ends_at():
+    learner = Learner(grounder.build("small", ["a"]), ("agp", "taco"), {"taco": 0.2, "l1": 3.0})
+    assert [learner.weights(share)["taco"] for share in (0, 1)] == [0, pytest.approx(0.2)]
+    assert learner.weights(0.5)["taco"] == pytest.approx(0.2 * 0.5**0.9)
+    assert learner.weights(0.5)["l1"] == 3.0

@@ -1,6 +1,9 @@
 """Networks: encoding once equals running for every pair; folders round-trip; bad folders are one line."""
 
+import contextlib
+import errno
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -150,3 +153,66 @@ def test_the_size_of_a_config_is_the_one_it_was_built_with(architecture, size):
     config = GrounderConfig(architecture=architecture, equalise=True, queries=1, **sizes)
     assert grounder.size_of(config) == size
     assert grounder.size_of(replace(config, width=32)) is None
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    """The folder of a model with a vocabulary of its own, and its files as they were."""
+    grounder.save(tmp_path, grounder.build("small", ["an earlier vocabulary"]))
+    return tmp_path, {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_save_that_fails_while_it_writes_leaves_the_model_before(model, saved, monkeypatch):
+    folder, before = saved
+
+    def full(number):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MedgroundError, match=r"m[a-z]*\.safetensors: No space left"):
+        grounder.save(folder, model)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("moves", range(10))
+def test_a_save_cut_short_while_it_moves_is_noticed_or_whole(model, saved, monkeypatch, moves):
+    folder, before = saved
+    real, left = os.replace, iter([*[True] * moves, False])
+
+    class Killed(BaseException):
+        pass
+
+    def replace(source, target):
+        if not next(left, True):
+            raise Killed
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with contextlib.suppress(Killed):
+        grounder.save(folder, model)
+    monkeypatch.undo()
+    try:
+        loaded = grounder.load(folder)
+    except MedgroundError as error:
+        assert "no model.safetensors" in str(error)
+    else:
+        own = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before}
+        assert own == before or loaded.tokenizer.get_vocab() == model.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("tokenizer.json", '{"version', r"tokenizer\.json: damaged"),
+        ("config.json", "[]", r"config\.json: no JSON object"),
+        ("config.json", "\xff", r"config\.json: not JSON"),
+        ("config.json", None, r"config\.json: width: expected `int`, got `str`"),
+    ],
+)
+def test_a_damaged_part_is_one_message(model, tmp_path, name, text, said):
+    grounder.save(tmp_path, model)
+    if text is None:
+        text = json.dumps(model.config.to_json() | {"width": "wide"})
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(MedgroundError, match=said):
+        grounder.load(tmp_path)

@@ -81,3 +81,29 @@ def test_sentences_of_patients_who_are_left_out_are_not_reworded(films, trained,
     held.write_text(json.dumps(lines[0] | {"split": "test"}) + "\n")
     _, _, learned, _ = trained("--paraphrases", 2, "--leave-out", held)
     assert reworded == learned and len(learned) == len(everybody) - 1
+
+
+def test_two_inputs_cannot_both_be_stdin(films):
+    words = ["pretrain", "-", "--anatomy", "-", "--images", films.folder, "-o", films.folder / "run"]
+    result = CliRunner().invoke(cli, [str(each) for each in words], input="")
+    assert (result.exit_code, "only one input can be stdin" in result.stderr) == (2, True)
+
+
+def test_a_list_that_leaves_nobody_out_is_warned_of(films, trained):
+    train = [line for line in Path(films.phrases).read_text().splitlines(True) if '"train"' in line]
+    (films.folder / "train.jsonl").write_text("".join(train))
+    code, said, _, _ = trained("--leave-out", films.folder / "train.jsonl")
+    assert code == 0 and "--leave-out: no phrase has the split val or test" in said
+    assert "--leave-out" not in trained("--leave-out", films.phrases)[1]
+
+
+def test_a_phrase_of_several_boxes_is_validated_on_each_of_them(films, tmp_path, monkeypatch):
+    checked: list = []
+    monkeypatch.setattr(fit, "fit", lambda material, *_: checked.extend(material.validation) or True)
+    line = json.loads(Path(films.phrases).read_text().splitlines()[0])
+    line["boxes"] = [[0, 0, 10, 10], [50, 50, 60, 60]]
+    (tmp_path / "val.jsonl").write_text(json.dumps(line) + "\n")
+    words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run"]
+    words += ["--validate", tmp_path / "val.jsonl", "--architecture", "mdetr"]
+    assert CliRunner().invoke(cli, [str(each) for each in words]).exit_code == 0
+    assert [len(query.boxes) for each in checked for query in each.sentences] == [2]

@@ -16,9 +16,9 @@ def test_a_digest_is_the_start_of_the_sha256_of_the_id():
     assert subjects.digest_of("p10000032") == hashlib.sha256(b"p10000032").hexdigest()[:16]
 
 
-def test_each_subject_counts_once_and_an_image_stands_in_where_there_is_none():
+def test_each_subject_and_each_image_counts_once():
     records = [Seen("i1", "s1"), Seen("i2", "s1"), Seen("i3"), Seen("i3"), Seen("i4", "")]
-    assert subjects.digests_of(records) == sorted(map(subjects.digest_of, ("s1", "i3", "i4")))
+    assert subjects.digests_of(records) == sorted(map(subjects.digest_of, ("s1", "i1", "i2", "i3", "i4")))
     assert subjects.digests_of(reversed(records)) == subjects.digests_of(records)
     assert subjects.digests_of([]) == []
 

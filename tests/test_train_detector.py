@@ -27,9 +27,11 @@ CALM = Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, shif
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """A folder with 12 films and their anatomy.jsonl."""
+    """A folder with 12 films and their anatomy.jsonl, and 4 others in val.jsonl."""
     folder = tmp_path_factory.mktemp("cohort")
-    drawn_films.write_jsonl(folder / "anatomy.jsonl", drawn_films.write_films(folder, 12))
+    records = drawn_films.write_films(folder, 16)
+    drawn_films.write_jsonl(folder / "anatomy.jsonl", records[:12])
+    drawn_films.write_jsonl(folder / "val.jsonl", records[12:])
     return folder
 
 
@@ -89,6 +91,13 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
+def test_a_signal_between_two_looks_is_saved_before_the_run_ends(tmp_path, monkeypatch):
+    films, answers = drawn_films.films(4, 48), iter([False, True, True, True])
+    monkeypatch.setattr(detector.StopRequest, "__bool__", lambda _: next(answers))
+    assert not detector.train(films, None, TINY, tmp_path, options())
+    assert checkpoints.read_config(tmp_path / "resume.safetensors")["step"] == 2
+
+
 def test_the_same_seed_gives_the_same_file_and_another_does_not(tmp_path):
     films = drawn_films.films(6, 48)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -107,7 +116,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
 
 
 def test_the_command_leaves_a_run_folder(cohort, tmp_path):
-    result = run(cohort, tmp_path / "run", "--steps", "3", "--val", str(cohort / "anatomy.jsonl"))
+    result = run(cohort, tmp_path / "run", "--steps", "3", "--val", str(cohort / "val.jsonl"))
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
     names = {path.name for path in (tmp_path / "run").iterdir()}
@@ -184,3 +193,17 @@ def test_a_detector_begins_with_anothers_weights(cohort, tmp_path):
     refused = run(cohort, tmp_path / "other", "--steps", "1", "--size", "48", "--start", str(start))
     assert refused.exit_code == 1
     assert "another size" in refused.stderr
+
+
+def test_a_patient_in_both_parts_is_refused(cohort, tmp_path):
+    result = run(cohort, tmp_path / "run", "--val", str(cohort / "anatomy.jsonl"))
+    assert result.exit_code == 1 and "in both training and validation" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_names_the_input_that_is_empty_and_takes_stdin_once(cohort, tmp_path):
+    result = run(cohort, tmp_path / "run", "--val", "/dev/null")
+    assert result.exit_code == 1 and "no films to measure on; is --val right?" in result.stderr
+    words = ["train-detector", "-", "--val", "-", "--images", str(cohort), "-o", str(tmp_path / "run")]
+    result = CliRunner().invoke(cli, words, input="")
+    assert (result.exit_code, "only one input can be stdin" in result.stderr) == (2, True)

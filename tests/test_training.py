@@ -14,6 +14,7 @@ import toy
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from medground import checkpoints
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.models import grounder
@@ -121,6 +122,66 @@ def test_a_run_with_other_settings_begins_anew_where_asked(films, pretrained, tm
     assert (folder / "model.safetensors").read_bytes() != (pretrained / "model.safetensors").read_bytes()
 
 
+@pytest.fixture
+def both(films, tmp_path) -> Path:
+    """The folder of a run with two objectives."""
+    result = pretrain(films, tmp_path / "both", "--objective", "agp", "--objective", "asg", steps=1)
+    assert result.exit_code == 0, result.output
+    return tmp_path / "both"
+
+
+def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, both):
+    before = (both / "config.toml").read_bytes()
+    result = pretrain(films, both, "--objective", "agp", "--objective", "gk-mvlp", steps=1)
+    assert result.exit_code == 1
+    assert "another 'objective' (['agp', 'asg'], not ['agp', 'gk-mvlp'])" in result.stderr
+    assert (both / "config.toml").read_bytes() == before
+
+
+def test_anew_forgets_a_run_whatever_it_held(films, both):
+    again = ("--objective", "agp", "--objective", "gk-mvlp", "--anew")
+    assert pretrain(films, both, *again, steps=1).exit_code == 0
+    assert {"itc", "lm"} < metrics(both)[-1].keys() and len(metrics(both)) == 1
+    (both / "resume.safetensors").write_bytes(b"damaged")
+    refused = pretrain(films, both, *again[:-1], steps=1)
+    assert (refused.exit_code, "damaged" in refused.stderr, "--anew" in refused.stderr) == (1, True, True)
+    assert pretrain(films, both, *again, steps=1).exit_code == 0
+    (both / "config.toml").unlink()
+    assert "without its config.toml" in pretrain(films, both, *again[:-1], steps=1).stderr
+    assert pretrain(films, both, *again, steps=1).exit_code == 0
+
+
+def test_a_run_with_other_frozen_parts_is_refused_by_name(films, pretrained, tmp_path):
+    frozen = ("--from", pretrained, "--freeze", "image-encoder")
+    assert finetune(films, tmp_path / "ft", *frozen).exit_code == 0
+    result = finetune(films, tmp_path / "ft", *frozen, "--freeze", "text-encoder")
+    assert result.exit_code == 1 and "another 'freeze'" in result.stderr
+
+
+def test_moments_of_other_parameters_are_refused_in_one_line(films, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "run")
+    path = tmp_path / "run" / "resume.safetensors"
+    tensors, config = checkpoints.load(path)
+    tensors["optimizer.0.exp_avg"] = torch.zeros(3)
+    checkpoints.save(path, tensors, config)
+    (tmp_path / "run" / "config.toml").write_text((pretrained / "config.toml").read_text() + "\n")
+    before = (tmp_path / "run" / "config.toml").read_bytes()
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert "resume.safetensors: the optimiser is another run's (moment 0 does not fit)" in result.stderr
+    assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+def test_a_damaged_line_of_metrics_is_named(films, pretrained, tmp_path):
+    shutil.copytree(pretrained, tmp_path / "run")
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as stream:
+        stream.write('{"step": 6, "lo\n')
+    number = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1
+    assert f"metrics.jsonl:{number}: no JSON object with a step; delete the line" in result.stderr
+
+
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, monkeypatch):
     real_losses, calls = agp.losses, []
 
@@ -162,8 +223,6 @@ def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path
     checked = {line["step"]: line["validation"] for line in metrics(tmp_path / "ft") if "validation" in line}
     assert set(checked) == {2, 4}
     best = max(checked, key=lambda step: checked[step])
-    from medground import checkpoints
-
     assert checkpoints.read_config(tmp_path / "ft" / "model.safetensors")["record"]["step"] == best
 
 

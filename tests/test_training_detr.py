@@ -75,7 +75,7 @@ def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path, m
 def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_path, monkeypatch):
     films = drawn_films.films(6, 64)
     assert detr.train(films, None, tmp_path / "whole", options)
-    asked = iter([False, False, False, True])  # after the fourth step
+    asked = iter([False, False, False, True])  # after the fourth step; each looks once
     monkeypatch.setattr(detr.StopRequest, "__bool__", lambda _: next(asked))
     assert not detr.train(films, None, tmp_path / "twice", options)
     assert not (tmp_path / "twice" / "model").exists()
@@ -83,6 +83,14 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_pa
     assert detr.train(films, None, tmp_path / "twice", options)
     whole, twice = ((tmp_path / name / "model" / "model.safetensors") for name in ("whole", "twice"))
     assert whole.read_bytes() == twice.read_bytes()
+
+
+def test_films_to_measure_on_belong_to_the_run(options, tmp_path):
+    films = drawn_films.films(2, 64)
+    how = replace(options, steps=1)
+    assert detr.train(films, films, tmp_path, how)
+    with pytest.raises(MedgroundError, match="another 'validation'"):
+        detr.train(films, drawn_films.films(2, 64, seed=1), tmp_path, how)
 
 
 def test_another_start_is_another_run(options, tmp_path, start):

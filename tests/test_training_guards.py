@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import signal
 from pathlib import Path
 
 import click
@@ -14,7 +16,7 @@ from safetensors.torch import load_file
 from medground import checkpoints
 from medground.cli import training
 from medground.cli.main import cli
-from medground.training import loop
+from medground.training import examples, fit, loop
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     figures = {line["step"]: line["validation"] for line in lines if "validation" in line}
     assert figures[record["step"]] == max(figures.values())
-    assert len(record["subjects"]) == 3, "of five patients two validate"
+    assert len(record["subjects"]) == 2 * 3, "of five patients two validate; each has an image"
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,28 @@ def test_on_a_machine_without_a_gpu_the_engine_is_told_so(tmp_path, monkeypatch)
     monkeypatch.setattr(loop, "Accelerator", lambda **options: told.append(options["cpu"]))
     loop.open_engine("auto", "no", None, tmp_path)
     assert told == [True]
+
+
+def test_a_validation_without_a_box_is_refused(films, tmp_path):
+    lines = [json.loads(line) | {"boxes": []} for line in Path(films.phrases).read_text().splitlines()[:2]]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = pretrain(films, tmp_path / "run", "--validate", tmp_path / "val.jsonl")
+    assert result.exit_code == 1
+    assert "--validate: no phrase has a box" in result.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("moment", ["reading", "building"])
+def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatch, moment):
+    where, name = {"reading": (examples, "from_pairs"), "building": (fit, "_job")}[moment]
+    real = getattr(where, name)
+
+    def asked(*args):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return real(*args)
+
+    monkeypatch.setattr(where, name, asked)
+    monkeypatch.setattr(loop, "_step", None)
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 75, result.output
+    assert "asked to stop before" in result.stderr
+    assert not (tmp_path / "run" / "resume.safetensors").exists()

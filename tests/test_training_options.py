@@ -1,12 +1,13 @@
 """What the options of training change, what they must not change, and what is refused before it begins."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,10 +18,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from medground import checkpoints
+from medground.cli import training
 from medground.cli.main import cli
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
+from medground.objectives.learner import OBJECTIVES
 from medground.training import fit, loop
+from medground.training.examples import Example, Query
 from medground.training.telling import Needs
 
 
@@ -168,6 +172,7 @@ def test_a_tracker_that_is_not_installed_is_one_message(films, tmp_path, monkeyp
     result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
     assert result.exit_code == 1
     assert "pip install 'medground[tensorboard]'" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_more_parts_than_images_are_refused(films, tmp_path):
@@ -310,3 +315,45 @@ def test_a_text_encoder_without_its_tokenizer_is_refused(films, tmp_path):
     result = pretrain(films, tmp_path / "run", "--text-encoder", folder)
     assert result.exit_code == 1
     assert "no tokenizer there" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--weight", "gio=1"], "no loss 'gio' to weigh; the losses are giou, l1, present"),
+        (["--weight", "near=1"], "no loss 'near' to weigh"),
+        (["--objective", "gk-mvlp", "--objective", "gk-mvlp-unmasked"], "two objectives have a loss"),
+    ],
+)
+def test_losses_that_are_not_there_are_refused_before_anything_is_read(films, tmp_path, flags, said):
+    (tmp_path / "bad.jsonl").write_text("{oops\n")
+    result = pretrain(films, tmp_path / "run", *flags, pairs=tmp_path / "bad.jsonl")
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_commands_know_the_losses_and_weights_of_all_objectives():
+    assert {name: dict(kind.defaults) for name, kind in OBJECTIVES.items()} == training.LOSSES
+
+
+def test_half_precision_without_a_gpu_is_refused(films, tmp_path):
+    result = pretrain(films, tmp_path / "run", "--precision", "fp16")
+    assert result.exit_code == 1
+    assert "--precision fp16 needs a GPU" in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_digest_of_examples_does_not_change_from_version_to_version(films):
+    queries = [Query(("it's",), ((1.0, 2.0, 3.5, 4.0),)), Query(("b", "c"), (), ("d",))]
+    found = [
+        Example("i1", "x", 1, 1, None, queries, [], "s"),
+        Example("i2", "y", 2, 2, "p", tags={"a": "absent"}),
+    ]
+    for some in ([], found[:1], found):
+        whole = repr([asdict(each) for each in some]).encode()
+        assert fit._digest(some) == hashlib.sha256(whole).hexdigest()[:12]
+
+
+def test_with_a_text_encoder_no_vocabulary_is_built(films, small_encoders, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "vocabulary", None)
+    given = ["--text-encoder", small_encoders / "text", "--steps", 1]
+    assert pretrain(films, tmp_path / "run", *given).exit_code == 0

@@ -44,4 +44,6 @@ def write(path: Path, records: list[dict]) -> Path:
 
 
 def digests(names) -> list[str]:
-    return sorted(map(subjects.digest_of, names))
+    """What a record has of these toy patients, pN, and their images, filmN."""
+    names = list(names)
+    return sorted(map(subjects.digest_of, [*names, *(name.replace("p", "film") for name in names)]))

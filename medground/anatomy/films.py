@@ -44,16 +44,21 @@ class Films:
 
 
 def read_films(
-    anatomies: Iterable[Anatomy], folder: Path, names: Sequence[str], size: int, reject: Reject
+    anatomies: Iterable[Anatomy],
+    folder: Path,
+    names: Sequence[str],
+    size: int,
+    reject: Reject,
+    use: str = "train on",
 ) -> Films:
     """All films of the records, in their order; a record whose film cannot be used goes to `reject`.
 
     A region that a record leaves out is taken as not there. A film that is known to be no frontal view
-    has no regions at all. Raises MedgroundError where nothing is left.
+    has no regions at all. Raises MedgroundError where nothing is left to `use`.
     """
     rows = list(_rows(anatomies, folder, names, size, reject))
     if not rows:
-        raise MedgroundError("no films to train on")
+        raise MedgroundError(f"no films to {use}")
     squares, regions, present = zip(*rows, strict=True)
     return Films(np.stack(squares), np.stack(regions), np.stack(present))
 

@@ -128,6 +128,7 @@ def _with(more: list[Any]) -> Callable[[Any], Any]:
 @click.option("--epochs", type=options.COUNT, help="Times that each image is seen, instead of --steps.")
 @training.options(steps=2_000, batch=16, rate=2e-4, save_every=100)
 @options.rejects
+@training.may_be_stopped
 def finetune(
     records: BinaryIO,
     start: Path | None,
@@ -145,7 +146,9 @@ def finetune(
     Trains on phrases whose `split` is train, or missing, and keeps the best model by the mean IoU of
     those whose `split` is val (or validate); without such phrases, the last. Others are held out. No
     patient may be in two parts, or in validation or test and in what the model of --from was trained on.
-    Goes on after an interruption as pretrain does.
+    Goes on after an interruption as pretrain does. The weights of losses, as published: l1 5, giou 2 (agp);
+    taco, which rises to 0.05, or to the weight it is given. Ours, beside agp's: present 1 and, of mdetr,
+    score 1, near 1.
 
     \b
         $ medground finetune ms_cxr.jsonl --images films --from runs/agp -o runs/finetuned
@@ -159,6 +162,7 @@ def finetune(
     _check_usage(records, rehearse, anatomy, chosen)
     if start:
         training.follow(start, chosen)
+    training.check(**chosen)
     told = _told(chosen, multi_box)
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)

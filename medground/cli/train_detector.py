@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from medground.cli import options
+from medground.cli import options, training
 
 if TYPE_CHECKING:
     from medground.anatomy.films import Films
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 @options.seed
 @options.anew
 @options.rejects
+@training.may_be_stopped
 def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **chosen: Any) -> None:
     """Train a detector of anatomical regions.
 
@@ -59,6 +60,7 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
     \b
         $ medground train-detector anatomy.jsonl --images films --val val.jsonl -o runs/detector
     """
+    options.refuse_two_stdins(*(each for each in (records, val) if each))
     if chosen["steps"] and chosen["epochs"]:
         raise click.UsageError("give --steps or --epochs, not both")
     if detector != "yolo" and chosen["trust_pickle"]:
@@ -119,19 +121,26 @@ def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) 
 def _films(
     records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
 ) -> "tuple[Films, Films | None]":
-    """The films to learn from and those to measure on, at the detector's size."""
+    """The films to learn from and those to measure on, at the detector's size; no patient is in both."""
     from medground import jsonl
     from medground.anatomy import regions
     from medground.anatomy.films import read_films
     from medground.errors import MedgroundError
     from medground.records import Anatomy
+    from medground.training import audit
 
     bad_lines = jsonl.BadLines(rejects)
 
     def reject(anatomy: Anatomy, error: MedgroundError) -> None:
         bad_lines.take(jsonl.dumps(anatomy), error)
 
-    def read(stream: BinaryIO) -> "Films":
-        return read_films(jsonl.read(stream, Anatomy, bad_lines), images, regions.NAMES, size, reject)
+    parts = {"train": list(jsonl.read(records, Anatomy, bad_lines))}
+    if val:
+        parts["val"] = list(jsonl.read(val, Anatomy, bad_lines))
+    for leak in audit.between(parts):
+        raise MedgroundError(f"{leak}: split by subject")
 
-    return read(records), read(val) if val else None
+    def films(part: str, use: str) -> "Films":
+        return read_films(parts[part], images, regions.NAMES, size, reject, use)
+
+    return films("train", "train on"), films("val", "measure on; is --val right?") if val else None

@@ -1,5 +1,6 @@
 """The options and the ending that pretrain and finetune share."""
 
+import functools
 import logging
 import math
 import os
@@ -12,7 +13,17 @@ import click
 
 from medground.cli import options as shared
 
+log = logging.getLogger(__name__)
 POSITIVE = click.FloatRange(min=0, min_open=True)
+# The weights that each objective's losses have without --weight; a table, as torch takes seconds to ask.
+LOSSES = {
+    "agp": {"l1": 5.0, "giou": 2.0, "present": 1.0, "score": 1.0, "near": 1.0},
+    "asg": {"ira": 1.0, "arsa": 1.0, "irl": 5.0, "erl": 1.0},
+    "gk-mvlp": {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0},
+    "gk-mvlp-unmasked": {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0},
+    "taco": {"taco": 0.05},
+}
+OF_MDETR = {"score", "near"}
 
 
 def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -27,6 +38,43 @@ def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
         if not 0 <= weights[name] < math.inf:
             raise click.BadParameter(f"{each!r}: a weight is a number from 0 up")
     return weights
+
+
+def check(
+    objective: tuple[str, ...], weight: dict[str, float], architecture: str, tracker: str | None, **_: Any
+) -> None:
+    """Refuse, before anything is read, losses that are not there to weigh, objectives that do not go
+    together, and a tracker that is not installed."""
+    from medground.training import tracking
+
+    own = [name for each in dict.fromkeys(objective) for name in LOSSES[each]]
+    known = sorted(name for name in own if architecture == "mdetr" or name not in OF_MDETR)
+    if doubled := sorted(name for name in set(own) if own.count(name) > 1):
+        raise click.UsageError(f"two objectives have a loss {doubled[0]!r}; give one of them")
+    if unknown := sorted(weight.keys() - set(known)):
+        raise click.UsageError(f"no loss {unknown[0]!r} to weigh; the losses are {', '.join(known)}")
+    if "taco" in objective and architecture != "transvg":
+        raise click.UsageError("taco is for --architecture transvg: it looks at what its [REG] looks at")
+    tracking.require(tracker)
+
+
+def may_be_stopped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command's body, which SIGTERM and SIGUSR1 end with 75 wherever nothing has to be saved first; the
+    training, once it has begun, hears them in its own way."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **chosen: Any) -> None:
+        from medground.training.stop import StopRequest
+
+        with StopRequest(then=_stop_at_once):
+            command(*args, **chosen)
+
+    return run
+
+
+def _stop_at_once() -> NoReturn:
+    log.warning("asked to stop before the training began: nothing to save")
+    raise click.exceptions.Exit(shared.STOPPED)
 
 
 paraphrases = click.option(
@@ -60,7 +108,8 @@ _SAME_FOR_ALL = [
         multiple=True,
         metavar="LOSS=NUMBER",
         callback=_weights,
-        help="Weigh a loss otherwise than its paper does, such as giou=1; may be given again.",
+        help="Weigh a loss otherwise than by default, such as giou=1; may be given again. The losses and "
+        "their weights stand above.",
     ),
     click.option("--image-encoder", help="Folder or hub name of a backbone that transformers can load."),
     click.option("--text-encoder", help="Folder or hub name of a text encoder and its tokenizer."),
@@ -101,7 +150,8 @@ _SAME_FOR_ALL = [
         type=shared.COUNT,
         default=1,
         show_default=True,
-        help="Work on each step's batch in so many parts: less memory, the same result.",
+        help="Work on each step's batch in so many parts, for less memory. The gradient is the whole "
+        "batch's, but for batch norms that learn, in a run without --from: they see each part by itself.",
     ),
     click.option(
         "--ema",

@@ -53,7 +53,12 @@ class GrounderConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "GrounderConfig":
-        """The config that `to_json` gave; unknown or missing keys are refused by name."""
+        """The config that `to_json` gave; unknown or missing keys, and values of another type, are refused by
+        name."""
+        import msgspec
+
+        if not isinstance(values, dict):
+            raise MedgroundError("config.json: no JSON object; is this a grounding model?")
         if unknown := sorted(values.keys() - cls.__dataclass_fields__.keys()):
             raise MedgroundError(
                 f"config.json: unknown key {unknown[0]!r}; was it written by a newer medground?"
@@ -62,7 +67,13 @@ class GrounderConfig:
             raise MedgroundError(
                 f"config.json: the key {missing[0]!r} is missing; is this a grounding model?"
             )
-        return cls(**values)
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            problem, _, place = str(error).partition(" - at `$.")
+            raise MedgroundError(
+                f"config.json: {place.rstrip('`')}: {problem[:1].lower()}{problem[1:]}"
+            ) from None
 
 
 # Named sizes. "paper" has TransVG's shape as AGP trains it: 640 px, ResNet-50 at stride 32 (400 patches),

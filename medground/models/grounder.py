@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES: dict[str, type[Network]] = {"transvg": TransVG, "mdetr": MDETR}
 WEIGHTS, CONFIG = checkpoints.WEIGHTS, "config.json"
+ANEW = "copy the model's folder anew"
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,31 @@ def build(
 def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None) -> Grounder:
     """Write the model into the folder and return it with its hash as name.
 
-    The weights come last: a folder with weights is whole. `record` goes into their header.
+    All is written beside first, so that a save that fails leaves the model before. The weights come last: a
+    folder with weights is whole. `record` goes into their header.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(grounder.tokenizer, folder)
-    write_json(folder / CONFIG, grounder.config.to_json())
-    weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
-    checkpoints.save(folder / WEIGHTS, weights, grounder.config.to_json() | {"record": record or {}})
+    with tempfile.TemporaryDirectory(dir=folder, prefix="model.partial.") as beside:
+        save_tokenizer(grounder.tokenizer, Path(beside))
+        write_json(Path(beside, CONFIG), grounder.config.to_json())
+        weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
+        header = grounder.config.to_json() | {"record": record or {}}
+        checkpoints.save(folder / WEIGHTS, weights, header, before=lambda: _move(Path(beside), folder))
     return replace(grounder, name=name_of(folder))
+
+
+def _move(beside: Path, folder: Path) -> None:
+    """Move the files into the folder. Where they are another model's than those in it, its weights go first:
+    a move that is cut short leaves a folder without weights, which `load` refuses, and no mixture."""
+    moved = [path for path in sorted(beside.iterdir()) if not _is_same(path, folder / path.name)]
+    if moved:
+        (folder / WEIGHTS).unlink(missing_ok=True)
+    for path in moved:
+        os.replace(path, folder / path.name)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.is_file() and one.read_bytes() == other.read_bytes()
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -141,9 +159,10 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
 def read_config(folder: Path) -> GrounderConfig:
     """The config of the model in a folder, without its weights."""
     try:
-        return GrounderConfig.from_json(json.loads(_needed(folder, CONFIG).read_text()))
-    except json.JSONDecodeError:
-        raise MedgroundError(f"{folder / CONFIG}: not JSON") from None
+        values = json.loads(_needed(folder, CONFIG).read_text())
+    except ValueError:  # not JSON, not UTF-8
+        raise MedgroundError(f"{folder / CONFIG}: not JSON; {ANEW}") from None
+    return GrounderConfig.from_json(values)
 
 
 def size_of(config: GrounderConfig) -> str | None:
@@ -174,4 +193,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """The tokenizer in a model's folder."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    path = folder / "tokenizer.json"
+    try:  # of a damaged file the library says no more than that it is an exception
+        whole = isinstance(json.loads(path.read_text()), dict) if path.is_file() else True
+        if whole:
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except ValueError:
+        pass
+    raise MedgroundError(f"{path}: damaged; {ANEW}")

@@ -225,7 +225,8 @@ class Writer(nn.Module):
     def forward(self, ids: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
         """(k,) the negative log-likelihood of each token of the reports after the first, and of their end.
 
-        ids, valid: (n, L), padded at the end. A report ends with the token that opens it.
+        ids, valid: (n, L), padded at the end. A report ends with the token that opens it; one that fills all
+        LONGEST places was cut there, in all likelihood, and what comes next is not asked.
         """
         if not ids.numel():
             return memory.sum(dim=(1, 2))[:0]
@@ -234,8 +235,9 @@ class Writer(nn.Module):
         wanted = torch.cat([given[:, 1:], given[:, :1]], dim=1)
         last = torch.arange(ids.shape[1], device=ids.device) == lengths - 1
         wanted = torch.where(last, given[:, :1], wanted)
+        asked = valid & ~(last & (lengths == LONGEST))
         logits = self.logits(given, memory, hidden)
-        return functional.cross_entropy(logits[valid].float(), wanted[valid], reduction="none")
+        return functional.cross_entropy(logits[asked].float(), wanted[asked], reduction="none")
 
     def logits(self, ids: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
         """(n, L, V) logits of the token after each of (n, L) ids, of which it sees those before alone."""

@@ -89,8 +89,13 @@ class Learner(nn.Module):
         return {name: part for each in self._each() for name, part in each(encoded, batch).items()}
 
     def weights(self, progress: float) -> dict[str, float]:
-        """The weight of every loss when this share of the training is done; the user's own come first."""
-        return {name: w for each in self._each() for name, w in each.weights(progress).items()} | self.chosen
+        """The weight of every loss when this share of the training is done. The user's own stand for the
+        defaults: where an objective lets a weight rise, it rises to them."""
+        return {
+            name: self.chosen[name] * (now / each.defaults[name]) if name in self.chosen else now
+            for each in self._each()
+            for name, now in each.weights(progress).items()
+        }
 
 
 def total(parts: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

@@ -1,8 +1,10 @@
 """Whom a model has seen, and whether those it is to be judged on are among them.
 
-A model's record (in the header of its weights) holds `subjects`, the digests of all patients that any of its
-trainings showed it, and `leakage` where a training was allowed to go on with patients of validation or test
-among them.
+A model's record (in the header of its weights) holds `subjects`, the digests of all patients and images that
+any of its trainings showed it (those of older versions have an image only where no patient was known), and
+`leakage` where a training was allowed to go on with patients of validation or test among them.
+
+Two records are of the same patient by their subject_id or by their image_id: either may lack the first.
 """
 
 import logging
@@ -35,6 +37,23 @@ class Leak:
         return f"{many} {self.where} (first: {self.first})"
 
 
+@dataclass(frozen=True)
+class People:
+    """Whom some records are of; a record is in it by its subject or by its image."""
+
+    subjects: frozenset[str | None]
+    images: frozenset[str]
+
+    @classmethod
+    def of(cls, records: Iterable[Imaged]) -> "People":
+        """Those of the records; an empty subject_id names nobody."""
+        known = [(each.subject_id or None, each.image_id) for each in records]
+        return cls(frozenset(one for one, _ in known) - {None}, frozenset(image for _, image in known))
+
+    def __contains__(self, record: Imaged) -> bool:
+        return record.subject_id in self.subjects or record.image_id in self.images
+
+
 def refuse_leaks(parts: Mapping[str, Sequence[Imaged]], start: Path | None, allowed: bool) -> bool:
     """Whether patients leak between the parts, or from what the model in `start` has seen.
 
@@ -52,9 +71,9 @@ def refuse_leaks(parts: Mapping[str, Sequence[Imaged]], start: Path | None, allo
 
 def between(parts: Mapping[str, Sequence[Imaged]]) -> Iterator[Leak]:
     """A leak for each two parts that share patients; images stand in where no subject is known."""
-    patients = {name: {_patient(each) for each in records} for name, records in parts.items()}
-    for one, other in combinations(patients, 2):
-        if both := sorted(patients[one] & patients[other]):
+    for one, other in combinations(parts, 2):
+        met = People.of(parts[one])
+        if both := sorted({_patient(each) for each in parts[other] if each in met}):
             yield Leak(len(both), both[0], f"in both {NAMES[one]} and {NAMES[other]}")
 
 
@@ -66,15 +85,21 @@ def from_start(parts: Mapping[str, Sequence[Imaged]], start: Path) -> Iterator[L
         return
     seen = set(record["subjects"])
     for name in ("val", "test"):
-        known = {_patient(each) for each in parts.get(name, ())}
-        if both := sorted(each for each in known if subjects.digest_of(each) in seen):
+        known = parts.get(name, ())
+        if both := sorted(
+            {_patient(each) for each in known if seen.intersection(subjects.digests_of([each]))}
+        ):
             yield Leak(len(both), both[0], f"of {NAMES[name]} and among those that {start} was trained on")
 
 
 def without(examples: Iterable[Person], held_out: Iterable[Imaged]) -> list[Person]:
-    """The examples in their order, less those of patients who are held out."""
-    patients = {_patient(each) for each in held_out}
-    return [each for each in examples if _patient(each) not in patients]
+    """The examples in their order, less those of patients who are held out.
+
+    Where the example of an image says whose it is, that patient's other images are left out with it.
+    """
+    examples, out = list(examples), People.of(held_out)
+    out = People(out.subjects | {each.subject_id for each in examples if each in out} - {None}, out.images)
+    return [each for each in examples if each not in out]
 
 
 def record_of(folder: Path) -> dict[str, Any]:

@@ -117,6 +117,7 @@ def train_yolo(
     """As `train`, with ultralytics' detector; a stopped run goes on after its last whole epoch."""
     settings = {**vars(options), "films": learned.digest(), "detector": "yolo"}
     run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"}, anew)
+    run.note_settings()
     with StopRequest() as stop:
         done = yolo.train(learned, checked, folder, options, lambda line: run.log(**line), lambda: bool(stop))
     if not done:
@@ -159,9 +160,10 @@ def _steps(
             run.log(step=state.step, **figures)
         if checked is not None and (state.step % options.save_every == 0 or ends):
             run.log(step=state.step, validation=mean_iou(learner.mean, checked))
-        if state.step % options.save_every == 0 or ends or stop:
+        asked = bool(stop)  # read once: a signal between two looks would end the run without a save
+        if state.step % options.save_every == 0 or ends or asked:
             run.save(learner, optimizer, state)
-        if stop:
+        if asked:
             break
     return state.step
 

@@ -48,6 +48,7 @@ def train(learned: Films, checked: Films | None, folder: Path, options: Options,
     """
     settings = {name: each for name, each in vars(options).items() if name not in ("device", "ranges")}
     begun = {"detector": detr.KIND, "begun": detr.hash_of(Path(options.start)), "films": learned.digest()}
+    begun |= {"validation": checked.digest()} if checked else {}
     run = RunFolder(folder, settings | begun, anew)
     with StopRequest() as stop, torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for the heads of the new classes
@@ -79,9 +80,10 @@ def _steps(network: Any, films: Films, run: RunFolder, options: Options, stop: S
         loss = _step(network, optimizer, films, step, options)
         if (step + 1) % LOG_EVERY == 0 or step + 1 == options.steps:
             run.log(step=step + 1, loss=loss)
-        if stop or (step + 1) % options.save_every == 0:
+        asked = bool(stop)  # read once: a signal between two looks would end the run without a save
+        if asked or (step + 1) % options.save_every == 0:
             run.save(network, optimizer, State(step=step + 1))
-        if stop:
+        if asked:
             return step + 1
     return options.steps
 

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from medground.objectives.learner import Learner
 from medground.reports.paraphrase import vocabulary
 from medground.reports.parser import Parser
 from medground.training import audit, batches
-from medground.training.examples import Example, all_texts
+from medground.training.examples import Example, Query, all_texts
 from medground.training.freezing import freeze
 from medground.training.loop import Job, Schedule, open_engine, train
 from medground.training.run import RunFolder
@@ -115,18 +115,35 @@ def fit(
     With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
     of the model to go on from; None builds a new one. `anew` forgets a run with other settings in `folder`.
     """
-    material = material.usable()
-    material = replace(material, examples=Needs.of(options.objective).met_by(material.examples))
-    engine = open_engine(options.device, options.precision, options.tracker, folder)
-    try:
-        _check_share(options, engine.num_processes)
-        with engine.main_process_first():
-            run = RunFolder(folder, _settings(material, options, start), anew, engine.is_main_process)
-        job = _job(material, images, run, options, start, engine)
-        with StopRequest() as stop:
-            return train(job, stop)
-    finally:
-        engine.end_training()
+    with StopRequest() as stop:
+        material = material.usable()
+        material = replace(material, examples=Needs.of(options.objective).met_by(material.examples))
+        _check_validation(material, options)
+        engine = open_engine(options.device, options.precision, options.tracker, folder)
+        try:
+            _check_share(options, engine.num_processes)
+            with engine.main_process_first():
+                first = engine.is_main_process  # the others neither write settings nor compare them
+                settings = _settings(material, options, start) if first else {}
+                run = RunFolder(folder, settings, anew, first)
+            return train(_job(material, images, run, options, start, engine), stop)
+        finally:
+            engine.end_training()
+
+
+def with_boxes(examples: Sequence[Example]) -> list[Example]:
+    """The examples of which a phrase has a box: those that a validation can measure."""
+    return [each for each in examples if any(query.boxes for query in each.sentences)]
+
+
+def _check_validation(material: Material, options: Options) -> None:
+    """Say where there is nothing to validate on; raises MedgroundError where patience would count it."""
+    if with_boxes(material.validation):
+        return
+    if options.patience:
+        raise MedgroundError("--patience is counted in validations: no phrase with a box validates")
+    if material.validation:
+        log.warning("no phrase of validation has a box: the last model is kept, not the best one")
 
 
 def _check_share(options: Options, processes: int) -> None:
@@ -151,6 +168,7 @@ def _job(
     torch.manual_seed(options.seed)
     model = _model(material, needs, options, start)
     model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
+    checked = with_boxes(material.validation)
     store = FilmStore(images, model.config.image_size, cache=options.cache)
     films = [each.path for each in (*material.seen(), *material.validation)]
     store.require(films)
@@ -163,7 +181,7 @@ def _job(
         batches=_batches(material, options, store, model, needs),
         schedule=_schedule(options),
         folder=run,
-        validate=_validator(material.validation, store, model) if material.validation else None,
+        validate=_validator(checked, store, model) if checked else None,
         seed=options.seed,
         record=audit.record(material.seen(), start, material.leakage),
         frozen=freeze(model.network, options.freeze),
@@ -227,7 +245,9 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
         return model
     assert options.size  # the commands have a default
     # the lexicon's words too: those that reports use, so that few are spelt out in letters later
-    texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
+    texts: list[str] = []  # a pre-trained encoder has its own
+    if options.text_encoder is None:
+        texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
     return grounder.build(options.size, texts, architecture=options.architecture, **encoders)
 
@@ -241,8 +261,24 @@ def _settings(material: Material, options: Options, start: Path | None) -> dict[
     return settings | dict(material.chosen) | shown
 
 
+FIELDS = {kind: [each.name for each in fields(kind)] for kind in (Example, Query)}
+
+
 def _digest(examples: Sequence[Example]) -> str:
-    return hashlib.sha256(repr([asdict(each) for each in examples]).encode()).hexdigest()[:12]
+    """12 hex digits over all examples: of repr([asdict(each) for each in examples]), made one at a time, as
+    hundreds of thousands of images would be gigabytes of text."""
+    digest = hashlib.sha256(b"[")
+    for number, each in enumerate(examples):
+        digest.update(f"{', ' if number else ''}{_plain(each)!r}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:12]
+
+
+def _plain(part: Any) -> Any:
+    """What asdict makes of it, without copying what is inside."""
+    if type(part) in FIELDS:
+        return {name: _plain(getattr(part, name)) for name in FIELDS[type(part)]}
+    return [_plain(each) for each in part] if isinstance(part, list) else part
 
 
 def _validator(

@@ -25,7 +25,7 @@ from medground.models import grounder
 from medground.models.network import Network
 from medground.objectives import processes
 from medground.objectives.learner import Learner, total
-from medground.training import accumulate
+from medground.training import accumulate, tracking
 from medground.training.averages import Average
 from medground.training.batches import Batch, Batches
 from medground.training.prefetch import Prefetched
@@ -69,18 +69,15 @@ class Running:
 
 def open_engine(device: str, precision: str, tracker: str | None, folder: Path) -> Accelerator:
     """The processes, the device of this one, its precision and the tracker; `end_training` closes it."""
-    if tracker == "tensorboard":
-        try:
-            import tensorboard  # noqa: F401
-        except ModuleNotFoundError:
-            raise MedgroundError(
-                "--tracker tensorboard needs TensorBoard: pip install 'medground[tensorboard]'"
-            ) from None
+    tracking.require(tracker)
+    # not told so, it would have each of several processes on a CPU think that it is alone
+    cpu = device == "cpu" or not torch.accelerator.is_available()
+    if cpu and precision == "fp16":  # accelerate would compute in float32 and not say so
+        raise MedgroundError("--precision fp16 needs a GPU: give bf16, or no, on a CPU")
     # which parameters a step uses depends on the batch: a batch without any sentence, say
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
     engine = Accelerator(
-        # not told so, it would have each of several processes on a CPU think that it is alone
-        cpu=device == "cpu" or not torch.accelerator.is_available(),
+        cpu=cpu,
         mixed_precision=precision,
         log_with=tracker,
         project_dir=folder,
@@ -98,6 +95,9 @@ def train(job: Job, stop: StopRequest) -> bool:
     """
     running, state = _begin(job)
     schedule, engine = job.schedule, job.engine
+    if _is_asked(job, stop) and not _is_over(job, state):
+        log.warning("asked to stop before step %d: nothing new to save", state.step + 1)
+        return False
     rank, world = engine.process_index, engine.num_processes
     steps = range(state.step, state.step if _is_over(job, state) else schedule.steps)
     batches = Prefetched(lambda step: _pinned(job.batches.at(step, rank, world), engine), steps, job.workers)
@@ -139,6 +139,12 @@ def _compile(network: Network, backend: str) -> None:
     layers = [each for each in network.modules() if isinstance(each, LAYERS)]
     for part in (network.image_encoder, network.text_encoder, *layers):
         part.compile(backend=backend, dynamic=True)
+
+
+def _is_asked(job: Job, stop: StopRequest) -> bool:
+    """Whether any process has been asked to stop; all wait here for one another."""
+    flag = torch.tensor(float(bool(stop)), device=job.engine.device)
+    return processes.averaged(flag).item() > 0
 
 
 def _is_over(job: Job, state: State) -> bool:

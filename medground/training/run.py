@@ -8,6 +8,8 @@ config.json, model.safetensors, tokenizer.json   the model (models/grounder.py),
 """
 
 import os
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from medground.training import curves
 
 RESUME, CONFIG, METRICS = "resume.safetensors", "config.toml", "metrics.jsonl"
 PICTURE = "losses.png"
+WAY_OUT = "name another folder or give --anew"
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,36 @@ class RunFolder:
 
     def _check_settings(self) -> None:
         """Refuse to go on with other settings than the run began with, or forget that run."""
-        file = self.path / CONFIG
-        new = tomli_w.dumps(self.settings)
-        if file.exists() and (self.path / RESUME).exists():
-            old = dict(line.split(" = ", 1) for line in file.read_text().splitlines() if " = " in line)
-            now = dict(line.split(" = ", 1) for line in new.splitlines() if " = " in line)
-            other = sorted(key for key in old.keys() | now.keys() if old.get(key) != now.get(key))
-            if other and not self.anew:
-                raise MedgroundError(
-                    f"{self.path}: holds a run with another {other[0]!r}; name another folder or give --anew"
-                )
-            if other:
-                (self.path / RESUME).unlink()
-        partial = self.path / f"{CONFIG}.partial"
-        partial.write_text(new)
-        os.replace(partial, file)
+        if not (self.path / RESUME).exists():
+            return
+        problem = self._other_settings()
+        if problem and not self.anew:
+            raise MedgroundError(f"{self.path}: {problem}; {WAY_OUT}")
+        if problem:
+            (self.path / RESUME).unlink()
+
+    def _other_settings(self) -> str | None:
+        """What says that the run in the folder is another one than these settings make; None for the same."""
+        try:
+            text = (self.path / CONFIG).read_text()
+            old = dict(_flat(tomllib.loads(text)))
+        except FileNotFoundError:
+            return f"holds a run without its {CONFIG}"
+        except ValueError:  # not TOML, not UTF-8
+            return f"its {CONFIG} is damaged"
+        new = dict(_flat(tomllib.loads(tomli_w.dumps(self.settings))))
+        other = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if not other:
+            return None
+        was, now = (each.get(other[0], "none") for each in (old, new))
+        return f"holds a run with another {other[0]!r} ({was}, not {now})"
+
+    def note_settings(self) -> None:
+        """Write config.toml: from here on the folder's run is that of these settings."""
+        if self.writes:
+            partial = self.path / f"{CONFIG}.partial"
+            partial.write_text(tomli_w.dumps(self.settings))
+            os.replace(partial, self.path / CONFIG)
 
     def log(self, **line: Any) -> None:
         """Append one line to metrics.jsonl."""
@@ -97,25 +115,44 @@ class RunFolder:
     ) -> State:
         """Put network, optimiser and average where `save` left them; State() for a new run.
 
-        Lines of metrics.jsonl past that step are dropped: they are written again.
+        What does not fit them is refused, or with `anew` forgotten. Lines of metrics.jsonl past that step are
+        dropped: they are written again.
         """
-        if not (self.path / RESUME).exists():
+        kept = self._kept(network, optimizer, average)
+        if kept is None:
             if self.writes:
                 (self.path / METRICS).unlink(missing_ok=True)
+            self.note_settings()
             return State()
-        tensors, config = checkpoints.load(self.path / RESUME)
-        checkpoints.fit(network, _under("model.", tensors), self.path / RESUME)
+        tensors, state = kept
+        network.load_state_dict(_under("model.", tensors))
         if average is not None:
-            checkpoints.fit(average, _under("average.", tensors), self.path / RESUME)
-        values: dict[int, dict[str, Tensor]] = {}
-        for name, each in _under("optimizer.", tensors).items():
-            number, key = name.split(".", 1)
-            values.setdefault(int(number), {})[key] = each
-        optimizer.load_state_dict({"state": values, "param_groups": optimizer.state_dict()["param_groups"]})
-        state = State(**config)
+            average.load_state_dict(_under("average.", tensors))
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})
         if self.writes:
             self._cut_metrics(state.step)
+        self.note_settings()
         return state
+
+    def _kept(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None
+    ) -> tuple[dict[str, Tensor], State] | None:
+        """What resume.safetensors holds, all of it fitting; None for a new run."""
+        path = self.path / RESUME
+        if not path.exists():
+            return None
+        try:
+            tensors, config = checkpoints.load(path)
+            checkpoints.check_fit(network, _under("model.", tensors), path)
+            if average is not None:
+                checkpoints.check_fit(average, _under("average.", tensors), path)
+            _check_moments(optimizer, _moments(tensors), path)
+            return tensors, _state(config, path)
+        except MedgroundError as error:
+            if not self.anew:
+                raise MedgroundError(f"{error}; {WAY_OUT}") from None
+            return None
 
     def draw(self) -> None:
         """Write losses.png; nothing where nothing was logged."""
@@ -129,7 +166,7 @@ class RunFolder:
         if not file.exists():
             return
         whole = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        kept = [line for line in whole if orjson.loads(line)["step"] <= step]
+        kept = [line for number, line in enumerate(whole, 1) if _step_of(line, file, number) <= step]
         partial = self.path / f"{METRICS}.partial"
         partial.write_bytes(b"".join(kept))
         os.replace(partial, file)
@@ -137,3 +174,46 @@ class RunFolder:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+
+
+def _step_of(line: bytes, file: Path, number: int) -> int:
+    """The step of a line of metrics.jsonl."""
+    try:
+        return int(orjson.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        raise MedgroundError(f"{file}:{number}: no JSON object with a step; delete the line") from None
+
+
+def _flat(values: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, value) of all values, those of a table under its own key: weight.giou."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{under}{key}.")
+        else:
+            yield under + key, value
+
+
+def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """What an optimiser keeps of each parameter, by the parameter's number."""
+    values: dict[int, dict[str, Tensor]] = {}
+    for name, each in _under("optimizer.", tensors).items():
+        number, key = name.split(".", 1)
+        values.setdefault(int(number), {})[key] = each
+    return values
+
+
+def _check_moments(
+    optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]], path: Path
+) -> None:
+    """Raise MedgroundError where moments are of other parameters; a count of steps has no shape."""
+    shapes = dict(enumerate(each.shape for group in optimizer.param_groups for each in group["params"]))
+    for number, own in moments.items():
+        if any(each.dim() and each.shape != shapes.get(number) for each in own.values()):
+            raise MedgroundError(f"{path}: the optimiser is another run's (moment {number} does not fit)")
+
+
+def _state(config: dict[str, Any], path: Path) -> State:
+    try:
+        return State(**config)
+    except TypeError:
+        raise MedgroundError(f"{path}: does not say at which step it was written") from None

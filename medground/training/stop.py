@@ -1,14 +1,18 @@
 """Asked to stop: SLURM's SIGUSR1 or SIGTERM, or a person's. The loop looks after each step."""
 
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """True once the process has been asked to end; the handlers that stood before come back at the end."""
+    """True once the process has been asked to end; the handlers that stood before come back at the end.
 
-    def __init__(self, *signals: int):
-        self.asked = False
+    `then` is called when that happens, and may raise.
+    """
+
+    def __init__(self, *signals: int, then: Callable[[], None] = lambda: None):
+        self.asked, self._then = False, then
         self._numbers = signals or (signal.SIGTERM, signal.SIGUSR1)
         self._before: dict[int, object] = {}
 
@@ -24,6 +28,7 @@ class StopRequest:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        self._then()
 
     def __bool__(self) -> bool:
         return self.asked
