@@ -104,6 +104,57 @@ def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):
     assert [each["phrase_id"] for each in lines(rejects.read_text())] == [records[1]["phrase_id"]]
 
 
+@pytest.fixture(scope="module")
+def halves(films, tmp_path_factory) -> Path:
+    """The films at half their size."""
+    folder = tmp_path_factory.mktemp("halves")
+    for path in films.folder.glob("*.png"):
+        Image.open(path).resize((toy.WIDTH // 2, toy.HEIGHT // 2)).save(folder / path.name)
+    return folder
+
+
+def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films, halves, model):
+    sized = Path(films.phrases).read_text()
+    bare = [json.loads(line) for line in sized.splitlines()]
+    bare = "".join(
+        json.dumps({k: v for k, v in e.items() if k not in ("width", "height")}) + "\n" for e in bare
+    )
+    table = ground(model, "--images", halves, "--format", "csv", given=sized).stdout.splitlines()
+    assert f",{toy.WIDTH},{toy.HEIGHT}," in table[1]
+    own, files = (
+        np.array([b["box"] for line in lines(each.stdout) for b in line["boxes"]])
+        for each in (ground(model, "--images", halves, given=given) for given in (sized, bare))
+    )
+    assert np.allclose(own, 2 * files, atol=0.11)  # 0.1 of a pixel of the copy is lost by rounding
+
+
+def test_pictures_of_scaled_copies_show_boxes_where_they_lie(films, halves, model, tmp_path):
+    asked = Path(films.phrases).read_text().splitlines()[0]
+    drawn = []
+    for number, images in enumerate((films.folder, halves)):
+        out = ("--overlay", tmp_path / str(number), "--html", tmp_path / f"{number}.html")
+        assert ground(model, "--images", images, *out, given=asked).exit_code == 0
+        [path] = (tmp_path / str(number)).iterdir()
+        pixels = np.asarray(Image.open(path).convert("RGB"))[:320].astype(int)
+        green = (pixels[..., 1] > 200) & (np.ptp(pixels, axis=2) > 100)  # the true box
+        drawn.append([each.mean() for each in np.nonzero(green)])
+        page = (tmp_path / f"{number}.html").read_text()
+        assert f'viewBox="0 0 {toy.WIDTH} {toy.HEIGHT}"' in page
+    assert np.allclose(*drawn, atol=3)
+
+
+def test_a_film_of_another_shape_than_its_record_says_is_refused_or_rejected(films, model, tmp_path):
+    asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2]]
+    asked[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
+    given = "".join(json.dumps(each) + "\n" for each in asked)
+    failed = ground(model, "--images", films.folder, given=given)
+    assert failed.exit_code == 1
+    assert "film0.png: is 120 x 100 pixels, phrase film0|1 says 100 x 120" in failed.stderr.splitlines()[-1]
+    result = ground(model, "--images", films.folder, "--rejects", tmp_path / "bad.jsonl", given=given)
+    assert [each["image_id"] for each in lines(result.stdout)] == ["film1"]
+    assert [each["image_id"] for each in lines((tmp_path / "bad.jsonl").read_text())] == ["film0"]
+
+
 def test_a_model_that_is_none_is_one_line(tmp_path, films):
     result = ground(tmp_path, films.folder / "film0.png", "spot")
     assert result.exit_code == 1

@@ -189,10 +189,12 @@ def test_of_several_boxes_the_best_weighs_one_and_none_is_empty():
 
 def test_the_page_holds_everything_and_shows_each_phrase(ground, films, tmp_path):
     records = Path(films.phrases).read_text().replace("bright spot", "<b>spot</b>", 1)
+    records = records.replace('"image_id": "film0"', '"image_id": "an image"')
     (tmp_path / "phrases.jsonl").write_text(records)
     result = ground("--phrases", tmp_path / "phrases.jsonl", "--html", tmp_path / "page.html")
     assert result.exit_code == 0, result.stderr
     page = (tmp_path / "page.html").read_text()
+    assert page.count("<h2>an image</h2>") == 1
     assert page.count("<article>") == 4 == page.count("data:image/jpeg;base64,")
     assert len(re.findall(r'<li data-row="\d+"', page)) == 4 == page.count('class="found"')
     assert "&lt;b&gt;spot" in page and "<b>spot" not in page
@@ -224,6 +226,13 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
         assert np.allclose(group.roi.value, corners)
         assert group.roi.graphic_type == sr.GraphicTypeValues.POLYLINE
     assert {group.tracking_identifier for group in groups} == {"left lung", "bright spot"}
+    sized = {"image_id": "film", "phrase_id": "1", "path": str(film), "text": "left lung"}
+    sized |= {"width": 180, "height": 120}  # boxes of the record are those of a film three times as large
+    result = run("ground", "--model", model, "--format", "dicom-sr", "-o", tmp_path / "copy",
+                 input=json.dumps(sized))  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    [copied] = sr.srread(tmp_path / "copy" / "film.dcm").content.get_planar_roi_measurement_groups()
+    assert np.allclose(copied.roi.value, groups[0].roi.value, atol=0.06)
     assert report.PatientID == "P1" and report.StudyInstanceUID == "1.2.3"
     assert "medground" in str(report) and grounder.name_of(model) in str(report)
 

@@ -21,5 +21,7 @@ def draw_overlays(
         image = images.load(folder / path)
         for phrase, grounding in group:
             name = re.sub(r"[^\w.-]+", "_", phrase.phrase_id)  # ids may hold what file names may not
-            draw.overlay(image, grounding.boxes, phrase.text, phrase.boxes or ()).save(out / f"{name}.png")
+            frame = (phrase.width, phrase.height) if phrase.width and phrase.height else None
+            picture = draw.overlay(image, grounding.boxes, phrase.text, phrase.boxes or (), frame)
+            picture.save(out / f"{name}.png")
             yield phrase, grounding

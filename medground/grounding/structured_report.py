@@ -12,6 +12,7 @@ C.17.2, C.12.1): these differ between two runs, and nothing else does.
 import itertools
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import medground
 from medground import images, jsonl
 from medground.errors import MedgroundError
-from medground.records import Grounding, Phrase, ScoredBox
+from medground.records import Box, Grounding, Phrase, ScoredBox
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -60,7 +61,7 @@ def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
         if image_id in written:
             raise MedgroundError(f"image_id {image_id}: for dicom-sr its phrases must stand together")
         written.add(image_id)
-        report = build(folder / path, [found for _, found in group])
+        report = build(folder / path, list(group))
         with jsonl.create(str(out / f"{image_id}.dcm")) as stream:
             report.save_as(stream, enforce_file_format=True)
 
@@ -69,11 +70,12 @@ def _image(answer: Answered) -> tuple[str, str]:
     return answer[0].path, answer[0].image_id
 
 
-def build(path: Path, found: Sequence[Grounding]) -> "Dataset":
+def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
     """The structured report about one DICOM image; raises where the file cannot be referred to."""
     import highdicom
 
     source = _source(path)
+    found = [_on_source(phrase, each, source) for phrase, each in answers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about names in the source, which they quote: a patient's
         return highdicom.sr.ComprehensiveSR(
@@ -99,6 +101,21 @@ def _source(path: Path) -> "Dataset":
         if name not in source:
             setattr(source, name, None)
     return source
+
+
+def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:
+    """The answer with boxes in the source's own pixels: it may be a scaled copy of the phrase's image."""
+    size = source.get("Columns"), source.get("Rows")
+    if not (phrase.width and phrase.height and all(size)) or size == (phrase.width, phrase.height):
+        return found
+    across, down = size[0] / phrase.width, size[1] / phrase.height
+    boxes = [replace(each, box=_times(each.box, across, down)) for each in found.boxes]
+    return replace(found, boxes=boxes)
+
+
+def _times(box: Box, across: float, down: float) -> Box:
+    x1, y1, x2, y2 = box
+    return (x1 * across, y1 * down, x2 * across, y2 * down)
 
 
 def _content(groups: Sequence[Any], found: Sequence[Grounding]) -> Any:
