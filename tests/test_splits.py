@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,12 @@ def test_a_fraction_follows_from_the_seed_and_is_never_nothing():
     assert len(patients(splits.fraction(phrases, 1e-6, 0))) == 1
     assert splits.fraction([], 0.5, 0) == []
     assert splits.fraction(phrases, 1.0, 0) == phrases
+
+
+def test_few_are_few_where_the_phrases_of_each_image_are_numbered_anew():
+    phrases = [replace(phrase(n, f"s{n}"), phrase_id=str(n % 2)) for n in range(20)]
+    kept = splits.few(phrases, 4, seed=0)
+    assert len(kept) == 4 and kept == [each for each in phrases if each in kept]
 
 
 def test_the_records_own_split_is_read_in_all_spellings():

@@ -165,10 +165,11 @@ def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
     draw = random.Random(seed)
     shuffled = [draw.sample(groups[name], len(groups[name])) for name in sorted(groups)]
     turns = itertools.chain.from_iterable(itertools.zip_longest(*shuffled))
-    chosen = {each.phrase_id for each in itertools.islice((t for t in turns if t is not None), count)}
+    drawn = itertools.islice((t for t in turns if t is not None), count)
+    chosen = {(each.image_id, each.phrase_id) for each in drawn}
     if len(chosen) < count:
         log.warning("asked for %d phrases, there are %d with one box", count, len(chosen))
-    return [phrase for phrase in phrases if phrase.phrase_id in chosen]
+    return [phrase for phrase in phrases if (phrase.image_id, phrase.phrase_id) in chosen]
 
 
 def patient_of(phrase: Phrase) -> str:
