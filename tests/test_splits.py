@@ -141,6 +141,17 @@ def test_an_image_stands_for_a_patient_nobody_names():
     assert (names(parts["train"]), names(parts["test"])) == ({"p1"}, {"p2"})
 
 
+@pytest.mark.parametrize("listed, said", [("90000001", "p90000001"), ("p90000001", "90000001")])
+def test_a_subject_is_the_same_with_and_without_the_letter_of_mimic(listed, said):
+    parts = splits.by_split([phrase(1, said), phrase(2, "p90000002")], test={listed})
+    assert (names(parts["test"]), names(parts["train"])) == ({"p1"}, {"p2"})
+
+
+def test_a_list_that_names_nobody_of_the_records_is_refused():
+    with pytest.raises(MedgroundError, match=r"on the list for test \(first: p7\); are subject_ids written"):
+        splits.by_split([phrase(1, "p1"), phrase(2, None)], val={"p1"}, test={"7", "p8"})
+
+
 def test_a_list_of_subjects_may_have_comments(tmp_path: Path):
     file = tmp_path / "val.txt"
     file.write_text("# of the first year\np10\n\n p11  # twice\np10\n")
