@@ -1,8 +1,10 @@
 """What ground makes of its answers: reports answered, tables, pages, maps, structured reports, exports."""
 
 import csv
+import io
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,9 +19,9 @@ from safetensors.numpy import load_file
 
 from medground.boxes import paired_iou
 from medground.cli.main import cli
-from medground.grounding import engines, heatmaps
+from medground.grounding import engines, formats, heatmaps
 from medground.models import grounder
-from medground.records import ScoredBox
+from medground.records import Grounding, Phrase, ScoredBox
 
 REPORT = """FINDINGS: There is a small left pleural effusion and right lower lobe atelectasis.
 No pneumothorax. Possible pneumonia in the left lower lobe.
@@ -132,6 +134,21 @@ def test_evaluate_reads_back_what_it_writes_as_if_it_were_lines(ground, films, t
     values = [[json.loads(line)["value"] for line in each.stdout.splitlines()] for each in scores]
     assert values[0] == values[1] != []
     assert "no answer" not in scores[0].stderr
+
+
+def test_tables_say_too_that_a_training_had_patients_of_its_test():
+    phrase = Phrase(image_id="i", phrase_id="i|1", path="i.png", text="spot", width=9, height=9)
+    found = Grounding(image_id="i", phrase_id="i|1", text="spot", boxes=[], present=0.5, model="m")
+    marked = replace(found, extra={"leakage": True, "coverage": 0.9})
+    written = {}
+    for kind in ("csv", "coco"):
+        stream = io.BytesIO()
+        formats.WRITERS[kind](stream, [(phrase, found), (phrase, marked)])
+        written[kind] = stream.getvalue().decode()
+    rows = list(csv.DictReader(written["csv"].splitlines()))
+    assert [(row["coverage"], row["leakage"]) for row in rows] == [("", ""), ("0.9", "true")]
+    bare, said = json.loads(written["coco"])["phrases"]
+    assert "leakage" not in bare and (said["coverage"], said["leakage"]) == (0.9, True)
 
 
 def test_coco_tools_load_the_coco_file(ground, tmp_path, capfd):
