@@ -14,7 +14,7 @@ from PIL import Image
 
 from medground.boxes import Letterbox
 from medground.cli.main import cli
-from medground.grounding import answers
+from medground.grounding import answers, engines, names
 from medground.models import grounder
 
 
@@ -87,6 +87,36 @@ def test_overlays_are_drawn_one_for_each_phrase(films, model, tmp_path):
     with Image.open(tmp_path / "o" / names[0]) as picture:
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
     assert (np.ptp(colours, axis=1) > 60).any()  # a coloured box on a grey film
+
+
+def test_names_of_files_tell_ids_apart_and_stay_in_their_folder():
+    ids = [("a", "1"), ("b", "1"), ("a", "a|1"), ("a", "a_1"), ("a", "s/1"), ("a", "s|1"), ("a_b", "c"),
+           ("a", "b_c"), ("a_b", "a_b|1"), ("a", "../esc"), ("..", ""), ("a" * 300, "1")]  # fmt: skip
+    found = [names.of_phrase(*each) for each in ids]
+    assert len(set(found)) == len(ids) and found == [names.of_phrase(*each) for each in ids]
+    images = ["a", "../esc", "s/1", "s|1", "s_1", "..", ".", "", "é" * 200]
+    found += (own := [names.of_image(each) for each in images])
+    assert len(set(own)) == len(images) and own[0] == "a"
+    assert all("/" not in each and each[0] != "." and len(each.encode()) < 240 for each in found)
+
+
+def test_each_phrase_has_an_overlay_of_its_own(films, model, tmp_path):
+    first, second = (json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2])
+    asked = [each | {"phrase_id": name} for each in (first, second) for name in ("1", "s/1", "s|1", "s|1")]
+    given = "".join(json.dumps(each) + "\n" for each in asked)
+    result = ground(model, "--images", films.folder, "--overlay", tmp_path / "o", given=given)
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "o").iterdir())) == 8
+
+
+@pytest.mark.parametrize("flag", ["--html", "--heatmap", "-o"])
+def test_a_folder_that_is_not_there_is_said_before_a_model_is_loaded(
+    films, model, tmp_path, monkeypatch, flag
+):
+    monkeypatch.setattr(engines, "load", None)
+    path = tmp_path / "none" / "x.safetensors"
+    result = ground(model, films.folder / "film0.png", "spot", flag, path)
+    assert (result.exit_code, f"{path}: cannot be written, its folder" in result.stderr) == (1, True)
 
 
 def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):

@@ -19,9 +19,11 @@ from safetensors.numpy import load_file
 
 from medground.boxes import paired_iou
 from medground.cli.main import cli
-from medground.grounding import engines, formats, heatmaps
+from medground.grounding import engines, formats, heatmaps, questions
 from medground.models import grounder
-from medground.records import Grounding, Phrase, ScoredBox
+from medground.records import Grounding, Phrase, Report, ScoredBox
+from medground.reports import input as report_input
+from medground.reports.parser import Parser
 
 REPORT = """FINDINGS: There is a small left pleural effusion and right lower lobe atelectasis.
 No pneumothorax. Possible pneumonia in the left lower lobe.
@@ -89,6 +91,34 @@ def test_what_the_report_calls_absent_is_not_looked_for(answered):
             assert (each["boxes"], each["present"]) == ([], 0.0)
         else:
             assert each["boxes"] and each["present"] > 0
+
+
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("Possible left basilar consolidation versus atelectasis.",
+         ["Possible left basilar consolidation", "atelectasis."]),
+        ("Left effusion and/or right atelectasis.", ["Left effusion", "right atelectasis."]),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_sentence_do_not_end_in_what_joined_them(text, parts):
+    sentences = Parser().parse_report(Report(study_id="s1", text=f"FINDINGS: {text}"))
+    assert [each.text for each in questions.phrases_of_report(Path("a.png"), sentences)] == parts
+
+
+@pytest.mark.parametrize(
+    "name, text, problem",
+    [
+        ("r.csv", "study_id,text\n1,Clear lungs.\n", "r.csv: a table, where the text of one report"),
+        ("r", "study_id,text\n1,Clear lungs.\n", "r: a table, where"),
+        ("r.jsonl", '{"study_id": "1", "text": "Clear."}\n', "r.jsonl: JSON lines, where"),
+    ],
+)
+def test_many_reports_are_not_taken_for_one(films, model, tmp_path, name, text, problem):
+    (tmp_path / name).write_text(text)
+    result = run("ground", "--model", model, films.folder / "film0.png", "--report", tmp_path / name)
+    assert (result.exit_code, problem in result.stderr) == (1, True), result.stderr
+    report_input.refuse_many(b"FINDINGS\nClear.", "<stdin>")
 
 
 def test_a_report_needs_its_image_and_nothing_else(films, model, tmp_path):
@@ -250,6 +280,19 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     assert result.exit_code == 0, result.stderr
     [copied] = sr.srread(tmp_path / "copy" / "film.dcm").content.get_planar_roi_measurement_groups()
     assert np.allclose(copied.roi.value, groups[0].roi.value, atol=0.06)
+    long = "left lung " * 9 + "and what the report says of it at the end"
+    told = {"image_id": "../esc", "path": str(film)}
+    asked = [
+        told | {"phrase_id": "1", "text": long, "existence": "uncertain"},
+        told | {"phrase_id": "2", "text": "spot", "existence": "absent"},
+    ]
+    result = run("ground", "--model", model, "--format", "dicom-sr", "-o", tmp_path / "long",
+                 input="".join(json.dumps(each) + "\n" for each in asked))  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    [path] = (tmp_path / "long").iterdir()  # nothing is written beside the folder
+    content = str(sr.srread(path))
+    assert long in content and "Undetermined" in content and "272519000" in content
+    assert long not in str(report) and "Existence" not in str(report)
     assert report.PatientID == "P1" and report.StudyInstanceUID == "1.2.3"
     assert "medground" in str(report) and grounder.name_of(model) in str(report)
 
