@@ -73,9 +73,16 @@ def _phrase(image: Path, sentence: Sentence, number: int, group: list[Triplet]) 
 
 def _words(sentence: Sentence, group: list[Triplet]) -> str:
     """The part of the sentence about this finding, in one line: its triplets stand for one region."""
-    marked = [replace(each, region="this" if each in group else "other") for each in sentence.triplets]
+    marked = [
+        replace(_unjoined(each), region="this" if each in group else "other") for each in sentence.triplets
+    ]
     part = part_for("this", replace(sentence, triplets=marked))
     return " ".join(part.split() if part == sentence.text else _joined(part).split())
+
+
+def _unjoined(triplet: Triplet) -> Triplet:
+    """The triplet without a cue that joins it to another finding: of one alone, "versus" says nothing."""
+    return replace(triplet, cue_span=None) if _FIRST.fullmatch(triplet.cue or "") else triplet
 
 
 def _joined(part: str) -> str:
