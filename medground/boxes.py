@@ -58,17 +58,23 @@ def rounded(box: Box) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A whole image of width x height, resized to fit and centred in a square of `size` pixels."""
+    """A whole image of width x height, resized to fit and centred in a square of `size` pixels.
+
+    Where what lies in the square is a `copy` (width, height) of the image in another size, boxes are still in
+    the image's pixels.
+    """
 
     width: int
     height: int
     size: int
+    copy: tuple[int, int] | None = None
 
     @property
     def inner(self) -> tuple[int, int]:
         """(width, height) of the resized image inside the square; at least one pixel each."""
-        scale = self.size / max(self.width, self.height)
-        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+        width, height = self.copy or (self.width, self.height)
+        scale = self.size / max(width, height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
 
     @property
     def offset(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from medground.records import Sentence, Span, Triplet
 
 _BREAK = re.compile(r"[,;]|\b(?:and|or|but|with|as well as|while)\b", re.IGNORECASE)
-_JOINTS = re.compile(r"(?:\s|[,;/]|\b(?:and|or|as well as)\b)*", re.IGNORECASE)
+_JOINTS = re.compile(r"(?:\s|[,;/]|\b(?:and|or|as well as|versus)\b|\bvs\b\.?)*", re.IGNORECASE)
 
 
 def part_for(region: str, sentence: Sentence) -> str:

@@ -23,14 +23,19 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def overlay(
-    image: NDArray[np.float32], found: Sequence[ScoredBox], label: str, truth: Sequence[Box] = ()
+    image: NDArray[np.float32],
+    found: Sequence[ScoredBox],
+    label: str,
+    truth: Sequence[Box] = (),
+    frame: tuple[int, int] | None = None,
 ) -> Image.Image:
     """The (H, W) image in [0, 1] with its boxes, and a strip below with the words and what the lines mean.
 
     Without a found box the strip says "nothing to show". The image's long side is brought to between
-    `SHORTEST` and `LONGEST` pixels.
+    `SHORTEST` and `LONGEST` pixels. Boxes are in pixels of an image of size `frame` (width, height), of which
+    this one is a scaled copy; without it, in its own.
     """
-    picture = boxed(image, found, truth)
+    picture = boxed(image, found, truth, frame=frame)
     width = max(NARROWEST, picture.width)
     return _under(picture, _strip(width, label, _legend(found, truth), _font(width)))
 
@@ -40,9 +45,13 @@ def boxed(
     found: Sequence[ScoredBox],
     truth: Sequence[Box] = (),
     longest: int = LONGEST,
+    frame: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """The (H, W) image in [0, 1] with its boxes and their scores alone, its long side at most `longest`."""
-    picture, scale = _picture(image, longest)
+    """The (H, W) image in [0, 1] with its boxes and their scores alone, its long side at most `longest`;
+    `frame` as for `overlay`."""
+    picture = _picture(image, longest)
+    width, height = frame or (image.shape[1], image.shape[0])
+    scale = (picture.width / width, picture.height / height)
     draw = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 300))
     for box in truth:
@@ -67,13 +76,13 @@ def sheet(pictures: Iterable[Image.Image], columns: int = 3, gap: int = 8) -> Im
     return whole
 
 
-def _picture(image: NDArray[np.float32], most: int) -> tuple[Image.Image, tuple[float, float]]:
-    """The image in colour within the size limits, and how far x and y were scaled."""
+def _picture(image: NDArray[np.float32], most: int) -> Image.Image:
+    """The image in colour within the size limits."""
     grey = Image.fromarray((np.clip(np.nan_to_num(image), 0, 1) * 255).round().astype(np.uint8))
     factor = min(most, max(SHORTEST, *grey.size)) / max(grey.size)
     size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
     shown = grey.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
-    return shown.convert("RGB"), (size[0] / grey.width, size[1] / grey.height)
+    return shown.convert("RGB")
 
 
 def _scaled(box: Box, scale: tuple[float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:

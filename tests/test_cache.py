@@ -186,6 +186,19 @@ def test_verify_is_content_with_a_whole_cache(films, made):
     assert make(films, made, "--verify").exit_code == 0
 
 
+@pytest.mark.parametrize("key", ["width", "height"])
+def test_verify_looks_at_the_size_of_films_too(films, made, key):
+    file = next(made.glob("*.jsonl"))
+    first, *rest = file.read_text().splitlines()
+    line = json.loads(first)
+    file.write_text("\n".join([json.dumps(line | {key: line[key] + 7}), *rest, ""]))
+    result = make(films, made, "--verify")
+    assert result.exit_code == 1
+    assert f"{line['path']} ({file.stem}, row 0): width or height damaged" in result.stderr
+    file.write_text("\n".join([json.dumps(line | {key: 0}), *rest, ""]))
+    assert f"{file}:1: missing or damaged" in make(films, made, "--verify").stderr
+
+
 def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
     own = tmp_path / "films"
     shutil.copytree(films.folder, own)

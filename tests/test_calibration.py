@@ -11,8 +11,9 @@ import toy
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from medground import subjects
+from medground import jsonl, subjects
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.errors import MedgroundError
@@ -158,6 +159,16 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
     assert np.mean(inside) >= 0.75  # on the very phrases that it was fitted on
     raw = run("ground", "--model", model, *asked, "--raw")
     assert "calibrated" not in raw.stdout and raw.stdout != out.read_text()
+
+
+def test_a_model_is_calibrated_on_scaled_copies_as_on_the_films_that_were_drawn_on(films, model, tmp_path):
+    for path in films.folder.glob("*.png"):
+        Image.open(path).resize((toy.WIDTH * 2, toy.HEIGHT * 2)).save(tmp_path / path.name)
+    with open(films.phrases, "rb") as stream:
+        phrases = list(jsonl.read(stream, Phrase, jsonl.BadLines()))
+    found = fitting.calibrate(phrases, grounder.load(model), tmp_path)
+    own = fitting.calibrate(phrases, grounder.load(model), films.folder)
+    assert found.margins == pytest.approx(own.margins, abs=0.1)
 
 
 def test_other_weights_are_not_given_an_older_calibration(films, model):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from medground.boxes import Letterbox
 from medground.cli.main import cli
-from medground.grounding import answers
+from medground.grounding import answers, engines, names
 from medground.models import grounder
 
 
@@ -89,6 +89,36 @@ def test_overlays_are_drawn_one_for_each_phrase(films, model, tmp_path):
     assert (np.ptp(colours, axis=1) > 60).any()  # a coloured box on a grey film
 
 
+def test_names_of_files_tell_ids_apart_and_stay_in_their_folder():
+    ids = [("a", "1"), ("b", "1"), ("a", "a|1"), ("a", "a_1"), ("a", "s/1"), ("a", "s|1"), ("a_b", "c"),
+           ("a", "b_c"), ("a_b", "a_b|1"), ("a", "../esc"), ("..", ""), ("a" * 300, "1")]  # fmt: skip
+    found = [names.of_phrase(*each) for each in ids]
+    assert len(set(found)) == len(ids) and found == [names.of_phrase(*each) for each in ids]
+    images = ["a", "../esc", "s/1", "s|1", "s_1", "..", ".", "", "é" * 200]
+    found += (own := [names.of_image(each) for each in images])
+    assert len(set(own)) == len(images) and own[0] == "a"
+    assert all("/" not in each and each[0] != "." and len(each.encode()) < 240 for each in found)
+
+
+def test_each_phrase_has_an_overlay_of_its_own(films, model, tmp_path):
+    first, second = (json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2])
+    asked = [each | {"phrase_id": name} for each in (first, second) for name in ("1", "s/1", "s|1", "s|1")]
+    given = "".join(json.dumps(each) + "\n" for each in asked)
+    result = ground(model, "--images", films.folder, "--overlay", tmp_path / "o", given=given)
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "o").iterdir())) == 8
+
+
+@pytest.mark.parametrize("flag", ["--html", "--heatmap", "-o"])
+def test_a_folder_that_is_not_there_is_said_before_a_model_is_loaded(
+    films, model, tmp_path, monkeypatch, flag
+):
+    monkeypatch.setattr(engines, "load", None)
+    path = tmp_path / "none" / "x.safetensors"
+    result = ground(model, films.folder / "film0.png", "spot", flag, path)
+    assert (result.exit_code, f"{path}: cannot be written, its folder" in result.stderr) == (1, True)
+
+
 def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):
     records = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
     (tmp_path / "broken.png").write_bytes((films.folder / "film0.png").read_bytes()[:200])
@@ -102,6 +132,57 @@ def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):
     assert result.exit_code == 0
     assert len(lines(result.stdout)) == len(records) - 1
     assert [each["phrase_id"] for each in lines(rejects.read_text())] == [records[1]["phrase_id"]]
+
+
+@pytest.fixture(scope="module")
+def halves(films, tmp_path_factory) -> Path:
+    """The films at half their size."""
+    folder = tmp_path_factory.mktemp("halves")
+    for path in films.folder.glob("*.png"):
+        Image.open(path).resize((toy.WIDTH // 2, toy.HEIGHT // 2)).save(folder / path.name)
+    return folder
+
+
+def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films, halves, model):
+    sized = Path(films.phrases).read_text()
+    bare = [json.loads(line) for line in sized.splitlines()]
+    bare = "".join(
+        json.dumps({k: v for k, v in e.items() if k not in ("width", "height")}) + "\n" for e in bare
+    )
+    table = ground(model, "--images", halves, "--format", "csv", given=sized).stdout.splitlines()
+    assert f",{toy.WIDTH},{toy.HEIGHT}," in table[1]
+    own, files = (
+        np.array([b["box"] for line in lines(each.stdout) for b in line["boxes"]])
+        for each in (ground(model, "--images", halves, given=given) for given in (sized, bare))
+    )
+    assert np.allclose(own, 2 * files, atol=0.11)  # 0.1 of a pixel of the copy is lost by rounding
+
+
+def test_pictures_of_scaled_copies_show_boxes_where_they_lie(films, halves, model, tmp_path):
+    asked = Path(films.phrases).read_text().splitlines()[0]
+    drawn = []
+    for number, images in enumerate((films.folder, halves)):
+        out = ("--overlay", tmp_path / str(number), "--html", tmp_path / f"{number}.html")
+        assert ground(model, "--images", images, *out, given=asked).exit_code == 0
+        [path] = (tmp_path / str(number)).iterdir()
+        pixels = np.asarray(Image.open(path).convert("RGB"))[:320].astype(int)
+        green = (pixels[..., 1] > 200) & (np.ptp(pixels, axis=2) > 100)  # the true box
+        drawn.append([each.mean() for each in np.nonzero(green)])
+        page = (tmp_path / f"{number}.html").read_text()
+        assert f'viewBox="0 0 {toy.WIDTH} {toy.HEIGHT}"' in page
+    assert np.allclose(*drawn, atol=3)
+
+
+def test_a_film_of_another_shape_than_its_record_says_is_refused_or_rejected(films, model, tmp_path):
+    asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2]]
+    asked[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
+    given = "".join(json.dumps(each) + "\n" for each in asked)
+    failed = ground(model, "--images", films.folder, given=given)
+    assert failed.exit_code == 1
+    assert "film0.png: is 120 x 100 pixels, phrase film0|1 says 100 x 120" in failed.stderr.splitlines()[-1]
+    result = ground(model, "--images", films.folder, "--rejects", tmp_path / "bad.jsonl", given=given)
+    assert [each["image_id"] for each in lines(result.stdout)] == ["film1"]
+    assert [each["image_id"] for each in lines((tmp_path / "bad.jsonl").read_text())] == ["film0"]
 
 
 def test_a_model_that_is_none_is_one_line(tmp_path, films):

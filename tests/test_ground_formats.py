@@ -1,8 +1,10 @@
 """What ground makes of its answers: reports answered, tables, pages, maps, structured reports, exports."""
 
 import csv
+import io
 import json
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,9 +19,11 @@ from safetensors.numpy import load_file
 
 from medground.boxes import paired_iou
 from medground.cli.main import cli
-from medground.grounding import engines, heatmaps
+from medground.grounding import engines, formats, heatmaps, questions
 from medground.models import grounder
-from medground.records import ScoredBox
+from medground.records import Grounding, Phrase, Report, ScoredBox
+from medground.reports import input as report_input
+from medground.reports.parser import Parser
 
 REPORT = """FINDINGS: There is a small left pleural effusion and right lower lobe atelectasis.
 No pneumothorax. Possible pneumonia in the left lower lobe.
@@ -89,6 +93,34 @@ def test_what_the_report_calls_absent_is_not_looked_for(answered):
             assert each["boxes"] and each["present"] > 0
 
 
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("Possible left basilar consolidation versus atelectasis.",
+         ["Possible left basilar consolidation", "Possible left basilar atelectasis."]),
+        ("Left effusion and/or right atelectasis.", ["Left effusion", "right atelectasis."]),
+    ],
+)  # fmt: skip
+def test_the_parts_of_a_sentence_do_not_end_in_what_joined_them(text, parts):
+    sentences = Parser().parse_report(Report(study_id="s1", text=f"FINDINGS: {text}"))
+    assert [each.text for each in questions.phrases_of_report(Path("a.png"), sentences)] == parts
+
+
+@pytest.mark.parametrize(
+    "name, text, problem",
+    [
+        ("r.csv", "study_id,text\n1,Clear lungs.\n", "r.csv: a table, where the text of one report"),
+        ("r", "study_id,text\n1,Clear lungs.\n", "r: a table, where"),
+        ("r.jsonl", '{"study_id": "1", "text": "Clear."}\n', "r.jsonl: JSON lines, where"),
+    ],
+)
+def test_many_reports_are_not_taken_for_one(films, model, tmp_path, name, text, problem):
+    (tmp_path / name).write_text(text)
+    result = run("ground", "--model", model, films.folder / "film0.png", "--report", tmp_path / name)
+    assert (result.exit_code, problem in result.stderr) == (1, True), result.stderr
+    report_input.refuse_many(b"FINDINGS\nClear.", "<stdin>")
+
+
 def test_a_report_needs_its_image_and_nothing_else(films, model, tmp_path):
     (tmp_path / "r.txt").write_text(REPORT)
     asked = ("--report", tmp_path / "r.txt")
@@ -132,6 +164,21 @@ def test_evaluate_reads_back_what_it_writes_as_if_it_were_lines(ground, films, t
     values = [[json.loads(line)["value"] for line in each.stdout.splitlines()] for each in scores]
     assert values[0] == values[1] != []
     assert "no answer" not in scores[0].stderr
+
+
+def test_tables_say_too_that_a_training_had_patients_of_its_test():
+    phrase = Phrase(image_id="i", phrase_id="i|1", path="i.png", text="spot", width=9, height=9)
+    found = Grounding(image_id="i", phrase_id="i|1", text="spot", boxes=[], present=0.5, model="m")
+    marked = replace(found, extra={"leakage": True, "coverage": 0.9})
+    written = {}
+    for kind in ("csv", "coco"):
+        stream = io.BytesIO()
+        formats.WRITERS[kind](stream, [(phrase, found), (phrase, marked)])
+        written[kind] = stream.getvalue().decode()
+    rows = list(csv.DictReader(written["csv"].splitlines()))
+    assert [(row["coverage"], row["leakage"]) for row in rows] == [("", ""), ("0.9", "true")]
+    bare, said = json.loads(written["coco"])["phrases"]
+    assert "leakage" not in bare and (said["coverage"], said["leakage"]) == (0.9, True)
 
 
 def test_coco_tools_load_the_coco_file(ground, tmp_path, capfd):
@@ -189,10 +236,12 @@ def test_of_several_boxes_the_best_weighs_one_and_none_is_empty():
 
 def test_the_page_holds_everything_and_shows_each_phrase(ground, films, tmp_path):
     records = Path(films.phrases).read_text().replace("bright spot", "<b>spot</b>", 1)
+    records = records.replace('"image_id": "film0"', '"image_id": "an image"')
     (tmp_path / "phrases.jsonl").write_text(records)
     result = ground("--phrases", tmp_path / "phrases.jsonl", "--html", tmp_path / "page.html")
     assert result.exit_code == 0, result.stderr
     page = (tmp_path / "page.html").read_text()
+    assert page.count("<h2>an image</h2>") == 1
     assert page.count("<article>") == 4 == page.count("data:image/jpeg;base64,")
     assert len(re.findall(r'<li data-row="\d+"', page)) == 4 == page.count('class="found"')
     assert "&lt;b&gt;spot" in page and "<b>spot" not in page
@@ -224,6 +273,26 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
         assert np.allclose(group.roi.value, corners)
         assert group.roi.graphic_type == sr.GraphicTypeValues.POLYLINE
     assert {group.tracking_identifier for group in groups} == {"left lung", "bright spot"}
+    sized = {"image_id": "film", "phrase_id": "1", "path": str(film), "text": "left lung"}
+    sized |= {"width": 180, "height": 120}  # boxes of the record are those of a film three times as large
+    result = run("ground", "--model", model, "--format", "dicom-sr", "-o", tmp_path / "copy",
+                 input=json.dumps(sized))  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    [copied] = sr.srread(tmp_path / "copy" / "film.dcm").content.get_planar_roi_measurement_groups()
+    assert np.allclose(copied.roi.value, groups[0].roi.value, atol=0.06)
+    long = "left lung " * 9 + "and what the report says of it at the end"
+    told = {"image_id": "../esc", "path": str(film)}
+    asked = [
+        told | {"phrase_id": "1", "text": long, "existence": "uncertain"},
+        told | {"phrase_id": "2", "text": "spot", "existence": "absent"},
+    ]
+    result = run("ground", "--model", model, "--format", "dicom-sr", "-o", tmp_path / "long",
+                 input="".join(json.dumps(each) + "\n" for each in asked))  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    [path] = (tmp_path / "long").iterdir()  # nothing is written beside the folder
+    content = str(sr.srread(path))
+    assert long.encode() in path.read_bytes()
+    assert "Undetermined" in content and "272519000" in content and "Existence" not in str(report)
     assert report.PatientID == "P1" and report.StudyInstanceUID == "1.2.3"
     assert "medground" in str(report) and grounder.name_of(model) in str(report)
 

@@ -150,3 +150,46 @@ def test_another_json_is_refused():
 def test_another_table_is_refused():
     with pytest.raises(MedgroundError, match=r"no column 'category_name'; is this MS_CXR"):
         list(ms_cxr.read(io.BytesIO(b"dicom_id,x\n1,2\n")))
+
+
+@pytest.mark.parametrize(
+    "part, key, value, problem",
+    [
+        ("images", "path", 3, "annotations[0]: path: expected a string"),
+        ("images", "split", 3, "annotations[0]: split: expected a string"),
+        ("annotations", "split", 3, "annotations[0]: split: expected a string"),
+        ("categories", "name", None, "annotations[0]: category_id: names a category without a name"),
+        ("categories", "name", 3, "annotations[0]: category_id: names a category without a name"),
+    ],
+)
+def test_json_with_another_kind_of_value_names_its_place(part, key, value, problem):
+    content = coco()
+    content[part][0][key] = value
+    if part == "images":
+        content["annotations"][0].pop("split")
+    with pytest.raises(BadRecord) as raised:
+        list(ms_cxr.read(as_json(content)))
+    assert str(raised.value) == f"<stdin>: {problem}"
+
+
+def test_a_phrase_of_two_splits_is_refused_at_the_row_that_disagrees():
+    rows = [*ROWS, ("i1", "Pneumothorax", "large right pneumothorax", 9, 9, 9, 9, "test")]
+    taken = Taken()
+    assert len(list(ms_cxr.read(table(rows), taken))) == 2
+    [(_, message)] = taken
+    assert message == "<stdin>:6: split: another split than a row before of the same phrase says"
+    rows[-1] = (*rows[-1][:-1], "")
+    assert next(ms_cxr.read(table(rows))).split == "train"
+
+
+@pytest.mark.parametrize("turned", ["table", "json"])
+def test_paths_with_backslashes_are_read_as_what_they_mean(turned, caplog):
+    source = table() if turned == "table" else as_json(coco())
+    sign = b"\\" if turned == "table" else rb"\\"
+    content = source.getvalue()
+    for name in (b"i1", b"i2"):
+        path = PATH.format(name.decode()).encode()
+        content = content.replace(path, path.replace(b"/", sign))
+    assert b"files/" not in content
+    assert list(ms_cxr.read(io.BytesIO(content))) == list(ms_cxr.read(table()))
+    assert "3 paths with backslashes" in caplog.text

@@ -36,6 +36,23 @@ def test_a_table_reads_the_same_however_it_was_saved(content, tmp_path):
     assert values(path) == values(io.BytesIO(content)) == expected
 
 
+@pytest.mark.parametrize("damage", ["cut", "checksum", "bits", "header"])
+def test_a_damaged_gzip_file_is_one_line(damage, tmp_path):
+    whole = bytearray(gzip.compress(TABLE * 2_000))
+    if damage == "cut":
+        whole = whole[: len(whole) // 2]
+    elif damage == "header":
+        whole[2] = 99
+    else:
+        place = -6 if damage == "checksum" else 20
+        whole[place : place + 4] = b"\xff" * 4
+    path = tmp_path / "table.csv.gz"
+    path.write_bytes(bytes(whole))
+    with pytest.raises(MedgroundError) as raised:
+        values(path)
+    assert str(raised.value) == f"{path}: damaged or truncated gzip file; fetch it again"
+
+
 def test_a_cell_may_hold_line_breaks_and_the_next_row_still_knows_its_line():
     table = io.BytesIO(b'id,words\n1,"one\nmore"\n2,two\n')
     found = list(rows(table, {"id"}, "a table"))

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,12 @@ def test_a_fraction_follows_from_the_seed_and_is_never_nothing():
     assert splits.fraction(phrases, 1.0, 0) == phrases
 
 
+def test_few_are_few_where_the_phrases_of_each_image_are_numbered_anew():
+    phrases = [replace(phrase(n, f"s{n}"), phrase_id=str(n % 2)) for n in range(20)]
+    kept = splits.few(phrases, 4, seed=0)
+    assert len(kept) == 4 and kept == [each for each in phrases if each in kept]
+
+
 def test_the_records_own_split_is_read_in_all_spellings():
     spellings = [None, "", "train", "val", "valid", "validate", "validation", "test", "gold"]
     parts = splits.by_split(phrase(n, f"s{n}", split=each) for n, each in enumerate(spellings))
@@ -132,6 +139,17 @@ def test_a_subject_on_both_lists_is_refused():
 def test_an_image_stands_for_a_patient_nobody_names():
     parts = splits.by_split([phrase(1, None), phrase(2, None)], test={"i2"})
     assert (names(parts["train"]), names(parts["test"])) == ({"p1"}, {"p2"})
+
+
+@pytest.mark.parametrize("listed, said", [("90000001", "p90000001"), ("p90000001", "90000001")])
+def test_a_subject_is_the_same_with_and_without_the_letter_of_mimic(listed, said):
+    parts = splits.by_split([phrase(1, said), phrase(2, "p90000002")], test={listed})
+    assert (names(parts["test"]), names(parts["train"])) == ({"p1"}, {"p2"})
+
+
+def test_a_list_that_names_nobody_of_the_records_is_refused():
+    with pytest.raises(MedgroundError, match=r"on the list for test \(first: p7\); are subject_ids written"):
+        splits.by_split([phrase(1, "p1"), phrase(2, None)], val={"p1"}, test={"7", "p8"})
 
 
 def test_a_list_of_subjects_may_have_comments(tmp_path: Path):

@@ -12,17 +12,20 @@ import pytest
 import torch
 import toy
 from click.testing import CliRunner
+from PIL import Image
 from safetensors.torch import load_file
 
 from medground import checkpoints
 from medground.boxes import Letterbox
 from medground.cli.main import cli
+from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.film import Film
 from medground.objectives import agp
 from medground.records import Phrase
-from medground.training import augment, loop, splits
+from medground.training import augment, batches, fit, loop, splits
 from medground.training.examples import Example, Query
+from medground.training.store import FilmStore
 
 
 @pytest.fixture(scope="module")
@@ -335,6 +338,58 @@ def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
         film = moved[row, 0]
         brighter += film[inner].mean() > film[~inner & (moved[row, 1] > 0)].mean()
     assert brighter > 0.85 * there.sum()  # some are inverted, some hidden by a device
+
+
+@pytest.fixture
+def tokenize():
+    def ids_of(texts):
+        ids = torch.tensor([[int.from_bytes(text.encode()[:7])] for text in texts])
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    return ids_of
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_boxes_lie_on_scaled_copies_as_on_the_films_they_were_drawn_on(films, tmp_path, tokenize, cached):
+    halves = scaled(films, tmp_path / "halves")
+    if cached:
+        made = run("cache", films.phrases, "--images", halves, "-o", tmp_path / "cache", "--size", 32)
+        assert made.exit_code == 0, made.output
+    box = (10.0, 20.0, 60.0, 90.0)
+    query = Query(("spot",), (box,))
+    example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, [query], [query], pairs=[query])
+    own, other = (
+        batches.collate([(example, [("spot", (box,))])], store, tokenize, ("normal",))
+        for store in (
+            FilmStore(films.folder, 32),
+            FilmStore(halves, 32, cache=tmp_path / "cache" if cached else None),
+        )
+    )
+    assert torch.allclose(own.boxes, other.boxes) and len(own.boxes) == 1
+    assert torch.allclose(own.reports.pair_boxes, other.reports.pair_boxes)
+    example.width, example.height = toy.HEIGHT, toy.WIDTH
+    with pytest.raises(MedgroundError, match="is 60 x 50 pixels, the record of image i0 says 100 x 120"):
+        batches.collate([(example, [])], FilmStore(halves, 32), tokenize)
+
+
+def test_validation_on_scaled_copies_counts_as_on_the_films_themselves(films, tmp_path):
+    model = grounder.build("small", ["spot"])
+    size = model.config.image_size
+    box = (10.0, 20.0, 60.0, 90.0)
+    example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, sentences=[Query(("spot",), (box,))])
+    own, other = (
+        fit._validator([example], FilmStore(folder, size), model)(model.network.eval())
+        for folder in (films.folder, scaled(films, tmp_path / "halves"))
+    )
+    assert own == pytest.approx(other, abs=0.02) and own > 0
+
+
+def scaled(films: toy.Toy, folder: Path) -> Path:
+    """A folder of the films at half their size."""
+    folder.mkdir()
+    for path in films.folder.glob("*.png"):
+        Image.open(path).resize((toy.WIDTH // 2, toy.HEIGHT // 2)).save(folder / path.name)
+    return folder
 
 
 @pytest.mark.parametrize("kind", augment.KINDS)

@@ -90,6 +90,8 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         $ medground ground --model runs/finetuned --images films --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
+    lines = None if chosen["kind"] == "dicom-sr" else chosen["output"]  # else a folder, which is made
+    options.refuse_nowhere(lines, chosen["html"], chosen["heatmap"])
     from medground.cli import ground_modes
 
     ground_modes.run(image, words, **chosen)

@@ -1,5 +1,6 @@
 """The ways of ground: words, a report or records in; lines, a table, pictures, a page or maps out."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def _sentences(stream: Any) -> list[Any]:
     from medground.cli.report_modes import build_parser
     from medground.reports import input as report_input
 
+    stream = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
+    report_input.refuse_many(stream.peek(65536), jsonl.name_of(stream))
     parser = build_parser()
     reports = report_input.read_one(stream, jsonl.name_of(stream))
     return [sentence for report in reports for sentence in parser.parse_report(report)]

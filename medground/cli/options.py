@@ -130,6 +130,15 @@ config = click.option(
 )
 
 
+def refuse_nowhere(*files: "str | Path | None") -> None:
+    """Raise where the folder of a file to write does not exist: better now than when all is done."""
+    from medground.errors import MedgroundError
+
+    for path in files:
+        if path is not None and str(path) != "-" and not Path(path).parent.is_dir():
+            raise MedgroundError(f"{path}: cannot be written, its folder does not exist; make it first")
+
+
 def refuse_two_stdins(*streams: BinaryIO) -> None:
     """End with a usage error where two inputs are stdin: the first would leave nothing to the second."""
     if sum(getattr(each, "name", None) in (None, "-", "<stdin>") for each in streams) > 1:

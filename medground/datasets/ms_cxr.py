@@ -98,7 +98,9 @@ def _groups(entries: Iterable[Entry]) -> Iterator[Group]:
 
 def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
     first = group.entries[0]
-    subject, study = ids_in(first.path)
+    path = first.path.replace("\\", "/")
+    subject, study = ids_in(path)
+    dirt["paths with backslashes, written with slashes"] += path != first.path
     width, height = _size(first)
     found = [_box(entry, width, height, dirt) for entry in group.entries]
     unique = list(dict.fromkeys(found))
@@ -108,15 +110,26 @@ def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
         image_id=first.image_id,
         phrase_id=group.phrase_id,
         subject_id=subject_id(first.subject) if first.subject else subject,
-        path=first.path,
+        path=path,
         width=width,
         height=height,
         text=first.text,
         boxes=unique,
         category=first.category,
-        split=first.split,
+        split=_split(group),
         extra=({"study_id": study} if study else {}) | first.extra,
     )
+
+
+def _split(group: Group) -> str | None:
+    """The split that the phrase's rows name, None where none does; raises BadRecord where they disagree."""
+    named = [each for each in group.entries if each.split]
+    for each in named[1:]:
+        if each.split != named[0].split:
+            bad = BadRecord("another split than a row before of the same phrase says", "split")
+            bad.place = each.place
+            raise bad
+    return named[0].split if named else None
 
 
 def _size(entry: Entry) -> tuple[int, int]:
@@ -192,8 +205,9 @@ def _of_annotation(
 ) -> Entry:
     value = found.value
     image = _known(images, value, "image_id")
-    path = image.get("path") or image.get("file_name") or ""
-    if not path:
+    key = "path" if image.get("path") else "file_name"
+    path = _string(image, key)
+    if path is None:
         raise BadRecord("the image has neither path nor file_name", "image_id")
     box = value.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
@@ -201,15 +215,15 @@ def _of_annotation(
     return Entry(
         raw=found.raw,
         place=found.place,
-        image_id=PurePosixPath(path).stem,
-        category=_known(categories, value, "category_id"),
+        image_id=PurePosixPath(path.replace("\\", "/")).stem,
+        category=_category(categories, value),
         text=_text(value.get("label_text")),
         path=path,
         numbers=(*box, image.get("width"), image.get("height")),
         names=(*(("bbox", i) for i in range(4)), ("width",), ("height",)),
-        split=value.get("split") or image.get("split"),
-        subject=image.get("subject_id"),
-        study=image.get("study_id"),
+        split=_string(value, "split") or _string(image, "split"),
+        subject=_id(image, "subject_id"),
+        study=_id(image, "study_id"),
         extra={key: each for key, each in value.items() if key not in ANNOTATION | COCO_DEFAULTS},
     )
 
@@ -219,6 +233,27 @@ def _known(table: dict[Any, Any], value: dict[str, Any], key: str) -> Any:
         return table[value[key]]
     except (KeyError, TypeError):
         raise BadRecord("names nothing in the file", key) from None
+
+
+def _string(value: dict[str, Any], key: str) -> str | None:
+    """The words under the key, None where there are none; raises BadRecord for anything but words."""
+    words = value.get(key)
+    if words is not None and not isinstance(words, str):
+        raise BadRecord("expected a string", key)
+    return (words or "").strip() or None
+
+
+def _id(value: dict[str, Any], key: str) -> str | None:
+    """An id, which some copies hold as a number."""
+    found = value.get(key)
+    return str(found) if isinstance(found, int) else _string(value, key)
+
+
+def _category(categories: dict[Any, Any], value: dict[str, Any]) -> str:
+    name = _known(categories, value, "category_id")
+    if not isinstance(name, str) or not name.strip():
+        raise BadRecord("names a category without a name", "category_id")
+    return name
 
 
 def _text(value: Any) -> str:

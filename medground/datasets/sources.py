@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -178,14 +179,24 @@ def name_of(source: Source) -> str:
 
 @contextmanager
 def opened(source: Source) -> Iterator[Any]:
-    """A binary stream with `peek`; what is gzipped is unpacked as it is read. A path is closed at the end."""
+    """A binary stream with `peek`; what is gzipped is unpacked as it is read. A path is closed at the end.
+
+    Raises MedgroundError where the gzipped bytes are damaged.
+    """
     with ExitStack() as stack:
         stream: Any = source
         if isinstance(source, Path):
             stream = stack.enter_context(source.open("rb"))
         elif not hasattr(source, "peek"):
             stream = io.BufferedReader(io.BytesIO(source.read()))  # in memory already, or it could peek
-        yield stack.enter_context(gzip.open(stream)) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
+        if stream.peek(2)[:2] != b"\x1f\x8b":
+            yield stream
+            return
+        try:
+            yield stack.enter_context(gzip.open(stream))
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            problem = "damaged or truncated gzip file; fetch it again"
+            raise MedgroundError(f"{name_of(source)}: {problem}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,9 @@ def ground_phrases(
 ) -> Answered:
     """Yield each phrase with its grounding, in order; phrases stream, one image's worth at a time.
 
-    The phrases come back with the width and height of their film. An image that cannot be read ends the run,
-    or is given to `bad_image` with each of its phrases.
+    The phrases come back with the width and height that boxes are in: their own, where the file is a scaled
+    copy of that image, else the file's. An image that cannot be read, or is of another shape than a phrase
+    says, ends the run, or is given to `bad_image` with each of its phrases.
     """
     for phrase, answer in find(phrases, model, folder, bad_image, choices.orientation):
         yield phrase, to_grounding(phrase, answer, model.name, choices)
@@ -104,10 +106,11 @@ def find(
     orientation: Orientation | None = None,
 ) -> Iterator[tuple[Phrase, Answer | None]]:
     """Yield each phrase with the network's answer, None for an absent one; otherwise as `ground_phrases`."""
-    for path, group in itertools.groupby(phrases, key=lambda phrase: phrase.path):
+    for (path, *size), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
             shown = film.read(folder / path, model.config.image_size)
+            shown = shown.sized(*size, folder / path, f"phrase {together[0].phrase_id}")
         except MedgroundError as problem:
             if bad_image is None:
                 raise

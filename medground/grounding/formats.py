@@ -2,11 +2,13 @@
 
 csv   one row a box, best first; a phrase without a box has one row whose box columns are empty. Columns:
       image_id, phrase_id, subject_id, text, category, existence, present, box (1 for the best), score, x1,
-      y1, x2, y2 (pixels of the original image), width, height (of that image), model, coverage
+      y1, x2, y2 (pixels of the original image), width, height (of that image), model, coverage, leakage
+      (true where the model's training had patients of its validation or test)
 coco  one JSON object that pycocotools loads: `images` with our `image_id` beside COCO's whole-number `id`,
       `categories`, and `annotations`: bbox [x, y, width, height] in original pixels with `score`,
       `phrase_id` and `text`. A phrase's category is its `category`, else its `finding`, else "phrase".
-      `phrases` holds every phrase with its `present`, those without a box too.
+      `phrases` holds every phrase with its `present`, those without a box too, and where there are, its
+      `coverage` and `leakage`.
 """
 
 import csv
@@ -20,9 +22,10 @@ from medground.records import Grounding, Phrase
 
 Answered = Iterable[tuple[Phrase, Grounding]]
 CARRIED = ("subject_id", "category", "existence", "coverage")
+STATED = ("coverage", "leakage")
 COLUMNS = (
     *("image_id", "phrase_id", "subject_id", "text", "category", "existence", "present"),
-    *("box", "score", "x1", "y1", "x2", "y2", "width", "height", "model", "coverage"),
+    *("box", "score", "x1", "y1", "x2", "y2", "width", "height", "model", "coverage", "leakage"),
 )
 
 
@@ -49,6 +52,7 @@ def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:
     """The rows of one phrase, at least one."""
     same = {name: found.extra.get(name, "") for name in CARRIED}
     same |= {name: getattr(found, name) for name in ("image_id", "phrase_id", "text", "present", "model")}
+    same |= {"leakage": "true"} if found.extra.get("leakage") else {}
     same |= {"width": phrase.width, "height": phrase.height}
     for number, each in enumerate(found.boxes, start=1):
         corners = dict(zip(("x1", "y1", "x2", "y2"), each.box, strict=True))
@@ -68,7 +72,8 @@ def write_coco(stream: BinaryIO, answers: Answered) -> None:
         name = str(found.extra.get("category") or found.extra.get("finding") or "phrase")
         category = categories.setdefault(name, len(categories) + 1)
         same = {"image_id": image["id"], "category_id": category, "phrase_id": found.phrase_id}
-        phrases.append(same | {"text": found.text, "present": found.present})
+        stated = {key: found.extra[key] for key in STATED if key in found.extra}
+        phrases.append(same | {"text": found.text, "present": found.present} | stated)
         for each in found.boxes:
             numbers = {"id": len(annotations) + 1, **_area(each.box), "score": each.score}
             annotations.append(numbers | same | {"text": found.text})

@@ -36,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One image with its phrases."""
+    """One image with its phrases; boxes are in pixels of width x height, whatever the size of the file."""
 
     image_id: str
     source: str
@@ -57,10 +57,11 @@ def write(
     cards: list[Card] = []
     said: dict[str, object] = {}
     left_out = 0
-    for shown, group in itertools.groupby(answers, key=lambda answer: answer[0].path):
-        card = None if len(cards) >= MOST_IMAGES else _card(folder / shown)
+    for _, group in itertools.groupby(answers, key=lambda answer: _image(answer[0])):
+        first = next(group)
+        card = None if len(cards) >= MOST_IMAGES else _card(first[0], folder)
         left_out += card is None
-        for phrase, found in group:
+        for phrase, found in itertools.chain([first], group):
             if card is not None:
                 if not card.rows:
                     cards.append(card)
@@ -75,12 +76,16 @@ def write(
         stream.write(pages.render("medground.grounding", "page.html", cards=cards, facts=facts))
 
 
-def _card(path: Path) -> Card:
-    film = images.load(path)
+def _image(phrase: Phrase) -> tuple[object, ...]:
+    return phrase.path, phrase.image_id, phrase.width, phrase.height
+
+
+def _card(phrase: Phrase, folder: Path) -> Card:
+    film = images.load(folder / phrase.path)
     height, width = film.shape
     grey = Image.fromarray((np.clip(np.nan_to_num(film), 0, 1) * 255).round().astype(np.uint8))
     grey.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    return Card(path.stem, pages.embedded(grey), width, height)
+    return Card(phrase.image_id, pages.embedded(grey), phrase.width or width, phrase.height or height)
 
 
 def _row(number: int, phrase: Phrase, found: Grounding) -> Row:

@@ -1,5 +1,6 @@
 """What to look for on one image: a few words, or everything that its report speaks of."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -8,6 +9,9 @@ from pathlib import Path
 from medground.clauses import part_for
 from medground.errors import BadRecord
 from medground.records import Phrase, Sentence, Triplet
+
+_FIRST = re.compile(r"^(?:(?:versus|vs|or|and)\b\.?[\s,;/]*)+", re.IGNORECASE)
+_LAST = re.compile(r"(?:[\s,;/]+(?:versus|vs|or|and))+[\s,;/.]*$", re.IGNORECASE)
 
 
 def phrases_of(image: Path, words: Iterable[str]) -> list[Phrase]:
@@ -69,5 +73,18 @@ def _phrase(image: Path, sentence: Sentence, number: int, group: list[Triplet]) 
 
 def _words(sentence: Sentence, group: list[Triplet]) -> str:
     """The part of the sentence about this finding, in one line: its triplets stand for one region."""
-    marked = [replace(each, region="this" if each in group else "other") for each in sentence.triplets]
-    return " ".join(part_for("this", replace(sentence, triplets=marked)).split())
+    marked = [
+        replace(_unjoined(each), region="this" if each in group else "other") for each in sentence.triplets
+    ]
+    part = part_for("this", replace(sentence, triplets=marked))
+    return " ".join(part.split() if part == sentence.text else _joined(part).split())
+
+
+def _unjoined(triplet: Triplet) -> Triplet:
+    """The triplet without a cue that joins it to another finding: of one alone, "versus" says nothing."""
+    return replace(triplet, cue_span=None) if _FIRST.fullmatch(triplet.cue or "") else triplet
+
+
+def _joined(part: str) -> str:
+    """The part without words at its ends that joined it to the rest: "versus atelectasis" is no phrase."""
+    return _LAST.sub("", _FIRST.sub("", part)) or part

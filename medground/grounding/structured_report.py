@@ -2,7 +2,8 @@
 
 Each box is a closed polyline over the source image, with the phrase as its tracking identifier, the
 algorithm (medground, its version, the model's hash) and its score. A phrase without a box is a group without
-a region. Both say the certainty of the finding: `present`, in percent. Reports are complete, not verified.
+a region. Both say the certainty of the finding: `present`, in percent; where the record has an `existence`,
+that too; and in a comment a phrase that is too long for its identifier. Reports are complete, not verified.
 
 Coordinates need no change: DICOM's (column, row) have their origin at the top left corner of the top left
 pixel, as our boxes do. A report bears the time of its making and identifiers of its own, as DICOM asks (PS3.3
@@ -12,6 +13,7 @@ C.17.2, C.12.1): these differ between two runs, and nothing else does.
 import itertools
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,8 @@ import numpy as np
 import medground
 from medground import images, jsonl
 from medground.errors import MedgroundError
-from medground.records import Grounding, Phrase, ScoredBox
+from medground.grounding import names
+from medground.records import Box, Grounding, Phrase, ScoredBox
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -29,7 +32,13 @@ Answered = tuple[Phrase, Grounding]
 NAME = "medground"
 SCHEME = "99MEDGROUND"  # codes of our own, as DICOM names private schemes
 SERIES_NUMBER = 1
-LONGEST = 64  # characters of a tracking identifier that viewers show
+LONGEST = 64  # characters of a tracking identifier that viewers show; longer words stand in a comment too
+# DICOM's words (PS3.16 CID 240) for what a report says of a finding.
+SAID = {
+    "present": ("52101004", "Present"),
+    "absent": ("272519000", "Absent"),
+    "uncertain": ("373068000", "Undetermined"),
+}
 # Type 2 in DICOM: they must stand there, but may be empty, as they are where anonymisation took them out.
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
@@ -49,7 +58,8 @@ def refuse_other(path: Path) -> None:
 
 
 def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
-    """Write OUT/<image_id>.dcm for each image; each appears only when all of it is written.
+    """Write OUT/<image_id>.dcm, as `names.of_image` writes it, for each image; each appears only when all of
+    it is written.
 
     Raises MedgroundError for an image that is no DICOM file, or that comes again after another.
     """
@@ -60,8 +70,8 @@ def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
         if image_id in written:
             raise MedgroundError(f"image_id {image_id}: for dicom-sr its phrases must stand together")
         written.add(image_id)
-        report = build(folder / path, [found for _, found in group])
-        with jsonl.create(str(out / f"{image_id}.dcm")) as stream:
+        report = build(folder / path, list(group))
+        with jsonl.create(str(out / f"{names.of_image(image_id)}.dcm")) as stream:
             report.save_as(stream, enforce_file_format=True)
 
 
@@ -69,11 +79,12 @@ def _image(answer: Answered) -> tuple[str, str]:
     return answer[0].path, answer[0].image_id
 
 
-def build(path: Path, found: Sequence[Grounding]) -> "Dataset":
+def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
     """The structured report about one DICOM image; raises where the file cannot be referred to."""
     import highdicom
 
     source = _source(path)
+    found = [_on_source(phrase, each, source) for phrase, each in answers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about names in the source, which they quote: a patient's
         return highdicom.sr.ComprehensiveSR(
@@ -99,6 +110,21 @@ def _source(path: Path) -> "Dataset":
         if name not in source:
             setattr(source, name, None)
     return source
+
+
+def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:
+    """The answer with boxes in the source's own pixels: it may be a scaled copy of the phrase's image."""
+    size = source.get("Columns"), source.get("Rows")
+    if not (phrase.width and phrase.height and all(size)) or size == (phrase.width, phrase.height):
+        return found
+    across, down = size[0] / phrase.width, size[1] / phrase.height
+    boxes = [replace(each, box=_times(each.box, across, down)) for each in found.boxes]
+    return replace(found, boxes=boxes)
+
+
+def _times(box: Box, across: float, down: float) -> Box:
+    x1, y1, x2, y2 = box
+    return (x1 * across, y1 * down, x2 * across, y2 * down)
 
 
 def _content(groups: Sequence[Any], found: Sequence[Grounding]) -> Any:
@@ -127,10 +153,11 @@ def _groups(found: Grounding, source: "Dataset") -> list[Any]:
     finding = sr.CodedConcept("404684003", "SCT", "Clinical finding")
     certainty = _measurement("111012", "DCM", "Certainty of Finding", 100 * found.present, codes.UCUM.Percent)
     same = {"finding_type": finding, "algorithm_id": _algorithm(found)}
+    same |= {"qualitative_evaluations": _existence(found)}
     if not found.boxes:
         own = same | {"tracking_identifier": _tracking(found), "measurements": [certainty]}
-        return [sr.MeasurementsAndQualitativeEvaluations(**own)]
-    return [
+        return [_commented(sr.MeasurementsAndQualitativeEvaluations(**own), found)]
+    groups = [
         sr.PlanarROIMeasurementsAndQualitativeEvaluations(
             **same,
             tracking_identifier=_tracking(found),
@@ -142,6 +169,30 @@ def _groups(found: Grounding, source: "Dataset") -> list[Any]:
         )
         for each in found.boxes
     ]
+    return [_commented(group, found) for group in groups]
+
+
+def _existence(found: Grounding) -> list[Any] | None:
+    """What the report says of the finding; None where nobody says."""
+    from highdicom import sr
+
+    said = SAID.get(str(found.extra.get("existence")))
+    if said is None:
+        return None
+    name = sr.CodedConcept("existence", SCHEME, "Existence in the report")
+    return [sr.QualitativeEvaluation(name, sr.CodedConcept(said[0], "SCT", said[1]))]
+
+
+def _commented(group: Any, found: Grounding) -> Any:
+    """The group, with all the words in a comment where its tracking identifier holds only their beginning."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    if len(found.text) > LONGEST:
+        contains = sr.RelationshipTypeValues.CONTAINS
+        comment = sr.TextContentItem(codes.DCM.Comment, found.text, relationship_type=contains)
+        group[0].ContentSequence.append(comment)
+    return group
 
 
 def _tracking(found: Grounding) -> Any:

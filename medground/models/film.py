@@ -1,6 +1,6 @@
 """One image as a network takes it, and the way back to its pixels. Letter: S side of the square."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from medground import images
 from medground.boxes import Letterbox
+from medground.errors import MedgroundError
 
 SPREAD = (1, 99)  # percent
 FORMAT = 1  # of squares that are kept: another number wherever `read` gives another square
@@ -28,6 +29,28 @@ class Film:
         (width, height), (left, top) = self.letterbox.inner, self.letterbox.offset
         inside[top : top + height, left : left + width] = 1
         return torch.stack([torch.from_numpy(self.square).float() / 255, inside])
+
+    def sized(self, width: int | None, height: int | None, path: Path | str, whose: str) -> "Film":
+        """The film with boxes in pixels of the size that a record states; itself where it states none.
+
+        A file may be a scaled copy of the image that boxes were drawn on. Raises MedgroundError where it is
+        another picture; `whose` record that is, and the file's path, are for the message.
+        """
+        own = (self.letterbox.width, self.letterbox.height)
+        if not (width and height) or own == (width, height):
+            return self
+        if not is_scaled(own, (width, height)):
+            raise MedgroundError(
+                f"{path}: is {own[0]} x {own[1]} pixels, {whose} says {width} x {height}, which is no scaled "
+                "copy; give --images that the boxes were drawn on"
+            )
+        return replace(self, letterbox=replace(self.letterbox, width=width, height=height, copy=own))
+
+
+def is_scaled(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether (width, height) of both can be those of one picture, either rounded by up to a pixel."""
+    apart = abs(one[0] * other[1] - one[1] * other[0])
+    return min(*one, *other) > 0 and apart <= max(sum(one), sum(other))
 
 
 def read(path: Path, size: int) -> Film:

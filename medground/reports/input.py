@@ -271,6 +271,18 @@ def read_text(content: bytes, name: str, study_id: str, subject_id: str | None =
     return Report(study_id=study_id, subject_id=subject_id, text=text)
 
 
+def refuse_many(start: bytes, name: str) -> None:
+    """Raise MedgroundError where a file that begins so is a table or JSON lines, not the text of one report.
+
+    A first line of one word ("FINDINGS") is no table's, unless the file is named like one.
+    """
+    kind, first = kind_of(start, name), start.split(b"\n", 1)[0]
+    named = Path(name).suffix.lower() in (".csv", ".tsv")
+    if kind == "jsonl" or (kind == "table" and (named or re.search(rb"[,;\t|]", first))):
+        what = "JSON lines" if kind == "jsonl" else "a table"
+        raise MedgroundError(f"{name}: {what}, where the text of one report is wanted; save that as .txt")
+
+
 def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Report]:
     """Yield the one report that a text file is; its study is the file's stem ("report" for stdin).
 

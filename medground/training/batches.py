@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medground.models.film import Film
 from medground.objectives.reports import Reports
 from medground.records import Box
 from medground.training import augment, telling
@@ -146,6 +147,13 @@ class Batches:
         return example, drawn
 
 
+def shown(example: Example, store: FilmStore) -> Film:
+    """The film of an example, boxes in its record's pixels; raises MedgroundError where the file cannot be
+    read, or is of another shape than the record says."""
+    film, whose = store.get(example.path), f"the record of image {example.image_id}"
+    return film.sized(example.width, example.height, example.path, whose)
+
+
 def collate(
     asked: Sequence[Asked],
     store: FilmStore,
@@ -161,7 +169,7 @@ def collate(
     image_of: list[int] = []
     box_of: list[int] = []
     for row, (example, queries) in enumerate(asked):
-        film = store.get(example.path)
+        film = shown(example, store)
         pictures.append(film.picture())
         letterboxes.append(film.letterbox)
         for text, own in queries:
@@ -169,8 +177,8 @@ def collate(
             box_of += [len(texts)] * len(own)
             texts.append(text)
             image_of.append(row)
-    shown = [example for example, _ in asked]
-    read = [] if always is None else [*telling.texts_of(shown), *always]
+    examples = [example for example, _ in asked]
+    read = [] if always is None else [*telling.texts_of(examples), *always]
     rows = {text: n for n, text in enumerate(dict.fromkeys([*texts, *read]) or [""])}
     ids, mask = tokenize(list(rows))
     return Batch(
@@ -181,5 +189,5 @@ def collate(
         text_of=torch.tensor([rows[text] for text in texts], dtype=torch.long),
         boxes=torch.from_numpy(np.concatenate([*boxes, np.zeros((0, 4))])).float(),
         box_of=torch.tensor(box_of, dtype=torch.long),
-        reports=None if always is None else telling.tell(shown, letterboxes, rows, always),
+        reports=None if always is None else telling.tell(examples, letterboxes, rows, always),
     )

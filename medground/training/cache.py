@@ -28,6 +28,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from medground import images
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.models import film
@@ -86,6 +87,8 @@ def rows(folder: Path) -> Iterator[Row]:
         for number, line in enumerate(file.read_bytes().splitlines()):
             try:
                 row = Row(part=file.stem, number=number, **orjson.loads(line))
+                if min(row.width, row.height) < 1:
+                    raise ValueError("no size of a film")
             except (ValueError, TypeError):
                 raise _spoilt(file, number + 1) from None
             yield row
@@ -243,11 +246,11 @@ def _write(file: Path, pieces: Iterable[bytes]) -> None:
         raise MedgroundError(f"{file}: {error.strerror}; the parts before it stand") from None
 
 
-def problems(cache: Path, size: int, folder: Path, images: Iterable[Image]) -> Iterator[str]:
-    """Yield a line for each film of the images that the cache lacks, and for each of its rows that is not
+def problems(cache: Path, size: int, folder: Path, wanted: Iterable[Image]) -> Iterator[str]:
+    """Yield a line for each film of the wanted that the cache lacks, and for each of its rows that is not
     what was written, or whose file has changed since. Files that are not there any more are not missed."""
     held = Cache(cache, size)
-    for image in images:
+    for image in wanted:
         if image.path not in held:
             yield f"{image.path}: not in the cache"
     for row in held._rows.values():
@@ -263,4 +266,6 @@ def _problem(held: Cache, row: Row, folder: Path) -> str | None:
     file = folder / row.path
     if file.exists() and (file.stat().st_size, file.stat().st_mtime_ns) != (row.bytes, row.modified):
         return f"{place}: the film has changed since; delete {row.part}.* and make the cache again"
+    if file.exists() and images.size(file) != (row.width, row.height):
+        return f"{place}: width or height damaged; delete {row.part}.* and make the cache again"
     return None

@@ -60,7 +60,7 @@ def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example], syn
     Without `synonyms` a region is asked for by its own name alone.
     """
     for anatomy in anatomies:
-        example = examples.setdefault(anatomy.image_id, _example(anatomy))
+        example = _of_image(examples, _example(anatomy))
         for region in anatomy.regions:
             if box := clip(region.box, anatomy.width, anatomy.height):
                 example.terms.append(Query(_names(region.name, synonyms), (box,)))
@@ -81,7 +81,7 @@ def from_pairs(
     `from_sentences` brings it.
     """
     for pair in pairs:
-        example = examples.setdefault(pair.image_id, _example(pair))
+        example = _of_image(examples, _example(pair))
         if reads:
             _read(pair, example)
         absent = pair.triplets and all(each.existence == "absent" for each in pair.triplets)
@@ -159,9 +159,7 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
             dropped += 1
             continue
         width, height = sizes(phrase)
-        example = examples.setdefault(
-            phrase.image_id, Example(phrase.image_id, phrase.path, width, height, phrase.subject_id)
-        )
+        example = _of_image(examples, Example(phrase.image_id, phrase.path, width, height, phrase.subject_id))
         for part in _sides(phrase) if multi_box == "sides" else (phrase,):
             example.sentences.append(Query((part.text,), _inside(part, width, height, multi_box)))
     if dropped:
@@ -203,6 +201,18 @@ class Sizes:
 
             self._known[phrase.path] = images.size(self._folder / phrase.path)
         return self._known[phrase.path]
+
+
+def _of_image(examples: dict[str, Example], new: Example) -> Example:
+    """The example of the image among these, the new one where there is none yet; raises MedgroundError where
+    the two count its boxes in pixels of different sizes."""
+    held = examples.setdefault(new.image_id, new)
+    if (held.width, held.height) != (new.width, new.height):
+        raise MedgroundError(
+            f"image {new.image_id}: its records say {held.width} x {held.height} and "
+            f"{new.width} x {new.height} pixels; give boxes of one image in the pixels of one size"
+        )
+    return held
 
 
 def _example(record: Anatomy | Pair) -> Example:

@@ -301,7 +301,7 @@ def _validator(
             asked = [(each, [(q.texts[0], q.boxes) for q in queries]) for each, queries in some]
             batch = batches.collate(asked, store, model.tokenize).to(device)
             found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
-            letterboxes = [store.get(each.path).letterbox for each, queries in some for _ in queries]
+            letterboxes = [batches.shown(each, store).letterbox for each, queries in some for _ in queries]
             pixels = np.concatenate([b.restore(row[None]) for b, row in zip(letterboxes, found, strict=True)])
             drawn = [list(q.boxes) for _, queries in some for q in queries]
             truth = [np.array(each if several else [union(each)], dtype=np.float64) for each in drawn]

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medground.datasets.mimic_cxr import subject_id
 from medground.errors import MedgroundError
 from medground.records import Phrase
 
@@ -66,8 +67,10 @@ def by_split(
     """The phrases by their own `split`; without one they train, with one that is not known here they test.
 
     The subjects of `val` and `test`, where given, take the place of the records' own word for that part: who
-    is on no list then trains, unless the other part's own word stands and says otherwise.
+    is on no list then trains, unless the other part's own word stands and says otherwise. Numbers are alike
+    with and without MIMIC's p before them. Raises MedgroundError where no phrase is of anyone on a list.
     """
+    val, test = (None if each is None else {subject_id(name) for name in each} for each in (val, test))
     if both := sorted(set(val or ()) & set(test or ())):
         raise MedgroundError(f"{len(both)} subjects are on both lists (first: {both[0]})")
     parts: Parts = {"train": [], "val": [], "test": []}
@@ -75,12 +78,15 @@ def by_split(
         parts[_part_of(phrase, val, test)].append(phrase)
     for name, listed in (("val", val), ("test", test)):
         if listed and not parts[name]:
-            log.warning("no phrase is of a subject on the list for %s", name)
+            raise MedgroundError(
+                f"no phrase is of a subject on the list for {name} (first: {min(listed)}); are subject_ids "
+                "written there as in the records?"
+            )
     return parts
 
 
 def _part_of(phrase: Phrase, val: Collection[str] | None, test: Collection[str] | None) -> str:
-    patient = patient_of(phrase)
+    patient = subject_id(patient_of(phrase))
     if test is not None and patient in test:
         return "test"
     if val is not None and patient in val:
@@ -165,10 +171,11 @@ def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
     draw = random.Random(seed)
     shuffled = [draw.sample(groups[name], len(groups[name])) for name in sorted(groups)]
     turns = itertools.chain.from_iterable(itertools.zip_longest(*shuffled))
-    chosen = {each.phrase_id for each in itertools.islice((t for t in turns if t is not None), count)}
+    drawn = itertools.islice((t for t in turns if t is not None), count)
+    chosen = {(each.image_id, each.phrase_id) for each in drawn}
     if len(chosen) < count:
         log.warning("asked for %d phrases, there are %d with one box", count, len(chosen))
-    return [phrase for phrase in phrases if phrase.phrase_id in chosen]
+    return [phrase for phrase in phrases if (phrase.image_id, phrase.phrase_id) in chosen]
 
 
 def patient_of(phrase: Phrase) -> str:
