@@ -99,6 +99,12 @@ def test_training_phrases_put_the_prior_and_the_gain_beside_each_figure(evaluate
     assert found["gain_miou"]["low"] <= found["gain_miou"]["value"] <= found["gain_miou"]["high"]
 
 
+@pytest.mark.parametrize("flags", [("--truth", "-"), ("--train", "-"), ("--compare", "-")])
+def test_two_inputs_cannot_both_be_stdin(evaluate, flags):
+    result = evaluate(ANSWERS, *flags)
+    assert result.exit_code == 2 and "only one input can be stdin" in result.stderr
+
+
 def test_a_missing_answer_counts_as_nothing_found_and_is_told(evaluate):
     result = evaluate(ANSWERS[:2])
     assert scores(result)["miou"]["value"] == pytest.approx(1.5 / 4)

@@ -324,7 +324,12 @@ def test_probes_of_a_split_that_no_phrase_is_of_are_refused(asked):
 
 @pytest.mark.parametrize(
     ("flags", "problem"),
-    [((), "--probes needs --model"), (("--model", "model", "--truth", "phrases.jsonl"), "leave out --truth")],
+    [
+        ((), "--probes needs --model"),
+        (("--model", "model", "--truth", "phrases.jsonl"), "leave out --truth"),
+        (("--model", "model", "--protocol", "single-box"), "leave out --protocol"),
+        (("--model", "model", "--format", "csv"), "leave out --format"),
+    ],
 )
 def test_what_probes_do_not_go_with_is_a_usage_error(asked, flags, problem):
     result = asked(*flags)

@@ -92,18 +92,6 @@ def _clipped(phrases: list[Phrase], source: str) -> list[Phrase]:
     return inside
 
 
-def read_answers(stream: Any, bad_lines: jsonl.BadLines, known: Iterable[Phrase]) -> dict[Key, Grounding]:
-    """The groundings of the known phrases; one for an unknown phrase, or a second one, is a bad line."""
-    phrases, seen = {_key(phrase) for phrase in known}, set[Key]()
-
-    def check(grounding: Grounding) -> None:
-        if _key(grounding) not in phrases:
-            raise BadRecord("the truth has no such phrase on this image", "phrase_id")
-        _once(_key(grounding), seen)
-
-    return {_key(each): each for each in jsonl.read(stream, Grounding, bad_lines, check)}
-
-
 def cases(phrases: Sequence[Phrase], answers: dict[Key, Grounding], source: str) -> list[Case]:
     """Each phrase with the boxes found for it, clipped to the image; none where there is no answer."""
     if missing := [phrase for phrase in phrases if _key(phrase) not in answers]:

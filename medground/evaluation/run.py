@@ -45,8 +45,8 @@ class Inputs:
     """The open files of an evaluation and how to take them.
 
     `model` is the folder of the model that answered: whom it was trained on must not be scored.
-    A format is one that `predictions` reads, with one of `frames`. With `split`, only that split of the truth
-    is scored, and only the split `train` of `train` is used.
+    A format is one that `predictions` reads, with one of `frames` (None: its own). With `split`, only that
+    split of the truth is scored, and only the split `train` of `train` is used.
     """
 
     predictions: BinaryIO
@@ -56,8 +56,8 @@ class Inputs:
     model: Path | None = None
     split: str | None = None
     allow_leakage: bool = False
-    format: tuple[str, str] = ("jsonl", "original")
-    compare_format: tuple[str, str] = ("jsonl", "original")
+    format: tuple[str, str | None] = ("jsonl", None)
+    compare_format: tuple[str, str | None] = ("jsonl", None)
     bad_lines: BadLines = field(default_factory=BadLines)
 
 
