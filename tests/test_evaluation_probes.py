@@ -46,6 +46,7 @@ LEFT, RIGHT = (24.0, 4.0, 36.0, 16.0), (4.0, 4.0, 16.0, 16.0)  # the patient's s
         ("drain left in place", None),
         ("cleft, upright, l. opacity", None),
         ("big heart", None),
+        ("effusion on the left.", "effusion on the right."),
     ],
 )
 def test_the_other_side(text, other):
