@@ -99,6 +99,12 @@ def test_training_phrases_put_the_prior_and_the_gain_beside_each_figure(evaluate
     assert found["gain_miou"]["low"] <= found["gain_miou"]["value"] <= found["gain_miou"]["high"]
 
 
+@pytest.mark.parametrize("flags", [("--truth", "-"), ("--train", "-"), ("--compare", "-")])
+def test_two_inputs_cannot_both_be_stdin(evaluate, flags):
+    result = evaluate(ANSWERS, *flags)
+    assert result.exit_code == 2 and "only one input can be stdin" in result.stderr
+
+
 def test_a_missing_answer_counts_as_nothing_found_and_is_told(evaluate):
     result = evaluate(ANSWERS[:2])
     assert scores(result)["miou"]["value"] == pytest.approx(1.5 / 4)
@@ -140,6 +146,32 @@ def test_a_split_scores_its_part_of_the_truth_and_fits_the_prior_on_train(evalua
     assert (found["miou"]["value"], found["miou"]["n"]) == (pytest.approx(0.75), 2)
     assert found["prior_miou"]["value"] == 1
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("splits", "says"),
+    [(("test", "train", None, "test"), "it has test, train"), ((None,) * 4, "its phrases have no split")],
+)
+def test_a_split_that_no_phrase_is_of_is_refused(evaluate, splits, says):
+    some = [each | ({"split": name} if name else {}) for each, name in zip(TRUTH, splits, strict=True)]
+    Path("some.jsonl").write_text(lines(*some))
+    result = evaluate(ANSWERS, "--split", "nope", truth="some.jsonl")
+    assert result.exit_code == 1 and f"some.jsonl: split: no phrase is of nope; {says}" in result.stderr
+    np.savez("maps.npz", p0=np.ones((2, 2)))
+    flags = ("maps.npz", "--protocol", "heatmap", "--split", "nope")
+    assert says in evaluate("", *flags, truth="some.jsonl").stderr
+
+
+def test_training_phrases_of_another_split_alone_are_refused(evaluate):
+    Path("split.jsonl").write_text(lines(*(each | {"split": "test"} for each in TRUTH)))
+    result = evaluate(ANSWERS, "--split", "test", "--train", "train.jsonl", truth="split.jsonl")
+    assert result.exit_code == 1 and "train.jsonl: split: no phrase is of train" in result.stderr
+
+
+def test_an_answer_to_a_phrase_that_nobody_drew_is_passed_over(evaluate):
+    Path("more.jsonl").write_text(lines(*TRUTH, phrase(5) | {"boxes": None}))
+    result = evaluate([*ANSWERS, answer(5, TRUE)], truth="more.jsonl")
+    assert (scores(result)["miou"]["value"], scores(result)["miou"]["n"]) == (pytest.approx(MEAN), 4)
 
 
 @pytest.mark.parametrize("key", ["subject_id", "image_id"])

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 
 from medground.cli.main import cli
 
@@ -172,3 +174,53 @@ def test_the_page_shows_heat_maps_over_their_images(evaluate, cohort):
     hot, cold = (np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in sources[:2])
     assert np.ptp(hot[..., 0].astype(int)) > np.ptp(cold[..., 0].astype(int)) / 2
     assert (hot[..., 0].astype(int) - hot[..., 2]).max() > 60 and abs(int(cold.mean()) - 90) < 20
+
+
+def test_heat_maps_of_phrases_without_boxes_are_passed_over(evaluate, cohort):
+    truth, maps = cohort
+    more = [phrase(20, []), phrase(21, [])]
+    more[1]["boxes"] = None
+    extra = {each["phrase_id"]: np.zeros((2, 2)) for each in more}
+    result = evaluate([*truth, *more], maps | extra)
+    alone = figures(evaluate(truth, maps))["all", "miou"]
+    assert (figures(result)["all", "miou"]["value"], alone["n"]) == (alone["value"], 8)
+
+
+def test_a_bare_name_that_fits_several_phrases_is_refused(evaluate, cohort):
+    truth, maps = cohort
+    twin = phrase(30, [[1, 1, 9, 9]], phrase_id="p0")
+    result = evaluate([*truth, twin], maps)
+    assert result.exit_code == 1 and "p0: more than one phrase of the truth" in result.stderr
+    assert "Traceback" not in result.stderr
+    whole = {f"{each['image_id']}/p0": np.ones((2, 2)) for each in (truth[0], twin)}
+    others = {name: each for name, each in maps.items() if name != "p0"}
+    assert evaluate([*truth, twin], others | whole).exit_code == 0
+
+
+def test_bfloat16_is_read_as_the_numbers_that_it_holds(evaluate, cohort):
+    truth, maps = cohort
+    rounded = {name: torch.tensor(each).to(torch.bfloat16) for name, each in maps.items()}
+    save_tensors(rounded, "half.safetensors")
+    half = evaluate(truth, None, file="half.safetensors")
+    whole = evaluate(truth, {name: each.float().numpy() for name, each in rounded.items()})
+    assert figures(half)["all", "miou"]["value"] == figures(whole)["all", "miou"]["value"]
+
+
+@pytest.mark.parametrize("array", [
+    np.array([[{}, {}]], dtype=object), np.array([["1", "2"]]), np.ones((2, 2), dtype=complex),
+])  # fmt: skip
+def test_arrays_of_other_things_than_numbers_are_named(evaluate, cohort, array):
+    result = evaluate(cohort[0], {"p0": array})
+    assert result.exit_code == 1 and ".npz: p0: " in result.stderr and "Traceback" not in result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_a_damaged_member_of_an_npz_is_named(evaluate, cohort):
+    np.savez_compressed("maps.npz", **cohort[1])
+    content = bytearray(Path("maps.npz").read_bytes())
+    content[200:400] = bytes(200)
+    Path("maps.npz").write_bytes(content)
+    result = evaluate(cohort[0], None)
+    assert result.exit_code == 1 and "maps.npz: p0: cannot be read" in result.stderr
+    Path("maps.npz").write_bytes(b"")
+    assert "not an npz file" in evaluate(cohort[0], None).stderr

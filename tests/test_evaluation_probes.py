@@ -46,6 +46,7 @@ LEFT, RIGHT = (24.0, 4.0, 36.0, 16.0), (4.0, 4.0, 16.0, 16.0)  # the patient's s
         ("drain left in place", None),
         ("cleft, upright, l. opacity", None),
         ("big heart", None),
+        ("effusion on the left.", "effusion on the right."),
     ],
 )
 def test_the_other_side(text, other):
@@ -329,9 +330,30 @@ def test_probes_give_scores_a_table_and_a_page_with_pictures(asked):
     assert "negated: no bright spot" in text and text.count("data:image/jpeg") == 4 * 6
 
 
+def test_probes_of_no_phrase_make_an_empty_page(asked):
+    Path("phrases.jsonl").write_text(
+        "".join(
+            json.dumps(json.loads(line) | {"boxes": []}) + "\n"
+            for line in Path("phrases.jsonl").read_text().splitlines()
+        )
+    )
+    result = asked("--model", "model", "--table", "--html", "page.html")
+    assert (result.exit_code, result.stdout) == (0, "") and Path("page.html").exists()
+
+
+def test_probes_of_a_split_that_no_phrase_is_of_are_refused(asked):
+    result = asked("--model", "model", "--split", "nope", "--html", "page.html")
+    assert result.exit_code == 1 and "split: no phrase is of nope" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "problem"),
-    [((), "--probes needs --model"), (("--model", "model", "--truth", "phrases.jsonl"), "leave out --truth")],
+    [
+        ((), "--probes needs --model"),
+        (("--model", "model", "--truth", "phrases.jsonl"), "leave out --truth"),
+        (("--model", "model", "--protocol", "single-box"), "leave out --protocol"),
+        (("--model", "model", "--format", "csv"), "leave out --format"),
+    ],
 )
 def test_what_probes_do_not_go_with_is_a_usage_error(asked, flags, problem):
     result = asked(*flags)

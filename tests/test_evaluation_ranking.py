@@ -101,3 +101,39 @@ def test_figures_that_share_a_ranking_are_those_of_each_alone():
         )[""]
         assert (found[name].draws == alone.draws).all() and (found[name].value == alone.value).all()
     assert (found["half"].draws > found["all"].draws).any()
+
+
+@pytest.mark.parametrize("digits", [0, 1])
+def test_the_order_of_the_truth_makes_no_difference_to_tied_scores(digits, monkeypatch):
+    rng = random.Random(6)
+    cases = [
+        Case(c.phrase, [ScoredBox(box=e.box, score=round(e.score, digits)) for e in c.found])
+        for c in distinct_scores([case_of(rng, i) for i in range(80)], rng)
+    ]
+    turned = rng.sample(range(80), 80)
+    owners, one = np.arange(80) // 2, np.ones((1, 80), dtype=bool)
+    splits = Split(owners, one, 40), Split(owners[turned], one, 40)
+    orders = Cases(cases), Cases([cases[place] for place in turned])
+    weights = np.vstack(list(intervals.draw_weights(40, 20, seed=0)))
+
+    def both(weights):
+        return [under(each.ranked, split, weights) for each, split in zip(orders, splits, strict=True)]
+
+    value, draws = both(np.ones((1, 40))), both(weights)
+    assert value[0] == pytest.approx(value[1], abs=1e-12) and draws[0] == pytest.approx(draws[1], abs=1e-6)
+    single = [under(orders[0].ranked, splits[0], row[None])[0, 0] for row in weights]
+    assert draws[0][:, 0] == pytest.approx(single, abs=1e-6)
+    monkeypatch.setattr(walk, "MOST", 20)
+    monkeypatch.setattr(walk, "BLOCKS", 10)
+    blocks = [
+        under(Cases(list(each)).ranked, split, weights) for each, split in zip(orders, splits, strict=True)
+    ]
+    assert blocks[0] == pytest.approx(blocks[1], abs=1e-6)
+
+
+def test_detections_that_are_all_tied_have_the_precision_of_all():
+    """Three of four boxes are hits: 3/4 at the recall levels 0, .01, ..., .75."""
+    right, wrong = (0, 0, 9, 9), (50, 50, 60, 60)
+    found = [right, wrong, right, right]
+    cases = [Case(phrase_of(n, [right]), [ScoredBox(box=box, score=1)]) for n, box in enumerate(found)]
+    assert value_of("coco", "ap@.5", cases) == pytest.approx(76 / 101 * 3 / 4)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
+from click.core import ParameterSource
 
 from medground.cli import options
 
 PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
 FORMATS = ("jsonl", "csv", "coco", "maira-2", "radvlm")
+SHARES = {"maira-2": (None, "crop", "normalised")}  # its bins are shares: there they can be no pixels
 ALONE = ("heatmap", "anatomy")
 PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 
@@ -42,12 +44,11 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 @click.option(
     "--frame",
     metavar="FRAME",
-    default="original",
-    show_default=True,
+    show_default="original; of maira-2 crop, of radvlm normalised",
     help="What its boxes are measured in: original pixels, normalised, crop, letterbox:N, stretch:WxH.",
 )
 @click.option("--compare-format", type=click.Choice(FORMATS), default="jsonl", help="The same of --compare.")
-@click.option("--compare-frame", metavar="FRAME", default="original", help="The same of --compare.")
+@click.option("--compare-frame", metavar="FRAME", help="The same of --compare.")
 @click.option(
     "--draws",
     type=click.IntRange(min=100),
@@ -103,6 +104,7 @@ def evaluate(
     for key in ("format", "compare_format"):
         given[key] = (given[key], given.pop(key.replace("format", "frame")))
     _refuse_mixtures(set(protocols), given)
+    options.refuse_two_stdins(records, *(given[key] for key in ("truth", "train", "compare") if given[key]))
     found = _found(records, protocols, images, given)
     scores = [score for each in found for score in each.scores]
     from medground import jsonl
@@ -141,10 +143,7 @@ def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dic
 def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
     """Raise for what does not go together, before anything is read."""
     if given["probes"]:
-        if given["truth"] or given["compare"]:
-            raise click.UsageError("--probes asks the model itself: leave out --truth and --compare")
-        if not given["model"]:
-            raise click.UsageError("--probes needs --model DIR, the model to ask")
+        _refuse_beside_probes(given)
     elif not given["truth"]:
         raise click.UsageError("Missing option '--truth'.")
     alone = " and ".join(ALONE)
@@ -152,5 +151,20 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
         raise click.UsageError(f"the protocols {alone} stand alone: their files differ")
     if given["split"] and "anatomy" in protocols:
         raise click.UsageError("the protocol anatomy takes no --split")
-    if protocols & set(ALONE) and {given["format"], given["compare_format"]} != {("jsonl", "original")}:
-        raise click.UsageError(f"the protocols {alone} take no --format and no --frame")
+    for kind, frame in (given["format"], given["compare_format"]):
+        if protocols & set(ALONE) and (kind, frame) not in (("jsonl", None), ("jsonl", "original")):
+            raise click.UsageError(f"the protocols {alone} take no --format and no --frame")
+        if frame not in SHARES.get(kind, (frame,)):
+            raise click.UsageError(f"{kind} speaks in shares: its --frame is crop or normalised")
+
+
+def _refuse_beside_probes(given: dict[str, Any]) -> None:
+    if given["truth"] or given["compare"]:
+        raise click.UsageError("--probes asks the model itself: leave out --truth and --compare")
+    if not given["model"]:
+        raise click.UsageError("--probes needs --model DIR, the model to ask")
+    source = click.get_current_context().get_parameter_source
+    named = {"protocols": "--protocol", "format": "--format", "frame": "--frame"}
+    for key, flag in named.items():
+        if source(key) not in (ParameterSource.DEFAULT, None):
+            raise click.UsageError(f"--probes has figures of its own: leave out {flag}")

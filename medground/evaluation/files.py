@@ -45,11 +45,29 @@ class Hashed:
             yield line
 
 
-def read_truth(stream: Any, bad_lines: jsonl.BadLines, split: str | None = None) -> list[Phrase]:
-    """The phrases that somebody drew boxes for (or marked as showing nothing), of one split if it is given.
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The phrases of a file: all that it names, and those of them that somebody drew boxes for (or marked as
+    showing nothing), with their boxes inside their images."""
 
-    A phrase that comes twice, or whose box lies outside its image, is a bad line.
-    """
+    source: str
+    known: list[Phrase]
+    drawn: list[Phrase]
+
+    def of_split(self, split: str | None) -> list[Phrase]:
+        """The drawn phrases of one split, all where it is None; raises where no phrase is of that split."""
+        if split is None:
+            return self.drawn
+        names = {phrase.split for phrase in self.known}
+        if names and split not in names:
+            there = ", ".join(sorted(name for name in names if name))
+            has = f"it has {there}" if there else "its phrases have no split"
+            raise MedgroundError(f"{self.source}: split: no phrase is of {split}; {has}")
+        return [phrase for phrase in self.drawn if phrase.split == split]
+
+
+def read_truth(stream: Any, bad_lines: jsonl.BadLines) -> Truth:
+    """The phrases of a file; one that comes twice, or whose box lies outside its image, is a bad line."""
     seen: set[Key] = set()
 
     def check(phrase: Phrase) -> None:
@@ -58,10 +76,11 @@ def read_truth(stream: Any, bad_lines: jsonl.BadLines, split: str | None = None)
             if phrase.width and phrase.height and boxes.clip(box, phrase.width, phrase.height) is None:
                 raise BadRecord("lies outside the image", "boxes", number)
 
-    phrases = [p for p in jsonl.read(stream, Phrase, bad_lines, check) if split is None or p.split == split]
-    if undrawn := sum(phrase.boxes is None for phrase in phrases):
-        log.warning("%s: %d phrases have no boxes and are not scored", jsonl.name_of(stream), undrawn)
-    return _clipped([phrase for phrase in phrases if phrase.boxes is not None], jsonl.name_of(stream))
+    source, known = jsonl.name_of(stream), list(jsonl.read(stream, Phrase, bad_lines, check))
+    if undrawn := sum(phrase.boxes is None for phrase in known):
+        log.warning("%s: %d phrases have no boxes and are not scored", source, undrawn)
+    drawn = _clipped([phrase for phrase in known if phrase.boxes is not None], source)
+    return Truth(source, known, drawn)
 
 
 def _clipped(phrases: list[Phrase], source: str) -> list[Phrase]:
@@ -71,18 +90,6 @@ def _clipped(phrases: list[Phrase], source: str) -> list[Phrase]:
     )
     _warn_of_clipping(source, moved, len(phrases))
     return inside
-
-
-def read_answers(stream: Any, bad_lines: jsonl.BadLines, known: Iterable[Phrase]) -> dict[Key, Grounding]:
-    """The groundings of the known phrases; one for an unknown phrase, or a second one, is a bad line."""
-    phrases, seen = {_key(phrase) for phrase in known}, set[Key]()
-
-    def check(grounding: Grounding) -> None:
-        if _key(grounding) not in phrases:
-            raise BadRecord("the truth has no such phrase on this image", "phrase_id")
-        _once(_key(grounding), seen)
-
-    return {_key(each): each for each in jsonl.read(stream, Grounding, bad_lines, check)}
 
 
 def cases(phrases: Sequence[Phrase], answers: dict[Key, Grounding], source: str) -> list[Case]:

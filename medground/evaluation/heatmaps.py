@@ -10,9 +10,14 @@ npz or safetensors. The image-free prior's heat map is 1 in its box and 0 elsewh
 
 import hashlib
 import logging
+import tokenize
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,12 @@ from medground.evaluation.protocols import Figures, as_array
 from medground.records import Box, Phrase
 
 log = logging.getLogger(__name__)
+NUMBERS = "biuf"  # numpy's kinds of dtype that a heat map may have
+# What numpy and zipfile raise on objects (never unpickled), cut-off, damaged and encrypted members.
+DAMAGED = (
+    *(ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    *(tokenize.TokenError, SyntaxError, TypeError, KeyError, MemoryError, OSError),  # of a header's words
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,16 @@ class Maps:
     names: set[str]
     get: Callable[[str], Any]
 
-    def check(self, phrases: Iterable[Phrase]) -> None:
-        """Raise for a heat map that no phrase asks for, warn of phrases without one."""
-        found = {self.name_of(phrase) for phrase in phrases}
-        if unknown := sorted(self.names - found):
+    def check(self, known: Iterable[Phrase], scored: Iterable[Phrase]) -> None:
+        """Raise for a heat map that is of no known phrase or of several; warn of scored ones without one."""
+        asked = Counter(map(self.name_of, known))
+        if unknown := sorted(self.names - asked.keys()):
             raise MedgroundError(f"{self.path}: {unknown[0]}: the truth has no such phrase")
-        if None in found:
+        if several := sorted(name for name, times in asked.items() if name is not None and times > 1):
+            raise MedgroundError(
+                f"{self.path}: {several[0]}: more than one phrase of the truth; name it image_id/phrase_id"
+            )
+        if None in map(self.name_of, scored):
             log.warning("%s: phrases without a heat map count as 0", self.path)
 
     def name_of(self, phrase: Phrase) -> str | None:
@@ -55,8 +70,14 @@ class Maps:
         name = self.name_of(phrase)
         if name is None:
             return None
-        found = np.asarray(self.get(name), dtype=float)
-        if found.ndim != 2 or not found.size or not np.isfinite(found).all():
+        try:
+            found = np.asarray(self.get(name))
+        except DAMAGED:
+            raise MedgroundError(f"{self.path}: {name}: cannot be read as an array of numbers") from None
+        if found.dtype.kind not in NUMBERS or found.ndim != 2 or not found.size:
+            raise MedgroundError(f"{self.path}: {name}: expected finite numbers in two dimensions")
+        found = found.astype(float)
+        if not np.isfinite(found).all():
             raise MedgroundError(f"{self.path}: {name}: expected finite numbers in two dimensions")
         return found
 
@@ -69,17 +90,14 @@ def opened(path: Path) -> Iterator[Maps]:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
     with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
-        yield Maps(
-            path, digest, set(file.keys()), file.get_tensor if path.suffix != ".npz" else file.__getitem__
-        )
+        get = file.__getitem__ if path.suffix == ".npz" else partial(_tensor, path, file)
+        yield Maps(path, digest, set(file.keys()), get)
 
 
 def _npz(path: Path) -> Any:
-    import zipfile
-
     try:
         file = np.load(path, allow_pickle=False)
-    except (ValueError, zipfile.BadZipFile):
+    except DAMAGED:
         file = None
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise MedgroundError(f"{path}: not an npz file")
@@ -93,6 +111,16 @@ def _safetensors(path: Path) -> Any:
         return safe_open(path, framework="numpy")
     except SafetensorError:
         raise MedgroundError(f"{path}: not a safetensors file") from None
+
+
+def _tensor(path: Path, file: Any, name: str) -> Any:
+    """The tensor as an array; bfloat16 and the like, which numpy does not have, as float32."""
+    if not file.get_slice(name).get_dtype().startswith(("BF", "F8")):
+        return file.get_tensor(name)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as again:
+        return again.get_tensor(name).float().numpy()
 
 
 @dataclass(frozen=True, slots=True)

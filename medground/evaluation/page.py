@@ -148,7 +148,7 @@ def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None
     scores = [score for each in evaluations for score in each.scores]
     charts = []
     for each in evaluations:
-        if each.protocol == table.GRID:
+        if each.protocol == table.GRID and each.scores:  # of no phrase there is nothing to draw
             charts.append(grid(each.scores))
             continue
         for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):

@@ -1,73 +1,45 @@
-"""Answers in other people's files, as groundings in original pixels.
+"""Answers in other people's files and frames, as groundings in original pixels, best box first.
 
-jsonl    Grounding records, as `medground ground` writes them
-csv      one row a box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and where there are, image_id and score;
-         a row without numbers is a phrase without a box
-coco     a JSON list of results: bbox [x, y, w, h], score, and phrase_id, or image_id where the image has one
-         phrase; or the object that `medground ground --format coco` writes
-maira-2  JSON lines with phrase_id and `output`, the text of MAIRA-2, which holds boxes as
-         <box><x10><y20><x30><y40></box>; bin n of the 100 stands for (n + .5) / 100 of the cropped square
-radvlm   the same with boxes as [0.1, 0.2, 0.3, 0.4], shares of width and height
-
-Boxes of csv and coco are ranked by score; those of a text keep their order and have the score 1. A fault in
-these files ends the run, and so does a file of "original" pixels whose boxes are all within 1.
+What the formats hold is told in `readers` and `texts`. Boxes are ranked by score; equal scores keep their
+order. A box without area is dropped with a warning, one that is turned inside out or not finite is a bad
+line, and a file of "original" pixels whose boxes are all within 1 ends the run.
 """
 
-import csv
-import io
-import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from medground import jsonl
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation import files, frames
+from medground.evaluation import files, frames, readers, texts
+from medground.evaluation.readers import Answer, Take
 from medground.records import Box, Grounding, Phrase, ScoredBox, check_box
 
-FIXED_FRAMES = {"maira-2": "crop", "radvlm": "normalised"}
-CORNERS, SIZES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
-_BINS = re.compile(r"<box>\s*<x(\d+)>\s*<y(\d+)>\s*<x(\d+)>\s*<y(\d+)>\s*</box>")
-_SHARES = re.compile(r"\[" + ",".join([r"\s*(-?\d*\.?\d+)\s*"] * 4) + r"\]")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a file says of one phrase, in its own frame; `image_id` or `phrase_id` may be missing."""
-
-    place: str
-    image_id: str | None
-    phrase_id: str | None
-    boxes: list[tuple[Box, float]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One line of a text format."""
-
-    phrase_id: str
-    output: str
-    image_id: str | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+log = logging.getLogger(__name__)
+OWN_FRAMES = {"maira-2": "crop", "radvlm": "normalised"}  # where no other is asked for
+Index = dict[tuple[str | None, str | None], list[Phrase]]
+READERS: dict[str, Callable[[files.Hashed, jsonl.BadLines, Take], None]] = {
+    "jsonl": readers.read_jsonl,
+    "csv": readers.read_csv,
+    "coco": readers.read_coco,
+    "maira-2": texts.read_maira_2,
+    "radvlm": texts.read_radvlm,
+}
 
 
 def read(
-    stream: files.Hashed, kind: str, frame: str, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
+    stream: files.Hashed, kind: str, frame: str | None, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
 ) -> dict[files.Key, Grounding]:
-    """The answers of a file to these phrases, its boxes brought from the frame to original pixels."""
+    """The answers of a file to these phrases, its boxes brought from the frame (None: the format's own) to
+    original pixels."""
+    frame = frame or OWN_FRAMES.get(kind, frames.ORIGINAL)
     frames.check(frame)
-    found = files.read_answers(stream, bad_lines, phrases) if kind == "jsonl" else {}
-    if kind != "jsonl" or frame != frames.ORIGINAL:
-        answers = READERS[kind](stream) if kind != "jsonl" else _own(found.values(), stream.name)
-        found = _collected(answers, FIXED_FRAMES.get(kind, frame), _index(phrases))
-    boxes = [each.box for grounding in found.values() for each in grounding.boxes]
-    if boxes and max(max(box) for box in boxes) <= 1:
-        raise MedgroundError(f"{stream.name}: every box is within one pixel; say --frame normalised?")
-    return found
-
-
-Index = dict[tuple[str | None, str | None], list[Phrase]]
+    found = _Found(frame, _index(phrases))
+    READERS[kind](stream, bad_lines, found.take)
+    found.tell(stream.name)
+    return {key: found.grounding(key) for key in found.boxes}
 
 
 def _index(phrases: Sequence[Phrase]) -> Index:
@@ -79,16 +51,64 @@ def _index(phrases: Sequence[Phrase]) -> Index:
     return found
 
 
-def _collected(answers: Iterator[Answer], frame: str, index: Index) -> dict[files.Key, Grounding]:
-    boxes: dict[files.Key, list[ScoredBox]] = {}
-    for answer in answers:
+@dataclass
+class _Found:
+    """The boxes of each phrase so far, what else was said of it, and what there is to warn of."""
+
+    frame: str
+    index: Index
+    boxes: dict[files.Key, list[ScoredBox]] = field(default_factory=dict)
+    said: dict[files.Key, dict[str, Any]] = field(default_factory=dict)
+    flat: int = 0
+    beyond: int = 0
+
+    def take(self, answer: Answer) -> None:
+        """Add an answer; raises BadRecord, and adds nothing, where it does not fit."""
+        phrase = _phrase_of(answer, self.index)
+        key = phrase.image_id, phrase.phrase_id
+        if answer.whole and key in self.boxes:
+            raise BadRecord("the second line with this phrase of this image", "phrase_id")
+        said = self.said.get(key, answer.said)
+        if said != answer.said:
+            raise BadRecord("another than in an earlier row of this phrase", _differing(said, answer.said))
+        _check_shares(answer)
+        placed = [self._placed(number, answer, phrase) for number in range(len(answer.boxes))]
+        scored = zip(placed, answer.boxes, strict=True)
+        own = [ScoredBox(box=box, score=score) for box, (_, score) in scored if box is not None]
+        self.flat += len(placed) - len(own)
+        self.beyond += sum(not 0 <= each.score <= 1 for each in own)
+        self.boxes.setdefault(key, []).extend(own)
+        self.said[key] = said
+
+    def _placed(self, number: int, answer: Answer, phrase: Phrase) -> Box | None:
         try:
-            phrase = _phrase_of(answer, index)
-            own = [ScoredBox(box=_original(box, phrase, frame), score=score) for box, score in answer.boxes]
+            return _original(answer.boxes[number][0], phrase, self.frame)
         except BadRecord as bad:
-            raise MedgroundError(f"{answer.place}: {bad}") from None
-        boxes.setdefault((phrase.image_id, phrase.phrase_id), []).extend(own)
-    return {key: _grounding(key, sorted(found, key=lambda each: -each.score)) for key, found in boxes.items()}
+            raise bad.under(number).under("boxes") if answer.ours and bad.path == ("box",) else bad from None
+
+    def tell(self, source: str) -> None:
+        """Warn of what was dropped and of what means nothing; raise where the frame cannot be right."""
+        if self.flat:
+            log.warning("%s: dropped %d boxes without area", source, self.flat)
+        if self.beyond:
+            log.warning(
+                "%s: %d scores are not in [0, 1]: thresholds on scores (the protocol pooled) mean nothing",
+                *(source, self.beyond),
+            )
+        boxes = [each.box for some in self.boxes.values() for each in some]
+        if boxes and max(max(box) for box in boxes) <= 1:
+            raise MedgroundError(f"{source}: every box is within one pixel; say --frame normalised?")
+
+    def grounding(self, key: files.Key) -> Grounding:
+        """All that was found for one phrase."""
+        best, said = sorted(self.boxes[key], key=lambda each: -each.score), dict(self.said[key])
+        known = {"text": "", "present": float(bool(best)), "model": ""}
+        own = {name: said.pop(name, value) for name, value in known.items()}
+        return Grounding(image_id=key[0], phrase_id=key[1], boxes=best, **own, extra=said)
+
+
+def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:
+    return next(name for name in sorted({*a, *b}) if a.get(name) != b.get(name))
 
 
 def _phrase_of(answer: Answer, index: Index) -> Phrase:
@@ -96,126 +116,38 @@ def _phrase_of(answer: Answer, index: Index) -> Phrase:
     if len(phrases) == 1:
         return phrases[0]
     field = "phrase_id" if answer.phrase_id is not None else "image_id"
-    raise BadRecord("more than one phrase of the truth" if phrases else "the truth has no such phrase", field)
+    where = " on this image" if None not in (answer.image_id, answer.phrase_id) else ""
+    raise BadRecord(
+        "more than one phrase of the truth" if phrases else f"the truth has no such phrase{where}", field
+    )
 
 
-def _original(box: Box, phrase: Phrase, frame: str) -> Box:
+def _check_shares(answer: Answer) -> None:
+    """Raise BadRecord for scores that are not finite and, where the record is ours, not in [0, 1]."""
+    if answer.ours and not 0 <= answer.said["present"] <= 1:
+        raise BadRecord("expected a number from 0 to 1", "present")
+    for number, (_, score) in enumerate(answer.boxes):
+        path = ("boxes", number, "score") if answer.ours else ("score",)
+        if not math.isfinite(score):
+            raise BadRecord("expected a finite number", *path)
+        if answer.ours and not 0 <= score <= 1:
+            raise BadRecord("expected a number from 0 to 1", *path)
+
+
+def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:
+    """The box in original pixels, None for one without area; raises where it is none or beyond the frame."""
     if frame != frames.ORIGINAL and not (phrase.width and phrase.height):
         raise BadRecord("the truth must have it to leave the frame", "width")
+    if _is_flat(box):
+        return None
     try:
         check_box(box)
     except ValueError as error:
         raise BadRecord(str(error), "box") from None
-    return frames.to_original(frame, box, phrase.width or 0, phrase.height or 0)
+    placed = frames.to_original(frame, box, phrase.width or 0, phrase.height or 0)
+    return None if _is_flat(placed) else placed  # rounding may leave nothing of a tiny one
 
 
-def _grounding(key: files.Key, boxes: list[ScoredBox]) -> Grounding:
-    return Grounding(
-        image_id=key[0], phrase_id=key[1], text="", boxes=boxes, present=float(bool(boxes)), model=""
-    )
-
-
-def _own(groundings: Iterable[Grounding], source: str) -> Iterator[Answer]:
-    for each in groundings:
-        boxes = [(box.box, box.score) for box in each.boxes]
-        yield Answer(f"{source}: phrase_id {each.phrase_id}", each.image_id, each.phrase_id, boxes)
-
-
-def _read_csv(stream: files.Hashed) -> Iterator[Answer]:
-    try:
-        text = b"".join(stream).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise MedgroundError(f"{stream.name}: not UTF-8; convert it with iconv") from None
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    columns = set(table.fieldnames or ())
-    names = next((each for each in (CORNERS, SIZES) if columns.issuperset(each)), None)
-    if names is None or "phrase_id" not in columns:
-        raise MedgroundError(f"{stream.name}: needs the columns phrase_id and x1, y1, x2, y2 (or x, y, w, h)")
-    for row in table:
-        place = f"{stream.name}:{table.line_num}"
-        if not any(row[name] for name in names):
-            yield Answer(place, row.get("image_id") or None, row["phrase_id"], [])
-            continue
-        numbers = [_number(row[name], place, name) for name in names]
-        box = _corners(numbers) if names == SIZES else (numbers[0], numbers[1], numbers[2], numbers[3])
-        score = _number(row["score"], place, "score") if row.get("score") else 1.0
-        yield Answer(place, row.get("image_id") or None, row["phrase_id"], [(box, score)])
-
-
-def _number(text: str | None, place: str, name: str) -> float:
-    try:
-        return float(text or "")
-    except ValueError:
-        raise MedgroundError(f"{place}: {name}: expected a number") from None
-
-
-def _corners(numbers: Sequence[float]) -> Box:
-    x, y, width, height = numbers
-    return x, y, x + width, y + height
-
-
-def _read_coco(stream: files.Hashed) -> Iterator[Answer]:
-    try:
-        results = json.loads(b"".join(stream))
-    except ValueError:
-        raise MedgroundError(f"{stream.name}: not JSON") from None
-    if isinstance(results, dict) and "annotations" in results:
-        yield from _without_boxes(results, stream.name)
-        results = _with_names(results, stream.name)
-    if not isinstance(results, list):
-        raise MedgroundError(f"{stream.name}: expected a list of results")
-    for number, result in enumerate(results):
-        place = f"{stream.name}: [{number}]"
-        try:
-            box, score = _corners([float(each) for each in result["bbox"]]), float(result.get("score", 1))
-            known = {name: result[name] for name in ("image_id", "phrase_id") if name in result}
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise MedgroundError(f"{place}: expected bbox [x, y, w, h] and score, in numbers") from None
-        named = {name: str(value) for name, value in known.items()}
-        yield Answer(place, named.get("image_id"), named.get("phrase_id"), [(box, score)])
-
-
-def _with_names(data: dict[str, Any], source: str) -> Any:
-    """The annotations of a COCO object, with our image_ids for its numbers."""
-    try:
-        names = {image["id"]: image["image_id"] for image in data["images"]}
-        return [each | {"image_id": names[each["image_id"]]} for each in data["annotations"]]
-    except (KeyError, TypeError):
-        raise MedgroundError(f"{source}: expected images with image_id, and annotations of them") from None
-
-
-def _without_boxes(data: dict[str, Any], source: str) -> Iterator[Answer]:
-    """An empty answer for each of the phrases that the object lists: annotations add their boxes."""
-    listed = {"images": data.get("images"), "annotations": data.get("phrases", [])}
-    for number, each in enumerate(_with_names(listed, source)):
-        yield Answer(f"{source}: phrases[{number}]", each["image_id"], each.get("phrase_id"), [])
-
-
-def _read_bins(stream: files.Hashed) -> Iterator[Answer]:
-    return _read_text(stream, _BINS, lambda number: (int(number) + 0.5) / 100)
-
-
-def _read_shares(stream: files.Hashed) -> Iterator[Answer]:
-    return _read_text(stream, _SHARES, float)
-
-
-def _read_text(
-    stream: files.Hashed, pattern: re.Pattern[str], value: Callable[[str], float]
-) -> Iterator[Answer]:
-    seen = set[tuple[str | None, str]]()
-    for said in jsonl.read(stream, Said, jsonl.BadLines()):  # type: ignore[arg-type]
-        place = f"{stream.name}: phrase_id {said.phrase_id}"
-        if (said.image_id, said.phrase_id) in seen:
-            raise MedgroundError(f"{place}: comes twice")
-        seen.add((said.image_id, said.phrase_id))
-        found = [[value(number) for number in match.groups()] for match in pattern.finditer(said.output)]
-        boxes = [((x1, y1, x2, y2), 1.0) for x1, y1, x2, y2 in found]
-        yield Answer(place, said.image_id, said.phrase_id, boxes)
-
-
-READERS: dict[str, Callable[[files.Hashed], Iterator[Answer]]] = {
-    "csv": _read_csv,
-    "coco": _read_coco,
-    "maira-2": _read_bins,
-    "radvlm": _read_shares,
-}
+def _is_flat(box: Box) -> bool:
+    wide, high = box[2] - box[0], box[3] - box[1]
+    return all(map(math.isfinite, box)) and min(wide, high) == 0

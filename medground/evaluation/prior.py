@@ -17,15 +17,16 @@ import numpy as np
 
 from medground import boxes
 from medground.errors import MedgroundError
+from medground.evaluation import sides
 from medground.records import Anatomy, Box, Phrase
 
 MIN_BOXES = 3
 MOST = 2_000  # boxes of one cell that the medoid is sought among: the search is quadratic
 Cell = tuple[str, ...]  # from the coarse to the fine: (category, side)
 
-_BOTH = re.compile(r"\b(bilateral(ly)?|both|bi-?(basilar|basal|apical|hilar))\b", re.IGNORECASE)
-_LEFT = re.compile(r"\b(left|lt)\b", re.IGNORECASE)
-_RIGHT = re.compile(r"\b(right|rt)\b", re.IGNORECASE)
+_BOTH = re.compile(rf"\b{sides.BOTH}\b")
+_LEFT = re.compile(rf"\b({sides.LEFT})\b")
+_RIGHT = re.compile(rf"\b({sides.RIGHT}|{sides.ONLY_RIGHT})\b")
 
 
 def side_of(text: str) -> str:

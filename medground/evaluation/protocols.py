@@ -10,7 +10,8 @@ set         MedGrounder, ClueGround: `coverage` (mean over true boxes of the bes
             covered areas, `setf1@.5` by the largest one-to-one matching, `precision@f1=1`: the share of
             phrases answered without a fault. Phrases with nothing to show are scored too.
 coco        `ap@.5` and `ap@.5:.95`, 101 recall levels: the boxes of a phrase compete as those of an image do
-            in COCO, one ranking runs over a group. Category groups are classes, macro is their mAP.
+            in COCO, one ranking runs over a group, equal scores at once. Category groups are classes, macro
+            is their mAP.
 
 All areas are exact, in original pixels. A Case without a found box is an answer like any other.
 """

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground.evaluation.intervals import Array, Column, Draws, Figure, Split
-from medground.evaluation.walk import Walk, exact
+from medground.evaluation.walk import Walk, exact, ties
 
 DRAWS = 5_000  # draws at once: fewer cost more calls, more leave the processor's cache
 Numbers = NDArray[np.int64]
@@ -25,7 +25,8 @@ class Ranked:
     """Average precision of scored detections, the mean over K IoU levels (or one of them: `at`).
 
     items: (M,) the item of each detection; scores: (M,); hits: (K, M); true: (N,) true boxes of each item.
-    Detections with equal scores keep their order. A group without a true box has no value.
+    Detections with equal scores are taken at once, so the order of the items makes no difference. A group
+    without a true box has no value.
     """
 
     items: Numbers
@@ -69,17 +70,18 @@ class _Last:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The detections of one group: (M,) clusters, (K, M) hits, and the way to walk them over many draws."""
+    """The detections of one group: (M,) clusters, (K, M) hits, where ties end, and the walk over draws."""
 
     owners: Numbers
     hits: Flags
+    ends: Numbers
     walk: Walk
 
     def over(self, draws: Draws, positives: Array) -> Array:
         """(D, K) average precision, NaN without a true box; exact for a single draw."""
         if len(draws.weights) == 1:
             times = draws.weights[0, self.owners]
-            found = np.array([[exact(times, hit, positives[0]) for hit in self.hits]])
+            found = np.array([[exact(times, hit, positives[0], self.ends) for hit in self.hits]])
         else:
             starts = range(0, len(positives), DRAWS)
             some = [slice(start, start + DRAWS) for start in starts]
@@ -94,5 +96,6 @@ def _groups(ranked: Ranked, split: Split) -> list[_Group]:
     for mask in split.masks:
         inside = mask[items]
         owners, own = split.owners[items[inside]], hits[:, inside]
-        found.append(_Group(owners, own, Walk.of(owners, own, float(ranked.true[mask].sum()))))
+        ends = ties(ranked.scores[order][inside])
+        found.append(_Group(owners, own, ends, Walk.of(owners, own, float(ranked.true[mask].sum()), ends)))
     return found

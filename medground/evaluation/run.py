@@ -45,8 +45,8 @@ class Inputs:
     """The open files of an evaluation and how to take them.
 
     `model` is the folder of the model that answered: whom it was trained on must not be scored.
-    A format is one that `predictions` reads, with one of `frames`. With `split`, only that split of the truth
-    is scored, and only the split `train` of `train` is used.
+    A format is one that `predictions` reads, with one of `frames` (None: its own). With `split`, only that
+    split of the truth is scored, and only the split `train` of `train` is used.
     """
 
     predictions: BinaryIO
@@ -56,8 +56,8 @@ class Inputs:
     model: Path | None = None
     split: str | None = None
     allow_leakage: bool = False
-    format: tuple[str, str] = ("jsonl", "original")
-    compare_format: tuple[str, str] = ("jsonl", "original")
+    format: tuple[str, str | None] = ("jsonl", None)
+    compare_format: tuple[str, str | None] = ("jsonl", None)
     bad_lines: BadLines = field(default_factory=BadLines)
 
 
@@ -115,16 +115,16 @@ def evaluate_coverage(loaded: Loaded, how: Resampling) -> list[Evaluation]:
 def load(inputs: Inputs) -> Loaded:
     """Read every file once; raises where patients leak from training to truth."""
     streams = _streams(inputs)
-    truth = files.read_truth(streams["truth"], inputs.bad_lines, None)
-    scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
+    truth = files.read_truth(streams["truth"], inputs.bad_lines)
+    scored = truth.of_split(inputs.split)
     train = _train(streams.get("train"), scored, inputs)
     answers: dict[str, Answers] = {
-        name: predictions.read(streams[name], *how, truth, inputs.bad_lines)
+        name: predictions.read(streams[name], *how, truth.known, inputs.bad_lines)
         for name, how in (("predictions", inputs.format), ("compare", inputs.compare_format))
         if name in streams
     }
     all_answers = itertools.chain.from_iterable(each.values() for each in answers.values())
-    leaky = _audit(inputs, train, truth, scored, all_answers)
+    leaky = _audit(inputs, train, truth.drawn, scored, all_answers)
     models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
     leakage.warn_of_another_model(inputs.model, models)
     origin = _origin(streams, models, leaky) | coverage.stated(answers["predictions"].values())
@@ -144,7 +144,7 @@ def _streams(inputs: Inputs) -> dict[str, files.Hashed]:
 def _train(stream: files.Hashed | None, scored: Sequence[Phrase], inputs: Inputs) -> list[Phrase] | None:
     if stream is None:
         return None
-    train = files.read_truth(stream, inputs.bad_lines, "train" if inputs.split else None)
+    train = files.read_truth(stream, inputs.bad_lines).of_split("train" if inputs.split else None)
     files.need_sizes([*train, *scored], lambda: "the image-free prior")
     return train
 
@@ -263,13 +263,13 @@ def evaluate_heatmaps(inputs: Inputs, how: Resampling) -> Evaluation:
 
 def _evaluate_maps(inputs: Inputs, maps: dict[str, heatmaps.Maps], how: Resampling) -> Evaluation:
     streams = {name: each for name, each in _streams(inputs).items() if name not in maps}
-    truth = [phrase for phrase in files.read_truth(streams["truth"], inputs.bad_lines) if phrase.boxes]
-    files.need_sizes(truth, lambda: "the protocol heatmap")
+    truth = files.read_truth(streams["truth"], inputs.bad_lines)
+    scored = [phrase for phrase in truth.of_split(inputs.split) if phrase.boxes]
+    files.need_sizes(scored, lambda: "the protocol heatmap")
     for each in maps.values():
-        each.check(truth)
-    scored = [phrase for phrase in truth if inputs.split is None or phrase.split == inputs.split]
+        each.check(truth.known, scored)
     train = _train(streams.get("train"), scored, inputs)
-    leaky = _audit(inputs, train, truth, scored)
+    leaky = _audit(inputs, train, truth.drawn, scored)
     scoring.warn_of_lone_images(scored)
     parted = groups.of_phrases(scored)
     found = {name: heatmaps.measure(scored, each) for name, each in maps.items()}
@@ -316,10 +316,10 @@ def evaluate_probes(inputs: Inputs, load: probes.Load, ground: probes.Ground, ho
     """The scores of a model on the phrases of `truth` that have boxes, under each probe; `ground` asks it."""
     stream = files.Hashed(inputs.truth)
     truth = files.read_truth(stream, inputs.bad_lines)
-    scored = [each for each in truth if each.boxes and inputs.split in (None, each.split)]
+    scored = [each for each in truth.of_split(inputs.split) if each.boxes]
     train_stream = files.Hashed(inputs.train) if inputs.train else None
     train = _train(train_stream, scored, inputs)
-    leaky = _audit(inputs, train, truth, scored)
+    leaky = _audit(inputs, train, truth.drawn, scored)
     scoring.warn_of_lone_images(scored)
     fitted = prior.fit_phrases(train) if train else None
     place = {path: number for number, path in enumerate(dict.fromkeys(each.path for each in scored))}

@@ -4,6 +4,8 @@ Forward, the detections taken so far are summed; back from the last hit, the env
 recall levels that each hit reaches. Counts are whole numbers in float32, so no sum loses anything. A
 detection that hits at one IoU level mostly hits at all lower ones: its levels are walked together.
 
+What has the same score is taken at once: precision is that behind all of it.
+
 Letters: C clusters, D draws, M detections in falling order of score, K IoU levels, B blocks.
 """
 
@@ -24,11 +26,17 @@ Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
-def exact(times: Array, hit: Flags, positives: float) -> float:
+def ties(scores: Array) -> Numbers:
+    """(M,) the last detection with the score of each; scores fall. What is tied is taken at once: its order
+    is that of the file, and says nothing."""
+    return np.searchsorted(-scores, -scores, side="right") - 1
+
+
+def exact(times: Array, hit: Flags, positives: float, ends: Numbers) -> float:
     """The average precision of (M,) detections that count so many times, of which some are hits."""
     if not positives:
         return np.nan
-    right, taken = (times * hit).cumsum(), times.cumsum()
+    right, taken = (times * hit).cumsum(), times.cumsum()[ends]
     envelope = np.divide(right, taken, out=np.zeros_like(taken), where=taken > 0)
     envelope = np.maximum.accumulate(envelope[::-1])[::-1]
     levels = np.floor(right / positives * RECALLS + 1e-9)
@@ -38,30 +46,33 @@ def exact(times: Array, hit: Flags, positives: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """(M,) clusters of the detections and (K, M) hits; `shift` mends what blocks change where all count once.
+    """(M,) clusters of the detections, (K, M) hits, and (M,) where `ties` end; `shift` mends what blocks
+    change where all count once.
 
     runs: for each detection or block that has hits, its number and the runs of levels at which it has them.
     """
 
     owners: Numbers
     hits: Flags
+    ends: Numbers
     bounds: Numbers  # where each block begins, and the end; empty where each detection is walked
     runs: Sequence[tuple[int, list[slice]]]
     shift: Array
 
     @classmethod
-    def of(cls, owners: Numbers, hits: Flags, positives: float) -> "Walk":
+    def of(cls, owners: Numbers, hits: Flags, positives: float, ends: Numbers) -> "Walk":
         """The walk along these detections of a group with so many true boxes."""
         if len(owners) <= MOST:
-            return cls(owners, hits, np.zeros(0, dtype=np.int64), _runs(hits), np.zeros(len(hits)))
-        bounds = np.arange(BLOCKS + 1) * len(owners) // BLOCKS
+            return cls(owners, hits, ends, np.zeros(0, dtype=np.int64), _runs(hits), np.zeros(len(hits)))
+        even = np.arange(1, BLOCKS + 1) * len(owners) // BLOCKS
+        bounds = np.append(0, np.unique(ends[even - 1] + 1))  # no block parts what is tied
         some = np.logical_or.reduceat(hits, bounds[:-1], axis=1)
-        rough = cls(owners, hits, bounds, _runs(some), np.zeros(len(hits)))
+        rough = cls(owners, hits, ends, bounds, _runs(some), np.zeros(len(hits)))
         once = np.ones((int(owners.max()) + 1, 1), dtype=np.float32)
         found = rough.over(once, np.array([positives]))[0]
         times = np.ones(len(owners))
-        shift = np.array([exact(times, hit, positives) for hit in hits]) - found
-        return cls(owners, hits, bounds, rough.runs, shift)
+        shift = np.array([exact(times, hit, positives, ends) for hit in hits]) - found
+        return cls(owners, hits, ends, bounds, rough.runs, shift)
 
     def over(self, times: Floats, positives: Array) -> Array:
         """(D, K) average precision from (C, D) times that each cluster was drawn and (D,) true boxes."""
@@ -74,17 +85,17 @@ class Walk:
         return found.T.astype(np.float64) + self.shift
 
     def _one_by_one(self, times: Floats, state: "_State") -> None:
-        owners = self.owners.tolist()
+        owners, ends = self.owners.tolist(), self.ends.tolist()
         shares, rows = [], [times[owner] for owner in owners]
         taken, begin = np.full(times.shape[1], TINY), 0
         for place, runs in self.runs:
-            for row in rows[begin : place + 1]:
+            for row in rows[begin : ends[place] + 1]:
                 np.add(taken, row, out=taken)
             for run in runs:
                 right = state.right[run]
                 np.add(right, rows[place], out=right)
             shares.append(np.reciprocal(taken))
-            begin = place + 1
+            begin = max(begin, ends[place] + 1)
         state.start()
         for (place, runs), share in zip(reversed(self.runs), reversed(shares), strict=True):
             for run in runs:

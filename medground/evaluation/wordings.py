@@ -10,19 +10,16 @@ import tomllib
 from functools import lru_cache
 from importlib.resources import files
 
+from medground.evaluation import sides
 from medground.reports import held_out
 
 _SIDES = {"left": "right", "leftward": "rightward", "lt": "rt", "lul": "rul", "lll": "rll", "l": "r"}
 _OTHER = _SIDES | {right: left for left, right in _SIDES.items()}
-# Chambers, great vessels and the like have one side, or mean another thing on the other. A lone L or R is a
-# side only as a capital.
-_FIXED = r"(?![- ]*(?:sided|side)?[- ]+(?:heart|ventric|atri|aort|arch)|[- ]+in[- ]+place|['’.\d])"
-_SIDE = re.compile(rf"\b((?i:left(?:ward)?|right(?:ward)?|lt|rt|[lr]ul|[lr]ll)|[LR])\b{_FIXED}")
+# Chambers, great vessels and the like have one side, or mean another thing on the other.
+_FIXED = r"(?![- ]*(?:sided|side)?[- ]+(?:heart|ventric|atri|aort|arch)|[- ]+in[- ]+place)"
+_SIDE = re.compile(rf"\b({sides.LEFT}|{sides.RIGHT})\b{_FIXED}")
 # What only one side has, and words that name both: swapping them says nothing, or the same again.
-_NO_TWIN = re.compile(
-    r"\b(rml|middle lobe|minor fissure|lingula\w*|bilateral(ly)?|both|bi-?(basilar|basal|apical|hilar))\b",
-    re.I,
-)
+_NO_TWIN = re.compile(rf"\b({sides.ONLY_RIGHT}|(?i:middle lobe|minor fissure|lingula\w*)|{sides.BOTH})\b")
 _NEGATED = re.compile(
     r"\b(no|not|non|without|absent|absence|resolved|clear|free|never|negative|normal|unremarkable)\b", re.I
 )
