@@ -8,6 +8,7 @@ from scored import box_of, phrase_of, slow_iou
 
 from medground.errors import MedgroundError
 from medground.evaluation import groups, prior
+from medground.reports import sides
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,7 +62,7 @@ def test_a_prior_without_training_boxes_is_refused():
     ],
 )
 def test_side_words(text, side):
-    assert prior.side_of(text) == side
+    assert sides.side_of(text) == side
 
 
 def test_groups_name_category_side_and_phrases_of_the_image():

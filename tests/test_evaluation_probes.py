@@ -17,7 +17,7 @@ from medground.errors import MedgroundError
 from medground.evaluation import probes, run, scoring, table, wordings
 from medground.evaluation.scoring import Resampling
 from medground.records import Grounding, Phrase, ScoredBox
-from medground.reports import held_out, lexicon
+from medground.reports import held_out, lexicon, sides
 from medground.reports.denial import denials
 from medground.reports.paraphrase import paraphrases
 from medground.reports.parser import Parser
@@ -50,7 +50,7 @@ LEFT, RIGHT = (24.0, 4.0, 36.0, 16.0), (4.0, 4.0, 16.0, 16.0)  # the patient's s
     ],
 )
 def test_the_other_side(text, other):
-    assert wordings.other_side(text) == other
+    assert sides.other_side(text) == other
 
 
 @given(
@@ -61,9 +61,9 @@ def test_the_other_side(text, other):
 )
 def test_the_other_side_twice_is_the_first(words):
     text = " ".join(words)
-    other = wordings.other_side(text)
+    other = sides.other_side(text)
     if other is not None:
-        assert wordings.other_side(other) == text != other
+        assert sides.other_side(other) == text != other
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ A cell with fewer than `MIN_BOXES` boxes is not trusted: the phrase then gets th
 where that is small too, of all training boxes.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,24 +16,12 @@ import numpy as np
 
 from medground import boxes
 from medground.errors import MedgroundError
-from medground.evaluation import sides
 from medground.records import Anatomy, Box, Phrase
+from medground.reports.sides import side_of
 
 MIN_BOXES = 3
 MOST = 2_000  # boxes of one cell that the medoid is sought among: the search is quadratic
 Cell = tuple[str, ...]  # from the coarse to the fine: (category, side)
-
-_BOTH = re.compile(rf"\b{sides.BOTH}\b")
-_LEFT = re.compile(rf"\b({sides.LEFT})\b")
-_RIGHT = re.compile(rf"\b({sides.RIGHT}|{sides.ONLY_RIGHT})\b")
-
-
-def side_of(text: str) -> str:
-    """`left`, `right`, `both` or `none`: the side that the words name."""
-    left, right = bool(_LEFT.search(text)), bool(_RIGHT.search(text))
-    if _BOTH.search(text) or (left and right):
-        return "both"
-    return "left" if left else "right" if right else "none"
 
 
 def cell_of(phrase: Phrase) -> Cell:

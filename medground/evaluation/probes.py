@@ -33,13 +33,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground.errors import MedgroundError
-from medground.evaluation import metrics, prior, scoring, wordings
+from medground.evaluation import metrics, scoring, wordings
 from medground.evaluation.cases import as_array
 from medground.evaluation.figures import mean_over
 from medground.evaluation.groups import Groups
 from medground.evaluation.intervals import Array
 from medground.evaluation.scoring import Measured
 from medground.records import Box, Grounding, Phrase
+from medground.reports import sides
 
 Image = NDArray[np.float32]  # (H, W) in [0, 1]
 Asked = tuple[str, Phrase, str]  # probe, phrase, words
@@ -49,7 +50,7 @@ Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of 
 AS_ASKED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
 FOREIGN = "foreign phrase"
 WORDINGS: dict[str, Callable[[str], str | None]] = {
-    "other side": wordings.other_side,
+    "other side": sides.other_side,
     "negated": wordings.negated,
     "synonym": wordings.synonym,
     "held-out negation": wordings.newly_negated,
@@ -194,7 +195,7 @@ def measure(answers: Sequence[Answer], guess: Callable[[Phrase, int, int], Box] 
 def _parted(answers: Sequence[Answer]) -> Groups:
     """A group for each probe that was asked, and after the mirrored image's the two it consists of."""
     of_probe = {name: np.array([each.probe == name for each in answers], dtype=bool) for name in PROBES}
-    sided = np.array([prior.side_of(each.phrase.text) in ("left", "right") for each in answers], dtype=bool)
+    sided = np.array([sides.side_of(each.phrase.text) in ("left", "right") for each in answers], dtype=bool)
     masks: dict[str, NDArray[np.bool_]] = {}
     for name, mask in of_probe.items():
         masks[name] = mask

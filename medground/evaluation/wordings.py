@@ -1,4 +1,4 @@
-"""A phrase said otherwise, for probes: the other side, its negation, a synonym. Texts in, texts out.
+"""A phrase said otherwise, for probes: its negation, a synonym. Texts in, texts out.
 
 Each function gives None where the phrase has nothing to change, or where a change would make no sense.
 `negated` and `synonym` speak as most reports do, and as `finetune --negatives` and `--paraphrases` do too;
@@ -10,36 +10,13 @@ import tomllib
 from functools import lru_cache
 from importlib.resources import files
 
-from medground.evaluation import sides
 from medground.reports import held_out
 
-_SIDES = {"left": "right", "leftward": "rightward", "lt": "rt", "lul": "rul", "lll": "rll", "l": "r"}
-_OTHER = _SIDES | {right: left for left, right in _SIDES.items()}
-# Chambers, great vessels and the like have one side, or mean another thing on the other.
-_FIXED = r"(?![- ]*(?:sided|side)?[- ]+(?:heart|ventric|atri|aort|arch)|[- ]+in[- ]+place)"
-_SIDE = re.compile(rf"\b({sides.LEFT}|{sides.RIGHT})\b{_FIXED}")
-# What only one side has, and words that name both: swapping them says nothing, or the same again.
-_NO_TWIN = re.compile(rf"\b({sides.ONLY_RIGHT}|(?i:middle lobe|minor fissure|lingula\w*)|{sides.BOTH})\b")
 _NEGATED = re.compile(
     r"\b(no|not|non|without|absent|absence|resolved|clear|free|never|negative|normal|unremarkable)\b", re.I
 )
 _VERB = re.compile(r"\b(is|are|was|were|has|have)\b", re.I)
 _OPENING = re.compile(r"^\s*(there (?:is|are)\s+)?(?:(?:an?|the|some)\s+)?", re.I)
-
-
-def other_side(text: str) -> str | None:
-    """The phrase with left for right and right for left; the same again gives the phrase back."""
-    sides = {match[0][0].lower() for match in _SIDE.finditer(text)}
-    if len(sides) != 1 or _NO_TWIN.search(text):
-        return None
-    return _SIDE.sub(lambda match: _like(match[0], _OTHER[match[0].lower()]), text)
-
-
-def _like(word: str, other: str) -> str:
-    """The other word in the capitals of the first."""
-    if word.isupper():
-        return other.upper()
-    return other.capitalize() if word[0].isupper() else other
 
 
 def negated(text: str) -> str | None:

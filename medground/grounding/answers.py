@@ -106,11 +106,11 @@ def find(
     orientation: Orientation | None = None,
 ) -> Iterator[tuple[Phrase, Answer | None]]:
     """Yield each phrase with the network's answer, None for an absent one; otherwise as `ground_phrases`."""
-    for (path, *size), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
+    for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
             shown = film.read(folder / path, model.config.image_size)
-            shown = shown.sized(*size, folder / path, f"phrase {together[0].phrase_id}")
+            shown = shown.sized(width, height, folder / path, f"phrase {together[0].phrase_id}")
         except MedgroundError as problem:
             if bad_image is None:
                 raise

@@ -18,8 +18,8 @@ from random import Random
 
 from medground.records import Triplet
 from medground.reports.denial import denials
-from medground.reports.other_side import other_side
 from medground.reports.parser import Parser
+from medground.reports.sides import other_side
 from medground.training.examples import Example, Query
 
 MOST_FOREIGN = 6  # phrases of other patients for each finding that an image does not have
