@@ -201,7 +201,7 @@ def test_a_text_file_without_any_box_of_its_form_is_told(miou):
     said = lines(*({"phrase_id": f"p{n}", "output": "A box at (60, 20)."} for n in range(3)))
     found, told = scores(said, "--format", "maira-2")
     assert found[0]["value"] == 0 and "no box in any of 3 texts; is it --format maira-2" in told
-    one = said.splitlines()[:2] + [json.dumps({"phrase_id": "p2", "output": "<box><x1><y1><x9><y9></box>"})]
+    one = [*said.splitlines()[:2], json.dumps({"phrase_id": "p2", "output": "<box><x1><y1><x9><y9></box>"})]
     assert "no box" not in scores("\n".join(one), "--format", "maira-2")[1]
     empty = lines(*({"phrase_id": f"p{n}", "output": ""} for n in range(3)))
     assert scores(empty, "--format", "radvlm")[1] == ""
