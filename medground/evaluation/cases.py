@@ -137,9 +137,10 @@ def greedy_hits(overlap: Array, scores: Array, levels: Sequence[float]) -> NDArr
     """
     hits = np.zeros((len(levels), len(scores)), dtype=bool)
     rows, order = overlap.tolist(), np.argsort(-scores, kind="stable").tolist()
+    tops = [max(row, default=0.0) for row in rows]
     for k, level in enumerate(levels):
         free = set(range(overlap.shape[1]))
-        for f in order:
+        for f in (each for each in order if tops[each] >= level):  # the others hit nothing
             best = max(free, key=lambda t: (rows[f][t], t), default=None)
             if best is not None and rows[f][best] >= level:
                 hits[k, f] = True

@@ -85,8 +85,9 @@ def _set(cases: Cases) -> Figures:
 def matched(cases: Cases, threshold: float = 0.5) -> Array:
     """(N,) the most found and true boxes of each case that go together one to one with IoU >= threshold."""
     ious, owner, _ = cases.pairs
-    most = np.minimum(np.bincount(owner[ious >= threshold], minlength=len(cases)), 1.0)
-    for place in np.flatnonzero(np.minimum(cases.counts, cases.true_counts) > 1).tolist():
+    pairs = np.bincount(owner[ious >= threshold], minlength=len(cases))
+    most = np.minimum(pairs, 1.0)
+    for place in np.flatnonzero(np.minimum(np.minimum(cases.counts, cases.true_counts), pairs) > 1).tolist():
         most[place] = metrics.matched(cases.overlap(place) >= threshold)
     return most
 
