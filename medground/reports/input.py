@@ -21,29 +21,14 @@ log = logging.getLogger(__name__)
 TakeBad = Callable[[bytes, BadRecord], None]
 
 IDS = (
-    "study_id",
-    "study",
-    "studyid",
-    "report_id",
-    "reportid",
-    "accession",
-    "accession_number",
-    "uid",
-    "id",
+    "study_id", "study", "studyid", "report_id", "reportid", "accession", "accession_number", "uid", "id",
     "note_id",
-)
+)  # fmt: skip
 SUBJECTS = ("subject_id", "subject", "patient_id", "patientid", "patient", "mrn")
 TEXTS = (
-    "text",
-    "report",
-    "report_text",
-    "reporttext",
-    "radiology_report",
-    "note",
-    "note_text",
-    "full_text",
+    "text", "report", "report_text", "reporttext", "radiology_report", "note", "note_text", "full_text",
     "body",
-)
+)  # fmt: skip
 SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
 LONGEST = 32 * 1024 * 1024  # bytes of one row: beyond it a quote was left open
 csv.field_size_limit(LONGEST)

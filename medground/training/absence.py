@@ -112,22 +112,23 @@ def _as_often(*groups: Sequence[str]) -> tuple[str, ...]:
 
 
 def _phrases_of(examples: Iterable[Example], parser: Parser) -> Phrases:
-    """finding -> the phrases with boxes that speak of it alone, sorted."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """finding -> the texts of phrases with boxes that speak of it alone, each as often as it would be asked:
+    wordings that were rarer among what is there than among what is not would tell the two apart."""
+    found: dict[str, list[str]] = defaultdict(list)
     for query in chain.from_iterable(each.sentences for each in examples):
         for text in query.texts if query.boxes else ():
             if len(names := findings([text], parser)) == 1:
-                found[names.pop()].add(text)
-    return {name: sorted(texts) for name, texts in found.items()}
+                found[names.pop()].append(text)
+    return found
 
 
 def _foreign(account: Account, phrases: Phrases, image_id: str) -> list[str]:
-    """What other patients have and this image does not: by its name, and as phrases say it, the same ones
-    for the same image."""
+    """What other patients have and this image does not, as their phrases say it; the same texts for the same
+    image. What no phrase has anywhere is not asked: its words alone would tell."""
     found = []
     for name in account.absent:
         theirs = phrases.get(name, ())
-        found += [name, *Random(f"{image_id} {name}").sample(theirs, min(MOST_FOREIGN, len(theirs)))]
+        found += Random(f"{image_id} {name}").sample(theirs, min(MOST_FOREIGN, len(theirs)))
     return found
 
 
