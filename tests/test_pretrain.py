@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from medground.anatomy import regions
 from medground.cli.main import cli
-from medground.training import fit, rehearsal
+from medground.training import fit, rewording
 from medground.training.examples import Example
 
 
@@ -74,7 +74,7 @@ def test_the_run_says_in_what_words_it_asked(films, tmp_path):
 
 def test_sentences_of_patients_who_are_left_out_are_not_reworded(films, trained, monkeypatch):
     reworded: list = []
-    monkeypatch.setattr(rehearsal, "reword", lambda learned, *_: reworded.extend(learned))
+    monkeypatch.setattr(rewording, "reword", lambda learned, *_: reworded.extend(learned))
     _, _, everybody, _ = trained()
     lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
     held = films.folder / "held.jsonl"

@@ -27,9 +27,9 @@ CALM = Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, shif
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """A folder with 12 films and their anatomy.jsonl, and 4 others in val.jsonl."""
+    """A folder with 12 films and their anatomy.jsonl, and 8 others in val.jsonl."""
     folder = tmp_path_factory.mktemp("cohort")
-    records = drawn_films.write_films(folder, 16)
+    records = drawn_films.write_films(folder, 20)
     drawn_films.write_jsonl(folder / "anatomy.jsonl", records[:12])
     drawn_films.write_jsonl(folder / "val.jsonl", records[12:])
     return folder
