@@ -206,9 +206,11 @@ class Grounding:
     `present` is the model's belief, 0 to 1, that there is something to show; `model` the checkpoint's hash.
     Further keys: `calibrated` where both are frequencies; `coverage`, the share of true boxes that the boxes
     were widened to hold; `min_score`, `min_present` and `engine` (bf16) where ground was told so; `leakage`
-    where the model's training had patients of its validation or test; of a report's finding `study_id`,
-    `sentence_id`, `section`, `start` and `end` (its sentence's span), `finding`, `regions` and `existence`:
-    what is absent has no boxes and `present` 0.
+    where the model's training had patients of its validation or test; `mirrored` where the film was taken for
+    one with left and right changed and looked at turned (boxes are on it as it hangs), `as_hung` where ground
+    was told not to look for that; of a report's finding `study_id`, `sentence_id`, `section`, `start` and
+    `end` (its sentence's span), `finding`, `regions` and `existence`: what is absent has no boxes and
+    `present` 0.
     """
 
     image_id: str

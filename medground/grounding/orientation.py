@@ -49,9 +49,13 @@ class Orientation:
     model: str
     weights: Tensor
 
+    def odds(self, as_it_is: Shown, mirrored: Shown) -> float:
+        """The log odds that a film, encoded as it is and mirrored, hangs the right way round."""
+        return float((features(as_it_is) - features(mirrored)) @ self.weights)
+
     def is_mirrored(self, as_it_is: Shown, mirrored: Shown) -> bool:
-        """Whether a film, encoded as it is and mirrored, hangs the wrong way round."""
-        return float((features(as_it_is) - features(mirrored)) @ self.weights) < -SURE
+        """Whether the film hangs the wrong way round, almost surely."""
+        return self.odds(as_it_is, mirrored) < -SURE
 
 
 def features(shown: Shown) -> Tensor:
