@@ -76,7 +76,7 @@ def folder(tmp_path_factory) -> Path:
     steps = f"""
         medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal -o list.jsonl
         medground cache list.jsonl --images films -o cache --size 160
-        {graphs} -o anatomy.jsonl
+        {graphs} --split train -o anatomy.jsonl
         {graphs} --split valid -o val.jsonl
         {drawn} -o ms_cxr.jsonl
         {drawn} --split train -o train.jsonl
