@@ -1,6 +1,8 @@
 # make weights  the example models that come with medground, made again: a cohort of 1,600 phantoms, the
 #               detector, anatomical pre-training with strong views, fine-tuning. Its parts were run one by one, on
 #               two busy cores: the detector took about an hour, pre-training and fine-tuning another.
+# The grounding model that is shipped was fine-tuned before wordings were made as frequent among what is not on a
+# film as among what is (training/absence.py): made anew it differs a little.
 # They are trained on synthetic images alone, and are no medical devices.
 
 WEIGHTS ?= weights

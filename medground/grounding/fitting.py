@@ -59,11 +59,11 @@ def calibrate(
 def refuse_trained_on(phrases: Iterable[Phrase], folder: Path) -> None:
     """Raise MedgroundError where the model in the folder says that it was trained on patients of these."""
     seen = set((checkpoints.record_of(folder) or {}).get("subjects") or ())
-    patients = {each.subject_id or each.image_id for each in phrases}
-    if both := sorted(name for name in patients if subjects.digest_of(name) in seen):
+    both = {p.subject_id or p.image_id for p in phrases if not seen.isdisjoint(subjects.digests_of([p]))}
+    if both:
         raise MedgroundError(
             f"{len(both)} patients of these phrases are among those that {folder} was trained on "
-            f"(first: {both[0]}); calibrate on others (--split val)"
+            f"(first: {min(both)}); calibrate on others (--split val)"
         )
 
 
