@@ -229,6 +229,8 @@ def _beside(
 
 def _reword(learned: list[Any], paraphrases: int, negatives: float, beside: list[Any]) -> None:
     """Give phrases other wordings, and what there is nothing to show for."""
+    if not (paraphrases or negatives):
+        return
     from medground.reports.parser import Parser
     from medground.training import absence, rewording
 
