@@ -38,7 +38,7 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) $(TORCH) --editable .
 	@touch $@
 
-# ultralytics (AGPL-3.0) is only tested here, without torchvision: see tests/stand_ins.
+# ultralytics (AGPL-3.0) is only tested here, without torchvision: see tests/support/stand_ins.
 $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) $(TORCH) --editable '.[dev,dicom]' matplotlib opencv-python-headless polars psutil pyyaml requests
 	$(PIP) --no-deps ultralytics==8.4.190

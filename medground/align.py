@@ -6,7 +6,7 @@ S1  one sentence, one region: the region's box.
 S2  one region in several words (a region and a part of it), or in several sentences of the study: one box,
     the sentences joined in their order. `sentence_id` is the first one's, `sentence_ids` names them all.
 S3  one sentence, several regions: one box around them, or with `split` a pair for each region with the part
-    of the sentence that speaks of it (`medground.clauses`).
+    of the sentence that speaks of it (`medground.reports.clauses`).
 S4  no box: no pair. Of several regions, those without a box are named in `regions_without_box`.
 
 A pair's text has single spaces where the report wraps its lines; the spans of its triplets still count in
@@ -24,9 +24,9 @@ from operator import attrgetter
 from typing import Any
 
 from medground.anatomy import regions
-from medground.clauses import part_for
 from medground.errors import MedgroundError
 from medground.records import Anatomy, Box, Existence, Pair, Sentence, Triplet
+from medground.reports.clauses import part_for
 
 log = logging.getLogger(__name__)
 

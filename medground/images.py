@@ -31,7 +31,7 @@ from medground.errors import MedgroundError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-Film = NDArray[np.float32]
+Pixels = NDArray[np.float32]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 # The largest detectors give 5,000 x 4,000; PIL warns from 89 million pixels on, which this stays under.
@@ -82,7 +82,7 @@ def is_dicom(path: Path | str) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def load(path: Path | str) -> Film:
+def load(path: Path | str) -> Pixels:
     """The film, (H, W) float32 in [0, 1]."""
     with _one_message(path):
         _check_file(path)
@@ -102,7 +102,7 @@ def describe(path: Path | str) -> Header:
         return _describe_dicom(path) if is_dicom(path) else _describe_picture(path)
 
 
-def letterbox(image: Film, size: int) -> tuple[Film, Letterbox]:
+def letterbox(image: Pixels, size: int) -> tuple[Pixels, Letterbox]:
     """The film resized without aliases and centred in a black square of `size` pixels; how it lies there."""
     height, width = image.shape
     place = Letterbox(width, height, size)
@@ -183,7 +183,7 @@ def _check_size(path: Path | str, width: int, height: int) -> None:
         raise MedgroundError(f"{path}: {_TOO_LARGE}")
 
 
-def _unit(values: NDArray[Any]) -> Film:
+def _unit(values: NDArray[Any]) -> Pixels:
     """Grey values in [0, 1]: bytes by 255, all else by their own range; a constant film is black."""
     if values.dtype == np.uint8:
         return values.astype(np.float32) / np.float32(255)
@@ -195,7 +195,7 @@ def _unit(values: NDArray[Any]) -> Film:
 # Pictures --------------------------------------------------------------------------------------------------
 
 
-def _load_picture(path: Path | str) -> Film:
+def _load_picture(path: Path | str) -> Pixels:
     with Image.open(path) as picture:
         _check_size(path, *picture.size)
         return _unit(_grey(ImageOps.exif_transpose(picture)))
@@ -259,7 +259,7 @@ def _spacing(values: Any) -> tuple[float, float] | None:
     return (down, across) if down > 0 and across > 0 else None
 
 
-def _load_dicom(path: Path | str) -> Film:
+def _load_dicom(path: Path | str) -> Pixels:
     data = _read_dicom(path)
     if "PixelData" not in data:
         raise MedgroundError(f"{path}: a DICOM file without an image")
@@ -287,7 +287,7 @@ def _first_frame(path: Path | str, data: "Dataset") -> NDArray[Any]:
         raise MedgroundError(f"{path}: cannot decode {name}; {way_out}") from error
 
 
-def _displayed(values: NDArray[Any], data: "Dataset") -> Film:
+def _displayed(values: NDArray[Any], data: "Dataset") -> Pixels:
     """Stored values as a viewer shows them: rescale, VOI LUT or window, MONOCHROME1 turned round."""
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 

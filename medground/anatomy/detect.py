@@ -1,4 +1,4 @@
-"""Films in, named regions out: what every detector has in common.
+"""ImageSet in, named regions out: what every detector has in common.
 
 Letters: B films, S side of the detector's square. A detector sees letterboxed squares; the records have
 pixels of the original film, upright.
@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from medground import boxes, images
-from medground.anatomy.films import in_threads
+from medground.anatomy.image_set import in_threads
 from medground.errors import MedgroundError
-from medground.images import Film
+from medground.images import Pixels
 from medground.records import Anatomy, Box, Image, Region, is_frontal, known_keys
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Detector(Protocol):
     model: str
     doubt: float
 
-    def find(self, squares: Film) -> list[list[Found]]:
+    def find(self, squares: Pixels) -> list[list[Found]]:
         """(B, S, S) films in [0, 1] -> for each its regions, each name at most once, in any order."""
         ...
 
@@ -68,7 +68,7 @@ class Detector(Protocol):
 
 
 Reject = Callable[[Image, MedgroundError], None]
-Ready = tuple[Film, boxes.Letterbox, images.Header]
+Ready = tuple[Pixels, boxes.Letterbox, images.Header]
 
 
 def detect_regions(

@@ -9,7 +9,7 @@ from medground.anatomy import detr, region_query, yolo
 from medground.anatomy.detect import Detector, Found, core_score
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
-from medground.images import Film
+from medground.images import Pixels
 
 
 def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = False) -> Detector:
@@ -59,7 +59,7 @@ class RegionQueryDetector:
         self.network = network.eval().to(device)
 
     @torch.inference_mode()
-    def find(self, squares: Film) -> list[list[Found]]:
+    def find(self, squares: Pixels) -> list[list[Found]]:
         """Every region of each film, likely or not; the score is the region's presence.
 
         On a film that shows a chest it is the presence in a chest: how hard the film is to know for one is

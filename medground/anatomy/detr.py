@@ -20,7 +20,7 @@ from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
-from medground.images import Film
+from medground.images import Pixels
 
 KIND = "transformers"
 SIZE = 640  # what the RT-DETR family is trained at
@@ -53,7 +53,7 @@ class TransformersDetector:
             raise MedgroundError(f"{folder}: cannot look at squares of {self.size}: {way_out}") from error
 
     @torch.inference_mode()
-    def find(self, squares: Film) -> list[list[Found]]:
+    def find(self, squares: Pixels) -> list[list[Found]]:
         """The best box of every region on each film, likely or not."""
         films = torch.from_numpy(squares)[:, None].to(self.device).expand(-1, 3, -1, -1)
         answer = self.network(pixel_values=(films - self.mean.to(films)) / self.spread.to(films))

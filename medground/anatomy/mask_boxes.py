@@ -1,4 +1,4 @@
-"""Films and the mask files that belong to them -> anatomy records; nothing is detected here.
+"""ImageSet and the mask files that belong to them -> anatomy records; nothing is detected here.
 
 A film's masks are looked for under three names, in this order: its path without the suffix, the file's name
 without it, its image_id. What each kind is:
@@ -22,7 +22,7 @@ import numpy as np
 from medground import images
 from medground.anatomy import coco, mask_files, masks, regions
 from medground.anatomy.detect import Reject, anatomy_of, sides_fit
-from medground.anatomy.films import in_threads
+from medground.anatomy.image_set import in_threads
 from medground.anatomy.mask_files import Part
 from medground.anatomy.masks import Fit, Model, NoFit, Shape
 from medground.errors import MedgroundError

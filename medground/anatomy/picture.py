@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from medground.anatomy.films import Films
+from medground.anatomy.image_set import ImageSet
 
 SIDE, COLUMNS, LEAST_SCORE = 384, 4, 0.5
 TRUE, FOUND, DOUBTED = "#5dff8f", "#ffa62b", "#ff6b5e"
 
 
-def draw_regions(films: Films, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
+def draw_regions(films: ImageSet, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
     """A sheet of the films: true boxes green, found ones orange, found but not there red.
 
     found: (N, Q, 4) in shares of the square; scores: (N, Q); boxes that score less than a half stay out.
@@ -23,7 +23,7 @@ def draw_regions(films: Films, found: NDArray[np.float32], scores: NDArray[np.fl
     return sheet
 
 
-def _cell(films: Films, row: int, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
+def _cell(films: ImageSet, row: int, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
     picture = Image.fromarray(films.squares[row]).resize((SIDE, SIDE)).convert("RGB")
     draw = ImageDraw.Draw(picture)
     for n, there in enumerate(films.present[row]):

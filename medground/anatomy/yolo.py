@@ -23,9 +23,9 @@ from PIL import Image
 from medground import checkpoints
 from medground.anatomy import regions
 from medground.anatomy.detect import Found, best_of_each, doubt_of
-from medground.anatomy.films import Films
+from medground.anatomy.image_set import ImageSet
 from medground.errors import MedgroundError
-from medground.images import Film
+from medground.images import Pixels
 
 KIND = "yolo"
 MISSING = "ultralytics is not installed: pip install medground[yolo] (its licence is AGPL-3.0)"
@@ -135,7 +135,7 @@ class YoloDetector:
             raise MedgroundError(f"{path}: none of its classes is a region that medground knows")
         self.doubt = doubt_of(self.names, DOUBT)
 
-    def find(self, squares: Film) -> list[list[Found]]:
+    def find(self, squares: Pixels) -> list[list[Found]]:
         """The best box of every region on each film, likely or not."""
         data = np.rint(squares * 255).astype(np.uint8)
         (answer,) = self._process.ask({"do": "find", "shape": data.shape}, data.tobytes())
@@ -162,8 +162,8 @@ class Options:
 
 
 def train(
-    learned: Films,
-    checked: Films | None,
+    learned: ImageSet,
+    checked: ImageSet | None,
     folder: Path,
     options: Options,
     log: Callable[[dict[str, Any]], None],
@@ -189,7 +189,7 @@ def train(
     return False
 
 
-def _write_data(folder: Path, learned: Films, checked: Films) -> Path:
+def _write_data(folder: Path, learned: ImageSet, checked: ImageSet) -> Path:
     """The films as ultralytics wants them on disk; returns the path of its data file."""
     for split, films in (("train", learned), ("val", checked)):
         pictures, labels = folder / "images" / split, folder / "labels" / split
@@ -204,7 +204,7 @@ def _write_data(folder: Path, learned: Films, checked: Films) -> Path:
     return file.resolve()
 
 
-def _labels(films: Films, row: int) -> str:
+def _labels(films: ImageSet, row: int) -> str:
     """A line for each region that is there: class, centre and size in shares of the side."""
     lines = []
     for n in np.flatnonzero(films.present[row] == 1):

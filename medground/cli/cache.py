@@ -53,8 +53,8 @@ def cache(
         $ medground cache list.jsonl --images films -o cache --size 160 --verify
     """
     from medground import jsonl
+    from medground.data import image_cache as store
     from medground.records import Image
-    from medground.training import cache as store
 
     bad_lines = jsonl.BadLines(rejects)
     listed = shard.keep(jsonl.read(records, Image, bad_lines))

@@ -66,11 +66,11 @@ def calibrate(
 def _learn_orientation(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
     """Write the orientation into the model's folder; what comes back says how well it tells."""
     from medground import console
-    from medground.grounding import orientation
-    from medground.models import film
+    from medground.grounding import flip
+    from medground.models import letterboxed
 
     paths = list(dict.fromkeys(phrase.path for phrase in phrases))
-    films = (film.read(images / path, network.config.image_size) for path in paths)
-    found, figures = orientation.fit(console.progress(films, "films", len(paths)), network)
-    orientation.save(folder, found)
+    films = (letterboxed.read(images / path, network.config.image_size) for path in paths)
+    found, figures = flip.fit(console.progress(films, "films", len(paths)), network)
+    flip.save(folder, found)
     return figures

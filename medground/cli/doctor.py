@@ -19,7 +19,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """
     import json
 
-    from medground.doctor import examine, is_well
+    from medground.cli.installation import examine, is_well
 
     checks = examine()
     for check in checks:

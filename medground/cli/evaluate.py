@@ -112,11 +112,11 @@ def evaluate(
     with jsonl.create(output) as stream:
         jsonl.write(stream, scores)
     if html:
-        from medground.evaluation import page
+        from medground.evaluation.report import page
 
         page.write(html, found, images)
     if table:
-        from medground.evaluation.table import show
+        from medground.evaluation.report.table import show
 
         show(scores, sys.stderr if output == "-" else sys.stdout)
 
@@ -125,7 +125,7 @@ def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dic
     """The evaluations that the options ask for."""
     from medground import jsonl
     from medground.evaluation import run
-    from medground.evaluation.scoring import Resampling
+    from medground.evaluation.stats.scoring import Resampling
 
     how = Resampling(given.pop("draws"), given.pop("seed"))
     bad_lines = jsonl.BadLines(given.pop("rejects"))

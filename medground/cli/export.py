@@ -26,7 +26,7 @@ def export(model: Path, folder: Path) -> None:
         $ medground export --model runs/finetuned -o runs/exported
         $ medground ground --model runs/exported film.png "right lower lobe opacity"
     """
-    from medground.grounding import engines
+    from medground.grounding import backends
     from medground.models import grounder
 
-    engines.export(grounder.load(model), model, folder)
+    backends.export(grounder.load(model), model, folder)

@@ -156,8 +156,9 @@ def finetune(
             --held-out fold1.jsonl -o runs/fold1
     """
     from medground import jsonl
+    from medground.data import examples, splits
     from medground.records import Phrase
-    from medground.training import audit, examples, splits
+    from medground.training import audit
 
     _check_usage(records, rehearse, anatomy, chosen)
     if start:
@@ -220,8 +221,8 @@ def _beside(
     if pairs is None:
         return []
     from medground import jsonl
+    from medground.data import rehearsal
     from medground.records import Anatomy, Pair
-    from medground.training import rehearsal
 
     anatomies = jsonl.read(anatomy, Anatomy, bad_lines) if anatomy else None
     return rehearsal.rehearse(jsonl.read(pairs, Pair, bad_lines), anatomies, held_out)
@@ -231,15 +232,16 @@ def _reword(learned: list[Any], paraphrases: int, negatives: float, beside: list
     """Give phrases other wordings, and what there is nothing to show for."""
     if not (paraphrases or negatives):
         return
+    from medground.data import negatives as negative_examples
+    from medground.data import paraphrasing
     from medground.reports.parser import Parser
-    from medground.training import absence, rewording
 
     parser = Parser()
-    accounts = absence.accounts(learned, beside, parser)  # of the phrases as they are
+    accounts = negative_examples.accounts(learned, beside, parser)  # of the phrases as they are
     if paraphrases:
-        rewording.reword(learned, paraphrases, parser, accounts)
+        paraphrasing.reword(learned, paraphrases, parser, accounts)
     if negatives:
-        absence.deny(learned, beside, accounts, parser)
+        negative_examples.deny(learned, beside, accounts, parser)
 
 
 def _write(path: str, phrases: list[Any]) -> None:

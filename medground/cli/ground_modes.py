@@ -12,12 +12,12 @@ from medground.cli import options
 def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     """Do what the options ask for."""
     from medground import jsonl
-    from medground.grounding import engines
+    from medground.grounding import backends
 
     bad_lines = jsonl.BadLines(chosen["rejects"])
     asked = chosen["shard"].keep(_asked(image, words, chosen, bad_lines))
     chosen["model"] = options.named_or_example(chosen["model"], shipped.GROUNDER)
-    model = engines.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
+    model = backends.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
     if chosen["resume"]:
         _go_on(asked, model, bad_lines, chosen)
     else:
@@ -26,10 +26,10 @@ def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
 def _answers(asked: Iterable[Any], model: Any, bad_lines: Any, chosen: dict[str, Any]) -> Iterable[Any]:
     from medground import console
-    from medground.grounding import answers
+    from medground.grounding import predict
 
     choices = _choices(chosen, model.name)
-    found = answers.ground_phrases(asked, model, chosen["images"], bad_lines.take_record, choices)
+    found = predict.ground_phrases(asked, model, chosen["images"], bad_lines.take_record, choices)
     return console.progress(found, "phrases")
 
 
@@ -37,9 +37,9 @@ def _go_on(asked: Iterable[Any], model: Any, bad_lines: Any, chosen: dict[str, A
     """Write what an earlier run has not."""
     from medground import jsonl
     from medground.cli import ground_resume
-    from medground.grounding import answers
+    from medground.grounding import predict
 
-    stated = {"model": model.name} | answers.stated(_choices(chosen, model.name))
+    stated = {"model": model.name} | predict.stated(_choices(chosen, model.name))
     with ground_resume.going_on(chosen["output"], stated) as (stream, held):
         rest = held.rest(asked, skipping=bad_lines.rejects is not None)
         found = _with_pictures(_answers(rest, model, bad_lines, chosen), chosen)
@@ -51,7 +51,7 @@ def _asked(
 ) -> Iterable[Any]:
     """The phrases to look for; a report is read before any model is loaded."""
     from medground import jsonl
-    from medground.grounding import questions
+    from medground.grounding import phrases
     from medground.records import Phrase
 
     if chosen["kind"] == "dicom-sr" and image is not None:
@@ -59,10 +59,10 @@ def _asked(
 
         structured_report.refuse_other(image)
     if image is None:
-        return jsonl.read(chosen["records"], Phrase, bad_lines, questions.refuse_empty)
+        return jsonl.read(chosen["records"], Phrase, bad_lines, phrases.refuse_empty)
     if not chosen["report"]:
-        return questions.phrases_of(image, words)
-    return list(questions.phrases_of_report(image, _sentences(chosen["report"])))
+        return phrases.phrases_of(image, words)
+    return list(phrases.phrases_of_report(image, _sentences(chosen["report"])))
 
 
 def _sentences(stream: Any) -> list[Any]:
@@ -82,8 +82,8 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     """How answers become records; raises where a promise is asked that the model cannot give."""
     from medground import checkpoints
     from medground.errors import MedgroundError
-    from medground.grounding import calibration, orientation
-    from medground.grounding.answers import Choices
+    from medground.grounding import calibration, flip
+    from medground.grounding.predict import Choices
 
     fitted = calibration.load(chosen["model"], model) if chosen["calibrated"] else None
     if chosen["coverage"] is not None:
@@ -95,9 +95,9 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
     engine = chosen["engine"] if chosen["engine"] == "bf16" else None
     if chosen["as_hung"]:
-        limits["as_hung"] = (chosen["model"] / orientation.FILE).is_file()
+        limits["as_hung"] = (chosen["model"] / flip.FILE).is_file()
     else:
-        limits["orientation"] = orientation.load(chosen["model"], model)
+        limits["orientation"] = flip.load(chosen["model"], model)
     leaky = bool((checkpoints.record_of(chosen["model"]) or {}).get("leakage"))
     return Choices(calibration=fitted, coverage=chosen["coverage"], engine=engine, leakage=leaky, **limits)
 

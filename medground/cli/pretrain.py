@@ -97,9 +97,10 @@ def pretrain(
             --objective agp --objective asg --weight irl=5 -o runs/asg
     """
     from medground import jsonl
+    from medground.data import examples, paraphrasing, splits
     from medground.records import Anatomy, Pair, Phrase, Sentence
     from medground.reports.parser import Parser
-    from medground.training import audit, examples, rewording, splits
+    from medground.training import audit
 
     options.refuse_two_stdins(*(each for each in (records, anatomy, reports, leave_out, validate) if each))
     training.check(**chosen)
@@ -121,7 +122,7 @@ def pretrain(
     asked = _asked(checked, chosen["images"]) if validate else []
     learned = audit.without(found.values(), [*held_out, *checked])
     if paraphrases:
-        rewording.reword(learned, paraphrases, Parser())
+        paraphrasing.reword(learned, paraphrases, Parser())
     told = {"synonyms": synonyms, "paraphrases": paraphrases}
     training.run(learned, asked, None, chosen=told, **chosen)
 
@@ -150,8 +151,8 @@ def _check_validation(
 
 def _asked(phrases: list[Any], images: Path) -> list[Any]:
     """The examples to validate on, with every box of a phrase; refuses those that would measure nothing."""
+    from medground.data import examples
     from medground.errors import MedgroundError
-    from medground.training import examples
 
     asked = examples.from_phrases(phrases, examples.Sizes(images), "all")
     if not any(query.boxes for each in asked for query in each.sentences):

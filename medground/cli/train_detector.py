@@ -8,7 +8,7 @@ import click
 from medground.cli import options, training
 
 if TYPE_CHECKING:
-    from medground.anatomy.films import Films
+    from medground.anatomy.image_set import ImageSet
 
 
 @click.command()
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--steps", type=options.COUNT, help="Steps of training  [default: 1200; transformers: 5000]")
 @click.option("--epochs", type=options.COUNT, help="Times through all films, instead of --steps.")
-@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Films in a step.")
+@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="ImageSet in a step.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -76,20 +76,21 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
 
 def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
     """Train the default detector; False when stopped before the end."""
-    from medground.anatomy import region_query, regions
-    from medground.training import detector
+    from medground.anatomy import region_query as networks
+    from medground.anatomy import regions
+    from medground.training.detectors import region_query
 
     device = options.device_of(chosen["device"])
-    config = region_query.Config(names=tuple(regions.NAMES), size=chosen["size"] or region_query.SIZE)
+    config = networks.Config(names=tuple(regions.NAMES), size=chosen["size"] or networks.SIZE)
     learned, checked = _films(records, val, config.size, chosen["images"], chosen["rejects"])
-    how = detector.Options(device=device, **_pace(chosen, len(learned)))
-    return detector.train(learned, checked, config, folder, how, chosen["anew"], chosen["start"])
+    how = region_query.Options(device=device, **_pace(chosen, len(learned)))
+    return region_query.train(learned, checked, config, folder, how, chosen["anew"], chosen["start"])
 
 
 def _transformers(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
     """Fine-tune a detector of transformers'; False when stopped before the end."""
     from medground.anatomy import detr as networks
-    from medground.training import detr
+    from medground.training.detectors import detr
 
     device, size = options.device_of(chosen["device"]), chosen["size"] or networks.SIZE
     learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
@@ -107,7 +108,7 @@ def _pace(chosen: dict[str, Any], films: int) -> dict[str, Any]:
 def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
     """Train ultralytics' detector; False when stopped before the end."""
     from medground.anatomy import yolo
-    from medground.training import detector
+    from medground.training.detectors import region_query
 
     device = options.device_of(chosen["device"])
     yolo.check(chosen["start"], chosen["trust_pickle"])
@@ -115,16 +116,18 @@ def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) 
     learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
     epochs = chosen["epochs"] or -(-(chosen["steps"] or 0) * batch // len(learned)) or yolo.EPOCHS
     how = {"epochs": epochs, "batch": batch, "size": size, "seed": chosen["seed"], "start": chosen["start"]}
-    return detector.train_yolo(learned, checked, folder, yolo.Options(device=device, **how), chosen["anew"])
+    return region_query.train_yolo(
+        learned, checked, folder, yolo.Options(device=device, **how), chosen["anew"]
+    )
 
 
 def _films(
     records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
-) -> "tuple[Films, Films | None]":
+) -> "tuple[ImageSet, ImageSet | None]":
     """The films to learn from and those to measure on, at the detector's size; no patient is in both."""
     from medground import jsonl
     from medground.anatomy import regions
-    from medground.anatomy.films import read_films
+    from medground.anatomy.image_set import read_images
     from medground.errors import MedgroundError
     from medground.records import Anatomy
     from medground.training import audit
@@ -140,7 +143,7 @@ def _films(
     for leak in audit.between(parts):
         raise MedgroundError(f"{leak}: split by subject")
 
-    def films(part: str, use: str) -> "Films":
-        return read_films(parts[part], images, regions.NAMES, size, reject, use)
+    def films(part: str, use: str) -> "ImageSet":
+        return read_images(parts[part], images, regions.NAMES, size, reject, use)
 
     return films("train", "train on"), films("val", "measure on; is --val right?") if val else None

@@ -272,7 +272,7 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     # torch keeps a compiled kernel, with its memory, for each of the last 1,024 shapes of a batch on a CPU;
     # every step has another number of phrases, so that would grow to gigabytes and save nothing
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    from medground.training.fit import Material, Options, fit
+    from medground.training.train import Material, Options, fit
 
     images, folder, anew = (chosen.pop(name) for name in ("images", "folder", "anew"))
     more = {name: chosen.pop(name) for name in ("rehearsal", "leakage", "chosen") if name in chosen}

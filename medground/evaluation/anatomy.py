@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from medground import boxes, jsonl
 from medground.anatomy import consistency
 from medground.errors import BadRecord
-from medground.evaluation import groups, prior, scoring
-from medground.evaluation.figures import Ratio, mean_over
-from medground.evaluation.intervals import Array
+from medground.evaluation import baseline
 from medground.evaluation.protocols import Figures, as_array
-from medground.evaluation.ranking import Ranked
-from medground.evaluation.scoring import Measured
+from medground.evaluation.stats import groups, scoring
+from medground.evaluation.stats.average_precision import Ranked
+from medground.evaluation.stats.bootstrap import Array
+from medground.evaluation.stats.figures import Ratio, mean_over
+from medground.evaluation.stats.scoring import Measured
 from medground.records import Anatomy, Box, Region
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def _answered(answers: Answers, truth: Sequence[Anatomy], names: Sequence[str]) 
 
 def _prior_cells(train: Sequence[Anatomy], truth: Sequence[Anatomy], names: Sequence[str]) -> Cells:
     """The training medoid of every region on every image."""
-    fitted = prior.fit_anatomies(train)
+    fitted = baseline.fit_anatomies(train)
     sized = {(each.width, each.height) for each in truth}
     answer = {
         (w, h): [Region(name=name, box=fitted.answer((name,), w, h)) for name in names] for w, h in sized

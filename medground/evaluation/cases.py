@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from medground import boxes
 from medground.evaluation import metrics
-from medground.evaluation.intervals import Array
-from medground.evaluation.ranking import Ranked
+from medground.evaluation.stats.average_precision import Ranked
+from medground.evaluation.stats.bootstrap import Array
 from medground.records import Box, Phrase, ScoredBox
 
 LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # COCO's IoU thresholds

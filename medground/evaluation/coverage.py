@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from medground.errors import MedgroundError
-from medground.evaluation import groups, scoring
 from medground.evaluation.cases import Case
-from medground.evaluation.figures import Ratio
-from medground.evaluation.intervals import Array
-from medground.evaluation.scoring import Measured
+from medground.evaluation.stats import groups, scoring
+from medground.evaluation.stats.bootstrap import Array
+from medground.evaluation.stats.figures import Ratio
+from medground.evaluation.stats.scoring import Measured
 from medground.records import Grounding
 
 KEY = "coverage"

@@ -25,9 +25,9 @@ import numpy as np
 
 from medground.errors import MedgroundError
 from medground.evaluation import metrics
-from medground.evaluation.figures import mean_over
-from medground.evaluation.intervals import Array
 from medground.evaluation.protocols import Figures, as_array
+from medground.evaluation.stats.bootstrap import Array
+from medground.evaluation.stats.figures import mean_over
 from medground.records import Box, Phrase
 
 log = logging.getLogger(__name__)

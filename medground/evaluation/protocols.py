@@ -24,9 +24,9 @@ import numpy as np
 from medground import boxes
 from medground.evaluation import metrics
 from medground.evaluation.cases import Case, Cases, as_array
-from medground.evaluation.figures import Ratio, mean_over
-from medground.evaluation.intervals import Array
-from medground.evaluation.ranking import Ranked
+from medground.evaluation.stats.average_precision import Ranked
+from medground.evaluation.stats.bootstrap import Array
+from medground.evaluation.stats.figures import Ratio, mean_over
 from medground.records import Phrase
 
 __all__ = ["PROTOCOLS", "Case", "Cases", "Figures", "Protocol", "as_array"]

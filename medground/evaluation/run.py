@@ -14,26 +14,16 @@ from numpy.typing import NDArray
 
 import medground
 from medground import jsonl
-from medground.evaluation import (
-    anatomy,
-    anatomy_pictures,
-    coverage,
-    files,
-    groups,
-    heatmap_pictures,
-    heatmaps,
-    leakage,
-    predictions,
-    prior,
-    probes,
-    scoring,
-)
-from medground.evaluation.anatomy_pictures import Film
+from medground.evaluation import anatomy, baseline, coverage, heatmaps, leakage, robustness
 from medground.evaluation.cases import Case, Cases
-from medground.evaluation.groups import Groups
-from medground.evaluation.heatmap_pictures import Hot
+from medground.evaluation.inputs import files, predictions
 from medground.evaluation.protocols import PROTOCOLS, Protocol
-from medground.evaluation.scoring import Measured, Resampling
+from medground.evaluation.report import anatomy_pictures, heatmap_pictures
+from medground.evaluation.report.anatomy_pictures import AnatomyImage
+from medground.evaluation.report.heatmap_pictures import Hot
+from medground.evaluation.stats import groups, scoring
+from medground.evaluation.stats.groups import Groups
+from medground.evaluation.stats.scoring import Measured, Resampling
 from medground.jsonl import BadLines
 from medground.records import Anatomy, Box, Grounding, Phrase, Score, ScoredBox
 
@@ -90,8 +80,8 @@ class Evaluation:
     scores: list[Score]
     own: Sequence[Case] = ()
     other: Sequence[Case] | None = None
-    films: Sequence[Film] = ()
-    probed: Sequence[probes.Answer] = ()
+    films: Sequence[AnatomyImage] = ()
+    probed: Sequence[robustness.Answer] = ()
     hot: Sequence[Hot] = ()
 
 
@@ -288,7 +278,7 @@ def _evaluate_maps(inputs: Inputs, maps: dict[str, heatmaps.Maps], how: Resampli
 
 
 def _prior_boxes(train: Sequence[Phrase], scored: Sequence[Phrase]) -> list[Box]:
-    fitted = prior.fit_phrases(train) if scored else None
+    fitted = baseline.fit_phrases(train) if scored else None
     return [_answer(fitted, phrase).box for phrase in scored if fitted]
 
 
@@ -298,21 +288,23 @@ def _prior_cases(protocol: Protocol, train: list[Phrase] | None, part: Part) -> 
         return None
     used = bytes(protocol.takes(phrase) for phrase in train)
     if used not in part.priors:
-        fitted = prior.fit_phrases(itertools.compress(train, used))
+        fitted = baseline.fit_phrases(itertools.compress(train, used))
         answers = [Case(case.phrase, [_answer(fitted, case.phrase)]) for case in part.own]
         part.priors[used] = Cases(answers)
     return part.priors[used]
 
 
-def _answer(fitted: prior.Prior, phrase: Phrase) -> ScoredBox:
+def _answer(fitted: baseline.Prior, phrase: Phrase) -> ScoredBox:
     return ScoredBox(box=_answer_of(fitted, phrase, phrase.width or 1, phrase.height or 1), score=1.0)
 
 
-def _answer_of(fitted: prior.Prior, phrase: Phrase, width: int, height: int) -> Box:
-    return fitted.answer(prior.cell_of(phrase), width, height)
+def _answer_of(fitted: baseline.Prior, phrase: Phrase, width: int, height: int) -> Box:
+    return fitted.answer(baseline.cell_of(phrase), width, height)
 
 
-def evaluate_probes(inputs: Inputs, load: probes.Load, ground: probes.Ground, how: Resampling) -> Evaluation:
+def evaluate_probes(
+    inputs: Inputs, load: robustness.Load, ground: robustness.Ground, how: Resampling
+) -> Evaluation:
     """The scores of a model on the phrases of `truth` that have boxes, under each probe; `ground` asks it."""
     stream = files.Hashed(inputs.truth)
     truth = files.read_truth(stream, inputs.bad_lines)
@@ -321,10 +313,10 @@ def evaluate_probes(inputs: Inputs, load: probes.Load, ground: probes.Ground, ho
     train = _train(train_stream, scored, inputs)
     leaky = _audit(inputs, train, truth.drawn, scored)
     scoring.warn_of_lone_images(scored)
-    fitted = prior.fit_phrases(train) if train else None
+    fitted = baseline.fit_phrases(train) if train else None
     place = {path: number for number, path in enumerate(dict.fromkeys(each.path for each in scored))}
-    found = list(probes.probe(sorted(scored, key=lambda each: place[each.path]), load, ground))
-    measured = probes.measure(found, None if fitted is None else partial(_answer_of, fitted))
+    found = list(robustness.probe(sorted(scored, key=lambda each: place[each.path]), load, ground))
+    measured = robustness.measure(found, None if fitted is None else partial(_answer_of, fitted))
     sources = {"truth": stream} | ({"train": train_stream} if train_stream else {})
     (scores,) = _scores([measured], _origin(sources, {each.model for each in found}, leaky), how)
     return Evaluation("probes", [score for score in scores if score.value is not None], probed=found)

@@ -8,8 +8,8 @@ formats      JSON lines, CSV, COCO; `structured_report` writes DICOM
 heatmaps     a map of each phrase; `page`: all of them to look at; `overlays`: drawn over their images
 """
 
-from medground.grounding.answers import ground_on_film, ground_phrases
 from medground.grounding.overlays import draw_overlays
-from medground.grounding.questions import phrases_of, phrases_of_report
+from medground.grounding.phrases import phrases_of, phrases_of_report
+from medground.grounding.predict import ground_on_image, ground_phrases
 
-__all__ = ["draw_overlays", "ground_on_film", "ground_phrases", "phrases_of", "phrases_of_report"]
+__all__ = ["draw_overlays", "ground_on_image", "ground_phrases", "phrases_of", "phrases_of_report"]

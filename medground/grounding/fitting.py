@@ -14,16 +14,7 @@ import numpy as np
 
 from medground import boxes, checkpoints, subjects
 from medground.errors import MedgroundError
-from medground.grounding.answers import (
-    AS_FOUND,
-    Answer,
-    BadImage,
-    Choices,
-    best_first,
-    find,
-    inside,
-    share_of,
-)
+from medground.grounding.backends import Model
 from medground.grounding.calibration import (
     AS_IT_IS,
     Array,
@@ -35,7 +26,16 @@ from medground.grounding.calibration import (
     fit_curve,
     needed_margin,
 )
-from medground.grounding.engines import Model
+from medground.grounding.predict import (
+    AS_FOUND,
+    Answer,
+    BadImage,
+    Choices,
+    best_first,
+    find,
+    inside,
+    share_of,
+)
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from medground import draw, images
+from medground import images
+from medground.figures import draw
 from medground.grounding import names
 from medground.records import Grounding, Phrase
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medground import draw, images, jsonl, pages
+from medground import images, jsonl
+from medground.figures import draw, pages
 from medground.records import Box, Grounding, Phrase
 
 log = logging.getLogger(__name__)

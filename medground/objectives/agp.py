@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from medground.models.grounder import Grounder
 from medground.models.network import Answers
-from medground.objectives import processes
+from medground.objectives import distributed
 from medground.objectives.objective import Encoded, Objective
 
 MATCHED_SCORE = 1.0  # what a likely score is worth in matching, beside 5 L1 + 2 (1 - GIoU)
@@ -66,14 +66,14 @@ def losses(answers: Answers, boxes: Tensor, box_of: Tensor, places: Tensor) -> d
         meant[pair, query] = 1
         parts["score"] = _likelihood(logits, meant)
         parts["near"] = nearest(found, boxes, box_of, far)
-    count = processes.shared_count(len(pair), boxes)
+    count = distributed.shared_count(len(pair), boxes)
     parts["l1"] = (chosen - true).abs().sum() / count
     parts["giou"] = (1 - generalised_iou(corners(chosen), corners(true))).sum() / count
     return parts
 
 
 def _likelihood(logits: Tensor, true: Tensor) -> Tensor:
-    return processes.mean(functional.binary_cross_entropy_with_logits(logits, true, reduction="none"))
+    return distributed.mean(functional.binary_cross_entropy_with_logits(logits, true, reduction="none"))
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def nearest(found: Tensor, boxes: Tensor, box_of: Tensor, far: Tensor) -> Tensor
     least = far.new_full(found.shape[:2], torch.inf)
     least = least.scatter_reduce(0, box_of[:, None].expand_as(far), far, "amin")
     true, query = (far == least[box_of]).nonzero(as_tuple=True)
-    return processes.mean(box_loss(found[box_of[true], query], boxes[true]))
+    return distributed.mean(box_loss(found[box_of[true], query], boxes[true]))
 
 
 def box_loss(found: Tensor, true: Tensor) -> Tensor:

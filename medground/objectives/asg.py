@@ -27,9 +27,9 @@ from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.models.network import Images
 from medground.objectives import heads, tags
+from medground.objectives.distributed import gathered, mean
 from medground.objectives.objective import Encoded, Objective
-from medground.objectives.processes import gathered, mean
-from medground.objectives.reports import Reports, means, words_of
+from medground.objectives.report_batch import Reports, means, words_of
 
 TEMPERATURE = 0.07
 OWN, RELATED, TINY = 0.8, 0.2, 1e-6  # what a soft target owes to the pair itself and to similar tags

@@ -31,9 +31,9 @@ from medground.models.config import GrounderConfig
 from medground.models.grounder import Grounder
 from medground.objectives import heads, knowledge
 from medground.objectives.asg import recognition_loss
+from medground.objectives.distributed import gathered, mean
 from medground.objectives.objective import Encoded, Objective
-from medground.objectives.processes import gathered, mean
-from medground.objectives.reports import Reports, lines, means, words_of
+from medground.objectives.report_batch import Reports, lines, means, words_of
 
 TEMPERATURE = 0.07
 LAYERS = 2  # of each of the three small transformers

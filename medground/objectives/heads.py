@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medground.models.network import Images
-from medground.objectives.processes import gathered, row_counts
+from medground.objectives.distributed import gathered, row_counts
 
 HIDDEN, EMBEDDING = 2048, 128  # as ASG publishes them
 SAMPLES = 4  # points across and down a box at which its patches are read

@@ -29,7 +29,7 @@ from medground.errors import MedgroundError
 from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.models.transvg import TransVG
-from medground.objectives import processes
+from medground.objectives import distributed
 from medground.objectives.agp import areas, corners, hulls
 from medground.objectives.objective import Encoded, Objective
 
@@ -60,7 +60,7 @@ class TaCo(Objective):
         patches, tokens = layers.rows(encoded.images.patches, image), layers.rows(encoded.tokens, text)
         seen = encoded.images.seen[image]
         if not len(shown):
-            return {"taco": processes.mean(patches.new_zeros(0))}
+            return {"taco": distributed.mean(patches.new_zeros(0))}
         joint = network.together(patches, seen, tokens, encoded.mask[text])
         outputs, attention = layers.attended(network.fusion, *joint)
         true = hulls(batch.boxes, batch.box_of, len(batch.image_of))[shown]
@@ -68,7 +68,7 @@ class TaCo(Objective):
         shares = covered(regions, *encoded.images.grid.shape[-2:]) * seen[:, None]
         found = apart & (shares.sum(2) > 0)
         found[:, 0] = True
-        return {"taco": processes.mean(contrast(outputs.float(), attention.float(), shares, found))}
+        return {"taco": distributed.mean(contrast(outputs.float(), attention.float(), shares, found))}
 
 
 def contrast(outputs: Tensor, attention: Tensor, shares: Tensor, found: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ It is simpler than the frontal film: of the findings it shows the heart's size a
 import numpy as np
 from numpy.typing import NDArray
 
-from medground.phantom import film
+from medground.phantom import image_formation
 from medground.phantom.beam import Array, Beam, aim
 from medground.phantom.marks import burn_in
 from medground.phantom.opacities import SOFT
@@ -43,9 +43,11 @@ def render_lateral(rng: np.random.Generator, patient: Patient, size: int) -> NDA
         _draw_vessels(rng, fine, grid, patient, side, (cage, dome, front))
     _draw_bones(fine, beam, patient)
     coarse = SOFT * np.maximum(path, 0) + _vertebrae(grid, patient)
-    attenuation = film.enlarge(coarse, exposure.width, exposure.height) + film.blurred(fine, 0.5)
-    bright = film.develop(rng, 0.75 * attenuation, beam, exposure)
-    return burn_in(rng, film.to_bytes(bright), exposure)
+    attenuation = image_formation.enlarge(coarse, exposure.width, exposure.height) + image_formation.blurred(
+        fine, 0.5
+    )
+    bright = image_formation.develop(rng, 0.75 * attenuation, beam, exposure)
+    return burn_in(rng, image_formation.to_bytes(bright), exposure)
 
 
 def _middle(grid: Grid, patient: Patient) -> tuple[Solid, Solid]:

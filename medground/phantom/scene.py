@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medground import boxes
-from medground.phantom import film, opacities
+from medground.phantom import image_formation, opacities
 from medground.phantom.beam import Array, Beam, aim
 from medground.phantom.devices import device, electrodes
 from medground.phantom.findings import DEVICES, OPACITIES, Finding
@@ -41,8 +41,8 @@ def render_scene(
 ) -> tuple[NDArray[np.uint8], dict[str, Box]]:
     """The (H, W) film of one patient and the boxes of its regions; fills in the boxes of `findings`."""
     scene = project(rng, patient, exposure, findings)
-    bright = film.develop(rng, scene.attenuation, scene.beam, exposure)
-    return burn_in(rng, film.to_bytes(bright), exposure), scene.regions
+    bright = image_formation.develop(rng, scene.attenuation, scene.beam, exposure)
+    return burn_in(rng, image_formation.to_bytes(bright), exposure), scene.regions
 
 
 def project(rng: np.random.Generator, patient: Patient, exposure: Exposure, findings: list[Finding]) -> Scene:
@@ -63,7 +63,9 @@ def project(rng: np.random.Generator, patient: Patient, exposure: Exposure, find
     draw_girdle(fine, beam, patient)
     if skin.random() < (0.6 if exposure.view == "AP" else 0.04):
         draw(fine, beam, _attenuating(electrodes(skin, patient)))
-    attenuation = film.enlarge(coarse, exposure.width, exposure.height) + film.blurred(fine, 0.5)
+    attenuation = image_formation.enlarge(coarse, exposure.width, exposure.height) + image_formation.blurred(
+        fine, 0.5
+    )
     return Scene(beam, chest, attenuation, regions)
 
 

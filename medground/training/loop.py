@@ -20,17 +20,17 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from torch import Tensor, nn
 
 from medground import console
+from medground.data.collate import Batch, Batches
+from medground.data.prefetch import Prefetched
 from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.network import Network
-from medground.objectives import processes
+from medground.objectives import distributed
 from medground.objectives.learner import Learner, total
-from medground.training import accumulate, tracking
-from medground.training.averages import Average
-from medground.training.batches import Batch, Batches
-from medground.training.prefetch import Prefetched
-from medground.training.run import RunFolder, State
-from medground.training.schedule import Schedule, build_optimizer, set_rate
+from medground.training import grad_cache, tracking
+from medground.training.ema import Average
+from medground.training.optim import Schedule, build_optimizer, set_rate
+from medground.training.run_dir import RunFolder, State
 from medground.training.stop import StopRequest
 
 __all__ = ["Job", "Schedule", "open_engine", "train"]
@@ -119,7 +119,7 @@ def _begin(job: Job) -> tuple[Running, State]:
     """Where an earlier run stopped, or the beginning."""
     learner, device = job.learner, job.engine.device
     if not job.freeze_norms:
-        processes.share_norms(learner, device)
+        distributed.share_norms(learner, device)
     optimizer = build_optimizer(learner, job.schedule, fused=device.type == "cuda")
     average = Average(learner.network, job.schedule.average) if job.schedule.average else None
     state = job.folder.restore(learner, optimizer, average.network if average else None)
@@ -144,7 +144,7 @@ def _compile(network: Network, backend: str) -> None:
 def _is_asked(job: Job, stop: StopRequest) -> bool:
     """Whether any process has been asked to stop; all wait here for one another."""
     flag = torch.tensor(float(bool(stop)), device=job.engine.device)
-    return processes.averaged(flag).item() > 0
+    return distributed.averaged(flag).item() > 0
 
 
 def _is_over(job: Job, state: State) -> bool:
@@ -179,7 +179,7 @@ def _step(
     weights = job.learner.weights(step / schedule.steps)
     loss, parts = _gradients(job, running.learner, batch.to(engine.device), weights)
     flag = loss.new_tensor(float(bool(stop)))
-    values = processes.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
+    values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
     if not math.isfinite(values[0]):
         raise MedgroundError(f"step {step + 1}: the loss became {values[0]}; the last checkpoint stands")
     norm = engine.clip_grad_norm_(running.learner.parameters(), schedule.clip_norm)
@@ -196,7 +196,7 @@ def _gradients(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Leave the gradient of the whole batch's loss at the parameters; the loss and its parts."""
     if job.schedule.parts > 1:
-        return accumulate.backward(
+        return grad_cache.backward(
             learner, job.learner, batch, job.schedule.parts, lambda parts: total(parts, weights), job.engine
         )
     with job.engine.autocast():
@@ -227,7 +227,7 @@ def _save(job: Job, running: Running, state: State) -> State:
     processes wait here for the one that writes.
     """
     if not job.engine.is_main_process:
-        return processes.told(None)
+        return distributed.told(None)
     network: Any = running.average.network if running.average else job.learner.network
     network.eval()
     on_beat = job.schedule.is_beat(state.step)
@@ -240,4 +240,4 @@ def _save(job: Job, running: Running, state: State) -> State:
         state = replace(state, best=figure, best_step=state.step)
     average = running.average.network if running.average else None
     job.folder.save(job.learner, running.optimizer, state, average)
-    return processes.told(state)
+    return distributed.told(state)

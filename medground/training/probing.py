@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from medground.data.collate import Asked, Batch, Batches, Plan, collate
+from medground.data.examples import Example, all_texts
+from medground.data.image_store import ImageStore
+from medground.data.report_targets import Needs
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
-from medground.training.batches import Asked, Batch, Batches, Plan, collate
-from medground.training.examples import Example, all_texts
-from medground.training.schedule import Schedule, build_optimizer
-from medground.training.store import FilmStore
-from medground.training.telling import Needs
+from medground.training.optim import Schedule, build_optimizer
 
 LEAST = 3  # images with and without a label, below which its AUC says nothing
 
@@ -47,7 +47,7 @@ class Trained:
 
     @torch.inference_mode()
     def over(
-        self, examples: Sequence[Example], store: FilmStore, together: int = 16
+        self, examples: Sequence[Example], store: ImageStore, together: int = 16
     ) -> Iterator[tuple[Batch, Encoded]]:
         """The examples in batches, unchanged, with what the network makes of them."""
         self.learner.eval()
@@ -57,7 +57,7 @@ class Trained:
             yield batch, self.learner.encode(*batch.inputs())
 
 
-def train(examples: Sequence[Example], store: FilmStore, recipe: Recipe) -> Trained:
+def train(examples: Sequence[Example], store: ImageStore, recipe: Recipe) -> Trained:
     """A small model trained on the reports of the examples by one objective; the same for the same recipe."""
     always = Needs.of([recipe.objective]).always or ()
     torch.manual_seed(recipe.seed)

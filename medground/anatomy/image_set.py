@@ -1,0 +1,133 @@
+"""What a detector learns from: films decoded once, at its size, with the boxes of their regions.
+
+Letters: N films, S side, Q regions. Boxes are [x1, y1, x2, y2] in shares of the square's side.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground import boxes, images
+from medground.errors import MedgroundError
+from medground.records import Anatomy
+
+SAME_SHAPE = 0.01  # how far width / height of a record and of its file may be apart
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Reject = Callable[[Anatomy, MedgroundError], None]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """squares (N, S, S) bytes; boxes (N, Q, 4); present (N, Q) 1 there, 0 not there, -1 box unusable."""
+
+    squares: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    present: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.squares)
+
+    def digest(self) -> str:
+        """12 hex digits over all that is in them."""
+        digest = hashlib.sha256()
+        for each in (self.squares, self.boxes, self.present):
+            digest.update(np.ascontiguousarray(each).data)
+        return digest.hexdigest()[:12]
+
+
+def read_images(
+    anatomies: Iterable[Anatomy],
+    folder: Path,
+    names: Sequence[str],
+    size: int,
+    reject: Reject,
+    use: str = "train on",
+) -> ImageSet:
+    """All films of the records, in their order; a record whose film cannot be used goes to `reject`.
+
+    A region that a record leaves out is taken as not there. A film that is known to be no frontal view
+    has no regions at all. Raises MedgroundError where nothing is left to `use`.
+    """
+    rows = list(_rows(anatomies, folder, names, size, reject))
+    if not rows:
+        raise MedgroundError(f"no films to {use}")
+    squares, regions, present = zip(*rows, strict=True)
+    return ImageSet(np.stack(squares), np.stack(regions), np.stack(present))
+
+
+Row = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]
+
+
+def _rows(
+    anatomies: Iterable[Anatomy], folder: Path, names: Sequence[str], size: int, reject: Reject
+) -> Iterator[Row]:
+    def read(anatomy: Anatomy) -> Row | MedgroundError:
+        try:
+            return _row(anatomy, folder, names, size)
+        except MedgroundError as error:
+            return error
+
+    for anatomy, row in in_threads(read, anatomies):
+        if isinstance(row, MedgroundError):
+            reject(anatomy, row)
+        else:
+            yield row
+
+
+def _row(anatomy: Anatomy, folder: Path, names: Sequence[str], size: int) -> Row:
+    path = folder / anatomy.path
+    square, place = images.letterbox(images.load(path), size)
+    said, found = anatomy.width / anatomy.height, place.width / place.height
+    if abs(said / found - 1) > SAME_SHAPE:
+        raise MedgroundError(
+            f"{path}: is {place.width} x {place.height}, its record says {anatomy.width} x {anatomy.height}"
+        )
+    regions, present = _regions(anatomy, names, size)
+    return np.rint(square * 255).astype(np.uint8), regions, present
+
+
+def _regions(
+    anatomy: Anatomy, names: Sequence[str], size: int
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """(Q, 4) boxes in shares of the square, (Q,) presence; unknown names are passed over."""
+    place = boxes.Letterbox(anatomy.width, anatomy.height, size)
+    row = {name: n for n, name in enumerate(names)}
+    found, present = np.zeros((len(names), 4), np.float32), np.zeros(len(names), np.int8)
+    for region in anatomy.regions if anatomy.is_frontal else ():
+        if region.name in row:
+            inside = boxes.clip(region.box, anatomy.width, anatomy.height)
+            present[row[region.name]] = -1 if inside is None else 1
+            if inside is not None:
+                found[row[region.name]] = place.to_square(np.array([inside]))[0] / size
+    return found, present
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4
+) -> Iterator[tuple[Item, Result]]:
+    """Yield (item, work(item)) in order, worked on in a thread a core, `ahead` items a thread in advance.
+
+    Decoding leaves Python's lock alone, so threads are enough and nothing has to be copied between processes.
+    """
+    with ThreadPoolExecutor(cores()) as pool:
+        waiting = []
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) >= cores() * ahead:
+                done, result = waiting.pop(0)
+                yield done, result.result()
+        for done, result in waiting:
+            yield done, result.result()

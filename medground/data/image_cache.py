@@ -1,0 +1,271 @@
+"""Films decoded once: windowed, letterboxed squares of one byte a pixel, in files mapped into memory.
+
+CACHE/cache.json        the side of the squares and the version of how they are made
+CACHE/NAME-00000.npy    (n, S, S) uint8: up to 256 films, 105 MB at 640 px
+CACHE/NAME-00000.jsonl  line i is of row i: path, width, height; size and time of the file; hash of the row
+
+NAME is `films`, or `films-2of7` for the share of the films that one of several machines makes. The lines of a
+part come last: a part with them is whole, and what a killed run leaves besides is written over.
+Letters: S side of the square, n films of a part.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from medground import images
+from medground.boxes import Letterbox
+from medground.errors import MedgroundError
+from medground.models import letterboxed
+from medground.records import Image
+
+log = logging.getLogger(__name__)
+CONFIG = "cache.json"
+DIGITS = "[0-9]" * 5
+TOGETHER = 256  # films of a part: what a killed worker has to make again
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One film of a cache: where it lies, the size of its original, and what its file was."""
+
+    part: str
+    number: int
+    path: str
+    width: int
+    height: int
+    bytes: int
+    modified: int
+    hash: str
+
+
+class Cache:
+    """The films of a cache folder; raises MedgroundError for a folder that is none, or of another size."""
+
+    def __init__(self, folder: Path, size: int):
+        self.folder, self.size = folder, size
+        _check(folder, size)
+        self._rows = {row.path: row for row in rows(folder)}
+        self._parts: dict[str, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._rows
+
+    def get(self, path: str) -> letterboxed.LetterboxedImage | None:
+        """The film of a record's path, or None where it is not in the cache."""
+        row = self._rows.get(path)
+        if row is None:
+            return None
+        if row.part not in self._parts:
+            self._parts[row.part] = _squares(self.folder, row.part)
+        square = np.array(self._parts[row.part][row.number])
+        return letterboxed.LetterboxedImage(square, Letterbox(row.width, row.height, self.size))
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    """Yield what each line of the folder's whole parts says, part after part; raises MedgroundError for a
+    line that is none of ours."""
+    for file in sorted(folder.glob("films*.jsonl")):
+        for number, line in enumerate(file.read_bytes().splitlines()):
+            try:
+                row = Row(part=file.stem, number=number, **orjson.loads(line))
+                if min(row.width, row.height) < 1:
+                    raise ValueError("no size of a film")
+            except (ValueError, TypeError):
+                raise _spoilt(file, number + 1) from None
+            yield row
+
+
+def _spoilt(file: Path, line: int | None = None) -> MedgroundError:
+    place = f"{file}:{line}" if line else str(file)
+    return MedgroundError(f"{place}: missing or damaged; delete {file.stem}.* and make the cache again")
+
+
+def _check(folder: Path, size: int) -> None:
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError):
+        raise MedgroundError(f"{folder}: no cache of films ({CONFIG} is missing)") from None
+    if config.get("format") != letterboxed.FORMAT:
+        raise MedgroundError(f"{folder}: made by another version of medground; make the cache anew")
+    if config["size"] != size:
+        raise MedgroundError(f"{folder}: its films have {config['size']} px, asked for are {size}")
+
+
+def _squares(folder: Path, part: str) -> NDArray[np.uint8]:
+    file = folder / f"{part}.npy"
+    try:
+        return np.load(file, mmap_mode="r")
+    except (OSError, ValueError):
+        raise _spoilt(file) from None
+
+
+def build(
+    images: Iterable[Image],
+    folder: Path,
+    cache: Path,
+    size: int,
+    reject: Callable[[Image, MedgroundError], None],
+    workers: int = 1,
+    name: str = "films",
+) -> int:
+    """Put the films of `folder` that the cache lacks into it; return how many were added.
+
+    A film that cannot be read goes to `reject`, in the order of the images. The parts are the same for any
+    number of workers.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    if (cache / CONFIG).exists():
+        _check(cache, size)
+    else:
+        _write(cache / CONFIG, [json.dumps({"format": letterboxed.FORMAT, "size": size}).encode() + b"\n"])
+    held = {row.path for row in rows(cache)}
+    missing = list({each.path: each for each in images if each.path not in held}.values())
+    tasks = [
+        (folder, cache, _part_name(cache, name, number), size, missing[first : first + TOGETHER])
+        for number, first in enumerate(range(0, len(missing), TOGETHER))
+    ]
+    added = 0
+    for task, problems in zip(tasks, _spread(tasks, workers), strict=True):
+        added += len(task[-1]) - len(problems)
+        for row, problem in problems:
+            reject(task[-1][row], MedgroundError(problem))
+    return added
+
+
+def _part_name(cache: Path, name: str, number: int) -> str:
+    """The name of the `number`th new part: the numbers go on after those that are there."""
+    numbers = [int(file.stem.rpartition("-")[2]) for file in cache.glob(f"{name}-{DIGITS}.jsonl")]
+    return f"{name}-{max(numbers, default=-1) + 1 + number:05d}"
+
+
+Task = tuple[Path, Path, str, int, Sequence[Image]]
+Problems = list[tuple[int, str]]
+
+
+def _spread(tasks: Sequence[Task], workers: int) -> Iterator[Problems]:
+    if workers == 1 or len(tasks) < 2:
+        yield from map(_make, tasks)
+        return
+    kind = "fork" if sys.platform.startswith("linux") else "spawn"
+    context = multiprocessing.get_context(kind)
+    pool: Executor
+    with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
+        try:
+            yield from pool.map(_make, tasks)
+        except BrokenExecutor:
+            raise MedgroundError("a worker process was killed; run the same command again to go on") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # workers have one
+    parent.join()
+    os._exit(1)
+
+
+def _make(task: Task) -> Problems:
+    """Write one part; return the place in it and the problem of each film that cannot be read."""
+    folder, cache, part, size, images = task
+    squares, lines, problems = [], [], Problems()
+    for place, image in enumerate(images):
+        try:
+            squares.append(found := letterboxed.read(folder / image.path, size))
+            lines.append(_line(folder, image.path, found))
+        except (MedgroundError, OSError) as error:
+            del squares[len(lines) :]
+            problems.append((place, str(error)))
+    if squares:
+        _write(cache / f"{part}.npy", _npy([each.square for each in squares], size))
+        _write(cache / f"{part}.jsonl", lines)
+    return problems
+
+
+def _line(folder: Path, path: str, found: letterboxed.LetterboxedImage) -> bytes:
+    known = (folder / path).stat()
+    about = {
+        "path": path,
+        "width": found.letterbox.width,
+        "height": found.letterbox.height,
+        "bytes": known.st_size,
+        "modified": known.st_mtime_ns,
+        "hash": _hash(found.square),
+    }
+    return orjson.dumps(about, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _hash(square: NDArray[np.uint8]) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(square).data, digest_size=8).hexdigest()
+
+
+def _npy(squares: Sequence[NDArray[np.uint8]], size: int) -> Iterator[bytes]:
+    """The bytes of an .npy file, film by film, so that a part is not in memory twice."""
+    header = io.BytesIO()
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (len(squares), size, size)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    yield header.getvalue()
+    yield from (each.tobytes() for each in squares)
+
+
+def _write(file: Path, pieces: Iterable[bytes]) -> None:
+    """Write the file; it has its name only when all of it is on the disk."""
+    partial = Path(f"{file}.partial")
+    try:
+        with open(partial, "wb") as stream:
+            stream.writelines(pieces)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise MedgroundError(f"{file}: {error.strerror}; the parts before it stand") from None
+
+
+def problems(cache: Path, size: int, folder: Path, wanted: Iterable[Image]) -> Iterator[str]:
+    """Yield a line for each film of the wanted that the cache lacks, and for each of its rows that is not
+    what was written, or whose file has changed since. Files that are not there any more are not missed."""
+    held = Cache(cache, size)
+    for image in wanted:
+        if image.path not in held:
+            yield f"{image.path}: not in the cache"
+    for row in held._rows.values():
+        if problem := _problem(held, row, folder):
+            yield problem
+
+
+def _problem(held: Cache, row: Row, folder: Path) -> str | None:
+    place = f"{row.path} ({row.part}, row {row.number})"
+    found: Any = held.get(row.path)
+    if _hash(found.square) != row.hash:
+        return f"{place}: damaged; delete {row.part}.* and make the cache again"
+    file = folder / row.path
+    if file.exists() and (file.stat().st_size, file.stat().st_mtime_ns) != (row.bytes, row.modified):
+        return f"{place}: the film has changed since; delete {row.part}.* and make the cache again"
+    if file.exists() and images.size(file) != (row.width, row.height):
+        return f"{place}: width or height damaged; delete {row.part}.* and make the cache again"
+    return None

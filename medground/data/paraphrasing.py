@@ -1,0 +1,49 @@
+"""In what words the phrases of training are asked: their own, the lexicon's, and bare names of findings."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import chain
+
+from medground.data.examples import Example, Query
+from medground.data.negatives import Account, findings
+from medground.reports.paraphrase import paraphrases
+from medground.reports.parser import Parser
+
+Forms = Callable[[str], tuple[str, ...]]
+
+
+def reword(
+    examples: Iterable[Example], most: int, parser: Parser, accounts: Sequence[Account] | None = None
+) -> None:
+    """Give each phrase at most so many other wordings; half of the draws are the phrase itself.
+
+    With `accounts`, one for each example, a phrase of a finding that its image has in one place alone is
+    also asked by the finding's bare names, as many again at most: no side or place then says where to look.
+    """
+    forms_of = lru_cache(maxsize=65_536)(lambda text: paraphrases(text, parser, most))  # reports repeat texts
+    for number, example in enumerate(examples):
+        bare = _only_finding(example, accounts[number], parser) if accounts else {}
+        example.sentences = [_in_other_words(query, forms_of, bare.get(query)) for query in example.sentences]
+
+
+def _in_other_words(query: Query, forms_of: Forms, finding: str | None) -> Query:
+    forms = tuple(form for text in query.texts for form in forms_of(text))
+    if finding is not None:
+        forms += (finding, *forms_of(finding))
+    return replace(query, texts=query.texts * max(1, len(forms)) + forms)
+
+
+def _only_finding(example: Example, account: Account, parser: Parser) -> dict[Query, str]:
+    """The phrases with a box that speak of one finding, where the image has it on one side, or in the middle,
+    and no other phrase speaks of it: which finding that is."""
+    said = {query: findings(query.texts, parser) for query in example.sentences}
+    times = Counter(chain.from_iterable(said.values()))
+    return {
+        query: next(iter(names))
+        for query, names in said.items()
+        if query.boxes
+        and len(names) == 1
+        and all(times[n] == len(account.sides.get(n, ())) == 1 for n in names)
+    }

@@ -1,0 +1,96 @@
+"""What the reports of some images say, gathered for a batch. Letters as in `objectives.reports`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medground.anatomy import regions
+from medground.boxes import Letterbox
+from medground.data.examples import Example, Query
+from medground.errors import MedgroundError
+from medground.objectives import knowledge, tags
+from medground.objectives.learner import OBJECTIVES
+from medground.objectives.report_batch import Reports
+from medground.records import Box
+
+NUMBER_OF = {name: number for number, name in enumerate(regions.NAMES)}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the objectives of a run want of its batches: `asks`, whether phrases are asked; `always`, the
+    texts that stand beside those of reports, None where no report is read."""
+
+    asks: bool
+    always: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Needs":
+        """The needs of the objectives of these names."""
+        kinds = [OBJECTIVES[name] for name in names]
+        texts = dict.fromkeys(text for kind in kinds for text in kind.texts)
+        return cls(
+            any(kind.asks for kind in kinds), tuple(texts) if any(kind.reads for kind in kinds) else None
+        )
+
+    def met_by(self, examples: Sequence[Example]) -> list[Example]:
+        """The examples that can be learned from; raises MedgroundError where none can."""
+        kept = [each for each in examples if each.report or self.asks]
+        if not kept:
+            raise MedgroundError("nothing to read: no image has a report; give --reports, or pairs with text")
+        return kept
+
+
+def texts_of(examples: Sequence[Example]) -> list[str]:
+    """Every text that the reports of these images have in a batch."""
+    return [text for each in examples for text in (*each.report, *(q.texts[0] for q in each.pairs))]
+
+
+def tell(
+    examples: Sequence[Example],
+    letterboxes: Sequence[Letterbox],
+    rows: Mapping[str, int],
+    always: Sequence[str],
+) -> Reports:
+    """The reports of these images; `rows` has the row of each of their texts, and of those in `always`."""
+    pairs = _of_each(examples, lambda each: [q for q in each.pairs if q.boxes])
+    areas = _of_each(examples, lambda each: [q for q in each.terms if q.texts[0] in NUMBER_OF])
+    sentences = [(n, text) for n, each in enumerate(examples) for text in each.report]
+    return Reports(
+        sentences=_long(rows[text] for _, text in sentences),
+        report_of=_long(n for n, _ in sentences),
+        pair_texts=_long(rows[query.texts[0]] for _, query in pairs),
+        pair_images=_long(n for n, _ in pairs),
+        pair_boxes=_boxes(pairs, letterboxes),
+        regions=_long(NUMBER_OF[query.texts[0]] for _, query in areas),
+        region_images=_long(n for n, _ in areas),
+        region_boxes=_boxes(areas, letterboxes),
+        tags=torch.tensor([tags.labels(tags.NAMES, each.tags) for each in examples]),
+        findings=torch.tensor([tags.labels(knowledge.NAMES, each.findings) for each in examples]),
+        read=torch.tensor([bool(each.report) for each in examples]),
+        always=_long(rows[text] for text in always),
+    )
+
+
+def _of_each(
+    examples: Sequence[Example], queries: Callable[[Example], list[Query]]
+) -> list[tuple[int, Query]]:
+    return [(n, query) for n, each in enumerate(examples) for query in queries(each)]
+
+
+def _long(numbers: object) -> Tensor:
+    return torch.tensor(list(numbers), dtype=torch.long)  # type: ignore[call-overload]
+
+
+def _boxes(placed: list[tuple[int, Query]], letterboxes: Sequence[Letterbox]) -> Tensor:
+    """(n, 4) the first box of each query, normalised as its image is."""
+    normalised = [letterboxes[n].normalise(_row(query.boxes[0])) for n, query in placed]
+    return torch.from_numpy(np.concatenate([*normalised, np.zeros((0, 4))])).float()
+
+
+def _row(box: Box) -> NDArray[np.float64]:
+    return np.array([box], dtype=np.float64)

@@ -1,0 +1,153 @@
+"""Answers in other people's files and frames, as groundings in original pixels, best box first.
+
+What the formats hold is told in `readers` and `texts`. Boxes are ranked by score; equal scores keep their
+order. A box without area is dropped with a warning, one that is turned inside out or not finite is a bad
+line, and a file of "original" pixels whose boxes are all within 1 ends the run.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medground import jsonl
+from medground.errors import BadRecord, MedgroundError
+from medground.evaluation.inputs import files, frames, readers, vlm_text
+from medground.evaluation.inputs.readers import Answer, Take
+from medground.records import Box, Grounding, Phrase, ScoredBox, check_box
+
+log = logging.getLogger(__name__)
+OWN_FRAMES = {"maira-2": "crop", "radvlm": "normalised"}  # where no other is asked for
+Index = dict[tuple[str | None, str | None], list[Phrase]]
+READERS: dict[str, Callable[[files.Hashed, jsonl.BadLines, Take], None]] = {
+    "jsonl": readers.read_jsonl,
+    "csv": readers.read_csv,
+    "coco": readers.read_coco,
+    "maira-2": vlm_text.read_maira_2,
+    "radvlm": vlm_text.read_radvlm,
+}
+
+
+def read(
+    stream: files.Hashed, kind: str, frame: str | None, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
+) -> dict[files.Key, Grounding]:
+    """The answers of a file to these phrases, its boxes brought from the frame (None: the format's own) to
+    original pixels."""
+    frame = frame or OWN_FRAMES.get(kind, frames.ORIGINAL)
+    frames.check(frame)
+    found = _Found(frame, _index(phrases))
+    READERS[kind](stream, bad_lines, found.take)
+    found.tell(stream.name)
+    return {key: found.grounding(key) for key in found.boxes}
+
+
+def _index(phrases: Sequence[Phrase]) -> Index:
+    """Phrases by (image, phrase), by (None, phrase) and by (image, None)."""
+    found: Index = {}
+    for each in phrases:
+        for key in ((each.image_id, each.phrase_id), (None, each.phrase_id), (each.image_id, None)):
+            found.setdefault(key, []).append(each)
+    return found
+
+
+@dataclass
+class _Found:
+    """The boxes of each phrase so far, what else was said of it, and what there is to warn of."""
+
+    frame: str
+    index: Index
+    boxes: dict[files.Key, list[ScoredBox]] = field(default_factory=dict)
+    said: dict[files.Key, dict[str, Any]] = field(default_factory=dict)
+    flat: int = 0
+    beyond: int = 0
+
+    def take(self, answer: Answer) -> None:
+        """Add an answer; raises BadRecord, and adds nothing, where it does not fit."""
+        phrase = _phrase_of(answer, self.index)
+        key = phrase.image_id, phrase.phrase_id
+        if answer.whole and key in self.boxes:
+            raise BadRecord("the second line with this phrase of this image", "phrase_id")
+        said = self.said.get(key, answer.said)
+        if said != answer.said:
+            raise BadRecord("another than in an earlier row of this phrase", _differing(said, answer.said))
+        _check_shares(answer)
+        placed = [self._placed(number, answer, phrase) for number in range(len(answer.boxes))]
+        scored = zip(placed, answer.boxes, strict=True)
+        own = [ScoredBox(box=box, score=score) for box, (_, score) in scored if box is not None]
+        self.flat += len(placed) - len(own)
+        self.beyond += sum(not 0 <= each.score <= 1 for each in own)
+        self.boxes.setdefault(key, []).extend(own)
+        self.said[key] = said
+
+    def _placed(self, number: int, answer: Answer, phrase: Phrase) -> Box | None:
+        try:
+            return _original(answer.boxes[number][0], phrase, self.frame)
+        except BadRecord as bad:
+            raise bad.under(number).under("boxes") if answer.ours and bad.path == ("box",) else bad from None
+
+    def tell(self, source: str) -> None:
+        """Warn of what was dropped and of what means nothing; raise where the frame cannot be right."""
+        if self.flat:
+            log.warning("%s: dropped %d boxes without area", source, self.flat)
+        if self.beyond:
+            log.warning(
+                "%s: %d scores are not in [0, 1]: thresholds on scores (the protocol pooled) mean nothing",
+                *(source, self.beyond),
+            )
+        boxes = [each.box for some in self.boxes.values() for each in some]
+        if boxes and max(max(box) for box in boxes) <= 1:
+            raise MedgroundError(f"{source}: every box is within one pixel; say --frame normalised?")
+
+    def grounding(self, key: files.Key) -> Grounding:
+        """All that was found for one phrase."""
+        best, said = sorted(self.boxes[key], key=lambda each: -each.score), dict(self.said[key])
+        known = {"text": "", "present": float(bool(best)), "model": ""}
+        own = {name: said.pop(name, value) for name, value in known.items()}
+        return Grounding(image_id=key[0], phrase_id=key[1], boxes=best, **own, extra=said)
+
+
+def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:
+    return next(name for name in sorted({*a, *b}) if a.get(name) != b.get(name))
+
+
+def _phrase_of(answer: Answer, index: Index) -> Phrase:
+    phrases = index.get((answer.image_id, answer.phrase_id), [])
+    if len(phrases) == 1:
+        return phrases[0]
+    field = "phrase_id" if answer.phrase_id is not None else "image_id"
+    where = " on this image" if None not in (answer.image_id, answer.phrase_id) else ""
+    raise BadRecord(
+        "more than one phrase of the truth" if phrases else f"the truth has no such phrase{where}", field
+    )
+
+
+def _check_shares(answer: Answer) -> None:
+    """Raise BadRecord for scores that are not finite and, where the record is ours, not in [0, 1]."""
+    if answer.ours and not 0 <= answer.said["present"] <= 1:
+        raise BadRecord("expected a number from 0 to 1", "present")
+    for number, (_, score) in enumerate(answer.boxes):
+        path = ("boxes", number, "score") if answer.ours else ("score",)
+        if not math.isfinite(score):
+            raise BadRecord("expected a finite number", *path)
+        if answer.ours and not 0 <= score <= 1:
+            raise BadRecord("expected a number from 0 to 1", *path)
+
+
+def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:
+    """The box in original pixels, None for one without area; raises where it is none or beyond the frame."""
+    if frame != frames.ORIGINAL and not (phrase.width and phrase.height):
+        raise BadRecord("the truth must have it to leave the frame", "width")
+    if _is_flat(box):
+        return None
+    try:
+        check_box(box)
+    except ValueError as error:
+        raise BadRecord(str(error), "box") from None
+    placed = frames.to_original(frame, box, phrase.width or 0, phrase.height or 0)
+    return None if _is_flat(placed) else placed  # rounding may leave nothing of a tiny one
+
+
+def _is_flat(box: Box) -> bool:
+    wide, high = box[2] - box[0], box[3] - box[1]
+    return all(map(math.isfinite, box)) and min(wide, high) == 0

@@ -1,0 +1,78 @@
+"""What models wrote as text, with boxes in it: JSON lines with phrase_id and `output`.
+
+maira-2  <box><x10><y20><x30><y40></box>, where bin n of the 100 stands for (n + .5) / 100; or what its
+         processor makes of that, [('words', [(0.1, 0.2, 0.3, 0.4)])], as text or as JSON
+radvlm   [0.1, 0.2, 0.3, 0.4]
+
+Boxes keep their order in the text and have the score 1.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from medground import jsonl
+from medground.evaluation.inputs import files
+from medground.evaluation.inputs.readers import Answer, Take
+from medground.records import Box
+
+log = logging.getLogger(__name__)
+_NUMBER = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+_FOUR = ",".join([_NUMBER] * 4)
+_BINS = re.compile(r"<box>\s*<x(\d+)>\s*<y(\d+)>\s*<x(\d+)>\s*<y(\d+)>\s*</box>")
+_PLAIN = re.compile(rf"[\[(]{_FOUR}[\])]")
+_SHARES = re.compile(rf"\[{_FOUR}\]")
+FORMS = {"maira-2": "<box><x10><y20><x30><y40></box>", "radvlm": "[0.1, 0.2, 0.3, 0.4]"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One line of a text format."""
+
+    phrase_id: str
+    output: str | list[Any]
+    image_id: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def read_maira_2(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
+    """Hand on each line of MAIRA-2's; boxes are shares of its frame."""
+    _read(stream, bad_lines, take, "maira-2", _of_maira_2)
+
+
+def read_radvlm(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
+    """Hand on each line of RadVLM's, numbers as they are written."""
+    _read(stream, bad_lines, take, "radvlm", lambda text: _boxes(_SHARES, text))
+
+
+def _of_maira_2(text: str) -> list[Box]:
+    return _boxes(_BINS, text, lambda bin: (int(bin) + 0.5) / 100) or _boxes(_PLAIN, text)
+
+
+def _boxes(pattern: re.Pattern[str], text: str, value: Callable[[str], float] = float) -> list[Box]:
+    found = ([value(number) for number in match.groups()] for match in pattern.finditer(text))
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in found]
+
+
+def _read(
+    stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take, kind: str, find: Callable[[str], list[Box]]
+) -> None:
+    texts = recognised = 0
+
+    def check(said: Said) -> None:
+        nonlocal texts, recognised
+        text = said.output if isinstance(said.output, str) else json.dumps(said.output)
+        found = find(text)
+        texts, recognised = texts + bool(text.strip()), recognised + len(found)
+        take(Answer(said.image_id, said.phrase_id, [(box, 1.0) for box in found], whole=True))
+
+    for _ in jsonl.read(stream, Said, bad_lines, check):  # type: ignore[arg-type]
+        pass
+    if texts and not recognised:
+        log.warning(
+            "%s: no box in any of %d texts; is it --format %s, which writes %s?",
+            *(stream.name, texts, kind, FORMS[kind]),
+        )

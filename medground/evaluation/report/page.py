@@ -1,0 +1,180 @@
+"""One HTML file with scores and pictures that needs nothing beside it: no script, no font, no network.
+
+It shows images and words of reports, so it falls under the same agreement as they do.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medground import jsonl
+from medground.evaluation.report import anatomy_pictures, heatmap_pictures, pictures, probe_pictures, table
+from medground.evaluation.report.pictures import Gallery
+from medground.evaluation.stats.scoring import BESIDE
+from medground.figures import pages
+from medground.records import Score
+
+if TYPE_CHECKING:
+    from medground.evaluation.run import Evaluation
+
+EACH = 3  # best, middling and worst phrases shown
+MOST_DIFFERENT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One figure in points of 100, with its interval where there is one; `series` is its colour."""
+
+    series: int
+    text: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One group: a mark for each model, the prior's figure on the same scale, and for each
+    further column a text for each model."""
+
+    name: str
+    n: int
+    marks: Sequence[Mark]
+    prior: float | None
+    more: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A table whose figures are drawn as dots with intervals; `columns` are the headings of `more`.
+
+    `scale` holds the points at the left and right end.
+    """
+
+    title: str
+    series: Sequence[str]
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    head: str = "group"
+    scale: tuple[float, float] = (0, 100)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Five points at even distances along the scale."""
+        low, high = self.scale
+        return [low + (high - low) * step / 4 for step in range(5)]
+
+    def at(self, points: float) -> float:
+        """Where a figure lies on the scale, in percent of its length, never beyond its ends."""
+        low, high = self.scale
+        return round(min(100.0, max(0.0, 100 * (points - low) / (high - low))), 2)
+
+    @property
+    def has_prior(self) -> bool:
+        """Whether there is a prior to explain in the legend."""
+        return any(row.prior is not None for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the template shows, from top to bottom."""
+
+    title: str
+    lead: str
+    facts: Sequence[tuple[str, str]]
+    charts: Sequence[Chart]
+    galleries: Sequence[Gallery]
+
+
+def save(path: Path | str, page: Page) -> None:
+    """Write the page; PATH appears only when all is written."""
+    with jsonl.create(str(path)) as stream:
+        stream.write(pages.render("medground.evaluation", "page.html", page=page))
+
+
+def chart(
+    title: str, metric: str, models: Mapping[str, Sequence[Score]], beside: Sequence[str] = BESIDE
+) -> Chart:
+    """The metric for each group of the first model, with the other models' figures and what is beside it."""
+    tables = [table.by_group(scores) for scores in models.values()]
+    metrics = {score.metric for scores in models.values() for score in scores}
+    more = [prefix for prefix in beside if prefix + metric in metrics]
+    rows = []
+    for group, found in ((name, scores) for name, scores in tables[0].items() if metric in scores):
+        each = [one.get(group, {}) for one in tables]
+        prior = found.get(f"prior_{metric}")
+        at = _points(prior.value if prior else None, metric)
+        marks = [mark(number, one.get(metric)) for number, one in enumerate(each)]
+        texts = [[table.cell(one.get(prefix + metric), prefix) for one in each] for prefix in more]
+        rows.append(Row(group, found[metric].n, marks, at, texts))
+    highest = max((mark.high or mark.value or 0 for row in rows for mark in row.marks), default=0)
+    scale = (0, 100) if table.scale_of(metric) == 100 else (0, max(2, -(-highest // 2) * 2))
+    return Chart(title, list(models), [prefix.rstrip("_") for prefix in more], rows, scale=scale)
+
+
+def grid(scores: Sequence[Score]) -> Chart:
+    """All metrics of the probes: the first drawn with its intervals, the others as further columns."""
+    heads, _ = table.grid(scores)
+    first, *others = heads[2:]
+    rows = []
+    for group, found in table.by_group(scores).items():
+        prior = found.get(f"prior_{first}")
+        at = _points(prior.value, first) if prior else None
+        more = [[table.cell(found.get(metric), "prior_")] for metric in others]  # without intervals
+        name, n = group.partition(":")[2], found[first].n
+        rows.append(Row(name, n, [mark(0, found[first])], at, more))
+    return Chart("probes: IoU with the truth", ["model"], others, rows, head="probe")
+
+
+def mark(series: int, score: Score | None) -> Mark:
+    """The score as a mark in the colour of its series; a dash where there is none."""
+    if score is None:
+        return Mark(series, table.percent(None), None, None, None)
+    value, low, high = (_points(each, score.metric) for each in (score.value, score.low, score.high))
+    return Mark(series, table.percent(score), value, low, high)
+
+
+def _points(value: float | None, metric: str) -> float | None:
+    return None if value is None else round(table.scale_of(metric) * value, 2)
+
+
+def facts(score: Score) -> list[tuple[str, str]]:
+    """Where a score comes from, in the order of its line."""
+    return [(name, str(value)) for name, value in score.extra.items() if name != "p"]
+
+
+def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None:
+    """Write the page of an evaluation: its scores by protocol, then phrases from best to worst."""
+    scores = [score for each in evaluations for score in each.scores]
+    charts = []
+    for each in evaluations:
+        if each.protocol == table.GRID and each.scores:  # of no phrase there is nothing to draw
+            charts.append(grid(each.scores))
+            continue
+        for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):
+            charts.append(chart(f"{each.protocol}: {metric}", metric, {"model": each.scores}))
+    galleries = _galleries(evaluations[0], folder) if evaluations and evaluations[0].own else []
+    for each in evaluations:
+        galleries += heatmap_pictures.galleries(each.hot, folder)
+    galleries += [probe_pictures.gallery(each.probed, folder) for each in evaluations if each.probed]
+    galleries += [anatomy_pictures.worst(each.films, folder) for each in evaluations if each.films]
+    lead = "Figures in points of 100, with 95 % intervals over patients."
+    save(path, Page("Grounding scores", lead, facts(scores[0]) if scores else [], charts, galleries))
+
+
+def _galleries(evaluation: "Evaluation", folder: Path) -> list[Gallery]:
+    """Best, middling and worst phrases; with another model, those where the two differ most come first."""
+    one = pictures.first_only if evaluation.protocol == "single-box" else lambda case: case
+    own, shown = [one(case) for case in evaluation.own], []
+    values = pictures.overlaps(own)
+    models = {"model": own}
+    if evaluation.other is not None:
+        models["other"] = [one(case) for case in evaluation.other]
+        apart = [a - b for a, b in zip(values, pictures.overlaps(models["other"]), strict=True)]
+        order = sorted(range(len(apart)), key=lambda place: -abs(apart[place]))[:MOST_DIFFERENT]
+        shown.append(pictures.gallery("Where the two differ most", "", order, models, folder))
+    for name, places in pictures.spread(values, EACH):
+        note = "by IoU of the areas found and true"
+        shown.append(pictures.gallery(f"{name} phrases", note, places, models, folder))
+    return shown

@@ -1,0 +1,269 @@
+"""The cache of films: the same squares as from the files, made once, whatever happens meanwhile."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from click.testing import CliRunner
+
+from medground.cli.main import cli
+from medground.data import image_cache
+from medground.data.image_store import ImageStore
+from medground.errors import MedgroundError
+from medground.models import letterboxed
+from medground.records import Image
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=7)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(image_cache, "TOGETHER", 2)
+
+
+def run(*args: object):
+    return CliRunner().invoke(cli, [str(each) for each in args])
+
+
+def make(films: toy.Toy, folder: Path, *flags: object, source: object = None):
+    listed = source or films.phrases
+    return run("cache", listed, "--images", films.folder, "-o", folder, "--size", SIZE, *flags)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def images_of(source: str) -> list[Image]:
+    lines = [json.loads(line) for line in Path(source).read_text().splitlines()]
+    return [Image(image_id=each["image_id"], path=each["path"]) for each in lines]
+
+
+@pytest.fixture
+def made(films, tmp_path) -> Path:
+    result = make(films, tmp_path / "cache")
+    assert (result.exit_code, result.output) == (0, "")
+    return tmp_path / "cache"
+
+
+def test_a_film_of_the_cache_is_the_film_of_its_file(films, made):
+    held = image_cache.Cache(made, SIZE)
+    assert len(held) == 7
+    for number in range(7):
+        name = f"film{number}.png"
+        found, read = held.get(name), letterboxed.read(films.folder / name, SIZE)
+        assert np.array_equal(found.square, read.square)
+        assert found.letterbox == read.letterbox
+    assert held.get("other.png") is None
+
+
+def test_the_store_takes_what_is_in_the_cache_and_reads_the_rest(films, made, monkeypatch):
+    (only := made / "films-00000.jsonl").write_text(only.read_text().splitlines(keepends=True)[0])
+    for path in made.glob("films-0000[1-9].jsonl"):
+        path.unlink()
+    read = []
+    monkeypatch.setattr(letterboxed, "read", lambda path, size: read.append(path.name) or path.name)
+    store = ImageStore(films.folder, SIZE, cache=made)
+    for name in ("film0.png", "film1.png", "film1.png"):
+        store.get(name)
+    assert read == ["film1.png"]
+    assert store.uncached({"film0.png", "film1.png", "film2.png"}) == 2
+
+
+def test_the_cache_is_the_same_for_any_number_of_workers(films, made, tmp_path):
+    assert make(films, tmp_path / "two", "--workers", 2).exit_code == 0
+    assert bytes_of(tmp_path / "two") == bytes_of(made)
+
+
+def test_films_that_are_held_are_not_made_again(films, made, monkeypatch):
+    before = bytes_of(made)
+    monkeypatch.setattr(letterboxed, "read", None)
+    assert make(films, made).exit_code == 0
+    assert bytes_of(made) == before
+
+
+def test_new_films_are_added_beside_the_others(films, tmp_path):
+    first = tmp_path / "first.jsonl"
+    first.write_text("".join(Path(films.phrases).read_text().splitlines(keepends=True)[:3]))
+    make(films, tmp_path / "cache", source=first)
+    before = bytes_of(tmp_path / "cache")
+    assert make(films, tmp_path / "cache").exit_code == 0
+    after = bytes_of(tmp_path / "cache")
+    assert before.items() <= after.items()
+    assert len(image_cache.Cache(tmp_path / "cache", SIZE)) == 7
+
+
+def test_shares_of_several_machines_fill_one_cache(films, tmp_path):
+    for number in (1, 2):
+        assert make(films, tmp_path / "cache", "--shard", f"{number}/2").exit_code == 0
+    assert len(image_cache.Cache(tmp_path / "cache", SIZE)) == 7
+    assert len(list(image_cache.rows(tmp_path / "cache"))) == 7
+    assert make(films, tmp_path / "cache", "--verify").exit_code == 0
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from medground.training import cache
+from medground.records import Image
+cache.TOGETHER = 2
+calls = []
+real = cache.film.read
+def read(path, size):
+    calls.append(path)
+    if len(calls) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(path, size)
+cache.film.read = read
+films = [Image(image_id=str(n), path=f"film{n}.png") for n in range(7)]
+cache.build(films, Path(sys.argv[1]), Path(sys.argv[2]), 64, None)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_was(films, made, tmp_path):
+    folder = tmp_path / "killed"
+    done = subprocess.run([sys.executable, "-c", KILLED, films.folder, folder], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(image_cache.Cache(folder, SIZE)) == 4
+    half = folder / "films-00002.npy"
+    half.write_bytes(b"half of it")  # as from a run that was killed between the two files of a part
+    assert make(films, folder).exit_code == 0
+    assert bytes_of(folder) == bytes_of(made)
+
+
+def test_no_worker_outlives_a_killed_parent(films, tmp_path):
+    slow = KILLED.replace("if len(calls) == 6:", "import time; time.sleep(30)\n    if False:")
+    slow = slow.replace("64, None)", "64, None, 2)")
+    parent = subprocess.Popen([sys.executable, "-c", slow, films.folder, tmp_path / "cache"])
+    workers: list[str] = []
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    if not children.exists():
+        parent.kill()
+        parent.wait()
+        pytest.skip("no /proc to look at")
+    while len(workers) < 2 and parent.poll() is None:
+        workers = children.read_text().split()
+        time.sleep(0.05)
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < deadline, "a worker goes on"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_film_that_cannot_be_read_goes_to_the_rejects(films, made, tmp_path, workers):
+    lines = Path(films.phrases).read_text().splitlines(keepends=True)
+    gone = json.dumps({"image_id": "gone", "path": "gone.png", "note": 7}) + "\n"
+    source = tmp_path / "list.jsonl"
+    source.write_text("".join([*lines[:3], gone, *lines[3:]]))
+    refused = make(films, tmp_path / "refused", source=source)
+    assert refused.exit_code == 1
+    assert "gone.png" in refused.stderr and "Traceback" not in refused.stderr
+    folder, rejects = tmp_path / "cache", tmp_path / "rejects.jsonl"
+    taken = make(films, folder, "--rejects", rejects, "--workers", workers, source=source)
+    assert taken.exit_code == 0
+    assert json.loads(rejects.read_text()) == json.loads(gone)
+    assert len(image_cache.Cache(folder, SIZE)) == 7
+
+
+def test_verify_is_content_with_a_whole_cache(films, made):
+    assert make(films, made, "--verify").exit_code == 0
+
+
+@pytest.mark.parametrize("key", ["width", "height"])
+def test_verify_looks_at_the_size_of_films_too(films, made, key):
+    file = next(made.glob("*.jsonl"))
+    first, *rest = file.read_text().splitlines()
+    line = json.loads(first)
+    file.write_text("\n".join([json.dumps(line | {key: line[key] + 7}), *rest, ""]))
+    result = make(films, made, "--verify")
+    assert result.exit_code == 1
+    assert f"{line['path']} ({file.stem}, row 0): width or height damaged" in result.stderr
+    file.write_text("\n".join([json.dumps(line | {key: 0}), *rest, ""]))
+    assert f"{file}:1: missing or damaged" in make(films, made, "--verify").stderr
+
+
+def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
+    own = tmp_path / "films"
+    shutil.copytree(films.folder, own)
+    mine = toy.Toy(own)
+    make(mine, tmp_path / "cache", source=films.phrases)
+    part = tmp_path / "cache" / "films-00001.npy"
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1  # of the last film of the part, film3
+    part.write_bytes(content)
+    os.utime(own / "film5.png", (1, 1))
+    (tmp_path / "cache" / "films-00003.jsonl").unlink()  # held film6
+    result = make(mine, tmp_path / "cache", "--verify", source=films.phrases)
+    assert result.exit_code == 1
+    warned = [line for line in result.stderr.splitlines() if line.startswith("WARNING")]
+    assert [line.split()[1].rstrip(":") for line in warned] == ["film6.png", "film3.png", "film5.png"]
+    assert "damaged; delete films-00001.*" in warned[1] and "changed" in warned[2]
+
+
+def test_films_whose_files_are_elsewhere_now_are_still_verified(films, made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run(
+        "cache", films.phrases, "--images", tmp_path / "empty", "-o", made, "--size", SIZE, "--verify"
+    )
+    assert result.exit_code == 0
+
+
+def test_a_cache_of_another_size_is_refused(films, made):
+    result = run("cache", films.phrases, "--images", films.folder, "-o", made, "--size", 32)
+    assert result.exit_code == 1
+    assert "64 px, asked for are 32" in result.stderr
+
+
+def test_a_folder_that_is_no_cache_is_refused(tmp_path):
+    with pytest.raises(MedgroundError, match="no cache of films"):
+        image_cache.Cache(tmp_path, SIZE)
+
+
+def test_a_part_that_was_cut_short_is_one_message(made):
+    part = made / "films-00000.npy"
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(MedgroundError, match=r"delete films-00000\.\*"):
+        image_cache.Cache(made, SIZE).get("film0.png")
+
+
+@pytest.mark.parametrize("spoilt", [b'{"pa', b"{}", b"[]", b"7", b"\xff"])
+def test_a_line_that_was_spoilt_is_one_message(spoilt, films, made):
+    file = made / "films-00001.jsonl"
+    file.write_bytes(file.read_bytes().splitlines(keepends=True)[0] + spoilt + b"\n")
+    for flags in ([], ["--verify"]):
+        result = make(films, made, *flags)
+        expected = f"Error: {file}:2: missing or damaged; delete films-00001.* and make the cache again\n"
+        assert (result.exit_code, result.stderr) == (1, expected)
+
+
+def test_a_full_disk_is_one_message_and_the_parts_before_stand(films, tmp_path, monkeypatch):
+    real, calls = os.fsync, []
+
+    def fsync(number):
+        calls.append(1)
+        if len(calls) == 4:  # cache.json, then two files a part
+            raise OSError(28, os.strerror(28))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result = make(films, tmp_path / "cache")
+    assert result.exit_code == 1
+    assert "No space left on device" in result.stderr
+    assert len(image_cache.Cache(tmp_path / "cache", SIZE)) == 2

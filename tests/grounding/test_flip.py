@@ -1,0 +1,177 @@
+"""Mirrored films: told by what hangs on which side, turned for the answer, and the answer turned back."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from toy_runs import run, write
+
+from medground import checkpoints
+from medground.boxes import Letterbox
+from medground.errors import MedgroundError
+from medground.grounding import backends, flip, predict
+from medground.models import grounder, letterboxed
+from medground.records import Phrase
+
+WIDTH, HEIGHT = 150, 120
+
+
+def heart_film(seed: int, mirrored: bool = False) -> np.ndarray:
+    """(HEIGHT, WIDTH) bytes: noise, two lungs, and a heart in the right half of the picture."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    made = np.full((HEIGHT, WIDTH), 170.0)
+    for middle in (40, 110):
+        made[((columns - middle) / 25) ** 2 + ((rows - 55) / 40) ** 2 < 1] = 60
+    x, y = 90 + rng.uniform(-6, 6), 70 + rng.uniform(-8, 8)
+    made[((columns - x) / 22) ** 2 + ((rows - y) / 16) ** 2 < 1] = 220
+    made = (made + rng.normal(0, 6, made.shape)).clip(0, 255).astype(np.uint8)
+    return made[:, ::-1] if mirrored else made
+
+
+def shown(picture: np.ndarray, size: int) -> letterboxed.LetterboxedImage:
+    return letterboxed.of(picture.astype(np.float32) / 255, size)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> tuple[grounder.Grounder, Path]:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    saved = grounder.save(folder, grounder.build("small", ["heart spot left right"]))
+    saved.network.eval()
+    return saved, folder
+
+
+@pytest.fixture(scope="module")
+def learned(model):
+    films = (shown(heart_film(n), model[0].config.image_size) for n in range(30))
+    return flip.fit(films, model[0])
+
+
+def test_films_it_was_not_fitted_to_are_told(model, learned):
+    found, figures = learned
+    assert figures["n"] == 30 and figures["right"] == 1.0 and figures["turned"] == 0.0
+    for seed in range(100, 110):
+        for mirrored in (False, True):
+            picture = shown(heart_film(seed, mirrored), model[0].config.image_size).picture()
+            as_it_is, other = (backends.encode(model[0], each) for each in (picture, picture.flip(2)))
+            assert found.is_mirrored(as_it_is, other) == mirrored
+
+
+def test_a_film_that_looks_the_same_either_way_is_left_as_it_is(model, learned):
+    even = shown(np.full((HEIGHT, WIDTH), 90, np.uint8), model[0].config.image_size).picture()
+    assert not learned[0].is_mirrored(*(backends.encode(model[0], each) for each in (even, even.flip(2))))
+
+
+def test_what_cannot_be_told_is_not_kept(model):
+    def either_way():
+        for n in range(30):
+            yield shown(heart_film(n, mirrored=n % 2 == 0), model[0].config.image_size)
+
+    with pytest.raises(MedgroundError, match="too few to keep that"):
+        flip.fit(either_way(), model[0])
+    with pytest.raises(MedgroundError, match="2 films are too few"):
+        flip.fit([shown(heart_film(n), 160) for n in range(2)], model[0])
+
+
+def test_the_gradient_is_that_of_the_loss():
+    rng = np.random.default_rng(0)
+    differences = rng.normal(size=(40, 6)).astype(np.float32) + np.array([1, 0, 0, 0, 0, 0], np.float32)
+    weights = flip._fit(differences)
+    scale = np.sqrt((differences**2).mean(0)) + 1e-6
+
+    def loss(own):
+        odds = differences.astype(float) @ own
+        return np.mean(np.log1p(np.exp(-odds))) + flip.RIDGE / 2 * ((own * scale) ** 2).sum()
+
+    least = loss(weights)
+    for n in range(6):
+        for step in (-0.05, 0.05):
+            assert loss(weights + step * np.eye(6)[n]) > least
+    assert weights[0] == max(weights, key=abs)
+
+
+def test_patches_of_any_size_are_averaged_over_the_same_cells():
+    patches = torch.arange(400.0).reshape(1, 400, 1)
+    found = flip.features(backends.Shown(patches, torch.ones(1, 400, dtype=torch.bool)))
+    grid = patches.reshape(20, 20)
+    assert found.tolist() == [
+        grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for r in range(10) for c in range(10)
+    ]
+
+
+def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
+    network = model[0]
+    phrases = [
+        Phrase(image_id="i", phrase_id=text, path="i.png", text=text, width=WIDTH, height=HEIGHT)
+        for text in ("spot", "heart left")
+    ]
+    choices = predict.Choices(orientation=learned[0])
+    films = [shown(heart_film(200, mirrored), network.config.image_size) for mirrored in (False, True)]
+    straight, turned = (list(predict.ground_on_image(phrases, each, network, choices)) for each in films)
+    for one, other in zip(straight, turned, strict=True):
+        assert "mirrored" not in one.extra and other.extra["mirrored"] is True
+        (a,), (b,) = one.boxes, other.boxes
+        assert np.allclose((WIDTH - b.box[2], b.box[1], WIDTH - b.box[0], b.box[3]), a.box, atol=0.25)
+        assert other.present == pytest.approx(one.present, abs=5e-3)
+
+
+def test_a_narrow_film_with_odd_padding_is_turned_about_its_own_middle(model, learned):
+    network = model[0]
+    picture = heart_film(201)[:, 25:125]
+    inner, side = Letterbox(100, HEIGHT, network.config.image_size).inner[0], network.config.image_size
+    assert (side - inner) % 2  # one more column of padding on one side than on the other
+    phrase = Phrase(image_id="i", phrase_id="1", path="i.png", text="spot", width=100, height=HEIGHT)
+    films = [shown(each, network.config.image_size) for each in (picture, picture[:, ::-1])]
+    always = replace(
+        learned[0], weights=-1e6 * learned[0].weights
+    )  # takes every film for the other way round
+    one = next(predict.ground_on_image([phrase], films[0], network))
+    other = next(predict.ground_on_image([phrase], films[0], network, predict.Choices(orientation=always)))
+    flipped = next(predict.ground_on_image([phrase], films[1], network))
+    assert one.boxes != other.boxes
+    x1, y1, x2, y2 = flipped.boxes[0].box
+    assert np.allclose(other.boxes[0].box, (100 - x2, y1, 100 - x1, y2), atol=1.5)
+
+
+@pytest.fixture
+def folder(model, tmp_path) -> Path:
+    shutil.copytree(model[1], tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
+    phrases = []
+    for n in range(12):
+        Image.fromarray(heart_film(n)).save(tmp_path / f"{n}.png")
+        image = {"image_id": str(n), "subject_id": str(n), "path": f"{n}.png"}
+        phrases.append(image | {"phrase_id": str(n), "text": "heart", "boxes": [[60, 50, 110, 90]]})
+    known = write(tmp_path / "known.jsonl", phrases)
+    done = run("calibrate", known, "--model", folder, "--images", tmp_path, "--orientation")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["orientation"]["n"] == 12
+    Image.fromarray(heart_film(50, mirrored=True)).save(tmp_path / "wrong.png")
+    asked = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
+    turned, hung = run(*asked), run(*asked, "--as-hung")
+    assert json.loads(turned.stdout)["mirrored"] is True
+    assert "wrong.png: hangs mirrored" in turned.stderr
+    assert json.loads(hung.stdout)["as_hung"] is True and "mirrored" not in hung.stdout
+    assert json.loads(turned.stdout)["boxes"] != json.loads(hung.stdout)["boxes"]
+
+
+def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
+    Image.fromarray(heart_film(0)).save(tmp_path / "film.png")
+    asked = ("ground", tmp_path / "film.png", "heart", "--model", folder)
+    for config, words in (
+        ({"format": 1, "model": "other"}, "fitted for other weights"),
+        ({"format": 0}, "written by another version"),
+    ):
+        checkpoints.save(folder / flip.FILE, {"weights": torch.zeros(3)}, config)
+        refused = run(*asked)
+        assert refused.exit_code == 1 and words in refused.stderr
+        assert run(*asked, "--as-hung").exit_code == 0

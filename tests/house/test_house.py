@@ -1,0 +1,203 @@
+"""The rules of the house: which way imports run, what may be loaded when, how long things may be."""
+
+import ast
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import COMMANDS
+
+PACKAGE = Path(__file__).resolve().parents[2] / "medground"
+TOOLS = sorted(each for each in (PACKAGE.parent / "tools").iterdir() if each.is_file())
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
+
+ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
+    {"errors", "records", "published", "compat", "shipped", "__init__"},
+    {"boxes", "console", "greys", "shards", "subjects", "anatomy.regions", "reports.clauses"},
+    {"jsonl", "images", "checkpoints", "figures"},
+    {"reports", "anatomy", "align", "datasets", "models", "phantom"},
+    {"objectives"},
+    {"data"},
+    {"training", "grounding", "evaluation"},
+    {"cli"},
+    {"__main__"},
+]
+HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
+
+# What a room may import from outside at the top of its files; the rest is imported where it is used.
+OUTSIDE = {
+    "records": {"msgspec"},
+    "boxes": {"numpy"},
+    "greys": {"torch"},
+    "jsonl": {"orjson", "msgspec"},
+    "images": {"numpy", "PIL"},
+    "checkpoints": {"safetensors", "torch"},
+    "figures": {"numpy", "PIL"},
+    "anatomy": {"numpy", "PIL", "torch"},
+    "datasets": {"orjson"},
+    "models": {"numpy", "torch", "transformers"},
+    "phantom": {"numpy", "PIL", "orjson", "scipy"},
+    "objectives": {"torch"},
+    "data": {"numpy", "torch"},
+    "training": {"accelerate", "numpy", "orjson", "tomli_w", "torch"},
+    "grounding": {"numpy", "PIL", "torch"},
+    "evaluation": {"numpy"},
+    "cli": {"click"},
+}
+HEAVY = {
+    "torch",
+    "spacy",
+    "transformers",
+    "ultralytics",
+    "numpy",
+    "scipy",
+    "rich",
+    "tqdm",
+    "PIL",
+    "accelerate",
+}
+
+
+def name_of(path):
+    return str(path.relative_to(PACKAGE))
+
+
+def room_of(path):
+    """The room a file is in: `align` for align.py, `anatomy` for anatomy/detect.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts) if ".".join(parts) in HEIGHT else parts[0]
+
+
+def imported(tree):
+    """The modules under `medground` that a file imports, wherever in the file it does so."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            if node.module == "medground":
+                yield from (alias.name for alias in node.names)
+            elif node.module.startswith("medground."):
+                inside = node.module.removeprefix("medground.")
+                yield from (f"{inside}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (
+                a.name.removeprefix("medground.") for a in node.names if a.name.startswith("medground.")
+            )
+
+
+def imported_rooms(tree):
+    for name in imported(tree):
+        words = name.split(".")
+        known = next((".".join(words[:n]) for n in (2, 1) if ".".join(words[:n]) in HEIGHT), None)
+        if known:  # `from medground import __version__` names no room
+            yield known
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_downhill(path):
+    own = room_of(path)
+    uphill = {
+        room
+        for room in imported_rooms(TREES[path])
+        if room.split(".")[0] != own.split(".")[0] and HEIGHT[room] >= HEIGHT[own]
+    }
+    assert not uphill
+
+
+def test_every_room_has_its_row():
+    assert {room_of(path) for path in MODULES} <= HEIGHT.keys()
+
+
+@pytest.mark.parametrize("room", ["align", "datasets", "reports"])
+def test_stages_that_take_and_give_records_know_no_files_of_lines(room):
+    for path in MODULES:
+        if room_of(path) == room:
+            assert "jsonl" not in set(imported_rooms(TREES[path])), path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_file_loads_at_its_top_only_what_its_room_may(path):
+    outside = set()
+    for node in TREES[path].body:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            outside.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+    outside -= {"medground", *sys.stdlib_module_names}
+    assert outside <= OUTSIDE.get(room_of(path), set())
+
+
+LOADED = """
+import json, sys
+from click.testing import CliRunner
+from medground.cli.main import cli
+loaded = {}
+for words in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(cli, words)
+    loaded[" ".join(words)] = [result.exit_code, sorted(sys.modules)]
+print(json.dumps(loaded))
+"""
+
+
+def test_help_and_usage_errors_load_nothing_heavy():
+    calls = [["--help"], ["--no-such-option"]]
+    calls += [[*path, flag] for path in COMMANDS for flag in ("--help", "--no-such-option")]
+    code = [sys.executable, "-c", LOADED, json.dumps(calls)]
+    loaded = json.loads(subprocess.run(code, capture_output=True, text=True, check=True).stdout)
+    for words, (exit_code, modules) in loaded.items():
+        assert exit_code == (0 if words.endswith("--help") else 2), words
+        assert not HEAVY & set(modules), words
+
+
+def functions(trees):
+    for path, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, node, node.end_lineno - node.lineno + 1
+
+
+def test_functions_are_short(record_property):
+    lengths = sorted(length for *_, length in functions(TREES))
+    assert [f"{name_of(path)}: {node.name}" for path, node, n in functions(TREES) if n > 60] == []
+    record_property("median function", statistics.median(lengths))
+    assert statistics.median(lengths) <= 10
+    assert lengths[len(lengths) * 9 // 10] <= 25
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TOOLS], ids=lambda path: path.name)
+def test_files_are_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_every_file_says_what_it_is_for(path):
+    assert ast.get_docstring(TREES[path])
+    assert "TODO" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_what_is_public_says_what_comes_back(path):
+    public = [
+        node
+        for node in TREES[path].body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_exception_is_caught_blindly(path):
+    handlers = [node for node in ast.walk(TREES[path]) if isinstance(node, ast.ExceptHandler)]
+    caught = [ast.unparse(each.type) if each.type else "everything" for each in handlers]
+    assert not {"everything", "Exception", "BaseException"} & set(caught)
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=lambda path: path.name)
+def test_a_tool_says_what_it_is_for_and_can_be_run(path):
+    if path.suffix:
+        return  # not a program: a stylesheet, say
+    assert path.read_text(encoding="utf-8").startswith("#!"), "how to run it"
+    assert path.stat().st_mode & 0o111, "chmod +x"

@@ -1,0 +1,225 @@
+"""GK-MVLP's parts, each beside a slow, obvious reference, and the table of knowledge."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from medground.anatomy import regions
+from medground.models import grounder
+from medground.models.network import Images
+from medground.objectives import gkmvlp, knowledge
+from medground.objectives.learner import Learner
+from medground.objectives.objective import Encoded
+from medground.objectives.report_batch import Reports
+from medground.reports.wordlists import read_table
+
+FINDINGS = {each["name"]: each for each in read_table("findings.toml")["finding"]}
+WORDS = ["small left effusion", "clear lungs", "no pneumothorax"]
+RIGHT, LEFT, HEART = (regions.NAMES.index(name) for name in ("right lung", "left lung", "cardiac silhouette"))
+
+
+def rows(*numbers: int) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.long)
+
+
+def test_every_finding_with_a_tag_or_a_chexpert_label_is_known():
+    wanted = {name for name, each in FINDINGS.items() if "asg" in each or "chexpert" in each}
+    assert wanted <= set(knowledge.NAMES) <= FINDINGS.keys()
+
+
+def test_no_finding_and_no_sentence_is_there_twice():
+    assert len(set(knowledge.NAMES)) == len(knowledge.NAMES) == len(set(knowledge.TEXTS))
+
+
+@pytest.mark.parametrize("name", knowledge.NAMES)
+def test_knowledge_is_one_sentence_that_every_text_encoder_can_read(name):
+    text = knowledge.TEXTS[knowledge.NAMES.index(name)]
+    assert text[0].isupper() and text.endswith(".") and text.count(".") == 1
+    assert 4 <= len(text.split()) <= 26
+    assert not {"left", "right"} - {"right"} & set(text.lower().split())  # the right heart has no other name
+
+
+@pytest.mark.parametrize("name", knowledge.NAMES)
+def test_a_finding_lies_in_regions_that_have_boxes_and_on_both_sides(name):
+    own = set(knowledge.REGIONS[knowledge.NAMES.index(name)])
+    assert own and own <= set(regions.NAMES)
+    paired = {each for each in own if regions.mirror(each) != each}
+    assert {regions.mirror(each) for each in paired} == paired
+
+
+@pytest.mark.parametrize("key", ["region", "default"])
+def test_a_finding_may_lie_where_the_lexicon_puts_it(key):
+    for name, own in zip(knowledge.NAMES, knowledge.REGIONS, strict=True):
+        placed = set(FINDINGS[name].get(key, ())) & set(regions.NAMES)
+        assert placed <= set(own), name
+
+
+@pytest.fixture(scope="module")
+def model() -> grounder.Grounder:
+    torch.manual_seed(0)
+    return grounder.build("small", [*WORDS, *knowledge.TEXTS])
+
+
+@pytest.fixture(scope="module")
+def objective(model) -> gkmvlp.GKMVLP:
+    torch.manual_seed(1)
+    return Learner(model, ["gk-mvlp"]).objectives["gk-mvlp"].eval()
+
+
+@pytest.fixture(scope="module")
+def material(model) -> tuple[Encoded, SimpleNamespace]:
+    """Three images: two reports, and one without."""
+    torch.manual_seed(2)
+    ids, mask = model.tokenize([*WORDS, *knowledge.TEXTS])
+    grid = torch.randn(3, 128, 4, 4)
+    images = Images(grid.flatten(2).transpose(1, 2), torch.ones(3, 16, dtype=torch.bool), grid)
+    count = len(knowledge.NAMES)
+    told = Reports(
+        sentences=rows(0, 2, 1), report_of=rows(0, 0, 1), pair_texts=rows(), pair_images=rows(),
+        pair_boxes=torch.zeros(0, 4), regions=rows(RIGHT, LEFT, HEART, LEFT), region_images=rows(0, 0, 0, 1),
+        region_boxes=torch.tensor(
+            [[0.2, 0.5, 0.3, 0.8], [0.8, 0.5, 0.3, 0.8], [0.5, 0.7, 0.4, 0.3], [0.7, 0.4, 0.4, 0.5]]
+        ),
+        tags=torch.zeros(3, 40), findings=(torch.rand(3, count) > 0.9).float(),
+        read=torch.tensor([True, True, False]), always=torch.arange(3, 3 + count),
+    )  # fmt: skip
+    return Encoded(images, model.network.encode_texts(ids, mask), mask, None), SimpleNamespace(
+        reports=told, ids=ids
+    )
+
+
+def moved(objective, material, image: int, region: int) -> set[str]:
+    """The findings whose grounded knowledge changes when a region's feature does."""
+    told = material[1].reports
+    areas = torch.randn(3, len(regions.NAMES), 128)
+    there = torch.zeros(3, len(regions.NAMES), dtype=torch.bool)
+    there[told.region_images, told.regions] = True
+    known = torch.randn(len(knowledge.NAMES), 128)
+    before = objective.grounding(known, areas, there)[image]
+    areas[image, region] = torch.randn(128)
+    after = objective.grounding(known, areas, there)[image]
+    changed = (before - after).abs().amax(dim=1) > 1e-6
+    return {name for name, each in zip(knowledge.NAMES, changed.tolist(), strict=True) if each}
+
+
+def test_a_finding_sees_its_own_regions_alone(objective, material):
+    own = {name: set(each) for name, each in zip(knowledge.NAMES, knowledge.REGIONS, strict=True)}
+    for region in (RIGHT, HEART):
+        assert moved(objective, material, 0, region) == {
+            name for name, each in own.items() if regions.NAMES[region] in each
+        }
+
+
+def test_a_region_without_a_box_is_seen_by_nobody(objective, material):
+    assert moved(objective, material, 1, HEART) == set()
+    assert moved(objective, material, 2, RIGHT) == set()
+
+
+def test_without_the_mask_every_finding_sees_every_region(model, material):
+    torch.manual_seed(1)
+    free = Learner(model, ["gk-mvlp-unmasked"]).objectives["gk-mvlp-unmasked"].eval()
+    assert moved(free, material, 0, HEART) == set(knowledge.NAMES)
+    assert moved(free, material, 1, HEART) == set()
+
+
+def test_what_a_finding_sees_is_its_own_images(objective, material):
+    encoded, batch = material
+    before = objective.ground(encoded, batch.reports)
+    patches = encoded.images.patches.clone()
+    patches[0] += torch.randn_like(patches[0])
+    after = objective.ground(replace(encoded, images=encoded.images._replace(patches=patches)), batch.reports)
+    assert not torch.allclose(before[0], after[0])
+    assert torch.allclose(before[1:], after[1:])
+
+
+def test_grounding_an_image_without_boxes_is_finite(objective, material):
+    encoded, batch = material
+    assert objective.ground(encoded, batch.reports)[2].isfinite().all()
+
+
+def test_the_report_is_written_word_by_word_and_ends(model, objective):
+    """The likelihood of whole reports is that of one token after another, each from those before it."""
+    torch.manual_seed(3)
+    ids, valid = rows(2, 9, 7, 3, 2, 5, 3, 0).view(2, 4), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
+    memory, hidden = torch.randn(2, 6, 128), torch.zeros(2, 6, dtype=torch.bool)
+    slow = []
+    for report, wanted in ((0, [9, 7, 3, 2]), (1, [5, 3, 2])):
+        for length, token in enumerate(wanted, start=1):
+            start = ids[report : report + 1, :length]
+            logits = objective.writer.logits(start, memory[report : report + 1], hidden[:1])[0, -1]
+            slow.append(-logits.log_softmax(0)[token].item())
+    assert objective.writer(ids, valid, memory, hidden).tolist() == pytest.approx(slow, abs=1e-4)
+
+
+def test_the_writer_shares_the_text_encoders_words(model, objective):
+    own = {name for name, _ in objective.writer.named_parameters()}
+    assert not any(name.startswith("words") for name in own)
+    assert objective.writer.words[0] is model.network.text_encoder.get_input_embeddings()
+
+
+def test_a_partner_is_never_ones_own_report_nor_one_of_the_same_words():
+    ids = torch.tensor([[2, 5, -1], [2, 5, -1], [2, 6, 3], [2, 7, 3]])
+    chances = gkmvlp.partners(torch.tensor([[0.0, 9, 3, 1]] * 4), ids)
+    assert (chances > 0).tolist() == [[False, False, True, True]] * 2 + [
+        [True, True, False, True],
+        [True, True, True, False],
+    ]
+    assert chances[0, 2] / chances[0, 3] == pytest.approx(math.exp(2), rel=1e-4)
+
+
+def test_hard_negatives_are_drawn_more_often():
+    torch.manual_seed(0)
+    chances = torch.tensor([[0.0, 0.8, 0.2], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    drawn = [gkmvlp._drawn(chances, torch.arange(3)) for _ in range(300)]
+    assert all(able.tolist() == [0, 2] and picked[1] == 0 for able, picked in drawn)
+    assert 200 < sum(int(picked[0] == 1) for _, picked in drawn) < 280
+
+
+def test_matching_is_the_mean_over_true_and_drawn_pairs(objective, monkeypatch):
+    monkeypatch.setattr(gkmvlp.GKMVLP, "match", lambda self, words, *_: words[:, 0, 0])
+    words = torch.tensor([2.0, -1.0]).view(2, 1, 1)
+    given = (words, torch.ones(2, 1).bool(), torch.zeros(2, 1, 1), torch.zeros(2, 1).bool())
+    loss = objective.matching_loss(*given, chances=1 - torch.eye(2))
+    true = sum(math.log(1 + math.exp(-each)) for each in (2, -1))
+    wrong = 2 * sum(math.log(1 + math.exp(each)) for each in (2, -1))
+    assert loss.item() == pytest.approx((true + wrong) / 6, rel=1e-5)
+
+
+def test_losses_are_finite_and_images_without_a_report_cost_nothing(objective, material):
+    encoded, batch = material
+    torch.manual_seed(0)
+    whole = objective(encoded, batch)
+    assert whole.keys() == {"itc", "itm", "lm", "ecls"} == objective.defaults.keys()
+    first = Images(*(part[:2] for part in encoded.images))
+    told = batch.reports
+    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], read=told.read[:2])
+    torch.manual_seed(0)
+    part = objective(replace(encoded, images=first), SimpleNamespace(reports=fewer, ids=batch.ids))
+    for name, loss in whole.items():
+        assert loss.item() == pytest.approx(part[name].item(), rel=1e-4), name
+
+
+def test_a_batch_without_a_report_costs_nothing(objective, material):
+    encoded, batch = material
+    silent = replace(batch.reports, read=torch.zeros(3, dtype=torch.bool), sentences=rows(), report_of=rows())
+    parts = objective(encoded, SimpleNamespace(reports=silent, ids=batch.ids))
+    assert {name: loss.item() for name, loss in parts.items()} == dict.fromkeys(parts, 0)
+
+
+def test_one_report_has_no_negative_and_is_still_learned(objective, material):
+    encoded, batch = material
+    alone = replace(batch.reports, read=torch.tensor([True, False, False]))
+    parts = objective(encoded, SimpleNamespace(reports=alone, ids=batch.ids))
+    assert all(loss.isfinite() for loss in parts.values())
+    assert parts["lm"].item() > 0 and parts["itc"].item() == pytest.approx(0, abs=1e-6)
+
+
+def test_where_a_report_is_cut_no_end_is_taught(objective, monkeypatch):
+    ids, valid = rows(2, 9, 7, 3, 2, 5, 3, 0).view(2, 4), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
+    memory, hidden = torch.randn(2, 6, 128), torch.zeros(2, 6, dtype=torch.bool)
+    whole = objective.writer(ids, valid, memory, hidden).tolist()
+    monkeypatch.setattr(gkmvlp, "LONGEST", 4)
+    assert objective.writer(ids, valid, memory, hidden).tolist() == pytest.approx(whole[:3] + whole[4:])

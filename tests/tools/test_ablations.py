@@ -1,0 +1,182 @@
+"""The tools that measure what losses add, on a cohort of toys."""
+
+import json
+import sys
+from importlib import machinery, util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from conftest import ROOT
+
+from medground.data.collate import Batches, Plan
+from medground.data.examples import all_texts
+from medground.data.report_targets import Needs
+from medground.models import grounder
+from medground.objectives.learner import Learner, total
+from medground.records import Phrase
+from medground.training import probing
+
+
+def tool(name: str):
+    """A tool as a module, so that torch is loaded once."""
+    loader = machinery.SourceFileLoader(name, str(ROOT / "tools" / name))
+    module = util.module_from_spec(util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    """Toys of which each has two pairs, one for each lung; the last four are held out."""
+    films = toy.make(tmp_path_factory.mktemp("toy"), count=14)
+    anatomies = [json.loads(line) for line in Path(films.anatomy).read_text().splitlines()]
+    pairs = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    for pair, anatomy in zip(list(pairs), anatomies, strict=True):
+        other = next(each for each in anatomy["regions"] if each["name"] not in pair["regions"])
+        said = {"text": f"{other['name']} is clear", "triplets": [], "sentence_id": "2"}
+        pairs.append(
+            pair | said | {"regions": [other["name"]], "region_boxes": [other["box"]], "box": other["box"]}
+        )
+    sentences = [
+        {key: pair[key] for key in ("study_id", "sentence_id", "text", "triplets")}
+        | {"section": "findings", "start": 0, "end": len(pair["text"])}
+        for pair in pairs
+    ]
+    for name, lines in (("pairs", pairs), ("sentences", sentences), ("held", anatomies[-4:])):
+        (films.folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return films
+
+
+def run(monkeypatch, capsys, module, *flags: object) -> str:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, flags)])
+    module.main()
+    return capsys.readouterr().out
+
+
+def common(films: toy.Toy) -> list[object]:
+    small = ["--seeds", 1, "--steps", 1, "--batch", 4, "--side", 32]
+    return ["--reports", films.sentences, "--images", films.folder, "--test-images", films.held, *small]
+
+
+@pytest.mark.parametrize("name", ["ablate_asg", "ablate_gk"])
+def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, capsys):
+    module, out = tool(name), tmp_path / "out.jsonl"
+    own = ["--merged", films.pairs, "--split", films.pairs]
+    if name == "ablate_gk":
+        own = ["--pairs", films.pairs, "--anatomy", films.anatomy]
+    monkeypatch.setattr(module, "VARIANTS", dict(list(module.VARIANTS.items())[-2:]))
+    table = run(monkeypatch, capsys, module, *own, *common(films), "-o", out)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(each["variant"], each["seed"]) for each in lines] == [
+        (variant, 0) for variant in module.VARIANTS
+    ]
+    assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == list(module.VARIANTS)
+    monkeypatch.setattr(probing, "train", None)  # nothing is done again
+    assert run(monkeypatch, capsys, module, *own, *common(films), "-o", out) == table
+
+
+@pytest.fixture(scope="module")
+def agp(films, tmp_path_factory):
+    """What is measured of AGP on toys, with one step of everything: the tool, its flags and its output."""
+    module, folder = tool("ablate_agp"), tmp_path_factory.mktemp("agp")
+    checked = [line for line in Path(films.phrases).read_text().splitlines() if '"val"' in line]
+    (folder / "test.jsonl").write_text("".join(f"{line}\n" for line in checked))
+    own = ["--pairs", films.pairs, "--anatomy", films.anatomy, "--phrases", films.phrases, "--few", 4]
+    own += ["--test", folder / "test.jsonl", "--test-anatomy", films.held, "--images", films.folder]
+    own += ["--seeds", 2, "--steps", 1, "--tune-steps", 1, "--batch", 2, "--side", 32]
+    return module, [*own, "--runs", folder / "runs", "-o", folder / "out.jsonl"], folder / "out.jsonl"
+
+
+def test_what_agp_is_worth_is_measured_once_and_paired(agp, monkeypatch, capsys):
+    module, flags, out = agp
+    sizes = dict(module.config.SIZES)
+    monkeypatch.setattr(module.config, "SIZES", sizes)
+    tables = run(monkeypatch, capsys, module, *flags)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(each["variant"], each["seed"]) for each in lines] == [
+        (variant, seed) for seed in range(2) for variant in module.VARIANTS
+    ]
+    means, differences = (each.splitlines()[2:] for each in tables.strip().split("\n\n"))
+    assert [row.split(" | ")[0].strip("| ") for row in means] == list(module.VARIANTS)
+    assert len(differences) == len(module.DIFFERENCES) * 4
+    measured = {(each["variant"], each["seed"]): each["zero-shot"] for each in lines}
+    own, other = ([measured[name, seed] for seed in range(2)] for name in module.DIFFERENCES[0])
+    shown = differences[0].strip("| ").split(" | ")
+    assert float(shown[2]) == pytest.approx(sum(own) / 2 - sum(other) / 2, abs=1e-3)
+    assert [float(each) for each in shown[5].split(", ")] == pytest.approx(
+        [a - b for a, b in zip(own, other, strict=True)], abs=1e-3
+    )
+    monkeypatch.setattr(module, "_run", None)  # nothing is done again
+    assert run(monkeypatch, capsys, module, *flags) == tables
+
+
+def test_a_difference_is_paired_over_patients():
+    module = tool("ablate_agp")
+    phrases = [
+        Phrase(image_id=f"i{n}", phrase_id=f"p{n}", subject_id=f"s{n // 2}", path="x.png", text="x", boxes=[])
+        for n in range(40)
+    ]
+    base = np.random.default_rng(0).random(40)
+    score = module._compared(phrases, base + 0.1, base)  # everywhere better by as much: no doubt
+    assert (score.value, score.low, score.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert score.extra["p"] < 0.01
+
+
+def test_an_image_is_matched_where_its_own_report_wins():
+    wins = tool("ablate_gk")._wins
+    own, other = torch.tensor([-3.0, -1.0, 2.0]), torch.tensor([-4.0, -1.0, 3.0])
+    assert wins(own, other).tolist() == [1.0, 0.5, 0.0]  # a model that says no to everything may still know
+    assert len(wins(own[:1], other[:1])) == 0
+
+
+def test_regions_are_asked_by_another_name_of_theirs(films):
+    module = tool("ablate_agp")
+    given = {"test": films.phrases, "test_anatomy": films.held, "regions_of": 2}
+    asked = module._questions(type("Options", (), given))
+    assert len(asked["names"]) == len(asked["synonyms"]) == 4
+    for name, other in zip(asked["names"], asked["synonyms"], strict=True):
+        assert other.text in module.regions.SYNONYMS[name.text] and other.boxes == name.boxes
+    assert module._questions(type("Options", (), given)) == asked
+
+
+def material(films: toy.Toy):
+    given = {"merged": films.pairs, "reports": films.sentences, "test_images": films.held}
+    return tool("ablate_asg")._read(type("Options", (), given), "merged")
+
+
+@pytest.mark.parametrize(("objective", "names"), [("asg", ["arsa", "irl"]), ("gk-mvlp", ["lm", "ecls"])])
+def test_what_is_trained_is_learned(films, objective, names):
+    store, (learned, _) = probing.ImageStore(films.folder, 32), material(films)
+    always = Needs.of([objective]).always
+    torch.manual_seed(0)
+    model = grounder.build("small", [*all_texts(learned), *always])
+    learner = Learner(model, [objective]).train()
+    plan = Plan(images=6, terms=0, sentences=0, views="none", always=always)
+    batch = Batches(learned, store, model.tokenize, plan).at(0)
+    optimizer, costs = torch.optim.AdamW(learner.parameters(), lr=1e-3), []
+    for _ in range(10):
+        optimizer.zero_grad()
+        costs.append(learner(batch))
+        total(costs[-1], learner.weights(0)).backward()
+        optimizer.step()
+    assert [name for name in names if costs[-1][name] > 0.8 * costs[0][name]] == []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        coarse = learner(batch)
+    assert all(part.isfinite() and part.dtype == torch.float32 for part in coarse.values())
+
+
+def test_a_training_follows_from_its_recipe(films):
+    store, (learned, tested) = probing.ImageStore(films.folder, 32), material(films)
+    assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
+    recipe = probing.Recipe(objective="asg", weights={}, steps=1, images=3)
+    first, again = (probing.train(learned, store, recipe).learner.state_dict() for _ in range(2))
+    assert all(first[name].equal(again[name]) for name in first)
+
+
+def test_cells_have_students_interval():
+    lines = [{"variant": "a", "seed": n, "steps": 1, "x": x} for n, x in enumerate([0.1, 0.2, 0.3])]
+    assert probing.table(lines, ["a", "b"]).splitlines()[-1] == "| a | 0.200 ± 0.248 |"
+    assert probing.table(lines[:1], ["a"]).splitlines()[-1] == "| a | 0.100 |"

@@ -1,0 +1,88 @@
+"""The tool that sets mdetr against transvg, on a cohort of toys."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from test_ablations import run, tool
+
+from medground.boxes import iou
+from medground.data.examples import Example, Query
+from medground.data.image_store import ImageStore
+from medground.models import grounder
+from medground.models.network import Answers
+from medground.training import train
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """The tool, its flags and its folder of runs; every other test phrase shows two boxes."""
+    films = toy.make(tmp_path_factory.mktemp("toy"), count=12)
+    phrases = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+    for n, each in enumerate(phrases):
+        (x1, y1, x2, y2), split = each["boxes"][0], "val" if n < 2 else ("test" if n > 6 else "train")
+        each |= {"split": split, "boxes": [[x1, y1, x2, y2], [1, 1, 9, 9]] if n % 2 else [[x1, y1, x2, y2]]}
+    pairs = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    seen = {each["image_id"] for each in phrases if each["split"] == "train"}
+    parts = {
+        "phrases": [each for each in phrases if each["split"] != "test"],
+        "test": [each for each in phrases if each["split"] == "test"],
+        "pairs": [each for each in pairs if each["image_id"] in seen],
+    }
+    flags: list[object] = ["--images", films.folder, "--runs", films.folder / "runs"]
+    for name, lines in parts.items():
+        path = films.folder / f"{name}-of-it.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        flags += [f"--{name}", path]
+    small = ["--steps", 1, "--tune-steps", 1, "--batch", 2, "--side", 32]
+    return tool("compare_architectures"), [*flags, *small], films.folder / "runs", parts["test"]
+
+
+def test_architectures_are_compared_on_the_same_phrases_once(compared, monkeypatch, capsys):
+    module, flags, runs, asked = compared
+    monkeypatch.setattr(module.config, "SIZES", dict(module.config.SIZES))
+    table = run(monkeypatch, capsys, module, *flags)
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    assert [row[1:3] for row in rows] == [
+        [name, measure] for name in list(module.VARIANTS)[1:] for measure in module.MEASURES
+    ]
+    for row in rows:
+        assert float(row[5]) == pytest.approx(float(row[3]) - float(row[4]), abs=2e-3)
+    assert float(rows[2][3]) == pytest.approx(mean_iou(runs / "mdetr-all-0" / "test.jsonl", asked), abs=1e-3)
+    monkeypatch.setattr(module, "_train", None)  # nothing is trained again
+    assert run(monkeypatch, capsys, module, *flags) == table
+
+
+def mean_iou(answers: Path, asked: list[dict]) -> float:
+    """Of the best boxes, where there is one true box, read from the file."""
+    found = {
+        (each := json.loads(line))["phrase_id"]: each["boxes"] for line in answers.read_text().splitlines()
+    }
+    overlaps = [
+        iou(np.array([found[each["phrase_id"]][0]["box"]]), np.array(each["boxes"], dtype=float))[0, 0]
+        for each in asked
+        if len(each["boxes"]) == 1
+    ]
+    return float(np.mean(overlaps))
+
+
+@pytest.mark.parametrize(("architecture", "expected"), [("transvg", 0.5), ("mdetr", 1.0)])
+def test_validation_asks_of_several_boxes_for_any_one(architecture, expected, tmp_path):
+    """A network that finds the left half of a film has found one of two halves, or half of their hull."""
+    films = toy.make(tmp_path, count=1)
+    half = toy.WIDTH / 2
+    halves = ((0.0, 0.0, half, float(toy.HEIGHT)), (half, 0.0, float(toy.WIDTH), float(toy.HEIGHT)))
+    model = grounder.build("small", ["halves"], architecture=architecture)
+    store = ImageStore(films.folder, model.config.image_size)
+    left = torch.from_numpy(store.get("film0.png").letterbox.normalise(np.array(halves[:1])))
+
+    class FindsLeft(type(model.network)):
+        def forward(self, *inputs):
+            return Answers(left[None], torch.zeros(1, 1), torch.zeros(1))
+
+    model.network.__class__ = FindsLeft
+    example = Example("i", "film0.png", toy.WIDTH, toy.HEIGHT, "p", sentences=[Query(("halves",), halves)])
+    assert train._validator([example], store, model)(model.network) == pytest.approx(expected)

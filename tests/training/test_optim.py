@@ -1,0 +1,98 @@
+"""Rates, what decays, when a run ends, and the running mean of its weights."""
+
+import pytest
+import torch
+from torch import nn
+
+from medground.models import grounder
+from medground.objectives.learner import Learner
+from medground.training.ema import Average
+from medground.training.optim import Schedule, build_optimizer, set_rate
+
+
+def plan(**given) -> Schedule:
+    return Schedule(**{"steps": 90, "rate": 1.0, "encoder_rate": 0.1, "warmup": 0.1} | given)
+
+
+def test_the_rate_rises_then_falls():
+    shares = [plan(steps=100).share(step) for step in range(100)]
+    assert shares[:10] == sorted(shares[:10]) and shares[9] == 1.0
+    assert shares[10:] == sorted(shares[10:], reverse=True) and shares[-1] < 0.01
+
+
+def test_a_rate_in_steps_is_a_tenth_after_two_thirds():
+    shares = [plan(fall="step").share(step) for step in range(90)]
+    assert shares[8:60] == [1.0] * 52
+    assert shares[60:] == [0.1] * 30
+
+
+@pytest.mark.parametrize(
+    ("step", "best_step", "best", "over"),
+    [
+        (10, 10, 0.5, False),
+        (29, 10, 0.5, False),
+        (30, 10, 0.5, True),  # two validations, at 20 and 30, were no better
+        (31, 10, 0.5, False),  # stopped off the beat: an undisturbed run would not have ended here
+        (30, 20, 0.5, False),
+        (30, 0, None, False),  # nothing is validated
+        (90, 80, 0.5, True),
+    ],
+)
+def test_patience_counts_validations_without_a_better_one(step, best_step, best, over):
+    assert plan(save_every=10, patience=2).is_over(step, best_step, best) is over
+
+
+@pytest.fixture(scope="module")
+def learner() -> Learner:
+    torch.manual_seed(0)
+    return Learner(grounder.build("small", ["left lung"]), ["agp"])
+
+
+def test_every_parameter_is_optimised_once_and_encoders_have_their_rate(learner):
+    optimizer = build_optimizer(learner, plan(weight_decay=0.3))
+    held = [id(each) for group in optimizer.param_groups for each in group["params"]]
+    assert sorted(held) == sorted(map(id, learner.parameters()))
+    set_rate(optimizer, 0.5)
+    network = learner.network
+    slow = (network.image_encoder, network.to_patches, network.visual, network.text_encoder)
+    encoders = {id(each) for part in slow for each in part.parameters()}
+    for group in optimizer.param_groups:
+        for each in group["params"]:
+            assert group["lr"] == pytest.approx(0.05 if id(each) in encoders else 0.5)
+
+
+def test_norms_biases_and_embeddings_do_not_decay(learner):
+    optimizer = build_optimizer(learner, plan(weight_decay=0.3))
+    names = {id(each): name for name, each in learner.named_parameters()}
+    decays = {
+        names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    assert decays["network.to_tokens.weight"] == 0.3
+    for name, decay in decays.items():
+        if "norm" in name.lower() or name.endswith("bias") or "embeddings.word" in name:
+            assert decay == 0, name
+
+
+def test_frozen_parameters_are_left_out():
+    torch.manual_seed(0)
+    learner = Learner(grounder.build("small", ["left lung"]), ["agp"])
+    learner.network.image_encoder.requires_grad_(False)
+    held = {id(p) for group in build_optimizer(learner, plan()).param_groups for p in group["params"]}
+    assert not held & {*map(id, learner.network.image_encoder.parameters())}
+
+
+def test_the_running_mean_against_a_slow_reference():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    average = Average(network, keep=0.5)
+    expected = network[0].weight.detach().clone()
+    for step in range(1, 20):
+        with torch.no_grad():
+            network[0].weight.normal_()
+            network[1].running_mean.normal_()
+        average.follow(network, step)
+        keep = min(0.5, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * network[0].weight.detach()
+    assert torch.allclose(average.network[0].weight, expected, atol=1e-6)
+    assert torch.equal(average.network[1].running_mean, network[1].running_mean)
+    assert not average.network.training

@@ -1,0 +1,102 @@
+"""Fine-tuning of transformers' detectors: it learns, stops, goes on, and leaves a detector."""
+
+import json
+from dataclasses import fields, replace
+
+import drawn_images
+import numpy as np
+import pytest
+import torch
+from test_detr import HEADS, SIZES, rt_detr
+
+from medground.anatomy import augment, detector, regions
+from medground.errors import MedgroundError
+from medground.training.detectors import detr
+from medground.training.detectors.detr import Options
+
+CALM = augment.Ranges(light=0.1, shadow=0.1, noise=0.1, bend=0.1, turn=1, zoom=0.1, spoilt=0.0)
+STILL = augment.Ranges(**{each.name: 0.0 for each in fields(augment.Ranges)})  # films as they are
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A folder whose two classes are none of ours."""
+    path = tmp_path_factory.mktemp("start")
+    torch.manual_seed(0)
+    rt_detr(id2label={0: "cat", 1: "dog"}, **SIZES, **HEADS).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """The same without what slows the first steps: frozen norms of no training, and noisy queries."""
+    path = tmp_path_factory.mktemp("quick")
+    torch.manual_seed(0)
+    more = {"freeze_backbone_batch_norms": False, "num_denoising": 0, "id2label": {0: "cat", 1: "dog"}}
+    rt_detr(**more, **SIZES, **HEADS).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def options(start):
+    return Options(start=str(start), size=64, steps=6, batch=2, rate=1e-3, save_every=3, ranges=CALM)
+
+
+def losses(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_regions_are_class_numbers_with_centres_and_sizes():
+    films = drawn_images.films(2, 64)
+    views = detr.detector.as_views(films, [0, 1])
+    for n, each in enumerate(detr.labels(views, "cpu")):
+        assert [regions.NAMES[i] for i in each["class_labels"]] == [
+            name for name in regions.NAMES if films.present[n, regions.NAMES.index(name)] == 1
+        ]
+        for number, (x, y, w, h) in zip(each["class_labels"], each["boxes"].tolist(), strict=True):
+            corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+            assert corners == pytest.approx(films.boxes[n, number].tolist(), abs=1e-6)
+
+
+def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(detr, "LOG_EVERY", 1)
+    films = drawn_images.films(2, 64)
+    how = replace(options, start=str(quick), steps=30, rate=3e-3, ranges=STILL)
+    assert detr.train(films, films, tmp_path, how)
+    lines = losses(tmp_path)
+    told = [line["loss"] for line in lines if "loss" in line]
+    assert len(told) == 30 and sum(told[-5:]) / 5 < 0.85 * told[0]
+    assert 0 <= lines[-1]["validation_miou"] <= 1
+    found = detector.load(tmp_path / "model", "cpu")
+    assert found.size == 64 and found.names == regions.NAMES
+    assert {each.name for each in found.find(np.zeros((1, 64, 64), np.float32))[0]} == set(regions.NAMES)
+
+
+def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_path, monkeypatch):
+    films = drawn_images.films(6, 64)
+    assert detr.train(films, None, tmp_path / "whole", options)
+    asked = iter([False, False, False, True])  # after the fourth step; each looks once
+    monkeypatch.setattr(detr.StopRequest, "__bool__", lambda _: next(asked))
+    assert not detr.train(films, None, tmp_path / "twice", options)
+    assert not (tmp_path / "twice" / "model").exists()
+    monkeypatch.undo()
+    assert detr.train(films, None, tmp_path / "twice", options)
+    whole, twice = ((tmp_path / name / "model" / "model.safetensors") for name in ("whole", "twice"))
+    assert whole.read_bytes() == twice.read_bytes()
+
+
+def test_films_to_measure_on_belong_to_the_run(options, tmp_path):
+    films = drawn_images.films(2, 64)
+    how = replace(options, steps=1, save_every=1)
+    assert detr.train(films, films, tmp_path, how)
+    with pytest.raises(MedgroundError, match="another 'validation'"):
+        detr.train(films, drawn_images.films(2, 64, seed=1), tmp_path, how)
+
+
+def test_another_start_is_another_run(options, tmp_path, start):
+    films = drawn_images.films(4, 64)
+    assert detr.train(films, None, tmp_path, options)
+    with pytest.raises(MedgroundError, match="another 'rate'"):
+        detr.train(films, None, tmp_path, replace(options, rate=1e-5))
+    with pytest.raises(MedgroundError, match=r"no config\.json"):
+        detr.train(films, None, tmp_path / "new", replace(options, start=str(tmp_path)))

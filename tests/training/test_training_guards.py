@@ -1,0 +1,130 @@
+"""What ends a training early, and what never lets it begin."""
+
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+
+import click
+import pytest
+import torch
+import toy
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from medground import checkpoints
+from medground.cli import training
+from medground.cli.main import cli
+from medground.data import examples
+from medground.training import loop, train
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=6)
+
+
+def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+    args = [
+        "pretrain", pairs or films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
+        "--steps", 4, "--batch", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
+    ]  # fmt: skip
+    return CliRunner().invoke(cli, [str(each) for each in args])
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights(
+    films, tmp_path, monkeypatch
+):
+    """The loss may still be finite: the square root of 0 has no gradient."""
+    backward, steps = loop._gradients, itertools.count(1)
+
+    def spoilt(job, learner, *rest):
+        losses = backward(job, learner, *rest)
+        if next(steps) == 3:
+            next(each for each in learner.parameters() if each.grad is not None).grad.fill_(float("nan"))
+        return losses
+
+    monkeypatch.setattr(loop, "_gradients", spoilt)
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint stands"
+    assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
+    assert all(each.isfinite().all() for each in load_file(tmp_path / "run" / "model.safetensors").values())
+
+
+def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
+    lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    lines[1]["path"] = "gone.png"
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = pretrain(films, tmp_path / "run", "--anatomy", "/dev/null", pairs=tmp_path / "pairs.jsonl")
+    assert result.exit_code == 1
+    assert "gone.png: no such film (1 of 5 are missing); is --images right?" in result.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films, tmp_path):
+    lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()][:2]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = ("--validate", tmp_path / "val.jsonl", "--save-every", 1, "--patience", 9)
+    result = pretrain(films, tmp_path / "run", *flags)
+    assert result.exit_code == 0, result.output
+    record = checkpoints.read_config(tmp_path / "run" / "model.safetensors")["record"]
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    figures = {line["step"]: line["validation"] for line in lines if "validation" in line}
+    assert figures[record["step"]] == max(figures.values())
+    assert len(record["subjects"]) == 2 * 3, "of five patients two validate; each has an image"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--patience", 2], "--patience is counted in validations"),
+        (["--validate", "/dev/null", "--objective", "asg"], "only agp teaches them"),
+    ],
+)
+def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags, message):
+    result = pretrain(films, tmp_path / "run", *flags)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("weight", ["l1=nan", "l1=-1", "l1=inf"])
+def test_a_weight_is_a_number_from_0_up(weight):
+    with pytest.raises(click.BadParameter, match="a weight is a number from 0 up"):
+        training._weights(None, None, (weight,))
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
+def test_on_a_machine_without_a_gpu_the_engine_is_told_so(tmp_path, monkeypatch):
+    """Else two processes that torchrun starts without --device cpu would both write the run's folder."""
+    told = []
+    monkeypatch.setattr(loop, "Accelerator", lambda **options: told.append(options["cpu"]))
+    loop.open_engine("auto", "no", None, tmp_path)
+    assert told == [True]
+
+
+def test_a_validation_without_a_box_is_refused(films, tmp_path):
+    lines = [json.loads(line) | {"boxes": []} for line in Path(films.phrases).read_text().splitlines()[:2]]
+    (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = pretrain(films, tmp_path / "run", "--validate", tmp_path / "val.jsonl")
+    assert result.exit_code == 1
+    assert "--validate: no phrase has a box" in result.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("moment", ["reading", "building"])
+def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatch, moment):
+    where, name = {"reading": (examples, "from_pairs"), "building": (train, "_job")}[moment]
+    real = getattr(where, name)
+
+    def asked(*args):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return real(*args)
+
+    monkeypatch.setattr(where, name, asked)
+    monkeypatch.setattr(loop, "_step", None)
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 75, result.output
+    assert "asked to stop before" in result.stderr
+    assert not (tmp_path / "run" / "resume.safetensors").exists()

@@ -1,0 +1,359 @@
+"""What the options of training change, what they must not change, and what is refused before it begins."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tomllib
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import toy
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+from medground import checkpoints
+from medground.cli import training
+from medground.cli.main import cli
+from medground.data.examples import Example, Query
+from medground.data.report_targets import Needs
+from medground.errors import MedgroundError
+from medground.models import encoders, grounder
+from medground.objectives.learner import OBJECTIVES
+from medground.training import loop, train
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=6)
+
+
+def run(*args: object):
+    return CliRunner().invoke(cli, [str(each) for each in args])
+
+
+def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+    return run(
+        "pretrain", pairs or films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
+        "--steps", 4, "--batch", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+def finetune(films: toy.Toy, folder: Path, *flags: object):
+    return run(
+        "finetune", films.phrases, "--images", films.folder, "-o", folder,
+        "--steps", 4, "--batch", 2, "--save-every", 1, "--device", "cpu", *flags,
+    )  # fmt: skip
+
+
+def losses(folder: Path) -> list[float]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+@pytest.fixture(scope="module")
+def plain(films, tmp_path_factory) -> Path:
+    """A run without any of the options."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    result = pretrain(films, folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+ALL = ["--ema", 0.9, "--accumulate", 2, "--schedule", "step", "--clip", 0.5, "--patience", 9]
+
+
+def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
+    films, tmp_path, monkeypatch
+):
+    lines = Path(films.phrases).read_text().splitlines(keepends=True)
+    (tmp_path / "val.jsonl").write_text("".join(line for line in lines if json.loads(line)["split"] == "val"))
+    flags = [*ALL, "--validate", tmp_path / "val.jsonl"]
+    assert pretrain(films, tmp_path / "whole", *flags).exit_code == 0
+    real, calls = loop._step, []
+
+    def step(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*args)
+
+    monkeypatch.setattr(loop, "_step", step)
+    assert pretrain(films, tmp_path / "run", *flags).exit_code == 75
+    assert pretrain(films, tmp_path / "run", *flags, "--workers", 3).exit_code == 0
+    assert len(calls) == 4
+    for name in ("model.safetensors", "resume.safetensors", "metrics.jsonl", "losses.png", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert all(
+        each in config
+        for each in ("ema = 0.9", "accumulate = 2", 'schedule = "step"', "clip = 0.5", "patience = 9")
+    )
+
+
+def test_what_is_saved_is_the_running_mean(films, tmp_path):
+    assert pretrain(films, tmp_path / "run", "--ema", 0.9).exit_code == 0
+    kept, saved = (load_file(tmp_path / "run" / name) for name in ("resume.safetensors", "model.safetensors"))
+    name = "box.0.weight"
+    assert saved[name].equal(kept[f"average.{name}"])
+    assert not saved[name].equal(kept[f"model.network.{name}"])
+    assert grounder.load(tmp_path / "run")
+
+
+def test_a_run_leaves_a_picture_of_its_losses(plain):
+    with Image.open(plain / "losses.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 200
+
+
+def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
+    made = run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--size", 160)
+    assert made.exit_code == 0
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--workers", 0)
+    assert (result.exit_code, result.stderr) == (0, "")
+    for name in ("model.safetensors", "metrics.jsonl", "config.toml"):
+        assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes(), name
+
+
+def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
+    (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
+    run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--size", 160)
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--steps", 1)
+    assert result.exit_code == 0
+    assert "4 films are not in" in result.stderr
+
+
+def test_a_cache_of_another_size_is_refused(films, tmp_path):
+    run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--size", 32)
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
+    assert result.exit_code == 1
+    assert "32 px, asked for are 160" in result.stderr
+
+
+def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
+    figures = iter([0.5, 0.4, 0.3])
+    monkeypatch.setattr(train, "_validator", lambda *_: lambda network: next(figures))
+    result = finetune(films, tmp_path / "run", "--patience", 2)
+    assert result.exit_code == 0
+    assert "ended at step 3: none since step 1 was better" in result.stderr
+    saved = checkpoints.read_config(tmp_path / "run" / "model.safetensors")
+    assert saved["record"]["step"] == 1
+    monkeypatch.setattr(loop, "_step", None)
+    assert finetune(films, tmp_path / "run", "--patience", 2).exit_code == 0
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's, while it traces
+def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        train, "COMPILER", "eager"
+    )  # traced, but not made into machine code: that takes minutes
+    result = pretrain(films, tmp_path / "run", "--compile", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert losses(tmp_path / "run") == pytest.approx(losses(plain)[:1], abs=1e-4)
+    for name in ("model.safetensors", "resume.safetensors"):
+        assert load_file(tmp_path / "run" / name).keys() == load_file(plain / name).keys()
+
+
+def test_losses_are_written_for_a_tracker(films, plain, tmp_path):
+    pytest.importorskip("tensorboard")
+    result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.out.tfevents.*"))
+    same = "model.safetensors"
+    assert (tmp_path / "run" / same).read_bytes() == (plain / same).read_bytes()
+
+
+def test_a_tracker_that_is_not_installed_is_one_message(films, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
+    assert result.exit_code == 1
+    assert "pip install 'medground[tensorboard]'" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_parts_than_images_are_refused(films, tmp_path):
+    result = pretrain(films, tmp_path / "run", "--accumulate", 3)
+    assert result.exit_code == 1
+    assert "--batch 2: too small for 3 parts" in result.stderr
+
+
+def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
+    """The toy pairs, the second one changed."""
+    lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    lines[1] |= changes
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "pairs.jsonl"
+
+
+def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
+    pairs = changed_pairs(films, tmp_path, path="gone.png", image_id="gone")
+    result = pretrain(films, tmp_path / "run", pairs=pairs)
+    assert result.exit_code == 1
+    assert "gone.png" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
+
+
+def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
+    pairs = changed_pairs(films, tmp_path, box=[5, 5, 5, 9])
+    result = pretrain(films, tmp_path / "run", pairs=pairs)
+    assert result.exit_code == 1
+    assert "pairs.jsonl:2: a box needs x2 > x1" in result.stderr
+    kept = pretrain(films, tmp_path / "run", "--rejects", tmp_path / "rejects", "--steps", 1, pairs=pairs)
+    assert kept.exit_code == 0
+    assert len((tmp_path / "rejects").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--architecture", "mdetr"], "--architecture mdetr"),
+        (["--size", "paper"], "--size paper"),
+        (["--image-encoder", "ENCODERS/image"], "--image-encoder "),
+        (["--text-encoder", "ENCODERS/text"], "--text-encoder "),
+    ],
+)
+def test_a_shape_that_is_not_the_starts_is_refused_by_the_options_name(
+    films, plain, small_encoders, tmp_path, flags, said
+):
+    given = [each.replace("ENCODERS", str(small_encoders)) for each in flags]
+    result = finetune(films, tmp_path / "run", "--from", plain, *given)
+    assert result.exit_code == 2
+    assert said in result.stderr and f"{plain} has" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_contradicts_the_start_is_refused_too(films, plain, tmp_path):
+    (config := tmp_path / "run.toml").write_text('size = "paper"\n')
+    result = finetune(films, tmp_path / "run", "--from", plain, "--config", config)
+    assert result.exit_code == 2 and "--size paper" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def small_encoders(tmp_path_factory) -> Path:
+    """A folder with `image` and `text`, encoders of other shapes than those that are built without."""
+    folder = tmp_path_factory.mktemp("encoders")
+    words = encoders.build_tokenizer(["bright spot", "opacity"])
+    words.save_pretrained(folder / "text")
+    text = {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"intermediate_size": 32, "vocab_size": len(words)}
+    encoders.build_text_encoder(text).save_pretrained(folder / "text")
+    image = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+    encoders.build_image_encoder(image | {"out_features": ["stage2"]}).save_pretrained(folder / "image")
+    return folder
+
+
+def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encoders, tmp_path):
+    given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
+    shape = ["--architecture", "mdetr", *given]
+    assert pretrain(films, tmp_path / "mdetr", *shape, "--steps", 1).exit_code == 0
+    for name, flags in (("bare", []), ("told", [*shape, "--size", "small"])):
+        result = finetune(films, tmp_path / name, "--from", tmp_path / "mdetr", *flags, "--steps", 1)
+        assert result.exit_code == 0, result.output
+        used = tomllib.loads((tmp_path / name / "config.toml").read_text())
+        assert (used["architecture"], used["size"]) == ("mdetr", "small")
+    bare, told = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "told"))
+    assert bare == told
+
+
+def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
+    model = grounder.build("small", ["bright spot"])
+    config = replace(model.config, fusion_layers=1)
+    network = grounder.ARCHITECTURES["transvg"](
+        config, model.network.image_encoder, model.network.text_encoder
+    )
+    grounder.save(tmp_path / "own", replace(model, config=config, network=network))
+    result = finetune(films, tmp_path / "run", "--from", tmp_path / "own", "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "size" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    refused = finetune(films, tmp_path / "other", "--from", tmp_path / "own", "--size", "small")
+    assert refused.exit_code == 2 and "has a shape of its own" in refused.stderr
+
+
+def test_a_start_without_a_model_is_named(films, tmp_path):
+    result = finetune(films, tmp_path / "run", "--from", tmp_path)
+    assert result.exit_code == 1 and "no config.json" in result.stderr
+
+
+def test_from_python_too_the_architecture_is_that_of_the_start(plain):
+    with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
+        train._model(
+            train.Material(examples=[]), Needs.of(("agp",)), SimpleNamespace(architecture="mdetr"), plain
+        )
+
+
+def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(plain, model)
+    config = json.loads((model / "config.json").read_text())
+    config["text_encoder"]["vocab_size"] += 1
+    (model / "config.json").write_text(json.dumps(config))
+    result = finetune(films, tmp_path / "run", "--from", model)
+    assert result.exit_code == 1
+    assert "do not fit its config.json" in result.stderr
+
+
+def test_a_checkpoint_of_another_network_is_refused(films, plain, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(plain, folder)
+    (folder / "model.safetensors").unlink()
+    tensors, config = checkpoints.load(folder / "resume.safetensors")
+    tensors.pop("model.network.box.0.weight")
+    checkpoints.save(folder / "resume.safetensors", tensors, config | {"step": 2})
+    result = pretrain(films, folder)
+    assert result.exit_code == 1
+    assert "another architecture (network.box.0.weight does not fit)" in result.stderr
+
+
+def test_a_text_encoder_without_its_tokenizer_is_refused(films, tmp_path):
+    folder = tmp_path / "words"
+    config = {"model_type": "bert", "vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1}
+    config |= {"num_attention_heads": 2, "intermediate_size": 32}
+    encoders.build_text_encoder(config).save_pretrained(folder)
+    result = pretrain(films, tmp_path / "run", "--text-encoder", folder)
+    assert result.exit_code == 1
+    assert "no tokenizer there" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--weight", "gio=1"], "no loss 'gio' to weigh; the losses are giou, l1, present"),
+        (["--weight", "near=1"], "no loss 'near' to weigh"),
+        (["--objective", "gk-mvlp", "--objective", "gk-mvlp-unmasked"], "two objectives have a loss"),
+    ],
+)
+def test_losses_that_are_not_there_are_refused_before_anything_is_read(films, tmp_path, flags, said):
+    (tmp_path / "bad.jsonl").write_text("{oops\n")
+    result = pretrain(films, tmp_path / "run", *flags, pairs=tmp_path / "bad.jsonl")
+    assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_commands_know_the_losses_and_weights_of_all_objectives():
+    assert {name: dict(kind.defaults) for name, kind in OBJECTIVES.items()} == training.LOSSES
+
+
+def test_half_precision_without_a_gpu_is_refused(films, tmp_path):
+    result = pretrain(films, tmp_path / "run", "--precision", "fp16")
+    assert result.exit_code == 1
+    assert "--precision fp16 needs a GPU" in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_digest_of_examples_does_not_change_from_version_to_version(films):
+    queries = [Query(("it's",), ((1.0, 2.0, 3.5, 4.0),)), Query(("b", "c"), (), ("d",))]
+    found = [
+        Example("i1", "x", 1, 1, None, queries, [], "s"),
+        Example("i2", "y", 2, 2, "p", tags={"a": "absent"}),
+    ]
+    for some in ([], found[:1], found):
+        whole = repr([asdict(each) for each in some]).encode()
+        assert train._digest(some) == hashlib.sha256(whole).hexdigest()[:12]
+
+
+def test_with_a_text_encoder_no_vocabulary_is_built(films, small_encoders, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "vocabulary", None)
+    given = ["--text-encoder", small_encoders / "text", "--steps", 1]
+    assert pretrain(films, tmp_path / "run", *given).exit_code == 0
