@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from test_promises import IMAGE, REPORT, SENTENCE
+from samples import IMAGE, REPORT, SENTENCE
 
 from medground import shards
 from medground.cli.main import cli

@@ -1,4 +1,4 @@
-"""ImageSet in, named regions out: what every detector has in common.
+"""Images in, named regions out: what every detector has in common.
 
 Letters: B films, S side of the detector's square. A detector sees letterboxed squares; the records have
 pixels of the original film, upright.

@@ -1,4 +1,4 @@
-"""ImageSet and the mask files that belong to them -> anatomy records; nothing is detected here.
+"""Images and the mask files that belong to them -> anatomy records; nothing is detected here.
 
 A film's masks are looked for under three names, in this order: its path without the suffix, the file's name
 without it, its image_id. What each kind is:

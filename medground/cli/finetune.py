@@ -155,10 +155,9 @@ def finetune(
         $ medground finetune ms_cxr.jsonl --images films --folds 5 --fold 1 \\
             --held-out fold1.jsonl -o runs/fold1
     """
-    from medground import jsonl
+    from medground import jsonl, leakage
     from medground.data import examples, splits
     from medground.records import Phrase
-    from medground.training import audit
 
     _check_usage(records, rehearse, anatomy, chosen)
     if start:
@@ -168,7 +167,7 @@ def finetune(
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
-    leakage = audit.refuse_leaks(parts, start, allow_leakage)
+    leaks = leakage.refuse_leaks(parts, start, allow_leakage)
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(parts[name], sizes, multi_box) for name in ("train", "val"))
     beside = _beside(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
@@ -177,7 +176,7 @@ def finetune(
         _write(held_out, parts["test"])
     if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch"])
-    more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leakage}
+    more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leaks}
     more |= {"sides_apart": multi_box == "sides", "chosen": told}
     training.run(learned, checked, start, **more, **chosen)
 

@@ -96,11 +96,10 @@ def pretrain(
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --reports sentences.jsonl --images films \\
             --objective agp --objective asg --weight irl=5 -o runs/asg
     """
-    from medground import jsonl
+    from medground import jsonl, leakage
     from medground.data import examples, paraphrasing, splits
     from medground.records import Anatomy, Pair, Phrase, Sentence
     from medground.reports.parser import Parser
-    from medground.training import audit
 
     options.refuse_two_stdins(*(each for each in (records, anatomy, reports, leave_out, validate) if each))
     training.check(**chosen)
@@ -120,7 +119,7 @@ def pretrain(
     if leave_out and not held_out:
         log.warning("--leave-out: no phrase has the split val or test, so nobody is left out")
     asked = _asked(checked, chosen["images"]) if validate else []
-    learned = audit.without(found.values(), [*held_out, *checked])
+    learned = leakage.without(found.values(), [*held_out, *checked])
     if paraphrases:
         paraphrasing.reword(learned, paraphrases, Parser())
     told = {"synonyms": synonyms, "paraphrases": paraphrases}

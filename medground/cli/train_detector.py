@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @click.option("--steps", type=options.COUNT, help="Steps of training  [default: 1200; transformers: 5000]")
 @click.option("--epochs", type=options.COUNT, help="Times through all films, instead of --steps.")
-@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="ImageSet in a step.")
+@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Images per step.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
@@ -125,12 +125,11 @@ def _films(
     records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
 ) -> "tuple[ImageSet, ImageSet | None]":
     """The films to learn from and those to measure on, at the detector's size; no patient is in both."""
-    from medground import jsonl
+    from medground import jsonl, leakage
     from medground.anatomy import regions
     from medground.anatomy.image_set import read_images
     from medground.errors import MedgroundError
     from medground.records import Anatomy
-    from medground.training import audit
 
     bad_lines = jsonl.BadLines(rejects)
 
@@ -140,7 +139,7 @@ def _films(
     parts = {"train": list(jsonl.read(records, Anatomy, bad_lines))}
     if val:
         parts["val"] = list(jsonl.read(val, Anatomy, bad_lines))
-    for leak in audit.between(parts):
+    for leak in leakage.between(parts):
         raise MedgroundError(f"{leak}: split by subject")
 
     def films(part: str, use: str) -> "ImageSet":

@@ -7,10 +7,10 @@ Drawn phrases always have something to show: a model that sees them alone soon a
 
 from collections.abc import Iterable
 
+from medground import leakage
 from medground.data.examples import Example, from_anatomy, from_pairs
 from medground.records import Anatomy, Pair
 from medground.subjects import Imaged
-from medground.training import audit
 
 
 def rehearse(
@@ -24,4 +24,4 @@ def rehearse(
     from_pairs(pairs, found, terms=anatomies is None, reads=True)
     if anatomies is not None:
         from_anatomy(anatomies, found)
-    return audit.without(found.values(), held_out)
+    return leakage.without(found.values(), held_out)

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from medground import leakage
 from medground.boxes import iou, union
 from medground.data import collate
 from medground.data.examples import Example, Query, all_texts
@@ -23,7 +24,6 @@ from medground.models.network import best_boxes
 from medground.objectives.learner import Learner
 from medground.reports.paraphrase import vocabulary
 from medground.reports.parser import Parser
-from medground.training import audit
 from medground.training.freezing import freeze
 from medground.training.loop import Job, Schedule, open_engine, train
 from medground.training.run_dir import RunFolder
@@ -184,7 +184,7 @@ def _job(
         folder=run,
         validate=_validator(checked, store, model) if checked else None,
         seed=options.seed,
-        record=audit.record(material.seen(), start, material.leakage),
+        record=leakage.record(material.seen(), start, material.leakage),
         frozen=freeze(model.network, options.freeze),
         freeze_norms=start is not None,
         workers=options.workers,

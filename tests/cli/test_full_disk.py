@@ -13,7 +13,7 @@ import torch
 import toy
 from click.testing import CliRunner
 from commands import COMMANDS
-from test_promises import REPORT, SENTENCE
+from samples import REPORT, SENTENCE
 
 from medground import checkpoints
 from medground.anatomy import region_query, regions

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_promises import IMAGE, SENTENCE
+from samples import IMAGE, SENTENCE
 
 BIN = Path(sys.executable).parent
 

@@ -2,7 +2,7 @@
 
 import json
 
-from test_processes import torchrun
+from test_distributed import torchrun
 
 SCRIPT = """
 import json, torch

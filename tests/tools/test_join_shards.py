@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from conftest import ROOT
-from test_promises import IMAGE, SENTENCE
+from samples import IMAGE, SENTENCE
 
 ANSWER = {"text": "words", "boxes": [], "present": 0.5, "model": "m"}
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
-from test_promises import IMAGE, REPORT, SENTENCE
+from samples import IMAGE, REPORT, SENTENCE
 
 from medground import jsonl
 from medground.cli.main import cli

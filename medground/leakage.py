@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 
 from medground import checkpoints, subjects
 from medground.errors import MedgroundError
-from medground.models import grounder
 from medground.subjects import Imaged
 
 log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ def without(examples: Iterable[Person], held_out: Iterable[Imaged]) -> list[Pers
 
 def record_of(folder: Path) -> dict[str, Any]:
     """What the training of a folder's model left in the header of its weights."""
-    config = checkpoints.read_config(folder / grounder.WEIGHTS)
+    config = checkpoints.read_config(folder / checkpoints.WEIGHTS)
     return config.get("record", {})
 
 

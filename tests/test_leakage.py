@@ -2,9 +2,8 @@
 
 from toy_runs import digests, finetune, lines, pretrain, record, write
 
-from medground import checkpoints, subjects
+from medground import checkpoints, leakage, subjects
 from medground.data.examples import Example
-from medground.training import audit
 
 
 def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_films, pretrained, tmp_path):
@@ -52,7 +51,7 @@ def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     weights, config = checkpoints.load(model / "model.safetensors")
     config["record"]["leakage"] = True
     checkpoints.save(model / "model.safetensors", weights, config)
-    assert audit.record([], model, leakage=False) == {
+    assert leakage.record([], model, leakage=False) == {
         "subjects": record(pretrained)["subjects"],
         "leakage": True,
     }
@@ -61,7 +60,7 @@ def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
 def test_a_start_that_does_not_say_whom_it_has_seen_is_warned_of(pretrained, tmp_path, caplog):
     weights, config = checkpoints.load(pretrained / "model.safetensors")
     checkpoints.save(tmp_path / "model.safetensors", weights, config | {"record": {"step": 1}})
-    assert audit.refuse_leaks({"val": []}, tmp_path, allowed=False) is False
+    assert leakage.refuse_leaks({"val": []}, tmp_path, allowed=False) is False
     assert "does not say whom it has seen" in caplog.text
 
 
@@ -69,7 +68,7 @@ def test_a_patient_in_two_parts_is_counted_once_and_named():
     def part(*names):
         return [Example(f"{names}{n}", "x", 1, 1, name) for n, name in enumerate(names)]
 
-    leaks = audit.between({"train": part("a", "b", "b"), "val": part("c"), "test": part("b", "c", None)})
+    leaks = leakage.between({"train": part("a", "b", "b"), "val": part("c"), "test": part("b", "c", None)})
     assert [str(each) for each in leaks] == [
         "1 subject is in both training and test (first: b)",
         "1 subject is in both validation and test (first: c)",
@@ -78,14 +77,14 @@ def test_a_patient_in_two_parts_is_counted_once_and_named():
 
 def test_an_image_of_an_unnamed_patient_is_known_by_itself(tmp_path):
     named, nameless = Example("i1", "x", 1, 1, "a"), Example("i1", "x", 1, 1, None)
-    (leak,) = audit.between({"train": [named], "test": [nameless]})
+    (leak,) = leakage.between({"train": [named], "test": [nameless]})
     assert str(leak) == "1 subject is in both training and test (first: i1)"
-    (leak,) = audit.between({"train": [nameless], "test": [named]})
+    (leak,) = leakage.between({"train": [nameless], "test": [named]})
     assert str(leak) == "1 subject is in both training and test (first: a)"
     for seen, judged in ((named, nameless), (nameless, named)):
-        config = {"record": audit.record([seen], None, False)}
+        config = {"record": leakage.record([seen], None, False)}
         checkpoints.save(tmp_path / "model.safetensors", {}, config)
-        assert [each.count for each in audit.from_start({"test": [judged]}, tmp_path)] == [1]
+        assert [each.count for each in leakage.from_start({"test": [judged]}, tmp_path)] == [1]
 
 
 def test_a_record_of_an_older_version_still_names_whom_it_has_seen(tmp_path):
@@ -93,8 +92,10 @@ def test_a_record_of_an_older_version_still_names_whom_it_has_seen(tmp_path):
     config = {"record": {"subjects": sorted(map(subjects.digest_of, ("a", "i2")))}}
     checkpoints.save(tmp_path / "model.safetensors", {}, config)
     judged = [Example("i1", "x", 1, 1, "a"), Example("i2", "x", 1, 1, "b"), Example("i3", "x", 1, 1, "c")]
-    assert [str(each).split("(")[1] for each in audit.from_start({"val": judged}, tmp_path)] == ["first: a)"]
-    assert next(audit.from_start({"val": judged}, tmp_path)).count == 2
+    assert [str(each).split("(")[1] for each in leakage.from_start({"val": judged}, tmp_path)] == [
+        "first: a)"
+    ]
+    assert next(leakage.from_start({"val": judged}, tmp_path)).count == 2
 
 
 def test_all_images_of_a_patient_are_left_out_whichever_record_names_them():
@@ -102,4 +103,4 @@ def test_all_images_of_a_patient_are_left_out_whichever_record_names_them():
     left = [["i2", "i3", "i4"], ["i0", "i1", "i3", "i4"], ["i0", "i1", "i2", "i4"], ["i2", "i3", "i4"]]
     held = [Example("i0", "x", 1, 1, None), images[2], images[3], Example("new", "x", 1, 1, "a")]
     for out, kept in zip(held, left, strict=True):
-        assert [each.image_id for each in audit.without(images, [out])] == kept
+        assert [each.image_id for each in leakage.without(images, [out])] == kept
