@@ -117,7 +117,7 @@ def test_shares_of_several_machines_fill_one_cache(films, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from medground.training import cache
+from medground.data import image_cache as cache
 from medground.records import Image
 cache.TOGETHER = 2
 calls = []

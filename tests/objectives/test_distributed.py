@@ -21,7 +21,7 @@ from medground.objectives import distributed
 SHARED = """
 import sys, torch
 from torch import distributed, nn
-from medground.objectives import processes
+from medground.objectives import distributed
 distributed.init_process_group("gloo")
 rank = distributed.get_rank()
 torch.manual_seed(0)
@@ -41,11 +41,11 @@ wanted, layer.weight.grad = layer.weight.grad, None
 seen = [norms[0].running_var.clone(), norms[1].running_mean.clone()]
 for norm in norms:
     norm.reset_running_stats()
-shared = processes.share_norms(norms, torch.device("cpu"))
+shared = distributed.share_norms(norms, torch.device("cpu"))
 own = features([rows[:2], rows[2:]][rank], shared)
-found = contrast(processes.gathered(own)) + processes.mean((own ** 2).sum(1))
+found = contrast(distributed.gathered(own)) + distributed.mean((own ** 2).sum(1))
 found.backward()
-gap = (processes.averaged(layer.weight.grad) - wanted).abs().max().item()
+gap = (distributed.averaged(layer.weight.grad) - wanted).abs().max().item()
 
 class Sometimes(nn.Module):  # process 1 has nothing for what fills DDP's first bucket
     def __init__(self):
@@ -55,8 +55,8 @@ class Sometimes(nn.Module):  # process 1 has nothing for what fills DDP's first 
     def forward(self, rows, some):
         if some:
             rows = torch.cat([self.sometimes(rows[:some]), rows[some:]])
-        own = processes.mean(self.after(rows.detach())[:, 0])
-        return contrast(processes.gathered(self.always(rows))) + own
+        own = distributed.mean(self.after(rows.detach())[:, 0])
+        return contrast(distributed.gathered(self.always(rows))) + own
 
 layer, rows = Sometimes(), torch.randn(5, 600)
 contrast(layer.always(torch.cat([layer.sometimes(rows[:2]), rows[2:]]))).backward()
@@ -64,17 +64,17 @@ wanted = layer.sometimes.weight.grad
 layer.zero_grad()
 parallel = nn.parallel.DistributedDataParallel(layer, find_unused_parameters=True)
 parallel([rows[:2], rows[2:]][rank], [2, 0][rank]).backward()
-empty = processes.gathered(torch.zeros(rank, 7))
+empty = distributed.gathered(torch.zeros(rank, 7))
 figures = {
-    "loss": abs(processes.averaged(found).item() - expected.item()),
+    "loss": abs(distributed.averaged(found).item() - expected.item()),
     "gradient": gap,
     "gradient of one": (layer.sometimes.weight.grad - wanted).abs().max().item(),
     "variance": (norms[0].running_var - seen[0]).abs().max().item(),
     "mean": (norms[1].running_mean - seen[1]).abs().max().item(),
     "rows": empty.shape == (1, 7),
-    "counts": processes.row_counts(own) == [2, 3],
-    "no rows at all": processes.mean(torch.zeros(0)).item() == 0,
-    "told": processes.told(rank + 7) == 7,
+    "counts": distributed.row_counts(own) == [2, 3],
+    "no rows at all": distributed.mean(torch.zeros(0)).item() == 0,
+    "told": distributed.told(rank + 7) == 7,
 }
 if rank == 0:
     import json

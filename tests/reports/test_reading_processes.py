@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from torch import distributed
 from medground.models import grounder
 from medground.models.network import Images
-from medground.objectives import knowledge, processes
+from medground.objectives import distributed, knowledge
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
 from medground.objectives.report_batch import Reports
@@ -62,15 +62,15 @@ def losses(images):
     grads = {n: p.grad.clone() for n, p in learner.named_parameters() if p.grad is not None}
     return parts, grads
 
-really, processes.count = processes.count, lambda: 1
+really, distributed.count = distributed.count, lambda: 1
 wanted, gradient = losses(torch.arange(5))
-processes.count = really
+distributed.count = really
 found, own = losses([torch.arange(2), torch.arange(2, 5)][rank])
 largest = max(each.abs().max() for each in gradient.values())
-gaps = {name: abs(processes.averaged(part).item() - wanted[name].item()) for name, part in found.items()}
+gaps = {name: abs(distributed.averaged(part).item() - wanted[name].item()) for name, part in found.items()}
 for name in sorted(gradient):
     mine = own.get(name, torch.zeros_like(gradient[name]))
-    gap = (processes.averaged(mine) - gradient[name]).abs().max()
+    gap = (distributed.averaged(mine) - gradient[name]).abs().max()
     gap = gap / gradient[name].abs().max().clamp(min=0.01 * largest)  # what cancels leaves rounding
     gaps["gradient"] = max(gaps.get("gradient", 0), gap.item())
 if rank == 0:
