@@ -1,8 +1,8 @@
-"""The beam: from the patient's centimetres to the film's pixels, with a diverging source.
+"""The beam: from the patient's centimetres to the image's pixels, with a diverging source.
 
-A structure at depth z is magnified by distance / (distance - gap), where gap is its way to the detector:
-the front of the body faces the detector on a PA film, the back on an AP film, which is why the heart looks
-larger on AP films.
+A structure at depth z is magnified by distance / (distance - gap), where gap is its distance to the
+detector. The front of the body faces the detector in a PA image, the back in an AP image. So the heart is
+larger in AP images.
 Surfaces are evaluated on planes of one depth; points are projected one by one. Both use the same formulas.
 """
 
@@ -19,7 +19,7 @@ Array = NDArray[np.floating[Any]]
 
 @dataclass(slots=True)
 class Beam:
-    """Geometry of one film. `scale` is pixels per cm on the detector; (`x0`, `y0`) the pixel of the
+    """Geometry of one image. `scale` is pixels per cm on the detector; (`x0`, `y0`) the pixel of the
     central ray, which meets the midline at `level` cm below the apices."""
 
     scale: float
@@ -39,7 +39,7 @@ class Beam:
         return self.distance / (self.distance - np.abs(z - self.detector))
 
     def project(self, points: NDArray) -> NDArray:
-        """(N, 2) pixels of (N, 3) points; they may lie outside the film."""
+        """Return (N, 2) pixels of (N, 3) points; they may lie outside the image."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         across = x * float(np.cos(self.rotation)) + z * float(np.sin(self.rotation))
         down = y + z * float(np.sin(self.tilt)) - self.level
@@ -51,7 +51,7 @@ class Beam:
         return at
 
     def plane(self, u: Array, v: Array, z: float) -> tuple[Array, Array]:
-        """The x and y at depth z that the pixels (u, v) see: the inverse of `project`."""
+        """Return the x and y at depth z of the pixels (u, v): the inverse of `project`."""
         k = self.scale * float(self.magnification(z))
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         a, b = (u - self.x0) / k, (v - self.y0) / k
@@ -61,7 +61,7 @@ class Beam:
 
 
 def aim(patient: Patient, exposure: Exposure) -> Beam:
-    """Place the film so that the lungs take their share of it."""
+    """Place the beam so that the lungs fill their share of the image."""
     front = exposure.view != "AP"
     reach = patient.half_depth + patient.wall
     beam = Beam(

@@ -1,6 +1,6 @@
 """The cohort: patient by patient, from a seed to a study with image, report and truth.
 
-A patient depends on (seed, patient, size) alone, never on the others or on the number of workers.
+A patient depends only on (seed, patient, size), never on other patients or on the number of workers.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ SPLITS = (("train", 0.7), ("validate", 0.1), ("test", 0.2))
 
 @dataclass(slots=True)
 class Lateral:
-    """The second film of some studies; nothing on it has a box."""
+    """The second image of some studies; it has no boxes."""
 
     image_id: str
     image: NDArray[np.uint8]
@@ -31,9 +31,9 @@ class Lateral:
 
 @dataclass(slots=True)
 class Study:
-    """One patient's study: a frontal film, what it shows, its report, and in some studies a lateral film.
+    """One patient's study: a frontal image with its findings and report, and in some studies a lateral image.
 
-    `image` is (H, W) uint8; `regions` the boxes of Chest ImaGenome's regions that the film shows.
+    `image` is (H, W) uint8; `regions` the boxes of the Chest ImaGenome regions in the image.
     """
 
     subject_id: str
@@ -50,7 +50,7 @@ class Study:
 
     @property
     def triplets(self) -> list[dict[str, Any]]:
-        """The truth of each sentence, as `truth/triplets.jsonl` holds it."""
+        """The true triplets of each sentence, as in `truth/triplets.jsonl`."""
         return [
             {
                 "study_id": self.study_id,
@@ -68,13 +68,14 @@ class Study:
 
 
 def generator(seed: int, patient: int) -> np.random.Generator:
-    """The patient's own source of chance."""
+    """Return the random generator of the patient."""
     return np.random.default_rng(np.random.SeedSequence([seed, patient]))
 
 
 def render(seed: int, patient: int, size: int, laterals: float = 0.0) -> Study:
-    """One patient of the cohort; `size` is the films' long side in pixels, `laterals` the share of patients
-    who have a lateral film too (which changes nothing else)."""
+    """Return one patient of the cohort; `size` is the images' long side in pixels, `laterals` the share of
+    patients who have a lateral image too (which changes nothing else).
+    """
     rng = generator(seed, patient)
     split, image_id = _split(float(rng.random())), _image_id(rng)
     body = draw_patient(rng)

@@ -1,4 +1,4 @@
-"""Lines and tubes, pacemakers, wires, electrodes: their courses in the patient, drawn at film resolution."""
+"""Lines and tubes, pacemakers, wires, electrodes: their courses in the patient, drawn at image resolution."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ PLASTIC, METAL = 2.2, 20.0
 
 
 def device(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """The segments of one device; `finding.name` says which."""
+    """Return the segments of one device, chosen by `finding.name`."""
     build = {
         "endotracheal tube": endotracheal_tube,
         "enteric tube": enteric_tube,
@@ -32,7 +32,7 @@ def _wobble(rng: np.random.Generator, path: Sequence[tuple[float, float, float]]
 
 
 def endotracheal_tube(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """A tube in the trachea with a dense stripe, its tip some cm above the carina."""
+    """Return a tube in the trachea with a dense stripe, its tip some cm above the carina."""
     f = patient.frame
     above = float(rng.uniform(1.5, 6.5))
     finding.detail["above"] = round(above, 1)
@@ -42,7 +42,7 @@ def endotracheal_tube(rng: np.random.Generator, patient: Patient, finding: Findi
 
 
 def enteric_tube(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """A thin tube down the oesophagus into the stomach."""
+    """Return a thin tube down the oesophagus into the stomach."""
     f, h = patient.frame, patient.height
     path = [
         (0.2, -0.5 * f, -2),
@@ -57,7 +57,7 @@ def enteric_tube(rng: np.random.Generator, patient: Patient, finding: Finding) -
 
 
 def picc(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """From the arm along the subclavian vein into the superior vena cava."""
+    """Return a line from the arm along the subclavian vein into the superior vena cava."""
     s, w, f = SIGN[finding.side or "right"], patient.half_width, patient.frame
     path = [
         (s * 1.5 * w, 0.4 * f, 0),
@@ -71,7 +71,7 @@ def picc(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
 
 
 def ij_line(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """From the neck straight down into the superior vena cava."""
+    """Return a line from the neck straight down into the superior vena cava."""
     s, f = SIGN[finding.side or "right"], patient.frame
     path = [(s * 5, -0.35 * f, 2), (s * 4.2, -0.15 * f, 2), (s * 3.2, 0.0, 2)]
     return tube(
@@ -80,7 +80,7 @@ def ij_line(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tub
 
 
 def _caval(finding: Finding, f: float, end: float) -> list[tuple[float, float, float]]:
-    """The last part of a central line, across the midline first if it comes from the left."""
+    """Return the last part of a central line, across the midline first if it comes from the left."""
     cross = (
         [(1.5, 0.15 * f, 2.0), (-1.2, 0.2 * f, 1.5)] if finding.side == "left" else [(-2.4, 0.14 * f, 1.5)]
     )
@@ -88,7 +88,7 @@ def _caval(finding: Finding, f: float, end: float) -> list[tuple[float, float, f
 
 
 def pacer(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """A can below the left clavicle and one or two leads into the right heart."""
+    """Return a can below the left clavicle and one or two leads into the right heart."""
     w, f, h = patient.half_width, patient.frame, patient.height
     x, y, r = 0.72 * w, 0.2 * f, float(rng.uniform(1.9, 2.4))
     offsets = np.linspace(-0.8, 0.8, 9) * r
@@ -111,7 +111,7 @@ def pacer(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes
 
 
 def chest_tube(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """Through the lateral wall and up towards the apex, with a dense stripe."""
+    """Return a tube through the lateral wall up towards the apex, with a dense stripe."""
     s, w, f = SIGN[finding.side or "right"], patient.half_width, patient.frame
     path = [
         (s * 1.35 * w, 0.78 * f, 2),
@@ -124,7 +124,7 @@ def chest_tube(rng: np.random.Generator, patient: Patient, finding: Finding) -> 
 
 
 def sternotomy_wires(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """Five or so twisted rings in the midline."""
+    """Return about five twisted rings in the midline."""
     rings = []
     for y in np.linspace(0.2, 0.72, int(rng.integers(4, 7))) * patient.frame:
         t = np.linspace(0, 2 * np.pi, 24)
@@ -137,7 +137,7 @@ def sternotomy_wires(rng: np.random.Generator, patient: Patient, finding: Findin
 
 
 def electrodes(rng: np.random.Generator, patient: Patient) -> Tubes:
-    """Two to four stickers of an ECG on the skin and their cables, which no report mentions."""
+    """Return two to four stickers of an ECG on the skin and their cables, which no report mentions."""
     w, f, front = patient.half_width, patient.frame, patient.half_depth + patient.wall
     parts = []
     for _ in range(int(rng.integers(2, 5))):

@@ -1,7 +1,7 @@
 """Which findings a patient has: kinds, sides, zones, severities.
 
-A finding is one visible thing with one box; findings with the same `group` are said in one breath ("bibasilar
-atelectasis") and make one phrase. The names are Chest ImaGenome's attributes, the categories MS-CXR's.
+A finding is one visible thing with one box; findings with the same `group` share one phrase ("bibasilar
+atelectasis"). The names are Chest ImaGenome's attributes, the categories MS-CXR's.
 """
 
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ CATEGORY = {
 ZONES = ("upper lung zone", "mid lung zone", "lower lung zone")
 SEVERITIES = ("small", "moderate", "large")
 OPACITIES = ("consolidation", "lung opacity", "pneumonia")
-DIFFUSE = {"small": 0.0, "moderate": 0.2, "large": 0.5}  # how often an opacity is all over its lung
-SHARE = {  # how often a patient with findings has each; what comes first takes its side of the chest
+DIFFUSE = {"small": 0.0, "moderate": 0.2, "large": 0.5}  # probability that an opacity fills its whole lung
+SHARE = {  # probability of each finding in a patient with findings; earlier ones choose their side first
     "pneumothorax": 0.2,
     "enlarged cardiac silhouette": 0.3,
     "pleural effusion": 0.36,
@@ -36,7 +36,7 @@ SHARE = {  # how often a patient with findings has each; what comes first takes 
     "consolidation": 0.17,
     "mass/nodule (not otherwise specified)": 0.1,
 }
-BOTH = {  # how often on both sides
+BOTH = {  # probability of both sides
     "pulmonary edema/hazy opacity": 0.9,
     "pleural effusion": 0.35,
     "atelectasis": 0.35,
@@ -46,7 +46,7 @@ BOTH = {  # how often on both sides
     "pneumothorax": 0.0,
     "mass/nodule (not otherwise specified)": 0.0,
 }
-DEVICES = {  # share of AP and of PA films
+DEVICES = {  # share of AP and of PA images
     "endotracheal tube": (0.3, 0.0),
     "enteric tube": (0.3, 0.02),
     "picc": (0.2, 0.05),
@@ -59,8 +59,8 @@ DEVICES = {  # share of AP and of PA films
 
 @dataclass(slots=True)
 class Finding:
-    """One finding. `regions` are where it lies, `box` where its attenuation shows (None until it is drawn,
-    and where it cannot be seen). `side` is None for what has none."""
+    """One finding. `regions` are its locations, `box` its extent in the image (None until it is drawn,
+    and if it is not visible). `side` is None for a finding without a side."""
 
     name: str
     group: int
@@ -78,7 +78,7 @@ class Finding:
 
 
 def draw_findings(rng: np.random.Generator, patient: Patient, view: str) -> list[Finding]:
-    """A patient's findings; cardiomegaly and loss of volume change the patient."""
+    """Return a patient's findings; cardiomegaly and loss of volume change the patient."""
     found: list[Finding] = []
     if rng.random() > 0.28:
         chosen = [name for name, share in SHARE.items() if rng.random() < share]
@@ -117,8 +117,9 @@ def _add(rng: np.random.Generator, found: list[Finding], name: str, patient: Pat
 
 
 def _sides(rng: np.random.Generator, name: str, found: list[Finding]) -> tuple[str, ...]:
-    """The sides that are still free: two opacities never share a lung, so that each keeps its own box, and
-    nothing else fills the pleural space of a pneumothorax."""
+    """Return the sides that are still free: two opacities never share a lung, so that each keeps its own box,
+    and nothing else fills the pleural space of a pneumothorax.
+    """
     sides = SIDES if rng.random() < BOTH.get(name, 0.12) else (str(rng.choice(SIDES)),)
     rivals = {"pneumothorax"} if name == "pleural effusion" else set()
     if name in OPACITIES:
@@ -128,7 +129,7 @@ def _sides(rng: np.random.Generator, name: str, found: list[Finding]) -> tuple[s
 
 
 def _zones(rng: np.random.Generator, name: str, severity: str) -> list[str]:
-    """The zones of a finding, without the side."""
+    """Return the zones of a finding, without the side."""
     if name == "pleural effusion":
         return ["costophrenic angle"] if severity == "small" else ["costophrenic angle", "lower lung zone"]
     if name == "pneumothorax":

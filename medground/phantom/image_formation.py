@@ -1,6 +1,6 @@
 """From attenuation to grey values: scatter, detector noise, blur, window, borders.
 
-White is much attenuation, as radiologists read it.
+White is high attenuation, as radiologists view images.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from medground.phantom.patient import Exposure
 
 
 def enlarge(coarse: Array, width: int, height: int) -> Array:
-    """A coarse map at film size (bicubic)."""
+    """Return a coarse map at image size (bicubic)."""
     if coarse.shape == (height, width):
         return coarse.astype(np.float32)
     image = Image.fromarray(np.ascontiguousarray(coarse, np.float32), mode="F")
@@ -21,7 +21,7 @@ def enlarge(coarse: Array, width: int, height: int) -> Array:
 
 
 def blurred(image: Array, sigma: float) -> Array:
-    """Gaussian blur; wide ones are made on a smaller copy."""
+    """Return the image after a Gaussian blur; wide blurs are computed on a smaller copy."""
     if sigma < 0.25:
         return image
     factor = int(sigma // 3)
@@ -36,7 +36,7 @@ def blurred(image: Array, sigma: float) -> Array:
 
 
 def develop(rng: np.random.Generator, attenuation: Array, beam: Beam, exposure: Exposure) -> Array:
-    """(H, W) brightness, about 0 to 1 and not yet clipped, of an attenuation map."""
+    """Return (H, W) brightness, about 0 to 1 and not yet clipped, of an attenuation map."""
     primary = np.exp(-np.clip(attenuation, 0, 9))
     scatter = blurred(primary, 4.5 * beam.scale) * exposure.scatter
     energy = blurred(primary, exposure.blur * beam.scale) + scatter + 0.004
@@ -51,22 +51,22 @@ def develop(rng: np.random.Generator, attenuation: Array, beam: Beam, exposure: 
 
 
 def equalised(seen: Array, strength: float, sigma: float) -> Array:
-    """Less of the slow differences, as the processing of digital films has it."""
+    """Return the image with weaker low frequencies, as the processing of digital images does."""
     slow = blurred(seen, sigma)
     return seen - strength * 0.55 * (slow - slow.mean())
 
 
 def windowed(seen: Array, body: NDArray[np.bool_], exposure: Exposure) -> Array:
-    """Between dark lung and bright abdomen, through the film's curve."""
+    """Return grey values between dark lung and bright abdomen, through the tone curve."""
     inside = seen[body] if body.any() else seen.ravel()
     dark, bright = np.percentile(inside[::7], [6, 98])
     t = (seen - dark) / max(bright - dark, 0.1)
     curve = np.clip(0.06 + 0.9 * t, 0, 1.15) ** exposure.gamma
     low, high = exposure.range
-    direct = np.clip(1.3 + 2.5 * t, 0, 1)  # air outside the body is black, however grey the lungs are
+    direct = np.clip(1.3 + 2.5 * t, 0, 1)  # air outside the body is black even if the lungs are grey
     return direct * low + (high - low) * curve
 
 
 def to_bytes(brightness: Array) -> NDArray[np.uint8]:
-    """(H, W) uint8."""
+    """Return (H, W) uint8."""
     return (np.clip(brightness, 0, 1) * 255 + 0.5).astype(np.uint8)

@@ -1,21 +1,21 @@
-"""Words: findings and what is absent, as sentences with the triplets that they mean.
+"""Sentences about present and absent findings, with their triplets.
 
-A triplet is (region, finding, existence). The meanings follow these rules:
+A triplet is (region, finding, existence). The rules:
 - a zone or lobe names its lung zone: "right middle lobe" and "RML" the right mid, "lingula" the left mid,
   a base the lower lung zone;
 - a side alone ("left pleural effusion") names that side's lung; for a line it names where the line comes in
   (a PICC that arm, a jugular line that clavicle), beside the region where the sentence says it ends; for a
   pacemaker it names nothing;
-- "bilateral", "both lungs" are two triplets, one a lung; "bibasilar", "both lung bases" two lower zones;
-- an enlarged heart belongs to the cardiac silhouette without saying so; edema without a place has region
-  null, and so has everything that is absent without a place ("no pneumothorax");
+- "bilateral", "both lungs" are two triplets, one per lung; "bibasilar", "both lung bases" two lower zones;
+- an enlarged heart has the region cardiac silhouette; edema without a location has region null, and so has
+  every absent finding without a location ("no pneumothorax");
 - "apical" names the side's apical zone;
 - "the lungs are clear" means that lung opacity is absent in both lungs, "heart size is normal" (and a normal
   cardiomediastinal silhouette) that an enlarged cardiac silhouette is absent, "costophrenic angles are sharp"
   that their blunting is;
 - "may", "possible", "probable", "suspected", "cannot be excluded" are uncertain; "unchanged", "improved",
   "new" are present;
-- sentences of normality that name no finding of ours ("no acute cardiopulmonary process") mean no triplet.
+- normal sentences without one of our findings ("no acute cardiopulmonary process") have no triplet.
 """
 
 import tomllib
@@ -34,8 +34,8 @@ Meaning = tuple[str | None, str, str]
 
 @dataclass(slots=True)
 class Statement:
-    """One sentence, what it means, the groups of findings that it tells of, and for each group the noun
-    phrase in it that one would point at (none for some sentences)."""
+    """One sentence with its triplets, its groups of findings, and the noun phrase of each group (some
+    sentences have none)."""
 
     text: str
     means: list[Meaning]
@@ -45,17 +45,17 @@ class Statement:
 
 @cache
 def words() -> dict[str, Any]:
-    """The table of templates."""
+    """Return the table of templates."""
     return tomllib.loads(Path(__file__).with_name("language.toml").read_text())
 
 
 def pick(rng: np.random.Generator, options: list[Any]) -> Any:
-    """One of the options."""
+    """Return one of the options."""
     return options[int(rng.integers(len(options)))]
 
 
 def say_group(rng: np.random.Generator, group: list[Finding], prior: bool, doubt: bool) -> Statement:
-    """A sentence about findings of one group (one or both sides)."""
+    """Return a sentence about findings of one group (one or both sides)."""
     first = group[0]
     if first.name in DEVICES:
         return _say_device(rng, first)
@@ -79,7 +79,7 @@ def say_group(rng: np.random.Generator, group: list[Finding], prior: bool, doubt
 
 
 def say_two(rng: np.random.Generator, first: list[Finding], second: list[Finding]) -> Statement | None:
-    """Two groups in one sentence; None where one of them is no noun phrase."""
+    """Return two groups in one sentence; None where one of them is no noun phrase."""
     groups = first[0].group, second[0].group
     if any(each[0].name in DEVICES for each in (first, second)):
         return None
@@ -98,7 +98,7 @@ def _means(finding: Finding, regions: list[str | None], existence: str) -> list[
 def _phrase(
     rng: np.random.Generator, group: list[Finding], table: dict[str, Any]
 ) -> tuple[str, list[str | None]]:
-    """A noun phrase and the regions that it names."""
+    """Return a noun phrase and the regions that it names."""
     first, size = group[0], _size(rng, table, group[0])
     if len(group) == 2:
         if "none" in table and rng.random() < 0.75:
@@ -112,7 +112,7 @@ def _phrase(
 
 
 def _uneven(rng: np.random.Generator, group: list[Finding], table: dict[str, Any]) -> str:
-    """Both sides, each with its own size."""
+    """Return both sides, each with its own size."""
     sizes = {
         each.side: pick(rng, [word for word in table["size"][each.severity] if word] or [each.severity])
         for each in group
@@ -121,7 +121,7 @@ def _uneven(rng: np.random.Generator, group: list[Finding], table: dict[str, Any
 
 
 def _two(group: list[Finding], table: dict[str, Any]) -> list[str]:
-    """Phrases for both sides; those of the bases only where both lie there."""
+    """Return phrases for both sides; phrases about the bases only if both findings are there."""
     low = all(each.regions[0].endswith("lower lung zone") for each in group)
     return [each for each in table["two"] if low or "bas" not in each]
 
@@ -183,7 +183,7 @@ def _say_device(rng: np.random.Generator, finding: Finding) -> Statement:
 def say_absent(
     rng: np.random.Generator, findings: list[Finding], spoken: set[str], share: float
 ) -> list[Statement]:
-    """True sentences about what is not there, none of them about a finding spoken of already."""
+    """Return True sentences about what is not there, none of them about a finding spoken of already."""
     there = {each.name for each in findings} | spoken
     dirty = {each.side for each in findings if each.name not in DEVICES}
     blocks = words()["absent"]
@@ -206,6 +206,6 @@ def _upper(text: str) -> str:
 
 
 def _tidy(text: str) -> str:
-    """One space between words, none before a full stop, a capital at the start of a sentence."""
+    """Return one space between words, none before a full stop, a capital at the start of a sentence."""
     text = " ".join(text.split()).replace(" .", ".").replace(" ,", ",")
     return _upper(text) if text.endswith(".") else text

@@ -1,6 +1,6 @@
-"""The lateral film of a study: the same body seen from the side, the patient facing the picture's left.
+"""The lateral image of a study: the same body seen from the side, the patient facing left.
 
-It is simpler than the frontal film: of the findings it shows the heart's size alone. Nothing has a box on it.
+It is simpler than the frontal image: of the findings it shows only the heart size. It has no boxes.
 """
 
 import numpy as np
@@ -29,9 +29,9 @@ from medground.phantom.vessel_tree import vessel_tree
 
 
 def render_lateral(rng: np.random.Generator, patient: Patient, size: int) -> NDArray[np.uint8]:
-    """(H, W) film from the side; its long side is `size` pixels."""
+    """Return (H, W) image from the side; its long side is `size` pixels."""
     exposure = draw_exposure(rng, size, "LATERAL")
-    exposure.reach = float(rng.uniform(1.0, 1.3))  # of the chest's width, which is seen end on
+    exposure.reach = float(rng.uniform(1.0, 1.3))  # of the chest width, along the beam
     beam = aim(patient, exposure)
     grid = coarse_grid(beam, lateral=True)
     front, back = _middle(grid, patient)
@@ -51,14 +51,14 @@ def render_lateral(rng: np.random.Generator, patient: Patient, size: int) -> NDA
 
 
 def _middle(grid: Grid, patient: Patient) -> tuple[Solid, Solid]:
-    """What lies between the lungs, before and behind."""
+    """Return the tissue between the lungs, in front and behind."""
     heart, vessels = heart_of(grid, patient), vessels_of(grid, patient)
     front = hull([*heart.values(), *(vessels[n] for n in ("ascending", "trunk", "arch", "centre"))])
     return front, hull([vessels["descending"], vessels["column"]])
 
 
 def _cage(grid: Grid, patient: Patient, side: str) -> Solid:
-    """One lung's space, from the spine's side to the lateral wall."""
+    """Return one lung's space, from the spine's side to the lateral wall."""
     across, y = grid.plane(0.0)
     half, centre = depth_of_cage(patient, y)
     inside = 1 - np.clip(np.abs((-across - centre) / half), 0, 1) ** 2.2
@@ -73,7 +73,7 @@ def _cage(grid: Grid, patient: Patient, side: str) -> Solid:
 
 
 def _body(grid: Grid, patient: Patient) -> Array:
-    """Path from side to side; the arms are raised out of the picture."""
+    """Return path from side to side; the arms are raised out of the image."""
     across, y = grid.plane(0.0)
     half, centre = depth_of_cage(patient, np.maximum(y, 0.2 * patient.frame))
     depth = half + patient.wall
@@ -125,7 +125,7 @@ def _draw_bones(fine: Array, beam: Beam, patient: Patient) -> None:
 
 
 def _vertebrae(grid: Grid, patient: Patient) -> Array:
-    """Attenuation of the vertebral bodies, from the side."""
+    """Return attenuation of the vertebral bodies, from the side."""
     across, y = grid.plane(0.0)
     f = patient.frame / 25.2
     phase = (y / (2.15 * f + 0.008 * y)) % 1.0

@@ -6,9 +6,9 @@
     ms-cxr/MS_CXR_Local_Alignment_v1.1.0.{csv,json}
     reports.csv, truth/{triplets,findings,regions}.jsonl, phantom.json (the settings)
 
-A patient's files are written by the process that renders him, the tables at the end by one; each file gets
-its name when it is whole. `phantom.json` comes last: without it a cohort is unfinished, and the same command
-completes it.
+The process that renders a patient writes its files; one process writes the tables at the end. Each file is
+renamed to its final name when it is complete. `phantom.json` comes last: a cohort without it is unfinished,
+and the same command completes it.
 """
 
 import io
@@ -40,7 +40,7 @@ SETTINGS, STARTED = "phantom.json", "phantom.unfinished.json"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What makes a cohort this one."""
+    """The settings that identify a cohort."""
 
     patients: int
     seed: int
@@ -50,12 +50,12 @@ class Settings:
 
 
 def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
-    """Write the whole cohort under `root` and return the number of images (of patients if it was there).
+    """Write the whole cohort under `root` and return the number of images (of patients if it existed).
 
-    A folder with anything else in it is refused; a cohort of the same settings is completed or left alone.
+    A folder with other content is refused; a cohort with the same settings is completed or left unchanged.
     """
     if _is_complete(root, settings):
-        log.warning("%s: complete already, nothing to do", root)
+        log.warning("%s: already complete, nothing to do", root)
         return settings.patients
     _claim(root, settings)
     rows = list(progress(_patients(root, settings, workers), "patients", settings.patients))
@@ -76,24 +76,26 @@ def _claim(root: Path, settings: Settings) -> None:
     if mark.exists() and mark.read_bytes() == _dump(asdict(settings)):
         return
     if root.exists() and any(root.iterdir()):
-        raise MedgroundError(f"{root}: not empty, and no cohort of these settings; name a new folder")
+        raise MedgroundError(f"{root}: not empty, and not a cohort with these settings; choose a new folder")
     root.mkdir(parents=True, exist_ok=True)
     _put(mark, _dump(asdict(settings)))
 
 
 def _patients(root: Path, settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
-    """The table rows of each patient, in order, whichever process rendered him."""
+    """Yield the table rows of each patient, in order, for any number of processes."""
     make = partial(write_patient, root, settings)
     with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
         run = partial(pool.map, chunksize=4) if pool else map
         try:
             yield from run(make, range(settings.patients))
         except BrokenProcessPool:
-            raise MedgroundError("a worker was killed, perhaps for memory; take fewer --workers") from None
+            raise MedgroundError(
+                "a worker process was killed, probably for lack of memory; use fewer --workers"
+            ) from None
 
 
 def write_patient(root: Path, settings: Settings, patient: int) -> dict[str, Any]:
-    """Render one patient, write report, image and scene graph; return what the tables need."""
+    """Render one patient, write report, image and scene graph; return its rows for the tables."""
     study = render(settings.seed, patient, settings.size, settings.laterals)
     subject = f"{study.subject_id[:3]}/{study.subject_id}"
     _put(root / f"mimic-cxr/files/{subject}/{study.study_id}.txt", study.report.text.encode())
@@ -116,7 +118,7 @@ def _dump(value: Any) -> bytes:
 
 
 def _put(path: Path, content: bytes) -> None:
-    """The file with this content, whole or not at all."""
+    """Write the file with this content atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial_ = path.with_name(path.name + ".partial")
     partial_.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What is on a film besides the patient: side markers, burned-in words, shutters, borders."""
+"""Marks on an image: side markers, burned-in text, shutters, borders."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ WORDS = (
 
 
 def burn_in(rng: np.random.Generator, image: NDArray[np.uint8], exposure: Exposure) -> NDArray[np.uint8]:
-    """The film with its marks; its size stays."""
+    """Return the image with its marks; its size stays."""
     image = _borders(rng, image)
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)
@@ -34,7 +34,7 @@ def burn_in(rng: np.random.Generator, image: NDArray[np.uint8], exposure: Exposu
 
 
 def _marker(rng: np.random.Generator, draw: ImageDraw.ImageDraw, exposure: Exposure) -> None:
-    """An L on the picture's right or an R on its left, sometimes in a disc or a box."""
+    """An L on the right side of the image or an R on the left, sometimes in a disc or a box."""
     w, h = exposure.width, exposure.height
     left = rng.random() < 0.6
     size = max(8, int(rng.uniform(0.035, 0.07) * max(w, h)))
@@ -59,7 +59,8 @@ def _word(rng: np.random.Generator, draw: ImageDraw.ImageDraw, exposure: Exposur
 
 
 def _borders(rng: np.random.Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Shutters over some per cent of each border, black or (rarely) white, straight or a little askew."""
+    """Return the image with shutters over some percent of each border, black or (rarely) white, straight or a
+    little askew."""
     if rng.random() > 0.3:
         return image
     height, width = image.shape

@@ -1,6 +1,6 @@
-"""What findings do to the attenuation of the chest, on the coarse grid.
+"""Attenuation changes of findings, on the coarse grid.
 
-Each function changes the chest where the lung moves, and returns the change of attenuation that it makes:
+Each function changes the chest if the lung moves, and returns its change of attenuation:
 fluid and consolidated lung attenuate like soft tissue, free air not at all.
 """
 
@@ -20,7 +20,7 @@ BANDS |= {"lower lung zone": (0.62, 0.92), "lung": (0.1, 0.9)}
 
 
 def hila(chest: Chest) -> Array:
-    """Path through the knots of vessels and nodes at both hila, where they displace lung."""
+    """Return path through the knots of vessels and nodes at both hila, where they displace lung."""
     total = np.zeros(chest.grid.shape, np.float32)
     for side in SIDES:
         x, y, z = hilum(chest.patient, side)
@@ -32,12 +32,12 @@ def hila(chest: Chest) -> Array:
 
 
 def aerated(chest: Chest, solid: Solid, side: str) -> Array:
-    """Path through aerated lung inside a solid that lies in one side's cage."""
+    """Return path through aerated lung inside a solid that lies in one side's cage."""
     return outside(overlap(solid, chest.cages[side]), [chest.domes[side], chest.front, chest.back])
 
 
 def cloud(rng: np.random.Generator, chest: Chest, cm: float, depth: float) -> Array:
-    """Smooth random texture round 1, `cm` the size of its lumps; never negative."""
+    """Return a smooth random texture around 1 with lumps of size `cm`; never negative."""
     factor = max(1, int(cm / chest.grid.cm / 2))
     rows, columns = chest.grid.shape
     small = rng.standard_normal((rows // factor + 2, columns // factor + 2), dtype=np.float32)
@@ -49,7 +49,8 @@ def cloud(rng: np.random.Generator, chest: Chest, cm: float, depth: float) -> Ar
 
 
 def effusion(rng: np.random.Generator, chest: Chest, finding: Finding, supine: bool) -> Array:
-    """Fluid that fills the pleural space from below, its upper edge climbing at the wall (the meniscus)."""
+    """Return fluid that fills the pleural space from below, its upper edge climbing at the wall (the
+    meniscus)."""
     side, patient = finding.side or "right", chest.patient
     _, y = chest.grid.plane(0.0)
     low, high = {"small": (0.02, 0.09), "moderate": (0.15, 0.32), "large": (0.38, 0.7)}[finding.severity]
@@ -74,7 +75,8 @@ def _shrink(chest: Chest, side: str, inset: Array) -> None:
 
 
 def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tuple[Array, NDArray]:
-    """Free air between wall and lung, widest at the apex; also the (P, 3) course of the pleural line."""
+    """Return free air between wall and lung, widest at the apex, and the (P, 3) course of the pleural
+    line."""
     side, patient = finding.side or "right", chest.patient
     _, y = chest.grid.plane(0.0)
     low, high = {"small": (1.0, 1.9), "moderate": (2.0, 3.6), "large": (4.0, 7.0)}[finding.severity]
@@ -96,8 +98,10 @@ def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tu
 
 
 def blobs(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
-    """Opacity, pneumonia or consolidation: one or several lumps of denser lung in the finding's zone, or
-    all over the lung. Half to all of a zone is common: on real films such boxes average 6 % of the film."""
+    """Return an opacity, pneumonia or consolidation: lumps of denser lung in the zone or in the whole lung.
+
+    Half to all of a zone is common: in real images such boxes average 6 % of the image.
+    """
     side = finding.side or "right"
     solid, diffuse = finding.name == "consolidation", finding.regions[0].endswith("lung")
     count = int(rng.integers(2, 6) if finding.name != "lung opacity" else rng.integers(1, 4))
@@ -113,12 +117,12 @@ def blobs(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     low, high = {"consolidation": (0.52, 0.75), "pneumonia": (0.35, 0.6)}.get(finding.name, (0.26, 0.5))
     total *= cloud(rng, chest, 0.9, 0.15 if solid else 0.28)
     total = ndimage.gaussian_filter(total, (0.15 if solid else 0.5) / chest.grid.cm)
-    thin = (3.1 / max(size, 3.1)) ** 0.5  # what is wide is seldom as deep
+    thin = (3.1 / max(size, 3.1)) ** 0.5  # a wide lump is seldom as deep
     return SOFT * float(rng.uniform(low, high)) * thin * total
 
 
 def _spot(rng: np.random.Generator, chest: Chest, finding: Finding, size: float) -> NDArray:
-    """A point in the finding's zone that keeps most of a lump of this size inside it."""
+    """Return a point in the finding's zone that keeps most of a lump of this size inside it."""
     patient, side = chest.patient, finding.side or "right"
     top, bottom = BANDS[finding.regions[0].split(" ", 1)[1]]
     top, bottom = top * patient.floor[side], bottom * patient.floor[side]
@@ -132,7 +136,7 @@ def _spot(rng: np.random.Generator, chest: Chest, finding: Finding, size: float)
 
 
 def edema(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
-    """Haze round the hilum that thins towards the pleura, with interstitial texture."""
+    """Return haze around the hilum that thins towards the pleura, with interstitial texture."""
     side = finding.side or "right"
     x, y = chest.grid.plane(0.0)
     at = hilum(chest.patient, side)
@@ -144,7 +148,7 @@ def edema(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
 
 
 def basal_haze(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
-    """Airless lung on the dome (or in the zone) beside the bands of atelectasis."""
+    """Return airless lung on the dome (or in the zone) next to the bands of atelectasis."""
     side, patient = finding.side or "right", chest.patient
     size = {"small": 1.5, "moderate": 2.6, "large": 3.7}[finding.severity]
     low = finding.regions[0].endswith("lower lung zone")
@@ -159,7 +163,7 @@ def basal_haze(rng: np.random.Generator, chest: Chest, finding: Finding) -> Arra
 
 
 def nodule(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
-    """A round lump of soft tissue."""
+    """Return a round lump of soft tissue."""
     side = finding.side or "right"
     radius = {"small": 0.45, "moderate": 0.9, "large": 1.8}[finding.severity] * float(rng.uniform(0.85, 1.2))
     spot = _spot(rng, chest, finding, radius)

@@ -1,4 +1,4 @@
-"""Heart, vessels and mediastinum as solids, and the chest that they leave to the lungs."""
+"""Heart, vessels and mediastinum as solids, and the space that remains for the lungs."""
 
 from dataclasses import dataclass
 
@@ -23,8 +23,8 @@ from medground.phantom.solids import (
 
 @dataclass(slots=True)
 class Chest:
-    """The soft parts of one patient on one grid. `lung` is each side's inside without what lies under the
-    dome, and reaches behind the heart; `air` is what heart, mediastinum and spine leave of its path."""
+    """The soft parts of one patient on one grid. `lung` is the inside of each side without the part under
+    the dome, and reaches behind the heart; `air` is its path less heart, mediastinum and spine."""
 
     grid: Grid
     patient: Patient
@@ -39,7 +39,7 @@ class Chest:
 
 
 def build_chest(grid: Grid, patient: Patient) -> Chest:
-    """All big solids of the chest."""
+    """Return all big solids of the chest."""
     heart, vessels = heart_of(grid, patient), vessels_of(grid, patient)
     front = hull([*heart.values(), *(vessels[n] for n in ("ascending", "trunk", "arch", "svc", "centre"))])
     back = hull([vessels["descending"], vessels["column"]])
@@ -60,13 +60,13 @@ def build_chest(grid: Grid, patient: Patient) -> Chest:
 
 
 def heart_scale(patient: Patient) -> float:
-    """How much wider than the standard heart this one is, from the ratio that it should reach."""
+    """Return how much wider than the standard heart this one is, from the ratio that it should reach."""
     standard = (4.5 + 8.9) / (2 * 13.2)
     return patient.ctr / standard * patient.half_width / 13.2
 
 
 def heart_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
-    """The chambers. The left ventricle grows more than the rest when the heart is large."""
+    """Return the chambers. The left ventricle grows more than the rest when the heart is large."""
     s = heart_scale(patient)
     tall = 0.5 * s + 0.5 * patient.frame / 25.2
     base = sum(dome_top(patient, side) for side in SIDES) / 2 + 1.6
@@ -80,7 +80,7 @@ def heart_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
 
 
 def vessels_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
-    """Great vessels, the mediastinum's fat, and the spinal column's soft shape."""
+    """Return great vessels, mediastinal fat, and the soft shape of the spinal column."""
     f, a, m = patient.frame, patient.aorta, patient.mediastinum
     bow = patient.tortuosity
     svc = np.array([[-1.9, 0.12 * f, 1], [-2.1, 0.3 * f, 1], [-2.2, 0.56 * f, 1]])
@@ -100,7 +100,9 @@ def vessels_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
 
 
 def body_path(grid: Grid, patient: Patient) -> Array:
-    """Path through the whole body (twice its half depth, the parts being centred about the same plane)."""
+    """Return path through the whole body (twice its half depth, the parts being centred about the same
+    plane).
+    """
     x, y = grid.plane(0.0)
     wide = lateral_wall(patient, np.maximum(y, 0.28 * patient.frame)) + 0.9 + patient.side_wall
     waist = 1 + 0.05 * np.clip(y / patient.frame - 0.9, 0, 1) * np.clip(patient.wall - 3, -1, 3)
@@ -113,7 +115,7 @@ def body_path(grid: Grid, patient: Patient) -> Array:
 
 
 def _shoulders(x: Array, y: Array, patient: Patient) -> tuple[Array, ...]:
-    """Half depth of neck, trapezius and deltoids."""
+    """Return half depth of neck, trapezius and deltoids."""
     q = np.abs(x)
     neck_wide = 4.6 + 0.55 * patient.wall
     neck = (4.4 + 0.5 * patient.wall) * np.sqrt(np.maximum(1 - (q / neck_wide) ** 2, 0))
@@ -130,7 +132,7 @@ def _shoulders(x: Array, y: Array, patient: Patient) -> tuple[Array, ...]:
 
 
 def _arms(x: Array, y: Array, patient: Patient) -> Array:
-    """Half depth of the upper arms; raised or turned away they leave the film quickly."""
+    """Return half depth of the upper arms; raised or rotated away they soon leave the image."""
     lean = 0.75 if patient.arms_up else 0.18
     middle = patient.half_width + 3.6 + patient.side_wall + lean * np.maximum(y - 4, 0)
     radius = 3.4 + 0.7 * patient.side_wall
@@ -139,7 +141,7 @@ def _arms(x: Array, y: Array, patient: Patient) -> Array:
 
 
 def breast_path(grid: Grid, patient: Patient) -> Array:
-    """Path through both breasts: half ellipsoids on the front wall with a fuller lower edge."""
+    """Return path through both breasts: half ellipsoids on the front wall with a fuller lower edge."""
     total = np.zeros(grid.shape, np.float32)
     if patient.breast < 0.1:
         return total
@@ -155,10 +157,10 @@ def breast_path(grid: Grid, patient: Patient) -> Array:
 
 
 def dome_top(patient: Patient, side: str) -> float:
-    """y of the top of a dome."""
+    """Return y of the top of a dome."""
     return patient.floor[side] - patient.dome[side] * patient.height
 
 
 def heart_mask(chest: Chest) -> NDArray[np.bool_]:
-    """Where the heart's shadow is (bool)."""
+    """Return where the heart's shadow is (bool)."""
     return np.asarray(np.maximum.reduce([length(each) for each in chest.heart.values()]) > 0.6)

@@ -1,4 +1,4 @@
-"""Who is filmed, and how: the numbers that make one patient and one exposure differ from the next.
+"""The parameters of one patient and one exposure.
 
 Lengths are cm, angles radians; see the package for the axes. All ranges are for adults.
 """
@@ -14,7 +14,7 @@ SIGN = {"right": -1.0, "left": 1.0}
 @dataclass(slots=True)
 class Patient:
     """The body. `height` is the lungs' from apex to lateral costophrenic angle, after this breath,
-    and `frame` what it would be after a full one (the skeleton goes by it).
+    `frame` the same after a full breath (the skeleton depends on it).
 
     `half_width` and `half_depth` are the rib cage's inner half axes, `share` what a side has of the width,
     `floor` the y of its costophrenic angle, `dome` the height of the dome above that, as a share of `height`;
@@ -51,10 +51,11 @@ class Patient:
 
 @dataclass(slots=True)
 class Exposure:
-    """The film: geometry of the beam, position of the patient, and what the detector makes of it.
+    """The image: geometry of the beam, position of the patient, and the response of the detector.
 
-    `width` x `height` are pixels; `reach` is the share of the film's width that the lungs take; `shift` moves
-    the lungs in their slack (0 centred, -1 and 1 at the borders). `blur` and `sharpen` are in cm and share.
+    `width` x `height` are pixels; `reach` is the share of the image width that the lungs fill; `shift` moves
+    the lungs in the remaining space (0 centred, -1 and 1 at the borders). `blur` and `sharpen` are in cm and
+    share.
     """
 
     view: str
@@ -76,7 +77,7 @@ class Exposure:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """A patient without findings."""
+    """Return a patient without findings."""
     female = bool(rng.random() < 0.48)
     size = float(np.clip(rng.normal(0.97 if female else 1.05, 0.055), 0.8, 1.2))
     weight = float(np.clip(rng.lognormal(0.0, 0.45), 0.45, 2.8))
@@ -116,7 +117,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
 
 
 def draw_exposure(rng: np.random.Generator, size: int, view: str) -> Exposure:
-    """How a film whose long side is `size` pixels is taken; `view` is PA, AP or LATERAL."""
+    """Return an exposure whose long side is `size` pixels; `view` is PA, AP or LATERAL."""
     width, height = _format(rng, size, view)
     portable = view == "AP"
     spread = 2.0 if portable else 1.0
@@ -142,7 +143,7 @@ def draw_exposure(rng: np.random.Generator, size: int, view: str) -> Exposure:
 
 
 def _format(rng: np.random.Generator, size: int, view: str) -> tuple[int, int]:
-    """(width, height): real detectors' proportions, now and then a square or a free crop."""
+    """Return (width, height): real detectors' proportions, sometimes a square or a free crop."""
     draw = rng.random()
     free = float(rng.uniform(0.82, 1.22))
     if draw < 0.42 or view == "LATERAL":
@@ -155,7 +156,7 @@ def _format(rng: np.random.Generator, size: int, view: str) -> tuple[int, int]:
 
 
 def _reach(rng: np.random.Generator) -> float:
-    """Share of the film's width that the lungs take: mostly close, now and then far or cut off."""
+    """Return the share of the image width that the lungs fill: mostly close, sometimes far or cut off."""
     draw = rng.random()
     if draw < 0.8:
         return float(rng.uniform(0.76, 0.98))

@@ -1,6 +1,6 @@
 """The boxes of Chest ImaGenome's 29 regions, from the projected structures of one patient.
 
-A region of which less than a quarter of its box is on the film has none.
+A region has no box if less than a quarter of it is inside the image.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ SEEN = 0.25
 
 
 def region_boxes(chest: Chest) -> dict[str, Box]:
-    """Each region that the film shows, in pixels, clipped to the film and rounded."""
+    """Return each region that the image shows, in pixels, clipped to the image and rounded."""
     raw = _of_lungs(chest) | _of_mediastinum(chest) | _of_frame(chest)
     beam = chest.grid.beam
     kept = {}
@@ -36,7 +36,7 @@ def _size(box: Box) -> float:
 
 
 def mask_box(grid: Grid, mask: NDArray[np.bool_]) -> Box | None:
-    """The box, in film pixels, of a mask on the coarse grid; None for an empty one."""
+    """Return the box, in image pixels, of a mask on the coarse grid; None for an empty one."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -46,7 +46,7 @@ def mask_box(grid: Grid, mask: NDArray[np.bool_]) -> Box | None:
 
 
 def span_box(grid: Grid, x: tuple[float, float], y: tuple[float, float], z: float = 0.0) -> Box:
-    """The box of a rectangle in the patient, given in cm at depth z."""
+    """Return the box of a rectangle in the patient, given in cm at depth z."""
     corners = np.array([(a, b, z) for a in x for b in y], float)
     at = grid.beam.project(corners)
     left, top, right, bottom = map(float, (*at.min(0), *at.max(0)))
@@ -78,11 +78,11 @@ def _of_lungs(chest: Chest) -> dict[str, Box]:
 
 
 def lung_extent(chest: Chest, side: str) -> Box:
-    """A lung's box in exact geometry: apex to costophrenic angle, spine to lateral wall."""
+    """Return a lung's box in exact geometry: apex to costophrenic angle, spine to lateral wall."""
     patient, s = chest.patient, SIGN[side]
     floor = patient.floor[side]
     y = np.linspace(0, floor, 60)
-    high = y[(y > 0.12 * patient.frame) & (y < 0.9 * floor)]  # lower down the dome comes between
+    high = y[(y > 0.12 * patient.frame) & (y < 0.9 * floor)]  # lower down the dome is in between
     outer = np.stack([s * lateral_wall(patient, y, side), y, np.zeros(60)], 1)
     inner = np.stack([np.full(len(high), s * (patient.medial + 0.4)), high, np.zeros(len(high))], 1)
     at = np.concatenate([outer, inner])
@@ -90,7 +90,7 @@ def lung_extent(chest: Chest, side: str) -> Box:
 
 
 def _zone(chest: Chest, side: str, top: float, bottom: float) -> Box:
-    """The part of the lung between two heights, its width from the lung's shape there."""
+    """Return the part of the lung between two heights, its width from the lung's shape there."""
     patient, s = chest.patient, SIGN[side]
     bottom = min(bottom, patient.floor[side])
     level = np.linspace(top, bottom, 30)
@@ -134,7 +134,7 @@ def _of_mediastinum(chest: Chest) -> dict[str, Box]:
 
 
 def _of_frame(chest: Chest) -> dict[str, Box]:
-    """What runs from border to border: the spine, and the abdomen below the domes."""
+    """Return the regions that reach the borders: the spine, and the abdomen below the domes."""
     beam, patient = chest.grid.beam, chest.patient
     spine = span_box(chest.grid, (-2.4, 2.4), (0.0, patient.frame), -5.5)
     top = min(dome_top(patient, side) for side in SIDES)

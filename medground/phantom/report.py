@@ -1,6 +1,6 @@
 """A report as hospitals write them: sections, hard-wrapped lines, `___` for what was removed.
 
-Each sentence's place in the text is kept.
+The span of each sentence in the text is kept.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ WIDTH = 78
 
 @dataclass(slots=True)
 class Said:
-    """A sentence in its report: `text == report[start:end]`, line breaks and all."""
+    """A sentence in its report: `text == report[start:end]`, with line breaks."""
 
     section: str
     start: int
@@ -29,7 +29,7 @@ class Said:
 
 @dataclass(slots=True)
 class Report:
-    """The whole text; the sentences that could hold findings; the phrase that was used for each group."""
+    """The whole text; the sentences that could hold findings; the phrase of each group."""
 
     text: str
     said: list[Said]
@@ -39,13 +39,13 @@ class Report:
 
 
 def write_report(rng: np.random.Generator, patient: Patient, view: str, findings: list[Finding]) -> Report:
-    """A true report of the mentioned findings and of some that are absent."""
+    """Return a true report of the mentioned findings and of some that are absent."""
     prior = bool(rng.random() < 0.55)
     groups = _groups(findings)
     body = _told(rng, groups, prior)
     summary = _summary(rng, groups, findings, body, prior)
     body = _body(rng, patient, findings, body, summary)
-    if rng.random() < 0.18:  # some reports are an impression alone
+    if rng.random() < 0.18:  # some reports have only an impression
         body, summary = [], [*body, *summary[:1]]
     writer = _Writer()
     writer.add(" " * 33 + "FINAL REPORT")
@@ -63,13 +63,13 @@ def write_report(rng: np.random.Generator, patient: Patient, view: str, findings
 
 
 def _groups(findings: list[Finding]) -> list[list[Finding]]:
-    """The mentioned findings by group, those that the film does not show left out."""
+    """Return the mentioned findings by group, without those that are not visible in the image."""
     numbers = dict.fromkeys(each.group for each in findings if each.mentioned and each.box)
     return [[each for each in findings if each.group == n and each.box] for n in numbers]
 
 
 def _told(rng: np.random.Generator, groups: list[list[Finding]], prior: bool) -> list[Statement]:
-    """A sentence for each group, now and then one for two."""
+    """Return a sentence for each group, sometimes one for two."""
     said, rest = [], list(groups)
     if len(rest) > 1 and rng.random() < 0.3 and (both := say_two(rng, rest[0], rest[1])):
         said, rest = [both], rest[2:]
@@ -86,7 +86,7 @@ def _body(
     told: list[Statement],
     summary: list[Statement],
 ) -> list[Statement]:
-    """The findings section in no fixed order: what was told, what is absent, and what is said besides."""
+    """Return the findings section in random order: present findings, absent findings, and other remarks."""
     spoken = {name for each in (*told, *summary) for _, name, _ in each.means}
     said = told + say_absent(rng, findings, spoken, share=float(rng.uniform(0.4, 0.9)))
     if patient.height < 0.78 * patient.frame and rng.random() < 0.7:
@@ -104,7 +104,7 @@ def _summary(
     body: list[Statement],
     prior: bool,
 ) -> list[Statement]:
-    """Sentences of the impression: the main findings again in other words, or that there is nothing acute."""
+    """Return sentences of the impression: the main findings in other words, or that nothing is acute."""
     doubtful = {group for each in body for group in each.groups if each.means[0][2] == "uncertain"}
     main = [g for g in groups if g[0].name not in DEVICES and g[0].group not in doubtful]
     said = [
@@ -131,7 +131,7 @@ def _head(rng: np.random.Generator, patient: Patient, view: str, prior: bool) ->
 
 
 class _Writer:
-    """Collects the text and remembers where each sentence stands."""
+    """Text of a report with the span of each sentence."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -171,7 +171,9 @@ class _Writer:
 
 
 def _wrapped(flat: str) -> tuple[str, list[int]]:
-    """The text with some of its spaces turned into a line feed and a space; the places of those spaces."""
+    """Return the text with some of its spaces turned into a line feed and a space; the places of those
+    spaces.
+    """
     breaks, line = [], 0
     spaces = [i for i, letter in enumerate(flat) if letter == " " and i and flat[i - 1] != " "]
     for here, after in pairwise([*spaces, len(flat)]):

@@ -1,4 +1,4 @@
-"""One film: the patient, the findings and the exposure put together into an image with exact boxes."""
+"""One image: the patient, the findings and the exposure put together into an image with exact boxes."""
 
 from dataclasses import dataclass
 
@@ -22,13 +22,13 @@ from medground.phantom.splat import Tubes, box_of, draw, join, lay, samples, smo
 from medground.phantom.vessel_tree import vessel_tree
 from medground.records import Box
 
-VESSEL = 1.9  # more than blood has: the tree is coarser than a real one
-SEEN = 0.3  # a finding's box holds what changes by more than this share of its largest change
+VESSEL = 1.9  # more than blood: the tree is coarser than a real one
+SEEN = 0.3  # the box of a finding contains changes above this share of its largest change
 
 
 @dataclass(slots=True)
 class Scene:
-    """What one exposure meets: (H, W) attenuation and the boxes of the regions; the findings carry theirs."""
+    """(H, W) attenuation and the boxes of the regions; each finding has its own box."""
 
     beam: Beam
     chest: Chest
@@ -39,7 +39,9 @@ class Scene:
 def render_scene(
     rng: np.random.Generator, patient: Patient, exposure: Exposure, findings: list[Finding]
 ) -> tuple[NDArray[np.uint8], dict[str, Box]]:
-    """The (H, W) film of one patient and the boxes of its regions; fills in the boxes of `findings`."""
+    """Return the (H, W) image of one patient and the boxes of its regions; fills in the boxes of
+    `findings`.
+    """
     scene = project(rng, patient, exposure, findings)
     bright = image_formation.develop(rng, scene.attenuation, scene.beam, exposure)
     return burn_in(rng, image_formation.to_bytes(bright), exposure), scene.regions
@@ -48,14 +50,14 @@ def render_scene(
 def project(rng: np.random.Generator, patient: Patient, exposure: Exposure, findings: list[Finding]) -> Scene:
     """Send the beam through one patient; fills in the boxes of `findings`.
 
-    Each part draws from its own generator, so that a finding changes nothing but what it touches.
+    Each part draws from its own generator, so that a finding changes only its own surroundings.
     """
     soft, found, trees, skin = rng.spawn(4)
     beam = aim(patient, exposure)
     chest = build_chest(coarse_grid(beam), patient)
     regions = region_boxes(chest)
     fine = np.zeros((exposure.height, exposure.width), np.float32)
-    coarse = _soft(soft, chest)  # before the findings take lung away
+    coarse = _soft(soft, chest)  # before findings displace lung
     coarse += _place(found, chest, fine, findings, exposure)
     _vessels(trees, chest, fine, findings)
     _airways(chest, fine)
@@ -70,7 +72,7 @@ def project(rng: np.random.Generator, patient: Patient, exposure: Exposure, find
 
 
 def _soft(rng: np.random.Generator, chest: Chest) -> Array:
-    """Attenuation of everything smooth."""
+    """Return attenuation of everything smooth."""
     grid, patient = chest.grid, chest.patient
     air = sum(chest.air.values()) * (1 - patient.lung_density * opacities.cloud(rng, chest, 0.5, 0.13))
     path = body_path(grid, patient) + breast_path(grid, patient) - air - _gas(rng, grid, patient)
@@ -80,7 +82,7 @@ def _soft(rng: np.random.Generator, chest: Chest) -> Array:
 
 
 def _gas(rng: np.random.Generator, grid: Grid, patient: Patient) -> Array:
-    """Path through the stomach bubble and some loops of bowel."""
+    """Return path through the stomach bubble and some loops of bowel."""
     total = np.zeros(grid.shape, np.float32)
     top = dome_top(patient, "left")
     if patient.gas > 0.4:
@@ -101,7 +103,9 @@ def _gas(rng: np.random.Generator, grid: Grid, patient: Patient) -> Array:
 def _place(
     rng: np.random.Generator, chest: Chest, fine: Array, findings: list[Finding], exposure: Exposure
 ) -> Array:
-    """Attenuation that the findings add to the smooth part; fine parts go to `fine`. Fills in the boxes."""
+    """Return attenuation that the findings add to the smooth part; fine parts go to `fine`. Fills in the
+    boxes.
+    """
     total = np.zeros(chest.grid.shape, np.float32)
     rank = {"pneumothorax": 0, "pleural effusion": 1}
     supine = exposure.view == "AP" and rng.random() < 0.35
@@ -119,7 +123,7 @@ def _place(
 
 
 def _change(rng: np.random.Generator, chest: Chest, fine: Array, finding: Finding, supine: bool) -> Array:
-    """The smooth change of one finding of the lung or pleura."""
+    """Return the smooth change of one finding of the lung or pleura."""
     beam = chest.grid.beam
     if finding.name == "pleural effusion":
         return opacities.effusion(rng, chest, finding, supine)
@@ -141,7 +145,7 @@ def _change(rng: np.random.Generator, chest: Chest, fine: Array, finding: Findin
 
 
 def change_box(grid: Grid, change: Array) -> Box | None:
-    """Where a change shows; None where the film does not show it."""
+    """Return the box of a change; None if it is not visible."""
     strength = np.abs(ndimage.gaussian_filter(change, 0.15 / grid.cm))
     peak = float(strength.max())
     if peak < 0.01:
@@ -167,7 +171,7 @@ def _attenuating(parts: Tubes) -> Tubes:
 
 
 def _kerley(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """Short horizontal lines at the lateral base, thickened septa."""
+    """Return short horizontal lines at the lateral base: thickened septa."""
     s = SIGN[finding.side or "right"]
     lines = []
     side = finding.side or "right"
@@ -180,7 +184,7 @@ def _kerley(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tub
 
 
 def _bands(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tubes:
-    """One to three plates of airless lung, seen edge on."""
+    """Return one to three plates of airless lung, viewed edge on."""
     s, lines = SIGN[finding.side or "right"], []
     for _ in range(int(rng.integers(1, 4))):
         x, y = finding.detail["x"], finding.detail["y"] - float(rng.uniform(-0.2, 1.8))
@@ -208,7 +212,7 @@ def _vessels(rng: np.random.Generator, chest: Chest, fine: Array, findings: list
 
 
 def _in_lung(chest: Chest, side: str, points: NDArray) -> NDArray[np.bool_]:
-    """Which points lie in aerated lung, a little off its surface."""
+    """Return which points lie in aerated lung, a little off its surface."""
     grid = chest.grid
     at = grid.beam.project(points)
     rows, columns = grid.shape

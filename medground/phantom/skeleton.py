@@ -1,7 +1,7 @@
-"""Ribs, clavicles, shoulder girdle and spine, as swept curves whose mass is laid on the film.
+"""Ribs, clavicles, shoulder girdle and spine, as swept curves whose mass is added to the image.
 
 Bone is a dense cortex round a lighter middle: the edges of a rib are brighter than its centre.
-`density` is what bone adds to soft tissue, per cm.
+`density` is the attenuation of bone above soft tissue, per cm.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ BONE = 0.42
 
 
 def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> NDArray:
-    """(count, 3) points of one rib (1 to 12), from the spine to where cartilage begins."""
+    """Return (count, 3) points of one rib (1 to 12), from the spine to where cartilage begins."""
     n = number - 1
     f = patient.frame / 25.2
     head = f * (-1.3 + 1.95 * n + 0.03 * n * n)
@@ -32,16 +32,16 @@ def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> NDAr
     return np.stack([x, y, centre - (half + 0.4) * np.cos(angle)], 1)
 
 
-def draw_ribs(film: Array, beam: Beam, patient: Patient) -> None:
-    """Lay all ribs on the film."""
+def draw_ribs(image: Array, beam: Beam, patient: Patient) -> None:
+    """Lay all ribs on the image."""
     for side in SIDES:
         for number in range(1, 13):
             path = rib_path(patient, side, number)
             high = float(np.interp(number, [1, 3, 12], [0.69, 0.59, 0.47])) * patient.frame / 25.2
-            sweep(film, beam, path, high, 0.3, 0.8 * BONE * patient.bone)
+            sweep(image, beam, path, high, 0.3, 0.8 * BONE * patient.bone)
 
 
-def sweep(film: Array, beam: Beam, path: NDArray, high: float, thick: float, density: float) -> None:
+def sweep(image: Array, beam: Beam, path: NDArray, high: float, thick: float, density: float) -> None:
     """Lay a flat bone, `2 high` tall and `2 thick` thick, that follows (P, 3) points."""
     path = resampled(path, beam.scale).astype(np.float32)
     along = np.gradient(path, axis=0)
@@ -58,11 +58,11 @@ def sweep(film: Array, beam: Beam, path: NDArray, high: float, thick: float, den
         points = path[:, None] + up[:, None] * (o * high)[None, :, None] + out[:, None] * (level * thick)
         shell = np.sqrt(1 - o * o) * (0.4 + 1.6 * np.abs(o) ** 6)
         mass = step[:, None] * (shell * 2 * high / n * thick * density) * taper[:, None]
-        lay(film, beam, points.reshape(-1, 3), mass.ravel())
+        lay(image, beam, points.reshape(-1, 3), mass.ravel())
 
 
 def resampled(path: NDArray, scale: float) -> NDArray:
-    """The polyline with points a little less than a film pixel apart."""
+    """Return the polyline with points a little less than an image pixel apart."""
     gap = np.linalg.norm(np.diff(path, axis=0), axis=1)
     at = np.concatenate([[0], np.cumsum(gap)])
     t = np.linspace(0, at[-1], max(8, int(at[-1] * scale * 1.1 / STEP / 1.25)))
@@ -70,7 +70,7 @@ def resampled(path: NDArray, scale: float) -> NDArray:
 
 
 def clavicle_path(patient: Patient, side: str) -> NDArray:
-    """(60, 3) points from the sternum to the acromion."""
+    """Return (60, 3) points from the sternum to the acromion."""
     w, f, s = patient.half_width, patient.frame / 25.2, SIGN[side]
     half, _ = depth_of_cage(patient, 0.1 * patient.frame)
     front, up = float(half), patient.clavicle
@@ -84,34 +84,34 @@ def clavicle_path(patient: Patient, side: str) -> NDArray:
     return smooth(points, 60)
 
 
-def draw_girdle(film: Array, beam: Beam, patient: Patient) -> None:
-    """Lay clavicles, scapular borders and upper arms on the film."""
+def draw_girdle(image: Array, beam: Beam, patient: Patient) -> None:
+    """Lay clavicles, scapular borders and upper arms on the image."""
     w, f = patient.half_width, patient.frame / 25.2
     density = BONE * patient.bone
     for side in SIDES:
         s = SIGN[side]
         path = clavicle_path(patient, side)
-        sweep(film, beam, path, 0.62 * f, 0.5, 1.15 * density)
+        sweep(image, beam, path, 0.62 * f, 0.5, 1.15 * density)
         away = 1.0 if patient.arms_up else -1.2
         border = [
             (s * (1.16 * w), 3.5 * f, -4),
             (s * (1.05 * w + away), 9 * f, -5.5),
             (s * (0.9 * w + away), 15 * f, -6),
         ]
-        draw(film, beam, tube(smooth(border, 40), np.linspace(0.55, 0.35, 40), 0.9 * density))
+        draw(image, beam, tube(smooth(border, 40), np.linspace(0.55, 0.35, 40), 0.9 * density))
         spine = [
             (s * (0.62 * w + away), 4.5 * f, -7),
             (s * 0.95 * w, 2.2 * f, -6),
             (s * 1.27 * w, 0.4 * f, -3),
         ]
-        draw(film, beam, tube(smooth(spine, 40), np.linspace(0.25, 0.6, 40), 0.8 * density))
+        draw(image, beam, tube(smooth(spine, 40), np.linspace(0.25, 0.6, 40), 0.8 * density))
         lean = 0.75 if patient.arms_up else 0.18
         shaft = [(s * (1.26 * w + 1), 4.2 * f, -1), (s * (1.26 * w + 1.5 + 18 * lean), 24 * f, -1)]
-        draw(film, beam, tube(smooth(shaft, 20), 1.2, 0.8 * density))
+        draw(image, beam, tube(smooth(shaft, 20), 1.2, 0.8 * density))
 
 
 def girdle_path(grid: Grid, patient: Patient) -> Array:
-    """Attenuation of the flat and round parts: scapular blades and humeral heads."""
+    """Return attenuation of the flat and round parts: scapular blades and humeral heads."""
     w, f = patient.half_width, patient.frame / 25.2
     total = np.zeros(grid.shape, np.float32)
     away = 1.0 if patient.arms_up else -1.2
@@ -131,7 +131,7 @@ def girdle_path(grid: Grid, patient: Patient) -> Array:
 
 
 def spine_path(grid: Grid, patient: Patient) -> Array:
-    """Attenuation of vertebral bodies, pedicles and spinous processes."""
+    """Return attenuation of vertebral bodies, pedicles and spinous processes."""
     x, y = grid.plane(-patient.half_depth * 0.62)
     f = patient.frame / 25.2
     x = x - patient.scoliosis * np.sin(y / (9 * f))

@@ -1,8 +1,8 @@
 """The big smooth bodies, as intervals of depth along each ray.
 
 A solid is a pair of arrays (near, far): the depths between which a pixel's ray runs inside it, with
-far <= near where the ray misses. They live on a coarse grid (C rows, D columns) that is enlarged to the film
-at the end: nothing here is sharper than that. Overlaps (lung less heart less diaphragm) are arithmetic on
+far <= near where the ray misses. They live on a coarse grid (C rows, D columns) that is enlarged to the image
+at the end: no solid is sharper than that. Overlaps (lung less heart less diaphragm) are arithmetic on
 intervals, so the path through air is exact for these shapes.
 """
 
@@ -19,9 +19,9 @@ Solid = tuple[Array, Array]
 
 @dataclass(slots=True)
 class Grid:
-    """The coarse pixels of one film: `u` (1, D) and `v` (C, 1) are their centres in film pixels.
+    """The coarse pixels of one image: `u` (1, D) and `v` (C, 1) are their centres in image pixels.
 
-    On a `lateral` film the beam runs from side to side: the solids turn their x to depth, and -z across.
+    On a `lateral` image the beam runs from side to side: x becomes depth, and -z the horizontal axis.
     """
 
     beam: Beam
@@ -41,12 +41,14 @@ class Grid:
         return float(step / self.beam.scale / self.beam.magnification(0.0))
 
     def plane(self, z: float) -> tuple[Array, Array]:
-        """x and y of each pixel at depth z, (C, D) each."""
+        """Return x and y of each pixel at depth z, (C, D) each."""
         return self.beam.plane(self.u, self.v, z)
 
 
 def coarse_grid(beam: Beam, lateral: bool = False) -> Grid:
-    """About two film pixels a cell, but not fewer than 192 cells (or the film's own) on the long side."""
+    """Return about two image pixels a cell, but not fewer than 192 cells (or the image's own) on the long
+    side.
+    """
     long = max(beam.width, beam.height)
     cells = max(long // 2, min(long, 192))
     columns, rows = round(beam.width * cells / long), round(beam.height * cells / long)
@@ -56,7 +58,7 @@ def coarse_grid(beam: Beam, lateral: bool = False) -> Grid:
 
 
 def turned(points: NDArray) -> NDArray:
-    """(..., 3) points of the patient as a lateral film has them: across, down, depth."""
+    """Return (..., 3) points of the patient in a lateral image: across, down, depth."""
     return np.stack([-points[..., 2], points[..., 1], points[..., 0]], -1)
 
 
@@ -67,7 +69,9 @@ def ellipsoid(
     angle: float = 0.0,
     power: float = 2.0,
 ) -> Solid:
-    """A (super)ellipsoid whose first axis is turned by `angle` from x towards y (on a frontal film)."""
+    """Return a (super)ellipsoid whose first axis is turned by `angle` from x towards y (on a frontal
+    image).
+    """
     if grid.lateral:
         centre, semi, angle = (-centre[2], centre[1], centre[0]), (semi[2], semi[1], semi[0]), 0.0
     x, y = grid.plane(centre[2])
@@ -80,8 +84,9 @@ def ellipsoid(
 
 
 def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float, power: float = 0.5) -> Solid:
-    """A near-vertical tube: (P, 3) points with y rising, its radius at each, its half depth; a `power` of 0.5
-    makes it round, a larger one flattens its sides."""
+    """Return a near-vertical tube: (P, 3) points with y rising, its radius at each, its half depth; a `power`
+    of 0.5 makes it round, a larger one flattens its sides.
+    """
     if grid.lateral:
         path, radius, depth = turned(path), depth, float(np.mean(radius))
     z = float(path[:, 2].mean())
@@ -95,17 +100,17 @@ def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float, pow
 
 
 def length(solid: Solid) -> Array:
-    """Path inside a solid, 0 where the ray misses."""
+    """Return path inside a solid, 0 where the ray misses."""
     return np.maximum(solid[1] - solid[0], 0)
 
 
 def overlap(a: Solid, b: Solid) -> Solid:
-    """What lies in both."""
+    """Return the intersection of both."""
     return np.maximum(a[0], b[0]), np.minimum(a[1], b[1])
 
 
 def hull(solids: list[Solid]) -> Solid:
-    """From the nearest to the farthest of touching solids; misses where all miss."""
+    """Return the span from the nearest to the farthest of touching solids; misses if all miss."""
     near, far = np.full_like(solids[0][0], np.inf), np.full_like(solids[0][0], -np.inf)
     for a, b in solids:
         hit = b > a
@@ -115,7 +120,7 @@ def hull(solids: list[Solid]) -> Solid:
 
 
 def outside(solid: Solid, others: list[Solid]) -> Array:
-    """Path inside `solid` and in none of up to three others, by inclusion and exclusion."""
+    """Return path inside `solid` and in none of up to three others, by inclusion and exclusion."""
     cut = [overlap(solid, each) for each in others]
     left = length(solid)
     for i, a in enumerate(cut):
@@ -128,26 +133,30 @@ def outside(solid: Solid, others: list[Solid]) -> Array:
 
 
 def lateral_wall(patient: Patient, y: Array | float, side: str | None = None) -> Array:
-    """How far the rib cage's inside reaches from the midline at height y, on one side or on the average."""
+    """Return how far the rib cage's inside reaches from the midline at height y, on one side or on the
+    average.
+    """
     t = np.clip(np.asarray(y) / patient.frame, 0, 1)
     wide = patient.half_width * (patient.share[side] if side else 1.0)
     return wide * (0.36 + 0.64 * (1 - (1 - t) ** 3.6) ** 0.62)
 
 
 def apex(patient: Patient, side: str) -> float:
-    """How far from the midline the lung's highest point is."""
+    """Return how far from the midline the lung's highest point is."""
     return 0.36 * patient.half_width * patient.share[side]
 
 
 def depth_of_cage(patient: Patient, y: Array | float) -> tuple[Array, Array]:
-    """(half depth, centre) of the rib cage's inside at height y."""
+    """Return (half depth, centre) of the rib cage's inside at height y."""
     t = np.clip(np.asarray(y) / patient.frame, 0, 1)
     half = patient.half_depth * (0.35 + 0.65 * (1 - (1 - t) ** 2.5) ** 0.7)
     return half, -2.2 * (1 - t) ** 2
 
 
 def cage(grid: Grid, patient: Patient, side: str, inset: Array | float = 0.0) -> Solid:
-    """One side of the rib cage's inside, medially to the spine; `inset` cm are peeled off its outside."""
+    """Return one side of the rib cage's inside, medially to the spine; `inset` cm are peeled off its
+    outside.
+    """
     x, y = grid.plane(0.0)
     q = SIGN[side] * x
     outer = lateral_wall(patient, y, side) - inset
@@ -164,7 +173,7 @@ def cage(grid: Grid, patient: Patient, side: str, inset: Array | float = 0.0) ->
 
 
 def diaphragm(grid: Grid, patient: Patient, side: str) -> Solid:
-    """One dome and what lies under it; it meets the lateral wall at the costophrenic angle."""
+    """Return one dome and what lies under it; it meets the lateral wall at the costophrenic angle."""
     rise = patient.dome[side] * patient.height
     drop, power = 4.5, 2.2
     ay = rise + drop

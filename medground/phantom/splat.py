@@ -1,8 +1,8 @@
-"""Thin things (ribs, vessels, lines and tubes): their mass is laid on the film sample by sample.
+"""Thin things (ribs, vessels, lines and tubes): their mass is added to the image sample by sample.
 
-A tube is cut into samples about half a pixel apart; each leaves its attenuation (volume times density) on the
-pixel it projects to. So the mass is kept whatever the angle to the beam: a rib seen along its length turns
-bright by itself.
+A tube is cut into samples about half a pixel apart; each adds its attenuation (volume times density) on the
+pixel it projects to. So the mass is conserved at every angle to the beam: a rib viewed along its length is
+bright without a special case.
 
 Letters: S segments, N samples.
 """
@@ -31,19 +31,21 @@ class Tubes:
 
 
 def tube(path: NDArray, radius: float | NDArray, density: float) -> Tubes:
-    """The segments of one polyline (P, 3)."""
+    """Return the segments of one polyline (P, 3)."""
     radii = np.broadcast_to(np.asarray(radius, float), (len(path),))
     return Tubes(path[:-1], path[1:], radii[:-1], radii[1:], np.full(len(path) - 1, density))
 
 
 def join(parts: list[Tubes]) -> Tubes:
-    """All segments of all parts; there must be one part at least."""
+    """Return all segments of all parts; there must be one part at least."""
     columns = zip(*((p.start, p.end, p.r0, p.r1, p.density) for p in parts), strict=True)
     return Tubes(*(np.concatenate(each) for each in columns))
 
 
 def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
-    """((N, 3) points, (N,) attenuation mass, (N,) segment of each), for a film of `scale` pixels per cm."""
+    """Return ((N, 3) points, (N,) attenuation mass, (N,) segment of each), for an image of `scale` pixels per
+    cm.
+    """
     axis = tubes.end - tubes.start
     length = np.linalg.norm(axis, axis=1)
     seen = np.hypot(axis[:, 0], axis[:, 1])
@@ -62,7 +64,7 @@ def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
     r = _each(tubes.r0, owner) + t * _each(tubes.r1 - tubes.r0, owner)
     way = np.where(seen[:, None] > 1e-6, axis[:, :2] / np.maximum(seen, 1e-6)[:, None], [1.0, 0.0])
     lean = _each(steep, owner) * (2 * ((HALF + GOLDEN * (place + 7 * row)) % 1) - 1).astype(np.float32)
-    lean *= r * np.sqrt(1 - s * s)  # the disc of a steep tube is seen as an ellipse, not as a line
+    lean *= r * np.sqrt(1 - s * s)  # the disc of a steep tube projects to an ellipse, not as a line
     points = _each(tubes.start, owner)
     points += t[:, None] * _each(axis, owner)
     points[:, :2] += (s * r)[:, None] * _each(way[:, ::-1] * [-1.0, 1.0], owner)
@@ -72,28 +74,28 @@ def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def _each(values: NDArray, owner: NDArray) -> NDArray:
-    """Its segment's value for every sample."""
+    """Return its segment's value for every sample."""
     return values.astype(np.float32)[owner]
 
 
-def lay(film: Array, beam: Beam, points: NDArray, mass: NDArray) -> None:
-    """Add the mass of the samples to the film's attenuation; what falls outside is lost."""
+def lay(image: Array, beam: Beam, points: NDArray, mass: NDArray) -> None:
+    """Add the mass of the samples to the image's attenuation; samples outside the image are dropped."""
     at = np.floor(beam.project(points)).astype(np.int32)
     column, row = at[:, 0], at[:, 1]
     inside = (column >= 0) & (column < beam.width) & (row >= 0) & (row < beam.height)
     k = beam.scale * beam.magnification(points[inside, 2])
     index = row[inside] * beam.width + column[inside]
-    film += np.bincount(index, mass[inside] * k * k, film.size).reshape(film.shape).astype(np.float32)
+    image += np.bincount(index, mass[inside] * k * k, image.size).reshape(image.shape).astype(np.float32)
 
 
-def draw(film: Array, beam: Beam, tubes: Tubes) -> None:
-    """Lay tubes on the film."""
+def draw(image: Array, beam: Beam, tubes: Tubes) -> None:
+    """Add tubes to the image."""
     points, mass, _ = samples(tubes, beam.scale * 1.1)
-    lay(film, beam, points, mass)
+    lay(image, beam, points, mass)
 
 
 def box_of(beam: Beam, points: NDArray, margin: float = 0.0) -> tuple[float, float, float, float]:
-    """The box of the projected points, `margin` cm wider on every side."""
+    """Return the box of the projected points, `margin` cm wider on every side."""
     at = beam.project(points)
     pad = margin * beam.scale
     low, high = at.min(0) - pad, at.max(0) + pad
@@ -101,7 +103,7 @@ def box_of(beam: Beam, points: NDArray, margin: float = 0.0) -> tuple[float, flo
 
 
 def smooth(points: Sequence[tuple[float, float, float]], count: int) -> NDArray:
-    """(count, 3) points of a Catmull-Rom curve through the given ones (two at least)."""
+    """Return (count, 3) points of a Catmull-Rom curve through the given ones (two at least)."""
     knots = np.asarray(points, float)
     padded = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
     t = np.linspace(0, len(knots) - 1, count)

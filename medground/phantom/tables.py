@@ -30,12 +30,12 @@ MIMIC = ("dicom_id", "subject_id", "study_id")
 
 
 def image_path(study: Study, image_id: str) -> str:
-    """The path of one of the study's images in MIMIC-CXR-JPG."""
+    """Return the path of one of the study's images in MIMIC-CXR-JPG."""
     return f"files/{study.subject_id[:3]}/{study.subject_id}/{study.study_id}/{image_id}.jpg"
 
 
 def row(study: Study) -> dict[str, Any]:
-    """What the tables need of one study, small enough to hand from process to process."""
+    """The table rows of one study, small enough to pass between processes."""
     height, width = study.image.shape
     return {
         "dicom_id": study.image_id,
@@ -57,7 +57,7 @@ def row(study: Study) -> dict[str, Any]:
 
 
 def _lateral(study: Study) -> dict[str, Any] | None:
-    """What differs for the lateral image's rows; None where there is none."""
+    """Return the values that differ for the rows of the lateral image; None without one."""
     if study.lateral is None:
         return None
     height, width = study.lateral.image.shape
@@ -66,7 +66,7 @@ def _lateral(study: Study) -> dict[str, Any] | None:
 
 
 def _truth(study: Study) -> list[dict[str, Any]]:
-    """Every finding, also those that the report does not mention."""
+    """Return every finding, including those that the report does not mention."""
     return [
         {
             "finding": each.name,
@@ -84,7 +84,7 @@ def _truth(study: Study) -> list[dict[str, Any]]:
 
 
 def _phrases(study: Study) -> list[dict[str, Any]]:
-    """The phrases that MS-CXR would hold: one a group of its eight categories, with all its boxes."""
+    """Return the phrases as in MS-CXR: one per group of its eight categories, with all its boxes."""
     groups: dict[int, list[Box]] = defaultdict(list)
     names = {}
     for each in study.findings:
@@ -98,7 +98,7 @@ def _phrases(study: Study) -> list[dict[str, Any]]:
 
 
 def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of each table of the cohort."""
+    """Yield (path, content) of each table of the cohort."""
     jpg, silver = "mimic-cxr-jpg/mimic-cxr-2.0.0", "chest-imagenome/silver_dataset/splits"
     images = [image for each in rows for image in _images(each)]
     meta = ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns")
@@ -115,7 +115,7 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
 
 
 def _images(each: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a study's one or two images."""
+    """Return the rows of a study's one or two images."""
     return [each] + ([each | each["lateral"]] if each["lateral"] else [])
 
 
@@ -158,7 +158,8 @@ def _truth_files(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
 
 
 def _ms_cxr(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
-    """The CSV (a row a box) and the COCO file; both hold the same boxes, x, y, w, h in whole pixels."""
+    """Yield the CSV (one row per box) and the COCO file; both hold the same boxes, x, y, w, h in whole
+    pixels."""
     numbers = ("x", "y", "w", "h", "image_width", "image_height")
     header = ("category_name", "label_text", "path", *numbers, "dicom_id", "split")
     lines: list[list[Any]] = []
@@ -184,7 +185,7 @@ def _ms_cxr(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
 
 
 def _whole(box: Box, width: int, height: int) -> list[int]:
-    """x, y, w, h in whole pixels, inside the image, with an area."""
+    """Return x, y, w, h in whole pixels, inside the image, with an area."""
     x, y = min(int(box[0]), width - 1), min(int(box[1]), height - 1)
     return [x, y, max(1, min(round(box[2]), width) - x), max(1, min(round(box[3]), height) - y)]
 
@@ -226,7 +227,7 @@ def _lines(values: Iterable[dict[str, Any]]) -> bytes:
 
 
 def scene_graph(study: Study) -> dict[str, Any]:
-    """The image's graph as Chest ImaGenome writes it: objects with boxes, attributes by region."""
+    """Return the image's graph as Chest ImaGenome writes it: objects with boxes, attributes by region."""
     height, width = study.image.shape
     letterbox = Letterbox(width, height, 224)
     return {
@@ -264,7 +265,7 @@ def _object(study: Study, name: str, box: Box, letterbox: Letterbox) -> dict[str
 
 
 def _attributes(study: Study) -> list[dict[str, Any]]:
-    """What the report says, region by region; without a region it goes to both lungs."""
+    """Return the report's statements by region; a statement without a region goes to both lungs."""
     told: dict[str, list[tuple[int, list[str], list[str]]]] = defaultdict(list)
     for number, said in enumerate(study.report.said):
         by_region: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -277,7 +278,7 @@ def _attributes(study: Study) -> list[dict[str, Any]]:
 
 
 def _words_of(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """(attributes, severity cues) of one sentence about one region."""
+    """Return (attributes, severity cues) of one sentence about one region."""
     words = []
     for finding, existence in pairs:
         answer = "no" if existence == "absent" else "yes"

@@ -1,7 +1,7 @@
 """Pulmonary vessels: two trees that branch from each hilum and taper towards the pleura.
 
-The larger child of a branch goes nearly straight on, the smaller one turns off (Murray: r^3 = r1^3 + r2^3).
-Segments outside the aerated lung are dropped sample by sample when they are laid on the film.
+The larger child of a branch continues nearly straight, the smaller one branches off (Murray: r^3 = r1^3 +
+r2^3). Segments outside the aerated lung are dropped sample by sample when they are added to the image.
 """
 
 import numpy as np
@@ -28,13 +28,13 @@ AIMS = np.array(  # first directions: lateral, down, to the front
 
 
 def hilum(patient: Patient, side: str) -> NDArray:
-    """The point where a lung's vessels begin; the left one stands a little higher."""
+    """Return the point where a lung's vessels begin; the left one is a little higher."""
     y = (0.5 if side == "right" else 0.465) * patient.frame
     return np.array([SIGN[side] * 3.3, min(y, 0.6 * patient.height), -0.8])
 
 
 def vessel_tree(rng: np.random.Generator, patient: Patient, side: str) -> Tubes:
-    """One lung's arteries and veins."""
+    """Return one lung's arteries and veins."""
     s = SIGN[side]
     root = hilum(patient, side)
     f = patient.height / 25.2
