@@ -1,10 +1,10 @@
-"""Chest ImaGenome (Wu et al., 2021): boxes of 29 regions on 242,072 frontal MIMIC-CXR images, and what the
-report says of each region.
+"""Chest ImaGenome (Wu et al., 2021): boxes of 29 regions on 242,072 frontal MIMIC-CXR images, and the
+report's findings in each region.
 
 `silver_dataset/scene_graph/<image>_SceneGraph.json` holds one image: `objects` with a box each, twice: in
-pixels of a 224 x 224 letterbox, and as `original_x1` ... in pixels of the full-size image, which are the ones
-we take. A graph does not say how large its image is, so the readers ask for the images of
-`mimic_cxr.read_images`. `attributes` hold, region by region, the phrases about it and what they mean.
+pixels of a 224 x 224 letterbox, and as `original_x1` ... in pixels of the full-size image. We use the second.
+A graph does not hold the size of its image, so the readers need the images of `mimic_cxr.read_images`.
+`attributes` hold, by region, the phrases about it and their meaning.
 `silver_dataset/splits/` lists the images of train, valid and test, and the gold patients to avoid.
 """
 
@@ -44,14 +44,14 @@ SIDES = ("original_x1", "original_y1", "original_x2", "original_y2")
 
 @dataclass(frozen=True)
 class Splits:
-    """Which split each image is in, and the images of gold patients, which no training may see."""
+    """The split of each image, and the images of gold patients, which must not be used for training."""
 
     of_image: dict[str, str] = field(default_factory=dict)
     avoid: frozenset[str] = frozenset()
 
 
 def read_splits(folder: Path, take: TakeBad = refuse) -> Splits:
-    """The splits of `silver_dataset/splits`, with or without an index column, whichever files are there."""
+    """Return the splits of `silver_dataset/splits`, with or without an index column; files may be missing."""
     of_image: dict[str, str] = {}
     for split in ("train", "valid", "test"):
         if (path := folder / f"{split}.csv").exists():
@@ -68,7 +68,9 @@ def _listed(path: Path, take: TakeBad) -> Iterator[str]:
 
 
 def splits_beside(root: Path) -> Path | None:
-    """The folder `splits` of the data set that a folder or file of graphs belongs to; None if not found."""
+    """Return the folder `splits` of the data set that a folder or file of graphs belongs to; None if not
+    found.
+    """
     for folder in (root, *root.absolute().parents[:2]):
         for place in (folder / "splits", folder / "silver_dataset" / "splits"):
             if (place / "train.csv").exists() or (place / "images_to_avoid.csv").exists():
@@ -81,13 +83,13 @@ def read_anatomy(
 ) -> Iterator[Anatomy]:
     """Yield the regions of each image under a folder or in a .zip, sorted by file name, lateral views too.
 
-    Boxes are cut to the image; those without area, and all but the first of a region, are left out, each
-    kind with a warning. `extra` gets the split, and `avoid` for an image of a gold patient.
+    Boxes are clipped to the image. Boxes without area, and all except the first of a region, are left out,
+    with one warning per kind. `extra` gets the split, and `avoid` for an image of a gold patient.
     """
     splits, dirt, seen = splits or Splits(), Counter[str](), set[str]()
     for anatomy in sift(files(root, PATTERN), lambda file: _anatomy(file, images, splits, dirt), take):
         if anatomy.image_id in seen:
-            dirt["graphs of an image that has had one, left out"] += 1
+            dirt["second graphs of an image, left out"] += 1
             continue
         seen.add(anatomy.image_id)
         yield anatomy
@@ -117,7 +119,7 @@ def _anatomy(file: File, images: Mapping[str, Anatomy], splits: Splits, dirt: Co
 
 
 def read_graph(file: File) -> dict[str, Any]:
-    """The scene graph, its lists present, if only empty; raises BadRecord where it is none."""
+    """Return the scene graph with all its lists (possibly empty); raise BadRecord if it is not a graph."""
     try:
         graph = orjson.loads(file.content.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError:
@@ -150,7 +152,7 @@ def _carried(image_id: str, splits: Splits) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A region's name and its four sides as a file has them, checked to be numbers."""
+    """Return the region's name and its four sides; raise BadRecord if they are not numbers."""
 
     name: str
     box: tuple[float, float, float, float]
@@ -170,20 +172,20 @@ def _regions(drawn: Iterable[_Drawn], image: Anatomy, dirt: Counter[str]) -> lis
     for each in drawn:
         inside = boxes.clip(each.box, image.width, image.height)
         if inside is None:
-            dirt["boxes without area in their image, left out"] += 1
+            dirt["boxes without area inside their image, left out"] += 1
         elif each.name in found:
-            dirt["boxes of a region that has had one, left out"] += 1
+            dirt["second boxes of a region, left out"] += 1
         else:
-            dirt["boxes that reach out of their image, cut to it"] += inside != each.box
+            dirt["boxes beyond the border of their image, clipped"] += inside != each.box
             found[each.name] = Region(name=each.name, box=boxes.rounded(inside))
     return list(found.values())
 
 
 def read_gold(source: Source, images: Mapping[str, Anatomy], take: TakeBad = refuse) -> Iterator[Anatomy]:
-    """Yield the regions that people drew: `gold_bbox_coordinate_annotations_1000images.csv`.
+    """Yield the annotated regions: `gold_bbox_coordinate_annotations_1000images.csv`.
 
-    One line for each image, in the order of the file, with all its boxes mended as in `read_anatomy`; an
-    image with one bad row is left to `take` as a whole.
+    One line for each image, in the order of the file, with all its boxes clipped as in `read_anatomy`. An
+    image with one invalid row goes to `take` as a whole.
     """
     dirt = Counter[str]()
     table = rows(source, {"image_id", "bbox_name", *SIDES}, "Chest ImaGenome's gold boxes", take)
@@ -231,5 +233,5 @@ def _gold_box(row: Row) -> _Drawn:
         x1, y1, x2, y2 = (row.number(side) for side in SIDES)
         return _Drawn(row.text("bbox_name"), (x1, y1, x2, y2))
     except BadRecord as bad:
-        bad.place = row.place  # of the row at fault, not of the image's first
+        bad.place = row.place  # of the invalid row, not of the image's first row
         raise

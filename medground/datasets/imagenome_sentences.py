@@ -1,9 +1,9 @@
-"""The sentences of Chest ImaGenome's scene graphs, with what they say of each region as triplets.
+"""The sentences of Chest ImaGenome's scene graphs, with their triplets.
 
 A graph holds the phrases of a report, but not the report: the spans of these sentences count within the
-phrase itself (`start` is 0), and the whole phrase stands for finding and region. Findings keep the names
-that the graph gives them; its judgements `nlp|yes|normal` and `texture|...` are no findings and left out.
-A finding beside the cue `hedge` is uncertain.
+phrase itself (`start` is 0), and the whole phrase is the span of finding and region. Findings keep the
+names of the graph. Its attributes `nlp|yes|normal` and `texture|...` are not findings and are left out.
+A finding with the cue `hedge` is uncertain.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ EXISTENCE: dict[tuple[str, bool], Existence] = {
 def read(root: Path, take: TakeBad = refuse) -> Iterator[Sentence]:
     """Yield the sentences of each study, in the order of its report, once for all images of the study.
 
-    The first graph of a study, by file name, speaks for it. A phrase without findings has no triplets.
+    The first graph of a study, by file name, is used. A phrase without findings has no triplets.
     """
     seen: set[str] = set()
     for study, sentences in sift(files(root, PATTERN), _sentences, take):
@@ -53,14 +53,14 @@ def _sentences(file: File) -> tuple[str, list[Sentence]]:
 
 
 def _add(found: dict[str, Sentence], attribute: Any, study: str, subject: str | None) -> None:
-    """Put what one region's attributes say to the sentences that say it; new ones are made."""
+    """Add the attributes of one region to their sentences; create missing sentences."""
     if not isinstance(attribute, dict) or not isinstance(attribute.get("bbox_name"), str):
         raise BadRecord("expected the name of a region", "bbox_name")
     phrases = _list(attribute, "phrases")
     ids, sections, said = (_list(attribute, key, len(phrases)) for key in _PARALLEL)
     for index, text in enumerate(phrases):
         if not isinstance(text, str) or not isinstance(ids[index], str):
-            raise BadRecord("expected words", "phrases", index)
+            raise BadRecord("expected a text", "phrases", index)
         sentence = found.setdefault(ids[index], _sentence(ids[index], text, sections[index], study, subject))
         cues = [word for key in _CUES for word in _cues(attribute, key, index)]
         known = {(each.region, each.finding, each.existence) for each in sentence.triplets}
@@ -96,7 +96,7 @@ def _sentence(phrase_id: str, text: str, section: Any, study: str, subject: str 
 
 
 def _cues(attribute: dict[str, Any], key: str, index: int) -> list[str]:
-    """The names of the cues beside a phrase: `mild` for `severity|yes|mild`."""
+    """Return the names of the cues of a phrase: `mild` for `severity|yes|mild`."""
     value = attribute.get(key)
     own = value[index] if isinstance(value, list) and index < len(value) else []
     return [str(each).rpartition("|")[2] for each in own if "|yes|" in str(each)]

@@ -28,12 +28,12 @@ KNOWN = {
 
 
 def subject_id(value: str) -> str:
-    """`p10000032` for 10000032, "10000032.0" or "p10000032"; other words as they are."""
+    """Return `p10000032` for 10000032, "10000032.0" or "p10000032"; other text unchanged."""
     return _id("p", value)
 
 
 def study_id(value: str) -> str:
-    """`s50414267` for 50414267, "50414267.0" or "s50414267"; other words as they are."""
+    """Return `s50414267` for 50414267, "50414267.0" or "s50414267"; other text unchanged."""
     return _id("s", value)
 
 
@@ -43,24 +43,24 @@ def _id(letter: str, value: str) -> str:
 
 
 def ids_in(path: str) -> tuple[str | None, str | None]:
-    """(subject_id, study_id) as the folders or the stem of a path tell them, None where they do not."""
+    """Return (subject_id, study_id) from the folders or the stem of a path, None if absent."""
     words = re.split(r"[/\\.]", path)
     subject = next((word for word in words if re.fullmatch(r"p\d{3,}", word)), None)
     return subject, next((word for word in words if re.fullmatch(r"s\d+", word)), None)
 
 
 def jpg_path(subject: str, study: str, image: str) -> str:
-    """Where MIMIC-CXR-JPG keeps an image, from its root."""
+    """Return the path of an image in MIMIC-CXR-JPG, from its root."""
     return f"files/{subject[:3]}/{subject}/{study}/{image}.jpg"
 
 
 def read_reports(
     root: Path, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
 ) -> Iterator[Report]:
-    """Yield the reports under a folder, in a .zip, or the one that the file is, sorted by name.
+    """Yield the reports under a folder, in a .zip, or the file itself, sorted by name.
 
-    The study is the file's stem, the patient the folder that names one. Text files with other names
-    (LICENSE.txt) are passed over. `splits` by study go to `extra["split"]`.
+    The study is the file's stem, the patient comes from the folder name. Text files with other names
+    (LICENSE.txt) are skipped. `splits` by study go to `extra["split"]`.
     """
     found = files(root, "*.txt")
     reports = (each for each in found if not root.is_dir() or re.fullmatch(r"s\d+", each.stem))
@@ -80,7 +80,7 @@ def _report(file: File, splits: Mapping[str, str]) -> Report:
 def read_sectioned(
     source: Source, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
 ) -> Iterator[Report]:
-    """Yield a report for each row of `mimic_cxr_sectioned.csv`; an empty cell is no section."""
+    """Yield a report for each row of `mimic_cxr_sectioned.csv`; an empty cell gives no section."""
     table = rows(source, {"study", "impression", "findings"}, "mimic_cxr_sectioned.csv", take)
     yield from sift(table, lambda row: _sections(row, splits or {}), take)
 
@@ -101,7 +101,7 @@ def _sections(row: Row, splits: Mapping[str, str]) -> Report:
 def read_images(
     source: Source, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
 ) -> Iterator[Anatomy]:
-    """Yield every image of the metadata table, all views, with no regions yet: what detect-anatomy fills.
+    """Yield every image of the metadata table, all views, without regions: detect-anatomy adds them.
 
     `path` is that of the JPEG from the root of MIMIC-CXR-JPG; `splits` by image go to `extra["split"]`.
     """
@@ -137,7 +137,7 @@ def _split(splits: Mapping[str, str], key: str) -> dict[str, str]:
 
 
 def read_splits(source: Source, take: TakeBad = refuse) -> dict[str, str]:
-    """The split of each image and of each study, by either id, of `mimic-cxr-2.0.0-split.csv`."""
+    """Return the split of each image and of each study, by either id, of `mimic-cxr-2.0.0-split.csv`."""
     table = rows(source, {"dicom_id", "study_id", "split"}, "mimic-cxr-2.0.0-split.csv", take)
     splits: dict[str, str] = {}
     for image, study, split in sift(table, _split_row, take):

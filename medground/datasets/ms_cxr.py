@@ -1,4 +1,4 @@
-"""MS-CXR: boxes that radiologists drew for 1,162 phrases on MIMIC-CXR images (Boecking et al., 2022).
+"""MS-CXR: radiologists' boxes for 1,162 phrases on MIMIC-CXR images (Boecking et al., 2022).
 
 `MS_CXR_Local_Alignment_v1.0.0.csv` has one row for each box, so a phrase with two boxes fills two rows; a
 box is x, y, w, h in pixels of the full-size image. v1.1.0 adds `split`. The JSON (COCO) holds the same.
@@ -37,7 +37,7 @@ COCO_DEFAULTS = {"area", "iscrowd", "segmentation"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One box as the file has it, its six numbers unchecked: x, y, w, h, width and height of the image."""
+    """One box of the file, its six numbers unchecked: x, y, w, h, width and height of the image."""
 
     raw: bytes
     place: str
@@ -46,7 +46,7 @@ class Entry:
     text: str
     path: str
     numbers: tuple[Any, ...]
-    names: tuple[tuple[str | int, ...], ...]  # what the file calls each number
+    names: tuple[tuple[str | int, ...], ...]  # the file's name of each number
     split: str | None
     subject: str | None
     study: str | None
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The boxes of one phrase; bad if one of them is, for a phrase with a box missing is no truth."""
+    """Return the boxes of one phrase; raise BadRecord if one is invalid: a phrase needs all its boxes."""
 
     phrase_id: str
     entries: list[Entry]
@@ -72,9 +72,9 @@ class Group:
 def read(source: Source, take: TakeBad = refuse) -> Iterator[Phrase]:
     """Yield one phrase for each image, category and text, with all its boxes, in the order of the file.
 
-    The file is the CSV of either version or the JSON; its first sign tells. `phrase_id` counts the phrases
-    of an image in the order of category and text, so that it is the same from each of the files.
-    Boxes that reach out of the image are cut to it, and equal ones kept once, both with a warning.
+    The file is the CSV of either version or the JSON, recognized by its first character. `phrase_id` counts
+    the phrases of an image in the order of category and text, so that it is the same from each of the files.
+    Boxes beyond the border are clipped, and duplicates kept once, both with a warning.
     """
     dirt: Counter[str] = Counter()
     with opened(source) as stream:
@@ -100,11 +100,11 @@ def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
     first = group.entries[0]
     path = first.path.replace("\\", "/")
     subject, study = ids_in(path)
-    dirt["paths with backslashes, written with slashes"] += path != first.path
+    dirt["paths with backslashes, converted to slashes"] += path != first.path
     width, height = _size(first)
     found = [_box(entry, width, height, dirt) for entry in group.entries]
     unique = list(dict.fromkeys(found))
-    dirt["boxes that are there twice, kept once"] += len(found) - len(unique)
+    dirt["duplicate boxes, kept once"] += len(found) - len(unique)
     study = study_id(first.study) if first.study else study
     return Phrase(
         image_id=first.image_id,
@@ -122,11 +122,11 @@ def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
 
 
 def _split(group: Group) -> str | None:
-    """The split that the phrase's rows name, None where none does; raises BadRecord where they disagree."""
+    """Return the split of the phrase's rows, None without one; raise BadRecord if they disagree."""
     named = [each for each in group.entries if each.split]
     for each in named[1:]:
         if each.split != named[0].split:
-            bad = BadRecord("another split than a row before of the same phrase says", "split")
+            bad = BadRecord("differs from the split in an earlier row of the same phrase", "split")
             bad.place = each.place
             raise bad
     return named[0].split if named else None
@@ -148,9 +148,9 @@ def _box(entry: Entry, width: int, height: int, dirt: Counter[str]) -> Box:
         if inside is None:
             raise BadRecord("this box lies outside its image", *entry.names[0])
     except BadRecord as bad:
-        bad.place = entry.place  # of the row at fault, not of the phrase's first
+        bad.place = entry.place  # of the invalid row, not of the phrase's first row
         raise
-    dirt["boxes that reach out of their image, cut to it"] += inside != (x, y, x + w, y + h)
+    dirt["boxes beyond the border of their image, clipped"] += inside != (x, y, x + w, y + h)
     return boxes.rounded(inside)
 
 
@@ -232,11 +232,11 @@ def _known(table: dict[Any, Any], value: dict[str, Any], key: str) -> Any:
     try:
         return table[value[key]]
     except (KeyError, TypeError):
-        raise BadRecord("names nothing in the file", key) from None
+        raise BadRecord("refers to nothing in the file", key) from None
 
 
 def _string(value: dict[str, Any], key: str) -> str | None:
-    """The words under the key, None where there are none; raises BadRecord for anything but words."""
+    """Return the text under the key, None if absent; raise BadRecord for anything except text."""
     words = value.get(key)
     if words is not None and not isinstance(words, str):
         raise BadRecord("expected a string", key)
@@ -244,7 +244,7 @@ def _string(value: dict[str, Any], key: str) -> str | None:
 
 
 def _id(value: dict[str, Any], key: str) -> str | None:
-    """An id, which some copies hold as a number."""
+    """Return an id, which some copies hold as a number."""
     found = value.get(key)
     return str(found) if isinstance(found, int) else _string(value, key)
 
@@ -252,13 +252,13 @@ def _id(value: dict[str, Any], key: str) -> str | None:
 def _category(categories: dict[Any, Any], value: dict[str, Any]) -> str:
     name = _known(categories, value, "category_id")
     if not isinstance(name, str) or not name.strip():
-        raise BadRecord("names a category without a name", "category_id")
+        raise BadRecord("refers to a category without a name", "category_id")
     return name
 
 
 def _text(value: Any) -> str:
-    """The words of a phrase; some copies hold them as an array of sentences."""
+    """Return the text of a phrase; some copies hold them as an array of sentences."""
     words = " ".join(map(str, value)) if isinstance(value, list) else value
     if not isinstance(words, str) or not words.strip():
-        raise BadRecord("expected words", "label_text")
+        raise BadRecord("expected a text", "label_text")
     return words.strip()

@@ -3,10 +3,10 @@
 The file is one JSON object from a report's path (`p10/p10000032/s50414267.txt`) to its tokenised text and
 its entities; each holds the indices of its first and last token in `text.split(" ")`, the last included.
 Labels are ANAT-DP, OBS-DP, OBS-DA, OBS-U, or XL's `Observation::definitely present`. An observation that
-modifies another is part of it; anatomies that modify each other are one place; a finding lies where it is
-`located_at`. DP is present, DA absent, U uncertain.
+modifies another is part of it; anatomies that modify each other are one region; a finding is in the region it
+is `located_at`. DP is present, DA absent, U uncertain.
 
-The spans of these sentences count in the tokenised text, which is not the report as it was written.
+The spans of these sentences refer to the tokenised text, not to the original report.
 """
 
 import json
@@ -37,8 +37,8 @@ def read(
 ) -> Iterator[Sentence]:
     """Yield the sentences of each report, in the order of the file, one report in memory at a time.
 
-    `name_finding` and `name_regions` give our names for RadGraph's words; a finding without a name keeps
-    its own words. A report that is not as it should be goes to `take`. Sentences end at the token ".".
+    `name_finding` and `name_regions` map RadGraph's words to our names; a finding without a name keeps
+    its own words. An invalid report goes to `take`. Sentences end at the token ".".
     """
     name, reports, good = name_of(source), 0, 0
     with opened(source) as stream:
@@ -57,7 +57,7 @@ def read(
 
 
 def _members(stream: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
-    """The (key, value) pairs of one large JSON object, read piece by piece."""
+    """Yield the (key, value) pairs of one large JSON object, read piece by piece."""
     decoder = json.JSONDecoder()
     text = _Text(stream, name)
     if text.next() != "{":
@@ -76,13 +76,13 @@ def _members(stream: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """The part of a stream that is being read; `taken` counts the characters before it."""
+    """A window of the stream; `taken` counts the characters before it."""
 
     def __init__(self, stream: BinaryIO, name: str):
         self.stream, self.name, self.buffer, self.taken, self.rest = stream, name, "", 0, b""
 
     def more(self) -> bool:
-        """Read on; False at the end."""
+        """Read more; return False at the end."""
         data = self.rest + self.stream.read(CHUNK)
         if not data:
             return False
@@ -94,7 +94,7 @@ class _Text:
         return True
 
     def next(self) -> str:
-        """The next sign that is no space, which stays; "" at the end."""
+        """Return the next character that is not a space, without consuming it; "" at the end."""
         self.skip(len(self.buffer) - len(self.buffer.lstrip()))
         while not self.buffer and self.more():
             self.skip(len(self.buffer) - len(self.buffer.lstrip()))
@@ -105,7 +105,7 @@ class _Text:
         self.taken += count
 
     def value(self, decoder: json.JSONDecoder) -> Any:
-        """The next JSON value, taken."""
+        """Return consume and return the next JSON value."""
         while True:
             try:
                 found, end = decoder.raw_decode(self.buffer)
@@ -140,7 +140,7 @@ def _sentences(
 
 
 class _Graph:
-    """One report's entities: token indices as places in the text, relations by their kind."""
+    """One report's entities: token indices as spans in the text, relations by kind."""
 
     def __init__(self, report: Any):
         if not isinstance(report, dict) or not isinstance(report.get("text"), str):
@@ -169,7 +169,7 @@ class _Graph:
         parts = label.split("::") if "::" in label else label.split("-")
         observed = parts[0].startswith("O")
         if observed and parts[-1] not in EXISTENCE:
-            raise BadRecord("no label of RadGraph", "entities", key, "label")
+            raise BadRecord("not a RadGraph label", "entities", key, "label")
         return {
             "first": first,
             "last": last,
@@ -191,7 +191,7 @@ class _Graph:
         return next((span for span in self.sentences if span[0] <= place < span[1]), (0, 0))
 
     def triplets(self, name_finding: NameFinding, name_regions: NameRegions) -> Iterator[Triplet]:
-        """A triplet for each observation that is no other's modifier, and each region it lies in."""
+        """Return a triplet for each observation that modifies no other, and each of its regions."""
         for key, entity in sorted(self.entities.items(), key=lambda pair: pair[1]["first"]):
             if not entity["observed"] or self._modifies(entity, observed=True):
                 continue
@@ -233,7 +233,7 @@ class _Graph:
         )
 
     def _group(self, key: str, observed: bool) -> list[str]:
-        """The entity and all that modify it, directly or through another, in the order of the text."""
+        """Return the entity and its direct and indirect modifiers, in text order."""
         group, waiting = {key}, [key]
         while waiting:
             head = waiting.pop()

@@ -1,4 +1,4 @@
-"""Which of the records that a reader yields are wanted."""
+"""Selection of records by split."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,9 @@ Record = TypeVar("Record")
 
 
 def only_split(records: Iterable[Record], split: str | None) -> Iterator[Record]:
-    """The records of one split, without images of gold patients (`avoid`); all of them for None.
+    """Yield the records of one split, without images of gold patients (`avoid`); all of them for None.
 
-    A split in which there is no record is warned of, with the names of those that there are.
+    A split without records gives a warning with the names of the existing splits.
     """
     if split is None:
         yield from records

@@ -1,4 +1,4 @@
-"""Tables and trees of files, with the place of everything that is read: what all data set readers share."""
+"""Tables and trees of files, with the place of each row: shared by all data set readers."""
 
 import csv
 import gzip
@@ -23,12 +23,12 @@ Source = Path | BinaryIO
 
 
 def refuse(line: bytes, bad: BadRecord) -> None:
-    """End the run at the first bad row or file: what readers do unless they are told otherwise."""
+    """End the run at the first invalid row or file: the default of all readers."""
     raise bad
 
 
 class Item(Protocol):
-    """A row or a file: `raw` as it was, `place` as messages begin."""
+    """A row or a file: its bytes in `raw`, its `place` for messages."""
 
     @property
     def raw(self) -> bytes: ...
@@ -41,9 +41,9 @@ Made = TypeVar("Made")
 
 
 def sift(items: Iterable[Read], make: Callable[[Read], Made], take: TakeBad) -> Iterator[Made]:
-    """Yield what `make` makes of each item; one for which it raises BadRecord goes to `take` with its place.
+    """Yield `make(item)` for each item; an item for which it raises BadRecord goes to `take` with its place.
 
-    Raises MedgroundError when there were items and every one was bad.
+    Raises MedgroundError if there were items and all were invalid.
     """
     good = bad_ones = 0
     place = ""
@@ -58,39 +58,39 @@ def sift(items: Iterable[Read], make: Callable[[Read], Made], take: TakeBad) -> 
             good += 1
             yield made
     if bad_ones and not good:
-        raise MedgroundError(f"{place.split(':')[0]}: all of it was rejected")
+        raise MedgroundError(f"{place.split(':')[0]}: every row was rejected")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table by column name; `raw` is its line, or lines, as they were."""
+    """One row of a table by column name; `raw` is its line or lines, unchanged."""
 
     values: dict[str, str]
     raw: bytes
     place: str
 
     def text(self, column: str) -> str:
-        """The cell without outer spaces; raises BadRecord where it is empty."""
+        """Return the cell without outer spaces; raise BadRecord if it is empty."""
         if not (text := self.values[column].strip()):
             raise BadRecord("this cell is empty", column)
         return text
 
     def maybe(self, column: str) -> str | None:
-        """The cell without outer spaces; None where it is empty or there is no such column."""
+        """Return the cell without outer spaces; None if it is empty or the column is missing."""
         return (self.values.get(column) or "").strip() or None
 
     def number(self, column: str) -> float:
-        """The cell as a number; raises BadRecord where it is none."""
+        """Return the cell as a number; raise BadRecord if it is not one."""
         return number(self.values[column], column)
 
     def others(self, known: Iterable[str]) -> dict[str, str]:
-        """The columns that are not known, but for an index column without a name."""
+        """Return the unknown columns, except an index column without a name."""
         left_out = {"", "Unnamed: 0", *known}
         return {name: value for name, value in self.values.items() if name not in left_out}
 
 
 def number(value: Any, *path: str | int) -> float:
-    """A finite number, also where the file holds it as text; raises BadRecord under `path`."""
+    """Return a finite number, also from text; raise BadRecord for `path` otherwise."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -103,10 +103,10 @@ def number(value: Any, *path: str | int) -> float:
 def rows(
     source: Source, columns: set[str], what: str, take: TakeBad = refuse, name: str | None = None
 ) -> Iterator[Row]:
-    """Yield the rows of a CSV file, gzipped or not; `take` gets those that do not fit the header.
-    `name` is that of the source in messages, where it is not its own.
+    """Yield the rows of a CSV file, gzipped or not; `take` gets rows that do not match the header.
+    `name` overrides the name of the source in messages.
 
-    Raises MedgroundError where one of `columns` is missing, which asks whether the file is `what`.
+    Raises MedgroundError if one of `columns` is missing; the message names `what`, the expected file.
     """
     name = name or name_of(source)
     with opened(source) as stream:
@@ -119,7 +119,7 @@ def rows(
 
 
 class _Lines:
-    """The lines of a stream as text; `taken` holds those, as bytes, that the row now being read fills."""
+    """The lines of a stream as text; `taken` holds the bytes of the current row."""
 
     def __init__(self, stream: BinaryIO):
         self.stream, self.taken, self.number = stream, list[bytes](), 0
@@ -165,30 +165,32 @@ def _row(found: _Cells, header: list[str]) -> Row:
 
 
 def warn_of(dirt: Counter[str], name: str) -> None:
-    """Say what a reader has mended, one line for each kind: nothing is changed in silence."""
+    """Log the reader's corrections, one line per kind."""
     for problem, count in sorted(dirt.items()):
         if count:
             log.warning("%s: %d %s", name, count, problem)
 
 
 def name_of(source: Source) -> str:
-    """The name to use for a source in messages."""
+    """Return the name to use for a source in messages."""
     name = str(source) if isinstance(source, Path) else getattr(source, "name", None)
     return name if isinstance(name, str) and name else "<stdin>"
 
 
 @contextmanager
 def opened(source: Source) -> Iterator[Any]:
-    """A binary stream with `peek`; what is gzipped is unpacked as it is read. A path is closed at the end.
+    """Yield a binary stream with `peek`; gzipped data is unpacked while reading. A path is closed at the end.
 
-    Raises MedgroundError where the gzipped bytes are damaged.
+    Raises MedgroundError if the gzipped bytes are damaged.
     """
     with ExitStack() as stack:
         stream: Any = source
         if isinstance(source, Path):
             stream = stack.enter_context(source.open("rb"))
         elif not hasattr(source, "peek"):
-            stream = io.BufferedReader(io.BytesIO(source.read()))  # in memory already, or it could peek
+            stream = io.BufferedReader(
+                io.BytesIO(source.read())
+            )  # in memory already, else it would have `peek`
         if stream.peek(2)[:2] != b"\x1f\x8b":
             yield stream
             return
@@ -201,7 +203,7 @@ def opened(source: Source) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a tree; a reject list holds its name, not its content."""
+    """One file of a tree; the rejects file holds its name, not its content."""
 
     name: str
     content: bytes
@@ -224,10 +226,11 @@ class File:
 
 
 def files(root: Path, pattern: str) -> Iterator[File]:
-    """Yield the files whose name fits the pattern, sorted by folder and name: of a folder and all below it,
-    of a .zip as it was downloaded, or the one file that `root` is.
+    """Yield the files whose name matches the pattern, sorted by folder and name.
 
-    Raises MedgroundError where there is none.
+    `root` is a folder (searched recursively), a .zip as downloaded, or one file. Raises MedgroundError if
+    nothing matches.
+
     """
     found = False
     for each in _files(root, pattern):

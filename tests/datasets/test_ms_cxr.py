@@ -99,7 +99,7 @@ def test_boxes_are_cut_to_the_image_and_kept_once(caplog):
     ]
     [phrase] = ms_cxr.read(table(rows))
     assert phrase.boxes == [(0, 900, 90, 1000)]
-    assert "2 boxes that reach out of their image" in caplog.text
+    assert "2 boxes beyond the border of their image" in caplog.text
     assert "1 boxes that are there twice" in caplog.text
 
 
@@ -125,10 +125,10 @@ def test_a_phrase_with_a_bad_box_is_rejected_whole(box, problem):
 @pytest.mark.parametrize(
     "change, problem",
     [
-        ({"image_id": 99}, "image_id: names nothing in the file"),
-        ({"category_id": None}, "category_id: names nothing in the file"),
+        ({"image_id": 99}, "image_id: refers to nothing in the file"),
+        ({"category_id": None}, "category_id: refers to nothing in the file"),
         ({"bbox": [1, 2, 3]}, "bbox: expected an array of 4"),
-        ({"label_text": ""}, "label_text: expected words"),
+        ({"label_text": ""}, "label_text: expected a text"),
         ({"bbox": [1, 2, "x", 4]}, "bbox[2]: expected a number"),
     ],
 )
@@ -158,8 +158,8 @@ def test_another_table_is_refused():
         ("images", "path", 3, "annotations[0]: path: expected a string"),
         ("images", "split", 3, "annotations[0]: split: expected a string"),
         ("annotations", "split", 3, "annotations[0]: split: expected a string"),
-        ("categories", "name", None, "annotations[0]: category_id: names a category without a name"),
-        ("categories", "name", 3, "annotations[0]: category_id: names a category without a name"),
+        ("categories", "name", None, "annotations[0]: category_id: refers to a category without a name"),
+        ("categories", "name", 3, "annotations[0]: category_id: refers to a category without a name"),
     ],
 )
 def test_json_with_another_kind_of_value_names_its_place(part, key, value, problem):
@@ -177,7 +177,7 @@ def test_a_phrase_of_two_splits_is_refused_at_the_row_that_disagrees():
     taken = Taken()
     assert len(list(ms_cxr.read(table(rows), taken))) == 2
     [(_, message)] = taken
-    assert message == "<stdin>:6: split: another split than a row before of the same phrase says"
+    assert message == "<stdin>:6: split: differs from the split in an earlier row of the same phrase"
     rows[-1] = (*rows[-1][:-1], "")
     assert next(ms_cxr.read(table(rows))).split == "train"
 

@@ -84,7 +84,7 @@ def test_without_take_the_first_bad_row_ends_the_run():
 
 
 def test_when_all_is_bad_that_is_an_error():
-    with pytest.raises(MedgroundError, match="all of it was rejected"):
+    with pytest.raises(MedgroundError, match="every row was rejected"):
         values(io.BytesIO(b"id,words\n1\n2\n"))
 
 
