@@ -33,7 +33,7 @@ KINDS = ("cxas", "pspnet", "named", "label-map", "coco")
 VERSION = 1  # counts up when the same masks get other boxes
 TURNED = (
     "the left lung lies left of the right one in the picture: no frontal film, or the masks' names mean "
-    "the viewer's sides (--sides viewer)"
+    "the viewer's sides (--mask-sides viewer)"
 )
 
 

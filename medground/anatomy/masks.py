@@ -298,11 +298,11 @@ def frame_of(grid: tuple[int, int], film: tuple[int, int], fit: Fit | None) -> F
     Raises MedgroundError where the shapes differ and nobody said why.
     """
     if fit in ("crop", "letterbox") and grid[0] != grid[1]:
-        raise NoFit(f"masks of {grid[0]} x {grid[1]} are no square, as --fit {fit} takes them")
+        raise NoFit(f"masks of {grid[0]} x {grid[1]} are no square, as --mask-fit {fit} takes them")
     apart = abs(grid[0] * film[1] / (grid[1] * film[0]) - 1)
     if fit is None and apart > SAME_SHAPE:
         sizes = f"masks are {grid[0]} x {grid[1]}, the film is {film[0]} x {film[1]}"
-        raise NoFit(f"{sizes}: say how they lie on it: --fit {', '.join(FITS)}")
+        raise NoFit(f"{sizes}: say how they lie on it: --mask-fit {', '.join(FITS)}")
     return Frame(grid, film, fit or "stretch")
 
 

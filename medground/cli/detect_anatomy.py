@@ -8,6 +8,7 @@ import click
 
 from medground import shipped
 from medground.cli import options
+from medground.cli.command import DATA, FILES, MODEL, command, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,55 +21,70 @@ if TYPE_CHECKING:
 MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 
 
-@click.command()
+@command()
 @click.argument("films", metavar="[LIST]", type=click.Path(exists=True, allow_dash=True), default="-")
 @options.config
 @options.images
-@click.option(
+@option(
     "--model",
-    type=click.Path(exists=True, path_type=Path),
-    help="model.safetensors of train-detector, or a folder that transformers saved  [default: the example "
-    "that comes with medground, trained on synthetic films]",
+    metavar="FOLDER|FILE",
+    type=options.DETECTOR,
+    group=MODEL,
+    help="Folder of train-detector or transformers, or a weights file  [default: example]",
 )
-@click.option(
+@option(
     "--detector",
     type=click.Choice(["region-query", "yolo", "transformers"]),
-    help="The kind of model to insist on; without it the checkpoint says.",
+    group=MODEL,
+    help="Expected detector type (default: read from the weights).",
 )
-@click.option(
+@option(
+    "--trust-pickle", is_flag=True, group=MODEL, help="Load --model of yolo although it can run code."
+)
+@option(
     "--masks",
     type=click.Path(exists=True, path_type=Path),
-    help="Instead of --model: the files that a mask model left, a folder or COCO's JSON.",
+    group=FILES,
+    help="Segmentation masks instead of --model: folder or COCO JSON.",
 )
-@click.option("--mask-format", type=click.Choice(MASKS), help="What --masks holds; see above.")
-@click.option(
+@option("--mask-format", type=click.Choice(MASKS), group=FILES, help="Format of --masks; see above.")
+@option(
     "--mask-names",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='TOML, [names]: lines like 3 = "left lung" or "heart_mask" = "cardiac silhouette".',
+    type=options.FILE,
+    group=FILES,
+    help='TOML table [names], with lines like 3 = "left lung".',
 )
-@click.option(
-    "--fit",
+@option(
+    "--mask-fit",
     type=click.Choice(["stretch", "crop", "letterbox"]),
-    help="How masks of another shape lie on the film: all of it stretched, its centre square, letterboxed.  "
-    "[default: pspnet: crop; cxas: stretch]",
+    old=["--fit"],
+    group=FILES,
+    help="Placement of masks of another shape  [default: pspnet: crop; cxas: stretch]",
 )
-@click.option(
-    "--sides",
+@option(
+    "--mask-sides",
     type=click.Choice(["patient", "viewer"]),
     default="patient",
     show_default=True,
-    help="Whose left the names of masks mean.",
+    old=["--sides"],
+    group=FILES,
+    help="Whether left in mask names is the patient's or the viewer's.",
 )
-@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Films at a time.")
-@click.option(
+@option(
+    "--batch-size",
+    type=options.COUNT,
+    default=8,
+    show_default=True,
+    old=["--batch"],
+    help="Images per batch.",
+)
+@option(
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=options.SHARE,
     default=0.3,
     show_default=True,
-    help="Leave out regions that score less; those of hard films score low.",
-)
-@click.option(
-    "--trust-pickle", is_flag=True, help="yolo: read --model although it may run its author's code."
+    group=DATA,
+    help="Minimum detection score.",
 )
 @options.shard
 @options.resume
@@ -109,7 +125,7 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     def whole(lines: list[tuple[str, str]]) -> int:
         """Films of one batch are looked at together, in any run: their lines are kept together."""
         models.update(model for _, model in lines)
-        return len(lines) // chosen["batch"] * chosen["batch"]
+        return len(lines) // chosen["batch_size"] * chosen["batch_size"]
 
     with jsonl.go_on(output, ["image_id", "model"], whole) as (stream, held):
         _detect(films, stream, {image_id for image_id, _ in held}, models, **chosen)
@@ -158,7 +174,7 @@ def _detect(
             )
         listed = shard.keep(listing.open_list(films, images, bad_lines))
         records = (each for each in listed if each.image_id not in held)
-        found = _find(source, records, images, reject, how["batch"], how["min_score"])
+        found = _find(source, records, images, reject, how["batch_size"], how["min_score"])
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
     if rejected and not written and not held:
         raise MedgroundError(f"{films}: every image was rejected")
@@ -173,8 +189,8 @@ def _open(**chosen: Any) -> "Detector | Source":
     if chosen["masks"] is not None:
         from medground.anatomy import mask_boxes
 
-        viewer = chosen["sides"] == "viewer"
-        how = {"kind": chosen["mask_format"], "names": chosen["mask_names"], "fit": chosen["fit"]}
+        viewer = chosen["mask_sides"] == "viewer"
+        how = {"kind": chosen["mask_format"], "names": chosen["mask_names"], "fit": chosen["mask_fit"]}
         return mask_boxes.Source(chosen["masks"], mask_boxes.Options(**how, viewer=viewer))
     from medground.anatomy import detector
 

@@ -22,7 +22,7 @@ def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     seen = []
     for fold in (1, 2, 3):
         folder, held = tmp_path / f"run{fold}", tmp_path / f"held{fold}.jsonl"
-        done = finetune(toy_films, folder, "--folds", 3, "--fold", fold, "--held-out", held, steps=1)
+        done = finetune(toy_films, folder, "--num-folds", 3, "--fold", fold, "--save-held-out", held, steps=1)
         assert done.exit_code == 0, done.output
         tested = {each["subject_id"] for each in lines(held)}
         assert not set(digests(tested)) & set(record(folder)["subjects"])
@@ -50,14 +50,14 @@ def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--folds", 3], "go together"),
+        (["--num-folds", 3], "go together"),
         (["--fold", 1], "go together"),
-        (["--folds", 3, "--fold", 4], "from 1 to K"),
-        (["--few", 3, "--fraction", 0.5], "not both"),
+        (["--num-folds", 3, "--fold", 4], "from 1 to K"),
+        (["--num-phrases", 3, "--subject-fraction", 0.5], "not both"),
         (["--anatomy", __file__], "give the pairs too"),
         (["--objective", "taco"], "give --objective agp too"),
-        (["--folds", 3, "--fold", 1, "--val-subjects", __file__], "not both"),
-        (["--fraction", 0], "not in the range"),
+        (["--num-folds", 3, "--fold", 1, "--val-subjects", __file__], "not both"),
+        (["--subject-fraction", 0], "not in the range"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
@@ -70,7 +70,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
 
 def test_epochs_become_steps(toy_films, tmp_path):
     done = run(
-        "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch", 4,
+        "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch-size", 4,
         "--epochs", 1, "--device", "cpu",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -83,7 +83,7 @@ def test_epochs_become_steps(toy_films, tmp_path):
 @pytest.mark.parametrize("parts", [["image-encoder"], ["text-encoder", "visual"], list(PARTS)])
 def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained, tmp_path, parts):
     flags = [word for part in parts for word in ("--freeze", part)]
-    done = finetune(toy_films, tmp_path / "ft", "--from", pretrained, *flags, "--weight-decay", 0.1)
+    done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, *flags, "--weight-decay", 0.1)
     assert done.exit_code == 0, done.output
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
     frozen = tuple(f"{name}." for part in parts for name in PARTS[part])
@@ -122,7 +122,7 @@ def small_encoders(tmp_path_factory) -> list[object]:
     size = {"vocab_size": len(tokenizer)}
     encoders.build_text_encoder(SMALL_TEXT_ENCODER | size).save_pretrained(folder / "text")
     encoders.build_image_encoder(SMALL_IMAGE_ENCODER).save_pretrained(folder / "image")
-    return ["--image-encoder", folder / "image", "--text-encoder", folder / "text", "--size", "small"]
+    return ["--image-encoder", folder / "image", "--text-encoder", folder / "text", "--model-size", "small"]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda each: each.stem)
@@ -131,7 +131,7 @@ def test_a_config_starts_a_run_with_all_its_settings(toy_films, tmp_path, config
     source = toy_films.pairs if pretrains else toy_films.phrases
     done = run(
         "pretrain" if pretrains else "finetune", source, "--images", toy_films.folder, "--config", config,
-        "-o", tmp_path / "run", "--steps", 1, "--batch", 2, "--device", "cpu", *small_encoders,
+        "-o", tmp_path / "run", "--steps", 1, "--batch-size", 2, "--device", "cpu", *small_encoders,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     wanted = tomllib.loads(config.read_text())

@@ -113,9 +113,9 @@ REPORTS = [REPORT | {"study_id": f"{each}-{n}"} for each in STUDIES for n in ran
 CALLS = {
     "parse-reports": (["parse-reports", "in.jsonl"], REPORTS),
     "parse-reports by 2 workers": (["parse-reports", "in.jsonl", "--workers", "2"], REPORTS),
-    "parse-reports --table": (["parse-reports", "in.jsonl", "--table", "chexpert"], REPORTS),
+    "parse-reports --table": (["parse-reports", "in.jsonl", "--output-format", "chexpert"], REPORTS),
     "align": (
-        ["align", "in.jsonl", "--boxes", "boxes.jsonl"],
+        ["align", "in.jsonl", "--anatomy", "boxes.jsonl"],
         [SENTENCE | {"study_id": each, "sentence_id": f"{each}|{n}"} for each in STUDIES for n in (0, 1)],
     ),
 }
