@@ -1,8 +1,8 @@
-"""Masks and boxes in COCO's JSON: one file for many images, or, as CXAS writes it, one for each.
+"""Masks and boxes in COCO's JSON: one file for many images, or one per image, as in CXAS.
 
 Annotations may be run lengths (packed or not), polygons, or boxes [x, y, width, height] alone. An image is
-known by its `file_name`: the path of the record, or the file's name without its suffix. Its `width` and
-`height` may be missing where run lengths have a size.
+identified by its `file_name`: the path of the record, or the file name without its suffix. Its `width` and
+`height` may be missing if the run lengths have a size.
 """
 
 import json
@@ -31,22 +31,22 @@ class Coco:
     of_image: dict[Any, list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
     def image(self, names: list[str]) -> Any | None:
-        """The id of the image that goes by one of these names; None where there is none."""
+        """Return the id of the image with one of these names; None if there is none."""
         return next((self.by_name[name] for name in names if self.by_name.get(name) is not None), None)
 
-    def parts(self, image: Any, film: tuple[int, int]) -> Iterator[Part]:
-        """The outline of each annotation; `film` is the size where the file says none."""
+    def parts(self, image: Any, image_size: tuple[int, int]) -> Iterator[Part]:
+        """Yield the outline of each annotation; `image_size` is used if the file has no size."""
         for number, annotation in enumerate(self.of_image[image]):
             try:
                 name = self.names[annotation["category_id"]]
-                yield name, _outline(annotation, self.sizes[image] or film), None
+                yield name, _outline(annotation, self.sizes[image] or image_size), None
             except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
                 place = f"{self.path}: annotation {number} of image {image}"
-                raise MedgroundError(f"{place}: not as COCO writes it ({type(error).__name__})") from error
+                raise MedgroundError(f"{place}: not a COCO annotation ({type(error).__name__})") from error
 
 
 def load(path: Path) -> Coco:
-    """The file; raises MedgroundError where it is damaged or no COCO."""
+    """Return the file; raises MedgroundError if it is damaged or not COCO."""
     try:
         return _index(path, json.loads(path.read_bytes()))
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -62,7 +62,7 @@ def _index(path: Path, given: Any) -> Coco:
         found.sizes[image["id"]] = (int(width), int(height)) if width and height else None
         name = PurePath(image["file_name"])
         for known in {str(name), str(name.with_suffix("")), name.stem}:
-            # a name that two images share is none's: better no masks than another's
+            # a name shared by two images identifies neither
             found.by_name[known] = image["id"] if known not in found.by_name else None
     for annotation in given["annotations"]:
         found.of_image[annotation["image_id"]].append(annotation)
@@ -76,7 +76,7 @@ def _flat(images: Any) -> Iterator[Any]:
 
 
 def _outline(annotation: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    """(H, W) where the annotation's outline is, or its box where it has none."""
+    """Return (H, W) of the annotation's outline, or of its box if it has no outline."""
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         return _runs(outline)
@@ -94,20 +94,20 @@ def _outline(annotation: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray
 
 
 def _runs(outline: Mapping[str, Any]) -> np.ndarray:
-    """Run lengths, column by column, the first of them outside: as (H, W)."""
+    """The (H, W) mask of run lengths, column by column, the first run outside."""
     height, width = (int(each) for each in outline["size"])
     if not 0 < height * width <= MAX_PIXELS:
         raise ValueError("too large")
     counts = outline["counts"]
     lengths = np.array(counts if isinstance(counts, list) else _unpacked(counts), np.int64)
     if lengths.min(initial=0) < 0 or lengths.sum() != height * width:
-        raise ValueError("run lengths that do not fill the picture")
+        raise ValueError("run lengths that do not fill the image")
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
 
 
 def _unpacked(text: str) -> list[int]:
-    """COCO's packed run lengths: each as its difference from the last but one, five bits a letter from "0"
-    on; the sixth bit says that more come, the highest of the last five is the sign."""
+    """COCO's packed run lengths: each is the difference to the last but one, five bits per character from "0"
+    on; the sixth bit marks a continuation, the highest of the last five is the sign."""
     lengths: list[int] = []
     value = shift = 0
     for letter in text.encode("ascii"):

@@ -1,7 +1,7 @@
-"""Anatomical sanity: what must hold of the boxes of any frontal film, whoever drew them.
+"""Anatomical sanity: rules for the boxes of any frontal image, from any source.
 
-The rules stand in `consistency.toml`. They need no truth: they measure detectors on films that nobody has
-annotated. "Left" is the patient's left, the right half of the picture.
+The rules are in `consistency.toml`. They need no ground truth, so they measure detectors on images without
+annotation. "Left" is the patient's left, the right half of the image.
 """
 
 import tomllib
@@ -35,7 +35,7 @@ class Rule:
         return f"{words} and {self.third}" if self.third else words
 
     def holds(self, found: Boxes) -> bool | None:
-        """Whether the boxes keep the rule; None where one of its regions has none."""
+        """Return whether the boxes follow the rule; None if one of its regions has no box."""
         names = [each for each in (self.first, self.second, self.third) if each]
         if any(name not in found for name in names):
             return None
@@ -44,7 +44,7 @@ class Rule:
 
 @cache
 def rules() -> tuple[Rule, ...]:
-    """Every rule: left and right first, then those of the table, in its order."""
+    """Return every rule: left and right first, then those of the table, in its order."""
     pairs = [each for each in regions.NAMES if each.startswith("left ") and regions.mirror(each) != each]
     found = [Rule("right of", each, regions.mirror(each)) for each in pairs]
     text = resources.files("medground.anatomy").joinpath("consistency.toml").read_text(encoding="utf-8")
@@ -75,7 +75,7 @@ def _inside(rule: Rule, first: Box, second: Box) -> bool:
 
 
 def _common(first: Box, second: Box) -> float:
-    """The area that both boxes cover."""
+    """Return the area that both boxes cover."""
     x1, y1, x2, y2 = second
     both = boxes.clip((first[0] - x1, first[1] - y1, first[2] - x1, first[3] - y1), x2 - x1, y2 - y1)
     return (both[2] - both[0]) * (both[3] - both[1]) if both else 0.0

@@ -1,7 +1,7 @@
-"""Images in, named regions out: what every detector has in common.
+"""Images in, named regions out: the part shared by all detectors.
 
-Letters: B films, S side of the detector's square. A detector sees letterboxed squares; the records have
-pixels of the original film, upright.
+Letters: B images, S side of the detector's square. Detectors take letterboxed squares; the records have
+pixels of the original upright image.
 """
 
 import logging
@@ -21,7 +21,7 @@ from medground.records import Anatomy, Box, Image, Region, is_frontal, known_key
 
 log = logging.getLogger(__name__)
 
-# What any frontal chest film shows; a film on which a detector hardly finds it is none.
+# Regions in every frontal chest image; without them an image is taken for something else.
 CORE = ("right lung", "left lung", "cardiac silhouette", "spine")
 NO_CHEST = "other"
 Item = TypeVar("Item")
@@ -39,7 +39,7 @@ class Found:
 def best_of_each(
     names: Sequence[str | None], corners: Sequence[Sequence[float]], scores: Sequence[float]
 ) -> list[Found]:
-    """The best box of each region; the three run parallel, and None names no region."""
+    """Return the best box of each region; the three arguments are parallel, and a name None is skipped."""
     best: dict[str, Found] = {}
     for name, (x1, y1, x2, y2), score in zip(names, corners, scores, strict=True):
         if name and (name not in best or score > best[name].score):
@@ -48,10 +48,10 @@ def best_of_each(
 
 
 class Detector(Protocol):
-    """Anything that finds regions.
+    """A detector of regions.
 
-    `size` is the side of the squares it wants, `model` its hash, `doubt` the mean score of CORE's regions
-    below which it takes a film for no chest.
+    `size` is the side of its input squares, `model` its hash. If the mean score of the CORE regions is below
+    `doubt`, the image is taken for no chest.
     """
 
     size: int
@@ -59,11 +59,12 @@ class Detector(Protocol):
     doubt: float
 
     def find(self, squares: Pixels) -> list[list[Found]]:
-        """(B, S, S) films in [0, 1] -> for each its regions, each name at most once, in any order."""
+        """Return (B, S, S) images in [0, 1] -> the regions of each image, each name at most once, in any
+        order."""
         ...
 
     def close(self) -> None:
-        """Let go of what it holds: processes, above all."""
+        """Release its resources, such as processes."""
         ...
 
 
@@ -74,11 +75,10 @@ Ready = tuple[Pixels, boxes.Letterbox, images.Header]
 def detect_regions(
     records: Iterable[Image], folder: Path, detector: Detector, reject: Reject, batch: int, min_score: float
 ) -> Iterator[Anatomy]:
-    """Yield the anatomy of each image, in order; `batch` films are in work at a time.
+    """Yield the anatomy of each image, in order; in batches of `batch` images.
 
-    Regions that score less than `min_score` are left out. A film that cannot be read goes to `reject`. One
-    that is no frontal chest film, by its record or by what the detector makes of it, gets no boxes, and its
-    `view` says so.
+    Regions with a score below `min_score` are left out. An unreadable image goes to `reject`. An image that
+    is not a frontal chest X-ray, by its record or by the detector, gets no boxes and a different `view`.
     """
     readable = _readable(records, folder, detector.size, reject)
     for some in _batches(readable, batch):
@@ -114,16 +114,16 @@ def _anatomy(
     record: Image, ready: Ready, found: Sequence[Found], detector: Detector, min_score: float
 ) -> Anatomy:
     _, place, header = ready
-    doubt = None if is_chest(found, detector.doubt) else "probably not a frontal chest film"
+    doubt = None if is_chest(found, detector.doubt) else "probably not a frontal chest X-ray"
     return anatomy_of(record, header, list(_regions(found, place, min_score)), detector.model, doubt)
 
 
 def anatomy_of(
     record: Image, header: images.Header, regions: list[Region], model: str, doubt: str | None
 ) -> Anatomy:
-    """The record with its regions; without any, and with NO_CHEST for its view, where there is a doubt.
+    """Return the record with its regions; without regions and with view NO_CHEST for a doubtful image.
 
-    A film that the record or the file knows to be no frontal one has no regions either.
+    An image that is not frontal by its record or file has no regions either.
     """
     extra = {name: each for name, each in record.extra.items() if name not in known_keys(Anatomy)}
     if header.spacing:
@@ -143,7 +143,7 @@ def anatomy_of(
 
 
 def _view(record: Image, header: images.Header, doubt: str | None) -> str | None:
-    """The view as the record or the file knows it, but NO_CHEST, and a warning, where there is a doubt."""
+    """Return the view of the record or the file; NO_CHEST and a warning for a doubtful image."""
     known = record.view or header.view
     if doubt is None or not is_frontal(known):
         return known
@@ -152,26 +152,31 @@ def _view(record: Image, header: images.Header, doubt: str | None) -> str | None
 
 
 def is_chest(found: Sequence[Found], doubt: float) -> bool:
-    """Whether the regions that every frontal chest film shows were found, and left lies right of right."""
+    """Return whether the CORE regions were found, with left to the right of right."""
     if core_score({each.name: each.score for each in found}) < doubt:
         return False
     return sides_fit({each.name: each.box for each in found})
 
 
 def core_score(score_of: Mapping[str, float], known: Collection[str | None] = CORE) -> float:
-    """The mean score of CORE's regions, of those that a detector knows; one that it did not find counts as 0,
-    and so does everything where it knows none."""
+    """Return the mean score of the CORE regions that a detector knows; a missing region counts as 0.
+
+    The result is 0 if the detector knows none of them.
+
+    """
     wanted = [name for name in CORE if name in known]
     return sum(score_of.get(name, 0.0) for name in wanted) / max(1, len(wanted))
 
 
 def doubt_of(names: Sequence[str | None], whole: float) -> float:
-    """The `doubt` of a detector of these regions, where one that knows all of CORE has `whole`."""
+    """Return the `doubt` of a detector of these regions, if `whole` is that of a detector of all CORE
+    regions."""
     return whole * sum(name in names for name in CORE) / len(CORE)
 
 
 def sides_fit(box_of: Mapping[str, Box]) -> bool:
-    """Whether the left lung lies right of the right one in the picture; True where one is missing."""
+    """Return whether the left lung lies to the right of the right lung in the image; True if one is
+    missing."""
     if "right lung" not in box_of or "left lung" not in box_of:
         return True
     right, left = box_of["right lung"], box_of["left lung"]
@@ -179,7 +184,8 @@ def sides_fit(box_of: Mapping[str, Box]) -> bool:
 
 
 def _regions(found: Sequence[Found], place: boxes.Letterbox, min_score: float) -> Iterator[Region]:
-    """The regions in the film's own pixels, cut at its edge; one with nothing inside is left out."""
+    """Yield the regions in the image's own pixels, clipped to the image; regions entirely outside are left
+    out."""
     for each in found:
         original = place.to_original(np.array([each.box], dtype=float))[0]
         inside = boxes.clip(tuple(original), place.width, place.height)

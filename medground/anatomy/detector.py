@@ -1,4 +1,4 @@
-"""Checkpoint -> detector: the one place that knows which kinds there are."""
+"""Checkpoint -> detector: the only module that knows all kinds."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from medground.images import Pixels
 
 
 def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = False) -> Detector:
-    """The detector of a checkpoint; raises MedgroundError where it is none, or none of the wanted kind.
+    """Return the detector of a checkpoint; raise MedgroundError if it is not one, or not of the wanted kind.
 
-    A pickle of ultralytics' is read only where `kind` says yolo and `trust_pickle` vouches for it.
+    A pickle of ultralytics' is read only if `kind` is yolo and `trust_pickle` is true.
     """
     if path.is_dir():
         return _of_folder(path, device, kind)
@@ -33,7 +33,7 @@ def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = 
 
 
 def _of_folder(path: Path, device: str, kind: str | None) -> Detector:
-    """What transformers saved: a folder, where our own models are files."""
+    """The detector in a folder saved by transformers."""
     if kind not in (None, detr.KIND):
         raise MedgroundError(f"{path}: a folder; a {kind} detector is one file, model.safetensors")
     return detr.TransformersDetector(path, device)
@@ -46,7 +46,7 @@ def _article(kind: object) -> str:
 class RegionQueryDetector:
     """A trained region-query network on a device."""
 
-    # what even small ones learn to take for no chest scores below 0.06, hard real films above 0.1
+    # images without a chest score below 0.06 even for small networks, hard real images above 0.1
     doubt = 0.08
 
     def __init__(self, path: Path, device: str):
@@ -60,13 +60,13 @@ class RegionQueryDetector:
 
     @torch.inference_mode()
     def find(self, squares: Pixels) -> list[list[Found]]:
-        """Every region of each film, likely or not; the score is the region's presence.
+        """Return every region of each image, likely or not; the score is the region's presence.
 
-        On a film that shows a chest it is the presence in a chest: how hard the film is to know for one is
-        no doubt about its regions.
+        For a chest image this is the presence given a chest: doubt about the image is no
+        doubt about its regions.
         """
-        films = torch.from_numpy(squares)[:, None].to(self.device)
-        boxes, logits = self.network(films)
+        images = torch.from_numpy(squares)[:, None].to(self.device)
+        boxes, logits = self.network(images)
         pixels, scores = (boxes * self.size).cpu().tolist(), logits.sigmoid().cpu().tolist()
         return [self._found(*each) for each in zip(pixels, scores, strict=True)]
 
@@ -78,4 +78,4 @@ class RegionQueryDetector:
         return [Found(name, (box[0], box[1], box[2], box[3]), score) for name, box, score in rows]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no resources to release."""

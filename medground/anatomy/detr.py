@@ -1,10 +1,10 @@
-"""A detector of the transformers library (RT-DETRv2, D-FINE, RF-DETR, ...) from a folder of the user's.
+"""A detector of the transformers library (RT-DETRv2, D-FINE, RF-DETR, ...) from a user's folder.
 
-The folder is what `save_pretrained` leaves: config.json, whose `id2label` names our regions (or other words
-for them), and *.safetensors. Nothing is downloaded, no code of the folder's is run, and no torchvision is
-needed. Films come letterboxed, so that is what the model should have been trained on; where there is a
-preprocessor_config.json it says at which size and with which mean and spread.
-Letters: B films, S side, Q queries, C classes.
+The folder comes from `save_pretrained`: config.json, whose `id2label` has our regions (or synonyms), and
+*.safetensors. Nothing is downloaded, no code of the folder is run, and torchvision is not needed. Images are
+letterboxed, so the model should be trained on letterboxed images. An optional preprocessor_config.json sets
+their size, mean and standard deviation.
+Letters: B images, S side, Q queries, C classes.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from medground.errors import MedgroundError
 from medground.images import Pixels
 
 KIND = "transformers"
-SIZE = 640  # what the RT-DETR family is trained at
-BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)  # what a bad folder raises
-DOUBT = 0.1  # as `Detector.doubt`; these scores say how well a box fits, too
+SIZE = 640  # the training size of the RT-DETR family
+BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError)  # raised for an invalid folder
+DOUBT = 0.1  # as `Detector.doubt`; these scores include the quality of the box
 
 
 class TransformersDetector:
@@ -38,26 +38,26 @@ class TransformersDetector:
         self.names = [known.get(masks.plain(str(labels[n]))) for n in range(len(labels))]
         self.names = [None if name in masks.HELPERS else name for name in self.names]
         if not any(self.names):
-            raise MedgroundError(f"{folder}: none of its id2label is a region that medground knows")
+            raise MedgroundError(f"{folder}: no label of its id2label is a region of medground")
         self.doubt = doubt_of(self.names, DOUBT)
         self.size, self.mean, self.spread = _preprocessing(folder)
         self.model = hash_of(folder)
         self._try(folder)
 
     def _try(self, folder: Path) -> None:
-        """Look at a black square: not every network takes every size."""
+        """Run the network on a black square: not every network takes every size."""
         try:
             self.find(np.zeros((1, self.size, self.size), np.float32))
         except RuntimeError as error:
-            way_out = "say another in preprocessor_config.json"
-            raise MedgroundError(f"{folder}: cannot look at squares of {self.size}: {way_out}") from error
+            way_out = "set another size in preprocessor_config.json"
+            raise MedgroundError(f"{folder}: cannot process squares of {self.size}: {way_out}") from error
 
     @torch.inference_mode()
     def find(self, squares: Pixels) -> list[list[Found]]:
-        """The best box of every region on each film, likely or not."""
-        films = torch.from_numpy(squares)[:, None].to(self.device).expand(-1, 3, -1, -1)
-        answer = self.network(pixel_values=(films - self.mean.to(films)) / self.spread.to(films))
-        scores, best = _scores(answer.logits.float(), len(self.names)).max(dim=1)  # one box a class: (B, C)
+        """Return the best box of every region on each image, at any score."""
+        images = torch.from_numpy(squares)[:, None].to(self.device).expand(-1, 3, -1, -1)
+        answer = self.network(pixel_values=(images - self.mean.to(images)) / self.spread.to(images))
+        scores, best = _scores(answer.logits.float(), len(self.names)).max(dim=1)  # one box per class: (B, C)
         boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4)) * self.size
         half = boxes[..., 2:] / 2
         corners = torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
@@ -66,16 +66,17 @@ class TransformersDetector:
         ]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no resources to release."""
 
 
 def _scores(logits: Tensor, classes: int) -> Tensor:
-    """(B, Q, C): one class more than there are names is DETR's "no object", and all are shares of one."""
+    """Return (B, Q, C): with one class more than names, the last is DETR's "no object" and the scores are a
+    softmax."""
     return logits.softmax(-1)[..., :classes] if logits.shape[-1] == classes + 1 else logits.sigmoid()
 
 
 def hash_of(folder: Path) -> str:
-    """12 hex digits over the configs and weights in the folder: the name of the model in records."""
+    """Return 12 hex digits over the configs and weights in the folder: the name of the model in records."""
     digest = hashlib.sha256()
     for path in sorted([*folder.glob("*config.json"), *folder.glob("*.safetensors")]):
         with open(path, "rb") as stream:
@@ -84,12 +85,12 @@ def hash_of(folder: Path) -> str:
 
 
 def load_network(folder: Path, **more: Any) -> Any:
-    """The network; raises MedgroundError for what is no detector, or has only pickled weights.
+    """Return the network; raise MedgroundError if it is not a detector or has only pickled weights.
 
-    `more` goes to `from_pretrained`: other classes, say, to be learned.
+    `more` goes to `from_pretrained`, for example new classes.
     """
     if not (folder / "config.json").is_file():
-        raise MedgroundError(f"{folder}: no config.json; is it a folder that transformers saved?")
+        raise MedgroundError(f"{folder}: no config.json; is it a folder saved by transformers?")
     if not any(folder.glob("*.safetensors")):
         raise MedgroundError(f"{folder}: no *.safetensors (pickled weights may run code and are not read)")
     hide_broken_torchvision()
@@ -104,14 +105,14 @@ def load_network(folder: Path, **more: Any) -> Any:
         )
     except (*BROKEN, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise MedgroundError(f"{folder}: no detector that transformers can load: {reason}") from error
+        raise MedgroundError(f"{folder}: not a detector that transformers can load: {reason}") from error
     if missing := sorted(info["missing_keys"]):
         raise MedgroundError(f"{folder}: weights of another architecture ({missing[0]} is missing)")
     return network
 
 
 def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
-    """(side of the square, (3, 1, 1) mean and (3, 1, 1) spread of its values)."""
+    """Return (side of the square, (3, 1, 1) mean and (3, 1, 1) standard deviation of its values)."""
     path = folder / "preprocessor_config.json"
     try:
         said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -124,5 +125,5 @@ def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
         mean = torch.tensor(said["image_mean"] if normal else [0.0] * 3)[:, None, None]
         spread = torch.tensor(said["image_std"] if normal else [1.0] * 3)[:, None, None]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MedgroundError(f"{path}: not a preprocessor's config ({type(error).__name__})") from error
+        raise MedgroundError(f"{path}: not a preprocessor config ({type(error).__name__})") from error
     return max(sides, default=SIZE), mean, spread

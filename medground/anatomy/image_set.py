@@ -1,6 +1,6 @@
-"""What a detector learns from: films decoded once, at its size, with the boxes of their regions.
+"""Training data of a detector: images decoded once, at its size, with the boxes of their regions.
 
-Letters: N films, S side, Q regions. Boxes are [x1, y1, x2, y2] in shares of the square's side.
+Letters: N images, S side, Q regions. Boxes are [x1, y1, x2, y2] in shares of the square's side.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from medground import boxes, images
 from medground.errors import MedgroundError
 from medground.records import Anatomy
 
-SAME_SHAPE = 0.01  # how far width / height of a record and of its file may be apart
+SAME_SHAPE = 0.01  # maximum relative difference of the aspect ratios of a record and its file
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Reject = Callable[[Anatomy, MedgroundError], None]
@@ -26,7 +26,7 @@ Reject = Callable[[Anatomy, MedgroundError], None]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """squares (N, S, S) bytes; boxes (N, Q, 4); present (N, Q) 1 there, 0 not there, -1 box unusable."""
+    """squares (N, S, S) bytes; boxes (N, Q, 4); present (N, Q) 1 present, 0 absent, -1 box unusable."""
 
     squares: NDArray[np.uint8]
     boxes: NDArray[np.float32]
@@ -36,7 +36,7 @@ class ImageSet:
         return len(self.squares)
 
     def digest(self) -> str:
-        """12 hex digits over all that is in them."""
+        """Return 12 hex digits over all contents."""
         digest = hashlib.sha256()
         for each in (self.squares, self.boxes, self.present):
             digest.update(np.ascontiguousarray(each).data)
@@ -51,14 +51,14 @@ def read_images(
     reject: Reject,
     use: str = "train on",
 ) -> ImageSet:
-    """All films of the records, in their order; a record whose film cannot be used goes to `reject`.
+    """Return all images of the records, in order; a record with an unusable image goes to `reject`.
 
-    A region that a record leaves out is taken as not there. A film that is known to be no frontal view
-    has no regions at all. Raises MedgroundError where nothing is left to `use`.
+    A region missing in a record is absent. A known non-frontal image has no regions. Raises MedgroundError
+    if nothing is left to `use`.
     """
     rows = list(_rows(anatomies, folder, names, size, reject))
     if not rows:
-        raise MedgroundError(f"no films to {use}")
+        raise MedgroundError(f"no images to {use}")
     squares, regions, present = zip(*rows, strict=True)
     return ImageSet(np.stack(squares), np.stack(regions), np.stack(present))
 
@@ -97,7 +97,7 @@ def _row(anatomy: Anatomy, folder: Path, names: Sequence[str], size: int) -> Row
 def _regions(
     anatomy: Anatomy, names: Sequence[str], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """(Q, 4) boxes in shares of the square, (Q,) presence; unknown names are passed over."""
+    """Return (Q, 4) boxes in shares of the square, (Q,) presence; unknown names are skipped."""
     place = boxes.Letterbox(anatomy.width, anatomy.height, size)
     row = {name: n for n, name in enumerate(names)}
     found, present = np.zeros((len(names), 4), np.float32), np.zeros(len(names), np.int8)
@@ -111,16 +111,17 @@ def _regions(
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
+    """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(
     work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4
 ) -> Iterator[tuple[Item, Result]]:
-    """Yield (item, work(item)) in order, worked on in a thread a core, `ahead` items a thread in advance.
+    """Yield (item, work(item)) in order, computed by one thread per core, `ahead` items per thread in
+    advance.
 
-    Decoding leaves Python's lock alone, so threads are enough and nothing has to be copied between processes.
+    Decoding releases Python's lock, so threads are enough and nothing is copied between processes.
     """
     with ThreadPoolExecutor(cores()) as pool:
         waiting = []

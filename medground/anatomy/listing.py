@@ -1,7 +1,7 @@
-"""What to look at: a folder, one film, a text list of paths, or JSON lines -> image records.
+"""Input images: a folder, one image, a text list of paths, or JSON lines -> image records.
 
-Paths of the records are relative to the images folder. Where only a path is given the image's id is the
-file's name without its suffix, as MIMIC-CXR-JPG names its films.
+Paths of the records are relative to the images folder. Without an id, the image id is the file name
+without its suffix, as in MIMIC-CXR-JPG.
 """
 
 import io
@@ -17,7 +17,7 @@ from medground.records import Image
 
 
 def open_list(source: str, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[Image]:
-    """Yield a record for each image of SOURCE: a folder, searched to its depths in order of the names; an
+    """Yield a record for each image of SOURCE: a folder (searched recursively, in name order); an
     image; a list, as `read_images` takes it; "-" for a list on stdin."""
     if os.path.isdir(source):
         yield from _apart(_named(_sayable(_walk(Path(source)), bad_lines), folder))
@@ -29,10 +29,10 @@ def open_list(source: str, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[
 
 
 def read_images(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[Image]:
-    """Yield a record for each image that a file or stdin names, in order.
+    """Yield a record for each image in a file or stdin, in order.
 
-    A file that begins as an image does is that one image, one that begins with { holds JSON lines, any
-    other holds a path a line. Raises MedgroundError where two images would have the same id.
+    A file with the first bytes of an image is one image, one that starts with { holds JSON lines, any
+    other holds one path per line. Raises MedgroundError if two images have the same id.
     """
     source = Path(jsonl.name_of(stream))
     stream, first = _peek(stream)
@@ -44,7 +44,7 @@ def read_images(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> It
 
 
 def _peek(stream: Any) -> tuple[BinaryIO, bytes]:
-    """(the stream, its first bytes, which stay in it): b"" for an empty one."""
+    """Return (the stream, its first bytes without consuming them): b"" for an empty one."""
     buffered = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
     return buffered, buffered.peek(512)[:512]
 
@@ -58,7 +58,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _sayable(paths: Iterable[Path], bad_lines: jsonl.BadLines) -> Iterator[Path]:
-    """The paths that JSON can hold; the others go to the bad lines."""
+    """Yield the paths that JSON can represent; others go to the bad lines."""
     for path in paths:
         try:
             str(path).encode()
@@ -89,7 +89,7 @@ def _apart(records: Iterable[Image]) -> Iterator[Image]:
     seen: set[str] = set()
     for record in records:
         if record.image_id in seen:
-            said = f"two images are called {record.image_id!r}"
+            said = f"two images have the id {record.image_id!r}"
             raise MedgroundError(f"{record.path}: {said}; give JSON lines with an image_id each")
         seen.add(record.image_id)
         yield record

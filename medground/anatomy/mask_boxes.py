@@ -1,12 +1,12 @@
-"""Images and the mask files that belong to them -> anatomy records; nothing is detected here.
+"""Images and the mask files that belong to them -> anatomy records; no detector runs.
 
-A film's masks are looked for under three names, in this order: its path without the suffix, the file's name
-without it, its image_id. What each kind is:
+Masks of an image are searched under three names, in this order: its path without the suffix, the file name
+without it, its image_id. The kinds:
 
-cxas, pspnet   NAME.npy or NAME.npz, a folder NAME with a picture a class, or NAME.json in COCO's form
-named          the same for any other model, whose classes bear our regions' names, or names of --mask-names
-label-map      NAME.png, .tif, .npy or .npz of whole numbers; --mask-names says what each means
-coco           one JSON file for all films, or NAME.json for each
+cxas, pspnet   NAME.npy or NAME.npz, a folder NAME with one image file per class, or NAME.json in COCO format
+named          the same for any other model, with our region names or those of --mask-names as classes
+label-map      NAME.png, .tif, .npy or .npz of whole numbers; --mask-names gives the meaning of each
+coco           one JSON file for all images, or NAME.json for each
 """
 
 import hashlib
@@ -30,17 +30,17 @@ from medground.records import Anatomy, Image, Region
 
 log = logging.getLogger(__name__)
 KINDS = ("cxas", "pspnet", "named", "label-map", "coco")
-VERSION = 1  # counts up when the same masks get other boxes
+VERSION = 1  # increased when the same masks give other boxes
 TURNED = (
-    "the left lung lies left of the right one in the picture: no frontal film, or the masks' names mean "
+    "the left lung lies to the left of the right lung: not a frontal image, or the mask names use "
     "the viewer's sides (--mask-sides viewer)"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How masks are taken: `names` is a TOML file, `fit` how their grid lies on the film (None: see Frame),
-    `viewer` whether left in their names is the picture's left."""
+    """How to read masks: `names` is a TOML file, `fit` the placement of their grid on the image (None: see
+    Frame), `viewer` whether left in their names is the left side of the image."""
 
     kind: str
     names: Path | None = None
@@ -49,14 +49,14 @@ class Options:
 
 
 class Source:
-    """The mask files under PATH; `model` is a hash of all that decides what boxes they give."""
+    """The mask files under PATH; `model` is a hash of everything that determines their boxes."""
 
     def __init__(self, path: Path, options: Options):
         own = _read_names(options.names) if options.names else {}
         given = masks.model(options.kind)
         given = masks.with_names(given, own, str(options.names)) if own else given
         if options.kind == "label-map" and not (own and all(label.isdecimal() for label in own)):
-            raise MedgroundError("label maps are whole numbers: --mask-names says what each of them means")
+            raise MedgroundError("label maps are whole numbers: --mask-names must give the meaning of each")
         self.options, self.path = options, path
         self.table = replace(given, fit=options.fit or given.fit)
         self.labels = sorted(own)
@@ -64,35 +64,36 @@ class Source:
         self.model = f"{options.kind}-{_digest(self.table, options)}"
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no resources to release."""
 
-    def regions(self, record: Image, film: tuple[int, int]) -> list[Region]:
-        """The regions of a film of `film` = (width, height); raises MedgroundError where it has no masks."""
-        parts = self._parts(record, film)
+    def regions(self, record: Image, image_size: tuple[int, int]) -> list[Region]:
+        """Return the regions of an image of `image_size` = (width, height); raise MedgroundError if it has no
+        masks."""
+        parts = self._parts(record, image_size)
         try:
             shapes, grid = _shapes(parts, self.table, self.options.viewer)
             if not shapes:
                 return []
-            return masks.to_regions(shapes, masks.frame_of(grid, film, self.table.fit))
+            return masks.to_regions(shapes, masks.frame_of(grid, image_size, self.table.fit))
         except NoFit as error:
             raise MedgroundError(f"{record.path}: {error}") from None
 
-    def _parts(self, record: Image, film: tuple[int, int]) -> Iterator[Part]:
+    def _parts(self, record: Image, image_size: tuple[int, int]) -> Iterator[Part]:
         names = _names(record)
         if self.whole is not None:
-            return _of_image(self.whole, names, film)
+            return _of_image(self.whole, names, image_size)
         path = self._find(names)
         if path.suffix == ".json":
             own = coco.load(path)
-            if len(own.sizes) == 1:  # whatever it is called there: the file bears the film's name
-                return own.parts(next(iter(own.sizes)), film)
-            return _of_image(own, names, film)
+            if len(own.sizes) == 1:  # under any name inside: the file has the image's name
+                return own.parts(next(iter(own.sizes)), image_size)
+            return _of_image(own, names, image_size)
         if self.options.kind == "label-map":
             return mask_files.read_labels(path, self.labels)
         return mask_files.read(path, self.table.classes, self._wanted(path))
 
     def _wanted(self, path: Path) -> frozenset[str]:
-        """The names, spelled as in the file, of classes that mean a region."""
+        """Return the names, spelled as in the file, of classes that are regions."""
         if self.table.classes:
             spelled: Iterable[str] = self.table.classes
         elif path.is_dir():
@@ -112,7 +113,7 @@ class Source:
                     return found
             if kind in ("cxas", "pspnet", "named") and (self.path / name).is_dir():
                 return self.path / name
-        raise MedgroundError(f"{names[0]}: no {kind} masks for this film in {self.path}")
+        raise MedgroundError(f"{names[0]}: no {kind} masks for this image in {self.path}")
 
 
 def _names(record: Image) -> list[str]:
@@ -120,15 +121,15 @@ def _names(record: Image) -> list[str]:
     return list(dict.fromkeys([str(path.with_suffix("")), path.stem, record.image_id]))
 
 
-def _of_image(file: coco.Coco, names: list[str], film: tuple[int, int]) -> Iterator[Part]:
+def _of_image(file: coco.Coco, names: list[str], image_size: tuple[int, int]) -> Iterator[Part]:
     image = file.image(names)
     if image is None:
-        raise MedgroundError(f"{names[-1]}: no masks for this film in {file.path}")
-    return file.parts(image, film)
+        raise MedgroundError(f"{names[-1]}: no masks for this image in {file.path}")
+    return file.parts(image, image_size)
 
 
 def _read_names(path: Path) -> dict[str, Any]:
-    """The table `names` of a TOML file: a class's name, or a label's number, = a region."""
+    """Return the table `names` of a TOML file: class name or label number = region."""
     import tomllib
 
     try:
@@ -136,14 +137,14 @@ def _read_names(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MedgroundError(f"{path}: not TOML: {error}") from None
     if set(given) != {"names"} or not isinstance(given["names"], dict) or not given["names"]:
-        raise MedgroundError(f'{path}: one table is expected: [names], with lines like 3 = "left lung"')
+        raise MedgroundError(f'{path}: expected one table [names] with lines like 3 = "left lung"')
     return given["names"]
 
 
 def _shapes(parts: Iterable[Part], table: Model, viewer: bool) -> tuple[dict[str, Shape], tuple[int, int]]:
-    """(the shape of each region or helper that some class means, (width, height) of the masks' grid).
+    """Return (the shape of each region or helper, (width, height) of the masks' grid).
 
-    Classes that mean the same region are taken together, before specks are swept away.
+    Classes of the same region are merged before specks are removed.
     """
     inside: dict[str, Any] = {}
     likely: dict[str, Any] = {}
@@ -153,7 +154,7 @@ def _shapes(parts: Iterable[Part], table: Model, viewer: bool) -> tuple[dict[str
             continue
         region = regions.swap_sides(region) if viewer else region
         if any(each.shape != mask.shape for each in inside.values()):
-            raise NoFit(f"the mask {name!r} has another size than those before it")
+            raise NoFit(f"the mask {name!r} differs in size from earlier masks")
         inside[region] = inside[region] | mask if region in inside else mask
         if scores is not None:
             likely[region] = np.maximum(likely[region], scores) if region in likely else scores
@@ -170,10 +171,10 @@ def _digest(table: Model, options: Options) -> str:
 def boxes_of_masks(
     records: Iterable[Image], folder: Path, source: Source, reject: Reject, min_score: float
 ) -> Iterator[Anatomy]:
-    """Yield the anatomy of each film of the records, in order; FOLDER is where their paths start.
+    """Yield the anatomy of each image of the records, in order; paths are relative to FOLDER.
 
-    Of a film only the header is read. One whose file or whose masks cannot be read goes to `reject`; one
-    whose lungs are the wrong way round gets no boxes, a warning, and "other" as its view.
+    Only the header of an image is read. An image with an unreadable file or unreadable masks goes to
+    `reject`. An image with left and right lung exchanged gets no boxes, a warning, and the view "other".
     """
 
     def read(record: Image) -> tuple[images.Header, list[Region]] | MedgroundError:

@@ -1,12 +1,12 @@
-"""Files that mask models leave -> the outlines in them, one class after the other.
+"""Mask files -> the outlines in them, class by class.
 
-Letters: C classes, H x W pixels of the mask's grid. What a file may be:
+Letters: C classes, H x W pixels of the mask's grid. File formats:
 
 array      .npy or .npz, (C, H, W) or (1, C, H, W), or in an .npz a named (H, W) array for each class; truth
            values, whole numbers (set above half of the mask's largest), probabilities (set from .5 on) or
            logits (numbers outside [0, 1]; set above 0)
-pictures   a folder with a picture for each class, named by it; pixels are set above half of the largest
-label map  a grey or palette picture, or an array (H, W), whose whole numbers name the class
+images     a folder with one image file per class, named by class; pixels are set above half of the largest
+label map  a grey or palette image, or an array (H, W), whose integers are classes
 """
 
 import zipfile
@@ -28,9 +28,10 @@ UNREADABLE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZ
 
 
 def read(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
-    """Yield the wanted classes of an array or of a folder of pictures; `classes` names an array's channels.
+    """Yield the wanted classes of an array or of a folder of image files; `classes` are the channels of an
+    array.
 
-    Raises MedgroundError for what is damaged, or has another number of channels.
+    Raises MedgroundError for a damaged file or a wrong number of channels.
     """
     try:
         if path.is_dir():
@@ -38,26 +39,28 @@ def read(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator
         else:
             yield from _arrays(path, classes, wanted)
     except UNREADABLE as error:
-        raise MedgroundError(f"{path}: damaged, truncated or no masks ({type(error).__name__})") from error
+        raise MedgroundError(
+            f"{path}: damaged, truncated or not a mask file ({type(error).__name__})"
+        ) from error
 
 
 def array_names(path: Path) -> list[str]:
-    """The names of the arrays in an .npz; none for an .npy."""
+    """Return the names of the arrays in an .npz; none for an .npy."""
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except UNREADABLE as error:
-        raise MedgroundError(f"{path}: no .npz with an array for each class") from error
+        raise MedgroundError(f"{path}: not an .npz with an array for each class") from error
 
 
 def read_labels(path: Path, labels: Sequence[str]) -> Iterator[Part]:
-    """Yield where each of the labels (whole numbers, as text) stands in a label map."""
+    """Yield the mask of each label (an integer, as text) of a label map."""
     try:
         values = _only(path) if path.suffix in ARRAYS else _label_picture(path)
     except UNREADABLE as error:
-        raise MedgroundError(f"{path}: damaged, truncated or no label map") from error
+        raise MedgroundError(f"{path}: damaged, truncated or not a label map") from error
     if values.ndim != 2 or values.dtype.kind not in "uib":
-        raise MedgroundError(f"{path}: a label map has one whole number a pixel (grey or palette)")
+        raise MedgroundError(f"{path}: a label map has one integer per pixel (grey or palette)")
     for label in labels:
         yield label, values == int(label), None
 
@@ -73,7 +76,7 @@ def _pictures(folder: Path, wanted: frozenset[str]) -> Iterator[Part]:
 def _label_picture(path: Path) -> Mask:
     with Image.open(path) as picture:
         _check_size(picture)
-        return np.asarray(picture)  # a palette's numbers are the labels, its colours are for people
+        return np.asarray(picture)  # the palette indices are the labels, not its colors
 
 
 def _check_size(picture: Image.Image) -> None:
@@ -82,12 +85,12 @@ def _check_size(picture: Image.Image) -> None:
 
 
 def _above_half(values: Mask) -> NDArray[np.bool_]:
-    """Where a mask of whole numbers is set: 1 of 0 and 1, 255 of 0 and 255, and not what JPEG adds."""
+    """Return where an integer mask is set: 1 of 0 and 1, 255 of 0 and 255, without JPEG artifacts."""
     return values > values.max() / 2
 
 
 def _only(path: Path) -> Mask:
-    """The one array of a file."""
+    """Return the one array of a file."""
     found = np.load(path, allow_pickle=False)
     if path.suffix == ".npy":
         return found
@@ -112,7 +115,7 @@ def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Itera
 
 
 def _channels(array: Mask, path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
-    """The wanted channels of an array in memory, or mapped into it."""
+    """Yield the wanted channels of an array in memory, or mapped into it."""
     channels = array[0] if array.ndim == 4 and len(array) == 1 else array
     _check_channels(channels.shape, path, classes)
     logit = _is_logit(channels)
@@ -128,7 +131,8 @@ def _check_channels(shape: tuple[int, ...], path: Path, classes: Sequence[str]) 
 
 
 def _stream(stream: IO[bytes], path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
-    """The wanted channels of a packed array; of many classes of a large film all at once fill a memory."""
+    """Yield the wanted channels of a packed array; all classes of a large image at once may not fit in
+    memory."""
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = header(stream)
@@ -148,12 +152,12 @@ def _stream(stream: IO[bytes], path: Path, classes: Sequence[str], wanted: froze
 
 
 def _is_logit(values: Mask) -> bool:
-    """Whether these numbers are no probabilities, but what a network gives before the sigmoid."""
+    """Return whether these numbers are logits, not probabilities."""
     return values.dtype.kind == "f" and bool(np.nanmin(values) < 0 or np.nanmax(values) > 1)
 
 
 def _decided(values: Mask, logit: bool) -> tuple[NDArray[np.bool_], NDArray[np.floating[Any]] | None]:
-    """Where a mask is set, and how likely, if it says so; NaN is nowhere."""
+    """Return where a mask is set, and its probabilities if it has them; NaN is not set."""
     if values.dtype.kind == "b":
         return values, None
     if values.dtype.kind != "f":

@@ -1,8 +1,8 @@
-"""Outlines of structures, as other people's models draw them -> boxes of our regions.
+"""Outlines of structures from segmentation models -> boxes of our regions.
 
-The table `masks.toml` says which class of which model is which region, and how regions without a class are
-made of those with one. Letters: H x W pixels of the mask's own grid, which may be coarser than the film's.
-Shapes are in pixels of that grid; `Frame` brings their boxes to the film.
+`masks.toml` maps the classes of each model to regions, and has rules that derive regions without a class.
+Letters: H x W pixels of the mask's own grid, which may be coarser than the image.
+Shapes are in pixels of that grid; `Frame` converts their boxes to the image.
 """
 
 import tomllib
@@ -23,14 +23,14 @@ from medground.records import Box, Region
 Mask = NDArray[Any]
 Fit = Literal["stretch", "crop", "letterbox"]
 FITS: tuple[Fit, ...] = ("stretch", "crop", "letterbox")
-SAME_SHAPE = 0.02  # how far the shapes (width / height) of a mask and of its film may be apart
-SPECK = 0.1  # a piece smaller than this share of the largest one is dirt
-LEAST = 1e-4  # a structure smaller than this share of the picture is none
-HELPERS = frozenset({"diaphragm"})  # what rules need that is no region itself
+SAME_SHAPE = 0.02  # maximum relative difference of the aspect ratios of a mask and its image
+SPECK = 0.1  # a component smaller than this share of the largest one is noise
+LEAST = 1e-4  # a structure smaller than this share of the image is ignored
+HELPERS = frozenset({"diaphragm"})  # helper structures of rules that are not regions
 
 
 class NoFit(MedgroundError):
-    """Masks that cannot lie on their film as they are; whoever knows the film adds its name."""
+    """Masks that do not match their image; the caller adds the image's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Shape:
 
 
 def shape_of(inside: NDArray[np.bool_], likely: NDArray[np.floating[Any]] | None = None) -> Shape | None:
-    """The structure of a (H, W) mask without its specks, None where hardly a pixel is left.
+    """Return the structure of a (H, W) mask without its specks, None if almost nothing is left.
 
-    Pieces count that have at least `SPECK` of the largest one's pixels. The score is the mean of `likely`
+    Components with at least `SPECK` of the largest one's pixels count. The score is the mean of `likely`
     inside, 1 without it.
     """
     rows, columns = _span(inside.any(axis=1)), _span(inside.any(axis=0))
@@ -73,7 +73,7 @@ def _without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _tight(pixels: NDArray[np.bool_], x: float, y: float, score: float) -> Shape | None:
-    """The shape of these pixels, whose corner lies at (x, y); None where none is set."""
+    """Return the shape of these pixels, whose corner is at (x, y); None if none is set."""
     rows, columns = _span(pixels.any(axis=1)), _span(pixels.any(axis=0))
     if rows is None or columns is None:
         return None
@@ -82,7 +82,7 @@ def _tight(pixels: NDArray[np.bool_], x: float, y: float, score: float) -> Shape
 
 
 def cut(shape: Shape, window: Box) -> Shape | None:
-    """The part of the shape in a window, to whole pixels of the grid; None where there is none."""
+    """Return the part of the shape in a window, to whole pixels of the grid; None if empty."""
     x1, y1, x2, y2 = shape.box
     if shape.pixels is None:
         left, top, right, bottom = (
@@ -100,7 +100,7 @@ def cut(shape: Shape, window: Box) -> Shape | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How a region is made of others; the words are explained in masks.toml."""
+    """A rule that derives a region from others; masks.toml explains the fields."""
 
     region: str
     of: tuple[str, ...]
@@ -113,14 +113,14 @@ class Rule:
 
     @property
     def needs(self) -> set[str]:
-        """All that must be there."""
+        """All required structures."""
         others = {self.above[0]} if self.above else set()
         return {*self.of, *self.across, *others, *([self.beside] if self.beside else [])}
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is known of a model's files: its classes in order, which of them is which region, its fit."""
+    """The files of a segmentation model: its classes in order, their regions, its fit."""
 
     classes: tuple[str, ...]
     names: Mapping[str, str]
@@ -135,7 +135,7 @@ def _table() -> dict[str, Any]:
 
 @cache
 def rules() -> tuple[Rule, ...]:
-    """The rules of masks.toml in their order, those for a SIDE once for each."""
+    """Return the rules of masks.toml in their order, those with SIDE once per side."""
     found = []
     for entry in _table()["derived"]:
         text = {key: [each] if key == "of" and isinstance(each, str) else each for key, each in entry.items()}
@@ -145,14 +145,15 @@ def rules() -> tuple[Rule, ...]:
 
 
 def _on(side: str, value: Any) -> Any:
-    """The value with this side for SIDE, lists as tuples."""
+    """Return the value with this side for SIDE, lists as tuples."""
     if isinstance(value, list):
         return tuple(_on(side, each) for each in value)
     return value.replace("SIDE", side) if isinstance(value, str) else value
 
 
 def model(name: str) -> Model:
-    """A model of masks.toml; for any other name one without classes that knows the names of all, and ours."""
+    """Return a model of masks.toml; for any other name a model without classes that accepts the names of all
+    models and ours."""
     if name in _table():
         entry = _table()[name]
         return Model(tuple(entry["classes"]), _folded(entry["names"]), entry["fit"])
@@ -163,18 +164,18 @@ def model(name: str) -> Model:
 
 
 def with_names(given: Model, names: Mapping[str, Any], source: str) -> Model:
-    """The model with names of the user's own on top; raises MedgroundError for what is no region."""
+    """Return the model with the user's names added; raise MedgroundError for an unknown region."""
     own = {}
     for key, value in names.items():
         region = model("").names.get(plain(value)) if isinstance(value, str) else None
         if region is None:
-            raise MedgroundError(f"{source}: names.{key}: no region that medground knows")
+            raise MedgroundError(f"{source}: names.{key}: not a region of medground")
         own[plain(key)] = region
     return Model(given.classes, {**given.names, **own}, given.fit)
 
 
 def plain(name: str) -> str:
-    """A class's name as the tables have it: small letters, spaces for underscores."""
+    """Return a class name in lower case, with spaces for underscores."""
     return " ".join(name.replace("_", " ").lower().split())
 
 
@@ -186,7 +187,7 @@ def _folded(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def complete(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The shapes, and after them the regions that the rules make of them; none is replaced."""
+    """Return the shapes, followed by the regions derived by the rules; none is replaced."""
     found = dict(shapes)
     for rule in rules():
         if rule.region not in found and rule.needs <= found.keys() and (made := _made(rule, found)):
@@ -195,7 +196,7 @@ def complete(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
 
 
 def _made(rule: Rule, found: Mapping[str, Shape]) -> Shape | None:
-    """One rule's shape: its steps one after the other, as far as something is left."""
+    """Return one rule's shape: its steps in order, until nothing is left."""
     whole = union([found[name] for name in rule.of])
     steps: list[Callable[[Shape], Shape | None]] = [lambda shape: _cut_rows(rule, shape, found)]
     if rule.beside:
@@ -211,7 +212,7 @@ def _made(rule: Rule, found: Mapping[str, Shape]) -> Shape | None:
 
 
 def union(shapes: Iterable[Shape]) -> Shape:
-    """One shape as it is; of several the box around them."""
+    """Return one shape unchanged; for several, the box around them."""
     several = list(shapes)
     if len(several) == 1:
         return several[0]
@@ -231,8 +232,9 @@ def _cut_rows(rule: Rule, shape: Shape, found: Mapping[str, Shape]) -> Shape | N
 
 
 def _beside(rule: Rule, shape: Shape, found: Mapping[str, Shape]) -> Shape | None:
-    """The part on the region's side of the other's middle; the patient's right is the picture's left."""
-    assert rule.beside  # asked for only where there is one
+    """Return the part on the region's side of the other's middle; the patient's right is the left of the
+    image."""
+    assert rule.beside  # called only if there is one
     x1, _, x2, _ = found[rule.beside].box
     middle = (x1 + x2) / 2
     right = rule.region.startswith("right")
@@ -240,8 +242,8 @@ def _beside(rule: Rule, shape: Shape, found: Mapping[str, Shape]) -> Shape | Non
 
 
 def _part(rule: Rule, shape: Shape) -> Shape:
-    """A share of the box, counted from the spine outwards where the region has a side."""
-    assert rule.part  # asked for only where there is one
+    """Return a share of the box, from the spine outwards if the region has a side."""
+    assert rule.part  # called only if there is one
     a, top, b, bottom = rule.part
     if rule.region.startswith("right"):
         a, b = 1 - b, 1 - a
@@ -258,24 +260,24 @@ def _stretched(rule: Rule, shape: Shape, found: Mapping[str, Shape]) -> Shape:
     return Shape((x1, y1, x2, float("inf") if rule.down else y2), None, shape.score)
 
 
-# The film --------------------------------------------------------------------------------------------------
+# The image --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How a grid of `grid` = (width, height) lies on a film of `film` pixels.
+    """The placement of a grid of `grid` = (width, height) on an image of `image_size` pixels.
 
-    stretch: the whole film in all of the grid; crop: its centre square, as TorchXRayVision's XRayCenterCrop
-    cuts it; letterbox: the whole film centred in a square.
+    stretch: the whole image in the whole grid; crop: its center square, as in TorchXRayVision's
+    XRayCenterCrop; letterbox: the whole image centred in a square.
     """
 
     grid: tuple[int, int]
-    film: tuple[int, int]
+    image_size: tuple[int, int]
     fit: Fit
 
-    def to_film(self, box: Box) -> Box | None:
-        """The box in pixels of the film, cut at its edge and rounded; None where nothing is inside."""
-        (columns, rows), (width, height) = self.grid, self.film
+    def to_image(self, box: Box) -> Box | None:
+        """Return the box in pixels of the image, clipped and rounded; None if nothing is inside."""
+        (columns, rows), (width, height) = self.grid, self.image_size
         if self.fit == "stretch":
             scale, shift = (width / columns, height / rows), (0.0, 0.0)
         elif self.fit == "crop":
@@ -288,29 +290,29 @@ class Frame:
         return self._inside((x1, y1, x2, y2))
 
     def _inside(self, box: Box) -> Box | None:
-        inside = boxes.clip(box, *self.film)
+        inside = boxes.clip(box, *self.image_size)
         return boxes.rounded(inside) if inside else None
 
 
-def frame_of(grid: tuple[int, int], film: tuple[int, int], fit: Fit | None) -> Frame:
-    """The frame that `fit` means; without one a grid of the film's own shape fills it.
+def frame_of(grid: tuple[int, int], image_size: tuple[int, int], fit: Fit | None) -> Frame:
+    """Return the frame of `fit`; without `fit`, a grid of the same aspect ratio fills the image.
 
-    Raises MedgroundError where the shapes differ and nobody said why.
+    Raises MedgroundError if the aspect ratios differ and no `fit` is given.
     """
     if fit in ("crop", "letterbox") and grid[0] != grid[1]:
-        raise NoFit(f"masks of {grid[0]} x {grid[1]} are no square, as --mask-fit {fit} takes them")
-    apart = abs(grid[0] * film[1] / (grid[1] * film[0]) - 1)
+        raise NoFit(f"masks of {grid[0]} x {grid[1]} are not square, as --mask-fit {fit} requires")
+    apart = abs(grid[0] * image_size[1] / (grid[1] * image_size[0]) - 1)
     if fit is None and apart > SAME_SHAPE:
-        sizes = f"masks are {grid[0]} x {grid[1]}, the film is {film[0]} x {film[1]}"
-        raise NoFit(f"{sizes}: say how they lie on it: --mask-fit {', '.join(FITS)}")
-    return Frame(grid, film, fit or "stretch")
+        sizes = f"masks are {grid[0]} x {grid[1]}, the image is {image_size[0]} x {image_size[1]}"
+        raise NoFit(f"{sizes}: give their placement: --mask-fit {', '.join(FITS)}")
+    return Frame(grid, image_size, fit or "stretch")
 
 
 def to_regions(shapes: Mapping[str, Shape], frame: Frame) -> list[Region]:
-    """The boxes of the shapes, and of what the rules make of them, on the film, in the order of the names."""
+    """Return the boxes of the shapes and derived regions on the image, in the order of the names."""
     whole, found = complete(shapes), []
     for name in regions.NAMES:
-        box = frame.to_film(whole[name].box) if name in whole else None
+        box = frame.to_image(whole[name].box) if name in whole else None
         if box is not None:
             found.append(Region(name=name, box=box, score=round(whole[name].score, 4)))
     return found

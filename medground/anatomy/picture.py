@@ -1,4 +1,4 @@
-"""Region boxes on films as one picture, to see at a glance what a detector has learned."""
+"""Region boxes on images as one picture, to check a detector at a glance."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ SIDE, COLUMNS, LEAST_SCORE = 384, 4, 0.5
 TRUE, FOUND, DOUBTED = "#5dff8f", "#ffa62b", "#ff6b5e"
 
 
-def draw_regions(films: ImageSet, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
-    """A sheet of the films: true boxes green, found ones orange, found but not there red.
+def draw_regions(images: ImageSet, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
+    """Return a sheet of the images: ground-truth boxes green, detected ones orange, false detections red.
 
-    found: (N, Q, 4) in shares of the square; scores: (N, Q); boxes that score less than a half stay out.
+    found: (N, Q, 4) in shares of the square; scores: (N, Q); boxes with a score below 0.5 are not shown.
     """
-    cells = [_cell(films, row, found[row], scores[row]) for row in range(len(films))]
+    cells = [_cell(images, row, found[row], scores[row]) for row in range(len(images))]
     rows = -(-len(cells) // COLUMNS)
     sheet = Image.new("RGB", (SIDE * min(COLUMNS, len(cells)), SIDE * rows))
     for number, cell in enumerate(cells):
@@ -23,18 +23,18 @@ def draw_regions(films: ImageSet, found: NDArray[np.float32], scores: NDArray[np
     return sheet
 
 
-def _cell(films: ImageSet, row: int, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
-    picture = Image.fromarray(films.squares[row]).resize((SIDE, SIDE)).convert("RGB")
+def _cell(images: ImageSet, row: int, found: NDArray[np.float32], scores: NDArray[np.float32]) -> Image.Image:
+    picture = Image.fromarray(images.squares[row]).resize((SIDE, SIDE)).convert("RGB")
     draw = ImageDraw.Draw(picture)
-    for n, there in enumerate(films.present[row]):
+    for n, there in enumerate(images.present[row]):
         if there == 1:
-            draw.rectangle(_pixels(films.boxes[row, n]), outline=TRUE)
+            draw.rectangle(_pixels(images.boxes[row, n]), outline=TRUE)
         if scores[n] >= LEAST_SCORE:
             draw.rectangle(_pixels(found[n]), outline=DOUBTED if there == 0 else FOUND)
     return picture
 
 
 def _pixels(box: NDArray[np.float32]) -> list[float]:
-    """Corners in pixels of the cell, never turned inside out."""
+    """Corners in pixels of the cell, in increasing order."""
     x1, y1, x2, y2 = (float(each) * SIDE for each in box)
     return [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]

@@ -1,10 +1,11 @@
-"""The default detector: one learned query for each region asks the film where that region is.
+"""The default detector: one learned query per region finds its box.
 
-Every region occurs at most once on a film, so there is nothing to match and nothing to suppress: query q
-always means region q, its box is a prior plus an offset, and a logit says whether it is there.
+Every region occurs at most once in an image, so neither matching nor suppression is needed. Query q is always
+region q, its box is a prior plus an offset, and a logit is its presence.
 
-Letters: B films, S side of the square in pixels, Q queries (regions), P places of the feature map, D width.
-Boxes are [x1, y1, x2, y2] in shares of the square's side here, in [0, 1] but for boxes that leave the film.
+Letters: B images, S side of the square in pixels, Q queries (regions), P positions of the feature map, D
+width. Boxes are [x1, y1, x2, y2] in shares of the square's side here, in [0, 1] except for boxes beyond the
+border.
 """
 
 from dataclasses import dataclass
@@ -18,14 +19,14 @@ from medground.errors import MedgroundError
 from medground.greys import equalise
 
 KIND = "region-query"
-SIZE = 192  # side of the square it looks at, unless told otherwise
-STRIDE = 8  # film pixels a place of the feature map
-SMALLEST = 1e-3  # share of the side that every box has at least
+SIZE = 192  # default side of the input square
+STRIDE = 8  # image pixels per position of the feature map
+SMALLEST = 1e-3  # minimum side of a box, as a share of the square
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """What builds the network: the regions in the order of its queries, the film's side, and its sizes."""
+    """The configuration of the network: the regions in query order, the input side, and its sizes."""
 
     names: tuple[str, ...]
     size: int = SIZE
@@ -40,12 +41,12 @@ class Config:
 
 
 def to_json(config: Config) -> dict[str, Any]:
-    """The config as a checkpoint's header holds it."""
+    """Return the config for the header of a checkpoint."""
     return {"kind": KIND, **{name: getattr(config, name) for name in config.__dataclass_fields__}}
 
 
 def build_config(header: dict[str, Any], source: str) -> Config:
-    """The config that `to_json` wrote; raises MedgroundError for another model's or an unknown key."""
+    """Return the config from `to_json`; raise MedgroundError for another model or an unknown key."""
     values = dict(header)
     if values.pop("kind", None) != KIND:
         raise MedgroundError(f"{source}: not a region-query detector")
@@ -64,7 +65,7 @@ def _conv(wide_in: int, wide_out: int, kernel: int = 3, stride: int = 1) -> nn.S
 
 
 class Residual(nn.Module):
-    """Two convolutions with a way around them."""
+    """Two convolutions with a residual connection."""
 
     def __init__(self, wide: int):
         super().__init__()
@@ -75,7 +76,7 @@ class Residual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """(B, 1, S, S) -> (B, D, S / 8, S / 8): coarse features laid over finer ones."""
+    """(B, 1, S, S) -> (B, D, S / 8, S / 8): coarse features added to finer ones."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -94,14 +95,14 @@ class Backbone(nn.Module):
         self.from_fine = nn.Conv2d(three, config.width, 1)
         self.from_coarse = nn.Conv2d(four, config.width, 1)
 
-    def forward(self, films: Tensor) -> Tensor:
-        fine = self.fine(films)
+    def forward(self, images: Tensor) -> Tensor:
+        fine = self.fine(images)
         coarse = self.from_coarse(self.coarse(fine))
         return self.from_fine(fine) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
 
 
 class Attention(nn.Module):
-    """Queries (B, Q, D) gather from places (B, P, D)."""
+    """Cross-attention of queries (B, Q, D) to positions (B, P, D)."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -112,13 +113,13 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, places: Tensor) -> Tensor:
         ask, (key, value) = self.ask(queries), self.key_value(places).chunk(2, dim=-1)
         split = [each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (ask, key, value)]
-        # written out: torch's fused attention is slow backwards on a CPU, where few queries ask many places
+        # written out: the backward pass of torch's fused attention is slow on a CPU for few queries
         share = (split[0] @ split[1].transpose(2, 3) * split[0].shape[-1] ** -0.5).softmax(-1)
         return self.out((share @ split[2]).transpose(1, 2).flatten(2))
 
 
 class Layer(nn.Module):
-    """Each query looks at the film, then at the other regions, then thinks."""
+    """A layer: attention to the image, attention to the other regions, feed-forward."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -134,11 +135,11 @@ class Layer(nn.Module):
 
 
 class RegionQuery(nn.Module):
-    """Films -> a box and a presence logit for every region.
+    """Images -> a box and a presence logit for every region.
 
-    An edge of a box is the mean of the places where its query sees that edge, plus an offset. A region's
-    presence is its logit among the films that the network learned from, plus what the query finds, plus
-    what the whole film says: whether it is a chest at all.
+    An edge of a box is the attention-weighted mean position, plus an offset. The presence logit of a region
+    is its logit over the training images, plus a term of the query, plus a term of the whole image: whether
+    it is a chest.
     """
 
     def __init__(self, config: Config):
@@ -161,12 +162,12 @@ class RegionQuery(nn.Module):
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
 
-    def forward(self, films: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, S, S) films in [0, 1] -> boxes (B, Q, 4) and presence logits (B, Q)."""
-        features = self.backbone(equalise(films))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (B, 1, S, S) images in [0, 1] -> boxes (B, Q, 4) and presence logits (B, Q)."""
+        features = self.backbone(equalise(images))
         places = features.flatten(2).transpose(1, 2) + (self.rows + self.columns).flatten(0, 1)
         places = self.places_norm(places)
-        queries = self.queries.expand(len(films), -1, -1)
+        queries = self.queries.expand(len(images), -1, -1)
         for layer in self.layers:
             queries = layer(queries, places)
         queries = self.norm(queries)
@@ -174,7 +175,7 @@ class RegionQuery(nn.Module):
         return self._boxes(queries, places), present
 
     def _boxes(self, queries: Tensor, places: Tensor) -> Tensor:
-        """Mean place of each edge's attention plus offset, (B, Q, 4) in float32."""
+        """Return the mean position of each edge's attention plus offset, (B, Q, 4) in float32."""
         edges = self.edges(queries).unflatten(-1, (4, -1)).flatten(1, 2)  # (B, 4 Q, D)
         scores = edges @ self.keys(places).transpose(1, 2) * self.config.width**-0.5
         share = scores.float().softmax(-1).unflatten(1, (-1, 4))  # (B, Q, 4, P)
@@ -188,10 +189,10 @@ class RegionQuery(nn.Module):
 def loss_parts(
     boxes: Tensor, logits: Tensor, truth: Tensor, known: Tensor, present: Tensor
 ) -> dict[str, Tensor]:
-    """The losses by name, each one scalar: `corners` (L1), `overlap` (1 - GIoU), `presence` (BCE).
+    """Return the losses by name, each one scalar: `corners` (L1), `overlap` (1 - GIoU), `presence` (BCE).
 
-    truth: (B, Q, 4); known: (B, Q) 1 where truth has a box; present: (B, Q) 1, 0, or -1 where nobody knows.
-    A region without a box teaches nothing about boxes; a batch without any costs 0.
+    truth: (B, Q, 4); known: (B, Q) 1 where truth has a box; present: (B, Q) 1, 0, or -1 for unknown.
+    Regions without a box have no box loss; it is 0 for a batch without boxes.
     """
     count = known.sum().clamp(min=1)
     corners = ((boxes - truth).abs().mean(-1) * known).sum() / count
@@ -205,7 +206,9 @@ def loss_parts(
 
 
 def giou(a: Tensor, b: Tensor) -> Tensor:
-    """(..., 4), (..., 4) -> (...) generalised overlap in [-1, 1]; boxes turned inside out have no area."""
+    """Return (..., 4), (..., 4) -> (...) generalised overlap in [-1, 1]; boxes turned inside out have no
+    area.
+    """
     size_a, size_b = (each[..., 2:] - each[..., :2] for each in (a, b))
     both = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])

@@ -1,7 +1,7 @@
-"""The named regions of a chest film: their order, the words for them, left and right, whole and part.
+"""The named regions of a chest X-ray: their order, synonyms, sides, wholes and parts.
 
 The table is `regions.toml`; names are spelled as in Chest ImaGenome. "Right" is the patient's right:
-the left half of the picture.
+the left half of the image.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def _table() -> list[dict[str, Any]]:
-    """One entry for each region, in the order of the file."""
+    """Return one entry for each region, in the order of the file."""
     text = resources.files("medground.anatomy").joinpath("regions.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)["region"]
 
@@ -25,10 +25,10 @@ NAMES: list[str] = SILVER + [each["name"] for each in _REGIONS if each["set"] ==
 """The 36 regions that have a box on an image, in the order of every table and tensor."""
 
 SYNONYMS: dict[str, list[str]] = {each["name"]: each["synonyms"] for each in _REGIONS}
-"""Other words for each region, in lower case; the name itself is not among them."""
+"""Synonyms of each region, in lower case, without the name itself."""
 
 PARENT: dict[str, str] = {each["name"]: each["parent"] for each in _REGIONS if "parent" in each}
-"""The region whose area holds this one; regions that lie in no other are left out."""
+"""The region whose area holds this one; regions inside no other are left out."""
 
 PARTS: dict[str, list[str]] = {each["name"]: each["parts"] for each in _REGIONS if "parts" in each}
 """The regions that together are this one: the box around their boxes is its box."""
@@ -41,12 +41,12 @@ _OTHER = {"left": "right", "right": "left"}
 
 
 def swap_sides(words: str) -> str:
-    """The words with each "left" made "right" and back; others untouched."""
+    """Return the words with each "left" made "right" and back; others untouched."""
     return _SIDE.sub(lambda side: _OTHER[side[1]], words)
 
 
 def holds(whole: str, part: str) -> bool:
-    """True where `part` is `whole` or lies in it."""
+    """Return True where `part` is `whole` or lies in it."""
     at: str | None = part
     while at is not None and at != whole:
         at = PARENT.get(at)
@@ -54,6 +54,6 @@ def holds(whole: str, part: str) -> bool:
 
 
 def mirror(name: str) -> str:
-    """The region on the other side, or the same name where there is none (spine, right atrium)."""
+    """Return the region on the other side, or the same name where there is none (spine, right atrium)."""
     other = swap_sides(name)
     return other if other in SYNONYMS else name

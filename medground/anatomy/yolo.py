@@ -1,7 +1,7 @@
 """ultralytics' YOLO as a detector of regions, in a process of its own.
 
 ultralytics is AGPL-3.0, reports home, installs packages and draws with a font that it downloads. So it runs
-in `yolo_process.py` alone, without a network, with a settings folder that lives as long as the process.
+only in `yolo_process.py`, without a network, with a temporary settings folder.
 """
 
 import importlib.util
@@ -31,12 +31,12 @@ KIND = "yolo"
 MISSING = "ultralytics is not installed: pip install medground[yolo] (its licence is AGPL-3.0)"
 ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1"}
 SIZE, EPOCHS = 640, 100
-DOUBT = 0.05  # YOLO's scores are how well a box fits, not how likely the region is there
-LOOK_EVERY = 0.5  # seconds between two looks whether to stop
+DOUBT = 0.05  # YOLO's scores are the quality of a box, not the probability of the region
+LOOK_EVERY = 0.5  # seconds between two checks for a stop request
 
 
 def check(start: Path | str | None = None, trust_pickle: bool = False) -> None:
-    """Raise MedgroundError where ultralytics is missing, or START is a pickle that nobody vouches for."""
+    """Raise MedgroundError if ultralytics is missing, or START is an untrusted pickle."""
     if importlib.util.find_spec("ultralytics") is None:
         raise MedgroundError(MISSING)
     if start and not trust_pickle:
@@ -44,7 +44,7 @@ def check(start: Path | str | None = None, trust_pickle: bool = False) -> None:
 
 
 class Process:
-    """A running yolo_process; what it and ultralytics print is kept for the message of a failure."""
+    """A running yolo_process; its output is kept for the error message."""
 
     def __init__(self, log: Path | None = None) -> None:
         check()
@@ -72,7 +72,7 @@ class Process:
     def ask(
         self, request: dict[str, Any], data: bytes = b"", stop: Callable[[], bool] = bool
     ) -> Iterator[Any]:
-        """Yield the answers to one request; returns early when `stop` says so."""
+        """Yield the replies to one request; return early if `stop` is set."""
         self._to.write(json.dumps(request).encode() + b"\n" + data)
         self._to.flush()
         while not stop():
@@ -91,13 +91,13 @@ class Process:
                 return
 
     def _last_words(self) -> str:
-        """The last line that the child printed."""
+        """Return the last line that the child printed."""
         self._child.wait()
         lines = self._log.read_text(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
 
     def close(self) -> None:
-        """End the child, whatever it is doing."""
+        """Kill the child process."""
         self._child.terminate()
         self._child.wait()
         for stream in (self._to, self._from):
@@ -112,7 +112,7 @@ class Process:
 
 
 def _lay_font(folder: Path) -> None:
-    """Put a font where ultralytics looks for one before it downloads it."""
+    """Put a font into the folder that ultralytics checks before a download."""
     folder.mkdir(parents=True)
     spec = importlib.util.find_spec("matplotlib")
     assert spec and spec.origin  # ultralytics depends on it
@@ -132,11 +132,11 @@ class YoloDetector:
         self.size: int = answer["size"]
         self.names = [regions.NAME_OF.get(name.lower()) for name in answer["names"]]
         if not any(self.names):
-            raise MedgroundError(f"{path}: none of its classes is a region that medground knows")
+            raise MedgroundError(f"{path}: none of its classes is a region of medground")
         self.doubt = doubt_of(self.names, DOUBT)
 
     def find(self, squares: Pixels) -> list[list[Found]]:
-        """The best box of every region on each film, likely or not."""
+        """Return the best box of every region on each image, at any score."""
         data = np.rint(squares * 255).astype(np.uint8)
         (answer,) = self._process.ask({"do": "find", "shape": data.shape}, data.tobytes())
         return [
@@ -150,7 +150,7 @@ class YoloDetector:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How YOLO is trained; `cfg` names one of ultralytics' architectures, `start` a pickle to begin with."""
+    """How YOLO is trained; `cfg` is an architecture of ultralytics, `start` a pickle with initial weights."""
 
     epochs: int = EPOCHS
     batch: int = 16
@@ -169,9 +169,9 @@ def train(
     log: Callable[[dict[str, Any]], None],
     stop: Callable[[], bool],
 ) -> bool:
-    """Train on the films and leave FOLDER/model.safetensors; True when done, False when asked to stop.
+    """Train on the images and leave FOLDER/model.safetensors; return True when done, False when stopped.
 
-    `log` takes the figures of each epoch. Stopped, the same call goes on after the last whole epoch.
+    `log` gets the metrics of each epoch. After a stop, the same call continues after the last complete epoch.
     """
     data = _write_data(folder / "yolo", learned, checked or learned)
     request = {
@@ -190,24 +190,24 @@ def train(
 
 
 def _write_data(folder: Path, learned: ImageSet, checked: ImageSet) -> Path:
-    """The films as ultralytics wants them on disk; returns the path of its data file."""
-    for split, films in (("train", learned), ("val", checked)):
+    """Return write the images in ultralytics' layout and return the path of its data file."""
+    for split, images in (("train", learned), ("val", checked)):
         pictures, labels = folder / "images" / split, folder / "labels" / split
         pictures.mkdir(parents=True, exist_ok=True)
         labels.mkdir(parents=True, exist_ok=True)
-        for n in range(len(films)):
-            Image.fromarray(films.squares[n]).save(pictures / f"{n:07}.png")
-            (labels / f"{n:07}.txt").write_text(_labels(films, n))
+        for n in range(len(images)):
+            Image.fromarray(images.squares[n]).save(pictures / f"{n:07}.png")
+            (labels / f"{n:07}.txt").write_text(_labels(images, n))
     data = {"path": str(folder.resolve()), "train": "images/train", "val": "images/val"}
     file = folder / "data.yaml"  # JSON is YAML
     file.write_text(json.dumps({**data, "names": dict(enumerate(regions.NAMES))}))
     return file.resolve()
 
 
-def _labels(films: ImageSet, row: int) -> str:
-    """A line for each region that is there: class, centre and size in shares of the side."""
+def _labels(images: ImageSet, row: int) -> str:
+    """Return one line per present region: class, centre and size in shares of the side."""
     lines = []
-    for n in np.flatnonzero(films.present[row] == 1):
-        x1, y1, x2, y2 = films.boxes[row, n].astype(float)
+    for n in np.flatnonzero(images.present[row] == 1):
+        x1, y1, x2, y2 = images.boxes[row, n].astype(float)
         lines.append(f"{n} {(x1 + x2) / 2:.6f} {(y1 + y2) / 2:.6f} {x2 - x1:.6f} {y2 - y1:.6f}\n")
     return "".join(lines)

@@ -1,8 +1,8 @@
 """The process that runs ultralytics (AGPL-3.0), and the only module that imports it.
 
 Started by `yolo.py` as `python -m medground.anatomy.yolo_process`. It reads requests from stdin, one JSON
-object a line, and answers each with JSON lines on stdout; the last of them has `done` or `error`. After a
-`find` request its films follow as bytes. All that ultralytics prints goes to stderr.
+object per line, and replies with JSON lines on stdout; the last line has `done` or `error`. The images of a
+`find` request follow as bytes. Output of ultralytics goes to stderr.
 
     {"do": "train", "cfg": "yolo26n.yaml", "data": FILE, ...}   {"epoch": 1, ...} ... {"done": true}
     {"do": "open", "path": FILE, "pickle": false, ...}         {"done": true, "size": 640, "names": [...]}
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 Request = dict[str, Any]
 Answer = Callable[[Request], None]
 KIND = "yolo"
-# A chest has a left and a right: nothing may be mirrored, and no film cut up into a mosaic of four.
+# A chest has a left and a right: no flips, and no mosaics of four images.
 AUGMENTATION = {
     "fliplr": 0.0,
     "flipud": 0.0,
@@ -37,9 +37,9 @@ AUGMENTATION = {
 
 
 def main() -> None:
-    """Answer requests until stdin ends."""
+    """Serve requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # output of libraries is no reply
     requests, worker = sys.stdin.buffer, Worker()
 
     def answer(line: Request) -> None:
@@ -53,14 +53,14 @@ def main() -> None:
 
 
 class Worker:
-    """Holds the network between requests."""
+    """A server that keeps the network between requests."""
 
     def __init__(self) -> None:
         self.network: Any = None
         self.device = "cpu"
 
     def train(self, request: Request, _: BinaryIO, answer: Answer) -> None:
-        """Train, or go on from `last`; one answer an epoch, then the weights stand in `target`."""
+        """Train, or resume from `last`; reply once per epoch, then write the weights to `target`."""
         from ultralytics import YOLO
 
         last = Path(request["folder"], "run", "weights", "last.pt")
@@ -77,7 +77,7 @@ class Worker:
         answer({"done": True})
 
     def open(self, request: Request, _: BinaryIO, answer: Answer) -> None:
-        """Build the network of a checkpoint; `pickle` says that PATH is one, and trusted."""
+        """Build the network of a checkpoint; `pickle` marks PATH as a trusted pickle."""
         from medground import checkpoints
         from medground.errors import MedgroundError
 
@@ -94,23 +94,23 @@ class Worker:
         answer({"done": True, "size": config["size"], "names": config["names"]})
 
     def find(self, request: Request, stream: BinaryIO, answer: Answer) -> None:
-        """The best box and score of every class on each film."""
+        """The best box and score of every class on each image."""
         import numpy as np
         import torch
 
         count, side, _ = request["shape"]
-        films = np.frombuffer(stream.read(count * side * side), np.uint8).reshape(count, 1, side, side)
-        given = torch.from_numpy(films.copy()).to(self.device).float().expand(-1, 3, -1, -1) / 255
+        images = np.frombuffer(stream.read(count * side * side), np.uint8).reshape(count, 1, side, side)
+        given = torch.from_numpy(images.copy()).to(self.device).float().expand(-1, 3, -1, -1) / 255
         with torch.inference_mode():
             raw = self.network(given)[0].float()  # (B, 4 + classes, A): centre and size, then scores
-        scores, best = raw[:, 4:].max(dim=2)  # one box a class: a region occurs once
+        scores, best = raw[:, 4:].max(dim=2)  # one box per class: a region occurs once
         boxes = raw[:, :4].gather(2, best[:, None].expand(-1, 4, -1)).transpose(1, 2)
         corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
         answer({"done": True, "boxes": corners.tolist(), "scores": scores.tolist()})
 
 
 def build(weights: dict[str, Any], config: Request, path: Path) -> Any:
-    """The network of a checkpoint, ready to look; its best box a class makes suppression needless."""
+    """Return the network of a checkpoint, for inference; suppression is not needed with one box per class."""
     from ultralytics.nn.tasks import DetectionModel
 
     from medground import checkpoints
@@ -129,7 +129,7 @@ def _settings(request: Request) -> Request:
 
 
 def _say_epoch(trainer: Any, answer: Answer) -> None:
-    """One line for metrics.jsonl: losses, precision, recall and AP. Each epoch is told once."""
+    """One line for metrics.jsonl: losses, precision, recall and AP. Each epoch is logged once."""
     if trainer.epoch >= trainer.epochs:
         return
     losses = trainer.label_loss_items(trainer.tloss, prefix="train")
@@ -138,7 +138,7 @@ def _say_epoch(trainer: Any, answer: Answer) -> None:
 
 
 def _unpickle(path: Path, size: int) -> tuple[dict[str, Any], Request]:
-    """(weights, config) of an ultralytics pickle that someone trusts: reading it runs its author's code."""
+    """Return (weights, config) of a trusted ultralytics pickle: reading it runs its author's code."""
     import torch
 
     pickled = torch.load(path, map_location="cpu", weights_only=False)

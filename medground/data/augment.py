@@ -85,7 +85,7 @@ def _strong(pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np
         given = anatomy.Views(films[row : row + 1], corners[None, mine], all_there, all_there)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         moved = anatomy.views(given, anatomy.Ranges(), generator)
-        seen.append(moved.films[0])
+        seen.append(moved.images[0])
         corners[mine], there[mine] = moved.boxes[0], moved.present[0] != 0
     new = torch.stack(seen)
     low, high = corners[:, :2], corners[:, 2:]

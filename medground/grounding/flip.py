@@ -102,7 +102,7 @@ def _strong(picture: Tensor, number: int) -> Iterable[Tensor]:
     nothing = augment.Views(film, torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0))
     for view in range(VIEWS):
         generator = torch.Generator().manual_seed(VIEWS * number + view)
-        seen = augment.views(nothing, augment.Ranges(spoilt=0.0), generator).films[0]
+        seen = augment.views(nothing, augment.Ranges(spoilt=0.0), generator).images[0]
         yield torch.cat([seen, (seen > 0).float()])
 
 

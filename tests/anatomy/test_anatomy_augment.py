@@ -60,7 +60,7 @@ def bright_box(film: torch.Tensor) -> torch.Tensor:
 def test_boxes_go_where_their_pixels_go(seed):
     seen = view(given_films(6), seed, **MOVING)
     for n in torch.nonzero(seen.known[:, 0]).flatten():
-        assert bright_box(seen.films[n, 0]) == pytest.approx(seen.boxes[n, 0], abs=2 / 64)
+        assert bright_box(seen.images[n, 0]) == pytest.approx(seen.boxes[n, 0], abs=2 / 64)
 
 
 def test_a_turned_disc_keeps_its_box():
@@ -74,7 +74,7 @@ def test_a_turned_disc_keeps_its_box():
     )
     for seed in range(4):
         seen = view(films, seed, turn=25)
-        assert bright_box(seen.films[0, 0]) == pytest.approx(seen.boxes[0, 0], abs=0.03)
+        assert bright_box(seen.images[0, 0]) == pytest.approx(seen.boxes[0, 0], abs=0.03)
 
 
 @settings(max_examples=30, deadline=None)
@@ -90,9 +90,9 @@ def test_bending_and_back(seed, strength):
 def test_a_region_that_left_the_view_teaches_nothing():
     films = given_films(1)
     films.boxes[:] = torch.tensor([0.9, 0.4, 1.0, 0.6])
-    gone = augment._cut(Views(films.films, films.boxes + 0.08, films.known, films.present))
+    gone = augment._cut(Views(films.images, films.boxes + 0.08, films.known, films.present))
     assert gone.known.item() == 0 and gone.present.item() == -1
-    kept = augment._cut(Views(films.films, films.boxes + 0.02, films.known, films.present))
+    kept = augment._cut(Views(films.images, films.boxes + 0.02, films.known, films.present))
     assert kept.known.item() == 1 and kept.boxes[0, 0, 2] == 1
 
 
@@ -113,15 +113,15 @@ def test_spoilt_views_have_no_region():
 @pytest.mark.parametrize("seed", range(3))
 def test_films_stay_films(seed):
     seen = augment.views(given_films(16), Ranges(), torch.Generator().manual_seed(seed))
-    assert seen.films.isfinite().all()
-    assert seen.films.min() >= 0 and seen.films.max() <= 1
+    assert seen.images.isfinite().all()
+    assert seen.images.min() >= 0 and seen.images.max() <= 1
     assert (seen.boxes >= 0).all() and (seen.boxes <= 1).all()
 
 
 def test_left_stays_left():
     films = given_films(8, 64)
-    films.films[:] = torch.linspace(0.1, 0.9, 64).expand(8, 1, 64, 64)  # brighter to the right
-    seen = view(films, 0, **MOVING, turn=8).films[:, 0]
+    films.images[:] = torch.linspace(0.1, 0.9, 64).expand(8, 1, 64, 64)  # brighter to the right
+    seen = view(films, 0, **MOVING, turn=8).images[:, 0]
     assert (seen[:, 20:44, 40:56].mean((1, 2)) > seen[:, 20:44, 8:24].mean((1, 2))).all()
 
 
@@ -130,5 +130,5 @@ def test_the_same_generator_gives_the_same_views():
         augment.views(given_films(8), Ranges(), torch.Generator().manual_seed(5)) for _ in range(2)
     )
     other = augment.views(given_films(8), Ranges(), torch.Generator().manual_seed(6))
-    assert torch.equal(first.films, again.films) and torch.equal(first.boxes, again.boxes)
-    assert not torch.equal(first.films, other.films)
+    assert torch.equal(first.images, again.images) and torch.equal(first.boxes, again.boxes)
+    assert not torch.equal(first.images, other.images)

@@ -59,7 +59,7 @@ def test_a_name_that_two_images_share_is_nobodys(films):
     images = [{"id": n, "file_name": f"x{n}/film0.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
     (films / "coco.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
     result = detect(films, "coco", masks="coco.json")
-    assert result.exit_code == 1 and "no masks for this film" in result.stderr
+    assert result.exit_code == 1 and "no masks for this image" in result.stderr
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -118,14 +118,14 @@ def test_mean_and_spread_are_those_of_the_preprocessor(folder, tmp_path):
     found = detr.TransformersDetector(tmp_path, "cpu")
     assert found.size == 96 and found.mean.flatten().tolist() == [0.5] * 3
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
-    with pytest.raises(MedgroundError, match="not a preprocessor's config"):
+    with pytest.raises(MedgroundError, match="not a preprocessor config"):
         detr.TransformersDetector(tmp_path, "cpu")
 
 
 def test_a_size_that_the_network_does_not_take_is_said(folder, tmp_path):
     copied(folder, tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"size": 50}')
-    with pytest.raises(MedgroundError, match="cannot look at squares of 50"):
+    with pytest.raises(MedgroundError, match="cannot process squares of 50"):
         detr.TransformersDetector(tmp_path, "cpu")
 
 
@@ -142,9 +142,9 @@ def test_what_is_no_detector_of_regions_is_one_line(folder, tmp_path, how):
         "no config": "no config.json",
         "no weights": "no [*].safetensors",
         "other names": "none of its id2label",
-        "damaged": "no detector that transformers can load",
+        "damaged": "not a detector that transformers can load",
         "other layers": "weights of another architecture",
-        "bert": "no detector that transformers can load",
+        "bert": "not a detector that transformers can load",
     }[how]
     if how == "no config":
         config.unlink()

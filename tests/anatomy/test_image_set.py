@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_put_aside_in_order(tmp_path):
 
 
 def test_no_films_at_all_are_refused(tmp_path):
-    with pytest.raises(MedgroundError, match="no films to train on"):
+    with pytest.raises(MedgroundError, match="no images to train on"):
         read([], tmp_path)
 
 

@@ -177,9 +177,9 @@ def test_bad_masks_are_one_line_and_the_others_are_done(films, how):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[names]\n1 = 'left shoe'\n", "names.1: no region"),
+        ("[names]\n1 = 'left shoe'\n", "names.1: not a region"),
         ("[names]\nheart = 'left lung'\n", "whole numbers"),
-        ("names = 3\n", "one table is expected"),
+        ("names = 3\n", "expected one table"),
         ("[names\n", "not TOML"),
     ],
 )

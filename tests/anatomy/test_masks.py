@@ -134,7 +134,7 @@ def test_costophrenic_angles_lie_outwards_and_hila_inwards(found):
 
 
 def test_the_abdomen_reaches_the_edge_of_the_film(found):
-    box = Frame((WIDTH, HEIGHT), (600, 480), "stretch").to_film(found["abdomen"].box)
+    box = Frame((WIDTH, HEIGHT), (600, 480), "stretch").to_image(found["abdomen"].box)
     domes = min(found[f"{s} hemidiaphragm"].box[1] for s in ("right", "left"))
     assert box[3] == 480 and box[1] == pytest.approx(2 * domes, abs=0.1)
 
@@ -169,13 +169,13 @@ def test_boxes_come_back_to_where_they_were_on_the_film(width, height, fit, shar
         there = Letterbox(width, height, 512).to_square(box[None])[0]
     else:  # what cropping (or not) and then resizing to 512 x 512 does to a point
         there = (box - np.array([x0, y0, x0, y0])) * np.array([512 / w, 512 / h] * 2)
-    back = Frame((512, 512), (width, height), fit).to_film(tuple(there))
+    back = Frame((512, 512), (width, height), fit).to_image(tuple(there))
     assert back == pytest.approx(tuple(box), abs=0.11)
 
 
 def test_masks_of_another_shape_need_to_be_told_how_they_lie():
     assert masks.frame_of((150, 120), (300, 240), None).fit == "stretch"
-    with pytest.raises(MedgroundError, match="masks are 512 x 512, the film is 300 x 240"):
+    with pytest.raises(MedgroundError, match="masks are 512 x 512, the image is 300 x 240"):
         masks.frame_of((512, 512), (300, 240), None)
-    with pytest.raises(MedgroundError, match="no square"):
+    with pytest.raises(MedgroundError, match="not square"):
         masks.frame_of((512, 400), (300, 240), "crop")

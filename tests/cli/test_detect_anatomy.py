@@ -150,7 +150,7 @@ def test_what_is_no_chest_is_flagged_and_not_boxed(run, films, tmp_path):
     lines = answers(result.stdout)
     assert "view" not in lines[0] and lines[0]["regions"]
     assert [(each["view"], each["regions"]) for each in lines[1:]] == [("other", [])] * 2
-    assert result.stderr.count("probably not a frontal chest film") == 2
+    assert result.stderr.count("probably not a frontal chest X-ray") == 2
 
 
 def test_a_view_known_to_be_lateral_gets_no_boxes(run, films):

@@ -203,7 +203,7 @@ def test_a_patient_in_both_parts_is_refused(cohort, tmp_path):
 
 def test_it_names_the_input_that_is_empty_and_takes_stdin_once(cohort, tmp_path):
     result = run(cohort, tmp_path / "run", "--val", "/dev/null")
-    assert result.exit_code == 1 and "no films to measure on; is --val right?" in result.stderr
+    assert result.exit_code == 1 and "no images to measure on; is --val right?" in result.stderr
     words = ["train-detector", "-", "--val", "-", "--images", str(cohort), "-o", str(tmp_path / "run")]
     result = CliRunner().invoke(cli, words, input="")
     assert (result.exit_code, "only one input can be stdin" in result.stderr) == (2, True)

@@ -100,7 +100,7 @@ def test_boxes_are_cut_to_the_image_and_kept_once(caplog):
     [phrase] = ms_cxr.read(table(rows))
     assert phrase.boxes == [(0, 900, 90, 1000)]
     assert "2 boxes beyond the border of their image" in caplog.text
-    assert "1 boxes that are there twice" in caplog.text
+    assert "1 duplicate boxes" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from test_detr import HEADS, SIZES, rt_detr
 
 from medground.anatomy import augment, detector, regions
 from medground.errors import MedgroundError
-from medground.training.detectors import detr
+from medground.training.detectors import detr, region_query
 from medground.training.detectors.detr import Options
 
 CALM = augment.Ranges(light=0.1, shadow=0.1, noise=0.1, bend=0.1, turn=1, zoom=0.1, spoilt=0.0)
@@ -48,7 +48,7 @@ def losses(folder):
 
 def test_regions_are_class_numbers_with_centres_and_sizes():
     films = drawn_images.films(2, 64)
-    views = detr.detector.as_views(films, [0, 1])
+    views = region_query.as_views(films, [0, 1])
     for n, each in enumerate(detr.labels(views, "cpu")):
         assert [regions.NAMES[i] for i in each["class_labels"]] == [
             name for name in regions.NAMES if films.present[n, regions.NAMES.index(name)] == 1

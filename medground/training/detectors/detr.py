@@ -97,7 +97,7 @@ def _step(
         group["lr"] = options.rate_at(step)
     torch.manual_seed(options.seed * 1_000_003 + step)  # for the network's own noise
     views = region_query.batch_at(films, step, options)
-    pictures = views.films.to(options.device).expand(-1, 3, -1, -1)
+    pictures = views.images.to(options.device).expand(-1, 3, -1, -1)
     loss: Tensor = network(pixel_values=pictures, labels=labels(views, options.device)).loss
     if not loss.isfinite():
         raise MedgroundError(f"step {step + 1}: the loss became {loss.item()}; the last checkpoint stands")

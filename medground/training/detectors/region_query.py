@@ -177,7 +177,7 @@ def _step(
         group["lr"] = rate
     on = {name: getattr(given, name).to(options.device) for name in ("boxes", "known", "present")}
     with torch.autocast(options.device.split(":")[0], torch.bfloat16, enabled=half_is_fast(options.device)):
-        found, logits = learner.now(given.films.to(options.device))
+        found, logits = learner.now(given.images.to(options.device))
     parts = region_query.loss_parts(found, logits, on["boxes"], on["known"], on["present"])
     loss = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
     if not loss.isfinite():
@@ -231,7 +231,7 @@ def predict(network: RegionQuery, films: ImageSet) -> tuple[Tensor, Tensor]:
     parts = []
     for first in range(0, len(films), TOGETHER):
         given = as_views(films, slice(first, first + TOGETHER))
-        boxes, logits = network(given.films.to(device))
+        boxes, logits = network(given.images.to(device))
         parts.append((boxes.cpu(), logits.float().sigmoid().cpu()))
     return torch.cat([boxes for boxes, _ in parts]), torch.cat([score for _, score in parts])
 
