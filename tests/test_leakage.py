@@ -27,7 +27,9 @@ def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_film
     assert refused.exit_code == 1
     assert "2 subjects are of test and among those that" in refused.stderr and "(first: p0)" in refused.stderr
     assert "--allow-leakage" in refused.stderr and not (tmp_path / "ft").exists()
-    allowed = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source)
+    allowed = finetune(
+        toy_films, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source
+    )
     assert allowed.exit_code == 0 and "(first: p0)" in allowed.stderr
     assert record(tmp_path / "ft")["leakage"] is True
 

@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import click
-
 from medground.cli import options
 from medground.cli.command import DATA, command, option
 

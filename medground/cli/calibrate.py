@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import click
-
 from medground.cli import options
 from medground.cli.command import MODEL, command, option
 

@@ -138,9 +138,9 @@ def _verbosity() -> list[click.Parameter]:
 class Command(click.Command):
     """A command with -h, -v and -q, whose --help lists options under headings."""
 
-    def __init__(self, *args: Any, **attrs: Any):
-        settings = SETTINGS | (attrs.pop("context_settings", None) or {})
-        super().__init__(*args, context_settings=settings, **attrs)
+    def __init__(self, *args: Any, context_settings: dict[str, Any] | None = None, **attrs: Any):
+        attrs["context_settings"] = SETTINGS | (context_settings or {})
+        super().__init__(*args, **attrs)
         self.params += _verbosity()
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -157,14 +157,20 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group with -h, -v and -q, which lists its commands in order and, where it has them, under headings."""
+    """A group with -h, -v and -q; it lists its commands in order, and under headings if it has any."""
 
     command_class = Command
     group_class = type
 
-    def __init__(self, *args: Any, sections: Mapping[str, Iterable[click.Command]] | None = None, **attrs: Any):
-        settings = SETTINGS | (attrs.pop("context_settings", None) or {})
-        super().__init__(*args, context_settings=settings, **attrs)
+    def __init__(
+        self,
+        *args: Any,
+        sections: Mapping[str, Iterable[click.Command]] | None = None,
+        context_settings: dict[str, Any] | None = None,
+        **attrs: Any,
+    ):
+        attrs["context_settings"] = SETTINGS | (context_settings or {})
+        super().__init__(*args, **attrs)
         self.params += _verbosity()
         self.sections = {name: [*commands] for name, commands in (sections or {}).items()}
         for each in (command for commands in self.sections.values() for command in commands):

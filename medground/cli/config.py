@@ -1,7 +1,7 @@
 """--config: values for options from a TOML file, or from a recipe that comes with medground.
 
-A key is the long flag with _ or -. A table named like a command holds keys for that command only. A key outside
-such a table is for all commands that have the option, so that one file serves pretrain and finetune.
+A key is the long flag with _ or -. A table named like a command holds keys for that command only. Other keys
+are for all commands that have the option, so that one file serves pretrain and finetune.
 """
 
 import logging
@@ -28,7 +28,7 @@ def find(name: str) -> Path:
     if "/" not in name and path.suffix != ".toml":
         if name not in recipes():
             raise click.BadParameter(
-                f"no recipe {name!r}; the recipes are {', '.join(recipes())} (a file is named with / or .toml)"
+                f"no recipe {name!r}; the recipes are {', '.join(recipes())} (write a file with / or .toml)"
             )
         return RECIPES / f"{name}.toml"
     if not path.is_file():

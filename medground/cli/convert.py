@@ -71,7 +71,9 @@ def mimic_reports(root: Path, split_table: Path | None, split: str, rejects: Bin
 @options.split
 @options.rejects
 @options.output
-def mimic_sectioned(source: str, split_table: Path | None, split: str, rejects: BinaryIO, output: str) -> None:
+def mimic_sectioned(
+    source: str, split_table: Path | None, split: str, rejects: BinaryIO, output: str
+) -> None:
     """Convert MIMIC-CXR's sections to reports.
 
     Reads mimic_cxr_sectioned.csv; the reports have sections instead of one text.
@@ -83,7 +85,9 @@ def mimic_sectioned(source: str, split_table: Path | None, split: str, rejects: 
     from medground.datasets import mimic_cxr
 
     take = jsonl.BadLines(rejects).take
-    _write(mimic_cxr.read_sectioned(_source(source), take, _splits(split_table, take)), split, output, "reports")
+    _write(
+        mimic_cxr.read_sectioned(_source(source), take, _splits(split_table, take)), split, output, "reports"
+    )
 
 
 @convert.command("mimic-jpg")

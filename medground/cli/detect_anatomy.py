@@ -1,4 +1,4 @@
-"""medground detect-anatomy: films -> boxes of named regions."""
+"""medground detect-anatomy: images -> boxes of named regions."""
 
 from contextlib import closing
 from pathlib import Path
@@ -38,9 +38,7 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
     group=MODEL,
     help="Expected detector type (default: read from the weights).",
 )
-@option(
-    "--trust-pickle", is_flag=True, group=MODEL, help="Load --model of yolo although it can run code."
-)
+@option("--trust-pickle", is_flag=True, group=MODEL, help="Load --model of yolo although it can run code.")
 @option(
     "--masks",
     type=click.Path(exists=True, path_type=Path),
@@ -92,26 +90,25 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 @options.rejects
 @options.output
 def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None:
-    """Find the named regions of chest films.
+    """Detect the named regions of chest X-rays.
 
-    LIST is a folder, an image, a file with a path a line, or JSON lines with image_id and path. Writes an
-    anatomy line for each image: one box at most for each region, in pixels of the original image. A film
-    that is probably no frontal chest film gets no boxes, a warning, and "other" as its view.
+    LIST is a folder, an image, a file with one path per line, or JSON lines with image_id and path. Writes
+    one anatomy record per image, with at most one box per region, in pixels of the original image. An image
+    that is probably not a frontal chest X-ray gets no boxes, a warning, and "other" as its view.
 
-    With --masks nothing is detected: boxes are put around the outlines that another program left. A film's
-    are found by its path without the suffix, its file's name, or its image_id. Formats: cxas and pspnet
-    (TorchXRayVision) as these write them: NAME.npy, NAME.npz, NAME/CLASS.png or NAME.json; named, the same
-    with classes that bear our regions' names; label-map, NAME.png with whole numbers; coco. Regions that a
-    model has no class for follow from those it has (lung zones are thirds of the lung's height; all rules
-    are in anatomy/masks.toml) or are left out. Pieces smaller than a tenth of a structure's largest one
-    do not count.
+    With --masks, boxes are computed from the segmentation masks of another program, without a detector.
+    Masks are matched to an image by its path without suffix, its file name, or its image_id. Formats: cxas
+    and pspnet (TorchXRayVision), as these write them: NAME.npy, NAME.npz, NAME/CLASS.png or NAME.json; named,
+    the same with our region names as classes; label-map, NAME.png with integers; coco. Regions without a
+    class are derived (lung zones are thirds of the lung height; the rules are in anatomy/masks.toml) or
+    omitted. Components smaller than a tenth of a structure's largest one are ignored.
 
-    Chest ImaGenome's own boxes need none of this: `medground convert imagenome` writes the same lines.
+    For Chest ImaGenome's boxes, use `medground convert imagenome`: it writes the same records.
 
     \b
-        $ medground detect-anatomy films/ --model runs/detector/model.safetensors -o boxes.jsonl
-        $ medground detect-anatomy list.jsonl --images films --model model.safetensors --resume -o boxes.jsonl
-        $ medground detect-anatomy films/ --masks masks --mask-format cxas -o boxes.jsonl
+        $ medground detect-anatomy images/ --model runs/detector -o boxes.jsonl
+        $ medground detect-anatomy list.jsonl --images images --model runs/detector --resume -o boxes.jsonl
+        $ medground detect-anatomy images/ --masks masks --mask-format cxas -o boxes.jsonl
     """
     from medground import jsonl
 
@@ -123,7 +120,7 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     models: set[str] = set()
 
     def whole(lines: list[tuple[str, str]]) -> int:
-        """Films of one batch are looked at together, in any run: their lines are kept together."""
+        """Return how many lines to keep: those of complete batches, as batches are the same in any run."""
         models.update(model for _, model in lines)
         return len(lines) // chosen["batch_size"] * chosen["batch_size"]
 
@@ -132,13 +129,13 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
 
 
 def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
-    """Raise for what does not go together, before anything is loaded."""
+    """Raise UsageError for options that cannot be combined, before anything is loaded."""
     if chosen["model"] and chosen["masks"]:
-        raise click.UsageError("give --model, or --masks with --mask-format")
+        raise click.UsageError("give --model or --masks, not both")
     if (chosen["masks"] is None) != (chosen["mask_format"] is None):
-        raise click.UsageError("--masks and --mask-format go together")
+        raise click.UsageError("give --masks and --mask-format together")
     if resume and output == "-":
-        raise click.UsageError("--resume needs -o FILE")
+        raise click.UsageError("--resume requires -o FILE")
 
 
 def _detect(
@@ -151,9 +148,9 @@ def _detect(
     shard: "Shard",
     **how: Any,
 ) -> None:
-    """Write the anatomy of the films whose ids are not held; raises when every one was rejected.
+    """Write the anatomy of the images whose ids are not in `held`; raise if every image was rejected.
 
-    `models` are those of an earlier run's lines.
+    `models` are the models in the lines of an earlier run.
     """
     from medground import console, jsonl
     from medground.anatomy import listing
@@ -170,7 +167,7 @@ def _detect(
     with closing(_open(**how)) as source:
         if models - {source.model}:
             raise MedgroundError(
-                f"{_named(stream)}: holds boxes of another model; choose another or delete it"
+                f"{_named(stream)}: has boxes of another model; give another file or delete it"
             )
         listed = shard.keep(listing.open_list(films, images, bad_lines))
         records = (each for each in listed if each.image_id not in held)
@@ -185,7 +182,7 @@ def _named(stream: BinaryIO) -> str:
 
 
 def _open(**chosen: Any) -> "Detector | Source":
-    """The detector of --model, or the files of --masks."""
+    """Return the detector of --model, or the source of --masks."""
     if chosen["masks"] is not None:
         from medground.anatomy import mask_boxes
 

@@ -21,9 +21,7 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 @command()
 @options.records
 @option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes.")
-@option(
-    "--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline."
-)
+@option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
 @option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
     "--input-format",
@@ -89,9 +87,7 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
     group=DATA,
     help="Bootstrap samples of subjects per 95 % interval.",
 )
-@option(
-    "--probes", is_flag=True, group=MODEL, help="Measure robustness of --model; FILE holds the phrases."
-)
+@option("--probes", is_flag=True, group=MODEL, help="Measure robustness of --model; FILE holds the phrases.")
 @options.model(help="Model that made FILE; refuses its training subjects.")
 @options.seed
 @options.images

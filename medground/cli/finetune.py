@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from medground.cli import options, training
+from medground.cli import options, training, training_options
 from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, command, option
 
 # Fields of splits.Choice.
@@ -75,7 +75,7 @@ _SPLITTING = [
     ),
 ]
 _REPLAY = [  # negatives, paraphrases and pre-training pairs, together with the phrases
-    training.paraphrases,
+    training_options.paraphrases,
     option(
         "--negative-prob",
         type=options.SHARE,
@@ -150,10 +150,8 @@ _REPLAY = [  # negatives, paraphrases and pre-training pairs, together with the 
     group=OBJECTIVE,
     help="Fine-tuning objective; repeat to add their losses.",
 )
-@option(
-    "--epochs", type=options.COUNT, group=TRAINING, help="Passes over the images, instead of --steps."
-)
-@training.options(steps=2_000, batch_size=16, lr=2e-4, save_every=100)
+@option("--epochs", type=options.COUNT, group=TRAINING, help="Passes over the images, instead of --steps.")
+@training_options.options(steps=2_000, batch_size=16, lr=2e-4, save_every=100)
 @options.rejects
 @training.may_be_stopped
 def finetune(
@@ -178,13 +176,12 @@ def finetune(
     phrases into left and right, and takes the hull of others; all (mdetr only) trains on every box. --freeze
     visual: the layers between image encoder and fusion. Objectives: agp trains boxes; taco adds MedRPG's
     contrast of regions and phrases. Default loss weights: l1 5, giou 2, present 1, and for mdetr score 1,
-    near 1 (agp); taco rises to 0.05.
+    near 1 (agp); taco rises to 0.05. Recipes for --config: agp-finetune, medrpg, mdetr.
 
     Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
 
     \b
         $ medground finetune ms_cxr.jsonl --images images --init-from runs/agp -o runs/finetuned
-        $ medground finetune ms_cxr.jsonl --images images --config agp-finetune -o runs/paper
         $ medground finetune ms_cxr.jsonl --images images --num-folds 5 --fold 1 \\
             --save-held-out fold1.jsonl -o runs/fold1
     """

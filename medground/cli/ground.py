@@ -109,7 +109,9 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
-    lines = None if chosen["output_format"] == "dicom-sr" else chosen["output"]  # else a folder, which is made
+    lines = (
+        None if chosen["output_format"] == "dicom-sr" else chosen["output"]
+    )  # else a folder, which is made
     options.refuse_nowhere(lines, chosen["html"], chosen["heatmap"])
     from medground.cli import ground_modes
 

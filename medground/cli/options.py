@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from medground import shipped
-from medground.cli.command import DATA, FILES, MODEL, RUN, TRAINING, Command, Group, Number, command, option
+from medground.cli.command import DATA, FILES, MODEL, TRAINING, Command, Group, Number, command, option
 from medground.cli.config import config
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class Located(click.ParamType):
 
     name = "name"
 
-    def __init__(self, resolve: str, keep: bool = False):
-        self.resolve, self.keep = resolve, keep
+    def __init__(self, resolve: str, keep: bool = False, file_okay: bool = True):
+        self.resolve, self.keep, self.file_okay = resolve, keep, file_okay
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the resolved path; with `keep`, only check it and return the name."""
@@ -123,7 +123,11 @@ class Located(click.ParamType):
         return value if self.keep else found
 
 
-GROUNDER, DETECTOR, ENCODER = Located("grounder"), Located("detector"), Located("encoder", keep=True)
+GROUNDER, DETECTOR, ENCODER = (
+    Located("grounder", file_okay=False),
+    Located("detector"),
+    Located("encoder", keep=True),
+)
 model = functools.partial(option, "--model", metavar="FOLDER", type=GROUNDER, group=MODEL)
 shard = option(
     "--shard",
@@ -224,7 +228,7 @@ def journal(output: str, resume: bool) -> "Iterator[Journal]":
     from medground import jsonl
 
     if resume and output == "-":
-        raise click.UsageError("--resume needs -o FILE")
+        raise click.UsageError("--resume requires -o FILE")
     if resume and jsonl.is_finished(output):
         log.warning("%s: finished by an earlier run and kept; delete it to run again", output)
         raise click.exceptions.Exit(0)

@@ -38,9 +38,7 @@ from medground.cli.report_modes import run
     group=FILES,
     help="Number of reports on the page.",
 )
-@option(
-    "--explain", metavar="TEXT", group=FILES, help="Explain how one sentence is parsed; reads no file."
-)
+@option("--explain", metavar="TEXT", group=FILES, help="Explain how one sentence is parsed; reads no file.")
 @option("--text-column", metavar="NAME", group=DATA, help="Table column with the whole report.")
 @option("--id-column", metavar="NAME", group=DATA, help="Table column with the study ID.")
 @option("--subject-column", metavar="NAME", group=DATA, help="Table column with the patient ID.")

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from medground.cli import options, training
+from medground.cli import options, training, training_options
 from medground.cli.command import DATA, FILES, OBJECTIVE, command, option
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ log = logging.getLogger(__name__)
     group=OBJECTIVE,
     help="Pre-training objective; repeat to add their losses.",
 )
-@training.paraphrases
-@training.options(steps=20_000, batch_size=16, lr=5e-4, save_every=500)
+@training_options.paraphrases
+@training_options.options(steps=20_000, batch_size=16, lr=5e-4, save_every=500)
 @options.rejects
 @training.may_be_stopped
 def pretrain(
@@ -99,11 +99,10 @@ def pretrain(
     Reads pairs, as align writes them, into memory. The run folder holds config.toml, metrics.jsonl, the model
     and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
     Default loss weights: l1 5, giou 2, present 1, and for mdetr score 1, near 1 (agp); ira 1, arsa 1, irl 5,
-    erl 1 (asg); itc, itm, lm, ecls 1 (gk-mvlp).
+    erl 1 (asg); itc, itm, lm, ecls 1 (gk-mvlp). Recipes for --config: agp-pretrain, mdetr.
 
     \b
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images images -o runs/agp
-        $ medground pretrain pairs.jsonl --images images --config agp-pretrain -o runs/paper
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --report-sentences sentences.jsonl \\
             --images images --objective agp --objective asg --loss-weight irl=5 -o runs/asg
     """
@@ -148,7 +147,9 @@ def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> boo
     return reads
 
 
-def _check_validation(val: BinaryIO | None, objective: tuple[str, ...], patience: int | None, **_: Any) -> None:
+def _check_validation(
+    val: BinaryIO | None, objective: tuple[str, ...], patience: int | None, **_: Any
+) -> None:
     """Raise UsageError for validation without a box objective, or patience without validation."""
     if val and "agp" not in objective:
         raise click.UsageError("--val measures boxes, which only agp trains: add --objective agp")

@@ -59,7 +59,9 @@ def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> It
     """The sentences of another parser's output."""
     if kind == "chest-imagenome":
         if source == "-":
-            raise click.UsageError("--input-format chest-imagenome requires a folder or .zip of scene graphs, not stdin")
+            raise click.UsageError(
+                "--input-format chest-imagenome requires a folder or .zip of scene graphs, not stdin"
+            )
         from medground.datasets import imagenome_sentences
 
         yield from imagenome_sentences.read(Path(source), bad_lines.take)

@@ -111,7 +111,9 @@ def _transformers(records: BinaryIO, val: BinaryIO | None, folder: Path, **chose
 
     device, size = options.device_of(chosen["device"]), chosen["image_size"] or networks.SIZE
     learned, checked = _image_sets(records, val, size, chosen["images"], chosen["rejects"])
-    how = detr.Options(start=str(chosen["init_from"]), size=size, device=device, **_pace(chosen, len(learned)))
+    how = detr.Options(
+        start=str(chosen["init_from"]), size=size, device=device, **_pace(chosen, len(learned))
+    )
     return detr.train(learned, checked, folder, how, chosen["overwrite"])
 
 
@@ -132,7 +134,13 @@ def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) 
     size, batch = chosen["image_size"] or yolo.SIZE, chosen["batch_size"]
     learned, checked = _image_sets(records, val, size, chosen["images"], chosen["rejects"])
     epochs = chosen["epochs"] or -(-(chosen["steps"] or 0) * batch // len(learned)) or yolo.EPOCHS
-    how = {"epochs": epochs, "batch": batch, "size": size, "seed": chosen["seed"], "start": chosen["init_from"]}
+    how = {
+        "epochs": epochs,
+        "batch": batch,
+        "size": size,
+        "seed": chosen["seed"],
+        "start": chosen["init_from"],
+    }
     return region_query.train_yolo(
         learned, checked, folder, yolo.Options(device=device, **how), chosen["overwrite"]
     )

@@ -24,8 +24,8 @@ Parts = dict[str, list[Phrase]]  # "train", "val" and "test"; what is in "test" 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """How to split: by the records' own word, by lists of subjects, or in `num_folds`, the `fold`th to test on;
-    and how much of the training part to keep: `num_phrases`, or a `subject_fraction` of the patients."""
+    """How to split: by `split` of the records, by lists of subjects, or in `num_folds` with `fold` as test
+    part; and how much of the training part to keep: `num_phrases`, or a `subject_fraction`."""
 
     val_subjects: Path | None = None
     test_subjects: Path | None = None

@@ -146,11 +146,11 @@ def load(folder: Path, model: str) -> Orientation | None:
     tensors, config = checkpoints.load(folder / FILE)
     if config.get("format") != FORMAT or "weights" not in tensors:
         raise MedgroundError(
-            f"{folder / FILE}: written by another version; run medground calibrate --fit-flip-correction again"
+            f"{folder / FILE}: written by another version; run calibrate --fit-flip-correction again"
         )
     if config.get("model") != model:
         raise MedgroundError(
-            f"{folder / FILE}: fitted for other weights than these; run medground calibrate --fit-flip-correction "
-            "again, or delete it"
+            f"{folder / FILE}: fitted for other weights; run calibrate --fit-flip-correction again, "
+            "or delete it"
         )
     return Orientation(model, tensors["weights"])

@@ -54,7 +54,9 @@ def refuse_other(path: Path) -> None:
     try:
         import highdicom  # noqa: F401
     except ModuleNotFoundError:
-        raise MedgroundError("--output-format dicom-sr needs highdicom: pip install medground[dicom]") from None
+        raise MedgroundError(
+            "--output-format dicom-sr needs highdicom: pip install medground[dicom]"
+        ) from None
 
 
 def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:

@@ -40,8 +40,8 @@ class State:
 class RunFolder:
     """The folder of one run; made by its first command, checked against the settings by the next.
 
-    A run with other settings is refused, or with `overwrite` forgotten. Of several processes one `writes`, and
-    makes its RunFolder before the others do; these only read.
+    A run with other settings is refused, or with `overwrite` forgotten. Of several processes one
+    `writes`, and makes its RunFolder before the others do; these only read.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool = False, writes: bool = True):
@@ -115,8 +115,8 @@ class RunFolder:
     ) -> State:
         """Put network, optimiser and average where `save` left them; State() for a new run.
 
-        What does not fit them is refused, or with `overwrite` forgotten. Lines of metrics.jsonl past that step are
-        dropped: they are written again.
+        What does not fit them is refused, or with `overwrite` forgotten. Lines of metrics.jsonl past that
+        step are dropped: they are written again.
         """
         kept = self._kept(network, optimizer, average)
         if kept is None:

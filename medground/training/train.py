@@ -114,7 +114,7 @@ def fit(
     """Train on the material and leave the model in `folder`; True when done, False when stopped after saving.
 
     With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
-    of the model to go on from; None builds a new one. `overwrite` forgets a run with other settings in `folder`.
+    of the model to go on from; None builds a new one. `overwrite` forgets a run with other settings.
     """
     with StopRequest() as stop:
         material = material.usable()
@@ -152,7 +152,8 @@ def _check_share(options: Options, processes: int) -> None:
     parts = processes * options.micro_batches
     if options.batch_size < parts:
         raise MedgroundError(
-            f"--batch-size {options.batch_size} is too small for {parts} micro-batches (processes x --micro-batches)"
+            f"--batch-size {options.batch_size} is too small for {parts} micro-batches "
+            "(processes x --micro-batches)"
         )
 
 

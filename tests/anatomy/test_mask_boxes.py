@@ -38,7 +38,10 @@ def test_a_line_keeps_what_it_carries_and_says_where_its_boxes_come_from(films):
 def test_another_fit_moves_the_boxes(films):
     for number in range(2):
         np.save(films / "masks" / f"film{number}.npy", pspnet_array())
-    assert boxes(detect(films, "pspnet"))[RIGHT] != boxes(detect(films, "pspnet", "--mask-fit", "stretch"))[RIGHT]
+    assert (
+        boxes(detect(films, "pspnet"))[RIGHT]
+        != boxes(detect(films, "pspnet", "--mask-fit", "stretch"))[RIGHT]
+    )
 
 
 def test_the_viewers_left_is_the_patients_right(films):

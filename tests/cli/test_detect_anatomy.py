@@ -256,7 +256,7 @@ def test_another_kind_of_model_is_named(run, films, tmp_path, model):
 
 def test_resume_needs_a_file(run, films):
     result = run(films, "--resume")
-    assert result.exit_code == 2 and "--resume needs -o FILE" in result.stderr
+    assert result.exit_code == 2 and "--resume requires -o FILE" in result.stderr
 
 
 def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkeypatch):
@@ -334,7 +334,16 @@ def test_killed_again_and_again_every_image_has_one_line(tmp_path, model):
         "-o",
         str(target),
     ]
-    command += ["--images", str(tmp_path / "films"), "--model", str(model), "--batch-size", "4", "--device", "cpu"]
+    command += [
+        "--images",
+        str(tmp_path / "films"),
+        "--model",
+        str(model),
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+    ]
     partial, before = tmp_path / "out.jsonl.partial", 0
     for _ in range(2):
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:

@@ -105,7 +105,9 @@ def test_the_table_is_that_of_chexpert(parse):
     assert (rows[0]["Pleural Effusion"], rows[0]["Pneumothorax"], rows[0]["Atelectasis"]) == ("1", "0", "-1")
     assert (rows[0]["Fracture"], rows[0]["No Finding"]) == ("", "")
     normal = list(
-        csv.DictReader(io.StringIO(parse("id,text\n1,Lungs are clear.\n", "--output-format", "chexpert").stdout))
+        csv.DictReader(
+            io.StringIO(parse("id,text\n1,Lungs are clear.\n", "--output-format", "chexpert").stdout)
+        )
     )
     assert (normal[0]["No Finding"], normal[0]["Lung Opacity"]) == ("1", "0")
 
@@ -211,8 +213,8 @@ def test_scene_graphs_come_in_as_sentences(parse, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--input-format", "chest-imagenome"], "needs the folder or the .zip"),
-        (["--input-format", "radgraph", "--output-format", "chexpert"], "give one of them"),
+        (["--input-format", "chest-imagenome"], "requires a folder or .zip"),
+        (["--input-format", "radgraph", "--output-format", "chexpert"], "leave out --input-format"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):

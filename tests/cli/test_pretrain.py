@@ -52,14 +52,14 @@ def test_regions_are_asked_for_by_other_words_unless_synonyms_are_off(trained, a
 
 def test_names_or_sentences_alone_may_be_asked(trained):
     code, _, learned, options = trained("--max-sentences", 0)
-    assert (code, options.sentences) == (0, 0) and all(each.sentences for each in learned)
+    assert (code, options.max_sentences) == (0, 0) and all(each.sentences for each in learned)
     assert trained("--max-terms", 0)[0] == 0
 
 
 def test_agp_that_asks_nothing_is_refused(trained):
     code, message, learned, _ = trained("--max-terms", 0, "--max-sentences", 0)
     assert (code, learned) == (2, [])
-    assert "agp asks nothing" in message
+    assert "leaves agp nothing to train on" in message
     assert trained("--max-terms", 0, "--max-sentences", 0, "--objective", "asg")[0] == 0
     assert trained("--max-terms", -1)[0] == 2
 

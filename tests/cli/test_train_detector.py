@@ -154,7 +154,7 @@ def test_a_film_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_pat
     ("flags", "said"),
     [
         (["--steps", "1", "--epochs", "1"], "not both"),
-        (["--trust-pickle"], "needs --detector yolo"),
+        (["--trust-pickle"], "requires --detector yolo"),
         (["--device", "abacus"], "torch cannot use this device"),
     ],
 )

@@ -334,7 +334,14 @@ def test_whole_reports_come_from_the_sentences_file(films, tmp_path):
         for each in lines
     ]
     (tmp_path / "sentences.jsonl").write_text("".join(json.dumps(each) + "\n" for each in told))
-    flags = ("--report-sentences", tmp_path / "sentences.jsonl", "--objective", "asg", "--loss-weight", "irl=0")
+    flags = (
+        "--report-sentences",
+        tmp_path / "sentences.jsonl",
+        "--objective",
+        "asg",
+        "--loss-weight",
+        "irl=0",
+    )
     result = pretrain(films, tmp_path / "run", *flags, steps=1)
     assert result.exit_code == 0, result.output
     assert "finetune the model" in result.stderr

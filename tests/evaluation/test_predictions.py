@@ -107,7 +107,16 @@ def test_the_other_file_has_a_format_of_its_own(miou, tmp_path):
     Path("other.csv").write_text("phrase_id,x1,y1,x2,y2\n" + "".join(f"p{n},.3,.2,.6,.8\n" for n in range(3)))
     flags = ("--compare", "other.csv", "--compare-format", "csv", "--compare-coordinates", "normalised")
     text = lines(*({"phrase_id": f"p{n}", "output": "[0.3, 0.2, 0.6, 0.8]"} for n in range(3)))
-    args = ["evaluate", "--truth", "truth.jsonl", "--bootstrap-samples", "100", "--input-format", "radvlm", *flags]
+    args = [
+        "evaluate",
+        "--truth",
+        "truth.jsonl",
+        "--bootstrap-samples",
+        "100",
+        "--input-format",
+        "radvlm",
+        *flags,
+    ]
     found = [json.loads(line) for line in CliRunner().invoke(cli, args, input=text).stdout.splitlines()]
     assert {each["value"] for each in found if each["metric"] == "difference_miou"} == {0}
 
@@ -124,7 +133,7 @@ def test_a_field_without_end_is_no_csv(miou):
 @pytest.mark.parametrize(
     ("text", "flags", "message"),
     [
-        ("phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n", ("--coordinates", "normalised"), "<stdin>:2: box: lies beyond"),
+        ("phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n", ("--coordinates", "normalised"), ":2: box: lies beyond"),
         ("phrase_id,x1,y1,x2,y2\np0,.1,.2,.3,.4\n", (), "say --coordinates normalised?"),
         ("phrase_id,x1,y1,x2,y2\np9,1,2,3,4\n", (), "<stdin>:2: phrase_id: the truth has no such phrase"),
         ("phrase_id,x1,y1,x2,y2\np0,1,2,x,4\n", (), "<stdin>:2: x2: expected a number"),
@@ -133,7 +142,7 @@ def test_a_field_without_end_is_no_csv(miou):
         ("phrase_id,x1,y1,x2,y2,score\np0,1,2,3,4,nan\n", (), "<stdin>:2: score: expected a finite number"),
         ("phrase_id,x1,y1,x2,y2,coverage\np0,1,2,3,4,a\n", (), "<stdin>:2: coverage: expected a number"),
         ("phrase_id,x1,y1,x2,y2,coverage\np0,1,2,3,4,.9\np0,1,2,3,4,\n", (), ":3: coverage: another"),
-        ('[{"bbox": [1, 2, 3, 4], "score": NaN, "phrase_id": "p0"}]', ("--input-format", "coco"), "[0]: score:"),
+        ('[{"bbox": [1, 2, 3, 4], "score": NaN, "phrase_id": "p0"}]', ("--input-format", "coco"), "[0]: sc"),
         ("phrase_id,x1,y1,x2\np0,1,2,3\n", (), "needs the columns phrase_id and x1"),
         (b"phrase_id,x1\n\xff\n", (), "not UTF-8"),
         ("phrase_id,x1,y1,x2,y2\n", ("--coordinates", "squashed"), "squashed: not a frame"),
@@ -145,7 +154,9 @@ def test_a_field_without_end_is_no_csv(miou):
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_with_its_place(miou, text, flags, message):
-    assert message in miou(text, *(("--input-format", "csv") if "--input-format" not in flags else ()), *flags)
+    assert message in miou(
+        text, *(("--input-format", "csv") if "--input-format" not in flags else ()), *flags
+    )
 
 
 def test_formats_are_for_phrases(miou):
@@ -178,7 +189,9 @@ SHARES = [TRUE[0] / WIDTH, TRUE[1] / HEIGHT, TRUE[2] / WIDTH, TRUE[3] / HEIGHT]
 
 def test_our_records_keep_all_they_say_in_any_frame(miou):
     more = {"coverage": 0.9, "leakage": True}
-    found, _ = scores(lines(*(ours(n, (SHARES, 0.5), **more) for n in range(3))), "--coordinates", "normalised")
+    found, _ = scores(
+        lines(*(ours(n, (SHARES, 0.5), **more) for n in range(3))), "--coordinates", "normalised"
+    )
     plain, _ = scores(lines(*(ours(n, (TRUE, 0.5), **more) for n in range(3))))
     assert {"single-box", "coverage"} == {each["protocol"] for each in found}
     assert all((each["model"], each["leakage"], each["coverage"]) == ("m", True, 0.9) for each in found)
@@ -244,7 +257,9 @@ def test_a_frame_that_is_asked_for_is_that_of_a_text(miou):
     assert miou(shares, "--input-format", "maira-2", "--coordinates", "normalised") == pytest.approx(1)
     assert miou(shares, "--input-format", "maira-2") < 1
     for frame in ("original", "letterbox:640"):
-        assert "its --coordinates is crop or normalised" in miou(shares, "--input-format", "maira-2", "--coordinates", frame)
+        assert "--coordinates of maira-2 is crop or normalised" in miou(
+            shares, "--input-format", "maira-2", "--coordinates", frame
+        )
 
 
 FLAT = [60.0, 20.0, 60.0, 80.0]
@@ -283,7 +298,9 @@ def test_boxes_without_area_are_dropped_and_told_once(miou, text, kind):
 
 
 def test_a_box_that_rounding_leaves_without_area_is_dropped(miou):
-    found, told = scores("phrase_id,x1,y1,x2,y2\np0,0,0,1e-30,.5\n", "--input-format", "csv", "--coordinates", "crop")
+    found, told = scores(
+        "phrase_id,x1,y1,x2,y2\np0,0,0,1e-30,.5\n", "--input-format", "csv", "--coordinates", "crop"
+    )
     assert found[0]["value"] == 0 and "dropped 1 boxes" in told
 
 

@@ -318,7 +318,9 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.setattr("medground.cli.evaluate_probes.evaluate", evaluate)
 
     def call(*flags: str):
-        return CliRunner().invoke(cli, ["evaluate", films.phrases, "--probes", "--bootstrap-samples", "100", *flags])
+        return CliRunner().invoke(
+            cli, ["evaluate", films.phrases, "--probes", "--bootstrap-samples", "100", *flags]
+        )
 
     return call
 

@@ -177,7 +177,9 @@ def test_other_weights_are_not_given_an_older_calibration(films, model):
     grounder.save(model, grounder.build("small", ["bright spot", "left lung"]))
     result = run("ground", "--model", model, films.folder / "film0.png", "spot")
     assert (result.exit_code, "fitted for other weights" in result.stderr) == (1, True)
-    assert run("ground", "--model", model, films.folder / "film0.png", "spot", "--no-calibration").exit_code == 0
+    assert (
+        run("ground", "--model", model, films.folder / "film0.png", "spot", "--no-calibration").exit_code == 0
+    )
 
 
 def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):

@@ -209,7 +209,9 @@ def test_maps_are_what_the_protocol_heatmap_reads(ground, films, tmp_path):
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert set(maps) == {f"{each['image_id']}/{each['phrase_id']}" for each in lines}
     assert {each.shape for each in maps.values()} == {(107, 128)}  # 120 x 100 pixels, the long side 128 cells
-    scored = run("evaluate", path, "--truth", films.phrases, "--protocol", "heatmap", "--bootstrap-samples", 100)
+    scored = run(
+        "evaluate", path, "--truth", films.phrases, "--protocol", "heatmap", "--bootstrap-samples", 100
+    )
     assert scored.exit_code == 0 and '"metric":"cnr"' in scored.stdout
     assert ground("--heatmap", tmp_path / "maps.npz").exit_code == 2
 

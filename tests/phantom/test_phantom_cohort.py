@@ -18,7 +18,16 @@ PATIENTS, SIZE = 14, 96
 
 
 def make(folder: Path, *flags: str):
-    arguments = ["phantom", str(folder), "--patients", str(PATIENTS), "--image-size", str(SIZE), "--seed", "5"]
+    arguments = [
+        "phantom",
+        str(folder),
+        "--patients",
+        str(PATIENTS),
+        "--image-size",
+        str(SIZE),
+        "--seed",
+        "5",
+    ]
     arguments += ["--lateral-fraction", "0.3"]
     return CliRunner().invoke(cli, [*arguments, *flags])
 

@@ -65,7 +65,9 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def test_the_loss_falls_by_half(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--lr", "1e-3", "--batch-size", 4, "--augment", "none", steps=90)
+    result = pretrain(
+        films, tmp_path / "run", "--lr", "1e-3", "--batch-size", 4, "--augment", "none", steps=90
+    )
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
     first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]
@@ -148,7 +150,11 @@ def test_anew_forgets_a_run_whatever_it_held(films, both):
     assert {"itc", "lm"} < metrics(both)[-1].keys() and len(metrics(both)) == 1
     (both / "resume.safetensors").write_bytes(b"damaged")
     refused = pretrain(films, both, *again[:-1], steps=1)
-    assert (refused.exit_code, "damaged" in refused.stderr, "--overwrite" in refused.stderr) == (1, True, True)
+    assert (refused.exit_code, "damaged" in refused.stderr, "--overwrite" in refused.stderr) == (
+        1,
+        True,
+        True,
+    )
     assert pretrain(films, both, *again, steps=1).exit_code == 0
     (both / "config.toml").unlink()
     assert "without its config.toml" in pretrain(films, both, *again[:-1], steps=1).stderr

@@ -79,8 +79,8 @@ def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--patience", 2], "--patience is counted in validations"),
-        (["--val", "/dev/null", "--objective", "asg"], "only agp teaches them"),
+        (["--patience", 2], "--patience counts validations"),
+        (["--val", "/dev/null", "--objective", "asg"], "which only agp trains"),
     ],
 )
 def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags, message):
@@ -92,7 +92,7 @@ def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags,
 
 @pytest.mark.parametrize("weight", ["l1=nan", "l1=-1", "l1=inf"])
 def test_a_weight_is_a_number_from_0_up(weight):
-    with pytest.raises(click.BadParameter, match="a weight is a number from 0 up"):
+    with pytest.raises(click.BadParameter, match="expected a finite number, 0 or greater"):
         training._weights(None, None, (weight,))
 
 

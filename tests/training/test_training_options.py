@@ -65,7 +65,18 @@ def plain(films, tmp_path_factory) -> Path:
     return folder
 
 
-ALL = ["--ema-decay", 0.9, "--micro-batches", 2, "--lr-schedule", "step", "--max-grad-norm", 0.5, "--patience", 9]
+ALL = [
+    "--ema-decay",
+    0.9,
+    "--micro-batches",
+    2,
+    "--lr-schedule",
+    "step",
+    "--max-grad-norm",
+    0.5,
+    "--patience",
+    9,
+]
 
 
 def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
@@ -85,7 +96,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
 
     monkeypatch.setattr(loop, "_step", step)
     assert pretrain(films, tmp_path / "run", *flags).exit_code == 75
-    assert pretrain(films, tmp_path / "run", *flags, "--workers", 3).exit_code == 0
+    assert pretrain(films, tmp_path / "run", *flags, "--loader-threads", 3).exit_code == 0
     assert len(calls) == 4
     for name in ("model.safetensors", "resume.safetensors", "metrics.jsonl", "losses.png", "config.toml"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -111,9 +122,11 @@ def test_a_run_leaves_a_picture_of_its_losses(plain):
 
 
 def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
-    made = run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160)
+    made = run(
+        "cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160
+    )
     assert made.exit_code == 0
-    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--workers", 0)
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--loader-threads", 0)
     assert (result.exit_code, result.stderr) == (0, "")
     for name in ("model.safetensors", "metrics.jsonl", "config.toml"):
         assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes(), name
@@ -178,7 +191,7 @@ def test_a_tracker_that_is_not_installed_is_one_message(films, tmp_path, monkeyp
 def test_more_parts_than_images_are_refused(films, tmp_path):
     result = pretrain(films, tmp_path / "run", "--micro-batches", 3)
     assert result.exit_code == 1
-    assert "--batch-size 2: too small for 3 parts" in result.stderr
+    assert "--batch-size 2 is too small for 3 micro-batches" in result.stderr
 
 
 def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
@@ -226,7 +239,7 @@ def test_a_shape_that_is_not_the_starts_is_refused_by_the_options_name(
 
 
 def test_a_config_that_contradicts_the_start_is_refused_too(films, plain, tmp_path):
-    (config := tmp_path / "run.toml").write_text('size = "paper"\n')
+    (config := tmp_path / "run.toml").write_text('model_size = "paper"\n')
     result = finetune(films, tmp_path / "run", "--init-from", plain, "--config", config)
     assert result.exit_code == 2 and "--model-size paper" in result.stderr
 
@@ -253,7 +266,7 @@ def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encode
         result = finetune(films, tmp_path / name, "--init-from", tmp_path / "mdetr", *flags, "--steps", 1)
         assert result.exit_code == 0, result.output
         used = tomllib.loads((tmp_path / name / "config.toml").read_text())
-        assert (used["architecture"], used["size"]) == ("mdetr", "small")
+        assert (used["architecture"], used["model_size"]) == ("mdetr", "small")
     bare, told = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "told"))
     assert bare == told
 
@@ -267,7 +280,7 @@ def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
     grounder.save(tmp_path / "own", replace(model, config=config, network=network))
     result = finetune(films, tmp_path / "run", "--init-from", tmp_path / "own", "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert "size" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert "model_size" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     refused = finetune(films, tmp_path / "other", "--init-from", tmp_path / "own", "--model-size", "small")
     assert refused.exit_code == 2 and "has a shape of its own" in refused.stderr
 
@@ -320,8 +333,8 @@ def test_a_text_encoder_without_its_tokenizer_is_refused(films, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--loss-weight", "gio=1"], "no loss 'gio' to weigh; the losses are giou, l1, present"),
-        (["--loss-weight", "near=1"], "no loss 'near' to weigh"),
+        (["--loss-weight", "gio=1"], "no loss 'gio'; the losses are giou, l1, present"),
+        (["--loss-weight", "near=1"], "no loss 'near'"),
         (["--objective", "gk-mvlp", "--objective", "gk-mvlp-unmasked"], "two objectives have a loss"),
     ],
 )

@@ -92,8 +92,8 @@ def train(
 ) -> bool:
     """Train on the films and leave the detector in `folder`; True when done, False when stopped after saving.
 
-    The same call again goes on where a stopped one ended. `checked` are films to measure on; `overwrite` forgets
-    a run with other settings in `folder`; `start` is a detector of the same config to begin with.
+    The same call again goes on where a stopped one ended. `checked` are films to measure on;
+    `overwrite` forgets a run with other settings; `start` is a detector of the same config to begin with.
     """
     settings = _settings(learned, checked, config, options)
     if start:
