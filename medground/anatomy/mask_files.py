@@ -86,17 +86,20 @@ def _check_size(picture: Image.Image) -> None:
 
 def _above_half(values: Mask) -> NDArray[np.bool_]:
     """Return where an integer mask is set: 1 of 0 and 1, 255 of 0 and 255, without JPEG artifacts."""
-    return values > values.max() / 2
+    result: NDArray[np.bool_] = values > values.max() / 2
+    return result
 
 
 def _only(path: Path) -> Mask:
     """Return the one array of a file."""
     found = np.load(path, allow_pickle=False)
     if path.suffix == ".npy":
-        return found
+        array: Mask = found
+        return array
     with found:
         (name,) = found.files
-        return found[name]
+        only: Mask = found[name]
+        return only
 
 
 def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
