@@ -21,9 +21,10 @@ from PIL import Image
 from medground import images
 from medground.anatomy.masks import Mask
 from medground.errors import MedgroundError
+from medground.registry.tables import ARRAYS, PICTURES
 
 Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, where it is, how likely
-ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, MemoryError)
 
 
