@@ -12,6 +12,7 @@ from medground.cli import options, training
 SPLIT = ("val_subjects", "test_subjects", "folds", "fold", "few", "fraction")  # fields of splits.Choice
 LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
 NONE_OR_MORE = click.IntRange(min=0)
+LEAKAGE = "split by subject, pretrain with --leave-out, or give --allow-leakage to mark the model"
 
 
 _SPLITTING = [
@@ -167,7 +168,8 @@ def finetune(
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
-    leaks = leakage.refuse_leaks(parts, start, allow_leakage)
+    leaks = [*leakage.between(parts), *(leakage.with_model(parts, start) if start else ())]
+    leaky = leakage.check(leaks, allow_leakage, LEAKAGE)
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(parts[name], sizes, multi_box) for name in ("train", "val"))
     beside = _beside(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
@@ -176,7 +178,7 @@ def finetune(
         _write(held_out, parts["test"])
     if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch"])
-    more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leaks}
+    more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leaky}
     more |= {"sides_apart": multi_box == "sides", "chosen": told}
     training.run(learned, checked, start, **more, **chosen)
 
