@@ -10,6 +10,7 @@ from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, comma
 
 # Fields of splits.Choice.
 SPLIT = ("val_subjects", "test_subjects", "num_folds", "fold", "num_phrases", "subject_fraction")
+LEAKAGE = "split by subject, pretrain with --exclude-held-out, or give --allow-leakage to mark the model"
 
 
 _SPLITTING = [
@@ -197,7 +198,8 @@ def finetune(
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
-    leaks = leakage.refuse_leaks(parts, init_from, allow_leakage)
+    leaks = [*leakage.between(parts), *(leakage.with_model(parts, init_from) if init_from else ())]
+    leaky = leakage.check(leaks, allow_leakage, LEAKAGE)
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(parts[name], sizes, multi_box) for name in ("train", "val"))
     replayed = _replayed(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
@@ -206,7 +208,7 @@ def finetune(
         _write(save_held_out, parts["test"])
     if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch_size"])
-    more = {"max_terms": 0, "max_sentences": 1_000, "rehearsal": replayed, "leakage": leaks}
+    more = {"max_terms": 0, "max_sentences": 1_000, "rehearsal": replayed, "leakage": leaky}
     more |= {"sides_apart": multi_box == "sides", "chosen": kept}
     training.run(learned, checked, init_from, **more, **chosen)
 

@@ -164,8 +164,7 @@ def _image_sets(
     parts = {"train": list(jsonl.read(records, Anatomy, bad_lines))}
     if val:
         parts["val"] = list(jsonl.read(val, Anatomy, bad_lines))
-    for leak in leakage.between(parts):
-        raise MedgroundError(f"{leak}: split by subject")
+    leakage.check(leakage.between(parts), False, "split the images by subject")
 
     def image_set(part: str, use: str) -> "ImageSet":
         return read_images(parts[part], images, regions.NAMES, size, reject, use)
