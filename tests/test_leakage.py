@@ -1,11 +1,13 @@
 """Whom a model has seen: its record, what is refused, and what marks it."""
 
+import pytest
 from toy_runs import digests, finetune, lines, pretrain, record, write
 
 from medground import checkpoints, leakage, subjects
 from medground.data.examples import Example
 
 
+@pytest.mark.slow
 def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_films, pretrained, tmp_path):
     before = {each["subject_id"] for each in lines(toy_films.pairs)}
     assert record(pretrained)["subjects"] == digests(before)
@@ -18,6 +20,7 @@ def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_fi
     assert record(tmp_path / "ft") == {"step": 2, "subjects": both}
 
 
+@pytest.mark.slow
 def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_films, pretrained, tmp_path):
     moved = [
         each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_films.phrases))
@@ -32,6 +35,7 @@ def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_film
     assert record(tmp_path / "ft")["leakage"] is True
 
 
+@pytest.mark.slow
 def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(toy_films, tmp_path):
     split = ["test", "val", *["train"] * 20]
     phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_films.phrases))]
@@ -43,6 +47,7 @@ def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(toy_films, tm
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     model = tmp_path / "marked"
     model.mkdir()
@@ -57,6 +62,7 @@ def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_start_that_does_not_say_whom_it_has_seen_is_warned_of(pretrained, tmp_path, caplog):
     weights, config = checkpoints.load(pretrained / "model.safetensors")
     checkpoints.save(tmp_path / "model.safetensors", weights, config | {"record": {"step": 1}})

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 import torch
-from conftest import ROOT
+from paths import ROOT
 from safetensors.torch import load_file
 from toy_runs import digests, finetune, lines, record, run, write
 
@@ -18,6 +18,7 @@ CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.toml"))
 # Splits
 
 
+@pytest.mark.slow
 def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     seen = []
     for fold in (1, 2, 3):
@@ -30,6 +31,7 @@ def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_films.phrases))
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
     asked = {"folds": 3, "fold": 2, "fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
     flags = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
@@ -40,6 +42,7 @@ def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
     assert (done.exit_code, "holds a run with another" in done.stderr) == (1, True), done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
     (tmp_path / "test.txt").write_text("p0\np1\n")
     done = finetune(toy_films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
@@ -68,6 +71,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
     assert not (tmp_path / "ft").exists()
 
 
+@pytest.mark.slow
 def test_epochs_become_steps(toy_films, tmp_path):
     done = run(
         "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch", 4,
@@ -94,6 +98,7 @@ def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained,
         assert any(not torch.equal(before[name], after[name]) for name in own), part
 
 
+@pytest.mark.slow
 def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp_path):
     done = finetune(toy_films, tmp_path / "ft", "--freeze", "image-encoder")
     assert done.exit_code == 0, done.output
@@ -107,6 +112,7 @@ def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp
 # Objectives and configs
 
 
+@pytest.mark.slow
 def test_with_taco_its_loss_is_logged_beside_the_others(toy_films, tmp_path):
     done = finetune(toy_films, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
     assert done.exit_code == 0, done.output
@@ -150,6 +156,7 @@ def test_the_published_recipes_are_there():
     assert {each.stem for each in CONFIGS} == {"agp-pretrain", "agp-finetune", "medrpg", "mdetr"}
 
 
+@pytest.mark.slow
 def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refused(toy_films, tmp_path):
     phrases = [each | ({"boxes": []} if each["split"] == "val" else {}) for each in lines(toy_films.phrases)]
     source = write(tmp_path / "phrases.jsonl", phrases)
