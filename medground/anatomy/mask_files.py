@@ -21,9 +21,10 @@ from PIL import Image
 from medground import images
 from medground.anatomy.masks import Mask
 from medground.errors import MedgroundError
+from medground.registry.tables import ARRAYS, PICTURES
 
 Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, where it is, how likely
-ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, MemoryError)
 
 
@@ -68,13 +69,13 @@ def read_labels(path: Path, labels: Sequence[str]) -> Iterator[Part]:
 def _pictures(folder: Path, wanted: frozenset[str]) -> Iterator[Part]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES and path.stem in wanted:
-            with Image.open(path) as picture:
+            with images.open_picture(path) as picture:
                 _check_size(picture)
                 yield path.stem, _above_half(np.asarray(picture.convert("L"))), None
 
 
 def _label_picture(path: Path) -> Mask:
-    with Image.open(path) as picture:
+    with images.open_picture(path) as picture:
         _check_size(picture)
         return np.asarray(picture)  # the palette indices are the labels, not its colors
 

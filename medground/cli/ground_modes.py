@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medground import shipped
+from medground import registry, shipped
 from medground.cli import options
 
 
@@ -17,7 +17,7 @@ def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     bad_lines = jsonl.BadLines(chosen["rejects"])
     asked = chosen["shard"].keep(_asked(image, words, chosen, bad_lines))
     chosen["model"] = options.named_or_example(chosen["model"], shipped.GROUNDER)
-    model = backends.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
+    model = backends.load(chosen["model"], options.device_of(chosen["device"]), chosen["backend"])
     if chosen["resume"]:
         _go_on(asked, model, bad_lines, chosen)
     else:
@@ -54,10 +54,9 @@ def _asked(
     from medground.grounding import phrases
     from medground.records import Phrase
 
-    if chosen["kind"] == "dicom-sr" and image is not None:
-        from medground.grounding import structured_report
-
-        structured_report.refuse_other(image)
+    check = registry.OUTPUT_FORMATS[chosen["output_format"]].check
+    if check and image is not None:
+        registry.attribute(check)(image)
     if image is None:
         return jsonl.read(chosen["records"], Phrase, bad_lines, phrases.refuse_empty)
     if not chosen["report"]:
@@ -85,7 +84,7 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     from medground.grounding import calibration, flip
     from medground.grounding.predict import Choices
 
-    fitted = calibration.load(chosen["model"], model) if chosen["calibrated"] else None
+    fitted = calibration.load(chosen["model"], model) if chosen["calibration"] else None
     if chosen["coverage"] is not None:
         if fitted is None:
             raise MedgroundError(
@@ -93,8 +92,8 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
             )
         fitted.margin(chosen["coverage"])
     limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
-    engine = chosen["engine"] if chosen["engine"] == "bf16" else None
-    if chosen["as_hung"]:
+    engine = chosen["backend"] if chosen["backend"] == "bf16" else None
+    if not chosen["flip_correction"]:
         limits["as_hung"] = (chosen["model"] / flip.FILE).is_file()
     else:
         limits["orientation"] = flip.load(chosen["model"], model)
@@ -122,12 +121,9 @@ def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any
 def _write(found: Iterable[Any], chosen: dict[str, Any]) -> None:
     from medground import jsonl
 
-    if chosen["kind"] == "dicom-sr":
-        from medground.grounding import structured_report
-
-        structured_report.write(found, chosen["images"], Path(chosen["output"]))
+    entry = registry.OUTPUT_FORMATS[chosen["output_format"]]
+    if entry.one_per_image:
+        entry.load()(found, chosen["images"], Path(chosen["output"]))
         return
-    from medground.grounding import formats
-
     with jsonl.create(chosen["output"]) as stream:
-        formats.WRITERS[chosen["kind"]](stream, found)
+        entry.load()(stream, found)
