@@ -1,11 +1,7 @@
 import json
 
 import pytest
-<<<<<<< HEAD:tests/cli/test_join_shards.py
 from click.testing import CliRunner
-=======
-from paths import ROOT
->>>>>>> main:tests/tools/test_join_shards.py
 from samples import IMAGE, SENTENCE
 
 from medground.cli.main import cli
