@@ -27,6 +27,10 @@ class Entry:
         """Return the attribute that `target` names; raise MedgroundError if it cannot be imported."""
         return attribute(self.target)
 
+    def describe(self) -> str:
+        """Return what --help says of the entry."""
+        return self.help
+
 
 def attribute(target: str) -> Any:
     """Return the attribute of "module:attribute"; raise MedgroundError if there is none."""
@@ -78,6 +82,14 @@ class Objective(Entry):
             for name, each in self.losses.items()
             if each.requires is None or each.requires in features
         }
+
+    def describe(self) -> str:
+        """Return the help text with the losses and their default weights."""
+        parts = [
+            f"{name} {each.weight:g}" + (f" ({each.requires})" if each.requires else "")
+            for name, each in self.losses.items()
+        ]
+        return f"{self.help}. Losses: {', '.join(parts)}"
 
 
 @dataclass(frozen=True, kw_only=True)
