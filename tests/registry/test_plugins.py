@@ -74,9 +74,7 @@ def test_a_detector_is_trained_and_run_and_masks_are_read(toy_films, tmp_path):
     for number in range(12):
         text = "right lung\t10\t20\t50\t80\nleft lung\t60\t20\t110\t80\n"
         (masks / f"film{number}.rect").write_text(text)
-    read = done(
-        "detect-anatomy", toy_films.anatomy, *same, "--masks", masks, "--mask-format", "rectangles"
-    )
+    read = done("detect-anatomy", toy_films.anatomy, *same, "--masks", masks, "--mask-format", "rectangles")
     regions = {each["name"]: each["box"] for each in json.loads(read.splitlines()[0])["regions"]}
     assert (regions["right lung"], regions["left lung"]) == ([10, 20, 50, 80], [60, 20, 110, 80])
 

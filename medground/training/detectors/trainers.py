@@ -1,7 +1,7 @@
 """The trainers of the detectors in `registry.DETECTORS`, all called in the same way.
 
-A trainer gets a function that reads the images at a given size, the run folder and `TrainerOptions`. It returns
-True when done, False when stopped after saving.
+A trainer gets a function that reads the images at a given size, the run folder and `TrainerOptions`. It
+returns True when done, False when stopped after saving.
 """
 
 from collections.abc import Callable

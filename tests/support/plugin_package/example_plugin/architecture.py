@@ -13,12 +13,12 @@ class Averaging(network.Network):
         super().__init__(config, image_encoder, text_encoder)
         self.head = nn.Linear(2 * config.width, 5)
 
-    def fuse(self, patches, seen, tokens, mask):
+    def fuse(self, patches, visible, tokens, mask):
         """As `Network.fuse`."""
         means = [
             (each * kept[..., None]).sum(1) / kept.sum(1, keepdim=True)
-            for each, kept in ((patches, seen), (tokens, mask))
+            for each, kept in ((patches, visible), (tokens, mask))
         ]
         found = self.head(torch.cat(means, dim=1))
         present = found[:, 4:]
-        return network.Answers(found[:, None, :4].sigmoid(), present, present[:, 0])
+        return network.Predictions(found[:, None, :4].sigmoid(), present, present[:, 0])

@@ -1,4 +1,4 @@
-"""A data set: lines of image_id, subject_id, path, width, height, text, x1, y1, x2, y2, split, tab-separated."""
+"""A data set: tab-separated image_id, subject_id, path, width, height, text, x1, y1, x2, y2, split."""
 
 from medground.datasets.sources import opened
 from medground.records import Phrase

@@ -9,5 +9,5 @@ class Centre(Objective):
 
     def forward(self, encoded, batch):
         """Return the mean distance over the true boxes."""
-        found = encoded.answers.boxes[batch.box_of, 0]
+        found = encoded.predictions.boxes[batch.box_of, 0]
         return {"centre": distributed.mean((found - batch.boxes)[:, :2].abs().sum(1))}
