@@ -82,7 +82,7 @@ def fit(films: Iterable[LetterboxedImage], model: Model) -> tuple[Orientation, d
     if figures["right"] < ENOUGH:
         raise MedgroundError(
             f"which way round films hang: {figures['right']:.0%} of {len(views)} films are told right by "
-            "the others, too few to keep that (give more films, or a model pre-trained with --mirror)"
+            "the others, too few to keep that (give more films, or a model pre-trained with --hflip-prob)"
         )
     weights = torch.from_numpy(_fit(np.concatenate(views))).float()
     return Orientation(model.name, weights), {"n": len(views)} | figures
@@ -146,11 +146,11 @@ def load(folder: Path, model: str) -> Orientation | None:
     tensors, config = checkpoints.load(folder / FILE)
     if config.get("format") != FORMAT or "weights" not in tensors:
         raise MedgroundError(
-            f"{folder / FILE}: written by another version; run medground calibrate --orientation again"
+            f"{folder / FILE}: written by another version; run calibrate --fit-flip-correction again"
         )
     if config.get("model") != model:
         raise MedgroundError(
-            f"{folder / FILE}: fitted for other weights than these; run medground calibrate --orientation "
-            "again, or delete it"
+            f"{folder / FILE}: fitted for other weights; run calibrate --fit-flip-correction again, "
+            "or delete it"
         )
     return Orientation(model, tensors["weights"])

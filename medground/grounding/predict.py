@@ -121,7 +121,9 @@ def find(
             sized = [replace(phrase, width=width, height=height) for phrase in together]
             found = look(sized, shown, model, orientation)
             if any(each.turned for each in found if each):
-                log.warning("%s: hangs mirrored; asked turned, answered as it hangs (see --as-hung)", path)
+                log.warning(
+                    "%s: hangs mirrored; asked turned, answered as it hangs (see --no-flip-correction)", path
+                )
             yield from zip(sized, found, strict=True)
 
 

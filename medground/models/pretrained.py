@@ -1,4 +1,4 @@
-"""Pre-trained encoders from a local folder or a hub name, as transformers saves them.
+"""Pre-trained encoders from a local folder or `hub:org/name`, as transformers saves them.
 
 Weights of another architecture and tokenizers of another vocabulary are errors. Weights are read only from
 safetensors, and no code of a model is run.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from medground import locations
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.models import encoders
@@ -25,6 +26,7 @@ OWN_PARTS = re.compile(r"pooler|norm")
 
 def load_image_encoder(name: str) -> nn.Module:
     """Return a pre-trained backbone; its last feature map is used."""
+    name = locations.encoder(name)
     config = _config(name, "image encoder")
     skeleton = encoders.image_encoder_of(config)
     if not isinstance(skeleton, encoders.PatchTokens):
@@ -34,6 +36,7 @@ def load_image_encoder(name: str) -> nn.Module:
 
 def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
     """Return a pre-trained text encoder and its tokenizer."""
+    name = locations.encoder(name)
     config = _config(name, "text encoder")
     from transformers import AutoTokenizer, BertTokenizer
 
@@ -52,7 +55,7 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
 
     `what` is "image encoder" or "text encoder". No weights are read.
     """
-    other = _config(name, what)
+    other = _config(locations.encoder(name), what)
     with torch.device("meta"):  # only shapes, without memory
         if what == "image encoder":
             both = [encoders.build_image_encoder(config), encoders.image_encoder_of(other)]
@@ -71,7 +74,7 @@ def grey_of(name: str) -> list[float] | None:
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        values, _ = ImageProcessingMixin.get_image_processor_dict(locations.encoder(name))
         return [round(sum(values[key]) / len(values[key]), 6) for key in ("image_mean", "image_std")]
     except (OSError, ValueError, KeyError, TypeError):
         return None
