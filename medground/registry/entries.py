@@ -64,14 +64,14 @@ class Loss:
 class Objective(Entry):
     """An `objectives.objective.Objective`: the commands that offer it, its losses, and its inputs.
 
-    fuses: reads the network's predictions for (image, phrase) pairs. teaches_boxes: trains box predictions.
-    reads_reports: reads whole reports. requires: a feature of the architecture.
+    fuses: uses the network's predictions for (image, phrase) pairs. trains_boxes: trains the prediction of
+    boxes. reads_reports: uses whole reports. requires: a feature of the architecture.
     """
 
     stages: frozenset[str]
     losses: Mapping[str, Loss]
     fuses: bool = False
-    teaches_boxes: bool = False
+    trains_boxes: bool = False
     reads_reports: bool = False
     requires: str | None = None
 
@@ -227,7 +227,7 @@ class Table(Mapping[str, E], Generic[E]):
             self._added()[point.name] = entry
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the names as text: "a", "a and b", "a, b and c"."""
+def one_of(names: Iterable[str]) -> str:
+    """Return the names as text: "a", "a or b", "a, b or c"."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} or {last}" if first else last

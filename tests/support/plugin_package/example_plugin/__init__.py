@@ -11,7 +11,7 @@ CENTRE = registry.Objective(
     stages=frozenset({"pretrain", "finetune"}),
     losses={"centre": registry.Loss(weight=2.0)},
     fuses=True,
-    teaches_boxes=True,
+    trains_boxes=True,
 )
 MEAN_BOXES = "example_plugin.entries:MEAN_BOXES"  # the value of an entry point may be such a string
 RECTANGLES = registry.MaskFormat(
