@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from medground import checkpoints
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 
@@ -65,6 +66,7 @@ def image_encoder_of(config: Any) -> nn.Module:
 
 
 def _config_of(values: dict[str, Any]) -> Any:
+    checkpoints.refuse_loading_keys(values, f"the config of a {values.get('model_type')}")
     hide_broken_torchvision()
     from transformers import AutoConfig
 

@@ -159,6 +159,7 @@ def read_config(folder: Path) -> GrounderConfig:
         values = json.loads(_needed(folder, CONFIG).read_text())
     except ValueError:  # not JSON, not UTF-8
         raise MedgroundError(f"{folder / CONFIG}: not JSON; {ANEW}") from None
+    checkpoints.refuse_loading_keys(values, folder / CONFIG)
     return GrounderConfig.from_json(values)
 
 
@@ -195,7 +196,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:  # of a damaged file the library says no more than that it is an exception
         whole = isinstance(json.loads(path.read_text()), dict) if path.is_file() else True
         if whole:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ValueError:
         pass
     raise MedgroundError(f"{path}: damaged; {ANEW}")

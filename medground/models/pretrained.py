@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from medground import locations
+from medground import checkpoints, locations
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.models import encoders
@@ -88,6 +88,7 @@ def _config(name: str, what: str) -> Any:
     try:
         values, _ = PreTrainedConfig.get_config_dict(name)
         kind = values.pop("model_type")
+        checkpoints.refuse_loading_keys(values, name)
         return AutoConfig.for_model(KIN.get(kind, kind), **values)
     except (OSError, ValueError, KeyError):
         raise MedgroundError(f"{name}: no {what} there that transformers can load") from None

@@ -313,6 +313,7 @@ def test_best_middling_and_worst_share_no_phrase(count):
     assert found[0][0] == "Best"
 
 
+@pytest.mark.slow
 def test_demo_page_joins_runs(evaluate, film, tmp_path):
     tool = ROOT / "tools" / "demo_page"
     assert tool.stat().st_mode & stat.S_IXUSR

@@ -41,7 +41,7 @@ OUTSIDE = {
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
     "figures": {"numpy", "PIL"},
-    "anatomy": {"numpy", "PIL", "torch"},
+    "anatomy": {"msgspec", "numpy", "PIL", "torch"},
     "datasets": {"orjson"},
     "models": {"numpy", "torch", "transformers"},
     "phantom": {"numpy", "PIL", "orjson", "scipy"},

@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reports import ASG as PUBLISHED
-from test_reports import names
+from published_names import ASG as PUBLISHED
+from published_names import names
 from torch.nn import functional
 
 from medground.errors import MedgroundError

@@ -2,13 +2,13 @@
 
 import json
 
-from test_distributed import torchrun
+import pytest
+from two_processes import END, torchrun
 
 SCRIPT = """
 import json, torch
 from dataclasses import fields, replace
 from types import SimpleNamespace
-from torch import distributed
 from medground.models import grounder
 from medground.models.network import EncodedImages
 from medground.objectives import distributed, knowledge
@@ -16,8 +16,8 @@ from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
 from medground.objectives.report_batch import ReportBatch
 
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
 torch.manual_seed(0)
 texts = [f"word{n} effusion" for n in range(6)]
 model = grounder.build("small", texts)
@@ -76,13 +76,13 @@ for name in sorted(gradient):
     gaps["gradient"] = max(gaps.get("gradient", 0), gap.item())
 if rank == 0:
     print(json.dumps(gaps))
-distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_of_two_processes_are_those_of_one(tmp_path):
     script = tmp_path / "reading.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT + END)
     done = torchrun(script)
     assert done.returncode == 0, done.stderr
     gaps = json.loads(done.stdout)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from test_ablations import run, tool
+from tool_runs import run, tool
 
 from medground.boxes import iou
 from medground.data.examples import Example, Query
@@ -41,6 +41,7 @@ def compared(tmp_path_factory):
     return tool("compare_architectures"), [*flags, *small], films.folder / "runs", parts["test"]
 
 
+@pytest.mark.slow
 def test_architectures_are_compared_on_the_same_phrases_once(compared, monkeypatch, capsys):
     module, flags, runs, asked = compared
     monkeypatch.setattr(module.config, "SIZES", dict(module.config.SIZES))

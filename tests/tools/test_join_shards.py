@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from paths import ROOT
 from samples import IMAGE, SENTENCE
 
 ANSWER = {"text": "words", "boxes": [], "present": 0.5, "model": "m"}
