@@ -31,7 +31,8 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 def generalized_iou(a: Tensor, b: Tensor, min_side: float = 0.0) -> Tensor:
     """Return the (...) generalized IoU in [-1, 1] of (..., 4) xyxy boxes, row by row.
 
-    Source: Rezatofighi et al. 2019. A box with x2 < x1 or y2 < y1 has no area. Two boxes without area have IoU 0, not NaN.
+    Source: Rezatofighi et al. 2019. A box with x2 < x1 or y2 < y1 has no area.
+    Two boxes without area have IoU 0, not NaN.
     min_side: the sides of the hull are at least this long, which bounds the gradients of such boxes.
     """
     shared, union = _intersection_and_union(a, b)
