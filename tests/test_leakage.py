@@ -71,6 +71,7 @@ def test_the_first_leak_is_named_unless_leaks_are_allowed(caplog):
     assert leakage.check([], False, "") is False
 
 
+@pytest.mark.slow
 def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_films, pretrained, tmp_path):
     before = {each["subject_id"] for each in lines(toy_films.pairs)}
     assert record(pretrained)["subjects"] == digests(before)
@@ -83,6 +84,7 @@ def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_fi
     assert record(tmp_path / "ft") == {"step": 2, "subjects": both}
 
 
+@pytest.mark.slow
 def test_training_patients_of_the_start_are_refused_or_mark_the_model(toy_films, pretrained, tmp_path):
     moved = [
         each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_films.phrases))
@@ -100,6 +102,7 @@ def test_training_patients_of_the_start_are_refused_or_mark_the_model(toy_films,
     assert record(tmp_path / "ft")["leakage"] is True
 
 
+@pytest.mark.slow
 def test_pretraining_leaves_out_the_validation_and_test_patients_of_fine_tuning(toy_films, tmp_path):
     split = ["test", "val", *["train"] * 20]
     phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_films.phrases))]
@@ -111,6 +114,7 @@ def test_pretraining_leaves_out_the_validation_and_test_patients_of_fine_tuning(
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     model = tmp_path / "marked"
     model.mkdir()
@@ -125,6 +129,7 @@ def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_start_without_training_subjects_in_its_record_is_warned_of(pretrained, tmp_path, caplog):
     weights, config = checkpoints.load(pretrained / "model.safetensors")
     checkpoints.save(tmp_path / "model.safetensors", weights, config | {"record": {"step": 1}})

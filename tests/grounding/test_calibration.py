@@ -142,6 +142,7 @@ def run(*args: object):
     return CliRunner().invoke(cli, list(map(str, args)))
 
 
+@pytest.mark.slow
 def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films, model, tmp_path):
     result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
     assert result.exit_code == 0, result.stderr
@@ -161,6 +162,7 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
     assert "calibrated" not in raw.stdout and raw.stdout != out.read_text()
 
 
+@pytest.mark.slow
 def test_a_model_is_calibrated_on_scaled_copies_as_on_the_films_that_were_drawn_on(films, model, tmp_path):
     for path in films.folder.glob("*.png"):
         Image.open(path).resize((toy.WIDTH * 2, toy.HEIGHT * 2)).save(tmp_path / path.name)

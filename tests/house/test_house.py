@@ -18,13 +18,13 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "shipped", "__init__"},
     {
-        *("boxes", "console", "greys", "limits", "locations", "registry", "shards"),
+        *("boxes", "console", "limits", "locations", "ops", "registry", "shards"),
         *("anatomy.regions", "reports.clauses"),
     },
     {"dicom"},
     {"jsonl", "images", "checkpoints", "figures"},
     {"leakage"},
-    {"reports", "anatomy", "align", "datasets", "models", "phantom"},
+    {"reports", "anatomy", "align", "joining", "datasets", "models", "phantom"},
     {"objectives"},
     {"data"},
     {"training", "grounding", "evaluation"},
@@ -37,7 +37,7 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 OUTSIDE = {
     "records": {"msgspec"},
     "boxes": {"numpy"},
-    "greys": {"torch"},
+    "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
     "dicom": {"numpy"},
     "images": {"numpy", "PIL"},
@@ -45,6 +45,7 @@ OUTSIDE = {
     "figures": {"numpy", "PIL"},
     "anatomy": {"msgspec", "numpy", "PIL", "torch"},
     "datasets": {"orjson"},
+    "joining": {"orjson"},
     "models": {"numpy", "torch", "transformers"},
     "phantom": {"numpy", "PIL", "orjson", "scipy"},
     "objectives": {"torch"},
