@@ -1,6 +1,6 @@
-"""The example models that come with medground, so that it answers without any training.
+"""The example models that are included in medground, for predictions without any training.
 
-`examples/weights.mk` makes them again. They have seen synthetic films alone, and are no medical devices.
+`examples/weights.mk` trains them again. They were trained on synthetic images only and are no medical devices.
 """
 
 from pathlib import Path
@@ -8,4 +8,4 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "weights"
 DETECTOR = FOLDER / "detector" / "model.safetensors"
 GROUNDER = FOLDER / "grounder"
-NOTICE = "the example model has seen synthetic films alone: not for clinical use"
+NOTICE = "the example model was trained on synthetic images only: not for clinical use"

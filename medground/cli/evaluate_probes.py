@@ -11,12 +11,12 @@ def evaluate(model: Path, images: Path, device: str, inputs: Any, how: Any) -> A
     from medground import images as image_files
     from medground.evaluation import run
     from medground.grounding import backends, calibration, flip, ground_on_image
-    from medground.grounding.predict import Choices
+    from medground.grounding.predict import PredictOptions
     from medground.models import letterboxed
 
     network = backends.load(model, options.device_of(device))
     upright = flip.load(model, network.name)
-    choices = Choices(calibration=calibration.load(model, network.name), orientation=upright)
+    choices = PredictOptions(calibration=calibration.load(model, network.name), orientation=upright)
 
     def ground(phrases: list[Any], image: Any) -> list[Any]:
         return list(

@@ -83,7 +83,7 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     from medground import checkpoints
     from medground.errors import MedgroundError
     from medground.grounding import calibration, flip
-    from medground.grounding.predict import Choices
+    from medground.grounding.predict import PredictOptions
 
     fitted = calibration.load(chosen["model"], model) if chosen["calibrated"] else None
     if chosen["coverage"] is not None:
@@ -99,7 +99,7 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     else:
         limits["orientation"] = flip.load(chosen["model"], model)
     leaky = bool((checkpoints.record_of(chosen["model"]) or {}).get("leakage"))
-    return Choices(calibration=fitted, coverage=chosen["coverage"], engine=engine, leakage=leaky, **limits)
+    return PredictOptions(calibration=fitted, coverage=chosen["coverage"], engine=engine, leakage=leaky, **limits)
 
 
 def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any]:

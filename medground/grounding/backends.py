@@ -61,7 +61,7 @@ class Exported:
 Model = Grounder | Exported
 
 
-class Shown(NamedTuple):
+class EncodedImage(NamedTuple):
     """One film, encoded: (1, P, D) patches, and (1, P) which of them show film."""
 
     patches: Tensor
@@ -73,17 +73,17 @@ def see(model: Model, picture: Tensor) -> Ask:
     return about(model, encode(model, picture))
 
 
-def encode(model: Model, picture: Tensor) -> Shown:
+def encode(model: Model, picture: Tensor) -> EncodedImage:
     """The film of a (2, S, S) picture, encoded."""
     if isinstance(model, Exported):
-        return Shown(*(torch.from_numpy(each) for each in model.image([picture[None].numpy()]).values()))
+        return EncodedImage(*(torch.from_numpy(each) for each in model.image([picture[None].numpy()]).values()))
     both = picture[None].to(model.device)
     with _fused_attention():
         images = model.network.encode_images(both[:, :1], both[:, 1:])
-    return Shown(images.patches, images.seen)
+    return EncodedImage(images.patches, images.seen)
 
 
-def about(model: Model, shown: Shown) -> Ask:
+def about(model: Model, shown: EncodedImage) -> Ask:
     """What answers (N, T) ids and mask of texts on an encoded film."""
     patches, seen = _on_film(*shown)
     if isinstance(model, Exported):

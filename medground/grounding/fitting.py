@@ -27,14 +27,14 @@ from medground.grounding.calibration import (
     needed_margin,
 )
 from medground.grounding.predict import (
-    AS_FOUND,
-    Answer,
+    DEFAULT_OPTIONS,
+    Prediction,
     BadImage,
-    Choices,
-    best_first,
+    PredictOptions,
+    ranked_boxes,
     find,
     inside,
-    share_of,
+    area_share,
 )
 from medground.records import Phrase
 
@@ -78,15 +78,15 @@ def _looked_for(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
         log.warning("%d phrases have no boxes and are not used", undrawn)
 
 
-def fit(found: list[tuple[Phrase, Answer]], model: str) -> Calibration:
+def fit(found: list[tuple[Phrase, Prediction]], model: str) -> Calibration:
     """The calibration that these answers to phrases with known boxes give."""
     there = _present_events(found)
     hits = _hit_events(found)
     present, score = fit_curve(there), fit_curve(hits)
     if there.true.all() or not there.true.any():
         log.warning("no phrase is %s: `present` stays as it is", "absent" if there.true.all() else "present")
-    bare = Calibration(model, present, score, (), AS_FOUND.min_score, {})
-    margins = sorted(_margins(found, Choices(calibration=bare)), key=lambda m: (m is None, m or 0.0))
+    bare = Calibration(model, present, score, (), DEFAULT_OPTIONS.min_score, {})
+    margins = sorted(_margins(found, PredictOptions(calibration=bare)), key=lambda m: (m is None, m or 0.0))
     whole = replace(bare, margins=[None if each is None else round(each, 5) for each in margins])
     figures = {"present": _figures(there, present), "score": _figures(hits, score), "margin": _shown(whole)}
     return replace(whole, figures=figures)
@@ -99,12 +99,12 @@ def _figures(events: Events, curve: Curve) -> dict[str, Any]:
     return {"n": len(events.logits)} | before | {name: how(curve, events) for name, how in each}
 
 
-def _present_events(found: list[tuple[Phrase, Answer]]) -> Events:
+def _present_events(found: list[tuple[Phrase, Prediction]]) -> Events:
     logits = np.array([answer.present for _, answer in found])
     return Events(logits, np.array([bool(phrase.boxes) for phrase, _ in found]), np.ones(len(found)))
 
 
-def _hit_events(found: list[tuple[Phrase, Answer]]) -> Events:
+def _hit_events(found: list[tuple[Phrase, Prediction]]) -> Events:
     """Every box of every answer, and whether it reaches the IoU with a true box."""
     logits, true, shares = [], [], []
     for phrase, answer in found:
@@ -112,19 +112,19 @@ def _hit_events(found: list[tuple[Phrase, Answer]]) -> Events:
         drawn = np.array(phrase.boxes or [], dtype=float).reshape(-1, 4)
         logits.append(answer.scores)
         true.append((boxes.iou(np.array(own), drawn) >= HIT).any(axis=1))
-        shares.append(np.array([share_of(box, answer.letterbox) for box in own]))
+        shares.append(np.array([area_share(box, answer.letterbox) for box in own]))
     return Events(np.concatenate(logits), np.concatenate(true), np.concatenate(shares))
 
 
-def _margins(found: list[tuple[Phrase, Answer]], choices: Choices) -> Iterator[float | None]:
+def _margins(found: list[tuple[Phrase, Prediction]], choices: PredictOptions) -> Iterator[float | None]:
     """The margin that each true box needs, of the boxes that `ground` would write."""
     for phrase, answer in found:
-        kept = np.array([box for box, _ in best_first(answer, choices)])
+        kept = np.array([box for box, _ in ranked_boxes(answer, choices)])
         for box in np.array(phrase.boxes or [], dtype=float).reshape(-1, 4):
             yield needed_margin(_clipped(box, answer), kept)
 
 
-def _clipped(box: Array, answer: Answer) -> Array:
+def _clipped(box: Array, answer: Prediction) -> Array:
     """The part of a true box that lies on the film: nobody can find more."""
     frame = answer.letterbox
     cut = boxes.clip(tuple(box), frame.width, frame.height)

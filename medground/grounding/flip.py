@@ -27,7 +27,7 @@ from medground import checkpoints
 from medground.anatomy import augment
 from medground.errors import MedgroundError
 from medground.grounding import backends
-from medground.grounding.backends import Model, Shown
+from medground.grounding.backends import Model, EncodedImage
 from medground.models.letterboxed import LetterboxedImage
 
 FILE = backends.ORIENTATION
@@ -43,22 +43,22 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Orientation:
+class FlipCorrection:
     """The map for one model; `model` is the hash of its weights, `weights` are (C D,)."""
 
     model: str
     weights: Tensor
 
-    def odds(self, as_it_is: Shown, mirrored: Shown) -> float:
+    def odds(self, as_it_is: EncodedImage, mirrored: EncodedImage) -> float:
         """The log odds that a film, encoded as it is and mirrored, hangs the right way round."""
         return float((features(as_it_is) - features(mirrored)) @ self.weights)
 
-    def is_mirrored(self, as_it_is: Shown, mirrored: Shown) -> bool:
+    def is_mirrored(self, as_it_is: EncodedImage, mirrored: EncodedImage) -> bool:
         """Whether the film hangs the wrong way round, almost surely."""
         return self.odds(as_it_is, mirrored) < -SURE
 
 
-def features(shown: Shown) -> Tensor:
+def features(shown: EncodedImage) -> Tensor:
     """(C D,) what the patches of an encoded film hold, where in the square; 0 where there is no film."""
     patches, seen = (each.detach().cpu() for each in shown)
     side = round(patches.shape[1] ** 0.5)
@@ -66,7 +66,7 @@ def features(shown: Shown) -> Tensor:
     return functional.adaptive_avg_pool2d(grid, SIDE).flatten()
 
 
-def fit(films: Iterable[LetterboxedImage], model: Model) -> tuple[Orientation, dict[str, Any]]:
+def fit(films: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrection, dict[str, Any]]:
     """The map for films that all hang right, and how well it tells films that it was not fitted to: `right`,
     the share that looks less mirrored than its mirror image; `turned` and `found`, the shares of films and of
     mirror images that are taken for mirrored.
@@ -85,7 +85,7 @@ def fit(films: Iterable[LetterboxedImage], model: Model) -> tuple[Orientation, d
             "the others, too few to keep that (give more films, or a model pre-trained with --mirror)"
         )
     weights = torch.from_numpy(_fit(np.concatenate(views))).float()
-    return Orientation(model.name, weights), {"n": len(views)} | figures
+    return FlipCorrection(model.name, weights), {"n": len(views)} | figures
 
 
 @torch.inference_mode()
@@ -133,13 +133,13 @@ def _fit(differences: NDArray[np.float32]) -> Array:
     return minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B").x / scale
 
 
-def save(folder: Path, found: Orientation) -> None:
+def save(folder: Path, found: FlipCorrection) -> None:
     """Write orientation.safetensors into the model's folder; it appears only when all is written."""
     config = {"format": FORMAT, "model": found.model}
     checkpoints.save(folder / FILE, {"weights": found.weights}, config)
 
 
-def load(folder: Path, model: str) -> Orientation | None:
+def load(folder: Path, model: str) -> FlipCorrection | None:
     """The orientation in a model's folder, None where there is none; raises where it is another model's."""
     if not (folder / FILE).is_file():
         return None
@@ -153,4 +153,4 @@ def load(folder: Path, model: str) -> Orientation | None:
             f"{folder / FILE}: fitted for other weights than these; run medground calibrate --orientation "
             "again, or delete it"
         )
-    return Orientation(model, tensors["weights"])
+    return FlipCorrection(model, tensors["weights"])

@@ -109,8 +109,8 @@ def test_the_nearest_of_several_boxes_counts_and_none_covers_nothing():
     assert calibration.needed_margin(true, np.array([[0.0, 0, 30, 30]])) == 0
 
 
-def answer(box: tuple, present: float) -> predict.Answer:
-    return predict.Answer(np.array([box], float), np.array([present]), present, LETTERBOX)
+def answer(box: tuple, present: float) -> predict.Prediction:
+    return predict.Prediction(np.array([box], float), np.array([present]), present, LETTERBOX)
 
 
 def test_absent_phrases_teach_present_and_need_no_margin():

@@ -98,7 +98,7 @@ def test_the_gradient_is_that_of_the_loss():
 
 def test_patches_of_any_size_are_averaged_over_the_same_cells():
     patches = torch.arange(400.0).reshape(1, 400, 1)
-    found = flip.features(backends.Shown(patches, torch.ones(1, 400, dtype=torch.bool)))
+    found = flip.features(backends.EncodedImage(patches, torch.ones(1, 400, dtype=torch.bool)))
     grid = patches.reshape(20, 20)
     assert found.tolist() == [
         grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for r in range(10) for c in range(10)
@@ -111,7 +111,7 @@ def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
         Phrase(image_id="i", phrase_id=text, path="i.png", text=text, width=WIDTH, height=HEIGHT)
         for text in ("spot", "heart left")
     ]
-    choices = predict.Choices(orientation=learned[0])
+    choices = predict.PredictOptions(orientation=learned[0])
     films = [shown(heart_film(200, mirrored), network.config.image_size) for mirrored in (False, True)]
     straight, turned = (list(predict.ground_on_image(phrases, each, network, choices)) for each in films)
     for one, other in zip(straight, turned, strict=True):
@@ -132,7 +132,7 @@ def test_a_narrow_film_with_odd_padding_is_turned_about_its_own_middle(model, le
         learned[0], weights=-1e6 * learned[0].weights
     )  # takes every film for the other way round
     one = next(predict.ground_on_image([phrase], films[0], network))
-    other = next(predict.ground_on_image([phrase], films[0], network, predict.Choices(orientation=always)))
+    other = next(predict.ground_on_image([phrase], films[0], network, predict.PredictOptions(orientation=always)))
     flipped = next(predict.ground_on_image([phrase], films[1], network))
     assert one.boxes != other.boxes
     x1, y1, x2, y2 = flipped.boxes[0].box
