@@ -126,7 +126,8 @@ def bend_boxes(boxes: Tensor, steps: Tensor) -> Tensor:
         0, 1
     )  # how much of each fifth lies before the position
     bent = (inside * steps[:, None, None]).sum(-1)
-    return (bent + _outside(place[..., 0])).flatten(2)
+    result: Tensor = (bent + _outside(place[..., 0])).flatten(2)
+    return result
 
 
 def unbend(grid: Tensor, steps: Tensor) -> Tensor:

@@ -21,9 +21,10 @@ from PIL import Image
 from medground import images
 from medground.anatomy.masks import Mask
 from medground.errors import MedgroundError
+from medground.registry.tables import ARRAYS, PICTURES
 
 Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, where it is, how likely
-ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, MemoryError)
 
 
@@ -86,17 +87,20 @@ def _check_size(picture: Image.Image) -> None:
 
 def _above_half(values: Mask) -> NDArray[np.bool_]:
     """Return where an integer mask is set: 1 of 0 and 1, 255 of 0 and 255, without JPEG artifacts."""
-    return values > values.max() / 2
+    result: NDArray[np.bool_] = values > values.max() / 2
+    return result
 
 
 def _only(path: Path) -> Mask:
     """Return the one array of a file."""
     found = np.load(path, allow_pickle=False)
     if path.suffix == ".npy":
-        return found
+        array: Mask = found
+        return array
     with found:
         (name,) = found.files
-        return found[name]
+        only: Mask = found[name]
+        return only
 
 
 def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:

@@ -69,7 +69,8 @@ def _without_specks(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     labels, _ = ndimage.label(inside)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
-    return (areas >= SPECK * areas.max())[labels] & inside
+    result: NDArray[np.bool_] = (areas >= SPECK * areas.max())[labels] & inside
+    return result
 
 
 def _tight(pixels: NDArray[np.bool_], x: float, y: float, score: float) -> Shape | None:

@@ -98,7 +98,10 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         fine = self.fine(images)
         coarse = self.from_coarse(self.coarse(fine))
-        return self.from_fine(fine) + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        result: Tensor = self.from_fine(fine) + functional.interpolate(
+            coarse, scale_factor=2.0, mode="nearest"
+        )
+        return result
 
 
 class Attention(nn.Module):
@@ -115,7 +118,8 @@ class Attention(nn.Module):
         split = [each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (ask, key, value)]
         # written out: the backward pass of torch's fused attention is slow on a CPU for few queries
         share = (split[0] @ split[1].transpose(2, 3) * split[0].shape[-1] ** -0.5).softmax(-1)
-        return self.out((share @ split[2]).transpose(1, 2).flatten(2))
+        result: Tensor = self.out((share @ split[2]).transpose(1, 2).flatten(2))
+        return result
 
 
 class Layer(nn.Module):
@@ -131,7 +135,8 @@ class Layer(nn.Module):
         queries = queries + self.look(self.norms[0](queries), places)
         own = self.norms[1](queries)
         queries = queries + self.compare(own, own)
-        return queries + self.think(self.norms[2](queries))
+        result: Tensor = queries + self.think(self.norms[2](queries))
+        return result
 
 
 class RegionQuery(nn.Module):
@@ -183,7 +188,8 @@ class RegionQuery(nn.Module):
         middle = (torch.arange(side, device=share.device, dtype=torch.float32) + 0.5) / side
         across, down = middle.repeat(side), middle.repeat_interleave(side)
         mean = torch.stack([across, down, across, down])  # (4, P)
-        return (share * mean).sum(-1) + self.offset(queries).float()
+        result: Tensor = (share * mean).sum(-1) + self.offset(queries).float()
+        return result
 
 
 def loss_parts(

@@ -13,7 +13,8 @@ from typing import Any
 def _table() -> list[dict[str, Any]]:
     """Return one entry for each region, in the order of the file."""
     text = resources.files("medground.anatomy").joinpath("regions.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)["region"]
+    result: list[dict[str, Any]] = tomllib.loads(text)["region"]
+    return result
 
 
 _REGIONS = _table()

@@ -61,7 +61,7 @@ class Worker:
 
     def train(self, request: Request, _: BinaryIO, answer: Answer) -> None:
         """Train, or resume from `last`; reply once per epoch, then write the weights to `target`."""
-        from ultralytics import YOLO
+        from ultralytics import YOLO  # type: ignore[attr-defined]
 
         last = Path(request["folder"], "run", "weights", "last.pt")
         model = YOLO(last if last.exists() else request["cfg"], task="detect")

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medground import shipped
+from medground import registry, shipped
 from medground.cli import options
 
 
@@ -54,10 +54,9 @@ def _asked(
     from medground.grounding import phrases
     from medground.records import Phrase
 
-    if chosen["kind"] == "dicom-sr" and image is not None:
-        from medground.grounding import structured_report
-
-        structured_report.refuse_other(image)
+    check = registry.OUTPUT_FORMATS[chosen["kind"]].check
+    if check and image is not None:
+        registry.attribute(check)(image)
     if image is None:
         return jsonl.read(chosen["records"], Phrase, bad_lines, phrases.refuse_empty)
     if not chosen["report"]:
@@ -122,12 +121,9 @@ def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any
 def _write(found: Iterable[Any], chosen: dict[str, Any]) -> None:
     from medground import jsonl
 
-    if chosen["kind"] == "dicom-sr":
-        from medground.grounding import structured_report
-
-        structured_report.write(found, chosen["images"], Path(chosen["output"]))
+    entry = registry.OUTPUT_FORMATS[chosen["kind"]]
+    if entry.one_per_image:
+        entry.load()(found, chosen["images"], Path(chosen["output"]))
         return
-    from medground.grounding import formats
-
     with jsonl.create(chosen["output"]) as stream:
-        formats.WRITERS[chosen["kind"]](stream, found)
+        entry.load()(stream, found)

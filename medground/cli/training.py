@@ -11,19 +11,12 @@ from typing import Any, NoReturn
 
 import click
 
+from medground import registry
 from medground.cli import options as shared
+from medground.errors import MedgroundError
 
 log = logging.getLogger(__name__)
 POSITIVE = click.FloatRange(min=0, min_open=True)
-# The weights that each objective's losses have without --weight; a table, as torch takes seconds to ask.
-LOSSES = {
-    "agp": {"l1": 5.0, "giou": 2.0, "present": 1.0, "score": 1.0, "near": 1.0},
-    "asg": {"ira": 1.0, "arsa": 1.0, "irl": 5.0, "erl": 1.0},
-    "gk-mvlp": {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0},
-    "gk-mvlp-unmasked": {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0},
-    "taco": {"taco": 0.05},
-}
-OF_MDETR = {"score", "near"}
 
 
 def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -47,14 +40,10 @@ def check(
     together, and a tracker that is not installed."""
     from medground.training import tracking
 
-    own = [name for each in dict.fromkeys(objective) for name in LOSSES[each]]
-    known = sorted(name for name in own if architecture == "mdetr" or name not in OF_MDETR)
-    if doubled := sorted(name for name in set(own) if own.count(name) > 1):
-        raise click.UsageError(f"two objectives have a loss {doubled[0]!r}; give one of them")
-    if unknown := sorted(weight.keys() - set(known)):
-        raise click.UsageError(f"no loss {unknown[0]!r} to weigh; the losses are {', '.join(known)}")
-    if "taco" in objective and architecture != "transvg":
-        raise click.UsageError("taco is for --architecture transvg: it looks at what its [REG] looks at")
+    try:
+        registry.check_losses(objective, weight, architecture)
+    except MedgroundError as error:
+        raise click.UsageError(str(error)) from None
     tracking.require(tracker)
 
 

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medground import registry
 from medground.anatomy import regions
 from medground.boxes import Letterbox
 from medground.data.examples import Example, Query
 from medground.errors import MedgroundError
 from medground.objectives import knowledge, tags
-from medground.objectives.learner import OBJECTIVES
 from medground.objectives.report_batch import Reports
 from medground.records import Box
 
@@ -31,11 +31,10 @@ class Needs:
     @classmethod
     def of(cls, names: Iterable[str]) -> "Needs":
         """The needs of the objectives of these names."""
-        kinds = [OBJECTIVES[name] for name in names]
-        texts = dict.fromkeys(text for kind in kinds for text in kind.texts)
-        return cls(
-            any(kind.asks for kind in kinds), tuple(texts) if any(kind.reads for kind in kinds) else None
-        )
+        entries = [registry.OBJECTIVES[name] for name in names]
+        texts = tuple(dict.fromkeys(text for entry in entries for text in entry.load().texts))
+        reads_reports = any(entry.reads_reports for entry in entries)
+        return cls(any(entry.fuses for entry in entries), texts if reads_reports else None)
 
     def met_by(self, examples: Sequence[Example]) -> list[Example]:
         """The examples that can be learned from; raises MedgroundError where none can."""

@@ -14,18 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medground import checkpoints
+from medground import checkpoints, registry
 from medground.errors import MedgroundError
 from medground.models import encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
-from medground.models.mdetr import MDETR
 from medground.models.network import Network
-from medground.models.transvg import TransVG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ARCHITECTURES: dict[str, type[Network]] = {"transvg": TransVG, "mdetr": MDETR}
 WEIGHTS, CONFIG = checkpoints.WEIGHTS, "config.json"
 ANEW = "copy the model's folder anew"
 
@@ -72,7 +69,7 @@ def build(
     else:
         pictures = pretrained.load_image_encoder(image_encoder)
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
-    kind = ARCHITECTURES[architecture]
+    kind: type[Network] = registry.ARCHITECTURES[architecture].load()
     sizes = {**SIZES[size], **kind.own_sizes}
     sizes["equalise"] = image_encoder is None  # a pre-trained one knows films as they are
     sizes["grey"] = None if image_encoder is None else pretrained.grey_of(image_encoder)
@@ -177,10 +174,11 @@ def size_of(config: GrounderConfig) -> str | None:
 
 
 def _kind(config: GrounderConfig) -> type[Network]:
-    if config.architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
+    if config.architecture not in registry.ARCHITECTURES:
+        known = ", ".join(sorted(registry.ARCHITECTURES))
         raise MedgroundError(f"architecture {config.architecture!r} is not known here; known are {known}")
-    return ARCHITECTURES[config.architecture]
+    kind: type[Network] = registry.ARCHITECTURES[config.architecture].load()
+    return kind
 
 
 def _network(config: GrounderConfig) -> Network:

@@ -12,7 +12,6 @@ who learns what is ours.
 Letters: N pairs, M true boxes, Q answered boxes a pair. Boxes are normalised [cx, cy, w, h] in [0, 1].
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,14 +30,9 @@ MATCHED_PLACE = 5.0  # and what the L1 distance of a query's place from the midd
 class AGP(Objective):
     """Boxes of region names, sentences or drawn phrases."""
 
-    defaults: Mapping[str, float] = {"l1": 5.0, "giou": 2.0, "present": 1.0, "score": 1.0, "near": 1.0}
-    asks = True
-
     def __init__(self, model: Grounder):
         super().__init__(model)
         self.places = model.network.places
-        if model.network.most_boxes == 1:  # its score is that there is something to show
-            self.defaults = {name: w for name, w in self.defaults.items() if name not in ("score", "near")}
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """The losses of the batch's pairs."""

@@ -16,7 +16,6 @@ pairs, too.
 Letters: B images, U texts, T tokens, D width, R region-sentence pairs, E embedding, n images with a report.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -37,9 +36,6 @@ OWN, RELATED, TINY = 0.8, 0.2, 1e-6  # what a soft target owes to the pair itsel
 
 class ASG(Objective):
     """The four losses and their heads."""
-
-    defaults: Mapping[str, float] = {"ira": 1.0, "arsa": 1.0, "irl": 5.0, "erl": 1.0}
-    reads = True
 
     def __init__(self, model: Grounder):
         super().__init__(model)

@@ -18,7 +18,7 @@ Letters: B images, P patches, F findings, G named regions, D width, U texts, T t
 V vocabulary, n images with a report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,8 +43,6 @@ LONGEST = 160  # tokens of a report that lm and itm read
 class GKMVLP(Objective):
     """The four losses and their heads; `masked`: whether a finding looks at its own regions alone."""
 
-    defaults: Mapping[str, float] = {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0}
-    reads = True
     texts: Sequence[str] = knowledge.TEXTS
     masked = True
 

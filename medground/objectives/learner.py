@@ -6,23 +6,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from medground.errors import MedgroundError
+from medground import registry
 from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.models.network import Answers, Images
-from medground.objectives.agp import AGP
-from medground.objectives.asg import ASG
-from medground.objectives.gkmvlp import GKMVLP, Unmasked
-from medground.objectives.medrpg import TaCo
 from medground.objectives.objective import Encoded, Objective
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    "agp": AGP,
-    "asg": ASG,
-    "gk-mvlp": GKMVLP,
-    "gk-mvlp-unmasked": Unmasked,
-    "taco": TaCo,
-}
 
 
 class Pulls(Protocol):
@@ -39,17 +27,12 @@ class Learner(nn.Module):
         self, model: Grounder, names: Iterable[str] = ("agp",), weights: dict[str, float] | None = None
     ):
         super().__init__()
+        names, self.chosen = list(dict.fromkeys(names)), weights or {}
+        features = _features(model)
+        registry.check_losses(names, self.chosen, model.config.architecture, features)
         self.network = model.network
-        self.objectives = nn.ModuleDict({name: OBJECTIVES[name](model) for name in dict.fromkeys(names)})
-        self.chosen = weights or {}
-        self._check()
-
-    def _check(self) -> None:
-        known = sorted(name for each in self._each() for name in each.defaults)
-        if unknown := sorted(self.chosen.keys() - set(known)):
-            raise MedgroundError(f"no loss {unknown[0]!r} to weigh; the losses are {', '.join(known)}")
-        if doubled := sorted(name for name in set(known) if known.count(name) > 1):
-            raise MedgroundError(f"two objectives have a loss {doubled[0]!r}; give one of them")
+        self.objectives = nn.ModuleDict({name: _objective(name, model, features) for name in names})
+        self.fuses = any(registry.OBJECTIVES[name].fuses for name in names)
 
     def _each(self) -> Iterable[Objective]:
         return self.objectives.values()  # type: ignore[return-value]
@@ -71,7 +54,7 @@ class Learner(nn.Module):
         images = self.network.encode_images(film, inside)
         tokens = self.network.encode_texts(ids, mask)
         answers = None
-        if any(each.asks for each in self._each()):
+        if self.fuses:
             answers = self._answers(images, tokens, mask, image_of, text_of)
         return Encoded(images, tokens, mask, answers)
 
@@ -92,10 +75,24 @@ class Learner(nn.Module):
         """The weight of every loss when this share of the training is done. The user's own stand for the
         defaults: where an objective lets a weight rise, it rises to them."""
         return {
-            name: self.chosen[name] * (now / each.defaults[name]) if name in self.chosen else now
+            name: self.chosen.get(name, weight) * each.ramp(progress)
             for each in self._each()
-            for name, now in each.weights(progress).items()
+            for name, weight in each.defaults.items()
         }
+
+
+def _features(model: Grounder) -> frozenset[str]:
+    """Return the features of the model's architecture that it has with its own config."""
+    features = registry.ARCHITECTURES[model.config.architecture].features
+    return features - {"several-boxes"} if model.network.most_boxes == 1 else features
+
+
+def _objective(name: str, model: Grounder, features: frozenset[str]) -> Objective:
+    """Return the objective of this name, with the default weights of the losses that the model has."""
+    entry = registry.OBJECTIVES[name]
+    objective: Objective = entry.load()(model)
+    objective.defaults = entry.weights(features)
+    return objective
 
 
 def total(parts: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

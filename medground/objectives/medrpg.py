@@ -18,40 +18,34 @@ Letters: N pairs with boxes, R regions (the true one first), P patches (h x w), 
 width. Boxes are normalised [cx, cy, w, h].
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medground.errors import MedgroundError
 from medground.models import layers
 from medground.models.grounder import Grounder
-from medground.models.transvg import TransVG
 from medground.objectives import distributed
 from medground.objectives.agp import areas, corners, hulls
 from medground.objectives.objective import Encoded, Objective
 
 TEMPERATURE, OTHERS, MOST_IOU = 0.1, 5, 0.25
 DRAWN = 32  # candidates for the others; most boxes leave room for five of them
-WEIGHT, POWER = 0.05, 0.9
+POWER = 0.9
 
 
 class TaCo(Objective):
     """The contrast of each phrase's region with others of its image; has no parameters of its own."""
 
-    defaults: Mapping[str, float] = {"taco": WEIGHT}
-
     def __init__(self, model: Grounder):
         super().__init__(model)
-        if not isinstance(model.network, TransVG):
-            raise MedgroundError("taco is for --architecture transvg: it looks at what its [REG] looks at")
-        self._network = [model.network]  # in a list: its parameters are the learner's, not this objective's
+        network = cast(Any, model.network)  # TransVG, or another network with its `together`
+        self._network = [network]  # in a list: its parameters are the learner's, not this objective's
 
-    def weights(self, progress: float) -> Mapping[str, float]:
-        """0.05 progress^0.9, so that boxes come first."""
-        return {"taco": WEIGHT * progress**POWER}
+    def ramp(self, progress: float) -> float:
+        """Return progress^0.9, so that boxes are learned first."""
+        return progress**POWER
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """The mean contrast over the pairs that have a box."""

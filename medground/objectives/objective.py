@@ -1,6 +1,6 @@
 """What an objective is: named losses with weights, and the heads that only training needs.
 
-A new objective is one module with a subclass of `Objective`, and a line in `objectives.learner.OBJECTIVES`.
+A new objective is one module with a subclass of `Objective`, and an entry in `registry.OBJECTIVES`.
 
 Letters: B images, U distinct texts, N (image, phrase) pairs, M boxes of those pairs.
 """
@@ -27,23 +27,21 @@ class Encoded:
 
 
 class Objective(nn.Module):
-    """Heads and losses; `defaults` are the weights of the named losses.
+    """The heads and losses of an objective.
 
-    `asks`: whether pairs are fused; `reads`: whether a batch needs its reports; `texts`: what is to be among
-    the texts of every batch that has them.
+    `defaults` are the weights of its losses; the learner sets them from the registry. `texts` are added to
+    the texts of every batch with reports.
     """
 
     defaults: Mapping[str, float] = {}
-    asks = False
-    reads = False
     texts: Sequence[str] = ()
 
     def __init__(self, model: Grounder):
         super().__init__()
 
-    def weights(self, progress: float) -> Mapping[str, float]:
-        """The weights of the losses when this share of the training, in [0, 1], is done."""
-        return self.defaults
+    def ramp(self, progress: float) -> float:
+        """Return the factor of the weights of its losses at this share of the training, in [0, 1]."""
+        return 1.0
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """The named losses, each one unweighted scalar; the keys are those of `defaults`.

@@ -34,11 +34,11 @@ class Beam:
     width: int
     height: int
 
-    def magnification(self, z):
-        """How much larger than life a structure at depth z appears on the detector."""
-        return self.distance / (self.distance - np.abs(z - self.detector))
+    def magnification(self, z: Array | float) -> Array:
+        """Return how much larger than life a structure at depth z appears on the detector."""
+        return np.asarray(self.distance / (self.distance - np.abs(z - self.detector)))
 
-    def project(self, points: NDArray) -> NDArray:
+    def project(self, points: Array) -> Array:
         """Return (N, 2) pixels of (N, 3) points; they may lie outside the image."""
         x, y, z = points[:, 0], points[:, 1], points[:, 2]
         across = x * float(np.cos(self.rotation)) + z * float(np.sin(self.rotation))

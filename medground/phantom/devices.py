@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from medground.phantom.beam import Array
 from medground.phantom.findings import Finding
 from medground.phantom.patient import SIGN, Patient
 from medground.phantom.splat import Tubes, join, smooth, tube
@@ -26,7 +26,7 @@ def device(rng: np.random.Generator, patient: Patient, finding: Finding) -> Tube
     return build(rng, patient, finding)
 
 
-def _wobble(rng: np.random.Generator, path: Sequence[tuple[float, float, float]], amount: float) -> NDArray:
+def _wobble(rng: np.random.Generator, path: Sequence[tuple[float, float, float]], amount: float) -> Array:
     knots = np.array(path) + rng.normal(0, amount, (len(path), 3)) * [1, 1, 0]
     return smooth([tuple(each) for each in knots], 120)
 

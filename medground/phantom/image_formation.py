@@ -26,7 +26,8 @@ def blurred(image: Array, sigma: float) -> Array:
         return image
     factor = int(sigma // 3)
     if factor < 2:
-        return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
+        result: Array = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
+        return result
     height, width = image.shape
     small = Image.fromarray(np.ascontiguousarray(image, np.float32), mode="F").resize(
         (max(1, width // factor), max(1, height // factor)), Image.Resampling.BOX
@@ -53,7 +54,8 @@ def develop(rng: np.random.Generator, attenuation: Array, beam: Beam, exposure: 
 def equalised(seen: Array, strength: float, sigma: float) -> Array:
     """Return the image with weaker low frequencies, as the processing of digital images does."""
     slow = blurred(seen, sigma)
-    return seen - strength * 0.55 * (slow - slow.mean())
+    result: Array = seen - strength * 0.55 * (slow - slow.mean())
+    return result
 
 
 def windowed(seen: Array, body: NDArray[np.bool_], exposure: Exposure) -> Array:
@@ -64,7 +66,8 @@ def windowed(seen: Array, body: NDArray[np.bool_], exposure: Exposure) -> Array:
     curve = np.clip(0.06 + 0.9 * t, 0, 1.15) ** exposure.gamma
     low, high = exposure.range
     direct = np.clip(1.3 + 2.5 * t, 0, 1)  # air outside the body is black even if the lungs are grey
-    return direct * low + (high - low) * curve
+    result: Array = direct * low + (high - low) * curve
+    return result
 
 
 def to_bytes(brightness: Array) -> NDArray[np.uint8]:

@@ -148,7 +148,10 @@ def _one_side(
 
 def _size(rng: np.random.Generator, table: dict[str, Any], finding: Finding) -> str:
     radius = finding.detail.get("radius", 0.5)
-    return pick(rng, table["size"][finding.severity]).format(mm=round(20 * radius), cm=round(2 * radius, 1))
+    result: str = pick(rng, table["size"][finding.severity]).format(
+        mm=round(20 * radius), cm=round(2 * radius, 1)
+    )
+    return result
 
 
 def _adverb(size: str) -> str:

@@ -5,13 +5,13 @@ fluid and consolidated lung attenuate like soft tissue, free air not at all.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from medground.phantom.beam import Array
 from medground.phantom.findings import Finding
 from medground.phantom.organs import Chest, dome_top
 from medground.phantom.patient import SIDES, SIGN
-from medground.phantom.solids import Array, Solid, apex, cage, ellipsoid, lateral_wall, outside, overlap
+from medground.phantom.solids import Solid, apex, cage, ellipsoid, lateral_wall, outside, overlap
 from medground.phantom.vessel_tree import hilum
 
 SOFT = 0.19  # attenuation of soft tissue, per cm
@@ -74,7 +74,7 @@ def _shrink(chest: Chest, side: str, inset: Array) -> None:
     chest.air[side] = outside(chest.cages[side], [chest.domes[side], chest.front, chest.back])
 
 
-def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tuple[Array, NDArray]:
+def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tuple[Array, Array]:
     """Return free air between wall and lung, widest at the apex, and the (P, 3) course of the pleural
     line."""
     side, patient = finding.side or "right", chest.patient
@@ -84,7 +84,8 @@ def pneumothorax(rng: np.random.Generator, chest: Chest, finding: Finding) -> tu
     ends = {"small": 0.55, "moderate": 0.85, "large": 1.15}[finding.severity]
 
     def gap(height: Array) -> Array:
-        return (wide * np.clip(1 - height / (ends * patient.height), 0, 1) ** 0.7).astype(np.float32)
+        result: Array = (wide * np.clip(1 - height / (ends * patient.height), 0, 1) ** 0.7).astype(np.float32)
+        return result
 
     before = chest.air[side]
     _shrink(chest, side, gap(y))
@@ -118,10 +119,11 @@ def blobs(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     total *= cloud(rng, chest, 0.9, 0.15 if solid else 0.28)
     total = ndimage.gaussian_filter(total, (0.15 if solid else 0.5) / chest.grid.cm)
     thin = (3.1 / max(size, 3.1)) ** 0.5  # a wide lump is seldom as deep
-    return SOFT * float(rng.uniform(low, high)) * thin * total
+    result: Array = SOFT * float(rng.uniform(low, high)) * thin * total
+    return result
 
 
-def _spot(rng: np.random.Generator, chest: Chest, finding: Finding, size: float) -> NDArray:
+def _spot(rng: np.random.Generator, chest: Chest, finding: Finding, size: float) -> Array:
     """Return a point in the finding's zone that keeps most of a lump of this size inside it."""
     patient, side = chest.patient, finding.side or "right"
     top, bottom = BANDS[finding.regions[0].split(" ", 1)[1]]
@@ -144,7 +146,8 @@ def edema(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     away = np.hypot(x - at[0] * 1.7, (y - at[1] - 1.5) / 1.25)
     amount = {"small": 0.09, "moderate": 0.16, "large": 0.26}[finding.severity] * float(rng.uniform(0.8, 1.2))
     texture = cloud(rng, chest, 0.45, 0.16) * cloud(rng, chest, 1.8, 0.2)
-    return SOFT * amount * chest.air[side] * (0.3 + np.exp(-((away / reach) ** 2))) * texture
+    result: Array = SOFT * amount * chest.air[side] * (0.3 + np.exp(-((away / reach) ** 2))) * texture
+    return result
 
 
 def basal_haze(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
@@ -159,7 +162,8 @@ def basal_haze(rng: np.random.Generator, chest: Chest, finding: Finding) -> Arra
         aerated(chest, lump, side) * cloud(rng, chest, 1.0, 0.3), 0.35 / chest.grid.cm
     )
     finding.detail |= {"x": round(x, 2), "y": round(float(y), 2)}
-    return SOFT * float(rng.uniform(0.3, 0.55)) * haze
+    result: Array = SOFT * float(rng.uniform(0.3, 0.55)) * haze
+    return result
 
 
 def nodule(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medground.phantom.beam import Array
 from medground.phantom.patient import SIDES, SIGN, Patient
 from medground.phantom.solids import (
-    Array,
     Grid,
     Solid,
     cage,

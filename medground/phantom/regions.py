@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground import boxes
+from medground.phantom.beam import Array
 from medground.phantom.organs import Chest, dome_top, heart_mask
 from medground.phantom.patient import SIDES, SIGN
 from medground.phantom.skeleton import clavicle_path
@@ -104,7 +105,7 @@ def _zone(chest: Chest, side: str, top: float, bottom: float) -> Box:
     return _curve(chest.grid, at, 0.0)
 
 
-def _curve(grid: Grid, points: NDArray, margin: float) -> Box:
+def _curve(grid: Grid, points: Array, margin: float) -> Box:
     at = grid.beam.project(points)
     low, high = at.min(0) - margin * grid.beam.scale, at.max(0) + margin * grid.beam.scale
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))

@@ -211,7 +211,7 @@ def _vessels(rng: np.random.Generator, chest: Chest, fine: Array, findings: list
         lay(fine, beam, points[inside], mass[inside] * VESSEL * SOFT * (1 - patient.lung_density))
 
 
-def _in_lung(chest: Chest, side: str, points: NDArray) -> NDArray[np.bool_]:
+def _in_lung(chest: Chest, side: str, points: Array) -> NDArray[np.bool_]:
     """Return which points lie in aerated lung, a little off its surface."""
     grid = chest.grid
     at = grid.beam.project(points)
@@ -223,7 +223,8 @@ def _in_lung(chest: Chest, side: str, points: NDArray) -> NDArray[np.bool_]:
     inside = (z > near[i, j] + 0.3) & (z < far[i, j] - 0.3)
     for solid in (chest.domes[side], chest.front):
         inside &= ~((z > solid[0][i, j]) & (z < solid[1][i, j]))
-    return inside
+    result: NDArray[np.bool_] = inside
+    return result
 
 
 def _airways(chest: Chest, fine: Array) -> None:

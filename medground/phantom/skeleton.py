@@ -5,7 +5,6 @@ Bone is a dense cortex round a lighter middle: the edges of a rib are brighter t
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medground.phantom.beam import Array, Beam
 from medground.phantom.patient import SIDES, SIGN, Patient
@@ -15,7 +14,7 @@ from medground.phantom.splat import STEP, draw, lay, smooth, tube
 BONE = 0.42
 
 
-def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> NDArray:
+def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> Array:
     """Return (count, 3) points of one rib (1 to 12), from the spine to where cartilage begins."""
     n = number - 1
     f = patient.frame / 25.2
@@ -41,7 +40,7 @@ def draw_ribs(image: Array, beam: Beam, patient: Patient) -> None:
             sweep(image, beam, path, high, 0.3, 0.8 * BONE * patient.bone)
 
 
-def sweep(image: Array, beam: Beam, path: NDArray, high: float, thick: float, density: float) -> None:
+def sweep(image: Array, beam: Beam, path: Array, high: float, thick: float, density: float) -> None:
     """Lay a flat bone, `2 high` tall and `2 thick` thick, that follows (P, 3) points."""
     path = resampled(path, beam.scale).astype(np.float32)
     along = np.gradient(path, axis=0)
@@ -61,7 +60,7 @@ def sweep(image: Array, beam: Beam, path: NDArray, high: float, thick: float, de
         lay(image, beam, points.reshape(-1, 3), mass.ravel())
 
 
-def resampled(path: NDArray, scale: float) -> NDArray:
+def resampled(path: Array, scale: float) -> Array:
     """Return the polyline with points a little less than an image pixel apart."""
     gap = np.linalg.norm(np.diff(path, axis=0), axis=1)
     at = np.concatenate([[0], np.cumsum(gap)])
@@ -69,7 +68,7 @@ def resampled(path: NDArray, scale: float) -> NDArray:
     return np.stack([np.interp(t, at, path[:, i]) for i in range(3)], 1)
 
 
-def clavicle_path(patient: Patient, side: str) -> NDArray:
+def clavicle_path(patient: Patient, side: str) -> Array:
     """Return (60, 3) points from the sternum to the acromion."""
     w, f, s = patient.half_width, patient.frame / 25.2, SIGN[side]
     half, _ = depth_of_cage(patient, 0.1 * patient.frame)
@@ -148,6 +147,7 @@ def spine_path(grid: Grid, patient: Patient) -> Array:
     pedicle = np.exp(-(((eye - 1) / 0.35) ** 2))
     process = np.exp(-((x / 0.33) ** 2) - (((phase - 0.75) * high / 0.75) ** 2))
     side = 0.9 * np.exp(-(((np.abs(x) - wide - 0.7) / 0.8) ** 2) - (((phase - 0.3) * high / 0.5) ** 2))
-    return (
+    result: Array = (
         (0.36 * body + 0.3 * rim + 0.3 * pedicle + 0.34 * process + 0.2 * side) * BONE * patient.bone
     ).astype(np.float32)
+    return result

@@ -9,7 +9,6 @@ intervals, so the path through air is exact for these shapes.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medground.phantom.beam import Array, Beam
 from medground.phantom.patient import SIGN, Patient
@@ -57,7 +56,7 @@ def coarse_grid(beam: Beam, lateral: bool = False) -> Grid:
     return Grid(beam, u, v, lateral)
 
 
-def turned(points: NDArray) -> NDArray:
+def turned(points: Array) -> Array:
     """Return (..., 3) points of the patient in a lateral image: across, down, depth."""
     return np.stack([-points[..., 2], points[..., 1], points[..., 0]], -1)
 
@@ -83,7 +82,7 @@ def ellipsoid(
     return centre[2] - half, centre[2] + half
 
 
-def column(grid: Grid, path: NDArray, radius: NDArray | float, depth: float, power: float = 0.5) -> Solid:
+def column(grid: Grid, path: Array, radius: Array | float, depth: float, power: float = 0.5) -> Solid:
     """Return a near-vertical tube: (P, 3) points with y rising, its radius at each, its half depth; a `power`
     of 0.5 makes it round, a larger one flattens its sides.
     """

@@ -9,6 +9,7 @@ Letters: S segments, N samples.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +24,14 @@ HALF, GOLDEN = np.float32(0.5), np.float32(0.618034)
 class Tubes:
     """S round, tapering segments: (S, 3) ends, (S,) radii in cm, (S,) attenuation per cm."""
 
-    start: NDArray
-    end: NDArray
-    r0: NDArray
-    r1: NDArray
-    density: NDArray
+    start: Array
+    end: Array
+    r0: Array
+    r1: Array
+    density: Array
 
 
-def tube(path: NDArray, radius: float | NDArray, density: float) -> Tubes:
+def tube(path: Array, radius: float | Array, density: float) -> Tubes:
     """Return the segments of one polyline (P, 3)."""
     radii = np.broadcast_to(np.asarray(radius, float), (len(path),))
     return Tubes(path[:-1], path[1:], radii[:-1], radii[1:], np.full(len(path) - 1, density))
@@ -42,7 +43,7 @@ def join(parts: list[Tubes]) -> Tubes:
     return Tubes(*(np.concatenate(each) for each in columns))
 
 
-def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
+def samples(tubes: Tubes, scale: float) -> tuple[Array, Array, NDArray[np.integer[Any]]]:
     """Return ((N, 3) points, (N,) attenuation mass, (N,) segment of each), for an image of `scale` pixels per
     cm.
     """
@@ -73,12 +74,13 @@ def samples(tubes: Tubes, scale: float) -> tuple[NDArray, NDArray, NDArray]:
     return points, mass, owner
 
 
-def _each(values: NDArray, owner: NDArray) -> NDArray:
+def _each(values: Array, owner: NDArray[np.integer[Any]]) -> Array:
     """Return its segment's value for every sample."""
-    return values.astype(np.float32)[owner]
+    result: Array = values.astype(np.float32)[owner]
+    return result
 
 
-def lay(image: Array, beam: Beam, points: NDArray, mass: NDArray) -> None:
+def lay(image: Array, beam: Beam, points: Array, mass: Array) -> None:
     """Add the mass of the samples to the image's attenuation; samples outside the image are dropped."""
     at = np.floor(beam.project(points)).astype(np.int32)
     column, row = at[:, 0], at[:, 1]
@@ -94,7 +96,7 @@ def draw(image: Array, beam: Beam, tubes: Tubes) -> None:
     lay(image, beam, points, mass)
 
 
-def box_of(beam: Beam, points: NDArray, margin: float = 0.0) -> tuple[float, float, float, float]:
+def box_of(beam: Beam, points: Array, margin: float = 0.0) -> tuple[float, float, float, float]:
     """Return the box of the projected points, `margin` cm wider on every side."""
     at = beam.project(points)
     pad = margin * beam.scale
@@ -102,7 +104,7 @@ def box_of(beam: Beam, points: NDArray, margin: float = 0.0) -> tuple[float, flo
     return (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
 
 
-def smooth(points: Sequence[tuple[float, float, float]], count: int) -> NDArray:
+def smooth(points: Sequence[tuple[float, float, float]], count: int) -> Array:
     """Return (count, 3) points of a Catmull-Rom curve through the given ones (two at least)."""
     knots = np.asarray(points, float)
     padded = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
@@ -110,4 +112,7 @@ def smooth(points: Sequence[tuple[float, float, float]], count: int) -> NDArray:
     i = np.minimum(t.astype(int), len(knots) - 2)
     f = (t - i)[:, None]
     a, b, c, d = (padded[i + n] for n in range(4))
-    return 0.5 * (2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3)
+    result: Array = 0.5 * (
+        2 * b + (c - a) * f + (2 * a - 5 * b + 4 * c - d) * f**2 + (3 * b - a - 3 * c + d) * f**3
+    )
+    return result

@@ -4,9 +4,11 @@ The larger child of a branch continues nearly straight, the smaller one branches
 r2^3). Segments outside the aerated lung are dropped sample by sample when they are added to the image.
 """
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
 
+import numpy as np
+
+from medground.phantom.beam import Array
 from medground.phantom.patient import SIGN, Patient
 from medground.phantom.splat import Tubes, join
 
@@ -27,7 +29,7 @@ AIMS = np.array(  # first directions: lateral, down, to the front
 )
 
 
-def hilum(patient: Patient, side: str) -> NDArray:
+def hilum(patient: Patient, side: str) -> Array:
     """Return the point where a lung's vessels begin; the left one is a little higher."""
     y = (0.5 if side == "right" else 0.465) * patient.frame
     return np.array([SIGN[side] * 3.3, min(y, 0.6 * patient.height), -0.8])
@@ -47,7 +49,7 @@ def vessel_tree(rng: np.random.Generator, patient: Patient, side: str) -> Tubes:
     return join(list(_grow(rng, start, _unit(aims), radius, long)))
 
 
-def _grow(rng: np.random.Generator, start: NDArray, way: NDArray, radius: NDArray, long: NDArray):
+def _grow(rng: np.random.Generator, start: Array, way: Array, radius: Array, long: Array) -> Iterator[Tubes]:
     """Yield each generation's segments."""
     for _ in range(GENERATIONS):
         bent = _unit(way + rng.normal(0, 0.16, way.shape))
@@ -66,5 +68,6 @@ def _grow(rng: np.random.Generator, start: NDArray, way: NDArray, radius: NDArra
         long = np.concatenate([long * 0.88, long * 0.78]) * rng.uniform(0.8, 1.15, 2 * len(long))
 
 
-def _unit(vectors: NDArray) -> NDArray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+def _unit(vectors: Array) -> Array:
+    result: Array = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    return result

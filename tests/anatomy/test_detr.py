@@ -141,7 +141,7 @@ def test_what_is_no_detector_of_regions_is_one_line(folder, tmp_path, how):
     said = {
         "no config": "no config.json",
         "no weights": "no [*].safetensors",
-        "other names": "none of its id2label",
+        "other names": "no label of its id2label",
         "damaged": "not a detector that transformers can load",
         "other layers": "weights of another architecture",
         "bert": "not a detector that transformers can load",

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from medground import registry
 from medground.cli import evaluate as command
 from medground.cli.main import cli
-from medground.evaluation import protocols, run
 from medground.evaluation.report import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -258,8 +258,9 @@ def test_words_never_reach_a_message(evaluate):
 
 
 def test_the_protocols_of_the_command_are_those_there_are():
-    assert set(command.PHRASE_PROTOCOLS) == set(protocols.PROTOCOLS)
-    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == set(command.ALONE) == set(run.ALONE)
+    assert set(command.PROTOCOLS) == set(registry.PROTOCOLS)
+    alone = {name for name, each in registry.PROTOCOLS.items() if each.reads != "phrases"}
+    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == set(command.ALONE) == alone
 
 
 def test_several_protocols_stand_one_after_the_other(evaluate):

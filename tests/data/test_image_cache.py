@@ -121,13 +121,13 @@ from medground.data import image_cache as cache
 from medground.records import Image
 cache.TOGETHER = 2
 calls = []
-real = cache.film.read
+real = cache.letterboxed.read
 def read(path, size):
     calls.append(path)
     if len(calls) == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(path, size)
-cache.film.read = read
+cache.letterboxed.read = read
 films = [Image(image_id=str(n), path=f"film{n}.png") for n in range(7)]
 cache.build(films, Path(sys.argv[1]), Path(sys.argv[2]), 64, None)
 """

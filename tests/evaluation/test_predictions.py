@@ -10,11 +10,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medground import registry
 from medground.boxes import Letterbox
 from medground.cli import evaluate as command
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import frames, predictions
+from medground.evaluation.inputs import frames
 
 WIDTH, HEIGHT = 200, 100
 TRUE = [60.0, 20.0, 120.0, 80.0]
@@ -153,7 +154,7 @@ def test_formats_are_for_phrases(miou):
 
 
 def test_the_formats_of_the_command_are_those_there_are():
-    assert tuple(predictions.READERS) == command.FORMATS
+    assert tuple(registry.PREDICTION_FORMATS) == command.FORMATS
 
 
 # --- what is kept, dropped and told -----------------------------------------------------------------------

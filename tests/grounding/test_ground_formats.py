@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from medground import registry
 from medground.boxes import paired_iou
 from medground.cli.main import cli
-from medground.grounding import backends, formats, heatmaps, phrases
+from medground.grounding import backends, heatmaps, phrases
 from medground.models import grounder
 from medground.records import Grounding, Phrase, Report, ScoredBox
 from medground.reports import input as report_input
@@ -173,7 +174,7 @@ def test_tables_say_too_that_a_training_had_patients_of_its_test():
     written = {}
     for kind in ("csv", "coco"):
         stream = io.BytesIO()
-        formats.WRITERS[kind](stream, [(phrase, found), (phrase, marked)])
+        registry.OUTPUT_FORMATS[kind].load()(stream, [(phrase, found), (phrase, marked)])
         written[kind] = stream.getvalue().decode()
     rows = list(csv.DictReader(written["csv"].splitlines()))
     assert [(row["coverage"], row["leakage"]) for row in rows] == [("", ""), ("0.9", "true")]

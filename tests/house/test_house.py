@@ -17,7 +17,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "shipped", "__init__"},
-    {"boxes", "console", "greys", "shards", "subjects", "anatomy.regions", "reports.clauses"},
+    {"boxes", "console", "greys", "registry", "shards", "subjects", "anatomy.regions", "reports.clauses"},
     {"jsonl", "images", "checkpoints", "figures"},
     {"leakage"},
     {"reports", "anatomy", "align", "datasets", "models", "phantom"},

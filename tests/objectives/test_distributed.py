@@ -20,10 +20,10 @@ from medground.objectives import distributed
 
 SHARED = """
 import sys, torch
-from torch import distributed, nn
+from torch import distributed as processes, nn
 from medground.objectives import distributed
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
+processes.init_process_group("gloo")
+rank = processes.get_rank()
 torch.manual_seed(0)
 layer, rows = nn.Conv2d(3, 6, 1), torch.randn(5, 3, 4, 4)
 norms = nn.ModuleList([nn.BatchNorm2d(6), nn.BatchNorm1d(6, affine=False)])
@@ -79,7 +79,7 @@ figures = {
 if rank == 0:
     import json
     print(json.dumps(figures))
-distributed.destroy_process_group()
+processes.destroy_process_group()
 """
 
 # a medground whose process 1 gets a signal at the beginning of one step

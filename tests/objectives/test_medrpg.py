@@ -138,8 +138,8 @@ def test_its_weight_grows_as_published(model):
 
 
 def test_it_is_for_transvg_alone():
-    with pytest.raises(MedgroundError, match="taco is for --architecture transvg"):
-        medrpg.TaCo(grounder.build("small", ["a"], architecture="mdetr"))
+    with pytest.raises(MedgroundError, match="--objective taco requires --architecture transvg"):
+        Learner(grounder.build("small", ["a"], architecture="mdetr"), ("agp", "taco"))
 
 
 def test_rows_that_are_taken_many_times_have_the_same_gradient_each_time():

@@ -17,14 +17,12 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
-from medground import checkpoints
-from medground.cli import training
+from medground import checkpoints, registry
 from medground.cli.main import cli
 from medground.data.examples import Example, Query
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
-from medground.objectives.learner import OBJECTIVES
 from medground.training import loop, train
 
 
@@ -261,7 +259,7 @@ def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encode
 def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
     model = grounder.build("small", ["bright spot"])
     config = replace(model.config, fusion_layers=1)
-    network = grounder.ARCHITECTURES["transvg"](
+    network = registry.ARCHITECTURES["transvg"].load()(
         config, model.network.image_encoder, model.network.text_encoder
     )
     grounder.save(tmp_path / "own", replace(model, config=config, network=network))
@@ -330,10 +328,6 @@ def test_losses_that_are_not_there_are_refused_before_anything_is_read(films, tm
     result = pretrain(films, tmp_path / "run", *flags, pairs=tmp_path / "bad.jsonl")
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_the_commands_know_the_losses_and_weights_of_all_objectives():
-    assert {name: dict(kind.defaults) for name, kind in OBJECTIVES.items()} == training.LOSSES
 
 
 def test_half_precision_without_a_gpu_is_refused(films, tmp_path):
