@@ -17,11 +17,11 @@ demo: $(DEMO)/index.html
 
 # 1. Data: a phantom cohort in the published layouts, and its tables as records.
 $(COHORT)/phantom.json: | $(VENV)/installed
-	$(MG) phantom $(COHORT) --patients $(PATIENTS) --seed 1 --size 256 --workers 2
+	$(MG) phantom $(COHORT) --patients $(PATIENTS) --seed 1 --image-size 256 --workers 2
 
 $(DEMO)/images-%.jsonl: $(COHORT)/phantom.json
-	$(MG) convert mimic-jpg $(METADATA) --splits $(FILMS)/mimic-cxr-2.0.0-split.csv \
-	  --split $* --frontal -o $@
+	$(MG) convert mimic-jpg $(METADATA) --split-table $(FILMS)/mimic-cxr-2.0.0-split.csv \
+	  --split $* --frontal-only -o $@
 
 $(DEMO)/anatomy-%.jsonl: $(COHORT)/phantom.json
 	$(MG) convert imagenome $(COHORT)/chest-imagenome --metadata $(METADATA) --split $* -o $@
@@ -31,8 +31,8 @@ $(DEMO)/phrases-%.jsonl: $(COHORT)/phantom.json
 
 # 2. Anatomy: a detector of named regions, and its boxes on all films.
 $(DEMO)/detector/done: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
-	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --size 128 --steps 800 \
-	  --anew -o $(@D)
+	$(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) --image-size 128 --steps 800 \
+	  --overwrite -o $(@D)
 	touch $@
 
 $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
@@ -41,25 +41,25 @@ $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
 # 3. Reports: which sentence speaks of which region.
 $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
 	$(MG) parse-reports $(COHORT)/reports.csv | \
-	  $(MG) align --boxes $(DEMO)/boxes-train.jsonl --existence present --existence absent -o $@
+	  $(MG) align --anatomy $(DEMO)/boxes-train.jsonl --existence present --existence absent -o $@
 
 # 4. Anatomical pre-training, and fine-tuning on a few phrases with drawn boxes, with and without it.
 $(DEMO)/runs/zero-shot/done: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
 	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(FILMS) \
-	  --steps 450 --terms 4 --sentences 3 --anew -o $(@D)
+	  --steps 450 --max-terms 4 --max-sentences 3 --overwrite -o $(@D)
 	touch $@
 
 $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
 	cat $^ > $@
 
 $(DEMO)/runs/finetuned/done: $(DEMO)/phrases.jsonl $(DEMO)/pairs.jsonl $(DEMO)/runs/zero-shot/done
-	$(MG) finetune $< --few $(FEW) --from $(DEMO)/runs/zero-shot --images $(FILMS) --steps 150 \
-	  --rehearse $(DEMO)/pairs.jsonl --save-every 50 --anew -o $(@D)
+	$(MG) finetune $< --num-phrases $(FEW) --init-from $(DEMO)/runs/zero-shot --images $(FILMS) --steps 150 \
+	  --rehearse $(DEMO)/pairs.jsonl --save-every 50 --overwrite -o $(@D)
 	touch $@
 
 $(DEMO)/runs/no-pretraining/done: $(DEMO)/phrases.jsonl
-	$(MG) finetune $< --few $(FEW) --images $(FILMS) --steps 150 --rate 5e-4 \
-	  --save-every 50 --anew -o $(@D)
+	$(MG) finetune $< --num-phrases $(FEW) --images $(FILMS) --steps 150 --lr 5e-4 \
+	  --save-every 50 --overwrite -o $(@D)
 	touch $@
 
 # 5. Grounding the test patients' phrases, and scores.

@@ -61,7 +61,7 @@ def refuse_leaks(parts: Mapping[str, Sequence[Imaged]], start: Path | None, allo
     leaks = [*between(parts), *(from_start(parts, start) if start else ())]
     if leaks and not allowed:
         raise MedgroundError(
-            f"{leaks[0]}: split by subject, pretrain with --leave-out, or mark all with --allow-leakage"
+            f"{leaks[0]}: split by subject, pretrain with --exclude-held-out, or give --allow-leakage"
         )
     for leak in leaks:
         log.warning("%s; allowed, and the model's record says so", leak)

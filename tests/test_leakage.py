@@ -11,7 +11,7 @@ def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_fi
     assert record(pretrained)["subjects"] == digests(before)
     new = [each | {"subject_id": f"p{n + 50}"} for n, each in enumerate(lines(toy_films.phrases))]
     source = write(tmp_path / "new.jsonl", new)
-    done = finetune(toy_films, tmp_path / "ft", "--from", pretrained, phrases=source)
+    done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert done.exit_code == 0, done.output
     names = {each[key] for each in new if each["split"] == "train" for key in ("subject_id", "image_id")}
     both = sorted({*digests(before), *map(subjects.digest_of, names)})
@@ -23,11 +23,13 @@ def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_film
         each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_films.phrases))
     ]
     source = write(tmp_path / "moved.jsonl", moved)
-    refused = finetune(toy_films, tmp_path / "ft", "--from", pretrained, phrases=source)
+    refused = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert refused.exit_code == 1
     assert "2 subjects are of test and among those that" in refused.stderr and "(first: p0)" in refused.stderr
     assert "--allow-leakage" in refused.stderr and not (tmp_path / "ft").exists()
-    allowed = finetune(toy_films, tmp_path / "ft", "--from", pretrained, "--allow-leakage", phrases=source)
+    allowed = finetune(
+        toy_films, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source
+    )
     assert allowed.exit_code == 0 and "(first: p0)" in allowed.stderr
     assert record(tmp_path / "ft")["leakage"] is True
 
@@ -36,10 +38,10 @@ def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(toy_films, tm
     split = ["test", "val", *["train"] * 20]
     phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_films.phrases))]
     source = write(tmp_path / "phrases.jsonl", phrases)
-    pretrain(toy_films, tmp_path / "agp", "--leave-out", source)
+    pretrain(toy_films, tmp_path / "agp", "--exclude-held-out", source)
     everyone = {each["subject_id"] for each in lines(toy_films.pairs)}
     assert record(tmp_path / "agp")["subjects"] == digests(everyone - {"p0", "p1"})
-    done = finetune(toy_films, tmp_path / "ft", "--from", tmp_path / "agp", phrases=source)
+    done = finetune(toy_films, tmp_path / "ft", "--init-from", tmp_path / "agp", phrases=source)
     assert done.exit_code == 0, done.output
 
 

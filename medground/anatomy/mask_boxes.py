@@ -26,8 +26,8 @@ from medground.records import Anatomy, Image, Region
 log = logging.getLogger(__name__)
 VERSION = 1  # increased when the same masks give other boxes
 TURNED = (
-    "the left lung lies to the left of the right lung: not a frontal image, or the mask names use  "
-    "the viewer's sides (--sides viewer)"
+    "the left lung lies to the left of the right lung: not a frontal image, or the mask names use "
+    "the viewer's sides (--mask-sides viewer)"
 )
 
 

@@ -1,26 +1,22 @@
-"""medground calibrate: phrases with known boxes and a model -> scores that mean frequencies."""
+"""medground calibrate: held-out phrases with boxes and a model -> calibrated scores."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import click
-
 from medground.cli import options
+from medground.cli.command import MODEL, command, option
 
 
-@click.command()
+@command()
 @options.records
-@click.option(
-    "--model",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder; calibration.json is written into it.",
-)
-@click.option("--split", metavar="NAME", help="Use only this split of FILE.")
-@click.option(
-    "--orientation",
+@options.model(required=True, help="Model folder; calibration.json is written into it.")
+@options.split
+@option(
+    "--fit-flip-correction",
     is_flag=True,
-    help="Also learn to tell mirrored films, from these (which must hang right): ground then turns them.",
+    old=["--orientation"],
+    group=MODEL,
+    help="Also fit flip correction, on images that are not flipped.",
 )
 @options.images
 @options.device
@@ -28,20 +24,24 @@ from medground.cli import options
 @options.rejects
 @options.output
 def calibrate(
-    records: BinaryIO, model: Path, split: str | None, orientation: bool, images: Path, device: str,
+    records: BinaryIO, model: Path, split: str | None, fit_flip_correction: bool, images: Path, device: str,
     rejects: BinaryIO | None, output: str
 ) -> None:  # fmt: skip
-    """Teach a model how sure it may be, on phrases that it has not been trained on.
+    """Calibrate a model's scores on held-out phrases.
 
-    Reads phrases with boxes, [] where there is nothing to show, and writes calibration.json into the model's
-    folder. From then on ground's `present` and scores are frequencies (a score: how often such a box reaches
-    IoU .5), and with --coverage its boxes are widened to keep a promise. With --orientation the folder gets
-    orientation.safetensors too: ground then encodes each film and its mirror image, turns a film that is
-    mirrored with odds of 20 to 1, and says `mirrored` in its answers. Prints one line of figures.
+    Reads phrases with boxes ([] for absent findings) and writes calibration.json into the model folder.
+    `ground` then returns calibrated probabilities: `present`, and for each box the probability of IoU >= 0.5.
+    It also enables ground --coverage.
+
+    With --fit-flip-correction, orientation.safetensors is written too. `ground` then checks each image for a
+    left-right flip and corrects it (probability > 0.95); corrected results have "mirrored": true.
+
+    Prints one line of metrics.
 
     \b
-        $ medground calibrate held_out.jsonl --model runs/finetuned --images films
+        $ medground calibrate held_out.jsonl --model runs/finetuned --images images
     """
+    options.refuse_shipped(model)
     import json
 
     from medground import console, jsonl
@@ -57,7 +57,7 @@ def calibrate(
     found = fitting.calibrate(known, network, images, bad_lines.take_record)
     calibration.save(model, found)
     figures = {"model": found.model} | found.figures
-    if orientation:
+    if fit_flip_correction:
         figures["orientation"] = _learn_orientation(phrases, network, images, model)
     with jsonl.create(output) as stream:
         stream.write(json.dumps(figures).encode() + b"\n")

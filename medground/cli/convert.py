@@ -1,4 +1,4 @@
-"""medground convert: published data sets -> our records, one subcommand for each kind of file."""
+"""medground convert: published data sets -> records, with one subcommand for each kind of file."""
 
 import sys
 from collections.abc import Iterable
@@ -8,31 +8,35 @@ from typing import Any, BinaryIO
 import click
 
 from medground.cli import options
+from medground.cli.command import DATA, FILES, Group, option
 
 tree = click.argument("root", metavar="PATH", type=click.Path(exists=True, path_type=Path))
 table = click.argument(
     "source", metavar="[FILE]", type=click.Path(exists=True, dir_okay=False, allow_dash=True), default="-"
 )
-existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
-splits_table = click.option(
-    "--splits", type=existing_file, help="mimic-cxr-2.0.0-split.csv; each record then carries its split."
+split_table = option(
+    "--split-table",
+    type=options.FILE,
+    old=["--splits"],
+    group=FILES,
+    help="mimic-cxr-2.0.0-split.csv; adds `split` to each record.",
 )
-split = click.option("--split", metavar="NAME", help="Write only this split: train, validate, test, ...")
-metadata = click.option(
+metadata = option(
     "--metadata",
-    type=existing_file,
+    type=options.FILE,
     required=True,
-    help="mimic-cxr-2.0.0-metadata.csv, which says how large the images are.",
+    group=FILES,
+    help="mimic-cxr-2.0.0-metadata.csv, for image sizes.",
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def convert() -> None:
-    """Turn published data sets into the JSON lines that the other commands read.
+    """Convert published data sets into JSON lines.
 
-    Files may be gzipped, trees may be the .zip as it was downloaded. Patients become p10000032 and studies
-    s50414267 whichever file they come from. What is mended on the way is said on stderr. The sentences of
-    Chest ImaGenome and RadGraph are read by parse-reports --from.
+    Files may be gzipped; trees may be .zip files. Patient and study IDs are p10000032 and s50414267 in all
+    data sets. Corrections are reported on stderr. For sentences of Chest ImaGenome and RadGraph, see
+    parse-reports --input-format.
 
     \b
         $ medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv -o phrases.jsonl
@@ -42,12 +46,12 @@ def convert() -> None:
 
 @convert.command("mimic-reports")
 @tree
-@splits_table
-@split
+@split_table
+@options.split
 @options.rejects
 @options.output
-def mimic_reports(root: Path, splits: Path | None, split: str, rejects: BinaryIO, output: str) -> None:
-    """MIMIC-CXR's report tree -> reports.
+def mimic_reports(root: Path, split_table: Path | None, split: str, rejects: BinaryIO, output: str) -> None:
+    """Convert MIMIC-CXR's report tree to reports.
 
     Reads a folder, a .zip or one .txt.
 
@@ -58,19 +62,21 @@ def mimic_reports(root: Path, splits: Path | None, split: str, rejects: BinaryIO
     from medground.datasets import mimic_cxr
 
     take = jsonl.BadLines(rejects).take
-    _write(mimic_cxr.read_reports(root, take, _splits(splits, take)), split, output, "reports")
+    _write(mimic_cxr.read_reports(root, take, _splits(split_table, take)), split, output, "reports")
 
 
 @convert.command("mimic-sectioned")
 @table
-@splits_table
-@split
+@split_table
+@options.split
 @options.rejects
 @options.output
-def mimic_sectioned(source: str, splits: Path | None, split: str, rejects: BinaryIO, output: str) -> None:
-    """MIMIC-CXR's sections -> reports.
+def mimic_sectioned(
+    source: str, split_table: Path | None, split: str, rejects: BinaryIO, output: str
+) -> None:
+    """Convert MIMIC-CXR's sections to reports.
 
-    Reads mimic_cxr_sectioned.csv; the reports have their sections instead of a text.
+    Reads mimic_cxr_sectioned.csv; the reports have sections instead of one text.
 
     \b
         $ medground convert mimic-sectioned mimic_cxr_sectioned.csv -o reports.jsonl
@@ -79,52 +85,56 @@ def mimic_sectioned(source: str, splits: Path | None, split: str, rejects: Binar
     from medground.datasets import mimic_cxr
 
     take = jsonl.BadLines(rejects).take
-    _write(mimic_cxr.read_sectioned(_source(source), take, _splits(splits, take)), split, output, "reports")
+    _write(
+        mimic_cxr.read_sectioned(_source(source), take, _splits(split_table, take)), split, output, "reports"
+    )
 
 
 @convert.command("mimic-jpg")
 @table
-@splits_table
-@split
-@click.option("--frontal", is_flag=True, help="Write only AP and PA views.")
+@split_table
+@options.split
+@option("--frontal-only", is_flag=True, old=["--frontal"], group=DATA, help="Write only AP and PA views.")
 @options.rejects
 @options.output
 def mimic_jpg(
-    source: str, splits: Path | None, split: str, frontal: bool, rejects: BinaryIO, output: str
+    source: str, split_table: Path | None, split: str, frontal_only: bool, rejects: BinaryIO, output: str
 ) -> None:
-    """MIMIC-CXR-JPG's image list -> images.
+    """Convert MIMIC-CXR-JPG's metadata to images.
 
-    Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions yet: they are for detect-anatomy.
+    Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions: pass them to detect-anatomy.
 
     \b
-        $ medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal -o images.jsonl
+        $ medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal-only -o images.jsonl
     """
     from medground import jsonl
     from medground.datasets import mimic_cxr
 
     take = jsonl.BadLines(rejects).take
-    images = mimic_cxr.read_images(_source(source), take, _splits(splits, take))
-    _write((each for each in images if each.is_frontal or not frontal), split, output, "images")
+    images = mimic_cxr.read_images(_source(source), take, _splits(split_table, take))
+    _write((each for each in images if each.is_frontal or not frontal_only), split, output, "images")
 
 
 @convert.command("imagenome")
 @tree
 @metadata
-@click.option(
-    "--splits",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Chest ImaGenome's folder `splits`; looked for beside the graphs if not given.",
+@option(
+    "--split-folder",
+    type=options.FOLDER,
+    old=["--splits"],
+    group=FILES,
+    help="Chest ImaGenome's folder `splits` (default: next to the graphs).",
 )
-@split
+@options.split
 @options.rejects
 @options.output
 def imagenome(
-    root: Path, metadata: Path, splits: Path | None, split: str, rejects: BinaryIO, output: str
+    root: Path, metadata: Path, split_folder: Path | None, split: str, rejects: BinaryIO, output: str
 ) -> None:
-    """Chest ImaGenome's graphs -> region boxes.
+    """Convert Chest ImaGenome's scene graphs to region boxes.
 
-    Reads the scene graphs under a folder or in a .zip; damaged boxes are mended, with a warning.
-    With --split, images of the gold patients (images_to_avoid.csv) are left out.
+    Reads the scene graphs under a folder or in a .zip; invalid boxes are fixed, with a warning.
+    With --split, images of the gold patients (images_to_avoid.csv) are excluded.
 
     \b
         $ medground convert imagenome chest-imagenome-1.0.0 \\
@@ -134,7 +144,7 @@ def imagenome(
     from medground.datasets import chest_imagenome, mimic_cxr
 
     take = jsonl.BadLines(rejects).take
-    folder = splits or chest_imagenome.splits_beside(root)
+    folder = split_folder or chest_imagenome.splits_beside(root)
     found = chest_imagenome.read_splits(folder, take) if folder else None
     images = {each.image_id: each for each in mimic_cxr.read_images(metadata, take)}
     _write(chest_imagenome.read_anatomy(root, images, take, found), split, output, "images")
@@ -146,9 +156,9 @@ def imagenome(
 @options.rejects
 @options.output
 def imagenome_gold(source: str, metadata: Path, rejects: BinaryIO, output: str) -> None:
-    """Chest ImaGenome's gold boxes -> region boxes.
+    """Convert Chest ImaGenome's gold boxes to region boxes.
 
-    Reads gold_bbox_coordinate_annotations_1000images.csv: boxes that people drew.
+    Reads gold_bbox_coordinate_annotations_1000images.csv: manually annotated boxes.
 
     \b
         $ medground convert imagenome-gold gold_bbox_coordinate_annotations_1000images.csv \\
@@ -164,11 +174,11 @@ def imagenome_gold(source: str, metadata: Path, rejects: BinaryIO, output: str) 
 
 @convert.command("ms-cxr")
 @table
-@split
+@options.split
 @options.rejects
 @options.output
 def ms_cxr(source: str, split: str, rejects: BinaryIO, output: str) -> None:
-    """MS-CXR -> phrases with boxes.
+    """Convert MS-CXR to phrases with boxes.
 
     Reads the CSV of either version, or the JSON.
 
@@ -190,7 +200,7 @@ def _write(records: Iterable[Any], split: str | None, output: str, label: str) -
 
 
 def _source(path: str) -> Any:
-    """What a reader takes: a path, or stdin for -."""
+    """Return what a reader takes: a path, or stdin for -."""
     return sys.stdin.buffer if path == "-" else Path(path)
 
 

@@ -1,16 +1,18 @@
-"""medground doctor: what is installed, what is broken, how to mend it."""
+"""medground doctor: check the installation."""
 
 import click
 
+from medground.cli.command import command, option
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
+
+@command()
+@option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Say what is installed, what is broken and how to mend it.
+    """Check the installation: what is installed, what is broken and how to fix it.
 
-    Tries torch, transformers, spaCy and torchvision in processes of their own, which takes some seconds.
-    Exits with 0 when all that medground needs works, with 1 when something needed is missing or broken.
+    Imports torch, transformers, spaCy and torchvision in separate processes, which takes some seconds. Exits
+    with 0 if all requirements work, and with 1 if one is missing or broken.
 
     \b
         $ medground doctor

@@ -6,91 +6,112 @@ from typing import Any
 import click
 
 from medground.cli import options
+from medground.cli.command import FILES, MODEL, command, option
 
 FORMATS = ("jsonl", "csv", "coco", "dicom-sr")
-SHARE = click.FloatRange(0, 1)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@command()
 @click.argument("image", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("words", metavar="[PHRASE]...", nargs=-1)
-@click.option(
-    "--model",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder, as pretrain, finetune and export leave it  [default: the example that comes with "
-    "medground, trained on synthetic films]",
-)
-@click.option(
+@options.model(help="Model folder of pretrain, finetune or export  [default: example]")
+@option(
     "--phrases",
     "records",
     type=click.File("rb"),
     default="-",
-    help="Phrase records, where no IMAGE is given.",
+    old_keys=["records"],
+    group=FILES,
+    help="Phrase records, without IMAGE  [default: stdin]",
 )
-@click.option("--report", type=click.File("rb"), help="The report of IMAGE: look for every finding in it.")
+@option("--report", type=click.File("rb"), group=FILES, help="Report of IMAGE; localize each finding in it.")
 @options.images
-@options.device
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "torch", "exported", "bf16"]),
-    default="auto",
-    show_default=True,
-    help="auto: the export where the folder holds one, else torch; bf16: the export, faster and less exact.",
-)
-@click.option(
-    "--format",
-    "kind",
+@option(
+    "--output-format",
     type=click.Choice(FORMATS),
     default="jsonl",
     show_default=True,
-    help="csv: a row a box; coco: one JSON; dicom-sr: a structured report a DICOM image, in the folder -o.",
+    old=["--format"],
+    old_keys=["kind"],
+    group=FILES,
+    help="csv: a row per box; coco: one JSON; dicom-sr: a folder.",
 )
-@click.option(
-    "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="SHARE",
-    help="Widen boxes so that this share of true boxes lies wholly inside; needs a calibrated model.",
-)
-@click.option(
-    "--calibrated/--raw",
-    default=True,
-    help="Give frequencies where the model is calibrated (default), or the network's own scores.",
-)
-@click.option(
-    "--as-hung",
-    is_flag=True,
-    help="Do not look whether a film is mirrored; only models calibrated with --orientation ever do.",
-)
-@click.option("--min-score", type=SHARE, help="Score that a phrase's further boxes need (default 0.5).")
-@click.option("--min-present", type=SHARE, help="Drop the boxes of phrases less likely to be present.")
-@click.option(
+@option(
     "--overlay",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Also draw each phrase's boxes with their scores into this folder, one PNG a phrase.",
+    group=FILES,
+    help="Also draw boxes into this folder, one PNG per phrase.",
 )
-@click.option("--html", type=FILE, help="Also write a page: images with boxes to switch on and off.")
-@click.option("--heatmap", type=FILE, help="Also write a map of each phrase, FILE.safetensors.")
+@option("--html", type=FILE, group=FILES, help="Also write an HTML page of images with boxes.")
+@option("--heatmap", type=FILE, group=FILES, help="Also write a heat map per phrase, FILE.safetensors.")
+@option(
+    "--backend",
+    type=click.Choice(["auto", "torch", "exported", "bf16"]),
+    default="auto",
+    show_default=True,
+    old=["--engine"],
+    group=MODEL,
+    help="auto: export if there is one, else torch; bf16: faster, less exact.",
+)
+@option(
+    "--calibration/--no-calibration",
+    default=True,
+    show_default=True,
+    old={"--calibrated": True, "--raw": False},
+    group=MODEL,
+    help="Calibrate scores if the model has a calibration.",
+)
+@option(
+    "--flip-correction/--no-flip-correction",
+    default=True,
+    show_default=True,
+    old={"--as-hung": False},
+    group=MODEL,
+    help="Correct flipped images if the model has flip correction.",
+)
+@option(
+    "--coverage",
+    type=options.OPEN_SHARE,
+    metavar="SHARE",
+    group=MODEL,
+    help="Widen boxes to contain this share of true boxes.",
+)
+@option(
+    "--min-score",
+    type=options.SHARE,
+    group=MODEL,
+    help="Minimum score of a phrase's further boxes (default: 0.5).",
+)
+@option(
+    "--min-present",
+    type=options.SHARE,
+    group=MODEL,
+    help="Minimum `present` of a phrase; its boxes are dropped below.",
+)
+@options.device
 @options.config
 @options.shard
 @options.resume
 @options.rejects
 @options.output
 def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
-    """Find phrases on chest films.
+    """Localize phrases on chest X-rays.
 
-    Either one IMAGE with its PHRASEs or its --report, or phrase records from stdin or --phrases; phrases of
-    one image that follow one another share its encoding. Writes groundings: boxes in pixels of the original
-    image, best first, and `present`, the belief that there is something to show. The best box is written
-    whatever `present` says; what a report calls absent is answered so, without boxes.
+    Input is one IMAGE with PHRASEs or a --report, or phrase records from stdin or --phrases. Consecutive
+    phrases of one image share its encoding. Writes groundings: boxes in pixels of the original image, best
+    first, and `present`, the probability that the finding is visible. The highest-scoring box is always
+    written, even if `present` is low. Findings that the report marks as absent get an empty box list.
 
     \b
-        $ medground ground --model runs/finetuned film.png "right lower lobe opacity"
-        $ medground ground --model runs/finetuned film.png --report report.txt --html found.html
-        $ medground ground --model runs/finetuned --images films --phrases phrases.jsonl -o found.jsonl
+        $ medground ground --model runs/finetuned image.png "right lower lobe opacity"
+        $ medground ground --model runs/finetuned image.png --report report.txt --html found.html
+        $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
-    lines = None if chosen["kind"] == "dicom-sr" else chosen["output"]  # else a folder, which is made
+    lines = (
+        None if chosen["output_format"] == "dicom-sr" else chosen["output"]
+    )  # else a folder, which is made
     options.refuse_nowhere(lines, chosen["html"], chosen["heatmap"])
     from medground.cli import ground_modes
 
@@ -100,21 +121,21 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[str, Any]) -> None:
     """Raise for what does not go together, before anything is loaded."""
     if image and bool(words) == bool(chosen["report"]):
-        raise click.UsageError("an IMAGE needs PHRASEs or --report, one of the two")
+        raise click.UsageError("IMAGE requires either PHRASEs or --report")
     if not all(map(str.strip, words)):
-        raise click.UsageError("an empty PHRASE says nothing to look for")
+        raise click.UsageError("PHRASE is empty")
     if chosen["report"] and not image:
-        raise click.UsageError("--report belongs to one IMAGE")
+        raise click.UsageError("--report requires an IMAGE")
     if chosen["coverage"] is not None:
-        if not chosen["calibrated"]:
-            raise click.UsageError("--coverage needs the calibration: leave out --raw")
+        if not chosen["calibration"]:
+            raise click.UsageError("--coverage requires the calibration: leave out --no-calibration")
         if chosen["min_score"] is not None or chosen["min_present"] is not None:
-            raise click.UsageError("--coverage speaks of all boxes: leave out --min-score, --min-present")
-    if chosen["kind"] == "dicom-sr" and chosen["output"] == "-":
-        raise click.UsageError("--format dicom-sr writes a file an image: name their folder with -o")
-    if chosen["resume"] and (chosen["output"] == "-" or chosen["kind"] != "jsonl"):
-        raise click.UsageError("--resume needs -o FILE, and JSON lines")
+            raise click.UsageError("--coverage is about all boxes: leave out --min-score and --min-present")
+    if chosen["output_format"] == "dicom-sr" and chosen["output"] == "-":
+        raise click.UsageError("--output-format dicom-sr writes one file per image: give -o FOLDER")
+    if chosen["resume"] and (chosen["output"] == "-" or chosen["output_format"] != "jsonl"):
+        raise click.UsageError("--resume requires -o FILE and --output-format jsonl")
     if chosen["resume"] and (chosen["html"] or chosen["heatmap"]):
-        raise click.UsageError("--resume does not go on with --html or --heatmap")
+        raise click.UsageError("--resume cannot be combined with --html or --heatmap")
     if chosen["heatmap"] and chosen["heatmap"].suffix != ".safetensors":
         raise click.BadParameter("name it FILE.safetensors", param_hint="--heatmap")

@@ -17,7 +17,7 @@ def run(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     bad_lines = jsonl.BadLines(chosen["rejects"])
     asked = chosen["shard"].keep(_asked(image, words, chosen, bad_lines))
     chosen["model"] = options.named_or_example(chosen["model"], shipped.GROUNDER)
-    model = backends.load(chosen["model"], options.device_of(chosen["device"]), chosen["engine"])
+    model = backends.load(chosen["model"], options.device_of(chosen["device"]), chosen["backend"])
     if chosen["resume"]:
         _go_on(asked, model, bad_lines, chosen)
     else:
@@ -54,7 +54,7 @@ def _asked(
     from medground.grounding import phrases
     from medground.records import Phrase
 
-    check = registry.OUTPUT_FORMATS[chosen["kind"]].check
+    check = registry.OUTPUT_FORMATS[chosen["output_format"]].check
     if check and image is not None:
         registry.attribute(check)(image)
     if image is None:
@@ -84,7 +84,7 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
     from medground.grounding import calibration, flip
     from medground.grounding.predict import PredictOptions
 
-    fitted = calibration.load(chosen["model"], model) if chosen["calibrated"] else None
+    fitted = calibration.load(chosen["model"], model) if chosen["calibration"] else None
     if chosen["coverage"] is not None:
         if fitted is None:
             raise MedgroundError(
@@ -92,8 +92,8 @@ def _choices(chosen: dict[str, Any], model: str) -> Any:
             )
         fitted.margin(chosen["coverage"])
     limits = {name: chosen[name] for name in ("min_score", "min_present") if chosen[name] is not None}
-    engine = chosen["engine"] if chosen["engine"] == "bf16" else None
-    if chosen["as_hung"]:
+    engine = chosen["backend"] if chosen["backend"] == "bf16" else None
+    if not chosen["flip_correction"]:
         limits["as_hung"] = (chosen["model"] / flip.FILE).is_file()
     else:
         limits["orientation"] = flip.load(chosen["model"], model)
@@ -121,7 +121,7 @@ def _with_pictures(found: Iterable[Any], chosen: dict[str, Any]) -> Iterable[Any
 def _write(found: Iterable[Any], chosen: dict[str, Any]) -> None:
     from medground import jsonl
 
-    entry = registry.OUTPUT_FORMATS[chosen["kind"]]
+    entry = registry.OUTPUT_FORMATS[chosen["output_format"]]
     if entry.one_per_image:
         entry.load()(found, chosen["images"], Path(chosen["output"]))
         return

@@ -8,13 +8,13 @@ from typing import Any
 ASKED = ("phrase_id", "image_id", "text")
 OPTIONS = {  # what a line says of the run that wrote it -> how a user chooses it
     "model": "model",
-    "calibrated": "--calibrated or --raw, or a model calibrated since",
+    "calibrated": "--calibration, or a model calibrated since",
     "coverage": "--coverage",
     "min_score": "--min-score",
     "min_present": "--min-present",
-    "engine": "--engine",
+    "engine": "--backend",
     "leakage": "training",
-    "as_hung": "--as-hung",
+    "as_hung": "--flip-correction",
 }
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 Render = Callable[[Iterable[Any]], tuple[bytes, list[str], int]]
 
 
-def run(source: str, explain: str | None, kind: str | None, html: str | None, **choices: Any) -> None:
+def run(source: str, explain: str | None, input_format: str, html: str | None, **choices: Any) -> None:
     """Do what the options ask for."""
     from medground import jsonl
 
@@ -29,8 +29,8 @@ def run(source: str, explain: str | None, kind: str | None, html: str | None, **
     build_with = (choices["lexicon"], choices["likely_as"], choices["all_sections"])
     if explain is not None:
         _explain(explain, build_with)
-    elif kind is not None:
-        _import(kind, source, bad_lines, choices)
+    elif input_format != "auto":
+        _import(input_format, source, bad_lines, choices)
     elif html is not None:
         _page(source, html, build_with, bad_lines, choices)
     else:
@@ -47,8 +47,8 @@ def _explain(sentence: str, build_with: tuple) -> None:
 def _import(kind: str, source: str, bad_lines: Any, choices: dict) -> None:
     from medground import console, jsonl
 
-    if choices["table"]:
-        raise click.UsageError("--table reads reports, --from what another parser wrote: give one of them")
+    if choices["output_format"] != "jsonl":
+        raise click.UsageError("--output-format chexpert requires reports: leave out --input-format")
     with options.journal(choices["output"], choices["resume"]) as out:
         sentences = choices["shard"].keep(_imported(kind, source, bad_lines, choices["lexicon"]))
         for sentence in console.progress(islice(sentences, out.done, None), "sentences", start=out.done):
@@ -59,7 +59,9 @@ def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> It
     """The sentences of another parser's output."""
     if kind == "chest-imagenome":
         if source == "-":
-            raise click.UsageError("--from chest-imagenome needs the folder or the .zip of the graphs")
+            raise click.UsageError(
+                "--input-format chest-imagenome requires a folder or .zip of scene graphs, not stdin"
+            )
         from medground.datasets import imagenome_sentences
 
         yield from imagenome_sentences.read(Path(source), bad_lines.take)
@@ -80,7 +82,7 @@ def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: di
     parser = build_parser(*build_with)
     with ExitStack() as stack:
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
-        shown = islice(reports, choices["html_reports"])
+        shown = islice(reports, choices["html_limit"])
         page = write_page(((each, parser.parse_report(each)) for each in shown), "What parse-reports found")
     with jsonl.create(html) as stream:
         stream.write(page.encode())
@@ -91,12 +93,12 @@ def _parse(source: str, build_with: tuple, bad_lines: Any, choices: dict) -> Non
     from medground.cli.report_input import open_reports
     from medground.cli.report_spread import spread
 
-    build = build_table if choices["table"] else build_lines
+    build = build_table if choices["output_format"] == "chexpert" else build_lines
     with ExitStack() as stack:
         out = stack.enter_context(options.journal(choices["output"], choices["resume"]))
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
         reports = console.progress(islice(reports, out.done, None), "parse-reports", start=out.done)
-        if choices["table"] and not out.done:
+        if choices["output_format"] == "chexpert" and not out.done:
             out.stream.write(_table_header())
             out.stream.flush()  # a forked process would write it once more
         answers = spread(reports, build, build_with, choices["workers"])

@@ -40,7 +40,9 @@ class Needs:
         """The examples that can be learned from; raises MedgroundError where none can."""
         kept = [each for each in examples if each.report or self.asks]
         if not kept:
-            raise MedgroundError("nothing to read: no image has a report; give --reports, or pairs with text")
+            raise MedgroundError(
+                "nothing to read: no image has a report; give --report-sentences, or pairs with text"
+            )
         return kept
 
 

@@ -10,7 +10,7 @@ other side       left for right in the phrase, and right for left: the box shoul
 negated          "no ..." before the phrase: `present` should fall
 synonym          another name for the finding: nothing should change
 held-out negation, held-out synonym
-                 the same in wordings that fine-tuning never makes up. `finetune --negatives` and
+                 the same in wordings that fine-tuning never makes up. `finetune --negative-prob` and
                  `--paraphrases` may have shown those of the two above: they tell what was learned, these
                  whether more was learned than the words
 

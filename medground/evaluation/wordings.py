@@ -1,7 +1,7 @@
 """A phrase said otherwise, for probes: its negation, a synonym. Texts in, texts out.
 
 Each function gives None where the phrase has nothing to change, or where a change would make no sense.
-`negated` and `synonym` speak as most reports do, and as `finetune --negatives` and `--paraphrases` do too;
+`negated` and `synonym` use wordings of most reports, of `finetune --negative-prob` and of `--paraphrases`;
 the wordings of `newly_negated` and `new_synonym` are held out from both (`reports.held_out`).
 """
 

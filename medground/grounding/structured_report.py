@@ -50,11 +50,13 @@ NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUI
 def refuse_other(path: Path) -> None:
     """Raise MedgroundError unless the file is DICOM and highdicom is there to write a report about it."""
     if not images.is_dicom(path):
-        raise MedgroundError(f"{path}: not a DICOM file; --format dicom-sr is for DICOM images")
+        raise MedgroundError(f"{path}: not a DICOM file; --output-format dicom-sr is for DICOM images")
     try:
         import highdicom  # noqa: F401
     except ModuleNotFoundError:
-        raise MedgroundError("--format dicom-sr needs highdicom: pip install medground[dicom]") from None
+        raise MedgroundError(
+            "--output-format dicom-sr needs highdicom: pip install medground[dicom]"
+        ) from None
 
 
 def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:

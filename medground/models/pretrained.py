@@ -1,4 +1,4 @@
-"""Pre-trained encoders from a local folder or a hub name, as transformers saves them.
+"""Pre-trained encoders from a local folder or `hub:org/name`, as transformers saves them.
 
 What does not fit is refused in one line: weights of another architecture, a tokenizer of another vocabulary.
 Weights are read from safetensors alone, and no code that comes with a model is run.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from medground import locations
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.models import encoders
@@ -24,7 +25,8 @@ OWN_PARTS = re.compile(r"pooler|norm")
 
 
 def load_image_encoder(name: str) -> nn.Module:
-    """A pre-trained backbone; its last feature map is used."""
+    """Return a pre-trained backbone; its last feature map is used."""
+    name = locations.encoder(name)
     config = _config(name, "image encoder")
     skeleton = encoders.image_encoder_of(config)
     if not isinstance(skeleton, encoders.PatchTokens):
@@ -33,7 +35,8 @@ def load_image_encoder(name: str) -> nn.Module:
 
 
 def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
-    """A pre-trained text encoder and its tokenizer."""
+    """Return a pre-trained text encoder and its tokenizer."""
+    name = locations.encoder(name)
     config = _config(name, "text encoder")
     from transformers import AutoTokenizer, BertTokenizer
 
@@ -52,7 +55,7 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
 
     Names and shapes count; no weights are read.
     """
-    other = _config(name, what)
+    other = _config(locations.encoder(name), what)
     with torch.device("meta"):  # shapes alone: no memory, no time
         if what == "image encoder":
             both = [encoders.build_image_encoder(config), encoders.image_encoder_of(other)]
@@ -69,7 +72,7 @@ def grey_of(name: str) -> list[float] | None:
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(name)
+        values, _ = ImageProcessingMixin.get_image_processor_dict(locations.encoder(name))
         return [round(sum(values[key]) / len(values[key]), 6) for key in ("image_mean", "image_std")]
     except (OSError, ValueError, KeyError, TypeError):
         return None

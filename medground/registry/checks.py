@@ -26,7 +26,7 @@ def check_losses(
         raise MedgroundError(f"two objectives have a loss {doubled[0]!r}; give one of them")
     if unknown := sorted(set(weights) - set(losses)):
         known = ", ".join(sorted(losses))
-        raise MedgroundError(f"--weight {unknown[0]}: no loss {unknown[0]!r}; the losses are {known}")
+        raise MedgroundError(f"--loss-weight {unknown[0]}: no loss {unknown[0]!r}; the losses are {known}")
 
 
 def _check_architecture(objective: str, architecture: str) -> None:

@@ -122,7 +122,7 @@ class Protocol(Entry):
 class PredictionFormat(Entry):
     """A file format of predictions: `target(stream, bad_lines, take)`, as in `evaluation.inputs.readers`.
 
-    frame: the frame of its boxes if --frame is not given. frames: the ones that --frame may name (None: any).
+    frame: of its boxes, without --coordinates. frames: those that --coordinates may name (None: any).
     """
 
     frame: str = "original"

@@ -252,7 +252,7 @@ DATASETS = Table(
             "Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions yet: run detect-anatomy on them.",
             records="images",
             options=("splits", "frontal"),
-            example="mimic-cxr-2.0.0-metadata.csv --frontal -o images.jsonl",
+            example="mimic-cxr-2.0.0-metadata.csv --frontal-only -o images.jsonl",
         ),
         "imagenome": Dataset(
             target="medground.datasets.chest_imagenome:read_anatomy",

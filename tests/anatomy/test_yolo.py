@@ -36,7 +36,7 @@ def cohort(tmp_path_factory):
 
 def train(cohort, folder, *flags: str):
     command = ["train-detector", str(cohort / "anatomy.jsonl"), "--images", str(cohort), "-o", str(folder)]
-    small = ["--detector", "yolo", "--size", "64", "--batch", "6", "--device", "cpu"]
+    small = ["--detector", "yolo", "--image-size", "64", "--batch-size", "6", "--device", "cpu"]
     return CliRunner().invoke(cli, [*command, *small, *flags])
 
 
@@ -105,7 +105,7 @@ def test_a_pickle_is_refused_unread(run, cohort, tmp_path):
     pickled = run / "yolo" / "run" / "weights" / "best.pt"
     for result in (
         detect(cohort, pickled, "--detector", "yolo"),
-        train(cohort, tmp_path, "--start", str(pickled)),
+        train(cohort, tmp_path, "--init-from", str(pickled)),
     ):
         assert result.exit_code == 1 and "a pickle" in result.stderr and result.stderr.count("\n") == 1
 

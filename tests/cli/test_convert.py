@@ -45,7 +45,7 @@ def run(*args, **more):
 COMMANDS = [
     (["mimic-reports", "{}/files"], Report, 1),
     (["mimic-sectioned", "{}/sectioned.csv"], Report, 1),
-    (["mimic-jpg", "{}/metadata.csv", "--frontal"], Anatomy, 2),
+    (["mimic-jpg", "{}/metadata.csv", "--frontal-only"], Anatomy, 2),
     (["imagenome", "{}", "--metadata", "{}/metadata.csv", "--split", "train"], Anatomy, 1),
     (["imagenome-gold", "{}/gold.csv", "--metadata", "{}/metadata.csv"], Anatomy, 1),
     (["ms-cxr", "{}/ms.csv"], Phrase, 3),
@@ -78,7 +78,7 @@ def test_a_table_is_read_from_stdin(name, pack, folder):
 
 
 def test_records_carry_their_split(folder):
-    result = run("mimic-reports", folder / "files", "--splits", folder / "split.csv", "--split", "train")
+    result = run("mimic-reports", folder / "files", "--split-table", folder / "split.csv", "--split", "train")
     assert json.loads(result.stdout)["split"] == "train"
 
 

@@ -114,7 +114,7 @@ def test_what_scores_too_little_is_left_out(run, films):
 
 
 def test_any_batch_gives_the_same_boxes(run, films):
-    one, many = (answers(run(films, "--batch", size).stdout) for size in ("1", "4"))
+    one, many = (answers(run(films, "--batch-size", size).stdout) for size in ("1", "4"))
     for a, b in zip(one, many, strict=True):
         assert [each["name"] for each in a["regions"]] == [each["name"] for each in b["regions"]]
         for x, y in zip(a["regions"], b["regions"], strict=True):
@@ -256,7 +256,7 @@ def test_another_kind_of_model_is_named(run, films, tmp_path, model):
 
 def test_resume_needs_a_file(run, films):
     result = run(films, "--resume")
-    assert result.exit_code == 2 and "--resume needs -o FILE" in result.stderr
+    assert result.exit_code == 2 and "--resume requires -o FILE" in result.stderr
 
 
 def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkeypatch):
@@ -268,7 +268,7 @@ def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkey
     looked = []
     real = images.load
     monkeypatch.setattr(images, "load", lambda path: looked.append(path) or real(path))
-    result = run(films, "--resume", "-o", str(target), "--batch", "2")
+    result = run(films, "--resume", "-o", str(target), "--batch-size", "2")
     assert result.exit_code == 0, result.output
     assert target.read_bytes() == whole and len(looked) == 4
     assert not (tmp_path / "out.jsonl.partial").exists()
@@ -276,14 +276,14 @@ def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkey
 
 def test_resume_does_half_a_batch_again(run, films, tmp_path):
     target = tmp_path / "out.jsonl"
-    run(films, "-o", str(target), "--batch", "4")
+    run(films, "-o", str(target), "--batch-size", "4")
     lines = target.read_bytes().splitlines(keepends=True)
     target.unlink()
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*lines[:4], b"{}\n"]))
-    result = run(films, "--resume", "-o", str(target), "--batch", "4")
+    result = run(films, "--resume", "-o", str(target), "--batch-size", "4")
     assert result.exit_code == 1, "a line without a model is another model's"
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*lines[:4], lines[4]]))
-    assert run(films, "--resume", "-o", str(target), "--batch", "4").exit_code == 0
+    assert run(films, "--resume", "-o", str(target), "--batch-size", "4").exit_code == 0
     assert target.read_bytes() == b"".join(lines)
 
 
@@ -334,7 +334,16 @@ def test_killed_again_and_again_every_image_has_one_line(tmp_path, model):
         "-o",
         str(target),
     ]
-    command += ["--images", str(tmp_path / "films"), "--model", str(model), "--batch", "4", "--device", "cpu"]
+    command += [
+        "--images",
+        str(tmp_path / "films"),
+        "--model",
+        str(model),
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+    ]
     partial, before = tmp_path / "out.jsonl.partial", 0
     for _ in range(2):
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as child:
@@ -355,6 +364,6 @@ def test_a_closed_pipe_is_quiet(tmp_path, model):
     source = drawn_images.write_jsonl(tmp_path / "list.jsonl", lines)
     command = f"{sys.executable} -m medground detect-anatomy {source} --images {tmp_path / 'films'}"
     done = subprocess.run(
-        ["bash", "-c", f"{command} --model {model} --batch 1 | head -1"], capture_output=True, text=True
+        ["bash", "-c", f"{command} --model {model} --batch-size 1 | head -1"], capture_output=True, text=True
     )
     assert len(done.stdout.splitlines()) == 1 and done.stderr == ""

@@ -59,7 +59,7 @@ def evaluate(tmp_path, monkeypatch):
 
     def run(answers: list[dict] | str, *flags: str, truth: str = "truth.jsonl"):
         text = answers if isinstance(answers, str) else lines(*answers)
-        command = ["evaluate", "--truth", truth, "--draws", "200", *flags]
+        command = ["evaluate", "--truth", truth, "--bootstrap-samples", "200", *flags]
         return CliRunner().invoke(cli, command, input=text)
 
     return run

@@ -38,7 +38,16 @@ def evaluate(tmp_path, monkeypatch):
 
     def run(answers: list[dict], truth: list[dict], *flags: str):
         Path("truth.jsonl").write_text(lines(truth))
-        command = ["evaluate", "--protocol", "anatomy", "--truth", "truth.jsonl", "--draws", "200", *flags]
+        command = [
+            "evaluate",
+            "--protocol",
+            "anatomy",
+            "--truth",
+            "truth.jsonl",
+            "--bootstrap-samples",
+            "200",
+            *flags,
+        ]
         return CliRunner().invoke(cli, command, input=lines(answers))
 
     return run

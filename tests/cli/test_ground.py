@@ -149,7 +149,7 @@ def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films,
     bare = "".join(
         json.dumps({k: v for k, v in e.items() if k not in ("width", "height")}) + "\n" for e in bare
     )
-    table = ground(model, "--images", halves, "--format", "csv", given=sized).stdout.splitlines()
+    table = ground(model, "--images", halves, "--output-format", "csv", given=sized).stdout.splitlines()
     assert f",{toy.WIDTH},{toy.HEIGHT}," in table[1]
     own, files = (
         np.array([b["box"] for line in lines(each.stdout) for b in line["boxes"]])
@@ -254,10 +254,10 @@ OLD = {"phrase_id": "0|bright spot", "image_id": "b", "text": "bright spot"}
     [
         ({"model": "other"}, "another model"),
         ({"coverage": 0.9}, "another --coverage"),
-        ({"calibrated": True}, "another --calibrated or --raw"),
+        ({"calibrated": True}, "another --calibration"),
         ({"min_score": 0.3}, "another --min-score"),
         ({"min_present": 0.3}, "another --min-present"),
-        ({"engine": "bf16"}, "another --engine"),
+        ({"engine": "bf16"}, "another --backend"),
     ],
 )
 def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, films, model, tmp_path):
@@ -268,7 +268,7 @@ def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, films, 
     assert (tmp_path / "out.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("flags", [["--min-score", 0.2], ["--min-present", 0.2], ["--raw"]])
+@pytest.mark.parametrize("flags", [["--min-score", 0.2], ["--min-present", 0.2], ["--no-calibration"]])
 def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, films, model, tmp_path):
     out = tmp_path / "out.jsonl"
     asked = [model, "--images", films.folder, "--resume", "-o", out]
@@ -276,7 +276,7 @@ def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, films
     out.write_text("".join(whole.splitlines(keepends=True)[:7]))
     assert ground(*asked, *flags, given=many(films)).exit_code == 0
     assert out.read_text() == whole
-    if flags != ["--raw"]:  # this model has no calibration to leave out
+    if flags != ["--no-calibration"]:  # this model has no calibration to leave out
         assert ground(*asked, given=many(films)).exit_code == 1
 
 
@@ -317,9 +317,12 @@ def test_answers_of_a_model_whose_training_leaked_say_so(films, tmp_path):
 
 
 def test_resume_needs_a_file_of_lines(films, model, tmp_path):
-    for flags in (["--resume"], ["--resume", "-o", tmp_path / "out.csv", "--format", "csv"]):
+    for flags in (["--resume"], ["--resume", "-o", tmp_path / "out.csv", "--output-format", "csv"]):
         result = ground(model, *flags, given=many(films))
-        assert (result.exit_code, "--resume needs -o FILE, and JSON lines" in result.stderr) == (2, True)
+        assert (result.exit_code, "--resume requires -o FILE" in result.stderr) == (
+            2,
+            True,
+        )
 
 
 def test_the_shards_are_together_the_whole(films, model):

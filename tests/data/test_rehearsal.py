@@ -125,7 +125,7 @@ def test_a_step_has_images_to_rehearse_beside_those_of_phrases():
 
 def test_rehearsal_goes_on_where_it_was_stopped(toy_films, pretrained, tmp_path, monkeypatch):
     flags = [
-        "--from",
+        "--init-from",
         pretrained,
         "--rehearse",
         toy_films.pairs,

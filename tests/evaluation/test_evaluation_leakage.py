@@ -47,7 +47,16 @@ def evaluate(tmp_path, monkeypatch):
 
     def run(*flags: str, **more: object):
         answers = lines(*(answer(n, **more) for n in range(3)))
-        command = ["evaluate", "--truth", "truth.jsonl", "--draws", "100", "--split", "test", *flags]
+        command = [
+            "evaluate",
+            "--truth",
+            "truth.jsonl",
+            "--bootstrap-samples",
+            "100",
+            "--split",
+            "test",
+            *flags,
+        ]
         return CliRunner().invoke(cli, command, input=answers)
 
     return run

@@ -318,7 +318,9 @@ def asked(tmp_path, monkeypatch):
     monkeypatch.setattr("medground.cli.evaluate_probes.evaluate", evaluate)
 
     def call(*flags: str):
-        return CliRunner().invoke(cli, ["evaluate", films.phrases, "--probes", "--draws", "100", *flags])
+        return CliRunner().invoke(
+            cli, ["evaluate", films.phrases, "--probes", "--bootstrap-samples", "100", *flags]
+        )
 
     return call
 
@@ -356,7 +358,7 @@ def test_probes_of_a_split_that_no_phrase_is_of_are_refused(asked):
         ((), "--probes needs --model"),
         (("--model", "model", "--truth", "phrases.jsonl"), "leave out --truth"),
         (("--model", "model", "--protocol", "single-box"), "leave out --protocol"),
-        (("--model", "model", "--format", "csv"), "leave out --format"),
+        (("--model", "model", "--input-format", "csv"), "leave out --input-format"),
     ],
 )
 def test_what_probes_do_not_go_with_is_a_usage_error(asked, flags, problem):

@@ -157,7 +157,7 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
         for a, b in zip((each["boxes"][0]["box"] for each in found), truth, strict=True)
     ]
     assert np.mean(inside) >= 0.75  # on the very phrases that it was fitted on
-    raw = run("ground", "--model", model, *asked, "--raw")
+    raw = run("ground", "--model", model, *asked, "--no-calibration")
     assert "calibrated" not in raw.stdout and raw.stdout != out.read_text()
 
 
@@ -177,14 +177,16 @@ def test_other_weights_are_not_given_an_older_calibration(films, model):
     grounder.save(model, grounder.build("small", ["bright spot", "left lung"]))
     result = run("ground", "--model", model, films.folder / "film0.png", "spot")
     assert (result.exit_code, "fitted for other weights" in result.stderr) == (1, True)
-    assert run("ground", "--model", model, films.folder / "film0.png", "spot", "--raw").exit_code == 0
+    assert (
+        run("ground", "--model", model, films.folder / "film0.png", "spot", "--no-calibration").exit_code == 0
+    )
 
 
 def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
     one = ("ground", "--model", model, films.folder / "film0.png", "spot", "--coverage")
     result = run(*one, 0.9)
     assert (result.exit_code, "run medground calibrate" in result.stderr) == (1, True)
-    assert run(*one, 0.9, "--raw").exit_code == 2
+    assert run(*one, 0.9, "--no-calibration").exit_code == 2
     assert run(*one, 0.9, "--min-present", 0.5).exit_code == 2
     run("calibrate", films.phrases, "--model", model, "--images", films.folder)
     result = run(*one, 0.99)

@@ -152,12 +152,12 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
         image = {"image_id": str(n), "subject_id": str(n), "path": f"{n}.png"}
         phrases.append(image | {"phrase_id": str(n), "text": "heart", "boxes": [[60, 50, 110, 90]]})
     known = write(tmp_path / "known.jsonl", phrases)
-    done = run("calibrate", known, "--model", folder, "--images", tmp_path, "--orientation")
+    done = run("calibrate", known, "--model", folder, "--images", tmp_path, "--fit-flip-correction")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["orientation"]["n"] == 12
     Image.fromarray(heart_film(50, mirrored=True)).save(tmp_path / "wrong.png")
     asked = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
-    turned, hung = run(*asked), run(*asked, "--as-hung")
+    turned, hung = run(*asked), run(*asked, "--no-flip-correction")
     assert json.loads(turned.stdout)["mirrored"] is True
     assert "wrong.png: hangs mirrored" in turned.stderr
     assert json.loads(hung.stdout)["as_hung"] is True and "mirrored" not in hung.stdout
@@ -174,4 +174,4 @@ def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
         checkpoints.save(folder / flip.FILE, {"weights": torch.zeros(3)}, config)
         refused = run(*asked)
         assert refused.exit_code == 1 and words in refused.stderr
-        assert run(*asked, "--as-hung").exit_code == 0
+        assert run(*asked, "--no-flip-correction").exit_code == 0

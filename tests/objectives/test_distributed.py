@@ -153,8 +153,8 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
     films = toy.make(tmp_path)
     flags = [  # Adam steps as far for a gradient that is mere rounding: at a high rate that would show
         "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
-        "--text-encoder", words, "--steps", 6, "--batch", 3, "--save-every", 2, "--log-every", 1,
-        "--ema", 0.9, "--rate", 5e-5, "-o",
+        "--text-encoder", words, "--steps", 6, "--batch-size", 3, "--save-every", 2, "--log-every", 1,
+        "--ema-decay", 0.9, "--lr", 5e-5, "-o",
     ]  # fmt: skip
     alone, folder = tmp_path / "alone", tmp_path / "together"
     done = CliRunner().invoke(cli, [str(each) for each in [*flags, alone]])
@@ -190,7 +190,7 @@ def test_two_processes_read_what_reports_there_are(words, tmp_path):
     flags = [
         "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
         "--objective", "agp", "--objective", "asg", "--objective", "gk-mvlp", "--text-encoder", words,
-        "--batch", 3, "--log-every", 1, "-o",
+        "--batch-size", 3, "--log-every", 1, "-o",
     ]  # fmt: skip
     alone, folder = tmp_path / "alone", tmp_path / "together"
     done = CliRunner().invoke(cli, [str(each) for each in [*flags, alone, "--steps", 1]])

@@ -18,8 +18,17 @@ PATIENTS, SIZE = 14, 96
 
 
 def make(folder: Path, *flags: str):
-    arguments = ["phantom", str(folder), "--patients", str(PATIENTS), "--size", str(SIZE), "--seed", "5"]
-    arguments += ["--laterals", "0.3"]
+    arguments = [
+        "phantom",
+        str(folder),
+        "--patients",
+        str(PATIENTS),
+        "--image-size",
+        str(SIZE),
+        "--seed",
+        "5",
+    ]
+    arguments += ["--lateral-fraction", "0.3"]
     return CliRunner().invoke(cli, [*arguments, *flags])
 
 

@@ -41,14 +41,14 @@ def run(*args: object):
 def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 6):
     return run(
         "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
-        "--steps", steps, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+        "--steps", steps, "--batch-size", 2, "--save-every", 2, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
 def finetune(films: toy.Toy, folder: Path, *flags: object):
     return run(
         "finetune", films.phrases, "--images", films.folder, "-o", folder,
-        "--steps", 4, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+        "--steps", 4, "--batch-size", 2, "--save-every", 2, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
@@ -65,7 +65,9 @@ def metrics(folder: Path) -> list[dict]:
 
 
 def test_the_loss_falls_by_half(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--augment", "none", steps=90)
+    result = pretrain(
+        films, tmp_path / "run", "--lr", "1e-3", "--batch-size", 4, "--augment", "none", steps=90
+    )
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
     first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]
@@ -73,7 +75,7 @@ def test_the_loss_falls_by_half(films, tmp_path):
 
 
 def metrics_of_one_step(films, tmp_path) -> list[dict]:
-    pretrain(films, tmp_path / "one", "--batch", 4, "--augment", "none", steps=1)
+    pretrain(films, tmp_path / "one", "--batch-size", 4, "--augment", "none", steps=1)
     return metrics(tmp_path / "one")
 
 
@@ -111,7 +113,7 @@ def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
 
 
 def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
-    result = pretrain(films, pretrained, "--rate", "0.1")
+    result = pretrain(films, pretrained, "--lr", "0.1")
     assert result.exit_code == 1
     assert "another 'rate'" in result.stderr
 
@@ -119,9 +121,9 @@ def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
 def test_a_run_with_other_settings_begins_anew_where_asked(films, pretrained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(pretrained, folder)
-    assert pretrain(films, folder, "--anew").exit_code == 0  # the same settings: nothing to do
+    assert pretrain(films, folder, "--overwrite").exit_code == 0  # the same settings: nothing to do
     assert (folder / "model.safetensors").read_bytes() == (pretrained / "model.safetensors").read_bytes()
-    assert pretrain(films, folder, "--rate", "0.1", "--anew").exit_code == 0
+    assert pretrain(films, folder, "--lr", "0.1", "--overwrite").exit_code == 0
     assert metrics(folder)[-1]["step"] == 6
     assert (folder / "model.safetensors").read_bytes() != (pretrained / "model.safetensors").read_bytes()
 
@@ -143,12 +145,16 @@ def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, bo
 
 
 def test_anew_forgets_a_run_whatever_it_held(films, both):
-    again = ("--objective", "agp", "--objective", "gk-mvlp", "--anew")
+    again = ("--objective", "agp", "--objective", "gk-mvlp", "--overwrite")
     assert pretrain(films, both, *again, steps=1).exit_code == 0
     assert {"itc", "lm"} < metrics(both)[-1].keys() and len(metrics(both)) == 1
     (both / "resume.safetensors").write_bytes(b"damaged")
     refused = pretrain(films, both, *again[:-1], steps=1)
-    assert (refused.exit_code, "damaged" in refused.stderr, "--anew" in refused.stderr) == (1, True, True)
+    assert (refused.exit_code, "damaged" in refused.stderr, "--overwrite" in refused.stderr) == (
+        1,
+        True,
+        True,
+    )
     assert pretrain(films, both, *again, steps=1).exit_code == 0
     (both / "config.toml").unlink()
     assert "without its config.toml" in pretrain(films, both, *again[:-1], steps=1).stderr
@@ -156,7 +162,7 @@ def test_anew_forgets_a_run_whatever_it_held(films, both):
 
 
 def test_a_run_with_other_frozen_parts_is_refused_by_name(films, pretrained, tmp_path):
-    frozen = ("--from", pretrained, "--freeze", "image-encoder")
+    frozen = ("--init-from", pretrained, "--freeze", "image-encoder")
     assert finetune(films, tmp_path / "ft", *frozen).exit_code == 0
     result = finetune(films, tmp_path / "ft", *frozen, "--freeze", "text-encoder")
     assert result.exit_code == 1 and "another 'freeze'" in result.stderr
@@ -222,7 +228,7 @@ def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_pat
 
 
 def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path):
-    result = finetune(films, tmp_path / "ft", "--from", pretrained)
+    result = finetune(films, tmp_path / "ft", "--init-from", pretrained)
     assert result.exit_code == 0, result.output
     checked = {line["step"]: line["validation"] for line in metrics(tmp_path / "ft") if "validation" in line}
     assert set(checked) == {2, 4}
@@ -231,13 +237,13 @@ def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path
 
 
 def test_finetune_from_nothing_builds_its_own_vocabulary(films, tmp_path):
-    assert finetune(films, tmp_path / "ft", "--few", 4).exit_code == 0
+    assert finetune(films, tmp_path / "ft", "--num-phrases", 4).exit_code == 0
     _, mask = grounder.load(tmp_path / "ft").tokenize(["bright spot"])
     assert mask.sum() == 4  # [CLS] bright spot [SEP]: no word in pieces
 
 
 def test_frozen_norms_keep_the_statistics_of_pretraining(films, pretrained, tmp_path):
-    finetune(films, tmp_path / "ft", "--from", pretrained)
+    finetune(films, tmp_path / "ft", "--init-from", pretrained)
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
     running = [name for name in before if "running_mean" in name]
     assert running
@@ -354,7 +360,7 @@ def tokenize():
 def test_boxes_lie_on_scaled_copies_as_on_the_films_they_were_drawn_on(films, tmp_path, tokenize, cached):
     halves = scaled(films, tmp_path / "halves")
     if cached:
-        made = run("cache", films.phrases, "--images", halves, "-o", tmp_path / "cache", "--size", 32)
+        made = run("cache", films.phrases, "--images", halves, "-o", tmp_path / "cache", "--image-size", 32)
         assert made.exit_code == 0, made.output
     box = (10.0, 20.0, 60.0, 90.0)
     query = Query(("spot",), (box,))

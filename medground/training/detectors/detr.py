@@ -42,7 +42,7 @@ class Options(region_query.Options):
 
 
 def train(
-    learned: ImageSet, checked: ImageSet | None, folder: Path, options: Options, anew: bool = False
+    learned: ImageSet, checked: ImageSet | None, folder: Path, options: Options, overwrite: bool = False
 ) -> bool:
     """Train on the films and leave FOLDER/model; True when done, False when stopped after saving.
 
@@ -51,7 +51,7 @@ def train(
     settings = {name: each for name, each in vars(options).items() if name not in ("device", "ranges")}
     begun = {"detector": detr.KIND, "begun": detr.hash_of(Path(options.start)), "films": learned.digest()}
     begun |= {"validation": checked.digest()} if checked else {}
-    run = RunFolder(folder, settings | begun, anew)
+    run = RunFolder(folder, settings | begun, overwrite)
     with StopRequest() as stop, torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for the heads of the new classes
         network = load(options).to(options.device)
