@@ -10,8 +10,10 @@ The functions and the records are loaded on first use, so that `import medground
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from medground.api import GroundingModel, align, detect, load, parse, read, records_from, rows, write
+    from medground.api import align, detect
     from medground.errors import MedgroundError
+    from medground.grounding.model import GroundingModel, load
+    from medground.record_files import read, records_from, rows, write
     from medground.records import (
         Anatomy,
         Grounding,
@@ -25,17 +27,21 @@ if TYPE_CHECKING:
         Sentence,
         Triplet,
     )
+    from medground.reports.parse import parse
 
 __version__ = "0.3.0"
-FUNCTIONS = ("load", "parse", "detect", "align", "read", "write", "rows", "records_from")
-RECORDS = (
-    *("Report", "Sentence", "Triplet", "Image", "Anatomy", "Region"),
-    *("Pair", "Phrase", "Grounding", "ScoredBox", "Score"),
-)
-_MODULES = dict.fromkeys((*FUNCTIONS, "GroundingModel"), "medground.api") | dict.fromkeys(
-    RECORDS, "medground.records"
-)
-_MODULES |= {"MedgroundError": "medground.errors"}
+_MODULES = {
+    "load": "grounding.model",
+    "GroundingModel": "grounding.model",
+    "parse": "reports.parse",
+    "detect": "api",
+    "align": "api",
+    "read": "record_files",
+    "write": "record_files",
+    "rows": "record_files",
+    "records_from": "record_files",
+    "MedgroundError": "errors",
+}
 __all__ = [  # noqa: RUF022
     "load",
     "GroundingModel",
@@ -63,14 +69,15 @@ __all__ = [  # noqa: RUF022
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use."""
-    if name not in _MODULES:
+    if name not in __all__:
         raise AttributeError(f"module 'medground' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_MODULES[name]), name)
+    value = getattr(import_module(f"medground.{_MODULES.get(name, 'records')}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
+    """Return the public names, also those that are not loaded yet."""
     return sorted({*globals(), *__all__})

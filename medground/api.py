@@ -1,26 +1,13 @@
-"""The functions of `import medground`: each stage as a call that takes and returns records.
-
-They are the ones that the commands use. `medground/__init__.py` loads them on first use.
-"""
+"""The functions `medground.detect` and `medground.align`: stages that take and return records."""
 
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from medground import devices, locations, pairing, shipped
-from medground.anatomy import detect as detection
-from medground.anatomy import detector as detectors
-from medground.anatomy import listing
+from medground import locations, pairing, shipped
 from medground.errors import MedgroundError
-from medground.grounding.model import GroundingModel, load
-from medground.jsonl import BadLines
-from medground.record_files import read, records_from, rows, write
 from medground.records import Anatomy, Existence, Image, Pair, Sentence
-from medground.reports.parse import parse
 
-__all__ = [
-    *("GroundingModel", "align", "detect", "load", "parse", "read", "records_from", "rows", "write"),
-]
 Images = str | Path | Image | Iterable[str | Path | Image]
 
 
@@ -41,6 +28,10 @@ def detect(
     An image that is probably not a frontal chest X-ray gets no regions and the view "other".
     Raises MedgroundError for an unreadable image.
     """
+    from medground import devices
+    from medground.anatomy import detect as detection
+    from medground.anatomy import detector as detectors
+
     weights = locations.detector(model)
     if weights == shipped.DETECTOR:
         shipped.warn()
@@ -51,6 +42,9 @@ def detect(
 
 def image_records(images: Images, folder: Path) -> list[Image]:
     """Return a record for each image; raises MedgroundError if two images have the same image_id."""
+    from medground.anatomy import listing
+    from medground.jsonl import BadLines
+
     several = [images] if isinstance(images, str | Path | Image) else list(images)
     records: list[Image] = []
     for each in several:

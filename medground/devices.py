@@ -15,5 +15,7 @@ def resolve(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError):
-        raise MedgroundError(f"{name}: torch cannot use this device here; expected cpu, cuda or cuda:N") from None
+        raise MedgroundError(
+            f"{name}: torch cannot use this device here; expected cpu, cuda or cuda:N"
+        ) from None
     return name

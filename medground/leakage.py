@@ -14,8 +14,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medground import checkpoints, subjects
+from medground import subjects
 from medground.errors import MedgroundError
+from medground.model_dir import ModelDir
 from medground.subjects import Imaged
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def between(parts: Mapping[str, Sequence[Imaged]]) -> Iterator[Leak]:
 
 def from_start(parts: Mapping[str, Sequence[Imaged]], start: Path) -> Iterator[Leak]:
     """A leak for validation and for test where the model to go on from has seen patients of them."""
-    record = record_of(start)
+    record = _record_of(start)
     if "subjects" not in record:
         log.warning("%s: does not say whom it has seen; leakage from it cannot be checked", start)
         return
@@ -101,16 +102,10 @@ def without(examples: Iterable[Person], held_out: Iterable[Imaged]) -> list[Pers
     return [each for each in examples if each not in out]
 
 
-def record_of(folder: Path) -> dict[str, Any]:
-    """What the training of a folder's model left in the header of its weights."""
-    config = checkpoints.read_config(folder / checkpoints.WEIGHTS)
-    return config.get("record", {})
-
-
 def record(seen: Iterable[Imaged], start: Path | None, leakage: bool) -> dict[str, Any]:
     """The record of a model that these train: `subjects`, those of its start among them, and `leakage`
     where this training or one before it had some."""
-    before = record_of(start) if start else {}
+    before = _record_of(start) if start else {}
     digests = sorted({*subjects.digests_of(seen), *before.get("subjects", ())})
     marked = leakage or bool(before.get("leakage"))
     return {"subjects": digests} | ({"leakage": True} if marked else {})
@@ -118,3 +113,7 @@ def record(seen: Iterable[Imaged], start: Path | None, leakage: bool) -> dict[st
 
 def _patient(record: Imaged) -> str:
     return record.subject_id or record.image_id
+
+
+def _record_of(folder: Path) -> dict[str, Any]:
+    return ModelDir(folder).training_record() or {}

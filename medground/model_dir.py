@@ -104,4 +104,3 @@ class ModelDir:
             return dict(json.loads(path.read_text()))
         except (ValueError, TypeError):  # not JSON, not UTF-8, not an object
             raise MedgroundError(f"{path}: not a JSON object; {hint}") from None
-

@@ -1,4 +1,4 @@
-"""Records in files and in tables of other libraries: JSON lines, and lists of dicts for pandas or datasets."""
+"""Records in JSON lines files, and as lists of dicts for tables of pandas or datasets."""
 
 import json
 import math
@@ -9,7 +9,18 @@ from typing import Any, TypeVar, get_type_hints
 
 from medground import jsonl
 from medground.errors import MedgroundError
-from medground.records import Anatomy, Grounding, Image, Pair, Phrase, Report, Score, Sentence, known_keys, to_json
+from medground.records import (
+    Anatomy,
+    Grounding,
+    Image,
+    Pair,
+    Phrase,
+    Report,
+    Score,
+    Sentence,
+    known_keys,
+    to_json,
+)
 
 Record = TypeVar("Record")
 KINDS: dict[str, type] = {
@@ -77,7 +88,9 @@ def _whole_numbers(values: Mapping[str, Any], kind: type) -> dict[str, int]:
     """Return the values of integer keys that a table has turned into whole floats."""
     hints = get_type_hints(kind)
     integers = [key for key in values if hints.get(key) in (int, int | None)]
-    return {key: int(values[key]) for key in integers if isinstance(values[key], float) and values[key] % 1 == 0}
+    return {
+        key: int(values[key]) for key in integers if isinstance(values[key], float) and values[key] % 1 == 0
+    }
 
 
 def kind_of(kind: Any) -> Any:

@@ -1,6 +1,7 @@
 """The example models that are included in medground, for predictions without any training.
 
-`examples/weights.mk` trains them again. They were trained on synthetic images only and are no medical devices.
+`examples/weights.mk` trains them again. They were trained on synthetic images only. They are no
+medical devices.
 """
 
 import logging

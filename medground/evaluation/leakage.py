@@ -35,8 +35,9 @@ def record_of_model(folder: Path) -> dict[str, Any]:
     """What the training of the model, or export, in this folder left: `subjects`, the digests of whom it has
     seen, and `leakage`. Without the first there is a warning."""
     from medground import checkpoints
+    from medground.model_dir import ModelDir
 
-    record = checkpoints.record_of(folder)
+    record = ModelDir(folder).training_record()
     if record is None:
         raise MedgroundError(f"{folder}: no {checkpoints.WEIGHTS}; a model is a folder that holds one")
     if "subjects" not in record:

@@ -2,8 +2,8 @@
 
 An export is a folder with two graphs and all files of a model folder except its weights. `image` encodes an
 image once. `phrases` encodes texts and fuses them with it, for any number of texts of any length. The graphs
-hold float32 weights and reproduce torch's outputs up to rounding. The backend bf16 computes in bfloat16: it is
-faster on CPUs with AMX or AVX512-BF16 and moves boxes by a few thousandths of the image.
+hold float32 weights and reproduce torch's outputs up to rounding. The backend bf16 computes in bfloat16. It
+is faster on CPUs with AMX or AVX512-BF16, and moves boxes by a few thousandths of the image.
 
 Letters: S side of the square, N texts, T tokens, P patches, D width, Q boxes.
 """
@@ -74,7 +74,9 @@ def query_image(model: Model, picture: Tensor) -> Query:
 def encode(model: Model, picture: Tensor) -> EncodedImage:
     """Return a (2, S, S) picture, encoded."""
     if isinstance(model, Exported):
-        return EncodedImage(*(torch.from_numpy(each) for each in model.image([picture[None].numpy()]).values()))
+        return EncodedImage(
+            *(torch.from_numpy(each) for each in model.image([picture[None].numpy()]).values())
+        )
     both = picture[None].to(model.device)
     with _fused_attention():
         images = model.network.encode_images(both[:, :1], both[:, 1:])
@@ -200,7 +202,7 @@ def _save_graph(graph: Any, path: Path) -> None:
     try:
         _openvino().save_model(graph, str(path), compress_to_fp16=False)
     except RuntimeError:
-        path.write_bytes(bytes(1 << 20))  # OpenVINO reports only "iostream error": this write raises the reason
+        path.write_bytes(bytes(1 << 20))  # OpenVINO reports only "iostream error"; this raises the reason
         raise
 
 
@@ -244,12 +246,14 @@ def _openvino() -> Any:
 def load(folder: Path, device: str = "cpu", backend: str = "auto") -> Model:
     """Return the model of a folder with the backend auto, torch, exported or bf16.
 
-    auto uses the export if the folder holds one and the device is the CPU. Raises MedgroundError if the export
-    was made from other weights than those in the folder.
+    auto uses the export if the folder holds one and the device is the CPU. Raises MedgroundError if the
+    export was made from other weights than those in the folder.
     """
     files = ModelDir(folder)
     usable = files.has_export and device == "cpu" and importlib.util.find_spec("openvino") is not None
-    if backend == "torch" or (backend == "auto" and not usable and (files.has_weights or not files.has_export)):
+    if backend == "torch" or (
+        backend == "auto" and not usable and (files.has_weights or not files.has_export)
+    ):
         return grounder.load(folder, device)
     if device != "cpu":
         log.warning("%s: an export runs on the CPU", folder)

@@ -6,8 +6,8 @@ are both encoded, and a linear map of their patches scores which of the two look
 to unflipped images. It sees only the difference of the two, so no image counts as flipped because it is dark,
 small or abnormal. A heart on the right (dextrocardia) looks like a flipped image.
 
-Flipped images are rare, and a wrong correction is worse than a missing one. So an image counts as flipped only
-from log odds `THRESHOLD` on. A map that fails on images that it was not fitted to is not kept.
+Flipped images are rare, and a wrong correction is worse than a missing one. So an image counts as flipped
+only from log odds `THRESHOLD` on. A map that fails on images that it was not fitted to is not kept.
 
 Letters: F images, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
 """
@@ -73,7 +73,9 @@ def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrectio
     that would be corrected by mistake. `found`: share of mirror images that are detected.
     Raises MedgroundError if there are too few images, or if `right` is below `MIN_ACCURACY`.
     """
-    views = [_differences(image, number, model) for number, image in zip(range(MAX_IMAGES), images, strict=False)]
+    views = [
+        _differences(image, number, model) for number, image in zip(range(MAX_IMAGES), images, strict=False)
+    ]
     if len(views) < FOLDS:
         raise MedgroundError(f"flip correction: {len(views)} images are too few to fit it, expected {FOLDS}")
     odds = np.concatenate(list(_held_out_odds(views)))
@@ -111,12 +113,14 @@ def _held_out_odds(views: list[NDArray[np.float32]]) -> Iterable[Array]:
     """Yield the log odds of each image by a map that was fitted to the other folds."""
     fold = np.arange(len(views)) % FOLDS
     for held_out in range(FOLDS):
-        weights = _fit(np.concatenate([each for each, own in zip(views, fold, strict=True) if own != held_out]))
+        weights = _fit(
+            np.concatenate([each for each, own in zip(views, fold, strict=True) if own != held_out])
+        )
         yield np.stack([each[0] for each, own in zip(views, fold, strict=True) if own == held_out]) @ weights
 
 
 def _fit(differences: NDArray[np.float32]) -> Array:
-    """Return (C D,) weights w that minimize mean log(1 + exp(-d w)) over (V, C D) differences d, with a ridge."""
+    """Return (C D,) weights w of least mean log(1 + exp(-d w)) over (V, C D) differences d, with ridge."""
     from scipy.optimize import minimize
     from scipy.special import expit
 

@@ -23,7 +23,6 @@ from medground.models import letterboxed
 from medground.records import Grounding, Phrase, Report
 
 
-
 @dataclass(frozen=True)
 class GroundingModel:
     """A model that localizes phrases in chest X-rays; `medground.load` returns it.
@@ -146,4 +145,3 @@ def load(
         backend="bf16" if backend == "bf16" else None,
         leakage=bool((files.training_record() or {}).get("leakage")),
     )
-

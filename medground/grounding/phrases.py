@@ -26,8 +26,8 @@ def phrases_for(
 ) -> list[Phrase]:
     """Return the phrase records of images, with phrases or a report; phrase records are returned as they are.
 
-    Every phrase, or finding of the report, is paired with every image. Raises MedgroundError unless each image
-    has either phrases or a report, and for an empty phrase.
+    Every phrase, or finding of the report, is paired with every image. Raises MedgroundError unless each
+    image has either phrases or a report, and for an empty phrase.
     """
     several = [images] if isinstance(images, str | Path | Phrase) else list(images)
     paths = [Path(each) for each in several if not isinstance(each, Phrase)]

@@ -2,9 +2,9 @@
 
 Boxes are in pixels of the original image. Letter: Q boxes that a network predicts for a phrase.
 
-A phrase whose `existence` key is "absent" (as `--report` sets it) is not predicted: its grounding has no boxes
-and `present` 0. For every other phrase the best box is kept, even if its score and `present` are low. So other
-thresholds can be tried on the same file; `PredictOptions` removes more.
+A phrase whose `existence` key is "absent" (as `--report` sets it) is not predicted: its grounding has no
+boxes and `present` 0. For every other phrase the best box is kept, even if its score and `present` are low.
+So other thresholds can be tried on the same file; `PredictOptions` removes more.
 """
 
 import itertools
@@ -50,8 +50,8 @@ class PredictOptions:
 
     With a calibration, scores and `present` are calibrated probabilities, and `coverage` widens boxes.
     Boxes after the first need `min_score`. A phrase whose `present` is below `min_present` gets no box.
-    `backend` is stated in records if its outputs differ from torch's. `leakage` marks outputs of a model whose
-    training included its validation or test patients. With a flip correction, flipped images are corrected.
+    `backend` is stated in records if its outputs differ from torch's. `leakage` marks outputs of a model
+    whose training included its validation or test subjects. `flip_correction` corrects flipped images.
     `flip_correction_off` marks outputs of a model that has a flip correction which is not used.
     """
 

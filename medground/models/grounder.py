@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medground import checkpoints, registry
 from medground.errors import MedgroundError
+from medground.model_dir import CONFIG, COPY_AGAIN, WEIGHTS, ModelDir
 from medground.models import encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
 from medground.models.network import Network
@@ -24,10 +25,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-
 @dataclass(frozen=True)
 class Grounder:
-    """A network with its config and tokenizer; `name` is the hash of its saved weights, or "" before saving."""
+    """A network with its config and tokenizer; `name` is the hash of its saved weights, "" before saving."""
 
     config: GrounderConfig
     network: Network
@@ -80,8 +80,8 @@ def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None)
     """Write the model into the folder and return it with its hash as name.
 
     `record`, the training record, goes into the header of the weights. All files are written to a temporary
-    folder first, so an earlier model is kept if saving fails. Weights are moved last: a folder with weights is
-    complete.
+    folder first, so an earlier model is kept if saving fails. Weights are moved last, so a folder with
+    weights is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="model.partial.") as partial:

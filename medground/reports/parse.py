@@ -15,7 +15,10 @@ def _parser(options: Options) -> Parser:
 
 
 def parse(
-    reports: str | Report | Iterable[str | Report], *, likely_as: str = "uncertain", all_sections: bool = False
+    reports: str | Report | Iterable[str | Report],
+    *,
+    likely_as: str = "uncertain",
+    all_sections: bool = False,
 ) -> list[Sentence]:
     """Return the sentences of reports with their findings, as `medground parse-reports` writes them.
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medground import pairing as stage
-from medground.pairing import Rules, pair_sentences
 from medground.cli.main import cli
 from medground.errors import MedgroundError
+from medground.pairing import Rules, pair_sentences
 from medground.records import Anatomy, Region, Sentence, Triplet
 
 BOXES = {
