@@ -86,6 +86,30 @@ def refuse_pickle(path: Path) -> None:
         raise MedgroundError(f"{path}: a pickle, which may run code when read; give a safetensors file")
 
 
+# Keys of a transformers config that choose code to load or run, not the shape of a network.
+LOADING_KEYS = frozenset(
+    {
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "quantization_config",
+        "experts_implementation",
+        "_experts_implementation",
+    }
+)
+
+
+def refuse_loading_keys(config: Any, place: Path | str) -> None:
+    """Raise MedgroundError if a transformers config, or a config inside it, has a key of `LOADING_KEYS`."""
+    if isinstance(config, Mapping):
+        if found := sorted(key for key in config.keys() & LOADING_KEYS if config[key] is not None):
+            raise MedgroundError(f"{place}: has {found[0]!r}, which can load code; remove this key")
+        config = list(config.values())
+    if isinstance(config, list):
+        for each in config:
+            refuse_loading_keys(each, place)
+
+
 def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Give the model its weights; raises MedgroundError where names or shapes are another architecture's."""
     check_fit(model, weights, path)

@@ -36,6 +36,8 @@ Pixels = NDArray[np.float32]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 # The largest detectors give 5,000 x 4,000; PIL warns from 89 million pixels on, which this stays under.
 MAX_PIXELS = 80_000_000
+# The formats that are opened. PIL knows 40 others, one of which (PostScript) starts another program.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lay the film on its side
 ORIENTATION = 0x0112
 # What PIL, pydicom and their decoders raise on broken bytes.
@@ -195,15 +197,20 @@ def _unit(values: NDArray[Any]) -> Pixels:
 # Pictures --------------------------------------------------------------------------------------------------
 
 
+def open_picture(path: Path | str) -> Image.Image:
+    """Return the picture of a file in one of `FORMATS`, not yet decoded; raise PIL's error for any other."""
+    return Image.open(path, formats=FORMATS)
+
+
 def _load_picture(path: Path | str) -> Pixels:
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         _check_size(path, *picture.size)
         return _unit(_grey(ImageOps.exif_transpose(picture)))
 
 
 def _describe_picture(path: Path | str) -> Header:
     exif: Mapping[int, Any]
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         width, height = picture.size
         # asked for what it does not have, a PNG decodes itself to look behind its pixels
         exif = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}

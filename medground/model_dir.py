@@ -63,8 +63,13 @@ class ModelDir:
             self._file(name)
 
     def config(self) -> dict[str, Any]:
-        """Return the values of config.json; raises MedgroundError if it is missing or damaged."""
-        return self._json(CONFIG, COPY_AGAIN)
+        """Return the values of config.json.
+
+        Raises MedgroundError if it is missing or damaged, or has a key that can load code.
+        """
+        values = self._json(CONFIG, COPY_AGAIN)
+        checkpoints.refuse_loading_keys(values, self.path / CONFIG)
+        return values
 
     def calibration(self) -> dict[str, Any] | None:
         """Return the values of calibration.json, None if there is none."""
@@ -101,6 +106,9 @@ class ModelDir:
     def _json(self, name: str, hint: str) -> dict[str, Any]:
         path = self._file(name)
         try:
-            return dict(json.loads(path.read_text()))
-        except (ValueError, TypeError):  # not JSON, not UTF-8, not an object
-            raise MedgroundError(f"{path}: not a JSON object; {hint}") from None
+            values = json.loads(path.read_text())
+        except ValueError:  # not JSON, not UTF-8
+            raise MedgroundError(f"{path}: not JSON; {hint}") from None
+        if not isinstance(values, dict):
+            raise MedgroundError(f"{path}: no JSON object; {hint}")
+        return values

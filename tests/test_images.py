@@ -10,11 +10,10 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from medground import images
 from medground.errors import MedgroundError
@@ -33,30 +32,6 @@ def save(tmp_path):
         return path
 
     return write
-
-
-def dicom(path, values, bits=None, **tags):
-    """Write a DICOM file with these stored values and tags; returns its path."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    data.Rows, data.Columns = values.shape[:2]
-    data.BitsAllocated = 8 * values.itemsize
-    data.BitsStored = bits or data.BitsAllocated
-    data.HighBit, data.PixelRepresentation = data.BitsStored - 1, int(values.dtype.kind == "i")
-    data.SamplesPerPixel = 1 if values.ndim == 2 else 3
-    if values.ndim == 3:
-        data.PlanarConfiguration = 0
-    data.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 2 else "RGB"
-    for name, value in tags.items():
-        setattr(data, name, value)
-    data.PixelData = values.tobytes()
-    data["PixelData"].VR = "OW"
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_eight_bits_are_divided_by_255(save):

@@ -69,13 +69,13 @@ def read_labels(path: Path, labels: Sequence[str]) -> Iterator[Part]:
 def _pictures(folder: Path, wanted: frozenset[str]) -> Iterator[Part]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES and path.stem in wanted:
-            with Image.open(path) as picture:
+            with images.open_picture(path) as picture:
                 _check_size(picture)
                 yield path.stem, _above_half(np.asarray(picture.convert("L"))), None
 
 
 def _label_picture(path: Path) -> Mask:
-    with Image.open(path) as picture:
+    with images.open_picture(path) as picture:
         _check_size(picture)
         return np.asarray(picture)  # the palette indices are the labels, not its colors
 

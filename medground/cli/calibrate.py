@@ -44,14 +44,15 @@ def calibrate(
     options.refuse_shipped(model)
     import json
 
-    from medground import console, jsonl
+    from medground import console, jsonl, leakage
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
 
     bad_lines = jsonl.BadLines(rejects)
     phrases = [p for p in jsonl.read(records, Phrase, bad_lines) if split is None or p.split == split]
-    fitting.refuse_trained_on(phrases, model)
+    leaks = leakage.with_model({records.name: phrases}, model)
+    leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
     found = fitting.calibrate(known, network, images, bad_lines.take_record)

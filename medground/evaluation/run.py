@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medground
-from medground import jsonl, registry
-from medground.evaluation import anatomy, baseline, coverage, heatmaps, leakage, robustness
+from medground import jsonl, leakage, registry
+from medground.evaluation import anatomy, baseline, coverage, heatmaps, robustness
 from medground.evaluation.cases import Case, Cases
 from medground.evaluation.inputs import files, predictions
 from medground.evaluation.protocols import Protocol, named
@@ -117,7 +117,8 @@ def load(inputs: Inputs) -> Loaded:
     all_answers = itertools.chain.from_iterable(each.values() for each in answers.values())
     leaky = _audit(inputs, train, truth.drawn, scored, all_answers)
     models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
-    leakage.warn_of_another_model(inputs.model, models)
+    if inputs.model is not None:
+        leakage.warn_of_another_model(inputs.model, models)
     origin = _origin(streams, models, leaky) | coverage.stated(answers["predictions"].values())
     scoring.warn_of_lone_images(scored)
     both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}
@@ -150,13 +151,19 @@ def _audit(
     """True where patients leak: from training, from another split of the truth, from the model's record; and
     where the model, or what it answered, is marked."""
     elsewhere = [phrase for phrase in truth if inputs.split is not None and phrase.split != inputs.split]
-    record = leakage.record_of_model(inputs.model) if inputs.model is not None else {}
-    found = [
-        ("--train", leakage.shared(train or (), scored)),
-        ("another split of --truth", leakage.shared(elsewhere, scored)),
-        ("what --model was trained on", leakage.check(scored, record.get("subjects") or ())),
+    record = leakage.training_record(inputs.model) if inputs.model is not None else {}
+    sides = {
+        "--train": leakage.Patients.of(train or ()),
+        "another split of --truth": leakage.Patients.of(elsewhere),
+        "the training data of --model": leakage.Patients.trained(record),
+    }
+    leaks = [
+        leak
+        for name, known in sides.items()
+        for leak in leakage.overlap(scored, known, f"the scored records and {name}")
     ]
-    return leakage.audit(found, inputs.allow_leakage) | leakage.is_marked(record, answers)
+    leaky = leakage.check(leaks, inputs.allow_leakage, "leave them out of one, or give --allow-leakage")
+    return leaky | leakage.is_marked(record, answers)
 
 
 def _origin(sources: Mapping[str, Source], models: Iterable[str], leaky: bool) -> dict[str, Any]:

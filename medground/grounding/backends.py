@@ -30,7 +30,7 @@ from medground.model_dir import ModelDir
 from medground.models import encoders, grounder
 from medground.models.config import GrounderConfig
 from medground.models.grounder import Grounder
-from medground.models.network import Answers, Network
+from medground.models.network import Network, Predictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FORMAT = 1
 GRAPHS = ("image", "phrases")
-Query = Callable[[Tensor, Tensor], Answers]
+Query = Callable[[Tensor, Tensor], Predictions]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class EncodedImage(NamedTuple):
     """One encoded image: (1, P, D) patches, and (1, P) True for patches of image, not padding."""
 
     patches: Tensor
-    seen: Tensor
+    visible: Tensor
 
 
 def query_image(model: Model, picture: Tensor) -> Query:
@@ -80,26 +80,28 @@ def encode(model: Model, picture: Tensor) -> EncodedImage:
     both = picture[None].to(model.device)
     with _fused_attention():
         images = model.network.encode_images(both[:, :1], both[:, 1:])
-    return EncodedImage(images.patches, images.seen)
+    return EncodedImage(images.patches, images.visible)
 
 
 def query_encoded(model: Model, image: EncodedImage) -> Query:
     """Return the function from (N, T) ids and mask of texts to the outputs on an encoded image."""
-    patches, seen = _without_padding(*image)
+    patches, visible = _without_padding(*image)
     if isinstance(model, Exported):
-        return _query_exported(model, patches.numpy(), seen.numpy())
+        return _query_exported(model, patches.numpy(), visible.numpy())
     device, network = model.device, model.network
 
-    def query(ids: Tensor, mask: Tensor) -> Answers:
+    def query(ids: Tensor, mask: Tensor) -> Predictions:
         with _fused_attention():
-            return _outputs(network, patches, seen, ids.to(device), mask.to(device), _texts_at_once(device))
+            return _outputs(
+                network, patches, visible, ids.to(device), mask.to(device), _texts_at_once(device)
+            )
 
     return query
 
 
-def _without_padding(patches: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Return those of (1, P, D) patches and (1, P) seen that are not padding, which is always masked."""
-    return patches[:, seen[0]], seen[:, seen[0]]
+def _without_padding(patches: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """Return those of (1, P, D) patches and (1, P) visible that are not padding, which is always masked."""
+    return patches[:, visible[0]], visible[:, visible[0]]
 
 
 def _texts_at_once(device: torch.device) -> int:
@@ -123,31 +125,31 @@ def _fused_attention() -> Iterator[None]:
 
 
 def _outputs(
-    network: Network, patches: Tensor, seen: Tensor, ids: Tensor, mask: Tensor, at_once: int
-) -> Answers:
-    """Return outputs for (N, T) texts on one image, `at_once` at a time: (1, P, D) patches, (1, P) seen."""
+    network: Network, patches: Tensor, visible: Tensor, ids: Tensor, mask: Tensor, at_once: int
+) -> Predictions:
+    """Return outputs for (N, T) texts on one image, `at_once` at a time; see EncodedImage."""
     tokens = network.encode_texts(ids, mask)
     chunks = zip(tokens.split(at_once), mask.split(at_once), strict=True)
-    parts = [_fused(network, patches, seen, *chunk) for chunk in chunks]
+    parts = [_fused(network, patches, visible, *chunk) for chunk in chunks]
     each = zip(*((part.boxes, part.scores, part.present) for part in parts), strict=True)
-    return Answers(*(torch.cat(some) for some in each))
+    return Predictions(*(torch.cat(some) for some in each))
 
 
-def _fused(network: Network, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
+def _fused(network: Network, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
     count = tokens.shape[0]
-    return network.fuse(patches.expand(count, -1, -1), seen.expand(count, -1), tokens, mask)
+    return network.fuse(patches.expand(count, -1, -1), visible.expand(count, -1), tokens, mask)
 
 
-def _query_exported(model: Exported, patches: Any, seen: Any) -> Query:
-    def query(ids: Tensor, mask: Tensor) -> Answers:
-        found = model.phrases([patches, seen, ids.numpy(), mask.numpy()])
-        return Answers(*(torch.from_numpy(each.copy()) for each in found.values()))
+def _query_exported(model: Exported, patches: Any, visible: Any) -> Query:
+    def query(ids: Tensor, mask: Tensor) -> Predictions:
+        found = model.phrases([patches, visible, ids.numpy(), mask.numpy()])
+        return Predictions(*(torch.from_numpy(each.copy()) for each in found.values()))
 
     return query
 
 
 class _Image(nn.Module):
-    """The module of the graph `image`: (1, 2, S, S) -> (1, P, D) patches and (1, P) seen."""
+    """The module of the graph `image`: (1, 2, S, S) -> (1, P, D) patches and (1, P) visible."""
 
     def __init__(self, network: Network):
         super().__init__()
@@ -155,18 +157,18 @@ class _Image(nn.Module):
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         images = self.network.encode_images(picture[:, :1], picture[:, 1:])
-        return images.patches, images.seen
+        return images.patches, images.visible
 
 
 class _Phrases(nn.Module):
-    """The module of the graph `phrases`: patches, seen, ids and mask -> boxes, scores and present."""
+    """The module of the graph `phrases`: patches, visible, ids and mask -> boxes, scores and present."""
 
     def __init__(self, network: Network):
         super().__init__()
         self.network = network
 
-    def forward(self, patches: Tensor, seen: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        output = _fused(self.network, patches, seen, self.network.encode_texts(ids, mask), mask)
+    def forward(self, patches: Tensor, visible: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        output = _fused(self.network, patches, visible, self.network.encode_texts(ids, mask), mask)
         return output.boxes, output.scores, output.present
 
 
@@ -213,11 +215,11 @@ def _graphs(model: Grounder) -> dict[str, Any]:
     picture = torch.ones(1, 2, size, size)
     ids, mask = model.tokenize(["small left effusion", "enlarged heart and an opacity in the right lung"])
     with _fused_attention():  # torch's fast path has no counterpart in a graph
-        patches, seen = image(picture)
+        patches, visible = image(picture)
         shapes = [[1, -1, patches.shape[2]], [1, -1], [-1, -1], [-1, -1]]
         return {
             "image": _converted(ov, image, (picture,), [list(picture.shape)]),
-            "phrases": _converted(ov, phrases, (patches, seen, ids, mask), shapes),
+            "phrases": _converted(ov, phrases, (patches, visible, ids, mask), shapes),
         }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medground import boxes, subjects
+from medground import boxes
 from medground.errors import MedgroundError
 from medground.grounding.backends import Model
 from medground.grounding.calibration import (
@@ -36,7 +36,6 @@ from medground.grounding.predict import (
     predict_phrases,
     ranked_boxes,
 )
-from medground.model_dir import ModelDir
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
@@ -55,17 +54,6 @@ def calibrate(
     if len(found) < FEW:
         log.warning("calibrated on %d phrases only: expect rough figures", len(found))
     return fit([(phrase, each) for phrase, each in found if each is not None], model.name)
-
-
-def refuse_trained_on(phrases: Iterable[Phrase], folder: Path) -> None:
-    """Raise MedgroundError where the model in the folder says that it was trained on patients of these."""
-    seen = set((ModelDir(folder).training_record() or {}).get("subjects") or ())
-    both = {p.subject_id or p.image_id for p in phrases if not seen.isdisjoint(subjects.digests_of([p]))}
-    if both:
-        raise MedgroundError(
-            f"{len(both)} patients of these phrases are among those that {folder} was trained on "
-            f"(first: {min(both)}); calibrate on others (--split val)"
-        )
 
 
 def _annotated(phrases: Iterable[Phrase]) -> Iterator[Phrase]:

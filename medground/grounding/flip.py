@@ -60,9 +60,9 @@ class FlipCorrection:
 
 def features(image: EncodedImage) -> Tensor:
     """Return (C D,): the patches of an encoded image averaged per cell, 0 for padding."""
-    patches, seen = (each.detach().cpu() for each in image)
+    patches, visible = (each.detach().cpu() for each in image)
     side = round(patches.shape[1] ** 0.5)
-    grid = (patches.float() * seen[..., None]).transpose(1, 2).unflatten(2, (side, side))
+    grid = (patches.float() * visible[..., None]).transpose(1, 2).unflatten(2, (side, side))
     return functional.adaptive_avg_pool2d(grid, SIDE).flatten()
 
 

@@ -189,7 +189,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     try:  # for a damaged file the library raises a bare Exception
         whole = isinstance(json.loads(path.read_text()), dict) if path.is_file() else True
         if whole:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ValueError:
         pass
     raise MedgroundError(f"{path}: damaged; {COPY_AGAIN}")

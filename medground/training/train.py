@@ -185,7 +185,7 @@ def _job(
         folder=run,
         validate=_validator(checked, store, model) if checked else None,
         seed=options.seed,
-        record=leakage.record(material.seen(), start, material.leakage),
+        record=leakage.new_record(material.seen(), start, material.leakage),
         frozen=freeze(model.network, options.freeze),
         freeze_norms=start is not None,
         workers=options.loader_threads,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import toy
 from click.testing import CliRunner
-from conftest import ROOT
+from paths import ROOT
 
 from medground.cli.main import cli
 

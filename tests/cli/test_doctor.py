@@ -26,6 +26,7 @@ def checks(tmp_path_factory):
         return {each.name: each for each in examine()}
 
 
+@pytest.mark.slow
 def test_a_torchvision_that_does_not_fit_is_named_with_the_way_to_mend_it(checks):
     found = checks["torchvision"]
     assert (found.state, found.version) == ("broken", "0.1.0")
@@ -33,11 +34,13 @@ def test_a_torchvision_that_does_not_fit_is_named_with_the_way_to_mend_it(checks
     assert found.mend.startswith("pip uninstall torchvision")
 
 
+@pytest.mark.slow
 def test_what_medground_needs_works_beside_it(checks):
     assert checks["transformers"].state == "ok"
     assert is_well(list(checks.values()))
 
 
+@pytest.mark.slow
 def test_every_requirement_is_looked_at(checks):
     for name in ("python", "medground", "torch", "spacy", "negspacy", "numpy", "pydicom", "ultralytics"):
         assert name in checks

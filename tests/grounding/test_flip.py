@@ -53,6 +53,7 @@ def learned(model):
     return flip.fit(films, model[0])
 
 
+@pytest.mark.slow
 def test_films_it_was_not_fitted_to_are_told(model, learned):
     found, figures = learned
     assert figures["n"] == 30 and figures["right"] == 1.0 and figures["turned"] == 0.0
@@ -63,11 +64,13 @@ def test_films_it_was_not_fitted_to_are_told(model, learned):
             assert found.is_flipped(as_it_is, other) == mirrored
 
 
+@pytest.mark.slow
 def test_a_film_that_looks_the_same_either_way_is_left_as_it_is(model, learned):
     even = shown(np.full((HEIGHT, WIDTH), 90, np.uint8), model[0].config.image_size).picture()
     assert not learned[0].is_flipped(*(backends.encode(model[0], each) for each in (even, even.flip(2))))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_not_kept(model):
     def either_way():
         for n in range(30):
@@ -105,6 +108,7 @@ def test_patches_of_any_size_are_averaged_over_the_same_cells():
     ]
 
 
+@pytest.mark.slow
 def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
     network = model[0]
     phrases = [
@@ -121,6 +125,7 @@ def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
         assert other.present == pytest.approx(one.present, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_a_narrow_film_with_odd_padding_is_turned_about_its_own_middle(model, learned):
     network = model[0]
     picture = heart_film(201)[:, 25:125]
@@ -147,6 +152,7 @@ def folder(model, tmp_path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     phrases = []
     for n in range(12):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medground.errors import MedgroundError
 from medground.models import grounder
-from medground.models.network import Answers
+from medground.models.network import Predictions
 from medground.objectives import agp
 from medground.objectives.learner import Learner, total
 
@@ -26,10 +26,10 @@ def slow_giou(a: list[float], b: list[float]) -> float:
     return inner / either - (hull - either) / hull
 
 
-def answers(boxes: torch.Tensor, present: list[float]) -> Answers:
+def answers(boxes: torch.Tensor, present: list[float]) -> Predictions:
     """Of a network with one box a pair."""
     logits = torch.tensor(present)
-    return Answers(boxes[:, None], logits[:, None], logits)
+    return Predictions(boxes[:, None], logits[:, None], logits)
 
 
 CENTRE = torch.tensor([[0.5, 0.5]])
@@ -64,7 +64,7 @@ def test_boxes_where_nothing_is_shown_cost_nothing():
 @pytest.mark.parametrize("queries", [1, 3])
 def test_a_batch_that_shows_nothing_is_finite(queries):
     logits = torch.tensor([1.0, -1.0])
-    asked = Answers(torch.rand(2, queries, 4), logits[:, None].expand(-1, queries), logits)
+    asked = Predictions(torch.rand(2, queries, 4), logits[:, None].expand(-1, queries), logits)
     parts = agp.losses(asked, torch.zeros(0, 4), owners(), FOUR[:queries])
     assert parts["l1"].item() == parts["giou"].item() == parts.get("near", 0) == 0
     assert all(each.isfinite() for each in parts.values())
@@ -113,7 +113,7 @@ def test_of_more_boxes_than_queries_the_dearest_stay_without():
 def test_only_matched_queries_are_taught_a_high_score():
     logits = torch.zeros(1, 2, requires_grad=True)
     found = torch.tensor([[[0.2, 0.2, 0.1, 0.1], [0.8, 0.8, 0.1, 0.1]]])
-    parts = agp.losses(Answers(found, logits, torch.zeros(1)), found[0, 1:], owners(0), found[0, :, :2])
+    parts = agp.losses(Predictions(found, logits, torch.zeros(1)), found[0, 1:], owners(0), found[0, :, :2])
     parts["score"].backward()
     assert logits.grad[0, 0] > 0 > logits.grad[0, 1]
 
@@ -127,7 +127,7 @@ def test_every_query_learns_the_true_box_nearest_to_its_place(seed):
     for n, q in itertools.product((0, 2), range(4)):
         own = [box for box, pair in zip(true, box_of, strict=True) if pair == n]
         costs.append(slow_box_loss(found[n, q], min(own, key=lambda box: (FOUR[q] - box[:2]).abs().sum())))
-    parts = agp.losses(Answers(found, torch.zeros(3, 4), torch.zeros(3)), true, box_of, FOUR)
+    parts = agp.losses(Predictions(found, torch.zeros(3, 4), torch.zeros(3)), true, box_of, FOUR)
     assert parts["near"].item() == pytest.approx(sum(costs) / 8, rel=1e-5)
 
 

@@ -88,6 +88,7 @@ def test_other_settings_are_refused_and_the_same_ones_are_done_already(folder):
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(folder, tmp_path, monkeypatch):
     target = tmp_path / "cohort"
     whole = Path.write_bytes
@@ -140,6 +141,7 @@ def test_triplets_use_the_words_of_the_field(folder):
             assert triplet["existence"] in ("present", "absent", "uncertain")
 
 
+@pytest.mark.slow
 def test_a_report_never_denies_what_the_film_shows():
     for patient in range(70):
         study = cohort.render(1, patient, 64)
@@ -149,6 +151,7 @@ def test_a_report_never_denies_what_the_film_shows():
             assert not denied & shown
 
 
+@pytest.mark.slow
 def test_each_mentioned_finding_is_said_and_no_other():
     for patient in range(70):
         study = cohort.render(2, patient, 64)
@@ -233,6 +236,7 @@ def test_ms_cxr_csv_and_json_hold_the_same_boxes(folder):
         assert int(row["x"]) + int(row["w"]) <= int(row["image_width"])
 
 
+@pytest.mark.slow
 def test_some_phrases_have_two_boxes():
     rows = [tables.row(cohort.render(0, patient, 64)) for patient in range(60)]
     counts = [len(phrase["boxes"]) for row in rows for phrase in row["phrases"]]

@@ -108,6 +108,7 @@ def test_a_killed_worker_ends_the_run_with_a_word():
         list(spread(reports(CHUNK * 3), build_killed, (), 2))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_finished_file(busy, tmp_path):
     process, workers = busy
     os.kill(workers[0], signal.SIGKILL)
@@ -116,6 +117,7 @@ def test_a_killed_worker_leaves_no_finished_file(busy, tmp_path):
     assert not (tmp_path / "out.jsonl").exists() and gone(workers)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_with_one_word(busy, tmp_path):
     process, workers = busy
     for each in (*workers, process.pid):  # as a terminal does
@@ -125,6 +127,7 @@ def test_ctrl_c_ends_all_processes_with_one_word(busy, tmp_path):
     assert not (tmp_path / "out.jsonl").exists() and gone(workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_the_workers_end_with_a_run_that_is_killed(busy, by):
     process, workers = busy
@@ -132,6 +135,7 @@ def test_the_workers_end_with_a_run_that_is_killed(busy, by):
     assert process.wait(timeout=30) == -by and gone(workers)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error_to_speak_of(tmp_path):
     source = tmp_path / "reports.csv"
     source.write_text("study_id,text\n" + ROWS)
@@ -144,6 +148,7 @@ def test_a_reader_that_leaves_early_is_no_error_to_speak_of(tmp_path):
     assert said == b""
 
 
+@pytest.mark.slow
 def test_all_is_said_once_whatever_the_number_of_workers(tmp_path):
     source = tmp_path / "reports.csv"
     rows = ["1,INDICATION: cough", "2,TECHNIQUE: AP", '3,"open', "4,Clear."] * CHUNK

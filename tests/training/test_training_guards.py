@@ -33,6 +33,7 @@ def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None)
     return CliRunner().invoke(cli, [str(each) for each in args])
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights(
     films, tmp_path, monkeypatch
 ):
@@ -53,6 +54,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
     assert all(each.isfinite().all() for each in load_file(tmp_path / "run" / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
     lines[1]["path"] = "gone.png"
@@ -63,6 +65,7 @@ def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()][:2]
     (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -113,6 +116,7 @@ def test_a_validation_without_a_box_is_refused(films, tmp_path):
     assert "--val: no phrase has a box" in result.stderr and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["reading", "building"])
 def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatch, moment):
     where, name = {"reading": (examples, "from_pairs"), "building": (train, "_job")}[moment]

@@ -77,6 +77,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
     films, tmp_path, monkeypatch
 ):
@@ -105,6 +106,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     )
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_the_running_mean(films, tmp_path):
     assert pretrain(films, tmp_path / "run", "--ema-decay", 0.9).exit_code == 0
     kept, saved = (load_file(tmp_path / "run" / name) for name in ("resume.safetensors", "model.safetensors"))
@@ -114,11 +116,13 @@ def test_what_is_saved_is_the_running_mean(films, tmp_path):
     assert grounder.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_picture_of_its_losses(plain):
     with Image.open(plain / "losses.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
     made = run(
         "cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160
@@ -130,6 +134,7 @@ def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
     (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
     run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160)
@@ -138,6 +143,7 @@ def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
     assert "4 films are not in" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_cache_of_another_size_is_refused(films, tmp_path):
     run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 32)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
@@ -145,6 +151,7 @@ def test_a_cache_of_another_size_is_refused(films, tmp_path):
     assert "32 px, asked for are 160" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
     figures = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(train, "_validator", lambda *_: lambda network: next(figures))
@@ -157,6 +164,7 @@ def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp
     assert finetune(films, tmp_path / "run", "--patience", 2).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's, while it traces
 def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(
@@ -169,6 +177,7 @@ def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, pl
         assert load_file(tmp_path / "run" / name).keys() == load_file(plain / name).keys()
 
 
+@pytest.mark.slow
 def test_losses_are_written_for_a_tracker(films, plain, tmp_path):
     pytest.importorskip("tensorboard")
     result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
@@ -200,6 +209,7 @@ def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
     return folder / "pairs.jsonl"
 
 
+@pytest.mark.slow
 def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
     pairs = changed_pairs(films, tmp_path, path="gone.png", image_id="gone")
     result = pretrain(films, tmp_path / "run", pairs=pairs)
@@ -207,6 +217,7 @@ def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
     assert "gone.png" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     pairs = changed_pairs(films, tmp_path, box=[5, 5, 5, 9])
     result = pretrain(films, tmp_path / "run", pairs=pairs)
@@ -217,6 +228,7 @@ def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     assert len((tmp_path / "rejects").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -236,6 +248,7 @@ def test_a_shape_that_is_not_the_starts_is_refused_by_the_options_name(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_config_that_contradicts_the_start_is_refused_too(films, plain, tmp_path):
     (config := tmp_path / "run.toml").write_text('model_size = "paper"\n')
     result = finetune(films, tmp_path / "run", "--init-from", plain, "--config", config)
@@ -256,6 +269,7 @@ def small_encoders(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encoders, tmp_path):
     given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
     shape = ["--architecture", "mdetr", *given]
@@ -288,6 +302,7 @@ def test_a_start_without_a_model_is_named(films, tmp_path):
     assert result.exit_code == 1 and "no config.json" in result.stderr
 
 
+@pytest.mark.slow
 def test_from_python_too_the_architecture_is_that_of_the_start(plain):
     with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
         train._model(
@@ -295,6 +310,7 @@ def test_from_python_too_the_architecture_is_that_of_the_start(plain):
         )
 
 
+@pytest.mark.slow
 def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(plain, model)
@@ -306,6 +322,7 @@ def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
     assert "do not fit its config.json" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(films, plain, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(plain, folder)
