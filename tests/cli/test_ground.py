@@ -199,7 +199,7 @@ def test_an_image_without_phrases_is_a_usage_error(model, films):
 
 def test_a_phrase_without_words_is_refused(model, films):
     result = ground(model, films.folder / "film0.png", "spot", " ")
-    assert (result.exit_code, "an empty PHRASE" in result.stderr) == (2, True)
+    assert (result.exit_code, "PHRASE is empty" in result.stderr) == (2, True)
     asked = json.loads(Path(films.phrases).read_text().splitlines()[0]) | {"text": " "}
     result = ground(model, "--images", films.folder, given=json.dumps(asked))
     assert (result.exit_code, "<stdin>:1: text: is empty" in result.stderr) == (1, True)
