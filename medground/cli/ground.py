@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
+from medground import registry
 from medground.cli import options
 from medground.cli.command import FILES, MODEL, command, option
+from medground.cli.named import Named
 
-FORMATS = ("jsonl", "csv", "coco", "dicom-sr")
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -29,13 +30,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @options.images
 @option(
     "--output-format",
-    type=click.Choice(FORMATS),
+    type=Named(registry.OUTPUT_FORMATS),
     default="jsonl",
     show_default=True,
     old=["--format"],
     old_keys=["kind"],
     group=FILES,
-    help="csv: a row per box; coco: one JSON; dicom-sr: a folder.",
+    help="Format of the output.",
 )
 @option(
     "--overlay",
@@ -109,10 +110,8 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
-    lines = (
-        None if chosen["output_format"] == "dicom-sr" else chosen["output"]
-    )  # else a folder, which is made
-    options.refuse_nowhere(lines, chosen["html"], chosen["heatmap"])
+    is_folder = registry.OUTPUT_FORMATS[chosen["output_format"]].one_per_image  # which is made
+    options.refuse_nowhere(None if is_folder else chosen["output"], chosen["html"], chosen["heatmap"])
     from medground.cli import ground_modes
 
     ground_modes.run(image, words, **chosen)
@@ -131,10 +130,12 @@ def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[st
             raise click.UsageError("--coverage requires the calibration: leave out --no-calibration")
         if chosen["min_score"] is not None or chosen["min_present"] is not None:
             raise click.UsageError("--coverage is about all boxes: leave out --min-score and --min-present")
-    if chosen["output_format"] == "dicom-sr" and chosen["output"] == "-":
-        raise click.UsageError("--output-format dicom-sr writes one file per image: give -o FOLDER")
-    if chosen["resume"] and (chosen["output"] == "-" or chosen["output_format"] != "jsonl"):
-        raise click.UsageError("--resume requires -o FILE and --output-format jsonl")
+    kind, entry = chosen["output_format"], registry.OUTPUT_FORMATS[chosen["output_format"]]
+    if entry.one_per_image and chosen["output"] == "-":
+        raise click.UsageError(f"--output-format {kind} writes one file per image: give -o FOLDER")
+    if chosen["resume"] and (chosen["output"] == "-" or not entry.resumable):
+        resumable = registry.one_of(registry.OUTPUT_FORMATS.where(resumable=True))
+        raise click.UsageError(f"--resume requires -o FILE and --output-format {resumable}")
     if chosen["resume"] and (chosen["html"] or chosen["heatmap"]):
         raise click.UsageError("--resume cannot be combined with --html or --heatmap")
     if chosen["heatmap"] and chosen["heatmap"].suffix != ".safetensors":

@@ -115,8 +115,8 @@ def _note(text: str, triplets: Sequence[Triplet], example: Example) -> None:
     """Add a sentence to the image's report, with what it says of findings and tags."""
     if text not in example.report:
         example.report.append(text)
-    tags.note(((each.finding, each.existence) for each in triplets), example.findings)
-    tags.note(tags.said(text, triplets), example.tags)
+    tags.merge(((each.finding, each.existence) for each in triplets), example.findings)
+    tags.merge(tags.mentioned(text, triplets), example.tags)
 
 
 def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) -> None:

@@ -31,7 +31,7 @@ from medground.grounding.calibration import FILE as CALIBRATION
 from medground.models import encoders, grounder
 from medground.models.config import GrounderConfig
 from medground.models.grounder import Grounder
-from medground.models.network import Answers, Network
+from medground.models.network import Network, Predictions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 ABOUT, FORMAT = checkpoints.ENGINE, 1
 ORIENTATION = "orientation.safetensors"
 GRAPHS = ("image", "phrases")
-Ask = Callable[[Tensor, Tensor], Answers]
+Ask = Callable[[Tensor, Tensor], Predictions]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def encode(model: Model, picture: Tensor) -> Shown:
     both = picture[None].to(model.device)
     with _fused_attention():
         images = model.network.encode_images(both[:, :1], both[:, 1:])
-    return Shown(images.patches, images.seen)
+    return Shown(images.patches, images.visible)
 
 
 def about(model: Model, shown: Shown) -> Ask:
@@ -90,7 +90,7 @@ def about(model: Model, shown: Shown) -> Ask:
         return _about_exported(model, patches.numpy(), seen.numpy())
     device, network = model.device, model.network
 
-    def ask(ids: Tensor, mask: Tensor) -> Answers:
+    def ask(ids: Tensor, mask: Tensor) -> Predictions:
         with _fused_attention():
             return _about_one(network, patches, seen, ids.to(device), mask.to(device), _few(device))
 
@@ -121,25 +121,25 @@ def _fused_attention() -> Iterator[None]:
 
 def _about_one(
     network: Network, patches: Tensor, seen: Tensor, ids: Tensor, mask: Tensor, few: int
-) -> Answers:
-    """Answers for (N, T) texts about one film, `few` at a time: (1, P, D) patches, (1, P) seen."""
+) -> Predictions:
+    """Predictions for (N, T) texts about one film, `few` at a time: (1, P, D) patches, (1, P) seen."""
     tokens = network.encode_texts(ids, mask)
     parts = [
         _fused(network, patches, seen, *both) for both in zip(tokens.split(few), mask.split(few), strict=True)
     ]
     each = zip(*((part.boxes, part.scores, part.present) for part in parts), strict=True)
-    return Answers(*(torch.cat(some) for some in each))
+    return Predictions(*(torch.cat(some) for some in each))
 
 
-def _fused(network: Network, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
+def _fused(network: Network, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
     count = tokens.shape[0]
     return network.fuse(patches.expand(count, -1, -1), seen.expand(count, -1), tokens, mask)
 
 
 def _about_exported(model: Exported, patches: Any, seen: Any) -> Ask:
-    def ask(ids: Tensor, mask: Tensor) -> Answers:
+    def ask(ids: Tensor, mask: Tensor) -> Predictions:
         found = model.phrases([patches, seen, ids.numpy(), mask.numpy()])
-        return Answers(*(torch.from_numpy(each.copy()) for each in found.values()))
+        return Predictions(*(torch.from_numpy(each.copy()) for each in found.values()))
 
     return ask
 
@@ -153,7 +153,7 @@ class _Image(nn.Module):
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         images = self.network.encode_images(picture[:, :1], picture[:, 1:])
-        return images.patches, images.seen
+        return images.patches, images.visible
 
 
 class _Phrases(nn.Module):

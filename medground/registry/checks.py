@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from medground.errors import MedgroundError
+from medground.registry.entries import one_of
 from medground.registry.tables import ARCHITECTURES, OBJECTIVES
 
 
@@ -33,4 +34,4 @@ def _check_architecture(objective: str, architecture: str) -> None:
     required = OBJECTIVES[objective].requires
     if required and required not in ARCHITECTURES[architecture].features:
         fit = [name for name, entry in ARCHITECTURES.items() if required in entry.features]
-        raise MedgroundError(f"--objective {objective} requires --architecture {' or '.join(fit)}")
+        raise MedgroundError(f"--objective {objective} requires --architecture {one_of(fit)}")

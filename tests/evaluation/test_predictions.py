@@ -10,9 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medground import registry
 from medground.boxes import Letterbox
-from medground.cli import evaluate as command
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import frames
@@ -162,10 +160,6 @@ def test_a_fault_is_one_line_with_its_place(miou, text, flags, message):
 
 def test_formats_are_for_phrases(miou):
     assert "take no --input-format" in miou("", "--protocol", "anatomy", "--input-format", "csv")
-
-
-def test_the_formats_of_the_command_are_those_there_are():
-    assert tuple(registry.PREDICTION_FORMATS) == command.FORMATS
 
 
 # --- what is kept, dropped and told -----------------------------------------------------------------------

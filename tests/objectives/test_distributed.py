@@ -71,7 +71,7 @@ figures = {
     "rows": empty.shape == (1, 7),
     "counts": distributed.row_counts(own) == [2, 3],
     "no rows at all": distributed.mean(torch.zeros(0)).item() == 0,
-    "told": distributed.told(rank + 7) == 7,
+    "told": distributed.broadcast(rank + 7) == 7,
 }
 if rank == 0:
     import json
