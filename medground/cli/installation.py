@@ -1,7 +1,7 @@
-"""What this machine has of what medground needs: versions, what does not work, and how to mend it.
+"""Checks of the installation: versions, broken packages, and how to fix them.
 
-What takes long or may crash (torch, transformers, spaCy, a torchvision that does not fit) is tried in
-processes of its own, all at once; the rest is read from the packages' metadata.
+Slow imports and imports that may crash (torch, transformers, spaCy, an incompatible torchvision) run in
+separate processes, in parallel. The rest is read from the packages' metadata.
 """
 
 import json
@@ -23,67 +23,67 @@ import medground
 State = Literal["ok", "note", "broken", "absent"]
 PATIENCE = 120.0  # seconds for one probe; a cold disk may need a minute for torch
 
-# What a process of its own does for each; `say` prints the answer, and a step that fails ends the process.
+# Code that a separate process runs for each package. `report` prints the result; a failure ends the process.
 STEPS = {
     "torch": """
 import torch
 gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-say("torch", {"cuda": torch.version.cuda, "gpus": gpus})
+report("torch", {"cuda": torch.version.cuda, "gpus": gpus})
 """,
     "transformers": """
 from medground.compat import hide_broken_torchvision
 hide_broken_torchvision()
 from transformers import BertModel
-say("transformers", {})
+report("transformers", {})
 """,
     "torchvision": """
 from importlib.util import find_spec
 if find_spec("torchvision"):
     import torchvision, torch
     torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
-say("torchvision", {"there": find_spec("torchvision") is not None})
+report("torchvision", {"there": find_spec("torchvision") is not None})
 """,
     "spacy": """
 import spacy, negspacy.negation
 nlp = spacy.blank("en")
 nlp.add_pipe("sentencizer")
 nlp.add_pipe("negex")
-say("spacy", {})
+report("spacy", {})
 """,
 }
 PROBES = (("torch", "transformers"), ("spacy",), ("torchvision",))  # the steps of each process
-SAY = "import json\ndef say(name, answer): print(json.dumps([name, answer]), flush=True)\n"
-LICENCES = {"ultralytics": "AGPL-3.0: passing on or serving what uses it brings its terms with it"}
+REPORT = "import json\ndef report(name, result): print(json.dumps([name, result]), flush=True)\n"
+LICENCES = {"ultralytics": "AGPL-3.0: its terms apply to software that distributes or serves it"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; `mend` says how to make it work, `needed` whether medground works without."""
+    """One check: its result (`detail`), its `fix`, and whether medground needs it."""
 
     name: str
     state: State
     version: str | None = None
-    says: str = ""
-    mend: str | None = None
+    detail: str = ""
+    fix: str | None = None
     needed: bool = True
 
     def line(self) -> str:
-        """The check as one line of a table, and a second one where there is something to mend."""
-        head = f"{self.state:<7} {self.name:<16} {self.version or '':<14} {self.says}".rstrip()
-        return head + (f"\n{'':<8}mend: {self.mend}" if self.mend else "")
+        """Return the check as a line of a table, followed by a line with the fix if there is one."""
+        head = f"{self.state:<7} {self.name:<16} {self.version or '':<14} {self.detail}".rstrip()
+        return head + (f"\n{'':<8}fix: {self.fix}" if self.fix else "")
 
     def json(self) -> dict[str, Any]:
-        """The check as one JSON object."""
+        """Return the check as a JSON object."""
         return asdict(self)
 
 
 def is_well(checks: list[Check]) -> bool:
-    """True when all that medground needs is there and works."""
+    """Return whether all required packages are installed and work."""
     return not any(each.needed and each.state in ("broken", "absent") for each in checks)
 
 
 def examine() -> list[Check]:
-    """Every check, in the order in which they are shown; takes as long as the slowest probe."""
+    """Return all checks in display order; takes as long as the slowest probe."""
     running = [(steps, _start(steps)) for steps in PROBES]
     checks = [_python(), *_packages(), _cores(), *_disks()]
     found: dict[str, dict[str, Any]] = {}
@@ -94,7 +94,7 @@ def examine() -> list[Check]:
 
 def _start(steps: tuple[str, ...]) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SAY + "".join(STEPS[each] for each in steps)],
+        [sys.executable, "-W", "ignore", "-c", REPORT + "".join(STEPS[each] for each in steps)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -104,16 +104,16 @@ def _start(steps: tuple[str, ...]) -> "subprocess.Popen[str]":
 
 
 def _finish(steps: tuple[str, ...], process: "subprocess.Popen[str]") -> dict[str, dict[str, Any]]:
-    """What each step answered; {"error": why} for the one that failed and those that come after it."""
+    """Return the result of each step; {"error": reason} for a failed step and all later ones."""
     try:
         out, err = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
-        err += f"\ndid not answer within {PATIENCE:.0f} s"
-    answers = [json.loads(line) for line in out.splitlines() if line.startswith('["')]
+        err += f"\nno result within {PATIENCE:.0f} s"
+    results = [json.loads(line) for line in out.splitlines() if line.startswith('["')]
     reason = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
-    return {name: {"error": reason} for name in steps} | dict(answers)
+    return {name: {"error": reason} for name in steps} | dict(results)
 
 
 def _python() -> Check:
@@ -122,8 +122,8 @@ def _python() -> Check:
         name="python",
         state="ok" if fits else "broken",
         version=platform.python_version(),
-        says=sys.executable,
-        mend=None if fits else "install Python 3.11 or newer",
+        detail=sys.executable,
+        fix=None if fits else "install Python 3.11 or newer",
     )
 
 
@@ -141,7 +141,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _requirements() -> list[_Requirement]:
-    """What medground's metadata asks for, its extras last; nothing where it was never installed."""
+    """Return the requirements in medground's metadata, extras last; [] if it is not installed."""
     try:
         wanted = metadata.requires("medground") or []
     except metadata.PackageNotFoundError:
@@ -160,16 +160,16 @@ def _requirement(text: str) -> _Requirement:
 
 def _package(wanted: _Requirement) -> Check:
     version = _version(wanted.name)
-    said = f"for medground[{wanted.extra}]" if wanted.extra else ""
-    said = ". ".join(filter(None, (said, LICENCES.get(wanted.name))))
-    mend = f"pip install '{wanted.name}{wanted.versions}'"
+    detail = f"for medground[{wanted.extra}]" if wanted.extra else ""
+    detail = ". ".join(filter(None, (detail, LICENCES.get(wanted.name))))
+    fix = f"pip install '{wanted.name}{wanted.versions}'"
     if version is None:
-        mend = f"pip install 'medground[{wanted.extra}]'" if wanted.extra else mend
-        return Check(wanted.name, "absent", None, said, mend, needed=not wanted.extra)
+        fix = f"pip install 'medground[{wanted.extra}]'" if wanted.extra else fix
+        return Check(wanted.name, "absent", None, detail, fix, needed=not wanted.extra)
     if not _fits(version, wanted.versions):
-        said = ". ".join(filter(None, (said, f"medground asks for {wanted.versions}")))
-        return Check(wanted.name, "broken", version, said, mend, needed=not wanted.extra)
-    return Check(wanted.name, "ok", version, said, needed=not wanted.extra)
+        detail = ". ".join(filter(None, (detail, f"medground requires {wanted.versions}")))
+        return Check(wanted.name, "broken", version, detail, fix, needed=not wanted.extra)
+    return Check(wanted.name, "ok", version, detail, needed=not wanted.extra)
 
 
 def _version(name: str) -> str | None:
@@ -182,46 +182,48 @@ def _version(name: str) -> str | None:
 def _fits(version: str, wanted: str) -> bool:
     try:
         from packaging.specifiers import SpecifierSet
-    except ImportError:  # comes with transformers; without it we cannot compare, and transformers is named
+    except (
+        ImportError
+    ):  # part of transformers; without it versions cannot be compared, and transformers is reported
         return True
     return SpecifierSet(wanted).contains(version, prereleases=True)
 
 
 def _probed(check: Check, found: dict[str, dict[str, Any]]) -> Check:
-    """The check with what its probe found, where it has one and the package is there."""
+    """Return the check with the result of its probe, if the package is installed and has a probe."""
     if check.name not in found or check.state == "absent":
         return check
-    answer = found[check.name]
-    if "error" in answer:
-        mend = check.mend or f"pip install --force-reinstall '{check.name}=={check.version}'"
-        return Check(check.name, "broken", check.version, answer["error"], mend)
+    result = found[check.name]
+    if "error" in result:
+        fix = check.fix or f"pip install --force-reinstall '{check.name}=={check.version}'"
+        return Check(check.name, "broken", check.version, result["error"], fix)
     if check.name == "torch":
-        return Check(check.name, check.state, check.version, _device(answer), check.mend)
+        return Check(check.name, check.state, check.version, _device(result), check.fix)
     return check
 
 
-def _device(answer: dict[str, Any]) -> str:
-    if answer["gpus"]:
-        return f"CUDA {answer['cuda']}, GPU: {', '.join(answer['gpus'])}"
-    if answer["cuda"]:
-        return f"CUDA {answer['cuda']} build, no GPU seen: runs on the CPU"
+def _device(result: dict[str, Any]) -> str:
+    if result["gpus"]:
+        return f"CUDA {result['cuda']}, GPU: {', '.join(result['gpus'])}"
+    if result["cuda"]:
+        return f"CUDA {result['cuda']} build, no GPU found: runs on the CPU"
     if shutil.which("nvidia-smi"):
-        return "CPU build; this machine seems to have a GPU that it cannot use"
+        return "CPU build; this machine has a GPU that it cannot use"
     return "CPU build"
 
 
-def _torchvision(answer: dict[str, Any]) -> Check:
-    """medground works without torchvision and beside a broken one; other programs here may not."""
-    if "error" in answer:
-        says = f"does not fit torch {_version('torch')}: {answer['error']}; medground works without it"
-        return Check("torchvision", "broken", _version("torchvision"), says, _fitting(), needed=False)
-    if not answer["there"]:
-        return Check("torchvision", "absent", says="not needed", needed=False)
+def _torchvision(result: dict[str, Any]) -> Check:
+    """Return the check of torchvision. medground does not need it, but other programs may."""
+    if "error" in result:
+        detail = f"does not fit torch {_version('torch')}: {result['error']}; medground works without it"
+        return Check("torchvision", "broken", _version("torchvision"), detail, _fitting(), needed=False)
+    if not result["there"]:
+        return Check("torchvision", "absent", detail="not needed", needed=False)
     return Check("torchvision", "ok", _version("torchvision"), "not needed", needed=False)
 
 
 def _fitting() -> str:
-    """How to get rid of a torchvision that does not fit, or to get the one that does."""
+    """Return how to remove an incompatible torchvision, or install the compatible one."""
     remove = "pip uninstall torchvision"
     torch = re.match(r"2\.(\d+)\.\d+(\+cpu)?", _version("torch") or "")
     if not torch:
@@ -243,5 +245,5 @@ def _disks() -> Iterator[Check]:
     for name, folder in (("disk", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / 1e9
         low = free < 1
-        mend = "make room: checkpoints and outputs may not fit" if low else None
-        yield Check(name, "note" if low else "ok", f"{free:.1f} GB free", str(folder), mend)
+        fix = "free disk space: checkpoints and outputs may not fit" if low else None
+        yield Check(name, "note" if low else "ok", f"{free:.1f} GB free", str(folder), fix)

@@ -22,16 +22,16 @@ def checks(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(place))
         patch.syspath_prepend(str(place))
-        patch.setitem(installation.STEPS, "spacy", "say('spacy', {})\n")  # other tests try it, at length
+        patch.setitem(installation.STEPS, "spacy", "report('spacy', {})\n")  # other tests try it, at length
         return {each.name: each for each in examine()}
 
 
 @pytest.mark.slow
-def test_a_torchvision_that_does_not_fit_is_named_with_the_way_to_mend_it(checks):
+def test_a_torchvision_that_does_not_fit_is_named_with_its_fix(checks):
     found = checks["torchvision"]
     assert (found.state, found.version) == ("broken", "0.1.0")
-    assert "operator torchvision::nms does not exist" in found.says
-    assert found.mend.startswith("pip uninstall torchvision")
+    assert "operator torchvision::nms does not exist" in found.detail
+    assert found.fix.startswith("pip uninstall torchvision")
 
 
 @pytest.mark.slow
@@ -44,9 +44,9 @@ def test_what_medground_needs_works_beside_it(checks):
 def test_every_requirement_is_looked_at(checks):
     for name in ("python", "medground", "torch", "spacy", "negspacy", "numpy", "pydicom", "ultralytics"):
         assert name in checks
-    assert checks["torch"].says  # which build, which device
+    assert checks["torch"].detail  # which build, which device
     assert not checks["ultralytics"].needed
-    assert "AGPL-3.0" in checks["ultralytics"].says
+    assert "AGPL-3.0" in checks["ultralytics"].detail
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def answers(monkeypatch, **steps):
 
 
 def test_a_step_that_fails_is_told_by_its_last_line_and_those_before_it_stand(monkeypatch):
-    found = answers(monkeypatch, one="say('one', {'a': 1})\n", two="import no_such_module\n")
+    found = answers(monkeypatch, one="report('one', {'a': 1})\n", two="import no_such_module\n")
     assert found == {
         "one": {"a": 1},
         "two": {"error": "ModuleNotFoundError: No module named 'no_such_module'"},
@@ -85,11 +85,11 @@ def test_a_step_that_crashes_without_words_is_told_by_its_code(monkeypatch):
 def test_a_step_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(installation, "PATIENCE", 0.2)
     found = answers(monkeypatch, one="import time; time.sleep(60)\n")
-    assert found == {"one": {"error": "did not answer within 0 s"}}
+    assert found == {"one": {"error": "no result within 0 s"}}
 
 
 @pytest.mark.parametrize(
-    "text, version, state, mend",
+    "text, version, state, fix",
     [
         ("numpy>=2", "2.4.6", "ok", None),
         ("numpy>=3", "2.4.6", "broken", "pip install 'numpy>=3'"),
@@ -97,11 +97,11 @@ def test_a_step_that_hangs_is_given_up(monkeypatch):
         ('pydicom>=3; extra == "dicom"', None, "absent", "pip install 'medground[dicom]'"),
     ],
 )
-def test_a_package_is_judged_by_its_metadata(text, version, state, mend, monkeypatch):
+def test_a_package_is_judged_by_its_metadata(text, version, state, fix, monkeypatch):
     monkeypatch.setattr(installation, "_version", lambda name: version)
     check = installation._package(installation._requirement(text))
     assert check.state == state
-    assert check.mend == mend or state == "ok"
+    assert check.fix == fix or state == "ok"
 
 
 ILL = Check("torch", "broken", "2.0", "it does not import", "pip install torch")
@@ -114,10 +114,10 @@ def test_the_exit_code_says_whether_all_that_is_needed_works(found, code, monkey
     assert CliRunner().invoke(cli, ["doctor"]).exit_code == code
 
 
-def test_the_table_shows_how_to_mend(monkeypatch):
+def test_the_table_shows_the_fix(monkeypatch):
     monkeypatch.setattr(installation, "examine", lambda: [ILL])
     shown = CliRunner().invoke(cli, ["doctor"]).stdout
-    assert re.search(r"^broken +torch +2\.0 +it does not import\n +mend: pip install torch\n", shown)
+    assert re.search(r"^broken +torch +2\.0 +it does not import\n +fix: pip install torch\n", shown)
 
 
 def test_json_gives_one_object_a_line(monkeypatch):

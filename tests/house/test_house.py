@@ -18,9 +18,10 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "shipped"},
     {
-        *("boxes", "console", "devices", "greys", "locations", "registry", "shards"),
+        *("boxes", "console", "devices", "limits", "locations", "ops", "registry", "shards"),
         *("anatomy.regions", "reports.clauses"),
     },
+    {"dicom"},
     {"jsonl", "images", "checkpoints", "figures"},
     {"model_dir", "record_files"},
     {"leakage"},
@@ -38,8 +39,9 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 OUTSIDE = {
     "records": {"msgspec"},
     "boxes": {"numpy"},
-    "greys": {"torch"},
+    "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
+    "dicom": {"numpy"},
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
     "model_dir": {"torch"},
