@@ -18,7 +18,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "shipped", "__init__"},
     {
-        *("boxes", "console", "greys", "locations", "registry", "shards"),
+        *("boxes", "console", "locations", "ops", "registry", "shards"),
         *("anatomy.regions", "reports.clauses"),
     },
     {"jsonl", "images", "checkpoints", "figures"},
@@ -36,7 +36,7 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 OUTSIDE = {
     "records": {"msgspec"},
     "boxes": {"numpy"},
-    "greys": {"torch"},
+    "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
