@@ -73,7 +73,7 @@ def of_commands(group: click.Group) -> dict[str, list[Import]]:
 
 def module_of(command: click.Command) -> str:
     """Return the module that defines a command."""
-    function = command.callback
+    function: Any = command.callback
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
     return str(getattr(function, "__module__", "medground.cli.main"))
