@@ -18,9 +18,10 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "shipped", "__init__"},
     {
-        *("boxes", "console", "locations", "ops", "registry", "shards"),
+        *("boxes", "console", "limits", "locations", "ops", "registry", "shards"),
         *("anatomy.regions", "reports.clauses"),
     },
+    {"dicom"},
     {"jsonl", "images", "checkpoints", "figures"},
     {"leakage"},
     {"reports", "anatomy", "align", "joining", "datasets", "models", "phantom"},
@@ -38,6 +39,7 @@ OUTSIDE = {
     "boxes": {"numpy"},
     "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
+    "dicom": {"numpy"},
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
     "figures": {"numpy", "PIL"},
