@@ -1,7 +1,7 @@
-"""Reports spread over processes: chunks of reports go out, finished bytes come back, in order.
+"""Parallel parsing: chunks of reports go to worker processes, and finished bytes return in order.
 
-The parent reads the input and writes the output, a twentieth of the work; what is costly, parsing and
-making JSON, happens in the workers. Nothing that is written depends on how many of them there are.
+The parent reads the input and writes the output, a twentieth of the work. Workers parse and make JSON. The
+output does not depend on the number of workers.
 """
 
 import multiprocessing
@@ -16,22 +16,22 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-CHUNK = 256  # reports that travel at once: so few that no worker waits long for the last of them
-WEIGHT = 1 << 20  # ... or their characters; what comes back is some ten times as much
-PATIENCE = 0.2  # seconds that a chunk of a slow pipe waits for further reports
+CHUNK = 256  # reports per chunk: few enough that no worker waits long for the last chunk
+WEIGHT = 1 << 20  # ... or characters per chunk; the result is about ten times as large
+PATIENCE = 0.2  # seconds that a chunk waits for more reports of a slow pipe
 
-# finished bytes, the studies in which there was nothing to read, and how many reports that answers
-Answer = tuple[bytes, list[str], int]
-Render = Callable[[Iterable[Any]], Answer]
+# finished bytes, the studies without findings or impression, and the number of reports
+Result = tuple[bytes, list[str], int]
+Render = Callable[[Iterable[Any]], Result]
 
 
 def spread(
     reports: Iterable[Any], build: Callable[..., Render], build_with: tuple, workers: int
-) -> Generator[Answer]:
-    """What `build(*build_with)` makes of the reports, in their order, by `workers` processes.
+) -> Generator[Result]:
+    """Yield the results of `build(*build_with)` for the reports, in order, from `workers` processes.
 
-    No more than four chunks for each process are in memory. Raises MedgroundError where a process was
-    killed. The processes end with this one, however that ends.
+    At most four chunks per process are in memory. Raises MedgroundError if a process was killed. The
+    processes end when this process ends.
     """
     chunks = _chunks(reports)
     if workers == 1:
@@ -46,7 +46,7 @@ def spread(
         yield from _in_order(pool, chunks, workers * 3)
     except BrokenExecutor:
         raise MedgroundError(
-            "a worker process was killed, for want of memory perhaps; try fewer --workers"
+            "a worker process was killed, perhaps for lack of memory; try fewer --workers"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -54,7 +54,7 @@ def spread(
 
 
 def _chunks(reports: Iterable[Any]) -> Iterator[list[Any]]:
-    """The reports in short lists."""
+    """Yield the reports in short lists."""
     chunk: list[Any] = []
     weight, began = 0, time.monotonic()
     for report in reports:
@@ -67,8 +67,8 @@ def _chunks(reports: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _in_order(pool: Any, chunks: Iterator[list[Any]], ahead: int) -> Iterator[Answer]:
-    """The answers to the chunks; while one is waited for, at most `ahead` others are on their way."""
+def _in_order(pool: Any, chunks: Iterator[list[Any]], ahead: int) -> Iterator[Result]:
+    """Yield the results of the chunks in order; at most `ahead` further chunks are in progress."""
     waiting: deque = deque()
     for chunk in chunks:
         waiting.append(pool.submit(_work, _packed(chunk)))
@@ -79,7 +79,7 @@ def _in_order(pool: Any, chunks: Iterator[list[Any]], ahead: int) -> Iterator[An
 
 
 def _pool(workers: int, build: Callable[..., Render], build_with: tuple) -> Any:
-    """The processes. Where they can be forked, the parser is built once, before."""
+    """Return the process pool. With fork, the parser is built once, in the parent."""
     from concurrent.futures import ProcessPoolExecutor
 
     forked = sys.platform.startswith("linux")
@@ -97,7 +97,7 @@ _render: list[Render] = []  # of this process
 
 
 def _start(*built: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if built:
         build, build_with = built
@@ -106,19 +106,19 @@ def _start(*built: Any) -> None:
 
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    assert parent is not None  # workers have one
+    assert parent is not None  # a worker has one
     parent.join()
     os._exit(1)
 
 
 def _packed(chunk: list[Any]) -> list[tuple]:
-    """The reports as tuples: records would cost a tenth of the parsing to send."""
+    """Return the reports as tuples: sending records would take a tenth of the parsing time."""
     from medground.records import Report
 
     return list(map(attrgetter(*(each.name for each in fields(Report))), chunk))
 
 
-def _work(chunk: list[tuple]) -> Answer:
+def _work(chunk: list[tuple]) -> Result:
     from medground.records import Report
 
     names = [each.name for each in fields(Report)]
