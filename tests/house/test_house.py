@@ -21,7 +21,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("boxes", "console", "locations", "ops", "registry", "shards"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"jsonl", "images", "checkpoints", "figures"},
+    {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"leakage"},
     {"reports", "anatomy", "align", "joining", "datasets", "models", "phantom"},
     {"objectives"},
