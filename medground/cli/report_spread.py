@@ -15,13 +15,13 @@ WEIGHT = 1 << 20  # maximum characters per chunk; the result is about ten times 
 PATIENCE = 0.2  # seconds that a chunk of a slow pipe waits for further reports
 
 # Finished bytes, the studies without text to parse, and the number of reports.
-Answer = tuple[bytes, list[str], int]
-Render = Callable[[Iterable[Any]], Answer]
+Result = tuple[bytes, list[str], int]
+Render = Callable[[Iterable[Any]], Result]
 
 
 def spread(
     reports: Iterable[Any], build: Callable[..., Render], build_with: tuple[Any, ...], workers: int
-) -> Generator[Answer]:
+) -> Generator[Result]:
     """Yield the results of `build(*build_with)` on chunks of the reports, in order, by `workers` processes.
 
     At most four chunks for each process are in memory. Raises MedgroundError if a process is killed.
@@ -76,7 +76,7 @@ class _Work:
             self._render = build(*build_with)
         return self._render
 
-    def __call__(self, chunk: list[tuple[Any, ...]]) -> Answer:
+    def __call__(self, chunk: list[tuple[Any, ...]]) -> Result:
         from medground.records import Report
 
         names = [each.name for each in fields(Report)]
