@@ -275,12 +275,12 @@ def test_reports_do_not_depend_on_the_number_of_processes():
 
 
 @pytest.mark.parametrize(
-    ("names", "asks", "always"),
+    ("names", "fuses", "always"),
     [(["agp"], True, None), (["asg"], False, 0), (["agp", "asg"], True, 0), (["gk-mvlp"], False, 91)],
 )
-def test_objectives_say_what_they_need(names, asks, always):
+def test_objectives_say_what_they_need(names, fuses, always):
     needs = Needs.of(names)
-    assert needs.asks == asks
+    assert needs.fuses == fuses
     assert needs.always is None if always is None else len(needs.always) == always
 
 
