@@ -223,7 +223,7 @@ def _hash(square: NDArray[np.uint8]) -> str:
 
 
 def _npy(squares: Sequence[NDArray[np.uint8]], size: int) -> Iterator[bytes]:
-    """The bytes of an .npy file, film by film, so that a part is not in memory twice."""
+    """Yield the bytes of an .npy file, image by image, to save memory."""
     header = io.BytesIO()
     shape = {"descr": "|u1", "fortran_order": False, "shape": (len(squares), size, size)}
     np.lib.format.write_array_header_1_0(header, shape)

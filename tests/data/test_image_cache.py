@@ -230,11 +230,11 @@ def test_films_whose_files_are_elsewhere_now_are_still_verified(films, made, tmp
 def test_a_cache_of_another_size_is_refused(films, made):
     result = run("cache", films.phrases, "--images", films.folder, "-o", made, "--image-size", 32)
     assert result.exit_code == 1
-    assert "64 px, asked for are 32" in result.stderr
+    assert "64 px, expected 32 px" in result.stderr
 
 
 def test_a_folder_that_is_no_cache_is_refused(tmp_path):
-    with pytest.raises(MedgroundError, match="no cache of films"):
+    with pytest.raises(MedgroundError, match="not an image cache"):
         image_cache.Cache(tmp_path, SIZE)
 
 

@@ -160,7 +160,7 @@ def test_a_list_of_subjects_may_have_comments(tmp_path: Path):
     with pytest.raises(MedgroundError, match="no subject in it"):
         splits.subjects_in(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(MedgroundError, match="not text"):
+    with pytest.raises(MedgroundError, match="not a text file"):
         splits.subjects_in(file)
 
 

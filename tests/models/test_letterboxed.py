@@ -49,5 +49,5 @@ def test_another_picture_than_the_record_means_is_refused_with_both_sizes(size):
         copy.sized(*size, "a.png", "phrase p1")
     assert str(raised.value) == (
         f"a.png: is 426 x 512 pixels, phrase p1 says {size[0]} x {size[1]}, which is no scaled copy; "
-        "give --images that the boxes were drawn on"
+        "give the annotated images with --images"
     )
