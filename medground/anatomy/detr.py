@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medground import checkpoints
+from medground import checkpoints, ops
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.compat import hide_broken_torchvision
@@ -60,8 +60,7 @@ class TransformersDetector:
         answer = self.network(pixel_values=(images - self.mean.to(images)) / self.spread.to(images))
         scores, best = _scores(answer.logits.float(), len(self.names)).max(dim=1)  # one box per class: (B, C)
         boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4)) * self.size
-        half = boxes[..., 2:] / 2
-        corners = torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
+        corners = ops.cxcywh_to_xyxy(boxes)
         return [
             best_of_each(self.names, *each) for each in zip(corners.tolist(), scores.tolist(), strict=True)
         ]

@@ -100,6 +100,8 @@ class Worker:
         import numpy as np
         import torch
 
+        from medground import ops
+
         count, side, _ = request["shape"]
         images = np.frombuffer(stream.read(count * side * side), np.uint8).reshape(count, 1, side, side)
         given = torch.from_numpy(images.copy()).to(self.device).float().expand(-1, 3, -1, -1) / 255
@@ -107,8 +109,7 @@ class Worker:
             raw = self.network(given)[0].float()  # (B, 4 + classes, A): centre and size, then scores
         scores, best = raw[:, 4:].max(dim=2)  # one box per class: a region occurs once
         boxes = raw[:, :4].gather(2, best[:, None].expand(-1, 4, -1)).transpose(1, 2)
-        corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
-        answer({"done": True, "boxes": corners.tolist(), "scores": scores.tolist()})
+        answer({"done": True, "boxes": ops.cxcywh_to_xyxy(boxes).tolist(), "scores": scores.tolist()})
 
 
 def build(weights: dict[str, Any], config: Request, path: Path) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import greys
+from medground import ops
 from medground.models import encoders, layers
 from medground.models.config import GrounderConfig
 
@@ -73,7 +73,7 @@ class Network(nn.Module):
         images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding.
         """
         if self.equalise:
-            images = (greys.equalise(images) + 1) / 2 * inside
+            images = (ops.equalize(images) + 1) / 2 * inside
         grid = self.to_patches(encoders.feature_map(self.image_encoder, images, self.grey))
         height, width = grid.shape[-2:]
         visible = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5

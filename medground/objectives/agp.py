@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medground import ops
 from medground.models.grounder import Grounder
 from medground.models.network import Predictions
 from medground.objectives import distributed
@@ -63,7 +64,9 @@ def losses(predictions: Predictions, boxes: Tensor, box_of: Tensor, places: Tens
         parts["near"] = nearest(found, boxes, box_of, far)
     count = distributed.shared_count(len(pair), boxes)
     parts["l1"] = (chosen - true).abs().sum() / count
-    parts["giou"] = (1 - generalised_iou(corners(chosen), corners(true))).sum() / count
+    parts["giou"] = (
+        1 - ops.generalized_iou(ops.cxcywh_to_xyxy(chosen), ops.cxcywh_to_xyxy(true))
+    ).sum() / count
     return parts
 
 
@@ -71,35 +74,14 @@ def _likelihood(logits: Tensor, true: Tensor) -> Tensor:
     return distributed.mean(functional.binary_cross_entropy_with_logits(logits, true, reduction="none"))
 
 
-def corners(boxes: Tensor) -> Tensor:
-    """Return (..., 4) [x1, y1, x2, y2] of (..., 4) [cx, cy, w, h]."""
-    half = boxes[..., 2:] / 2
-    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
-
-
-def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return (...) generalized IoU in (-1, 1] of (..., 4) corner boxes (Rezatofighi et al. 2019)."""
-    shared, either = areas(a, b)
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(dim=-1)
-    tiny = torch.finfo(a.dtype).eps  # two boxes without area have IoU 0 here, not NaN
-    return shared / either.clamp(min=tiny) - (hull - either) / hull.clamp(min=tiny)
-
-
-def areas(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (...) areas of intersection and of union of (..., 4) corner boxes."""
-    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    shared = inner.prod(dim=-1)
-    return shared, (a[..., 2:] - a[..., :2]).prod(dim=-1) + (b[..., 2:] - b[..., :2]).prod(dim=-1) - shared
-
-
 def hulls(boxes: Tensor, box_of: Tensor, count: int) -> Tensor:
     """Return (count, 4) the enclosing box of each pair's boxes; zeros for a pair without boxes."""
     if len(boxes) == len(box_of.unique()):  # one box per pair: no change
         return boxes.new_zeros(count, 4).index_copy(0, box_of, boxes)
-    ends, row = corners(boxes), box_of[:, None].expand(-1, 2)
+    ends, row = ops.cxcywh_to_xyxy(boxes), box_of[:, None].expand(-1, 2)
     low = ends.new_zeros(count, 2).scatter_reduce(0, row, ends[:, :2], "amin", include_self=False)
     high = ends.new_zeros(count, 2).scatter_reduce(0, row, ends[:, 2:], "amax", include_self=False)
-    return torch.cat([(low + high) / 2, high - low], dim=1)
+    return ops.xyxy_to_cxcywh(torch.cat([low, high], dim=1))
 
 
 def nearest(found: Tensor, boxes: Tensor, box_of: Tensor, far: Tensor) -> Tensor:
@@ -116,7 +98,7 @@ def nearest(found: Tensor, boxes: Tensor, box_of: Tensor, far: Tensor) -> Tensor
 
 def box_loss(found: Tensor, true: Tensor) -> Tensor:
     """Return (...) 5 L1 + 2 (1 - GIoU) of (..., 4) boxes."""
-    overlap = generalised_iou(corners(found), corners(true))
+    overlap = ops.generalized_iou(ops.cxcywh_to_xyxy(found), ops.cxcywh_to_xyxy(true))
     return 5 * (found - true).abs().sum(-1) + 2 * (1 - overlap)
 
 

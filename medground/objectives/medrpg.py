@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medground import ops
 from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.objectives import distributed
-from medground.objectives.agp import areas, corners, hulls
+from medground.objectives.agp import hulls
 from medground.objectives.objective import Encoded, Objective
 
 TEMPERATURE, OTHERS, MOST_IOU = 0.1, 5, 0.25
@@ -90,8 +91,7 @@ def other_boxes(true: Tensor) -> tuple[Tensor, Tensor]:
     sides = (true[:, None, 2:] * (0.5 + torch.rand(count, CANDIDATES, 2).to(true))).clamp(max=0.95)
     centers = sides / 2 + torch.rand(count, CANDIDATES, 2).to(true) * (1 - sides)
     candidates = torch.cat([centers, sides], dim=2)
-    shared, either = areas(corners(candidates), corners(true)[:, None])
-    near = shared / either.clamp(min=1e-9) > MOST_IOU
+    near = ops.box_iou(ops.cxcywh_to_xyxy(candidates), ops.cxcywh_to_xyxy(true)[:, None]) > MOST_IOU
     first = near.int().argsort(dim=1, stable=True)[:, :OTHERS]  # those with small IoU first, in random order
     others = candidates.gather(1, first[..., None].expand(-1, -1, 4))
     own = near.new_ones(count, 1)
@@ -100,7 +100,7 @@ def other_boxes(true: Tensor) -> tuple[Tensor, Tensor]:
 
 def covered(boxes: Tensor, height: int, width: int) -> Tensor:
     """Return (..., height * width) the share of each patch, row by row, covered by each of (..., 4) boxes."""
-    ends = corners(boxes)
+    ends = ops.cxcywh_to_xyxy(boxes)
 
     def along(low: Tensor, high: Tensor, count: int) -> Tensor:
         edges = torch.arange(count).to(low)

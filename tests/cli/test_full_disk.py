@@ -40,6 +40,7 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
     "evaluate": "found.jsonl --truth films/phrases.jsonl --bootstrap-samples 100 -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} --seed 1 --html FULL/out",
+    "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
     "convert mimic-jpg": f"{COHORT} -o FULL/out",
     "convert imagenome": f"cohort/chest-imagenome --metadata {COHORT} -o FULL/out",

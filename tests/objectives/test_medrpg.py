@@ -11,9 +11,9 @@ from medground.boxes import paired_iou
 from medground.errors import MedgroundError
 from medground.models import grounder, layers
 from medground.objectives import medrpg
-from medground.objectives.agp import corners
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
+from medground.ops import cxcywh_to_xyxy
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_other_boxes_lie_in_the_square_and_far_from_the_true_one():
     true = torch.cat([torch.rand(200, 2) * 0.4 + 0.3, torch.rand(200, 2) * 0.3 + 0.05], dim=1)
     regions, apart = medrpg.other_boxes(true)
     assert torch.equal(regions[:, 0], true) and apart[:, 0].all()
-    ends = corners(regions).double().numpy()
+    ends = cxcywh_to_xyxy(regions).double().numpy()
     assert ends.min() >= -1e-6 and ends.max() <= 1 + 1e-6
     for n in range(1, 6):
         iou = paired_iou(ends[:, 0], ends[:, n])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from medground import boxes as geometry
+from medground import ops
 from medground.anatomy import detr
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
@@ -113,8 +114,7 @@ def labels(views: Views, device: str) -> list[dict[str, Tensor]]:
     found = []
     for boxes, present in zip(views.boxes, views.present, strict=True):
         there = torch.nonzero(present > 0)[:, 0]
-        x1, y1, x2, y2 = boxes[there].unbind(-1)
-        sized = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], -1)
+        sized = ops.xyxy_to_cxcywh(boxes[there])
         found.append({"class_labels": there.to(device), "boxes": sized.clamp(0, 1).to(device)})
     return found
 
