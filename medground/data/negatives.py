@@ -1,6 +1,6 @@
 """Negative phrases for fine-tuning: negated phrases, and phrases about findings absent from the image.
 
-Positives and negatives must have the same wording, so that a model cannot separate them by the text. So a
+Positives and negatives must be phrased alike, so that a model cannot separate them by the text. So a
 finding that the report states as absent is queried with phrases of other patients. A phrase is also swapped
 to the other side if the finding is absent there. (`paraphrasing` adds bare names of findings as positives.)
 

@@ -60,7 +60,7 @@ def read(pairs=PAIRS, sentences=None) -> dict[str, Example]:
 
 
 def test_a_sentence_of_several_regions_has_the_box_of_each():
-    """Where the pair's own box is the one around them; what reaches out of the image is cut."""
+    """A pair whose box encloses those of its regions; boxes are clipped to the image."""
     both = [(-5.0, 20.0, 30.0, 60.0), (50.0, 25.0, 90.0, 70.0)]
     hull = replace(
         PAIRS[0], regions=["left lung", "right lung"], region_boxes=both, box=(-5.0, 20.0, 90.0, 70.0)
@@ -109,7 +109,7 @@ def test_all_images_of_a_study_have_its_report():
     assert found["i1"].report == found["i2"].report == ["One.", "Two."]
 
 
-def test_an_image_known_from_its_anatomy_alone_is_joined_too():
+def test_an_image_with_only_anatomy_is_joined():
     found: dict[str, Example] = {}
     region = Region(name="left lung", box=(1, 1, 50, 50))
     image = {"image_id": "i1", "study_id": "s", "path": "1", "width": 100, "height": 80}
@@ -136,7 +136,7 @@ def test_plain_pretraining_keeps_no_reports():
 
 
 class ImageSet:
-    """Grey films, so that a test needs no file."""
+    """Grey images, so that a test needs no file."""
 
     size = 32
 
@@ -193,7 +193,7 @@ def test_reports_change_nothing_else_in_a_batch(views):
 
 
 def in_order(batch, found: list[Example]) -> list[Example]:
-    """The examples of a batch: the grey of the unchanged film says which."""
+    """The examples of a batch: identified by the grey value of the image."""
     return [found[round(grey * 255)] for grey in batch.pictures[:, 0, 16, 16].tolist()]
 
 
@@ -315,13 +315,13 @@ def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, 
         "gk-mvlp": {"itc", "itm", "lm", "ecls"},
     }
     assert set.union(*(wanted[name] for name in names)) <= line.keys()
-    model = grounder.load(tmp_path / "run")  # heads are for training alone
+    model = grounder.load(tmp_path / "run")  # heads are only for training
     assert not any("objectives" in name for name in model.network.state_dict())
     heads = load_file(tmp_path / "run" / "resume.safetensors")
     assert any(name.startswith(f"model.objectives.{names[-1]}.") for name in heads)
 
 
-def test_reports_that_nobody_reads_are_refused(films, tmp_path):
+def test_reports_that_no_objective_uses_are_refused(films, tmp_path):
     result = pretrain(films, tmp_path / "run", "--report-sentences", films.pairs)
     assert result.exit_code == 2
     assert "--objective" in result.stderr

@@ -1,4 +1,4 @@
-"""What a network sees of a film."""
+"""Images as network inputs."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_exposure_does_not_change_what_the_network_sees(gain, offset):
     assert np.allclose(letterboxed.windowed(image * gain + offset), letterboxed.windowed(image), atol=1e-4)
 
 
-def test_an_even_film_is_black_not_nan():
+def test_a_constant_image_is_black_not_nan():
     assert (letterboxed.windowed(np.full((20, 30), 0.7, np.float32)) == 0).all()
 
 
