@@ -137,7 +137,7 @@ def curve(folder: Path) -> dict[int, dict]:
 @pytest.mark.slow
 def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp_path):
     films = toy.make(tmp_path)
-    flags = [  # Adam steps as far for a gradient that is mere rounding: at a high learning rate that would show
+    flags = [  # Adam takes full steps for rounding errors too: visible at a high learning rate
         "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
         "--text-encoder", words, "--steps", 6, "--batch-size", 3, "--save-every", 2, "--log-every", 1,
         "--ema-decay", 0.9, "--lr", 5e-5, "-o",
