@@ -210,7 +210,7 @@ def test_a_batch_tells_each_images_report(whole):
         assert [said[n] for n in told.pair_texts[told.pair_images == row]] == [
             q.texts[0] for q in example.pairs
         ]
-        assert told.read[row].item() == bool(example.report)
+        assert told.has_report[row].item() == bool(example.report)
         assert told.tags[row].nonzero()[:, 0].tolist() == [int(example.path)]
         assert told.findings[row].tolist() == [
             -float(n == int(example.path)) for n in range(len(knowledge.NAMES))
@@ -228,7 +228,7 @@ def test_regions_are_those_that_have_a_name(whole):
 def test_a_batch_without_a_single_text_can_be_made():
     bare = [Example("i", "1", 100, 80, None)]
     batch = Batches(bare, ImageSet(), tokenize, Plan(images=2, always=())).at(0)
-    assert batch.reports.read.tolist() == [False, False] and len(batch.reports.pair_boxes) == 0
+    assert batch.reports.has_report.tolist() == [False, False] and len(batch.reports.pair_boxes) == 0
 
 
 @pytest.mark.parametrize("views", ["mild", "strong"])

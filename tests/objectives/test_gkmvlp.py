@@ -173,7 +173,7 @@ def test_a_partner_is_never_ones_own_report_nor_one_of_the_same_words():
 def test_hard_negatives_are_sampled_more_often():
     torch.manual_seed(0)
     chances = torch.tensor([[0.0, 0.8, 0.2], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    drawn = [gkmvlp._drawn(chances, torch.arange(3)) for _ in range(300)]
+    drawn = [gkmvlp._sampled(chances, torch.arange(3)) for _ in range(300)]
     assert all(able.tolist() == [0, 2] and picked[1] == 0 for able, picked in drawn)
     assert 200 < sum(int(picked[0] == 1) for _, picked in drawn) < 280
 
