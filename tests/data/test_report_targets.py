@@ -258,8 +258,10 @@ def test_the_report_of_a_view_that_shows_no_chest_is_not_read():
     batches = Batches(found, ImageSet(), tokenize, Plan(images=5, seed=4, views="strong", always=()))
     told = [batches.at(step).reports for step in range(40)]
     left = [set(each.pair_images.tolist()) | set(each.region_images.tolist()) for each in told]
-    assert all(set(each.read.nonzero()[:, 0].tolist()) == own for each, own in zip(told, left, strict=True))
-    assert any(not each.read.all() for each in told)
+    assert all(
+        set(each.has_report.nonzero()[:, 0].tolist()) == own for each, own in zip(told, left, strict=True)
+    )
+    assert any(not each.has_report.all() for each in told)
 
 
 def test_reports_do_not_depend_on_the_number_of_processes():
