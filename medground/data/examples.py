@@ -14,7 +14,7 @@ from medground.boxes import clip, union
 from medground.errors import MedgroundError
 from medground.objectives import tags
 from medground.records import Anatomy, Box, Existence, Pair, Phrase, Sentence, Triplet
-from medground.reports import both_sides
+from medground.reports import laterality
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
 
 def _sides(phrase: Phrase) -> tuple[Phrase, ...]:
     """Return the phrase of each side, or the phrase unchanged; the patient's right is left in the image."""
-    texts = both_sides.apart(phrase.text)
+    texts = laterality.split_bilateral(phrase.text)
     if texts is None or phrase.boxes is None or len(phrase.boxes) != 2:
         return (phrase,)
     across = sorted(phrase.boxes, key=lambda box: box[0] + box[2])

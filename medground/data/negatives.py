@@ -17,9 +17,9 @@ from random import Random
 
 from medground.data.examples import Example, Query
 from medground.records import Triplet
-from medground.reports.denial import denials
+from medground.reports.laterality import side_of_region, swap
+from medground.reports.negation import negated_forms
 from medground.reports.parser import Parser
-from medground.reports.sides import other_side
 
 MOST_FOREIGN = 6  # phrases of other patients per absent finding
 Phrases = Mapping[str, Sequence[str]]
@@ -39,11 +39,11 @@ class Account:
     def swapped(self, text: str, parser: Parser) -> str | None:
         """Return the text with the other side, if its findings are on its side only; else None."""
         triplets = _parse(text, parser)
-        sides = {_side(each) for each in triplets}
+        sides = {side_of_region(each.region) for each in triplets}
         one_sided = len(sides) == 1 and "" not in sides
         if not one_sided or any(self.sides.get(each.finding) != sides for each in triplets):
             return None
-        return other_side(text)
+        return swap(text)
 
 
 def findings(texts: Iterable[str], parser: Parser) -> set[str]:
@@ -63,7 +63,7 @@ def _account(example: Example, reported: Example | None, parser: Parser) -> Acco
     sides: dict[str, set[str]] = defaultdict(set)
     for each in chain.from_iterable(_parse(text, parser) for text in texts):
         if each.existence != "absent":
-            sides[each.finding].add(_side(each))
+            sides[each.finding].add(side_of_region(each.region))
     absent = denied(reported) if reported else ()
     return Account(
         {name: frozenset(each) for name, each in sides.items()},
@@ -99,7 +99,7 @@ def _with_denials(
     query: Query, account: Account, foreign: Sequence[str], parser: Parser, negated: bool
 ) -> Query:
     own = list(dict.fromkeys(query.texts))
-    forms = [form for text in own for form in denials(text, parser)] if negated else []
+    forms = [form for text in own for form in negated_forms(text, parser)] if negated else []
     other = [swapped for text in own if (swapped := account.swapped(text, parser)) is not None]
     return replace(query, denials=_as_often(forms, other, foreign))
 
@@ -139,9 +139,3 @@ def _foreign(account: Account, phrases: Phrases, image_id: str) -> list[str]:
 @lru_cache(maxsize=65_536)  # reports repeat sentences
 def _parse(text: str, parser: Parser) -> tuple[Triplet, ...]:
     return tuple(parser.read(text, 0, len(text), [])[0])
-
-
-def _side(triplet: Triplet) -> str:
-    """Return "left", "right", or "" for the middle, both sides, or no location."""
-    first = (triplet.region or "").split(" ")[0]
-    return first if first in ("left", "right") else ""
