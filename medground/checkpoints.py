@@ -20,7 +20,7 @@ import medground
 from medground.errors import MedgroundError
 
 KEY = "medground"
-WEIGHTS, ENGINE = "model.safetensors", "engine.json"  # in a model's folder; in that of an export
+WEIGHTS = "model.safetensors"  # in a model folder
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -66,22 +66,6 @@ def read_config(path: Path) -> dict[str, Any]:
             return _config(path, stream.metadata() or {})
     except SafetensorError:
         raise MedgroundError(f"{path}: damaged, truncated or no safetensors file") from None
-
-
-def record_of(folder: Path) -> dict[str, Any] | None:
-    """What its training left in a model's folder, or in that of an export; None where there is neither.
-
-    `subjects` are the digests of whom it has seen, `leakage` says that patients of validation or test were
-    among them. {} where the training says nothing.
-    """
-    if (folder / WEIGHTS).is_file():
-        return read_config(folder / WEIGHTS).get("record") or {}
-    if not (folder / ENGINE).is_file():
-        return None
-    try:
-        return dict(json.loads((folder / ENGINE).read_text()).get("record") or {})
-    except (ValueError, TypeError, AttributeError):
-        raise MedgroundError(f"{folder / ENGINE}: not JSON; run medground export again") from None
 
 
 def hash_of(path: Path) -> str:

@@ -144,11 +144,11 @@ def training_record(folder: Path) -> dict[str, Any]:
 
     Warns if the record has no `subjects`. Raises MedgroundError if the folder holds no model.
     """
-    from medground import checkpoints
+    from medground.model_dir import WEIGHTS, ModelDir
 
-    found = checkpoints.record_of(folder)
+    found = ModelDir(folder).training_record()
     if found is None:
-        raise MedgroundError(f"{folder}: no {checkpoints.WEIGHTS}; a model is a folder that holds one")
+        raise MedgroundError(f"{folder}: no {WEIGHTS}; a model is a folder that holds one")
     if "subjects" not in found:
         log.warning("%s: the model does not record its training subjects; cannot check for leakage", folder)
     return found
@@ -159,9 +159,9 @@ def new_record(records: Iterable[Imaged], start: Path | None, leakage: bool) -> 
 
     `subjects` includes those of the start. `leakage` is set if this training or an earlier one leaked.
     """
-    from medground import checkpoints
+    from medground.model_dir import ModelDir
 
-    before = (checkpoints.record_of(start) if start else None) or {}
+    before = (ModelDir(start).training_record() if start else None) or {}
     digests = sorted({*digests_of(records), *(before.get("subjects") or ())})
     return {"subjects": digests} | ({"leakage": True} if leakage or before.get("leakage") else {})
 
@@ -187,8 +187,8 @@ def is_marked(record: Mapping[str, Any], predictions: Iterable[Marked]) -> bool:
 
 def warn_of_another_model(folder: Path, models: Iterable[str]) -> None:
     """Warn if the predictions are of other models than the folder's; `models` are their hashes."""
-    from medground import checkpoints
+    from medground.model_dir import ModelDir
 
-    path, made_by = folder / checkpoints.WEIGHTS, set(models)
-    if path.is_file() and made_by and checkpoints.hash_of(path) not in made_by:
-        log.warning("%s: not the model that made these predictions; leakage may be missed", path)
+    files, made_by = ModelDir(folder), set(models)
+    if files.has_weights and made_by and files.name not in made_by:
+        log.warning("%s: not the model that made these predictions; leakage may be missed", files.weights)

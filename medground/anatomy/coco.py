@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from medground.anatomy.mask_files import Part
 from medground.errors import MedgroundError
-from medground.images import MAX_PIXELS
+from medground.limits import MAX_PIXELS
 
 FINE = 5  # boundary steps per pixel
 FARTHEST = 100_000  # pixels: polygons with coordinates beyond would need much memory

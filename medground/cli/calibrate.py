@@ -59,19 +59,19 @@ def calibrate(
     calibration.save(model, found)
     figures = {"model": found.model} | found.figures
     if fit_flip_correction:
-        figures["orientation"] = _learn_orientation(phrases, network, images, model)
+        figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
     with jsonl.create(output) as stream:
         stream.write(json.dumps(figures).encode() + b"\n")
 
 
-def _learn_orientation(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
-    """Write the orientation into the model's folder; what comes back says how well it tells."""
+def _fit_flip_correction(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
+    """Write the flip correction into the model folder and return its cross-validated figures."""
     from medground import console
     from medground.grounding import flip
     from medground.models import letterboxed
 
     paths = list(dict.fromkeys(phrase.path for phrase in phrases))
-    films = (letterboxed.read(images / path, network.config.image_size) for path in paths)
-    found, figures = flip.fit(console.progress(films, "films", len(paths)), network)
+    read = (letterboxed.read(images / path, network.config.image_size) for path in paths)
+    found, figures = flip.fit(console.progress(read, "images", len(paths)), network)
     flip.save(folder, found)
     return figures

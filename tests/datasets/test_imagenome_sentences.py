@@ -82,7 +82,7 @@ def test_a_region_whose_lists_do_not_run_parallel_is_named(read):
 
 
 def test_the_sentences_can_be_aligned(read):
-    from medground.align import pair_sentences
+    from medground.pairing import pair_sentences
     from medground.records import Anatomy, Region
 
     image = Anatomy(

@@ -109,16 +109,16 @@ def test_the_nearest_of_several_boxes_counts_and_none_covers_nothing():
     assert calibration.needed_margin(true, np.array([[0.0, 0, 30, 30]])) == 0
 
 
-def answer(box: tuple, present: float) -> predict.Answer:
-    return predict.Answer(np.array([box], float), np.array([present]), present, LETTERBOX)
+def prediction(box: tuple, present: float) -> predict.Prediction:
+    return predict.Prediction(np.array([box], float), np.array([present]), present, LETTERBOX)
 
 
 def test_absent_phrases_teach_present_and_need_no_margin():
     def phrase(number: int, boxes: list) -> Phrase:
         return Phrase(image_id=f"i{number}", phrase_id="1", path="x", text="t", boxes=boxes)
 
-    found = [(phrase(n, [(10, 10, 60, 60)]), answer((10, 10, 60, 55), 3 + n % 5)) for n in range(30)]
-    found += [(phrase(n, []), answer((0, 0, 9, 9), 2 + n % 3)) for n in range(30)]
+    found = [(phrase(n, [(10, 10, 60, 60)]), prediction((10, 10, 60, 55), 3 + n % 5)) for n in range(30)]
+    found += [(phrase(n, []), prediction((0, 0, 9, 9), 2 + n % 3)) for n in range(30)]
     curve = fitting.fit(found, "m")
     assert len(curve.margins) == 30
     assert curve.margin(0.9) == pytest.approx(5 / 45, abs=1e-4)

@@ -376,7 +376,7 @@ def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path)
     for texts in (["spot"], ["bright " * 30, "spot", "a bright spot"], ["spot"] * 9):
         asked = model.tokenize(texts)
         with torch.inference_mode():
-            own, other = (backends.see(each, picture)(*asked) for each in (model, exported))
+            own, other = (backends.query_image(each, picture)(*asked) for each in (model, exported))
         assert torch.allclose(own.boxes, other.boxes, atol=1e-4)
         assert own.boxes.shape == other.boxes.shape == (len(texts), 1, 4)
         assert torch.allclose(own.present, other.present, atol=1e-3)
@@ -389,7 +389,7 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     picture[:, :, :40] = 0
     ids, mask = whole.tokenize([f"bright spot {n}" for n in range(9)])
     with torch.inference_mode():
-        fast = backends.see(whole, picture)(ids, mask)
+        fast = backends.query_image(whole, picture)(ids, mask)
         both = picture[None]
         zeros = torch.zeros(9, dtype=torch.long)
         slow = whole.network(both[:, :1], both[:, 1:], ids, mask, zeros, torch.arange(9))
@@ -407,12 +407,12 @@ def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path)
         if each.name not in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             (mixed / each.name).write_bytes(each.read_bytes())
     result = run("ground", "--model", mixed, films.folder / "film0.png", "spot")
-    assert (result.exit_code, "made of other weights" in result.stderr) == (1, True)
+    assert (result.exit_code, "made from other weights" in result.stderr) == (1, True)
     assert (
         run("ground", "--model", mixed, "--backend", "torch", films.folder / "film0.png", "x").exit_code == 0
     )
     result = run("ground", "--model", model, "--backend", "exported", films.folder / "film0.png", "spot")
-    assert (result.exit_code, "medground export makes one" in result.stderr) == (1, True)
+    assert (result.exit_code, "create it with medground export" in result.stderr) == (1, True)
 
 
 @pytest.mark.slow
