@@ -3,6 +3,7 @@
 # make test-fast   the tests that take less than a second each
 # make check   what continuous integration runs: lint, types, generated documents, tests
 # make check-words   words and docstrings that the rules of docs/words.toml do not allow
+# make site    the documentation as a website in build/site
 # make ablation   what the parts of AGP, ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md); one of
 #                 them: make ablation-agp, ablation-asg or ablation-gk
 # make weights    the example models again, from nothing (hours: examples/weights.mk)
@@ -27,7 +28,7 @@ WORKERS ?= 2
 # Docstring rules that are checked together with the word list; they move to pyproject.toml when all are met.
 DOCSTRINGS := --extend-select D205,D209,D401,D402,D403,D404,D415
 
-.PHONY: help demo test test-fast check check-words lint docs clean slurm-demo wheelhouse
+.PHONY: help demo test test-fast check check-words lint docs site clean slurm-demo wheelhouse
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^SHELL/q' Makefile
@@ -72,6 +73,14 @@ check-words: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python tools/gen_docs
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) $(TORCH) --editable '.[docs]'
+	@touch $@
+
+# -W: a link to a page or heading that does not exist is an error.
+site: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 
 check: lint test
 

@@ -17,10 +17,10 @@ import numpy as np
 from medground import images, registry
 from medground.anatomy import coco, mask_files, masks, regions
 from medground.anatomy.detect import Reject, anatomy_of, sides_fit
-from medground.anatomy.image_set import in_threads
 from medground.anatomy.mask_files import Part
 from medground.anatomy.masks import Fit, Model, NoFit, Shape
 from medground.errors import MedgroundError
+from medground.parallel import in_threads
 from medground.records import Anatomy, Image, Region
 
 log = logging.getLogger(__name__)

@@ -1,56 +1,38 @@
-"""Parallel parsing: chunks of reports go to worker processes, and finished bytes return in order.
+"""Reports spread over processes: the parent sends chunks of reports and receives finished bytes, in order.
 
-The parent reads the input and writes the output, a twentieth of the work. Workers parse and make JSON. The
-output does not depend on the number of workers.
+The parent reads the input and writes the output, a twentieth of the work. Workers parse reports and encode
+JSON. The output does not depend on the number of workers.
 """
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-CHUNK = 256  # reports per chunk: few enough that no worker waits long for the last chunk
-WEIGHT = 1 << 20  # ... or characters per chunk; the result is about ten times as large
-PATIENCE = 0.2  # seconds that a chunk waits for more reports of a slow pipe
+CHUNK = 256  # maximum reports per chunk: few, so that no worker waits long for the last chunk
+WEIGHT = 1 << 20  # maximum characters per chunk; the result is about ten times as long
+PATIENCE = 0.2  # seconds that a chunk of a slow pipe waits for further reports
 
-# finished bytes, the studies without findings or impression, and the number of reports
+# Finished bytes, the studies without text to parse, and the number of reports.
 Result = tuple[bytes, list[str], int]
 Render = Callable[[Iterable[Any]], Result]
 
 
 def spread(
-    reports: Iterable[Any], build: Callable[..., Render], build_with: tuple, workers: int
+    reports: Iterable[Any], build: Callable[..., Render], build_with: tuple[Any, ...], workers: int
 ) -> Generator[Result]:
-    """Yield the results of `build(*build_with)` for the reports, in order, from `workers` processes.
+    """Yield the results of `build(*build_with)` on chunks of the reports, in order, by `workers` processes.
 
-    At most four chunks per process are in memory. Raises MedgroundError if a process was killed. The
-    processes end when this process ends.
+    At most four chunks for each process are in memory. Raises MedgroundError if a process is killed.
+    The processes end with this one, even if it is killed.
     """
-    chunks = _chunks(reports)
-    if workers == 1:
-        yield from map(build(*build_with), chunks)
-        return
-    from concurrent.futures import BrokenExecutor
+    from medground.parallel import FORKED, ordered_map
 
-    from medground.errors import MedgroundError
-
-    pool = _pool(workers, build, build_with)
-    try:
-        yield from _in_order(pool, chunks, workers * 3)
-    except BrokenExecutor:
-        raise MedgroundError(
-            "a worker process was killed, perhaps for lack of memory; try fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-        _render.clear()
+    work = _Work(build, build_with)
+    if FORKED or workers == 1:
+        work.prepare()
+    return ordered_map(work, map(_packed, _chunks(reports)), workers)
 
 
 def _chunks(reports: Iterable[Any]) -> Iterator[list[Any]]:
@@ -67,59 +49,35 @@ def _chunks(reports: Iterable[Any]) -> Iterator[list[Any]]:
         yield chunk
 
 
-def _in_order(pool: Any, chunks: Iterator[list[Any]], ahead: int) -> Iterator[Result]:
-    """Yield the results of the chunks in order; at most `ahead` further chunks are in progress."""
-    waiting: deque = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(_work, _packed(chunk)))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _pool(workers: int, build: Callable[..., Render], build_with: tuple) -> Any:
-    """Return the process pool. With fork, the parser is built once, in the parent."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    forked = sys.platform.startswith("linux")
-    if forked:
-        _render.append(build(*build_with))
-    return ProcessPoolExecutor(
-        workers,
-        multiprocessing.get_context("fork" if forked else "spawn"),
-        initializer=_start,
-        initargs=() if forked else (build, build_with),
-    )
-
-
-_render: list[Render] = []  # of this process
-
-
-def _start(*built: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if built:
-        build, build_with = built
-        _render.append(build(*build_with))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # a worker has one
-    parent.join()
-    os._exit(1)
-
-
-def _packed(chunk: list[Any]) -> list[tuple]:
-    """Return the reports as tuples: sending records would take a tenth of the parsing time."""
+def _packed(chunk: list[Any]) -> list[tuple[Any, ...]]:
+    """Return the reports as tuples: sending records would cost a tenth of the parsing time."""
     from medground.records import Report
 
     return list(map(attrgetter(*(each.name for each in fields(Report))), chunk))
 
 
-def _work(chunk: list[tuple]) -> Result:
-    from medground.records import Report
+class _Work:
+    """Renders packed chunks. The renderer is built once before processes fork, or in each spawned one."""
 
-    names = [each.name for each in fields(Report)]
-    return _render[0](Report(**dict(zip(names, values, strict=True))) for values in chunk)
+    def __init__(self, build: Callable[..., Render], build_with: tuple[Any, ...]):
+        self._recipe = build, build_with
+        self._render: Render | None = None
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._recipe
+
+    def __setstate__(self, recipe: tuple[Any, ...]) -> None:
+        self._recipe, self._render = recipe, None
+
+    def prepare(self) -> Render:
+        """Return the renderer, built on the first call."""
+        if self._render is None:
+            build, build_with = self._recipe
+            self._render = build(*build_with)
+        return self._render
+
+    def __call__(self, chunk: list[tuple[Any, ...]]) -> Result:
+        from medground.records import Report
+
+        names = [each.name for each in fields(Report)]
+        return self.prepare()(Report(**dict(zip(names, values, strict=True))) for values in chunk)

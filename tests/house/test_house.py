@@ -22,7 +22,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("anatomy.regions", "reports.clauses"),
     },
     {"dicom"},
-    {"jsonl", "images", "checkpoints", "figures"},
+    {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"model_dir", "record_files"},
     {"leakage"},
     {"reports", "anatomy", "pairing", "joining", "datasets", "models", "phantom"},

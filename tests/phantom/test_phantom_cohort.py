@@ -3,12 +3,16 @@
 import csv
 import errno
 import json
+import signal
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from processes import gone, workers_of
 
 from medground.cli.main import cli
 from medground.phantom import cohort, layout, tables
@@ -262,3 +266,13 @@ def test_every_finding_can_be_said():
 def test_the_help_has_an_example():
     result = CliRunner().invoke(cli, ["phantom", "--help"])
     assert "$ medground phantom" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_worker_processes_end_with_a_parent_that_is_killed(tmp_path):
+    command = ["phantom", str(tmp_path / "cohort"), "--patients", "500", "--workers", "2"]
+    with subprocess.Popen([sys.executable, "-m", "medground", *command]) as process:
+        workers = workers_of(process, 2)
+        process.kill()
+        assert process.wait(timeout=30) == -signal.SIGKILL and gone(workers)

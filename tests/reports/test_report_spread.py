@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import gone, workers_of
 
 from medground.cli.report_spread import CHUNK, spread
 from medground.errors import MedgroundError
@@ -39,29 +39,6 @@ def reports(count: int):
     return (Report(study_id=str(n), text="Clear.") for n in range(count))
 
 
-def running() -> dict[int, int]:
-    """The parent of each process that runs; one that has ended and waits to be asked is none of them."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            found[int(stat.parent.name)] = int(parent)
-    return found
-
-
-def gone(pids: list[int]) -> bool:
-    """Whether all of them end within some seconds."""
-    until = time.monotonic() + 10
-    while still := running().keys() & set(pids):
-        if time.monotonic() > until:
-            break
-        time.sleep(0.02)
-    return not still
-
-
 @pytest.fixture
 def busy(tmp_path):
     """A run that waits for the rest of its input, its output, and its two workers."""
@@ -73,10 +50,7 @@ def busy(tmp_path):
     ) as process:
         process.stdin.write(b"study_id,text\n" + ROWS.encode())
         process.stdin.flush()
-        while len(workers := [pid for pid, parent in running().items() if parent == process.pid]) < 2:
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield process, workers
+        yield process, workers_of(process, 2)
         process.kill()
 
 
