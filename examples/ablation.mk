@@ -32,10 +32,10 @@ $(ABLATION)/sentences.jsonl: $(COHORT)/phantom.json
 	$(MG) parse-reports $(COHORT)/reports.csv -o $@
 
 $(ABLATION)/pairs-%.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy.jsonl
-	$(MG) align $< --boxes $(word 2,$^) --existence present --existence absent --$* -o $@
+	$(MG) align $< --anatomy $(word 2,$^) --existence present --existence absent --multi-region $* -o $@
 
 $(ABLATION)/agp-pairs.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy-train.jsonl
-	$(MG) align $< --boxes $(word 2,$^) --existence present --existence absent -o $@
+	$(MG) align $< --anatomy $(word 2,$^) --existence present --existence absent -o $@
 
 $(ABLATION)/agp.md: $(ABLATION)/agp-pairs.jsonl $(ABLATION)/anatomy-train.jsonl $(DEMO)/phrases.jsonl \
   $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl

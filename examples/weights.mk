@@ -16,11 +16,11 @@ PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/grounder/done $(WEIGHTS)/phrases-calibration.jsonl
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/grounder $(SHIPPED)/grounder
-	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --orientation --model $(SHIPPED)/grounder \
+	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --fit-flip-correction --model $(SHIPPED)/grounder \
 	  --images $(OTHERS)/mimic-cxr-jpg
 
 $(PHANTOMS)/phantom.json: | $(VENV)/installed
-	$(MG) phantom $(PHANTOMS) --patients 1600 --seed 21 --size 256 --workers 2
+	$(MG) phantom $(PHANTOMS) --patients 1600 --seed 21 --image-size 256 --workers 2
 
 $(WEIGHTS)/anatomy-%.jsonl: $(PHANTOMS)/phantom.json
 	$(MG) convert imagenome $(PHANTOMS)/chest-imagenome --metadata $(PHANTOM_METADATA) --split $* -o $@
@@ -30,7 +30,7 @@ $(WEIGHTS)/phrases-%.jsonl: $(PHANTOMS)/phantom.json
 
 # Calibrated on patients whom neither training nor the choice of its best checkpoint has seen.
 $(OTHERS)/phantom.json: | $(VENV)/installed
-	$(MG) phantom $(OTHERS) --patients 800 --seed 22 --size 256 --workers 2
+	$(MG) phantom $(OTHERS) --patients 800 --seed 22 --image-size 256 --workers 2
 
 $(WEIGHTS)/phrases-calibration.jsonl: $(OTHERS)/phantom.json
 	$(MG) convert ms-cxr $(OTHERS)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv -o $@
@@ -39,21 +39,21 @@ $(WEIGHTS)/phrases.jsonl: $(WEIGHTS)/phrases-train.jsonl $(WEIGHTS)/phrases-val.
 	cat $^ > $@
 
 $(WEIGHTS)/detector/done: $(WEIGHTS)/anatomy-train.jsonl $(WEIGHTS)/anatomy-valid.jsonl
-	$(MG) train-detector $< --val $(WEIGHTS)/anatomy-valid.jsonl --images $(PHANTOM_FILMS) --size 192 \
-	  --steps 10000 --anew -o $(@D)
+	$(MG) train-detector $< --val $(WEIGHTS)/anatomy-valid.jsonl --images $(PHANTOM_FILMS) --image-size 192 \
+	  --steps 10000 --overwrite -o $(@D)
 	touch $@
 
 $(WEIGHTS)/pairs.jsonl: $(PHANTOMS)/phantom.json $(WEIGHTS)/anatomy-train.jsonl
 	$(MG) parse-reports $(PHANTOMS)/reports.csv | \
-	  $(MG) align --boxes $(WEIGHTS)/anatomy-train.jsonl --existence present --existence absent -o $@
+	  $(MG) align --anatomy $(WEIGHTS)/anatomy-train.jsonl --existence present --existence absent -o $@
 
 $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
 	$(MG) pretrain $< --anatomy $(WEIGHTS)/anatomy-train.jsonl --images $(PHANTOM_FILMS) --augment strong \
-	  --mirror 0.2 --paraphrases 8 --steps 2000 --terms 4 --sentences 3 --anew -o $(@D)
+	  --hflip-prob 0.2 --paraphrases 8 --steps 2000 --max-terms 4 --max-sentences 3 --overwrite -o $(@D)
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done
-	$(MG) finetune $< --from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong \
-	  --multi-box sides --steps 1400 --negatives 1 \
-	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --anew -o $(@D)
+	$(MG) finetune $< --init-from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong \
+	  --multi-box sides --steps 1400 --negative-prob 1 \
+	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --overwrite -o $(@D)
 	touch $@

@@ -33,7 +33,7 @@ def test_other_lines_are_left_alone():
 def test_a_command_that_is_given_a_published_file_says_what_to_do(tmp_path):
     boxes = tmp_path / "boxes.jsonl"
     boxes.write_bytes(FIRST_LINES["imagenome"])
-    result = CliRunner().invoke(cli, ["align", "--boxes", str(boxes)], input="{}")
+    result = CliRunner().invoke(cli, ["align", "--anatomy", str(boxes)], input="{}")
     assert result.exit_code == 1
     assert "medground convert imagenome" in result.stderr
 
@@ -41,5 +41,5 @@ def test_a_command_that_is_given_a_published_file_says_what_to_do(tmp_path):
 def test_a_gzipped_file_is_named_as_such(tmp_path):
     boxes = tmp_path / "boxes.jsonl.gz"
     boxes.write_bytes(b"\x1f\x8b\x08\x00 and so on")
-    result = CliRunner().invoke(cli, ["align", "--boxes", str(boxes)], input="{}")
+    result = CliRunner().invoke(cli, ["align", "--anatomy", str(boxes)], input="{}")
     assert result.stderr == f"Error: {boxes}:1: gzipped: zcat it into this command\n"

@@ -137,7 +137,7 @@ def run(tmp_path, monkeypatch):
 
 CALLS = {
     "parse-reports": ["parse-reports", "reports.jsonl"],
-    "align": ["align", "sentences.jsonl", "--boxes", "boxes.jsonl"],
+    "align": ["align", "sentences.jsonl", "--anatomy", "boxes.jsonl"],
 }
 
 

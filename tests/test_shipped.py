@@ -18,7 +18,7 @@ def film(tmp_path_factory):
     """A film of a phantom."""
     folder = tmp_path_factory.mktemp("phantom")
     result = CliRunner().invoke(
-        cli, ["phantom", str(folder), "--patients", "1", "--size", "256", "--seed", "5"]
+        cli, ["phantom", str(folder), "--patients", "1", "--image-size", "256", "--seed", "5"]
     )
     assert result.exit_code == 0, result.output
     return next(iter(sorted((folder / "mimic-cxr-jpg").rglob("*.jpg"))))

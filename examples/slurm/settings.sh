@@ -29,9 +29,9 @@ ONE_CORES=2 ONE_MEMORY=16G ONE_TIME=02:00:00
 # Training: so many nodes, processes on each (one for each GPU), and cores for each process.
 DETECTOR_STEPS=20000 DETECTOR_SIZE=192 DETECTOR_MEMORY=64G DETECTOR_TIME=12:00:00
 NODES=2 PROCESSES=4 TRAIN_GPU=(--gres=gpu:4) TRAIN_CORES=8 TRAIN_MEMORY=256G TRAIN_TIME=24:00:00
-PRETRAIN=(--size paper --steps 40000 --batch 64 --precision bf16 --save-every 500)
-FINETUNE=(--size paper --steps 2000 --batch 64 --precision bf16 --save-every 100)
-CACHE_SIZE=640 # the square that the model of --size looks at: small 160, paper 640
+PRETRAIN=(--model-size paper --steps 40000 --batch-size 64 --precision bf16 --save-every 500)
+FINETUNE=(--model-size paper --steps 2000 --batch-size 64 --precision bf16 --save-every 100)
+CACHE_SIZE=640 # input size of the model of --model-size: small 160, paper 640
 ALIGN=(--existence present)
 EVALUATE=()
 

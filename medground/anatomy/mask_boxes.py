@@ -17,17 +17,17 @@ import numpy as np
 from medground import images, registry
 from medground.anatomy import coco, mask_files, masks, regions
 from medground.anatomy.detect import Reject, anatomy_of, sides_fit
-from medground.anatomy.image_set import in_threads
 from medground.anatomy.mask_files import Part
 from medground.anatomy.masks import Fit, Model, NoFit, Shape
 from medground.errors import MedgroundError
+from medground.parallel import in_threads
 from medground.records import Anatomy, Image, Region
 
 log = logging.getLogger(__name__)
 VERSION = 1  # increased when the same masks give other boxes
 TURNED = (
-    "the left lung lies to the left of the right lung: not a frontal image, or the mask names use  "
-    "the viewer's sides (--sides viewer)"
+    "the left lung lies to the left of the right lung: not a frontal image, or the mask names use "
+    "the viewer's sides (--mask-sides viewer)"
 )
 
 

@@ -301,11 +301,11 @@ def frame_of(grid: tuple[int, int], image_size: tuple[int, int], fit: Fit | None
     Raises MedgroundError if the aspect ratios differ and no `fit` is given.
     """
     if fit in ("crop", "letterbox") and grid[0] != grid[1]:
-        raise NoFit(f"masks of {grid[0]} x {grid[1]} are not square, as required by --fit {fit} takes them")
+        raise NoFit(f"masks of {grid[0]} x {grid[1]} are not square, as --mask-fit {fit} requires")
     apart = abs(grid[0] * image_size[1] / (grid[1] * image_size[0]) - 1)
     if fit is None and apart > SAME_SHAPE:
         sizes = f"masks are {grid[0]} x {grid[1]}, the image is {image_size[0]} x {image_size[1]}"
-        raise NoFit(f"{sizes}: give their placement: --fit {', '.join(FITS)}")
+        raise NoFit(f"{sizes}: give their placement: --mask-fit {', '.join(FITS)}")
     return Frame(grid, image_size, fit or "stretch")
 
 

@@ -5,46 +5,55 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from medground.cli import options
+from medground.cli.command import DATA, FILES, command, option
 
 if TYPE_CHECKING:
     from medground.shards import Shard
 
 
-@click.command()
+@command()
 @options.records
-@click.option(
-    "--boxes",
+@option(
+    "--anatomy",
     type=click.File("rb"),
     required=True,
-    help="Region boxes, as detect-anatomy or convert writes them; held in memory, about 3 kB an image.",
+    old=["--boxes"],
+    group=FILES,
+    help="Region boxes; held in memory, about 3 kB per image.",
 )
-@click.option(
+@option(
     "--existence",
-    "existences",
     type=click.Choice(["present", "absent", "uncertain"]),
     multiple=True,
     default=["present"],
     show_default=True,
-    help="Which findings point to their region; repeat for several.",
+    old_keys=["existences"],
+    group=DATA,
+    help="Pair findings of this existence; repeatable.",
 )
-@click.option(
+@option(
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=options.SHARE,
     default=0.5,
     show_default=True,
-    help="Pass over region boxes with a lower score.",
+    group=DATA,
+    help="Minimum score of region boxes.",
 )
-@click.option(
-    "--merge/--split",
-    default=True,
+@option(
+    "--multi-region",
+    type=click.Choice(["merge", "split"]),
+    default="merge",
     show_default=True,
-    help="A sentence with several regions: one box around them, or a pair for each with its words.",
+    old={"--merge": "merge", "--split": "split"},
+    group=DATA,
+    help="Sentences with several regions: one enclosing box, or one pair each.",
 )
-@click.option(
+@option(
     "--join/--no-join",
     default=True,
     show_default=True,
-    help="Join the sentences of a study that speak of the same region into one pair.",
+    group=DATA,
+    help="Join a study's sentences about one region into one pair.",
 )
 @options.config
 @options.shard
@@ -53,10 +62,10 @@ if TYPE_CHECKING:
 @options.output
 def align(
     records: BinaryIO,
-    boxes: BinaryIO,
-    existences: tuple[str, ...],
+    anatomy: BinaryIO,
+    existence: tuple[str, ...],
     min_score: float,
-    merge: bool,
+    multi_region: str,
     join: bool,
     shard: "Shard",
     rejects: BinaryIO | None,
@@ -64,24 +73,24 @@ def align(
 ) -> None:
     """Pair the sentences of reports with boxes on the images of their study.
 
-    Reads sentences, as parse-reports writes them, one study at a time, and writes pairs for pretrain. Only
-    frontal images count. Rules: S1 one region, one box; S2 one region in several words or sentences: one
-    box, the sentences joined; S3 several regions: see --merge; S4 no box: no pair.
+    Reads sentences, as parse-reports writes them, one study at a time, and writes pairs for pretrain. Uses
+    only frontal images. Rules: S1 one region, one box; S2 one region in several terms or sentences, one box
+    and joined sentences; S3 several regions, see --multi-region; S4 no box, no pair.
 
     \b
-        $ medground parse-reports reports.csv | medground align --boxes boxes.jsonl
+        $ medground parse-reports reports.csv | medground align --anatomy boxes.jsonl
         {"image_id":"i1","study_id":"s1","sentence_id":"s1|0","path":"i1.png",...}
     """
     from medground import jsonl
-    from medground.align import Rules, pair_studies
+    from medground.pairing import Rules, pair_studies
     from medground.records import Anatomy, Sentence
 
-    options.refuse_two_stdins(records, boxes)
+    options.refuse_two_stdins(records, anatomy)
     bad_lines = jsonl.BadLines(rejects)
-    rules = Rules(frozenset(existences), min_score, split=not merge, join=join)  # type: ignore[arg-type]
+    rules = Rules(frozenset(existence), min_score, split=multi_region == "split", join=join)  # type: ignore[arg-type]
     with options.journal(**out) as journal:
-        anatomies = jsonl.read(boxes, Anatomy, bad_lines)
+        anatomies = jsonl.read(anatomy, Anatomy, bad_lines)
         sentences = jsonl.read(records, Sentence, bad_lines)
-        told, seen = shard.keep_both(sentences, anatomies)
-        for pairs in pair_studies(told, seen, rules, journal.done):
+        kept, boxes = shard.keep_both(sentences, anatomies)
+        for pairs in pair_studies(kept, boxes, rules, journal.done):
             journal.add(b"".join(map(jsonl.dumps, pairs)))

@@ -1,12 +1,11 @@
-"""medground cache: films -> decoded once, for training that is not to wait for them."""
+"""medground cache: images -> a folder of decoded images for faster training."""
 
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-import click
-
 from medground.cli import options
+from medground.cli.command import DATA, command, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,18 +15,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@click.command()
+@command()
 @options.records
 @options.images
-@options.folder("Folder of the cache; films that it holds are not made again.")
-@click.option(
-    "--size",
+@options.config
+@options.folder("Cache folder; images already in it are skipped.")
+@option(
+    "--image-size",
     type=options.COUNT,
     default=640,
     show_default=True,
-    help="Side of the squares, the model's image size: small has 160, paper 640.",
+    old=["--size"],
+    group=DATA,
+    help="Side of the squares: 160 for small models, 640 for paper.",
 )
-@click.option("--verify", is_flag=True, help="Make nothing: say what is missing, damaged or out of date.")
+@option("--verify", is_flag=True, group=DATA, help="Only list missing, damaged and outdated images.")
 @options.workers
 @options.shard
 @options.rejects
@@ -35,22 +37,22 @@ def cache(
     records: BinaryIO,
     images: Path,
     folder: Path,
-    size: int,
+    image_size: int,
     verify: bool,
     workers: int,
     shard: "Shard",
     rejects: BinaryIO | None,
 ) -> None:
-    """Decode films once: grey, letterboxed, a byte a pixel, in files that training maps into memory.
+    """Decode images once, into files that training maps into memory.
 
-    Reads lines with image_id and path: lists of images, anatomy, pairs or phrases. pretrain and finetune
-    take the cache with --cache and train on the very same bytes as without. A killed run goes on when the
-    same command is given again; several machines may fill one cache, each with a --shard of its own.
-    242,000 films at 640 px are 99 GB.
+    Reads records with image_id and path: images, anatomy, pairs or phrases. Stores grey, letterboxed
+    images, one byte per pixel: 242,000 images at 640 px take 99 GB. pretrain and finetune use the cache with
+    --cache and train on the same bytes as without it. Run the same command again to continue. Several
+    machines may fill one cache, each with its own --shard.
 
     \b
-        $ medground cache list.jsonl --images films -o cache --size 160
-        $ medground cache list.jsonl --images films -o cache --size 160 --verify
+        $ medground cache list.jsonl --images images -o cache --image-size 160
+        $ medground cache list.jsonl --images images -o cache --image-size 160 --verify
     """
     from medground import jsonl
     from medground.data import image_cache as store
@@ -59,19 +61,19 @@ def cache(
     bad_lines = jsonl.BadLines(rejects)
     listed = shard.keep(jsonl.read(records, Image, bad_lines))
     if verify:
-        _report(store.problems(folder, size, images, listed), folder)
+        _report(store.problems(folder, image_size, images, listed), folder)
         return
     name = "films" if shard.count == 1 else f"films-{shard.number}of{shard.count}"
-    added = store.build(listed, images, folder, size, bad_lines.take_record, workers, name)
-    log.info("%s: %d films added", folder, added)
+    added = store.build(listed, images, folder, image_size, bad_lines.take_record, workers, name)
+    log.info("%s: %d images added", folder, added)
 
 
 def _report(problems: "Iterable[str]", folder: Path) -> None:
-    """A warning for each problem, and an error at the end where there was any."""
+    """Log a warning for each problem; raise MedgroundError if there was one."""
     from medground.errors import MedgroundError
 
     count = 0
     for count, problem in enumerate(problems, start=1):  # noqa: B007
         log.warning("%s", problem)
     if count:
-        raise MedgroundError(f"{folder}: {count} problems; without --verify what is missing is added")
+        raise MedgroundError(f"{folder}: {count} problems; run without --verify to add what is missing")

@@ -1,26 +1,22 @@
-"""medground calibrate: phrases with known boxes and a model -> scores that mean frequencies."""
+"""medground calibrate: held-out phrases with boxes and a model -> calibrated scores."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import click
-
 from medground.cli import options
+from medground.cli.command import MODEL, command, option
 
 
-@click.command()
+@command()
 @options.records
-@click.option(
-    "--model",
-    required=True,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder; calibration.json is written into it.",
-)
-@click.option("--split", metavar="NAME", help="Use only this split of FILE.")
-@click.option(
-    "--orientation",
+@options.model(required=True, help="Model folder; calibration.json is written into it.")
+@options.split
+@option(
+    "--fit-flip-correction",
     is_flag=True,
-    help="Also learn to tell mirrored films, from these (which must hang right): ground then turns them.",
+    old=["--orientation"],
+    group=MODEL,
+    help="Also fit flip correction, on images that are not flipped.",
 )
 @options.images
 @options.device
@@ -28,49 +24,54 @@ from medground.cli import options
 @options.rejects
 @options.output
 def calibrate(
-    records: BinaryIO, model: Path, split: str | None, orientation: bool, images: Path, device: str,
+    records: BinaryIO, model: Path, split: str | None, fit_flip_correction: bool, images: Path, device: str,
     rejects: BinaryIO | None, output: str
 ) -> None:  # fmt: skip
-    """Teach a model how sure it may be, on phrases that it has not been trained on.
+    """Calibrate a model's scores on held-out phrases.
 
-    Reads phrases with boxes, [] where there is nothing to show, and writes calibration.json into the model's
-    folder. From then on ground's `present` and scores are frequencies (a score: how often such a box reaches
-    IoU .5), and with --coverage its boxes are widened to keep a promise. With --orientation the folder gets
-    orientation.safetensors too: ground then encodes each film and its mirror image, turns a film that is
-    mirrored with odds of 20 to 1, and says `mirrored` in its answers. Prints one line of figures.
+    Reads phrases with boxes ([] for absent findings) and writes calibration.json into the model folder.
+    `ground` then returns calibrated probabilities: `present`, and for each box the probability of IoU >= 0.5.
+    It also enables ground --coverage.
+
+    With --fit-flip-correction, orientation.safetensors is written too. `ground` then checks each image for a
+    left-right flip and corrects it (probability > 0.95); corrected results have "mirrored": true.
+
+    Prints one line of metrics.
 
     \b
-        $ medground calibrate held_out.jsonl --model runs/finetuned --images films
+        $ medground calibrate held_out.jsonl --model runs/finetuned --images images
     """
+    options.refuse_shipped(model)
     import json
 
-    from medground import console, jsonl
+    from medground import console, jsonl, leakage
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
 
     bad_lines = jsonl.BadLines(rejects)
     phrases = [p for p in jsonl.read(records, Phrase, bad_lines) if split is None or p.split == split]
-    fitting.refuse_trained_on(phrases, model)
+    leaks = leakage.with_model({records.name: phrases}, model)
+    leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
     found = fitting.calibrate(known, network, images, bad_lines.take_record)
     calibration.save(model, found)
     figures = {"model": found.model} | found.figures
-    if orientation:
-        figures["orientation"] = _learn_orientation(phrases, network, images, model)
+    if fit_flip_correction:
+        figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
     with jsonl.create(output) as stream:
         stream.write(json.dumps(figures).encode() + b"\n")
 
 
-def _learn_orientation(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
-    """Write the orientation into the model's folder; what comes back says how well it tells."""
+def _fit_flip_correction(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
+    """Write the flip correction into the model folder and return its cross-validated figures."""
     from medground import console
     from medground.grounding import flip
     from medground.models import letterboxed
 
     paths = list(dict.fromkeys(phrase.path for phrase in phrases))
-    films = (letterboxed.read(images / path, network.config.image_size) for path in paths)
-    found, figures = flip.fit(console.progress(films, "films", len(paths)), network)
+    read = (letterboxed.read(images / path, network.config.image_size) for path in paths)
+    found, figures = flip.fit(console.progress(read, "images", len(paths)), network)
     flip.save(folder, found)
     return figures

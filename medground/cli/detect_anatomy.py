@@ -1,4 +1,4 @@
-"""medground detect-anatomy: films -> boxes of named regions."""
+"""medground detect-anatomy: images -> boxes of named regions."""
 
 from contextlib import closing
 from pathlib import Path
@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from medground import shipped
+from medground import registry, shipped
 from medground.cli import options
+from medground.cli.command import DATA, FILES, MODEL, command, option
+from medground.cli.named import Named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,58 +19,69 @@ if TYPE_CHECKING:
     from medground.records import Anatomy, Image
     from medground.shards import Shard
 
-MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 
-
-@click.command()
+@command()
 @click.argument("films", metavar="[LIST]", type=click.Path(exists=True, allow_dash=True), default="-")
 @options.config
 @options.images
-@click.option(
+@option(
     "--model",
-    type=click.Path(exists=True, path_type=Path),
-    help="model.safetensors of train-detector, or a folder that transformers saved  [default: the example "
-    "that comes with medground, trained on synthetic films]",
+    metavar="FOLDER|FILE",
+    type=options.DETECTOR,
+    group=MODEL,
+    help="Folder of train-detector or transformers, or a weights file  [default: example]",
 )
-@click.option(
+@option(
     "--detector",
-    type=click.Choice(["region-query", "yolo", "transformers"]),
-    help="The kind of model to insist on; without it the checkpoint says.",
+    type=Named(registry.DETECTORS),
+    group=MODEL,
+    help="Expected detector type (default: read from the weights).",
 )
-@click.option(
+@option("--trust-pickle", is_flag=True, group=MODEL, help="Load --model of yolo although it can run code.")
+@option(
     "--masks",
     type=click.Path(exists=True, path_type=Path),
-    help="Instead of --model: the files that a mask model left, a folder or COCO's JSON.",
+    group=FILES,
+    help="Segmentation masks instead of --model: folder or COCO JSON.",
 )
-@click.option("--mask-format", type=click.Choice(MASKS), help="What --masks holds; see above.")
-@click.option(
+@option("--mask-format", type=Named(registry.MASK_FORMATS), group=FILES, help="Format of --masks.")
+@option(
     "--mask-names",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='TOML, [names]: lines like 3 = "left lung" or "heart_mask" = "cardiac silhouette".',
+    type=options.FILE,
+    group=FILES,
+    help='TOML table [names], with lines like 3 = "left lung".',
 )
-@click.option(
-    "--fit",
+@option(
+    "--mask-fit",
     type=click.Choice(["stretch", "crop", "letterbox"]),
-    help="How masks of another shape lie on the film: all of it stretched, its centre square, letterboxed.  "
-    "[default: pspnet: crop; cxas: stretch]",
+    old=["--fit"],
+    group=FILES,
+    help="Placement of masks of another shape  [default: pspnet: crop; cxas: stretch]",
 )
-@click.option(
-    "--sides",
+@option(
+    "--mask-sides",
     type=click.Choice(["patient", "viewer"]),
     default="patient",
     show_default=True,
-    help="Whose left the names of masks mean.",
+    old=["--sides"],
+    group=FILES,
+    help="Whether left in mask names is the patient's or the viewer's.",
 )
-@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Films at a time.")
-@click.option(
+@option(
+    "--batch-size",
+    type=options.COUNT,
+    default=8,
+    show_default=True,
+    old=["--batch"],
+    help="Images per batch.",
+)
+@option(
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=options.SHARE,
     default=0.3,
     show_default=True,
-    help="Leave out regions that score less; those of hard films score low.",
-)
-@click.option(
-    "--trust-pickle", is_flag=True, help="yolo: read --model although it may run its author's code."
+    group=DATA,
+    help="Minimum detection score.",
 )
 @options.shard
 @options.resume
@@ -76,26 +89,23 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 @options.rejects
 @options.output
 def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None:
-    """Find the named regions of chest films.
+    """Detect the named regions of chest X-rays.
 
-    LIST is a folder, an image, a file with a path a line, or JSON lines with image_id and path. Writes an
-    anatomy line for each image: one box at most for each region, in pixels of the original image. A film
-    that is probably no frontal chest film gets no boxes, a warning, and "other" as its view.
+    LIST is a folder, an image, a file with one path per line, or JSON lines with image_id and path. Writes
+    one anatomy record per image, with at most one box per region, in pixels of the original image. An image
+    that is probably not a frontal chest X-ray gets no boxes, a warning, and "other" as its view.
 
-    With --masks nothing is detected: boxes are put around the outlines that another program left. A film's
-    are found by its path without the suffix, its file's name, or its image_id. Formats: cxas and pspnet
-    (TorchXRayVision) as these write them: NAME.npy, NAME.npz, NAME/CLASS.png or NAME.json; named, the same
-    with classes that bear our regions' names; label-map, NAME.png with whole numbers; coco. Regions that a
-    model has no class for follow from those it has (lung zones are thirds of the lung's height; all rules
-    are in anatomy/masks.toml) or are left out. Pieces smaller than a tenth of a structure's largest one
-    do not count.
+    With --masks, boxes are computed from the segmentation masks of another program, without a detector.
+    Masks are matched to an image by its path without suffix, its file name, or its image_id (NAME). Regions
+    without a class are derived (lung zones are thirds of the lung height; the rules are in
+    anatomy/masks.toml) or omitted. Components smaller than a tenth of a structure's largest one are ignored.
 
-    Chest ImaGenome's own boxes need none of this: `medground convert imagenome` writes the same lines.
+    For Chest ImaGenome's boxes, use `medground convert imagenome`: it writes the same records.
 
     \b
-        $ medground detect-anatomy films/ --model runs/detector/model.safetensors -o boxes.jsonl
-        $ medground detect-anatomy list.jsonl --images films --model model.safetensors --resume -o boxes.jsonl
-        $ medground detect-anatomy films/ --masks masks --mask-format cxas -o boxes.jsonl
+        $ medground detect-anatomy images/ --model runs/detector -o boxes.jsonl
+        $ medground detect-anatomy list.jsonl --images images --model runs/detector --resume -o boxes.jsonl
+        $ medground detect-anatomy images/ --masks masks --mask-format cxas -o boxes.jsonl
     """
     from medground import jsonl
 
@@ -107,22 +117,22 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     models: set[str] = set()
 
     def whole(lines: list[tuple[str, str]]) -> int:
-        """Films of one batch are looked at together, in any run: their lines are kept together."""
+        """Return how many lines to keep: those of complete batches, as batches are the same in any run."""
         models.update(model for _, model in lines)
-        return len(lines) // chosen["batch"] * chosen["batch"]
+        return len(lines) // chosen["batch_size"] * chosen["batch_size"]
 
     with jsonl.go_on(output, ["image_id", "model"], whole) as (stream, held):
         _detect(films, stream, {image_id for image_id, _ in held}, models, **chosen)
 
 
 def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
-    """Raise for what does not go together, before anything is loaded."""
+    """Raise UsageError for options that cannot be combined, before anything is loaded."""
     if chosen["model"] and chosen["masks"]:
-        raise click.UsageError("give --model, or --masks with --mask-format")
+        raise click.UsageError("give --model or --masks, not both")
     if (chosen["masks"] is None) != (chosen["mask_format"] is None):
-        raise click.UsageError("--masks and --mask-format go together")
+        raise click.UsageError("give --masks and --mask-format together")
     if resume and output == "-":
-        raise click.UsageError("--resume needs -o FILE")
+        raise click.UsageError("--resume requires -o FILE")
 
 
 def _detect(
@@ -135,9 +145,9 @@ def _detect(
     shard: "Shard",
     **how: Any,
 ) -> None:
-    """Write the anatomy of the films whose ids are not held; raises when every one was rejected.
+    """Write the anatomy of the images whose ids are not in `held`; raise if every image was rejected.
 
-    `models` are those of an earlier run's lines.
+    `models` are the models in the lines of an earlier run.
     """
     from medground import console, jsonl
     from medground.anatomy import listing
@@ -154,11 +164,11 @@ def _detect(
     with closing(_open(**how)) as source:
         if models - {source.model}:
             raise MedgroundError(
-                f"{_named(stream)}: holds boxes of another model; choose another or delete it"
+                f"{_named(stream)}: has boxes of another model; give another file or delete it"
             )
         listed = shard.keep(listing.open_list(films, images, bad_lines))
         records = (each for each in listed if each.image_id not in held)
-        found = _find(source, records, images, reject, how["batch"], how["min_score"])
+        found = _find(source, records, images, reject, how["batch_size"], how["min_score"])
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
     if rejected and not written and not held:
         raise MedgroundError(f"{films}: every image was rejected")
@@ -169,12 +179,12 @@ def _named(stream: BinaryIO) -> str:
 
 
 def _open(**chosen: Any) -> "Detector | Source":
-    """The detector of --model, or the files of --masks."""
+    """Return the detector of --model, or the source of --masks."""
     if chosen["masks"] is not None:
         from medground.anatomy import mask_boxes
 
-        viewer = chosen["sides"] == "viewer"
-        how = {"kind": chosen["mask_format"], "names": chosen["mask_names"], "fit": chosen["fit"]}
+        viewer = chosen["mask_sides"] == "viewer"
+        how = {"kind": chosen["mask_format"], "names": chosen["mask_names"], "fit": chosen["mask_fit"]}
         return mask_boxes.Source(chosen["masks"], mask_boxes.Options(**how, viewer=viewer))
     from medground.anatomy import detector
 

@@ -8,68 +8,84 @@ from typing import Any, BinaryIO
 import click
 from click.core import ParameterSource
 
+from medground import registry
 from medground.cli import options
-
-PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
-FORMATS = ("jsonl", "csv", "coco", "maira-2", "radvlm")
-SHARES = {"maira-2": (None, "crop", "normalised")}  # its bins are shares: there they can be no pixels
-ALONE = ("heatmap", "anatomy")
-PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
+from medground.cli.command import DATA, FILES, MODEL, command, option
+from medground.cli.named import Named
 
 
-@click.command()
+@command()
 @options.records
-@click.option("--truth", type=click.File("rb"), help="Phrases with boxes.")
-@click.option("--train", type=click.File("rb"), help="Training phrases; fits the image-free prior.")
-@click.option(
-    "--split", metavar="NAME", help="Score only this split of --truth; of --train then take the split train."
+@option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes.")
+@option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
+@option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
+@option(
+    "--input-format",
+    type=Named(registry.PREDICTION_FORMATS),
+    default="jsonl",
+    show_default=True,
+    old=["--format"],
+    group=FILES,
+    help="Format of FILE.",
 )
-@click.option(
+@option(
+    "--coordinates",
+    "frame",
+    metavar="SYSTEM",
+    show_default="original; maira-2: crop; radvlm: normalised",
+    old=["--frame"],
+    group=FILES,
+    help="Boxes of FILE: original, normalised, crop, letterbox:N or stretch:WxH.",
+)
+@option(
+    "--compare-format",
+    type=Named(registry.PREDICTION_FORMATS),
+    default="jsonl",
+    show_default=True,
+    group=FILES,
+    help="Format of the --compare file.",
+)
+@option(
+    "--compare-coordinates",
+    "compare_frame",
+    metavar="SYSTEM",
+    old=["--compare-frame"],
+    group=FILES,
+    help="Box coordinates of the --compare file.",
+)
+@option("--table", is_flag=True, group=FILES, help="Print a table; to stderr without -o FILE.")
+@option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    group=FILES,
+    help="Write an HTML page with figures.",
+)
+@option(
     "--protocol",
     "protocols",
-    type=click.Choice(PROTOCOLS),
+    type=Named(registry.PROTOCOLS),
     multiple=True,
     default=("single-box",),
     show_default=True,
-    help="What to score and how; may be given several times.",
+    old_keys=["protocols"],
+    group=DATA,
+    help="Evaluation protocol; repeatable.",
 )
-@click.option("--compare", type=click.File("rb"), help="Other groundings: paired differences with p-values.")
-@click.option(
-    "--format",
-    type=click.Choice(FORMATS),
-    default="jsonl",
-    show_default=True,
-    help="What FILE is written in.",
-)
-@click.option(
-    "--frame",
-    metavar="FRAME",
-    show_default="original; of maira-2 crop, of radvlm normalised",
-    help="What its boxes are measured in: original pixels, normalised, crop, letterbox:N, stretch:WxH.",
-)
-@click.option("--compare-format", type=click.Choice(FORMATS), default="jsonl", help="The same of --compare.")
-@click.option("--compare-frame", metavar="FRAME", help="The same of --compare.")
-@click.option(
-    "--draws",
+@option("--split", metavar="NAME", group=DATA, help="Use only records of this split (of --train: train).")
+@option("--allow-leakage", is_flag=True, group=DATA, help="Score training subjects; marks each score.")
+@option(
+    "--bootstrap-samples",
+    "draws",
     type=click.IntRange(min=100),
     default=10_000,
     show_default=True,
-    help="Draws of patients behind each 95 % interval.",
+    old=["--draws"],
+    group=DATA,
+    help="Bootstrap samples of subjects per 95 % interval.",
 )
+@option("--probes", is_flag=True, group=MODEL, help="Measure robustness of --model; FILE holds the phrases.")
+@options.model(help="Model that made FILE; refuses its training subjects.")
 @options.seed
-@click.option(
-    "--model",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of the model that answered: patients that it was trained on are refused.",
-)
-@click.option(
-    "--probes",
-    is_flag=True,
-    help="Ask --model about changed images and words: FILE holds the phrases, with boxes.",
-)
-@click.option("--allow-leakage", is_flag=True, help="Score patients of the training too; marks each score.")
-@click.option("--table", is_flag=True, help="A table for people, on stdout with -o FILE, else stderr.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with pictures.")
 @options.images
 @options.device
 @options.config
@@ -99,10 +115,10 @@ def evaluate(
     \b
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
         {"protocol":"single-box","metric":"miou","group":"all","value":0.5,...}
-        $ medground evaluate test.jsonl --probes --model runs/finetuned --images films --table
+        $ medground evaluate test.jsonl --probes --model runs/finetuned --images images --table
     """
-    for key in ("format", "compare_format"):
-        given[key] = (given[key], given.pop(key.replace("format", "frame")))
+    given["format"] = (given.pop("input_format"), given.pop("frame"))
+    given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
     options.refuse_two_stdins(records, *(given[key] for key in ("truth", "train", "compare") if given[key]))
     scores = _scores(records, protocols, images, given)
@@ -145,16 +161,27 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
         _refuse_beside_probes(given)
     elif not given["truth"]:
         raise click.UsageError("Missing option '--truth'.")
-    alone = " and ".join(ALONE)
-    if len(protocols) > 1 and protocols & set(ALONE):
-        raise click.UsageError(f"the protocols {alone} stand alone: their files differ")
-    if given["split"] and "anatomy" in protocols:
-        raise click.UsageError("the protocol anatomy takes no --split")
+    others = [name for name in registry.PROTOCOLS if name in protocols and not _reads_phrases(name)]
+    if len(protocols) > 1 and others:
+        raise click.UsageError(f"--protocol {others[0]} stands alone: it reads {_read_by(others[0])}")
+    if given["split"] and any(_read_by(name) == "anatomy" for name in others):
+        raise click.UsageError(f"--protocol {others[0]} takes no --split")
     for kind, frame in (given["format"], given["compare_format"]):
-        if protocols & set(ALONE) and (kind, frame) not in (("jsonl", None), ("jsonl", "original")):
-            raise click.UsageError(f"the protocols {alone} take no --format and no --frame")
-        if frame not in SHARES.get(kind, (frame,)):
-            raise click.UsageError(f"{kind} speaks in shares: its --frame is crop or normalised")
+        if others and (kind, frame) not in (("jsonl", None), ("jsonl", "original")):
+            raise click.UsageError(f"--protocol {others[0]} takes no --input-format and no --coordinates")
+        allowed = registry.PREDICTION_FORMATS[kind].frames
+        if frame and allowed and frame not in allowed:
+            raise click.UsageError(
+                f"--coordinates of {kind} is {registry.one_of(allowed)}: its boxes are fractions"
+            )
+
+
+def _read_by(protocol: str) -> str:
+    return registry.PROTOCOLS[protocol].reads
+
+
+def _reads_phrases(protocol: str) -> bool:
+    return _read_by(protocol) == "phrases"
 
 
 def _refuse_beside_probes(given: dict[str, Any]) -> None:
@@ -163,7 +190,7 @@ def _refuse_beside_probes(given: dict[str, Any]) -> None:
     if not given["model"]:
         raise click.UsageError("--probes needs --model DIR, the model to ask")
     source = click.get_current_context().get_parameter_source
-    named = {"protocols": "--protocol", "format": "--format", "frame": "--frame"}
+    named = {"protocols": "--protocol", "input_format": "--input-format", "frame": "--coordinates"}
     for key, flag in named.items():
         if source(key) not in (ParameterSource.DEFAULT, None):
             raise click.UsageError(f"--probes has figures of its own: leave out {flag}")

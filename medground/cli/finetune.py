@@ -1,138 +1,166 @@
-"""medground finetune: phrases with drawn boxes -> a model that finds such phrases."""
+"""medground finetune: phrases with annotated boxes -> a grounding model."""
 
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
-from medground.cli import options, training
+from medground import registry
+from medground.cli import options, training, training_options
+from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, command, option
+from medground.cli.named import Named
 
-SPLIT = ("val_subjects", "test_subjects", "folds", "fold", "few", "fraction")  # fields of splits.Choice
-LIST = click.Path(exists=True, dir_okay=False, path_type=Path)
-NONE_OR_MORE = click.IntRange(min=0)
+# Fields of splits.Choice.
+SPLIT = ("val_subjects", "test_subjects", "num_folds", "fold", "num_phrases", "subject_fraction")
+LEAKAGE = "split by subject, pretrain with --exclude-held-out, or give --allow-leakage to mark the model"
 
 
 _SPLITTING = [
-    click.option(
-        "--val-subjects", type=LIST, help="Subjects that validate, one a line, for the records' own."
+    option(
+        "--val-subjects",
+        type=options.FILE,
+        group=DATA,
+        help="Validation subject IDs, one per line; overrides `split` in records.",
     ),
-    click.option(
-        "--test-subjects", type=LIST, help="Subjects to hold out, one a line, for the records' own."
+    option(
+        "--test-subjects",
+        type=options.FILE,
+        group=DATA,
+        help="Test subject IDs, one per line; overrides `split` in records.",
     ),
-    click.option(
-        "--folds",
+    option(
+        "--num-folds",
         type=click.IntRange(min=3),
-        help="Cross-validation by patient, stratified by category: the records' split is not read.",
+        old=["--folds"],
+        group=DATA,
+        help="Cross-validation folds by subject; ignores `split` in records.",
     ),
-    click.option(
-        "--fold", type=options.COUNT, help="The fold of --folds that is held out; the next one validates."
+    option(
+        "--fold",
+        type=options.COUNT,
+        group=DATA,
+        help="Test fold, from 1; the next fold is for validation.",
     ),
-    click.option(
-        "--held-out", metavar="FILE", help="Write the phrases that are held out, to be grounded and scored."
+    option(
+        "--subject-fraction",
+        type=options.Number(0, 1, min_open=True),
+        old=["--fraction"],
+        group=DATA,
+        help="Train on this share of subjects, stratified by category.",
     ),
-    click.option(
-        "--fraction",
-        type=click.FloatRange(0, 1, min_open=True),
-        help="Train on this share of the patients only, stratified by category.",
+    option(
+        "--num-phrases",
+        type=options.COUNT,
+        old=["--few"],
+        group=DATA,
+        help="Train on only N phrases, balanced over categories.",
     ),
-    click.option(
-        "--few", type=options.COUNT, help="Train on so many phrases only, drawn evenly over categories."
-    ),
-    click.option(
+    option(
         "--multi-box",
         type=click.Choice(["drop", "hull", "sides", "all"]),
         default="drop",
         show_default=True,
-        help="Phrases with several boxes: leave out, learn the box around all of them, split those about "
-        "both sides (ground then asks for each side) and learn the hull of others, or (mdetr) learn all.",
+        group=DATA,
+        help="How to use phrases with several boxes; see above.",
     ),
-    click.option(
+    option(
         "--allow-leakage",
         is_flag=True,
-        help="Train on patients of validation or test too, or on a model that did; its record says so.",
+        group=DATA,
+        help="Train despite subject overlap; the model records it.",
+    ),
+    option(
+        "--save-held-out",
+        metavar="FILE",
+        old=["--held-out"],
+        group=FILES,
+        help="Write the held-out phrases to this file.",
     ),
 ]
-_REHEARSING = [  # what is asked beside the drawn phrases
-    training.paraphrases,
-    click.option(
-        "--negatives",
-        type=click.FloatRange(0, 1),
+_REPLAY = [  # negatives, paraphrases and pre-training pairs, together with the phrases
+    training_options.paraphrases,
+    option(
+        "--negative-prob",
+        type=options.SHARE,
         default=0.5,
         show_default=True,
-        help="Chance that a phrase is also asked negated, or with what its report denies.",
+        old=["--negatives"],
+        group=DATA,
+        help="Probability of adding a negative query for each phrase.",
     ),
-    click.option(
-        "--rehearse", type=click.File("rb"), help="Pairs of pre-training to ask beside the phrases."
+    option(
+        "--rehearse", type=click.File("rb"), group=FILES, help="Pre-training pairs to replay with phrases."
     ),
-    click.option(
+    option(
         "--anatomy",
         type=click.File("rb"),
-        help="Anatomy records to rehearse all regions of, not only those of --rehearse.",
+        group=FILES,
+        help="Region boxes; with --rehearse, also replay all their regions.",
     ),
-    click.option(
+    option(
         "--rehearse-images",
-        type=NONE_OR_MORE,
+        type=options.NONE_OR_MORE,
         default=4,
         show_default=True,
-        help="Further images in a step, with --rehearse.",
+        group=DATA,
+        help="Replayed images per step.",
     ),
-    click.option(
+    option(
         "--rehearse-terms",
-        type=NONE_OR_MORE,
+        type=options.NONE_OR_MORE,
         default=2,
         show_default=True,
-        help="Most region names asked of each of them.",
+        group=DATA,
+        help="Most region names per replayed image.",
     ),
-    click.option(
+    option(
         "--rehearse-sentences",
-        type=NONE_OR_MORE,
+        type=options.NONE_OR_MORE,
         default=2,
         show_default=True,
-        help="Most sentences asked of each of them.",
+        group=DATA,
+        help="Most sentences per replayed image.",
     ),
 ]
 
 
-def _with(more: list[Any]) -> Callable[[Any], Any]:
-    """Add these options to a command."""
-    return lambda command: functools.reduce(lambda made, option: option(made), reversed(more), command)
-
-
-@click.command()
+@command()
 @options.records
-@click.option(
-    "--from",
-    "start",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder to go on from, as pretrain leaves it, with its --architecture and --size; without it "
-    "a new model is trained.",
+@option(
+    "--init-from",
+    metavar="FOLDER",
+    type=options.GROUNDER,
+    old=["--from"],
+    old_keys=["start"],
+    group=MODEL,
+    help="Model folder to start from (default: train from scratch).",
 )
-@_with(_SPLITTING)
-@_with(_REHEARSING)
-@click.option(
+@options.with_all(_SPLITTING)
+@options.with_all(_REPLAY)
+@option(
     "--freeze",
     type=click.Choice(["image-encoder", "text-encoder", "visual"]),
     multiple=True,
-    help="A part to leave as it is; may be given again. visual: the layers between image encoder and fusion.",
+    group=TRAINING,
+    help="Part to keep fixed; repeatable.",
 )
-@click.option(
+@option(
     "--objective",
-    type=click.Choice(["agp", "taco"]),
+    type=Named(registry.OBJECTIVES, lambda entry: registry.FINETUNE in entry.stages),
     multiple=True,
     default=["agp"],
     show_default=True,
-    help="agp: boxes; with taco, MedRPG's contrast of regions and phrases, beside it.",
+    group=OBJECTIVE,
+    help="Fine-tuning objective; repeat to add their losses.",
 )
-@click.option("--epochs", type=options.COUNT, help="Times that each image is seen, instead of --steps.")
-@training.options(steps=2_000, batch=16, rate=2e-4, save_every=100)
+@option("--epochs", type=options.COUNT, group=TRAINING, help="Passes over the images, instead of --steps.")
+@training_options.options(steps=2_000, batch_size=16, lr=2e-4, save_every=100)
 @options.rejects
 @training.may_be_stopped
 def finetune(
     records: BinaryIO,
-    start: Path | None,
-    held_out: str | None,
+    init_from: Path | None,
+    save_held_out: str | None,
     multi_box: str,
     allow_leakage: bool,
     rehearse: BinaryIO | None,
@@ -141,82 +169,89 @@ def finetune(
     rejects: BinaryIO | None,
     **chosen: Any,
 ) -> None:
-    """Train a grounding model on phrases whose boxes were drawn, such as MS-CXR.
+    """Fine-tune a grounding model on phrases with annotated boxes, such as MS-CXR.
 
-    Trains on phrases whose `split` is train, or missing, and keeps the best model by the mean IoU of
-    those whose `split` is val (or validate); without such phrases, the last. Others are held out. No
-    patient may be in two parts, or in validation or test and in what the model of --from was trained on.
-    Goes on after an interruption as pretrain does. The weights of losses, as published: l1 5, giou 2 (agp);
-    taco, which rises to 0.05, or to the weight it is given. Ours, beside agp's: present 1 and, of mdetr,
-    score 1, near 1.
+    Trains on phrases whose `split` is train or missing. Keeps the model with the best mean IoU on those with
+    split val or validate, or the last model without such phrases. Others are held out. Subjects may not
+    overlap between parts, nor between held-out parts and the training data of --init-from.
+
+    --multi-box: drop skips phrases with several boxes; hull takes one enclosing box; sides splits bilateral
+    phrases into left and right, and takes the hull of others; all (mdetr only) trains on every box. --freeze
+    visual: the layers between image encoder and fusion. Recipes for --config: agp-finetune, medrpg, mdetr.
+
+    Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
 
     \b
-        $ medground finetune ms_cxr.jsonl --images films --from runs/agp -o runs/finetuned
-        $ medground finetune ms_cxr.jsonl --images films --folds 5 --fold 1 \\
-            --held-out fold1.jsonl -o runs/fold1
+        $ medground finetune ms_cxr.jsonl --images images --init-from runs/agp -o runs/finetuned
+        $ medground finetune ms_cxr.jsonl --images images --num-folds 5 --fold 1 \\
+            --save-held-out fold1.jsonl -o runs/fold1
     """
     from medground import jsonl, leakage
     from medground.data import examples, splits
     from medground.records import Phrase
 
     _check_usage(records, rehearse, anatomy, chosen)
-    if start:
-        training.follow(start, chosen)
+    if init_from:
+        training.follow(init_from, chosen)
     training.check(**chosen)
-    told = _told(chosen, multi_box)
+    kept = _for_config(chosen, multi_box)
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
-    leaks = leakage.refuse_leaks(parts, start, allow_leakage)
+    leaks = [*leakage.between(parts), *(leakage.with_model(parts, init_from) if init_from else ())]
+    leaky = leakage.check(leaks, allow_leakage, LEAKAGE)
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(parts[name], sizes, multi_box) for name in ("train", "val"))
-    beside = _beside(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
-    _reword(learned, chosen.pop("paraphrases"), chosen["negatives"], beside)
-    if held_out:
-        _write(held_out, parts["test"])
+    replayed = _replayed(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
+    _reword(learned, chosen.pop("paraphrases"), chosen["negative_prob"], replayed)
+    if save_held_out:
+        _write(save_held_out, parts["test"])
     if epochs and not _by_hand("steps"):
-        chosen["steps"] = -(-epochs * len(learned) // chosen["batch"])
-    more = {"terms": 0, "sentences": 1_000, "rehearsal": beside, "leakage": leaks}
-    more |= {"sides_apart": multi_box == "sides", "chosen": told}
-    training.run(learned, checked, start, **more, **chosen)
+        chosen["steps"] = -(-epochs * len(learned) // chosen["batch_size"])
+    more = {"max_terms": 0, "max_sentences": 1_000, "rehearsal": replayed, "leakage": leaky}
+    more |= {"sides_apart": multi_box == "sides", "chosen": kept}
+    training.run(learned, checked, init_from, **more, **chosen)
 
 
 def _check_usage(
     records: BinaryIO, rehearse: BinaryIO | None, anatomy: BinaryIO | None, chosen: dict[str, Any]
 ) -> None:
-    """Refuse options that do not go together, before anything is read."""
+    """Raise UsageError for options that cannot be combined, before any input is read."""
     inputs = [each for each in (records, rehearse, anatomy) if each]
     options.refuse_two_stdins(*inputs)
-    folds, fold = chosen["folds"], chosen["fold"]
+    folds, fold = chosen["num_folds"], chosen["fold"]
     if (folds is None) != (fold is None) or (fold and fold > folds):
-        raise click.UsageError("--folds K and --fold I go together, I from 1 to K")
+        raise click.UsageError("give --num-folds K together with --fold I, I from 1 to K")
     if folds and (chosen["val_subjects"] or chosen["test_subjects"]):
-        raise click.UsageError("give --folds or lists of subjects, not both")
-    if chosen["few"] and chosen["fraction"]:
-        raise click.UsageError("give --few or --fraction, not both")
+        raise click.UsageError("give --num-folds, or --val-subjects and --test-subjects, not both")
+    if chosen["num_phrases"] and chosen["subject_fraction"]:
+        raise click.UsageError("give --num-phrases or --subject-fraction, not both")
     if anatomy and not rehearse:
-        raise click.UsageError("--anatomy is for --rehearse: give the pairs too")
-    if "agp" not in chosen["objective"]:
-        raise click.UsageError("taco alone teaches no boxes: give --objective agp too")
+        raise click.UsageError("--anatomy requires --rehearse, the pairs to replay")
+    if not any(registry.OBJECTIVES[name].trains_boxes for name in chosen["objective"]):
+        boxes = registry.one_of(registry.OBJECTIVES.where(trains_boxes=True))
+        raise click.UsageError(
+            f"--objective {chosen['objective'][0]} trains no boxes: add --objective {boxes}"
+        )
 
 
-def _told(chosen: dict[str, Any], multi_box: str) -> dict[str, Any]:
-    """How the examples are chosen, where the options say so: what config.toml keeps of it."""
-    told = {name: chosen[name] for name in (*SPLIT, "paraphrases") if chosen[name]}
-    told |= {"multi_box": multi_box} if multi_box != "drop" else {}
-    return {name: str(each) if isinstance(each, Path) else each for name, each in told.items()}
+def _for_config(chosen: dict[str, Any], multi_box: str) -> dict[str, Any]:
+    """Return the choice of examples for config.toml, without defaults."""
+    kept = {name: chosen[name] for name in (*SPLIT, "paraphrases") if chosen[name]}
+    kept |= {"multi_box": multi_box} if multi_box != "drop" else {}
+    return {name: str(each) if isinstance(each, Path) else each for name, each in kept.items()}
 
 
 def _by_hand(name: str) -> bool:
-    """Whether the option stands on the command line: there it wins over a config's `epochs`."""
+    """Return whether the option is on the command line; there it wins over `epochs` of a config."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def _beside(
+def _replayed(
     pairs: BinaryIO | None, anatomy: BinaryIO | None, bad_lines: Any, held_out: list[Any]
 ) -> list[Any]:
-    """The examples to rehearse, none of them of a patient who is held out; [] without pairs."""
+    """Return the examples to replay, without held-out subjects; [] without pairs."""
     if pairs is None:
         return []
     from medground import jsonl
@@ -227,20 +262,20 @@ def _beside(
     return rehearsal.rehearse(jsonl.read(pairs, Pair, bad_lines), anatomies, held_out)
 
 
-def _reword(learned: list[Any], paraphrases: int, negatives: float, beside: list[Any]) -> None:
-    """Give phrases other wordings, and what there is nothing to show for."""
-    if not (paraphrases or negatives):
+def _reword(learned: list[Any], paraphrases: int, negative_prob: float, replayed: list[Any]) -> None:
+    """Add paraphrases and negative queries to the training phrases."""
+    if not (paraphrases or negative_prob):
         return
     from medground.data import negatives as negative_examples
     from medground.data import paraphrasing
     from medground.reports.parser import Parser
 
     parser = Parser()
-    accounts = negative_examples.accounts(learned, beside, parser)  # of the phrases as they are
+    accounts = negative_examples.accounts(learned, replayed, parser)  # of the original wordings
     if paraphrases:
         paraphrasing.reword(learned, paraphrases, parser, accounts)
-    if negatives:
-        negative_examples.deny(learned, beside, accounts, parser)
+    if negative_prob:
+        negative_examples.deny(learned, replayed, accounts, parser)
 
 
 def _write(path: str, phrases: list[Any]) -> None:

@@ -1,120 +1,184 @@
 """medground ground: phrases, images and a model -> boxes."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from medground import registry
 from medground.cli import options
+from medground.cli.command import FILES, MODEL, command, option
+from medground.cli.named import Named
 
-FORMATS = ("jsonl", "csv", "coco", "dicom-sr")
-SHARE = click.FloatRange(0, 1)
+if TYPE_CHECKING:
+    from medground.records import Phrase
+
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command()
+@command()
 @click.argument("image", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("words", metavar="[PHRASE]...", nargs=-1)
-@click.option(
-    "--model",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Model folder, as pretrain, finetune and export leave it  [default: the example that comes with "
-    "medground, trained on synthetic films]",
-)
-@click.option(
+@options.model(help="Model folder of pretrain, finetune or export  [default: example]")
+@option(
     "--phrases",
     "records",
     type=click.File("rb"),
     default="-",
-    help="Phrase records, where no IMAGE is given.",
+    old_keys=["records"],
+    group=FILES,
+    help="Phrase records, without IMAGE  [default: stdin]",
 )
-@click.option("--report", type=click.File("rb"), help="The report of IMAGE: look for every finding in it.")
+@option("--report", type=click.File("rb"), group=FILES, help="Report of IMAGE; localize each finding in it.")
 @options.images
-@options.device
-@click.option(
-    "--engine",
+@option(
+    "--output-format",
+    type=Named(registry.OUTPUT_FORMATS),
+    default="jsonl",
+    show_default=True,
+    old=["--format"],
+    old_keys=["kind"],
+    group=FILES,
+    help="Format of the output.",
+)
+@option(
+    "--overlay",
+    type=click.Path(file_okay=False, path_type=Path),
+    group=FILES,
+    help="Also draw boxes into this folder, one PNG per phrase.",
+)
+@option("--html", type=FILE, group=FILES, help="Also write an HTML page of images with boxes.")
+@option("--heatmap", type=FILE, group=FILES, help="Also write a heat map per phrase, FILE.safetensors.")
+@option(
+    "--backend",
     type=click.Choice(["auto", "torch", "exported", "bf16"]),
     default="auto",
     show_default=True,
-    help="auto: the export where the folder holds one, else torch; bf16: the export, faster and less exact.",
+    old=["--engine"],
+    group=MODEL,
+    help="auto: export if there is one, else torch; bf16: faster, less exact.",
 )
-@click.option(
-    "--format",
-    "kind",
-    type=click.Choice(FORMATS),
-    default="jsonl",
-    show_default=True,
-    help="csv: a row a box; coco: one JSON; dicom-sr: a structured report a DICOM image, in the folder -o.",
-)
-@click.option(
-    "--coverage",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    metavar="SHARE",
-    help="Widen boxes so that this share of true boxes lies wholly inside; needs a calibrated model.",
-)
-@click.option(
-    "--calibrated/--raw",
+@option(
+    "--calibration/--no-calibration",
     default=True,
-    help="Give frequencies where the model is calibrated (default), or the network's own scores.",
+    show_default=True,
+    old={"--calibrated": True, "--raw": False},
+    group=MODEL,
+    help="Calibrate scores if the model has a calibration.",
 )
-@click.option(
-    "--as-hung",
-    is_flag=True,
-    help="Do not look whether a film is mirrored; only models calibrated with --orientation ever do.",
+@option(
+    "--flip-correction/--no-flip-correction",
+    default=True,
+    show_default=True,
+    old={"--as-hung": False},
+    group=MODEL,
+    help="Correct flipped images if the model has flip correction.",
 )
-@click.option("--min-score", type=SHARE, help="Score that a phrase's further boxes need (default 0.5).")
-@click.option("--min-present", type=SHARE, help="Drop the boxes of phrases less likely to be present.")
-@click.option(
-    "--overlay",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Also draw each phrase's boxes with their scores into this folder, one PNG a phrase.",
+@option(
+    "--coverage",
+    type=options.OPEN_SHARE,
+    metavar="SHARE",
+    group=MODEL,
+    help="Widen boxes to contain this share of true boxes.",
 )
-@click.option("--html", type=FILE, help="Also write a page: images with boxes to switch on and off.")
-@click.option("--heatmap", type=FILE, help="Also write a map of each phrase, FILE.safetensors.")
+@option(
+    "--min-score",
+    type=options.SHARE,
+    group=MODEL,
+    help="Minimum score of a phrase's further boxes (default: 0.5).",
+)
+@option(
+    "--min-present",
+    type=options.SHARE,
+    group=MODEL,
+    help="Minimum `present` of a phrase; its boxes are dropped below.",
+)
+@options.device
 @options.config
 @options.shard
 @options.resume
 @options.rejects
 @options.output
 def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
-    """Find phrases on chest films.
+    """Localize phrases on chest X-rays.
 
-    Either one IMAGE with its PHRASEs or its --report, or phrase records from stdin or --phrases; phrases of
-    one image that follow one another share its encoding. Writes groundings: boxes in pixels of the original
-    image, best first, and `present`, the belief that there is something to show. The best box is written
-    whatever `present` says; what a report calls absent is answered so, without boxes.
+    Input is one IMAGE with PHRASEs or a --report, or phrase records from stdin or --phrases. Consecutive
+    phrases of one image share its encoding. Writes groundings: boxes in pixels of the original image, best
+    first, and `present`, the probability that the finding is visible. The highest-scoring box is always
+    written, even if `present` is low. Findings that the report marks as absent get an empty box list.
 
     \b
-        $ medground ground --model runs/finetuned film.png "right lower lobe opacity"
-        $ medground ground --model runs/finetuned film.png --report report.txt --html found.html
-        $ medground ground --model runs/finetuned --images films --phrases phrases.jsonl -o found.jsonl
+        $ medground ground --model runs/finetuned image.png "right lower lobe opacity"
+        $ medground ground --model runs/finetuned image.png --report report.txt --html found.html
+        $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
-    lines = None if chosen["kind"] == "dicom-sr" else chosen["output"]  # else a folder, which is made
-    options.refuse_nowhere(lines, chosen["html"], chosen["heatmap"])
-    from medground.cli import ground_modes
+    is_folder = registry.OUTPUT_FORMATS[chosen["output_format"]].one_per_image
+    options.refuse_nowhere(None if is_folder else chosen["output"], chosen["html"], chosen["heatmap"])
+    _ground(image, words, **chosen)
 
-    ground_modes.run(image, words, **chosen)
+
+def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
+    from medground import console, jsonl
+    from medground.grounding import outputs, predict, resume
+    from medground.grounding.model import load
+
+    bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
+    phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
+    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
+    model = load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
+    limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
+
+    def found(phrases: Iterable[Any]) -> Iterable[Any]:
+        grounded = model.ground(phrases, folder, bad_lines.take_record, limits)
+        pictures = (chosen["overlay"], chosen["html"], chosen["heatmap"])
+        return outputs.with_pictures(console.progress(grounded, "phrases"), folder, *pictures)
+
+    if not chosen["resume"]:
+        outputs.write(found(phrases), chosen["output"], chosen["output_format"], folder)
+        return
+    stated = {"model": model.name} | predict.option_keys(limits)
+    with resume.continued(chosen["output"], stated) as (stream, earlier):
+        rest = earlier.rest(phrases, skipping=bad_lines.rejects is not None)
+        jsonl.write(stream, (grounding for _, grounding in found(rest)))
+
+
+def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":
+    """Return the phrases to localize; a report is parsed before any model is loaded."""
+    from medground import jsonl
+    from medground.grounding import outputs, phrases
+    from medground.records import Phrase
+
+    if image is None:
+        return jsonl.read(chosen["records"], Phrase, bad_lines, phrases.refuse_empty)
+    outputs.check(image, chosen["output_format"])
+    if not chosen["report"]:
+        return phrases.phrases_of(image, words)
+    report = chosen["report"]
+    return list(phrases.phrases_of_report(image, phrases.sentences_of_file(report, jsonl.name_of(report))))
 
 
 def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[str, Any]) -> None:
-    """Raise for what does not go together, before anything is loaded."""
+    """Raise UsageError for options that cannot be combined, before anything is loaded."""
     if image and bool(words) == bool(chosen["report"]):
-        raise click.UsageError("an IMAGE needs PHRASEs or --report, one of the two")
+        raise click.UsageError("IMAGE requires either PHRASEs or --report")
     if not all(map(str.strip, words)):
-        raise click.UsageError("an empty PHRASE says nothing to look for")
+        raise click.UsageError("PHRASE is empty")
     if chosen["report"] and not image:
-        raise click.UsageError("--report belongs to one IMAGE")
+        raise click.UsageError("--report requires an IMAGE")
     if chosen["coverage"] is not None:
-        if not chosen["calibrated"]:
-            raise click.UsageError("--coverage needs the calibration: leave out --raw")
+        if not chosen["calibration"]:
+            raise click.UsageError("--coverage requires the calibration: leave out --no-calibration")
         if chosen["min_score"] is not None or chosen["min_present"] is not None:
-            raise click.UsageError("--coverage speaks of all boxes: leave out --min-score, --min-present")
-    if chosen["kind"] == "dicom-sr" and chosen["output"] == "-":
-        raise click.UsageError("--format dicom-sr writes a file an image: name their folder with -o")
-    if chosen["resume"] and (chosen["output"] == "-" or chosen["kind"] != "jsonl"):
-        raise click.UsageError("--resume needs -o FILE, and JSON lines")
+            raise click.UsageError("--coverage is about all boxes: leave out --min-score and --min-present")
+    kind, entry = chosen["output_format"], registry.OUTPUT_FORMATS[chosen["output_format"]]
+    if entry.one_per_image and chosen["output"] == "-":
+        raise click.UsageError(f"--output-format {kind} writes one file per image: give -o FOLDER")
+    if chosen["resume"] and (chosen["output"] == "-" or not entry.resumable):
+        resumable = registry.one_of(registry.OUTPUT_FORMATS.where(resumable=True))
+        raise click.UsageError(f"--resume requires -o FILE and --output-format {resumable}")
     if chosen["resume"] and (chosen["html"] or chosen["heatmap"]):
-        raise click.UsageError("--resume does not go on with --html or --heatmap")
+        raise click.UsageError("--resume cannot be combined with --html or --heatmap")
     if chosen["heatmap"] and chosen["heatmap"].suffix != ".safetensors":
         raise click.BadParameter("name it FILE.safetensors", param_hint="--heatmap")

@@ -3,6 +3,7 @@
 import errno
 import logging
 import sys
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ import medground
 from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
+from medground.cli.command import Group
 from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
 from medground.cli.doctor import doctor
@@ -17,6 +19,7 @@ from medground.cli.evaluate import evaluate
 from medground.cli.export import export
 from medground.cli.finetune import finetune
 from medground.cli.ground import ground
+from medground.cli.join_shards import join_shards
 from medground.cli.parse_reports import parse_reports
 from medground.cli.phantom import phantom
 from medground.cli.pretrain import pretrain
@@ -24,16 +27,23 @@ from medground.cli.train_detector import train_detector
 from medground.errors import MedgroundError
 
 
-class Toolbox(click.Group):
-    """Shows failures that a user can mend as one line; all others keep their traceback."""
+class Toolbox(Group):
+    """The group of all commands: it shows errors that users can fix as one line, others with a traceback."""
+
+    def make_context(self, *args: Any, **attrs: Any) -> click.Context:
+        """Configure messages on stderr before -v and -q change their level."""
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s", force=True
+        )
+        return super().make_context(*args, **attrs)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except (MedgroundError, OSError) as error:
             if getattr(error, "errno", None) == errno.EPIPE:
-                raise  # whoever read our output has left (| head): click ends quietly
-            logging.getLogger(__name__).debug("where it failed:", exc_info=True)
+                raise  # the reader of our output has exited (| head): click ends quietly
+            logging.getLogger(__name__).debug("traceback:", exc_info=True)
             raise click.ClickException(_one_line(error)) from error
 
 
@@ -44,34 +54,21 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-@click.group(cls=Toolbox)
-@click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv shows tracebacks.")
+SECTIONS = {  # in the order of the pipeline
+    "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
+    "Training": (cache, pretrain, finetune, calibrate, export),
+    "Grounding and scoring": (ground, evaluate),
+    "Data": (convert, phantom, join_shards),
+    "Installation": (doctor,),
+}
+
+
+@click.group(cls=Toolbox, sections=SECTIONS)
 @click.version_option(medground.__version__)
-def cli(verbose: int) -> None:
-    """Find where in a chest X-ray the words of its report point.
+def cli() -> None:
+    """Localize report phrases on chest X-rays, and train models that do.
 
-    Filters read and write JSON lines; without a FILE, or with -, they read stdin.
-    Exit codes: 0 done, 1 the input or the disk is at fault, 2 the command line is at fault,
-    75 stopped on request after saving (run the same command again to go on).
+    Commands read and write JSON lines; without a FILE, or with -, they read stdin.
+    Exit codes: 0 done, 1 invalid input or disk error, 2 usage error, 75 stopped on request after saving (run
+    the same command again to continue).
     """
-    level = max(logging.DEBUG, logging.WARNING - 10 * verbose)
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s: %(message)s", force=True)
-
-
-for command in (
-    parse_reports,
-    detect_anatomy,
-    align,
-    cache,
-    pretrain,
-    finetune,
-    calibrate,
-    export,
-    ground,
-    evaluate,
-    train_detector,
-    convert,
-    phantom,
-    doctor,
-):
-    cli.add_command(command)

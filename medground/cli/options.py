@@ -1,8 +1,9 @@
-"""Options that several commands share: a flag means the same thing in all because it is the same object."""
+"""Options and parameter types that several commands share: one object for each flag, so one meaning."""
 
+import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,60 +11,79 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from medground import shipped
+from medground.cli.command import DATA, FILES, MODEL, TRAINING, Command, Group, Number, command, option
+from medground.cli.config import config
 
 if TYPE_CHECKING:
     from medground.jsonl import Journal
     from medground.shards import Shard
 
+__all__ = ["Command", "Group", "Number", "command", "config", "option"]
 log = logging.getLogger(__name__)
-STOPPED = 75  # asked to stop after saving: sysexits' EX_TEMPFAIL, on which batch scripts requeue
+STOPPED = 75  # stopped on request after saving: EX_TEMPFAIL of sysexits, on which batch scripts requeue
 COUNT = click.IntRange(min=1)
+NONE_OR_MORE = click.IntRange(min=0)
+SHARE = Number(0, 1)
+POSITIVE = Number(min=0, min_open=True)
+OPEN_SHARE = Number(0, 1, min_open=True, max_open=True)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 records = click.argument("records", metavar="[FILE]", type=click.File("rb"), default="-")
-output = click.option(
+output = option(
     "-o",
     "--output",
     metavar="FILE",
     default="-",
     show_default="stdout",
-    help="Where to write; FILE appears only when all is written.",
+    group=FILES,
+    help="Output file; it appears when it is complete.",
 )
 
 
 def folder(help: str) -> Any:
-    """-o for a command that writes a folder; `help` says what it is then."""
-    return click.option(
+    """Return -o of a command that writes a folder; `help` describes the folder."""
+    return option(
         "-o",
         "--output",
         "folder",
         required=True,
         type=click.Path(file_okay=False, path_type=Path),
+        group=FILES,
+        old_keys=["folder"],
         help=help,
     )
 
 
-run_folder = folder("Run folder; an interrupted run in it goes on.")
-rejects = click.option(
+run_folder = folder("Run folder; an interrupted run in it is continued.")
+rejects = option(
     "--rejects",
     type=click.File("wb"),
-    help="Write lines that are no valid record here and go on; without it the first one ends the run.",
+    group=FILES,
+    help="Write invalid lines to this file and continue (default: stop).",
 )
-images = click.option(
+images = option(
     "--images",
     type=click.Path(file_okay=False, exists=True, path_type=Path),
     default=".",
     show_default=True,
-    help="Folder that the records' paths start from.",
+    group=FILES,
+    help="Folder that image paths in the records start from.",
 )
-device = click.option(
-    "--device",
-    default="auto",
+device = option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+seed = option("--seed", type=NONE_OR_MORE, default=0, show_default=True, help="Random seed.")
+overwrite = option(
+    "--overwrite", is_flag=True, old=["--anew"], help="Overwrite a run with other settings or data."
+)
+batch_size = option(
+    "--batch-size",
+    type=COUNT,
+    default=8,
     show_default=True,
-    help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.",
+    old=["--batch"],
+    group=TRAINING,
+    help="Images per step.",
 )
-seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
-anew = click.option(
-    "--anew", is_flag=True, help="Begin anew where the folder holds a run with other settings or data."
-)
+split = option("--split", metavar="NAME", group=DATA, help="Use only records of this split.")
 
 
 class ShardType(click.ParamType):
@@ -72,6 +92,7 @@ class ShardType(click.ParamType):
     name = "shard"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Shard":
+        """Return the shard; fail if the text is not I/N."""
         from medground import shards
 
         if isinstance(value, shards.Shard):
@@ -82,56 +103,58 @@ class ShardType(click.ParamType):
             self.fail(f"{value}: {error}", param, ctx)
 
 
-shard = click.option(
+class Located(click.ParamType):
+    """A name that a function of `locations` resolves; its MedgroundError is a usage error here."""
+
+    name = "name"
+
+    def __init__(self, resolve: str, keep: bool = False, file_okay: bool = True):
+        self.resolve, self.keep, self.file_okay = resolve, keep, file_okay
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the resolved path; with `keep`, only check it and return the name."""
+        from medground import locations
+        from medground.errors import MedgroundError
+
+        try:
+            found = getattr(locations, self.resolve)(value)
+        except MedgroundError as error:
+            self.fail(str(error), param, ctx)
+        return value if self.keep else found
+
+
+GROUNDER, DETECTOR, ENCODER = (
+    Located("grounder", file_okay=False),
+    Located("detector"),
+    Located("encoder", keep=True),
+)
+model = functools.partial(option, "--model", metavar="FOLDER", type=GROUNDER, group=MODEL)
+shard = option(
     "--shard",
     metavar="I/N",
     type=ShardType(),
     is_eager=True,  # refused before any file is open
     default="1/1",
     show_default=True,
-    help="Only the Ith of N shares of the patients; slurm takes I and N from the job array.",
+    help="Process only share I of N patients; slurm: the array task's.",
 )
-resume = click.option(
-    "--resume", is_flag=True, help="Keep what -o FILE holds, or what a killed run left of it, and go on."
-)
-workers = click.option(
+resume = option("--resume", is_flag=True, help="Continue an interrupted run that wrote to -o FILE.")
+workers = option(
     "--workers",
     type=COUNT,
     default=1,
     show_default=True,
-    help="Processes to use; the output is the same for any number.",
+    help="Worker processes; the output does not depend on it.",
 )
 
 
-def _take_defaults(ctx: click.Context, option: click.Parameter, path: str | None) -> None:
-    """Fill this command's defaults from a TOML file; a flag given by hand still wins."""
-    if path is None:
-        return
-    import tomllib
-
-    with open(path, "rb") as stream:
-        try:
-            values = tomllib.load(stream)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{path}: {error}") from None
-    known = {str(each.name) for each in ctx.command.params if each.name != "config"}
-    if unknown := sorted(values.keys() - known):
-        raise click.BadParameter(f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    ctx.default_map = values
-
-
-config = click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False),
-    is_eager=True,
-    expose_value=False,
-    callback=_take_defaults,
-    help="TOML file with values for these options, named as the long flags with _ for -.",
-)
+def with_all(options: list[Any]) -> Callable[[Any], Any]:
+    """Return a decorator that adds these options to a command, in their order."""
+    return lambda command: functools.reduce(lambda made, each: each(made), reversed(options), command)
 
 
 def refuse_nowhere(*files: "str | Path | None") -> None:
-    """Raise where the folder of a file to write does not exist: better now than when all is done."""
+    """Raise MedgroundError if the folder of an output file does not exist, before any work is done."""
     from medground.errors import MedgroundError
 
     for path in files:
@@ -140,38 +163,43 @@ def refuse_nowhere(*files: "str | Path | None") -> None:
 
 
 def refuse_two_stdins(*streams: BinaryIO) -> None:
-    """End with a usage error where two inputs are stdin: the first would leave nothing to the second."""
+    """Raise UsageError if two inputs are stdin."""
     if sum(getattr(each, "name", None) in (None, "-", "<stdin>") for each in streams) > 1:
         raise click.UsageError("only one input can be stdin; give a file for the other")
 
 
+def refuse_shipped(model: Path) -> None:
+    """Raise UsageError if a model folder is part of the installed package: it is not written to."""
+    if model.resolve().is_relative_to(shipped.FOLDER.resolve()):
+        raise click.UsageError(
+            f"--model: {model} belongs to the installed package and is not changed; "
+            f"copy it first: cp -r {model} my-model"
+        )
+
+
 def named_or_example(model: Path | None, example: Path) -> Path:
-    """The model that was named; without one the example of medground, and a warning that says what it is."""
-    if model is None:
+    """Return the given model, or the example model; for the example, log a warning."""
+    if model is None or model == example:
         log.warning(shipped.NOTICE)
     return model or example
 
 
 def device_of(name: str) -> str:
-    """The torch device that `--device` means; auto takes a GPU if there is one."""
-    import torch
+    """Return the torch device that --device means; raise BadParameter if torch cannot use it."""
+    from medground import devices
+    from medground.errors import MedgroundError
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
-        raise click.BadParameter(
-            f"{name}: torch cannot use this device here", param_hint="--device"
-        ) from None
-    return name
+        return devices.resolve(name)
+    except MedgroundError as error:
+        raise click.BadParameter(str(error), param_hint="--device") from None
 
 
 NOT_THE_TASK = {"output", "rejects", "resume", "workers", "device"}  # these do not change what is written
 
 
 def task() -> dict[str, Any]:
-    """The settings of this command that decide what it writes; of a file that it reads, its size."""
+    """Return the settings of this command that decide its output; for an input file, its size."""
     context = click.get_current_context()
     chosen = {name: value for name, value in context.params.items() if name not in NOT_THE_TASK}
     return {"command": context.command.name} | {name: _as_json(each) for name, each in sorted(chosen.items())}
@@ -186,19 +214,19 @@ def _as_json(value: Any) -> Any:
 
 
 def _size(name: Any) -> str | None:
-    """The size of a file, in words; None for a folder, a pipe and what is no file's name."""
+    """Return the size of a file in words; None for a folder, a pipe or no file name."""
     return f"{os.path.getsize(name)} bytes" if isinstance(name, str | Path) and os.path.isfile(name) else None
 
 
 @contextmanager
 def journal(output: str, resume: bool) -> "Iterator[Journal]":
-    """What to write to: `-o`, gone on with where `--resume` says so; ends the command where all is done."""
+    """Open the journal of -o, continued with --resume; end the command if an earlier run has finished."""
     from medground import jsonl
 
     if resume and output == "-":
-        raise click.UsageError("--resume needs -o FILE")
+        raise click.UsageError("--resume requires -o FILE")
     if resume and jsonl.is_finished(output):
-        log.warning("%s: finished by an earlier run and kept; delete it to begin anew", output)
+        log.warning("%s: finished by an earlier run and kept; delete it to run again", output)
         raise click.exceptions.Exit(0)
     with jsonl.journal(output, task() if resume else None) as kept:
         yield kept

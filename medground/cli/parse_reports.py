@@ -3,52 +3,72 @@
 import click
 
 from medground.cli import options
+from medground.cli.command import DATA, FILES, command, option
 from medground.cli.report_modes import run
 
 
-@click.command("parse-reports")
+@command("parse-reports")
 @click.argument("source", metavar="[FILE]", type=click.Path(exists=True, allow_dash=True), default="-")
-@click.option("--text-column", metavar="NAME", help="The table's column that holds the whole report.")
-@click.option("--id-column", metavar="NAME", help="The table's column that holds the study's id.")
-@click.option("--subject-column", metavar="NAME", help="The table's column that holds the patient's id.")
-@click.option(
+@option(
+    "--input-format",
+    type=click.Choice(["auto", "radgraph", "chest-imagenome"]),
+    default="auto",
+    show_default=True,
+    old=["--from"],
+    old_keys=["kind"],
+    group=FILES,
+    help="auto: reports; else the output of another parser.",
+)
+@option(
+    "--output-format",
+    type=click.Choice(["jsonl", "chexpert"]),
+    default="jsonl",
+    show_default=True,
+    old=["--table"],
+    group=FILES,
+    help="chexpert: one CSV row per report with 1, 0, -1, blank.",
+)
+@option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    group=FILES,
+    help="Write an HTML page instead of records.",
+)
+@option(
+    "--html-limit",
+    type=options.COUNT,
+    default=200,
+    show_default=True,
+    old=["--html-reports"],
+    group=FILES,
+    help="Number of reports on the page.",
+)
+@option("--explain", metavar="TEXT", group=FILES, help="Explain how one sentence is parsed; reads no file.")
+@option("--text-column", metavar="NAME", group=DATA, help="Table column with the whole report.")
+@option("--id-column", metavar="NAME", group=DATA, help="Table column with the study ID.")
+@option("--subject-column", metavar="NAME", group=DATA, help="Table column with the patient ID.")
+@option(
     "--section-columns",
     metavar="NAME=COLUMN,...",
-    help="The table's columns that hold sections, as findings=Befund,impression=Beurteilung.",
+    group=DATA,
+    help="Table columns with sections, such as findings=Befund,impression=Beurteilung.",
 )
-@click.option(
-    "--lexicon", type=click.Path(exists=True, dir_okay=False), help="TOML file whose words are added to ours."
+@option(
+    "--lexicon",
+    type=click.Path(exists=True, dir_okay=False),
+    group=DATA,
+    help="TOML file with terms to add to the lexicon.",
 )
-@click.option(
+@option(
     "--likely-as",
     type=click.Choice(["present", "uncertain"]),
     default="uncertain",
     show_default=True,
-    help='How to read "likely" and "probable".',
+    group=DATA,
+    help='Existence of "likely" and "probable" findings.',
 )
-@click.option("--all-sections", is_flag=True, help="Read history, technique and comparison too.")
-@click.option(
-    "--table", type=click.Choice(["chexpert"]), help="Write one CSV row a report instead: 1, 0, -1, blank."
-)
-@click.option(
-    "--html", metavar="FILE", help="Write a page of the first --html-reports reports to look at instead."
-)
-@click.option(
-    "--html-reports",
-    type=options.COUNT,
-    default=200,
-    show_default=True,
-    help="How many reports the page shows.",
-)
-@click.option(
-    "--explain", metavar="TEXT", help="Print what was found in one sentence, and why; reads no file."
-)
-@click.option(
-    "--from",
-    "kind",
-    type=click.Choice(["radgraph", "chest-imagenome"]),
-    help="FILE is what another parser wrote: RadGraph(-XL) JSON, or scene graphs in a folder or a .zip.",
-)
+@option("--all-sections", is_flag=True, group=DATA, help="Also parse history, technique and comparison.")
 @options.config
 @options.shard
 @options.workers
@@ -56,15 +76,17 @@ from medground.cli.report_modes import run
 @options.rejects
 @options.output
 def parse_reports(**choices) -> None:
-    """Find what reports say: sentences with <region, finding, existence> triplets.
+    """Parse reports into sentences with <region, finding, existence> triplets.
 
     FILE is a CSV table with any columns (mimic_cxr_sectioned.csv, ...), JSON lines, one .txt, or a folder
-    of them. Findings and impression are read; history, technique and comparison are not. Spans count code
-    points of the report as it was given: of its text, or of the section's own column.
+    of them. Parses findings and impression, not history, technique and comparison. Spans count code points of
+    the input: of the report's text, or of the section's column.
+
+    --input-format: radgraph reads RadGraph(-XL) JSON; chest-imagenome reads scene graphs in a folder or .zip.
 
     \b
         $ medground parse-reports reports.csv -o sentences.jsonl
         $ medground parse-reports --explain "No pneumothorax; small left effusion."
-        $ medground parse-reports --from chest-imagenome scene_graph.zip -o sentences.jsonl
+        $ medground parse-reports --input-format chest-imagenome scene_graph.zip -o sentences.jsonl
     """
     run(**choices)

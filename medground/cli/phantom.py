@@ -5,33 +5,51 @@ from pathlib import Path
 import click
 
 from medground.cli import options
+from medground.cli.command import DATA, command, option
 
 
-@click.command()
+@command()
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--patients", type=options.COUNT, default=500, show_default=True, help="How many.")
-@click.option(
-    "--size", type=click.IntRange(min=64, max=4096), default=256, show_default=True, help="Long side, pixels."
+@option(
+    "--patients",
+    type=options.COUNT,
+    default=500,
+    show_default=True,
+    group=DATA,
+    help="Number of patients.",
 )
-@click.option(
-    "--laterals",
-    type=click.FloatRange(0, 1),
+@option(
+    "--image-size",
+    type=click.IntRange(min=64, max=4096),
+    default=256,
+    show_default=True,
+    old=["--size"],
+    group=DATA,
+    help="Long side of the images in pixels.",
+)
+@option(
+    "--lateral-fraction",
+    type=options.SHARE,
     default=0.05,
     show_default=True,
-    help="Share of patients with a lateral film too.",
+    old=["--laterals"],
+    group=DATA,
+    help="Share of patients with an additional lateral image.",
 )
 @options.seed
 @options.workers
 @options.config
-def phantom(out: Path, patients: int, size: int, laterals: float, seed: int, workers: int) -> None:
-    """Render chest films with reports, region boxes and finding boxes under OUT.
+def phantom(
+    out: Path, patients: int, image_size: int, lateral_fraction: float, seed: int, workers: int
+) -> None:
+    """Render synthetic chest X-rays with reports, region boxes and finding boxes under OUT.
 
-    OUT gets mimic-cxr, mimic-cxr-jpg, chest-imagenome and ms-cxr as their publishers lay them out, and
-    truth/ with all that is known. The same settings give the same bytes for any number of workers.
+    Writes mimic-cxr, mimic-cxr-jpg, chest-imagenome and ms-cxr in the layouts of their publishers, and
+    truth/ with the complete ground truth. The output does not depend on --workers.
 
     \b
-        $ medground phantom demo --patients 200 --size 256 --workers 2
+        $ medground phantom demo --patients 200 --image-size 256 --workers 2
     """
     from medground.phantom.layout import Settings, write_cohort
 
-    write_cohort(out, Settings(patients, seed, size, laterals), workers)
+    write_cohort(out, Settings(patients, seed, image_size, lateral_fraction), workers)

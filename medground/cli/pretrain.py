@@ -1,4 +1,4 @@
-"""medground pretrain: pairs and anatomy -> a model that knows where the parts of the chest are."""
+"""medground pretrain: pairs and anatomy -> a pre-trained grounding model."""
 
 import logging
 from pathlib import Path
@@ -6,160 +6,183 @@ from typing import Any, BinaryIO
 
 import click
 
-from medground.cli import options, training
+from medground import registry
+from medground.cli import options, training, training_options
+from medground.cli.command import DATA, FILES, OBJECTIVE, command, option
+from medground.cli.named import Named
 
 log = logging.getLogger(__name__)
-NONE_OR_MORE = click.IntRange(min=0)
 
 
-@click.command()
+@command()
 @options.records
-@click.option(
+@option(
     "--anatomy",
     type=click.File("rb"),
-    help="Anatomy records: the names of all their regions are learned too, not only the pairs' own.",
+    group=FILES,
+    help="Region boxes; also train on the names of all their regions.",
 )
-@click.option(
-    "--reports",
+@option(
+    "--report-sentences",
     type=click.File("rb"),
-    help="Sentences, as parse-reports writes them: whole reports for asg and gk-mvlp, joined by study_id. "
-    "Without it a report is what its pairs say.",
+    old=["--reports"],
+    group=FILES,
+    help="Sentences of whole reports, for asg and gk-mvlp.",
 )
-@click.option(
-    "--leave-out",
+@option(
+    "--exclude-held-out",
     type=click.File("rb"),
-    help="Phrases that finetune is to read: their patients of validation and test are not trained on.",
+    old=["--leave-out"],
+    group=FILES,
+    help="Phrases; exclude their validation and test subjects from training.",
 )
-@click.option(
-    "--validate",
+@option(
+    "--val",
     type=click.File("rb"),
-    help="Phrases with boxes: the model with their best mean IoU is kept, and --patience may end the run. "
-    "Their patients are not trained on.",
+    old=["--validate"],
+    group=FILES,
+    help="Validation phrases with boxes; keep the best model.",
 )
-@click.option(
-    "--terms",
-    type=NONE_OR_MORE,
+@option(
+    "--max-terms",
+    type=options.NONE_OR_MORE,
     default=6,
     show_default=True,
-    help="Most region names asked of an image in a step.",
+    old=["--terms"],
+    group=DATA,
+    help="Most region names per image and step.",
 )
-@click.option(
-    "--sentences",
-    type=NONE_OR_MORE,
+@option(
+    "--max-sentences",
+    type=options.NONE_OR_MORE,
     default=4,
     show_default=True,
-    help="Most sentences asked of an image in a step.",
+    old=["--sentences"],
+    group=DATA,
+    help="Most sentences per image and step.",
 )
-@click.option(
+@option(
     "--synonyms/--no-synonyms",
     default=True,
     show_default=True,
-    help="Ask for a region by other words for it too, or by its name alone.",
+    group=DATA,
+    help="Also use synonyms of region names.",
 )
-@click.option(
+@option(
     "--objective",
-    type=click.Choice(["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
+    type=Named(registry.OBJECTIVES, lambda entry: registry.PRETRAIN in entry.stages),
     multiple=True,
     default=["agp"],
     show_default=True,
-    help="What to learn; may be given again: all losses are added.",
+    group=OBJECTIVE,
+    help="Pre-training objective; repeat to add their losses.",
 )
-@training.paraphrases
-@training.options(steps=20_000, batch=16, rate=5e-4, save_every=500)
+@training_options.paraphrases
+@training_options.options(steps=20_000, batch_size=16, lr=5e-4, save_every=500)
 @options.rejects
 @training.may_be_stopped
 def pretrain(
     records: BinaryIO,
     anatomy: BinaryIO | None,
-    reports: BinaryIO | None,
-    leave_out: BinaryIO | None,
-    validate: BinaryIO | None,
+    report_sentences: BinaryIO | None,
+    exclude_held_out: BinaryIO | None,
+    val: BinaryIO | None,
     synonyms: bool,
     paraphrases: int,
     rejects: BinaryIO | None,
     **chosen: Any,
 ) -> None:
-    """Train a grounding model on anatomy and reports.
+    """Pre-train a grounding model on anatomy and reports.
 
-    agp: region names and sentences to region boxes. asg: images and regions to reports and sentences, with
-    40 tags. gk-mvlp: knowledge of findings grounded in regions, a reconstruction; its unmasked twin lets a
-    finding look at every region. Objectives may be combined; only agp teaches a model to answer with boxes.
+    Only objectives that train boxes, such as agp, give a model that ground can use without fine-tuning.
 
-    Reads pairs, as align writes them, and holds them in memory. The run folder holds config.toml,
-    metrics.jsonl, the model, and resume.safetensors: the same command again goes on from there.
-    SIGTERM and SIGUSR1 save and exit with 75. The weights of losses, as published: l1 5, giou 2 (agp); ira 1,
-    arsa 1, irl 5, erl 1 (asg); itc, itm, lm, ecls 1 (gk-mvlp). Ours, beside agp's: present 1 and, of mdetr,
-    score 1, near 1.
+    Reads pairs, as align writes them, into memory. The run folder holds config.toml, metrics.jsonl, the model
+    and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
+    Recipes for --config: agp-pretrain, mdetr.
 
     \b
-        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images films -o runs/agp
-        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --reports sentences.jsonl --images films \\
-            --objective agp --objective asg --weight irl=5 -o runs/asg
+        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images images -o runs/agp
+        $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --report-sentences sentences.jsonl \\
+            --images images --objective agp --objective asg --loss-weight irl=5 -o runs/asg
     """
     from medground import jsonl, leakage
     from medground.data import examples, paraphrasing, splits
     from medground.records import Anatomy, Pair, Phrase, Sentence
     from medground.reports.parser import Parser
 
-    options.refuse_two_stdins(*(each for each in (records, anatomy, reports, leave_out, validate) if each))
+    inputs = (records, anatomy, report_sentences, exclude_held_out, val)
+    options.refuse_two_stdins(*(each for each in inputs if each))
     training.check(**chosen)
-    reads = _reads_reports(chosen["objective"], reports)
-    _check_asks(**chosen)
-    _check_validation(validate, **chosen)
+    reads = _reads_reports(chosen["objective"], report_sentences)
+    _check_counts(**chosen)
+    _check_validation(val, **chosen)
     bad_lines = jsonl.BadLines(rejects)
     found: dict[str, examples.Example] = {}
     examples.from_pairs(jsonl.read(records, Pair, bad_lines), found, anatomy is None, reads, synonyms)
     if anatomy:
         examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found, synonyms)
-    if reports:
-        examples.from_sentences(jsonl.read(reports, Sentence, bad_lines), found)
-    parts = splits.by_split(jsonl.read(leave_out, Phrase, bad_lines)) if leave_out else {}
-    checked = list(jsonl.read(validate, Phrase, bad_lines)) if validate else []
+    if report_sentences:
+        examples.from_sentences(jsonl.read(report_sentences, Sentence, bad_lines), found)
+    parts = splits.by_split(jsonl.read(exclude_held_out, Phrase, bad_lines)) if exclude_held_out else {}
+    checked = list(jsonl.read(val, Phrase, bad_lines)) if val else []
     held_out = [*parts.get("val", ()), *parts.get("test", ())]
-    if leave_out and not held_out:
-        log.warning("--leave-out: no phrase has the split val or test, so nobody is left out")
-    asked = _asked(checked, chosen["images"]) if validate else []
+    if exclude_held_out and not held_out:
+        log.warning("--exclude-held-out: no phrase has the split val or test, so no subject is excluded")
+    validation = _validation(checked, chosen["images"]) if val else []
     learned = leakage.without(found.values(), [*held_out, *checked])
     if paraphrases:
         paraphrasing.reword(learned, paraphrases, Parser())
-    told = {"synonyms": synonyms, "paraphrases": paraphrases}
-    training.run(learned, asked, None, chosen=told, **chosen)
+    wording = {"synonyms": synonyms, "paraphrases": paraphrases}
+    training.run(learned, validation, None, chosen=wording, **chosen)
 
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:
-    """Whether one of the objectives reads reports; refuses reports that none would read."""
-    reads = set(objectives) != {"agp"}
+    """Return whether an objective uses reports; raise UsageError for reports that none uses."""
+    reads = any(registry.OBJECTIVES[name].reads_reports for name in objectives)
     if reports and not reads:
-        raise click.UsageError("--reports is for asg and gk-mvlp: name one with --objective")
-    if "agp" not in objectives:
-        log.warning("without agp no box is learned: finetune the model before it grounds anything")
+        raise click.UsageError(f"--report-sentences requires {_objectives(reads_reports=True)}")
+    if not _trains_boxes(objectives):
+        boxes = _objectives(trains_boxes=True)
+        log.warning("without %s no boxes are trained: finetune the model before ground", boxes)
     return reads
 
 
+def _objectives(**fields: Any) -> str:
+    """Return the option with the names of the pre-training objectives with these fields."""
+    names = registry.OBJECTIVES.where(**fields)
+    own = [name for name in names if registry.PRETRAIN in registry.OBJECTIVES[name].stages]
+    return f"--objective {registry.one_of(own)}"
+
+
+def _trains_boxes(objectives: tuple[str, ...]) -> bool:
+    return any(registry.OBJECTIVES[name].trains_boxes for name in objectives)
+
+
 def _check_validation(
-    validate: BinaryIO | None, objective: tuple[str, ...], patience: int | None, **_: Any
+    val: BinaryIO | None, objective: tuple[str, ...], patience: int | None, **_: Any
 ) -> None:
-    """Refuse a validation of boxes that nothing teaches, and patience without a validation."""
-    if validate and "agp" not in objective:
+    """Raise UsageError for validation without a box objective, or patience without validation."""
+    if val and not _trains_boxes(objective):
         raise click.UsageError(
-            "--validate looks at boxes, and only agp teaches them: give --objective agp too"
+            f"--val measures boxes, which no objective trains: add {_objectives(trains_boxes=True)}"
         )
-    if patience and not validate:
-        raise click.UsageError("--patience is counted in validations: give --validate")
+    if patience and not val:
+        raise click.UsageError("--patience counts validations: give --val")
 
 
-def _asked(phrases: list[Any], images: Path) -> list[Any]:
-    """The examples to validate on, with every box of a phrase; refuses those that would measure nothing."""
+def _validation(phrases: list[Any], images: Path) -> list[Any]:
+    """Return the validation examples, with all boxes of a phrase; raise MedgroundError without any box."""
     from medground.data import examples
     from medground.errors import MedgroundError
 
-    asked = examples.from_phrases(phrases, examples.Sizes(images), "all")
-    if not any(query.boxes for each in asked for query in each.sentences):
-        raise MedgroundError("--validate: no phrase has a box, so there is nothing to measure")
-    return asked
+    found = examples.from_phrases(phrases, examples.Sizes(images), "all")
+    if not any(query.boxes for each in found for query in each.sentences):
+        raise MedgroundError("--val: no phrase has a box, so there is nothing to measure")
+    return found
 
 
-def _check_asks(objective: tuple[str, ...], terms: int, sentences: int, **_: Any) -> None:
-    """Refuse an agp that would have nothing to learn from."""
-    if "agp" in objective and not terms and not sentences:
-        raise click.UsageError("agp asks nothing with --terms 0 and --sentences 0")
+def _check_counts(objective: tuple[str, ...], max_terms: int, max_sentences: int, **_: Any) -> None:
+    """Raise UsageError if an objective would have no phrases to train on."""
+    fused = [name for name in objective if registry.OBJECTIVES[name].fuses]
+    if fused and not max_terms and not max_sentences:
+        raise click.UsageError(f"--max-terms 0 with --max-sentences 0 leaves {fused[0]} nothing to train on")

@@ -1,130 +1,121 @@
-"""medground train-detector: films with region boxes -> a detector of regions."""
+"""medground train-detector: images with region boxes -> a region detector."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from medground import registry
 from medground.cli import options, training
+from medground.cli.command import FILES, MODEL, TRAINING, command, option
+from medground.cli.named import Named
 
 if TYPE_CHECKING:
     from medground.anatomy.image_set import ImageSet
 
 
-@click.command()
+@command()
 @options.records
 @options.config
 @options.images
-@click.option("--val", type=click.File("rb"), help="Anatomy to measure on, from other patients.")
+@option("--val", type=click.File("rb"), group=FILES, help="Validation region boxes, from other subjects.")
 @options.run_folder
-@click.option(
+@option(
     "--detector",
-    type=click.Choice(["region-query", "transformers", "yolo"]),
+    type=Named(registry.DETECTORS),
     default="region-query",
     show_default=True,
-    help="transformers: RT-DETRv2 or D-FINE, from the folder --start; yolo is ultralytics' (AGPL-3.0): "
-    "pip install medground[yolo].",
+    group=MODEL,
+    help="Detector type.",
 )
-@click.option(
-    "--size", type=options.COUNT, help="Side of the square it looks at  [default: 192; others: 640]"
+@option(
+    "--image-size",
+    type=options.COUNT,
+    old=["--size"],
+    group=MODEL,
+    help="Side of the input square in pixels  [default: 192; others: 640]",
 )
-@click.option("--steps", type=options.COUNT, help="Steps of training  [default: 1200; transformers: 5000]")
-@click.option("--epochs", type=options.COUNT, help="Times through all films, instead of --steps.")
-@click.option("--batch", type=options.COUNT, default=8, show_default=True, help="Images per step.")
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Highest learning rate  [default: 0.0015; transformers: 0.0001]",
+@option(
+    "--init-from",
+    metavar="FOLDER|FILE",
+    type=options.DETECTOR,
+    old=["--start"],
+    group=MODEL,
+    help="Detector to start from, of the same type and size.",
 )
-@click.option(
-    "--start",
-    type=click.Path(exists=True, path_type=Path),
-    help="Weights to begin with, of a detector of the same kind and size; transformers: a folder.",
+@option(
+    "--trust-pickle", is_flag=True, group=MODEL, help="Load --init-from of yolo although it can run code."
 )
-@click.option(
-    "--trust-pickle", is_flag=True, help="yolo: read --start although it may run its author's code."
+@option(
+    "--steps", type=options.COUNT, group=TRAINING, help="Training steps  [default: 1200; transformers: 5000]"
+)
+@option("--epochs", type=options.COUNT, group=TRAINING, help="Passes over the images, instead of --steps.")
+@options.batch_size
+@option(
+    "--lr",
+    type=options.POSITIVE,
+    old=["--rate"],
+    group=TRAINING,
+    help="Peak learning rate  [default: 0.0015; transformers: 0.0001]",
 )
 @options.device
 @options.seed
-@options.anew
+@options.overwrite
 @options.rejects
 @training.may_be_stopped
 def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **chosen: Any) -> None:
     """Train a detector of anatomical regions.
 
-    Reads anatomy records, as `medground convert` writes them, and holds their films in memory at the
-    detector's size. The run folder holds config.toml, metrics.jsonl, model.safetensors, a picture of
-    validation boxes, and resume.safetensors: the same command again goes on from there. SIGTERM and SIGUSR1
-    save and exit with 75.
+    Reads anatomy records, as `medground convert` writes them, and loads their images into memory at the
+    detector's size. The run folder holds config.toml, metrics.jsonl, model.safetensors, a figure of
+    validation boxes and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save
+    and exit with 75.
 
     \b
-        $ medground train-detector anatomy.jsonl --images films --val val.jsonl -o runs/detector
+        $ medground train-detector anatomy.jsonl --images images --val val.jsonl -o runs/detector
     """
     options.refuse_two_stdins(*(each for each in (records, val) if each))
     if chosen["steps"] and chosen["epochs"]:
         raise click.UsageError("give --steps or --epochs, not both")
-    if detector != "yolo" and chosen["trust_pickle"]:
-        raise click.UsageError("--trust-pickle needs --detector yolo")
-    if detector == "yolo" and chosen["rate"]:
-        raise click.UsageError("--rate is not yolo's: it chooses its own")
-    if detector == "transformers" and not chosen["start"]:
-        raise click.UsageError("--detector transformers needs --start, a folder that transformers saved")
-    kinds = {"region-query": _region_query, "transformers": _transformers, "yolo": _yolo}
-    if not kinds[detector](records, val, **chosen):
+    entry = registry.DETECTORS[detector]
+    if chosen["trust_pickle"] and not entry.reads_pickle:
+        pickled = registry.one_of(registry.DETECTORS.where(reads_pickle=True))
+        raise click.UsageError(f"--trust-pickle requires --detector {pickled}")
+    if chosen["lr"] and entry.chooses_lr:
+        raise click.UsageError(
+            f"--lr has no effect on --detector {detector}, which chooses its own: leave it out"
+        )
+    if entry.needs_start and not chosen["init_from"]:
+        saved = f"a {entry.stored_as} that {detector} saved"
+        raise click.UsageError(f"--detector {detector} requires --init-from, {saved}")
+    if not _train(entry, records, val, **chosen):
         raise click.exceptions.Exit(options.STOPPED)
 
 
-def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
-    """Train the default detector; False when stopped before the end."""
-    from medground.anatomy import region_query as networks
-    from medground.anatomy import regions
-    from medground.training.detectors import region_query
+def _train(
+    entry: registry.Detector,
+    records: BinaryIO,
+    val: BinaryIO | None,
+    folder: Path,
+    images: Path,
+    rejects: BinaryIO | None,
+    **chosen: Any,
+) -> bool:
+    """Train a detector; return False when stopped before the end."""
+    from medground.training.detectors.trainers import TrainerOptions
 
-    device = options.device_of(chosen["device"])
-    config = networks.Config(names=tuple(regions.NAMES), size=chosen["size"] or networks.SIZE)
-    learned, checked = _films(records, val, config.size, chosen["images"], chosen["rejects"])
-    how = region_query.Options(device=device, **_pace(chosen, len(learned)))
-    return region_query.train(learned, checked, config, folder, how, chosen["anew"], chosen["start"])
-
-
-def _transformers(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
-    """Fine-tune a detector of transformers'; False when stopped before the end."""
-    from medground.anatomy import detr as networks
-    from medground.training.detectors import detr
-
-    device, size = options.device_of(chosen["device"]), chosen["size"] or networks.SIZE
-    learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
-    how = detr.Options(start=str(chosen["start"]), size=size, device=device, **_pace(chosen, len(learned)))
-    return detr.train(learned, checked, folder, how, chosen["anew"])
-
-
-def _pace(chosen: dict[str, Any], films: int) -> dict[str, Any]:
-    """What was chosen of steps, batch, rate and seed, by the names of `detector.Options`."""
-    steps = -(-chosen["epochs"] * films // chosen["batch"]) if chosen["epochs"] else chosen["steps"]
-    given = {"steps": steps, "rate": chosen["rate"]}
-    return {"batch": chosen["batch"], "seed": chosen["seed"], **{k: v for k, v in given.items() if v}}
-
-
-def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
-    """Train ultralytics' detector; False when stopped before the end."""
-    from medground.anatomy import yolo
-    from medground.training.detectors import region_query
-
-    device = options.device_of(chosen["device"])
-    yolo.check(chosen["start"], chosen["trust_pickle"])
-    size, batch = chosen["size"] or yolo.SIZE, chosen["batch"]
-    learned, checked = _films(records, val, size, chosen["images"], chosen["rejects"])
-    epochs = chosen["epochs"] or -(-(chosen["steps"] or 0) * batch // len(learned)) or yolo.EPOCHS
-    how = {"epochs": epochs, "batch": batch, "size": size, "seed": chosen["seed"], "start": chosen["start"]}
-    return region_query.train_yolo(
-        learned, checked, folder, yolo.Options(device=device, **how), chosen["anew"]
+    chosen["device"] = options.device_of(chosen["device"])
+    train = registry.attribute(entry.trainer)
+    done: bool = train(
+        lambda size: _image_sets(records, val, size, images, rejects), folder, TrainerOptions(**chosen)
     )
+    return done
 
 
-def _films(
+def _image_sets(
     records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
 ) -> "tuple[ImageSet, ImageSet | None]":
-    """The films to learn from and those to measure on, at the detector's size; no patient is in both."""
+    """Return the training and validation images at the detector's size; raise if a subject is in both."""
     from medground import jsonl, leakage
     from medground.anatomy import regions
     from medground.anatomy.image_set import read_images
@@ -139,10 +130,9 @@ def _films(
     parts = {"train": list(jsonl.read(records, Anatomy, bad_lines))}
     if val:
         parts["val"] = list(jsonl.read(val, Anatomy, bad_lines))
-    for leak in leakage.between(parts):
-        raise MedgroundError(f"{leak}: split by subject")
+    leakage.check(leakage.between(parts), False, "split the images by subject")
 
-    def films(part: str, use: str) -> "ImageSet":
+    def image_set(part: str, use: str) -> "ImageSet":
         return read_images(parts[part], images, regions.NAMES, size, reject, use)
 
-    return films("train", "train on"), films("val", "measure on; is --val right?") if val else None
+    return image_set("train", "train on"), image_set("val", "measure on; is --val right?") if val else None

@@ -14,7 +14,7 @@ from medground.boxes import Letterbox
 from medground.data.examples import Example, Query
 from medground.errors import MedgroundError
 from medground.objectives import knowledge, tags
-from medground.objectives.report_batch import Reports
+from medground.objectives.report_batch import ReportBatch
 from medground.records import Box
 
 NUMBER_OF = {name: number for number, name in enumerate(regions.NAMES)}
@@ -40,7 +40,9 @@ class Needs:
         """The examples that can be learned from; raises MedgroundError where none can."""
         kept = [each for each in examples if each.report or self.asks]
         if not kept:
-            raise MedgroundError("nothing to read: no image has a report; give --reports, or pairs with text")
+            raise MedgroundError(
+                "nothing to read: no image has a report; give --report-sentences, or pairs with text"
+            )
         return kept
 
 
@@ -54,12 +56,12 @@ def tell(
     letterboxes: Sequence[Letterbox],
     rows: Mapping[str, int],
     always: Sequence[str],
-) -> Reports:
+) -> ReportBatch:
     """The reports of these images; `rows` has the row of each of their texts, and of those in `always`."""
     pairs = _of_each(examples, lambda each: [q for q in each.pairs if q.boxes])
     areas = _of_each(examples, lambda each: [q for q in each.terms if q.texts[0] in NUMBER_OF])
     sentences = [(n, text) for n, each in enumerate(examples) for text in each.report]
-    return Reports(
+    return ReportBatch(
         sentences=_long(rows[text] for _, text in sentences),
         report_of=_long(n for n, _ in sentences),
         pair_texts=_long(rows[query.texts[0]] for _, query in pairs),
@@ -70,7 +72,7 @@ def tell(
         region_boxes=_boxes(areas, letterboxes),
         tags=torch.tensor([tags.labels(tags.NAMES, each.tags) for each in examples]),
         findings=torch.tensor([tags.labels(knowledge.NAMES, each.findings) for each in examples]),
-        read=torch.tensor([bool(each.report) for each in examples]),
+        has_report=torch.tensor([bool(each.report) for each in examples]),
         always=_long(rows[text] for text in always),
     )
 

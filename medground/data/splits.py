@@ -24,29 +24,29 @@ Parts = dict[str, list[Phrase]]  # "train", "val" and "test"; what is in "test" 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """How to split: by the records' own word, by lists of subjects, or in `folds`, the `fold`th to test on;
-    and how much of the training part to keep: `few` phrases, or a `fraction` of the patients."""
+    """How to split: by `split` of the records, by lists of subjects, or in `num_folds` with `fold` as test
+    part; and how much of the training part to keep: `num_phrases`, or a `subject_fraction`."""
 
     val_subjects: Path | None = None
     test_subjects: Path | None = None
-    folds: int | None = None
+    num_folds: int | None = None
     fold: int | None = None
-    few: int | None = None
-    fraction: float | None = None
+    num_phrases: int | None = None
+    subject_fraction: float | None = None
     seed: int = 0
 
 
 def split(phrases: Iterable[Phrase], how: Choice) -> Parts:
     """The phrases in their parts; no phrase is in two, and patients are only where the choice sees to it."""
-    if how.folds and how.fold:
-        parts = by_fold(phrases, how.folds, how.fold, how.seed)
+    if how.num_folds and how.fold:
+        parts = by_fold(phrases, how.num_folds, how.fold, how.seed)
     else:
         val, test = (subjects_in(path) if path else None for path in (how.val_subjects, how.test_subjects))
         parts = by_split(phrases, val, test)
-    if how.fraction:
-        parts["train"] = fraction(parts["train"], how.fraction, how.seed)
-    if how.few:
-        parts["train"] = few(parts["train"], how.few, how.seed)
+    if how.subject_fraction:
+        parts["train"] = fraction(parts["train"], how.subject_fraction, how.seed)
+    if how.num_phrases:
+        parts["train"] = few(parts["train"], how.num_phrases, how.seed)
     return parts
 
 

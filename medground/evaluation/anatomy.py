@@ -159,9 +159,7 @@ def measure(
     )
 
 
-def measure_sanity(
-    truth: Sequence[Anatomy], own: Found, other: Found | None
-) -> tuple[Measured, Measured]:
+def measure_sanity(truth: Sequence[Anatomy], own: Found, other: Found | None) -> tuple[Measured, Measured]:
     """Return the share of satisfied rules, and the share of images with all rules satisfied."""
     mine, theirs = _kept(truth, own), None if other is None else _kept(truth, other)
     some = np.asarray(~np.isnan(mine).all(axis=0))  # a rule that never applies has no line

@@ -59,7 +59,7 @@ def evaluate(
     draws: int = 10_000,
     seed: int = 0,
     split: str | None = None,
-    model: Path | None = None,
+    model: str | Path | None = None,
     allow_leakage: bool = False,
 ) -> Scores:
     """Return the scores of predictions by each protocol, with 95 % intervals over draws of patients.
@@ -84,10 +84,12 @@ def evaluate(
     measured = [one for protocol in chosen for one in protocol.measure(data)]
     stated = coverage.stated(data.predictions)
     if model is not None:
-        leakage.warn_of_another_model(model, data.models())
+        leakage.warn_of_another_model(Path(model), data.models())
     origin = _origin(data, leaky, predictions=predictions, truth=truth, train=train, compare=compare)
     how = Resampling(draws, seed, origin | stated | {"draws": draws, "seed": seed})
-    batches = [measured, [coverage.measure(data.own)]] if stated else [measured]
+    batches = [measured]
+    if stated and isinstance(data, phrases.PhraseData):
+        batches.append([coverage.measure(data.own)])
     found = [score for batch in batches for some in scoring.score_all(batch, how) for score in some]
     return Scores(found, chosen[0].galleries(data))
 
@@ -104,9 +106,9 @@ def _common_kind(chosen: Sequence[Protocol]) -> str:
     return kinds.pop()
 
 
-def _leaks(data: Prepared, model: Path | None, allowed: bool) -> bool:
+def _leaks(data: Prepared, model: str | Path | None, allowed: bool) -> bool:
     """Return whether training patients are scored, or whether the model's own training leaked."""
-    record = leakage.training_record(model) if model is not None else {}
+    record = leakage.training_record(Path(model)) if model is not None else {}
     others = {
         "--train": leakage.Patients.of(data.train or ()),
         "another split of --truth": leakage.Patients.of(data.elsewhere),

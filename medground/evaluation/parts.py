@@ -1,4 +1,6 @@
-"""The cases that some protocols score, with their groups and patients; protocols of the same cases share them.
+"""The cases that some protocols score, with their groups and patients.
+
+Protocols of the same cases share them.
 
 Letters: N cases.
 """

@@ -199,7 +199,7 @@ def _warn_of_corner(source: str, found: Mapping[Key, Grounding], phrases: Iterab
     if len(places) >= MANY and all(box[2] <= w / 2 and box[3] <= h / 2 for box, (w, h) in places):
         log.warning(
             "%s: all %d boxes lie in the upper left quarter of their images; are they in original pixels, "
-            "or in another --frame?",
+            "or in another --coordinates?",
             *(source, len(places)),
         )
 

@@ -10,7 +10,7 @@ other side       left and right swapped in the phrase: the box should change its
 negated          "no ..." before the phrase: `present` should fall
 synonym          another name for the finding: nothing should change
 held-out negation, held-out synonym
-                 the same in wordings that fine-tuning never generates. `finetune --negatives` and
+                 the same in wordings that fine-tuning never generates. `finetune --negative-prob` and
                  `--paraphrases` may generate those of `negated` and `synonym`.
 
 Mirrored images have two more rows. One is of phrases that name one side, which the flip contradicts; the
@@ -40,7 +40,7 @@ from medground.evaluation.stats.figures import mean_over
 from medground.evaluation.stats.groups import Groups
 from medground.evaluation.stats.scoring import Measured
 from medground.records import Box, Grounding, Phrase
-from medground.reports import sides
+from medground.reports import laterality, negation
 
 Image = NDArray[np.float32]  # (H, W) in [0, 1]
 Query = tuple[str, Phrase, str]  # perturbation, phrase, text
@@ -50,10 +50,10 @@ Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of 
 AS_ASKED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
 FOREIGN = "foreign phrase"
 WORDINGS: dict[str, Callable[[str], str | None]] = {
-    "other side": sides.other_side,
-    "negated": wordings.negated,
+    "other side": laterality.swap,
+    "negated": negation.negate,
     "synonym": wordings.synonym,
-    "held-out negation": wordings.newly_negated,
+    "held-out negation": negation.negate_held_out,
     "held-out synonym": wordings.new_synonym,
 }
 PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, FOREIGN, *WORDINGS)
@@ -188,9 +188,7 @@ def measure(found: Sequence[Perturbed], guess: Callable[[Phrase, int, int], Box]
     }
     if guess is not None:
         guesses = [as_array([guess(each.phrase, *each.size)]) for each in found]
-        guessed = _ious(
-            [replace(a, boxes=b) for a, b in zip(found, guesses, strict=True)], _truths(found)
-        )
+        guessed = _ious([replace(a, boxes=b) for a, b in zip(found, guesses, strict=True)], _truths(found))
         own["prior_miou"] = mean_over(_where(guessed, found, (AS_ASKED, BLANK)))
     grouped = _grouped(found)
     owners = scoring.clusters([each.phrase for each in found])
@@ -200,7 +198,9 @@ def measure(found: Sequence[Perturbed], guess: Callable[[Phrase, int, int], Box]
 def _grouped(found: Sequence[Perturbed]) -> Groups:
     """Return a group for each perturbation in use; the two parts of the mirrored image follow it."""
     of_probe = {name: np.array([each.probe == name for each in found], dtype=bool) for name in PROBES}
-    sided = np.array([sides.side_of(each.phrase.text) in ("left", "right") for each in found], dtype=bool)
+    sided = np.array(
+        [laterality.side_of(each.phrase.text) in ("left", "right") for each in found], dtype=bool
+    )
     masks: dict[str, NDArray[np.bool_]] = {}
     for name, mask in of_probe.items():
         masks[name] = mask

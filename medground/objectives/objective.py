@@ -1,4 +1,4 @@
-"""What an objective is: named losses with weights, and the heads that only training needs.
+"""The base class of objectives: named losses, and the heads that only training needs.
 
 A new objective is one module with a subclass of `Objective`, and an entry in `registry.OBJECTIVES`.
 
@@ -12,18 +12,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from medground.models.grounder import Grounder
-from medground.models.network import Answers, Images
+from medground.models.network import EncodedImages, Predictions
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the network made of a batch: its images, the tokens (U, T, D) and mask (U, T) of its texts, and
-    the answers for its pairs, None where no objective asks for any."""
+    """The network's outputs for a batch.
 
-    images: Images
+    tokens, mask: (U, T, D) and (U, T) of its texts. predictions: of its pairs, None if no objective uses
+    them.
+    """
+
+    images: EncodedImages
     tokens: Tensor
     mask: Tensor
-    answers: Answers | None
+    predictions: Predictions | None
 
 
 class Objective(nn.Module):
@@ -44,8 +47,8 @@ class Objective(nn.Module):
         return 1.0
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
-        """The named losses, each one unweighted scalar; the keys are those of `defaults`.
+        """Return the named losses, each an unweighted scalar; the keys are those of `defaults`.
 
-        A batch that says nothing about a loss costs 0, not NaN.
+        A loss without data in the batch is 0, not NaN.
         """
         raise NotImplementedError

@@ -30,16 +30,18 @@ from medground.registry.entries import (
     Protocol,
     Table,
     attribute,
-    listed,
+    one_of,
 )
 from medground.registry.tables import (
     ARCHITECTURES,
     DATASETS,
     DETECTORS,
+    FINETUNE,
     MASK_FORMATS,
     OBJECTIVES,
     OUTPUT_FORMATS,
     PREDICTION_FORMATS,
+    PRETRAIN,
     PROTOCOLS,
 )
 
@@ -47,10 +49,12 @@ __all__ = [
     "ARCHITECTURES",
     "DATASETS",
     "DETECTORS",
+    "FINETUNE",
     "MASK_FORMATS",
     "OBJECTIVES",
     "OUTPUT_FORMATS",
     "PREDICTION_FORMATS",
+    "PRETRAIN",
     "PROTOCOLS",
     "Architecture",
     "Dataset",
@@ -65,5 +69,5 @@ __all__ = [
     "Table",
     "attribute",
     "check_losses",
-    "listed",
+    "one_of",
 ]

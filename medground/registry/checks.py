@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from medground.errors import MedgroundError
+from medground.registry.entries import one_of
 from medground.registry.tables import ARCHITECTURES, OBJECTIVES
 
 
@@ -26,11 +27,11 @@ def check_losses(
         raise MedgroundError(f"two objectives have a loss {doubled[0]!r}; give one of them")
     if unknown := sorted(set(weights) - set(losses)):
         known = ", ".join(sorted(losses))
-        raise MedgroundError(f"--weight {unknown[0]}: no loss {unknown[0]!r}; the losses are {known}")
+        raise MedgroundError(f"--loss-weight {unknown[0]}: no loss {unknown[0]!r}; the losses are {known}")
 
 
 def _check_architecture(objective: str, architecture: str) -> None:
     required = OBJECTIVES[objective].requires
     if required and required not in ARCHITECTURES[architecture].features:
         fit = [name for name, entry in ARCHITECTURES.items() if required in entry.features]
-        raise MedgroundError(f"--objective {objective} requires --architecture {' or '.join(fit)}")
+        raise MedgroundError(f"--objective {objective} requires --architecture {one_of(fit)}")

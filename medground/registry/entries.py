@@ -27,6 +27,10 @@ class Entry:
         """Return the attribute that `target` names; raise MedgroundError if it cannot be imported."""
         return attribute(self.target)
 
+    def describe(self) -> str:
+        """Return what --help says of the entry."""
+        return self.help
+
 
 def attribute(target: str) -> Any:
     """Return the attribute of "module:attribute"; raise MedgroundError if there is none."""
@@ -60,14 +64,14 @@ class Loss:
 class Objective(Entry):
     """An `objectives.objective.Objective`: the commands that offer it, its losses, and its inputs.
 
-    fuses: reads the network's predictions for (image, phrase) pairs. teaches_boxes: trains box predictions.
-    reads_reports: reads whole reports. requires: a feature of the architecture.
+    fuses: uses the network's predictions for (image, phrase) pairs. trains_boxes: trains the prediction of
+    boxes. reads_reports: uses whole reports. requires: a feature of the architecture.
     """
 
     stages: frozenset[str]
     losses: Mapping[str, Loss]
     fuses: bool = False
-    teaches_boxes: bool = False
+    trains_boxes: bool = False
     reads_reports: bool = False
     requires: str | None = None
 
@@ -78,6 +82,14 @@ class Objective(Entry):
             for name, each in self.losses.items()
             if each.requires is None or each.requires in features
         }
+
+    def describe(self) -> str:
+        """Return the help text with the losses and their default weights."""
+        parts = [
+            f"{name} {each.weight:g}" + (f" ({each.requires})" if each.requires else "")
+            for name, each in self.losses.items()
+        ]
+        return f"{self.help}. Losses: {', '.join(parts)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +134,7 @@ class Protocol(Entry):
 class PredictionFormat(Entry):
     """A file format of predictions: `target(stream, bad_lines, take)`, as in `evaluation.inputs.readers`.
 
-    frame: the frame of its boxes if --frame is not given. frames: the ones that --frame may name (None: any).
+    frame: of its boxes, without --coordinates. frames: those that --coordinates may name (None: any).
     """
 
     frame: str = "original"
@@ -215,7 +227,7 @@ class Table(Mapping[str, E], Generic[E]):
             self._added()[point.name] = entry
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the names as text: "a", "a and b", "a, b and c"."""
+def one_of(names: Iterable[str]) -> str:
+    """Return the names as text: "a", "a or b", "a, b or c"."""
     *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} or {last}" if first else last

@@ -48,7 +48,7 @@ OBJECTIVES = Table(
                 "near": Loss(weight=1.0, requires="several-boxes", published=False),
             },
             fuses=True,
-            teaches_boxes=True,
+            trains_boxes=True,
         ),
         "asg": Objective(
             target="medground.objectives.asg:ASG",
@@ -232,43 +232,43 @@ DATASETS = Table(
     {
         "mimic-reports": Dataset(
             target="medground.datasets.mimic_cxr:read_reports",
-            help="MIMIC-CXR's report tree -> reports.\n\nReads a folder, a .zip or one .txt.",
+            help="Convert MIMIC-CXR's report tree to reports.\n\nReads a folder, a .zip or one .txt.",
             records="reports",
             source="tree",
-            options=("splits",),
+            options=("split-table",),
             example="mimic-cxr-reports.zip -o reports.jsonl",
         ),
         "mimic-sectioned": Dataset(
             target="medground.datasets.mimic_cxr:read_sectioned",
-            help="MIMIC-CXR's sections -> reports.\n\n"
-            "Reads mimic_cxr_sectioned.csv; the reports have their sections instead of a text.",
+            help="Convert MIMIC-CXR's sections to reports.\n\n"
+            "Reads mimic_cxr_sectioned.csv; the reports have sections instead of one text.",
             records="reports",
-            options=("splits",),
+            options=("split-table",),
             example="mimic_cxr_sectioned.csv -o reports.jsonl",
         ),
         "mimic-jpg": Dataset(
             target="medground.datasets.mimic_cxr:read_images",
-            help="MIMIC-CXR-JPG's image list -> images.\n\n"
-            "Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions yet: run detect-anatomy on them.",
+            help="Convert MIMIC-CXR-JPG's metadata to images.\n\n"
+            "Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions: pass them to detect-anatomy.",
             records="images",
-            options=("splits", "frontal"),
-            example="mimic-cxr-2.0.0-metadata.csv --frontal -o images.jsonl",
+            options=("split-table", "frontal-only"),
+            example="mimic-cxr-2.0.0-metadata.csv --frontal-only -o images.jsonl",
         ),
         "imagenome": Dataset(
             target="medground.datasets.chest_imagenome:read_anatomy",
-            help="Chest ImaGenome's graphs -> region boxes.\n\n"
+            help="Convert Chest ImaGenome's scene graphs to region boxes.\n\n"
             "Reads the scene graphs under a folder or in a .zip; invalid boxes are fixed, with a warning. "
-            "With --split, images of the gold patients (images_to_avoid.csv) are left out.",
+            "With --split, images of the gold patients (images_to_avoid.csv) are excluded.",
             records="images",
             source="tree",
-            options=("metadata", "splits-folder"),
+            options=("metadata", "split-folder"),
             example="chest-imagenome-1.0.0 \\\n"
             "          --metadata mimic-cxr-2.0.0-metadata.csv --split train -o boxes.jsonl",
         ),
         "imagenome-gold": Dataset(
             target="medground.datasets.chest_imagenome:read_gold",
-            help="Chest ImaGenome's gold boxes -> region boxes.\n\n"
-            "Reads gold_bbox_coordinate_annotations_1000images.csv: annotated boxes.",
+            help="Convert Chest ImaGenome's gold boxes to region boxes.\n\n"
+            "Reads gold_bbox_coordinate_annotations_1000images.csv: manually annotated boxes.",
             records="images",
             options=("metadata",),
             splits=False,
@@ -277,7 +277,7 @@ DATASETS = Table(
         ),
         "ms-cxr": Dataset(
             target="medground.datasets.ms_cxr:read",
-            help="MS-CXR -> phrases with boxes.\n\nReads the CSV of either version, or the JSON.",
+            help="Convert MS-CXR to phrases with boxes.\n\nReads the CSV of either version, or the JSON.",
             records="phrases",
             example="MS_CXR_Local_Alignment_v1.1.0.csv --split test -o test.jsonl",
         ),

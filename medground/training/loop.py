@@ -227,7 +227,7 @@ def _save(job: Job, running: Running, state: State) -> State:
     processes wait here for the one that writes.
     """
     if not job.engine.is_main_process:
-        return distributed.told(None)
+        return distributed.broadcast(None)
     network: Any = running.average.network if running.average else job.learner.network
     network.eval()
     on_beat = job.schedule.is_beat(state.step)
@@ -240,4 +240,4 @@ def _save(job: Job, running: Running, state: State) -> State:
         state = replace(state, best=figure, best_step=state.step)
     average = running.average.network if running.average else None
     job.folder.save(job.learner, running.optimizer, state, average)
-    return distributed.told(state)
+    return distributed.broadcast(state)

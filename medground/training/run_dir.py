@@ -25,7 +25,7 @@ from medground.training import curves
 
 RESUME, CONFIG, METRICS = "resume.safetensors", "config.toml", "metrics.jsonl"
 PICTURE = "losses.png"
-WAY_OUT = "name another folder or give --anew"
+WAY_OUT = "name another folder or give --overwrite"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class State:
 class RunFolder:
     """The folder of one run; made by its first command, checked against the settings by the next.
 
-    A run with other settings is refused, or with `anew` forgotten. Of several processes one `writes`, and
-    makes its RunFolder before the others do; these only read.
+    A run with other settings is refused, or with `overwrite` forgotten. Of several processes one
+    `writes`, and makes its RunFolder before the others do; these only read.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], anew: bool = False, writes: bool = True):
-        self.anew, self.writes = anew, writes
+    def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool = False, writes: bool = True):
+        self.overwrite, self.writes = overwrite, writes
         self.path, self.settings = path, {k: v for k, v in settings.items() if v is not None}
         if writes:
             path.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ class RunFolder:
         if not (self.path / RESUME).exists():
             return
         problem = self._other_settings()
-        if problem and not self.anew:
+        if problem and not self.overwrite:
             raise MedgroundError(f"{self.path}: {problem}; {WAY_OUT}")
         if problem:
             (self.path / RESUME).unlink()
@@ -115,8 +115,8 @@ class RunFolder:
     ) -> State:
         """Put network, optimiser and average where `save` left them; State() for a new run.
 
-        What does not fit them is refused, or with `anew` forgotten. Lines of metrics.jsonl past that step are
-        dropped: they are written again.
+        What does not fit them is refused, or with `overwrite` forgotten. Lines of metrics.jsonl past that
+        step are dropped: they are written again.
         """
         kept = self._kept(network, optimizer, average)
         if kept is None:
@@ -150,7 +150,7 @@ class RunFolder:
             _check_moments(optimizer, _moments(tensors), path)
             return tensors, _state(config, path)
         except MedgroundError as error:
-            if not self.anew:
+            if not self.overwrite:
                 raise MedgroundError(f"{error}; {WAY_OUT}") from None
             return None
 

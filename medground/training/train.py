@@ -31,46 +31,46 @@ from medground.training.stop import StopRequest
 
 log = logging.getLogger(__name__)
 COMPILER = "inductor"  # torch.compile's own
-NOT_THE_RUN = {"device", "tracker", "cache", "workers"}
+NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the user may choose; names are those of the long flags, defaults stand in the commands."""
+    """Settings of a training run, named like the long flags; the commands have the defaults."""
 
-    size: str | None  # None where a model to go on from has a shape of its own
+    model_size: str | None  # None where a model to go on from has a shape of its own
     architecture: str
     objective: tuple[str, ...]
-    weight: dict[str, float]
+    loss_weight: dict[str, float]
     image_encoder: str | None
     text_encoder: str | None
     steps: int
-    batch: int
-    terms: int
-    sentences: int
-    rate: float
-    encoder_rate: float | None
+    batch_size: int
+    max_terms: int
+    max_sentences: int
+    lr: float
+    encoder_lr: float | None
     weight_decay: float
-    warmup: float
+    warmup_ratio: float
     save_every: int
     seed: int
     device: str
     precision: str
     augment: str
-    mirror: float = 0.0
+    hflip_prob: float = 0.0
     sides_apart: bool = False
     log_every: int = 20
-    schedule: str = "cosine"
-    clip: float = 1.0
-    accumulate: int = 1
-    ema: float | None = None
+    lr_schedule: str = "cosine"
+    max_grad_norm: float = 1.0
+    micro_batches: int = 1
+    ema_decay: float | None = None
     patience: int | None = None
     compile: bool = False
     tracker: str | None = None
     cache: Path | None = None
-    workers: int = 1
+    loader_threads: int = 1
     freeze: tuple[str, ...] = ()
-    negatives: float = 0.0
+    negative_prob: float = 0.0
     rehearse_images: int = 0
     rehearse_terms: int = 0
     rehearse_sentences: int = 0
@@ -109,12 +109,12 @@ def fit(
     folder: Path,
     options: Options,
     start: Path | None = None,
-    anew: bool = False,
+    overwrite: bool = False,
 ) -> bool:
     """Train on the material and leave the model in `folder`; True when done, False when stopped after saving.
 
     With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
-    of the model to go on from; None builds a new one. `anew` forgets a run with other settings in `folder`.
+    of the model to go on from; None builds a new one. `overwrite` forgets a run with other settings.
     """
     with StopRequest() as stop:
         material = material.usable()
@@ -126,7 +126,7 @@ def fit(
             with engine.main_process_first():
                 first = engine.is_main_process  # the others neither write settings nor compare them
                 settings = _settings(material, options, start) if first else {}
-                run = RunFolder(folder, settings, anew, first)
+                run = RunFolder(folder, settings, overwrite, first)
             return train(_job(material, images, run, options, start, engine), stop)
         finally:
             engine.end_training()
@@ -149,10 +149,11 @@ def _check_validation(material: Material, options: Options) -> None:
 
 def _check_share(options: Options, processes: int) -> None:
     """Raise MedgroundError where a part of a step's batch would be without an image."""
-    parts = processes * options.accumulate
-    if options.batch < parts:
+    parts = processes * options.micro_batches
+    if options.batch_size < parts:
         raise MedgroundError(
-            f"--batch {options.batch}: too small for {parts} parts (processes x --accumulate)"
+            f"--batch-size {options.batch_size} is too small for {parts} micro-batches "
+            "(processes x --micro-batches)"
         )
 
 
@@ -178,16 +179,16 @@ def _job(
     return Job(
         engine=engine,
         model=model,
-        learner=Learner(model, options.objective, options.weight),
+        learner=Learner(model, options.objective, options.loss_weight),
         batches=_batches(material, options, store, model, needs),
         schedule=_schedule(options),
         folder=run,
         validate=_validator(checked, store, model) if checked else None,
         seed=options.seed,
-        record=leakage.record(material.seen(), start, material.leakage),
+        record=leakage.new_record(material.seen(), start, material.leakage),
         frozen=freeze(model.network, options.freeze),
         freeze_norms=start is not None,
-        workers=options.workers,
+        workers=options.loader_threads,
         compiler=COMPILER if options.compile else None,
     )
 
@@ -197,13 +198,13 @@ def _batches(
 ) -> collate.Batches:
     """The batches of the examples, with those of rehearsal beside them."""
     plan = collate.Plan(
-        images=options.batch,
-        terms=options.terms if needs.asks else 0,
-        sentences=options.sentences if needs.asks else 0,
+        images=options.batch_size,
+        terms=options.max_terms if needs.asks else 0,
+        sentences=options.max_sentences if needs.asks else 0,
         seed=options.seed,
         views=options.augment,
-        mirror=options.mirror,
-        negatives=options.negatives,
+        mirror=options.hflip_prob,
+        negatives=options.negative_prob,
         always=needs.always,
     )
     beside = None
@@ -222,17 +223,17 @@ def _batches(
 def _schedule(options: Options) -> Schedule:
     return Schedule(
         steps=options.steps,
-        rate=options.rate,
-        encoder_rate=options.encoder_rate or options.rate,
+        rate=options.lr,
+        encoder_rate=options.encoder_lr or options.lr,
         weight_decay=options.weight_decay,
-        warmup=options.warmup,
+        warmup=options.warmup_ratio,
         save_every=options.save_every,
         log_every=options.log_every,
-        fall=options.schedule,
-        clip_norm=options.clip,
+        fall=options.lr_schedule,
+        clip_norm=options.max_grad_norm,
         patience=options.patience,
-        average=options.ema,
-        parts=options.accumulate,
+        average=options.ema_decay,
+        parts=options.micro_batches,
     )
 
 
@@ -244,20 +245,20 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
                 f"{start}: holds a {model.config.architecture}, not a {options.architecture}"
             )
         return model
-    assert options.size  # the commands have a default
+    assert options.model_size  # the commands have a default
     # the lexicon's words too: those that reports use, so that few are spelt out in letters later
     texts: list[str] = []  # a pre-trained encoder has its own
     if options.text_encoder is None:
         texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
-    return grounder.build(options.size, texts, architecture=options.architecture, **encoders)
+    return grounder.build(options.model_size, texts, architecture=options.architecture, **encoders)
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:
     """What makes two runs the same run; the device does not, nor where films are read from."""
     settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
-        settings["start"] = grounder.name_of(start)
+        settings["init_from"] = grounder.name_of(start)
     shown = {name: _digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
     return settings | dict(material.chosen) | shown
 

@@ -38,7 +38,10 @@ def test_a_line_keeps_what_it_carries_and_says_where_its_boxes_come_from(films):
 def test_another_fit_moves_the_boxes(films):
     for number in range(2):
         np.save(films / "masks" / f"film{number}.npy", pspnet_array())
-    assert boxes(detect(films, "pspnet"))[RIGHT] != boxes(detect(films, "pspnet", "--fit", "stretch"))[RIGHT]
+    assert (
+        boxes(detect(films, "pspnet"))[RIGHT]
+        != boxes(detect(films, "pspnet", "--mask-fit", "stretch"))[RIGHT]
+    )
 
 
 def test_the_viewers_left_is_the_patients_right(films):
@@ -47,8 +50,8 @@ def test_the_viewers_left_is_the_patients_right(films):
         np.savez(films / "masks" / f"film{number}.npz", **swapped)
     result = detect(films, "named")
     assert [json.loads(line)["view"] for line in result.stdout.splitlines()] == ["other"] * 2
-    assert not boxes(result) and result.stderr.count("--sides viewer") == 2
-    found = boxes(detect(films, "named", "--sides", "viewer"))
+    assert not boxes(result) and result.stderr.count("--mask-sides viewer") == 2
+    found = boxes(detect(films, "named", "--mask-sides", "viewer"))
     assert found[RIGHT] == pytest.approx(slow_box(chest()["right lung"]), abs=0.1)
 
 
@@ -64,5 +67,5 @@ def test_masks_taken_otherwise_are_not_mixed(films):
     target = films / "out.jsonl"
     assert detect(films, "pspnet", "-o", target).exit_code == 0
     assert detect(films, "pspnet", "--resume", "-o", target).exit_code == 0
-    result = detect(films, "pspnet", "--fit", "stretch", "--resume", "-o", target)
+    result = detect(films, "pspnet", "--mask-fit", "stretch", "--resume", "-o", target)
     assert result.exit_code == 1 and "boxes of another model" in result.stderr

@@ -5,10 +5,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medground import align as stage
-from medground.align import Rules, pair_sentences
+from medground import pairing as stage
 from medground.cli.main import cli
 from medground.errors import MedgroundError
+from medground.pairing import Rules, pair_sentences
 from medground.records import Anatomy, Region, Sentence, Triplet
 
 BOXES = {
@@ -264,7 +264,7 @@ def run(tmp_path):
     boxes.write_text(lines(anatomy()))
 
     def invoke(sentences, *flags):
-        return CliRunner().invoke(cli, ["align", "--boxes", str(boxes), *flags], input=sentences)
+        return CliRunner().invoke(cli, ["align", "--anatomy", str(boxes), *flags], input=sentences)
 
     return invoke
 
@@ -310,6 +310,6 @@ def test_a_failed_run_leaves_the_output_file_alone(run, tmp_path):
 
 
 def test_two_inputs_cannot_both_be_stdin():
-    result = CliRunner().invoke(cli, ["align", "--boxes", "-"], input="")
+    result = CliRunner().invoke(cli, ["align", "--anatomy", "-"], input="")
     assert result.exit_code == 2
     assert "only one input can be stdin" in result.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import toy
 from click.testing import CliRunner
-from conftest import ROOT
+from paths import ROOT
 
 from medground.cli.main import cli
 
@@ -172,9 +172,9 @@ def test_training_over_two_processes_goes_on_after_whatever_ends_it(submit, tmp_
     work.mkdir()
     films = toy.make(work)
     (work / "boxes.jsonl").write_bytes(Path(films.anatomy).read_bytes())
-    make = ["cache", films.anatomy, "--images", str(work), "--size", "160", "-o", str(work / "cache")]
+    make = ["cache", films.anatomy, "--images", str(work), "--image-size", "160", "-o", str(work / "cache")]
     assert CliRunner().invoke(cli, make).exit_code == 0
-    flags = "--device cpu --steps 16 --batch 2 --save-every 2 --log-every 1"
+    flags = "--device cpu --steps 16 --batch-size 2 --save-every 2 --log-every 1"
     whole = tmp_path / "whole"
     call = [
         "torchrun",

@@ -4,10 +4,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from test_chest_imagenome import GOLD, IMAGE, METADATA, drawn, graph
-from test_imagenome_sentences import LUNG
-from test_mimic_cxr import SPLIT
-from test_ms_cxr import ROWS, coco, table
+from imagenome_files import GOLD, IMAGE, LUNG, METADATA, drawn, graph
+from mimic_files import SPLIT
+from ms_cxr_files import ROWS, coco, table
 
 from medground import jsonl
 from medground.cli.main import cli
@@ -45,7 +44,7 @@ def run(*args, **more):
 COMMANDS = [
     (["mimic-reports", "{}/files"], Report, 1),
     (["mimic-sectioned", "{}/sectioned.csv"], Report, 1),
-    (["mimic-jpg", "{}/metadata.csv", "--frontal"], Anatomy, 2),
+    (["mimic-jpg", "{}/metadata.csv", "--frontal-only"], Anatomy, 2),
     (["imagenome", "{}", "--metadata", "{}/metadata.csv", "--split", "train"], Anatomy, 1),
     (["imagenome-gold", "{}/gold.csv", "--metadata", "{}/metadata.csv"], Anatomy, 1),
     (["ms-cxr", "{}/ms.csv"], Phrase, 3),
@@ -78,7 +77,7 @@ def test_a_table_is_read_from_stdin(name, pack, folder):
 
 
 def test_records_carry_their_split(folder):
-    result = run("mimic-reports", folder / "files", "--splits", folder / "split.csv", "--split", "train")
+    result = run("mimic-reports", folder / "files", "--split-table", folder / "split.csv", "--split", "train")
     assert json.loads(result.stdout)["split"] == "train"
 
 

@@ -12,7 +12,7 @@ from medground.cli.main import cli
 def cohort(tmp_path_factory):
     """A small phantom cohort on disk, in the published layouts, with its truth."""
     folder = tmp_path_factory.mktemp("cohort") / "phantom"
-    flags = ["--patients", "6", "--size", "128", "--seed", "3"]
+    flags = ["--patients", "6", "--image-size", "128", "--seed", "3"]
     assert CliRunner().invoke(cli, ["phantom", str(folder), *flags]).exit_code == 0
     return folder
 
@@ -45,7 +45,7 @@ def test_regions_come_back_within_a_pixel(cohort):
 
 
 def test_triplets_with_a_region_come_back(cohort):
-    args = ["parse-reports", "--from", "chest-imagenome", str(cohort / "chest-imagenome")]
+    args = ["parse-reports", "--input-format", "chest-imagenome", str(cohort / "chest-imagenome")]
     found = [json.loads(line) for line in CliRunner().invoke(cli, args).stdout.splitlines()]
     assert found
     said = {_said(sentence, each) for sentence in found for each in sentence["triplets"]}
@@ -62,8 +62,8 @@ def _said(sentence, triplet):
 
 def test_reports_images_and_phrases_have_the_same_ids_and_splits(cohort):
     table = cohort / "mimic-cxr-jpg" / "mimic-cxr-2.0.0-split.csv"
-    reports = convert("mimic-reports", cohort / "mimic-cxr", "--splits", table)
-    images = convert("mimic-jpg", metadata(cohort), "--splits", table)
+    reports = convert("mimic-reports", cohort / "mimic-cxr", "--split-table", table)
+    images = convert("mimic-jpg", metadata(cohort), "--split-table", table)
     assert {each["study_id"]: each["split"] for each in reports} == {
         each["study_id"]: each["split"] for each in images
     }

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from PIL import Image
 
 from medground import registry
-from medground.cli import evaluate as command
 from medground.cli.main import cli
 from medground.evaluation.report import pictures
 
@@ -59,7 +58,7 @@ def evaluate(tmp_path, monkeypatch):
 
     def run(answers: list[dict] | str, *flags: str, truth: str = "truth.jsonl"):
         text = answers if isinstance(answers, str) else lines(*answers)
-        command = ["evaluate", "--truth", truth, "--draws", "200", *flags]
+        command = ["evaluate", "--truth", truth, "--bootstrap-samples", "200", *flags]
         return CliRunner().invoke(cli, command, input=text)
 
     return run
@@ -181,7 +180,7 @@ def test_patients_in_both_training_and_truth_are_refused(evaluate, key):
     Path("leaky.jsonl").write_text(lines(*TRAIN, leaky))
     result = evaluate(ANSWERS, "--train", "leaky.jsonl")
     assert result.exit_code == 1
-    assert TRUTH[1][key] in result.stderr and "--allow-leakage" in result.stderr
+    assert TRUTH[1]["subject_id"] in result.stderr and "--allow-leakage" in result.stderr
     allowed = scores(evaluate(ANSWERS, "--train", "leaky.jsonl", "--allow-leakage"))
     assert all(each["leakage"] is True for each in allowed.values())
 
@@ -257,17 +256,11 @@ def test_words_never_reach_a_message(evaluate):
     assert result.exit_code == 1 and "secret" not in result.stderr
 
 
-def test_the_protocols_of_the_command_are_those_there_are():
-    assert set(command.PROTOCOLS) == set(registry.PROTOCOLS)
-    alone = {name for name, each in registry.PROTOCOLS.items() if each.reads != "phrases"}
-    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == set(command.ALONE) == alone
-
-
 def test_several_protocols_stand_one_after_the_other(evaluate):
-    flags = [flag for name in command.PHRASE_PROTOCOLS for flag in ("--protocol", name)]
+    flags = [flag for name in registry.PROTOCOLS.where(reads="phrases") for flag in ("--protocol", name)]
     result = evaluate(ANSWERS, *flags)
     seen = [json.loads(line)["protocol"] for line in result.stdout.splitlines()]
-    assert list(dict.fromkeys(seen)) == list(command.PHRASE_PROTOCOLS)
+    assert list(dict.fromkeys(seen)) == registry.PROTOCOLS.where(reads="phrases")
 
 
 def test_the_table_goes_to_stderr_where_scores_go_to_stdout(evaluate):
@@ -320,6 +313,7 @@ def test_best_middling_and_worst_share_no_phrase(count):
     assert found[0][0] == "Best"
 
 
+@pytest.mark.slow
 def test_demo_page_joins_runs(evaluate, film, tmp_path):
     tool = ROOT / "tools" / "demo_page"
     assert tool.stat().st_mode & stat.S_IXUSR

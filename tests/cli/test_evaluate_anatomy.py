@@ -38,7 +38,16 @@ def evaluate(tmp_path, monkeypatch):
 
     def run(answers: list[dict], truth: list[dict], *flags: str):
         Path("truth.jsonl").write_text(lines(truth))
-        command = ["evaluate", "--protocol", "anatomy", "--truth", "truth.jsonl", "--draws", "200", *flags]
+        command = [
+            "evaluate",
+            "--protocol",
+            "anatomy",
+            "--truth",
+            "truth.jsonl",
+            "--bootstrap-samples",
+            "200",
+            *flags,
+        ]
         return CliRunner().invoke(cli, command, input=lines(answers))
 
     return run
@@ -151,7 +160,7 @@ def test_a_comparison_is_paired(evaluate):
 
 
 def test_the_protocol_stands_alone(evaluate):
-    for flags, word in ((["--protocol", "set"], "stand alone"), (["--split", "test"], "no --split")):
+    for flags, word in ((["--protocol", "set"], "stands alone"), (["--split", "test"], "no --split")):
         result = evaluate([], [], *flags)
         assert result.exit_code == 2 and word in result.stderr
 

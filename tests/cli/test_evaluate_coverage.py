@@ -76,7 +76,7 @@ def test_evaluate_reports_it_where_the_records_state_it(tmp_path):
     for name, extra in (("widened", {"coverage": 0.9}), ("plain", {})):
         (tmp_path / "found.jsonl").write_text(json.dumps(said | extra))
         args = ["evaluate", tmp_path / "found.jsonl", "--truth", tmp_path / "truth.jsonl"]
-        result = CliRunner().invoke(cli, [*map(str, args), "--protocol", "set", "--draws", "100"])
+        result = CliRunner().invoke(cli, [*map(str, args), "--protocol", "set", "--bootstrap-samples", "100"])
         assert result.exit_code == 0, result.stderr
         found[name] = [json.loads(line) for line in result.stdout.splitlines()]
     assert {each["protocol"] for each in found["plain"]} == {"set"}

@@ -50,7 +50,7 @@ def evaluate(tmp_path, monkeypatch):
             "heatmap",
             "--truth",
             "truth.jsonl",
-            "--draws",
+            "--bootstrap-samples",
             "200",
             *flags,
         ]

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import COMMANDS, command_of
-from conftest import ROOT
+from paths import ROOT
 from PIL import Image
 
 from medground.cli.main import cli
 
 SHORT = {  # the last of two equal flags wins; a run with other settings needs a folder of its own
-    "medground phantom": "--patients 3 --size 64 --workers 1",
-    "medground train-detector": "--steps 2 --batch 2 --size 64 -o short/detector",
-    "medground pretrain": "--steps 2 --batch 2 -o short/agp --anew",
-    "medground finetune": "--steps 2 --batch 2 -o short/finetuned --anew",
-    "medground evaluate": "--draws 100",
+    "medground phantom": "--patients 3 --image-size 64 --workers 1",
+    "medground train-detector": "--steps 2 --batch-size 2 --image-size 64 -o short/detector",
+    "medground pretrain": "--steps 2 --batch-size 2 -o short/agp --overwrite",
+    "medground finetune": "--steps 2 --batch-size 2 -o short/finetuned --overwrite",
+    "medground evaluate": "--bootstrap-samples 100",
 }
 
 
@@ -60,10 +60,10 @@ def do(folder: Path, line: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """A folder with all files that the examples name."""
     here = tmp_path_factory.mktemp("examples")
-    do(here, "medground phantom cohort --patients 24 --size 64 --seed 3")
+    do(here, "medground phantom cohort --patients 24 --image-size 64 --seed 3")
     cohort = here / "cohort"
-    shutil.copytree(cohort / "mimic-cxr-jpg", here / "films")
-    shutil.copy(here / "films" / "mimic-cxr-2.0.0-metadata.csv", here)
+    shutil.copytree(cohort / "mimic-cxr-jpg", here / "images")
+    shutil.copy(here / "images" / "mimic-cxr-2.0.0-metadata.csv", here)
     shutil.copytree(cohort / "mimic-cxr", here / "mimic-cxr")
     shutil.copytree(cohort / "mimic-cxr" / "files", here / "files")
     shutil.copytree(cohort / "chest-imagenome", here / "chest-imagenome-1.0.0")
@@ -73,9 +73,10 @@ def folder(tmp_path_factory) -> Path:
     make_masks(here)
     graphs = "medground convert imagenome chest-imagenome-1.0.0 --metadata mimic-cxr-2.0.0-metadata.csv"
     drawn = "medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv"
+    small = "--steps 2 --batch-size 2"
     steps = f"""
-        medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal -o list.jsonl
-        medground cache list.jsonl --images films -o cache --size 160
+        medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal-only -o list.jsonl
+        medground cache list.jsonl --images images -o cache --image-size 160
         {graphs} --split train -o anatomy.jsonl
         {graphs} --split valid -o val.jsonl
         {drawn} -o ms_cxr.jsonl
@@ -83,11 +84,11 @@ def folder(tmp_path_factory) -> Path:
         {drawn} --split test -o test.jsonl
         medground parse-reports reports.csv -o sentences.jsonl
         {graphs} --split train -o seen.jsonl
-        medground align sentences.jsonl --boxes seen.jsonl -o pairs.jsonl
-        medground train-detector anatomy.jsonl --images films -o runs/detector --steps 2 --batch 2 --size 64
-        medground pretrain pairs.jsonl --anatomy seen.jsonl --images films -o runs/agp --steps 2 --batch 2
-        medground finetune ms_cxr.jsonl --images films --from runs/agp -o runs/finetuned --steps 2 --batch 2
-        medground ground --model runs/finetuned --images films --phrases test.jsonl -o groundings.jsonl
+        medground align sentences.jsonl --anatomy seen.jsonl -o pairs.jsonl
+        medground train-detector anatomy.jsonl --images images -o runs/detector {small} --image-size 64
+        medground pretrain pairs.jsonl --anatomy seen.jsonl --images images -o runs/agp {small}
+        medground finetune ms_cxr.jsonl --images images --init-from runs/agp -o runs/finetuned {small}
+        medground ground --model runs/finetuned --images images --phrases test.jsonl -o groundings.jsonl
     """
     for line in filter(str.strip, steps.splitlines()):
         do(here, line.strip())
@@ -97,7 +98,7 @@ def folder(tmp_path_factory) -> Path:
     shutil.copy(here / "test.jsonl", here / "held_out.jsonl")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
-    shutil.copy(here / "films" / first, here / "film.png")
+    shutil.copy(here / "images" / first, here / "image.png")
     return here
 
 
@@ -125,7 +126,7 @@ def make_masks(here: Path) -> None:
     (here / "masks").mkdir()
     masks = np.zeros((159, 64, 64), bool)
     masks[135, 10:50, 8:28] = True  # its class "right lung"
-    for path in (here / "films").rglob("*.jpg"):
+    for path in (here / "images").rglob("*.jpg"):
         with Image.open(path) as film:
             drawn = masks[:, : film.height, : film.width]
         np.savez_compressed(here / "masks" / f"{path.stem}.npz", drawn)
@@ -139,6 +140,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess:
     return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_the_example_in_the_help_runs(folder, line, tmp_path):
     program = next((name for name in SHORT if line.startswith(name)), None)
@@ -154,6 +156,7 @@ def test_the_readme_has_pipes():
     assert any("align" in line for line in PIPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in PIPES if "your-" not in line])
 def test_a_pipe_in_the_readme_runs_and_stands_a_reader_that_leaves(folder, line):
     whole = shell(folder, line)

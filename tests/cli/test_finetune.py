@@ -4,25 +4,32 @@ import tomllib
 
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import load_file
 from toy_runs import digests, finetune, lines, record, run, write
 
+from medground.cli import config
 from medground.models import encoders
 from medground.models.config import SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER
 from medground.training.freezing import PARTS
 
-CONFIGS = sorted((ROOT / "examples" / "configs").glob("*.toml"))
+RECIPES = [
+    ("agp-pretrain", "pretrain"),
+    ("agp-finetune", "finetune"),
+    ("medrpg", "finetune"),
+    ("mdetr", "pretrain"),
+    ("mdetr", "finetune"),
+]
 
 
 # Splits
 
 
+@pytest.mark.slow
 def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     seen = []
     for fold in (1, 2, 3):
         folder, held = tmp_path / f"run{fold}", tmp_path / f"held{fold}.jsonl"
-        done = finetune(toy_films, folder, "--folds", 3, "--fold", fold, "--held-out", held, steps=1)
+        done = finetune(toy_films, folder, "--num-folds", 3, "--fold", fold, "--save-held-out", held, steps=1)
         assert done.exit_code == 0, done.output
         tested = {each["subject_id"] for each in lines(held)}
         assert not set(digests(tested)) & set(record(folder)["subjects"])
@@ -30,8 +37,9 @@ def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_films.phrases))
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
-    asked = {"folds": 3, "fold": 2, "fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
+    asked = {"num_folds": 3, "fold": 2, "subject_fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
     flags = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
     assert finetune(toy_films, tmp_path / "ft", *flags, steps=1).exit_code == 0
     said = tomllib.loads((tmp_path / "ft/config.toml").read_text())
@@ -40,6 +48,7 @@ def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
     assert (done.exit_code, "holds a run with another" in done.stderr) == (1, True), done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
     (tmp_path / "test.txt").write_text("p0\np1\n")
     done = finetune(toy_films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
@@ -50,14 +59,14 @@ def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--folds", 3], "go together"),
-        (["--fold", 1], "go together"),
-        (["--folds", 3, "--fold", 4], "from 1 to K"),
-        (["--few", 3, "--fraction", 0.5], "not both"),
-        (["--anatomy", __file__], "give the pairs too"),
-        (["--objective", "taco"], "give --objective agp too"),
-        (["--folds", 3, "--fold", 1, "--val-subjects", __file__], "not both"),
-        (["--fraction", 0], "not in the range"),
+        (["--num-folds", 3], "together with"),
+        (["--fold", 1], "together with"),
+        (["--num-folds", 3, "--fold", 4], "from 1 to K"),
+        (["--num-phrases", 3, "--subject-fraction", 0.5], "not both"),
+        (["--anatomy", __file__], "requires --rehearse"),
+        (["--objective", "taco"], "add --objective agp"),
+        (["--num-folds", 3, "--fold", 1, "--val-subjects", __file__], "not both"),
+        (["--subject-fraction", 0], "not in the range"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
@@ -68,9 +77,10 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
     assert not (tmp_path / "ft").exists()
 
 
+@pytest.mark.slow
 def test_epochs_become_steps(toy_films, tmp_path):
     done = run(
-        "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch", 4,
+        "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch-size", 4,
         "--epochs", 1, "--device", "cpu",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -83,7 +93,7 @@ def test_epochs_become_steps(toy_films, tmp_path):
 @pytest.mark.parametrize("parts", [["image-encoder"], ["text-encoder", "visual"], list(PARTS)])
 def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained, tmp_path, parts):
     flags = [word for part in parts for word in ("--freeze", part)]
-    done = finetune(toy_films, tmp_path / "ft", "--from", pretrained, *flags, "--weight-decay", 0.1)
+    done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, *flags, "--weight-decay", 0.1)
     assert done.exit_code == 0, done.output
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
     frozen = tuple(f"{name}." for part in parts for name in PARTS[part])
@@ -94,6 +104,7 @@ def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained,
         assert any(not torch.equal(before[name], after[name]) for name in own), part
 
 
+@pytest.mark.slow
 def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp_path):
     done = finetune(toy_films, tmp_path / "ft", "--freeze", "image-encoder")
     assert done.exit_code == 0, done.output
@@ -107,6 +118,7 @@ def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp
 # Objectives and configs
 
 
+@pytest.mark.slow
 def test_with_taco_its_loss_is_logged_beside_the_others(toy_films, tmp_path):
     done = finetune(toy_films, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
     assert done.exit_code == 0, done.output
@@ -122,34 +134,37 @@ def small_encoders(tmp_path_factory) -> list[object]:
     size = {"vocab_size": len(tokenizer)}
     encoders.build_text_encoder(SMALL_TEXT_ENCODER | size).save_pretrained(folder / "text")
     encoders.build_image_encoder(SMALL_IMAGE_ENCODER).save_pretrained(folder / "image")
-    return ["--image-encoder", folder / "image", "--text-encoder", folder / "text", "--size", "small"]
+    return ["--image-encoder", folder / "image", "--text-encoder", folder / "text", "--model-size", "small"]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda each: each.stem)
-def test_a_config_starts_a_run_with_all_its_settings(toy_films, tmp_path, config, small_encoders):
-    pretrains = "pretrain" in config.stem
-    source = toy_films.pairs if pretrains else toy_films.phrases
+@pytest.mark.parametrize(("recipe", "command"), RECIPES)
+def test_a_recipe_starts_a_run_with_all_its_settings(toy_films, tmp_path, recipe, command, small_encoders):
+    source = toy_films.pairs if command == "pretrain" else toy_films.phrases
     done = run(
-        "pretrain" if pretrains else "finetune", source, "--images", toy_films.folder, "--config", config,
-        "-o", tmp_path / "run", "--steps", 1, "--batch", 2, "--device", "cpu", *small_encoders,
+        command, source, "--images", toy_films.folder, "--config", recipe,
+        "-o", tmp_path / "run", "--steps", 1, "--batch-size", 2, "--device", "cpu", *small_encoders,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    wanted = tomllib.loads(config.read_text())
+    values = tomllib.loads((config.RECIPES / f"{recipe}.toml").read_text())
+    tables = {name: values.pop(name) for name in ("pretrain", "finetune") if name in values}
+    wanted = {key.replace("-", "_"): each for key, each in (values | tables.get(command, {})).items()}
     used = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
-    overridden = {"size", "steps", "batch", "image_encoder", "text_encoder", "epochs", "multi_box", "weight"}
+    overridden = {"model_size", "steps", "batch_size", "image_encoder", "text_encoder"}
+    overridden |= {"epochs", "multi_box", "loss_weight"}
     assert {key: used[key] for key in wanted.keys() - overridden} == {
         key: wanted[key] for key in wanted.keys() - overridden
     }
     assert used["steps"] == 1
-    for each in wanted.get("weight", ()):
+    for each in wanted.get("loss_weight", ()):
         name, _, number = each.partition("=")
-        assert used["weight"][name] == float(number)
+        assert used["loss_weight"][name] == float(number)
 
 
 def test_the_published_recipes_are_there():
-    assert {each.stem for each in CONFIGS} == {"agp-pretrain", "agp-finetune", "medrpg", "mdetr"}
+    assert config.recipes() == ["agp-finetune", "agp-pretrain", "mdetr", "medrpg"]
 
 
+@pytest.mark.slow
 def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refused(toy_films, tmp_path):
     phrases = [each | ({"boxes": []} if each["split"] == "val" else {}) for each in lines(toy_films.phrases)]
     source = write(tmp_path / "phrases.jsonl", phrases)

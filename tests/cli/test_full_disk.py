@@ -23,14 +23,14 @@ from medground.models import grounder
 
 BEFORE = "from an earlier run\n"
 FILMS = "--images films"
-SHORT = "--steps 2 --batch 2 --device cpu"
+SHORT = "--steps 2 --batch-size 2 --device cpu"
 COHORT = "cohort/mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv"
 IN_A_FILE = {  # the words of each command that writes FULL/out
     "parse-reports": "reports.jsonl -o FULL/out",
     "parse-reports --html": "reports.jsonl --html FULL/out",
     "parse-reports --resume": "reports.jsonl --resume -o FULL/new",
-    "align": "sentences.jsonl --boxes films/anatomy.jsonl -o FULL/out",
-    "align --resume": "sentences.jsonl --boxes films/anatomy.jsonl --resume -o FULL/new",
+    "align": "sentences.jsonl --anatomy films/anatomy.jsonl -o FULL/out",
+    "align --resume": "sentences.jsonl --anatomy films/anatomy.jsonl --resume -o FULL/new",
     "detect-anatomy": f"films/anatomy.jsonl {FILMS} --model detector/model.safetensors -o FULL/out",
     "detect-anatomy --resume": f"films/anatomy.jsonl {FILMS} --model detector/model.safetensors --resume "
     "-o FULL/new",
@@ -38,8 +38,9 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --resume": f"--model model {FILMS} --phrases films/phrases.jsonl --resume -o FULL/new",
     "ground --html": f"--model model {FILMS} --phrases films/phrases.jsonl --html FULL/out",
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
-    "evaluate": "found.jsonl --truth films/phrases.jsonl --draws 100 -o FULL/out",
-    "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} --draws 100 --html FULL/out",
+    "evaluate": "found.jsonl --truth films/phrases.jsonl --bootstrap-samples 100 -o FULL/out",
+    "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} --seed 1 --html FULL/out",
+    "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
     "convert mimic-jpg": f"{COHORT} -o FULL/out",
     "convert imagenome": f"cohort/chest-imagenome --metadata {COHORT} -o FULL/out",
@@ -48,9 +49,9 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "convert imagenome-gold": f"gold.csv --metadata {COHORT} -o FULL/out",
 }
 IN_A_FOLDER = {  # the words of each command that writes into FULL/new
-    "phantom": "FULL/new --patients 2 --size 64",
-    "cache": f"films/anatomy.jsonl {FILMS} --size 160 -o FULL/new",
-    "train-detector": f"films/anatomy.jsonl {FILMS} --size 64 {SHORT} -o FULL/new",
+    "phantom": "FULL/new --patients 2 --image-size 64",
+    "cache": f"films/anatomy.jsonl {FILMS} --image-size 160 -o FULL/new",
+    "train-detector": f"films/anatomy.jsonl {FILMS} --image-size 64 {SHORT} -o FULL/new",
     "pretrain": f"films/pairs.jsonl {FILMS} {SHORT} -o FULL/new",
     "finetune": f"films/phrases.jsonl {FILMS} {SHORT} -o FULL/new",
     "export": "--model model -o FULL/new",
@@ -90,7 +91,7 @@ def given(tmp_path_factory):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
     make_models(here)
-    for line in ("phantom cohort --patients 2 --size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):
+    for line in ("phantom cohort --patients 2 --image-size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):
         result = invoke(line.replace("FULL/out", "found.jsonl"), here)
         assert result.exit_code == 0, result.stderr
     image = json.loads((here / "cohort/truth/regions.jsonl").read_text().splitlines()[0])["image_id"]
@@ -183,6 +184,7 @@ def test_a_full_disk_leaves_the_earlier_output_alone(name, given, full):
     assert not (disk / "new").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 16384])
 @pytest.mark.parametrize("name", IN_A_FOLDER)
 def test_a_disk_that_fills_ends_what_fills_a_folder(name, free, given, full):
@@ -213,12 +215,14 @@ def model(given, disk, full):
     return folder
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_calibration_alone(given, model, full):
     full(free=0)
     assert is_one_message(invoke(f"calibrate films/phrases.jsonl {FILMS} --model {model}", given))
     assert (model / "calibration.json").read_text() == BEFORE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 65536])
 def test_a_full_disk_leaves_the_earlier_export_alone(free, given, model, full):
     (model / "calibration.json").unlink()

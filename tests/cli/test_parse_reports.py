@@ -100,12 +100,14 @@ def test_control_characters_are_words_apart(parse):
 
 
 def test_the_table_is_that_of_chexpert(parse):
-    rows = list(csv.DictReader(io.StringIO(parse(ROWS, "--table", "chexpert").stdout)))
+    rows = list(csv.DictReader(io.StringIO(parse(ROWS, "--output-format", "chexpert").stdout)))
     assert rows[0]["study_id"] == "s1" and rows[0]["subject_id"] == "p1"
     assert (rows[0]["Pleural Effusion"], rows[0]["Pneumothorax"], rows[0]["Atelectasis"]) == ("1", "0", "-1")
     assert (rows[0]["Fracture"], rows[0]["No Finding"]) == ("", "")
     normal = list(
-        csv.DictReader(io.StringIO(parse("id,text\n1,Lungs are clear.\n", "--table", "chexpert").stdout))
+        csv.DictReader(
+            io.StringIO(parse("id,text\n1,Lungs are clear.\n", "--output-format", "chexpert").stdout)
+        )
     )
     assert (normal[0]["No Finding"], normal[0]["Lung Opacity"]) == ("1", "0")
 
@@ -131,6 +133,7 @@ def test_an_explanation_names_match_cue_reach_and_rule(parse):
     )
 
 
+@pytest.mark.slow
 def test_a_lexicon_of_ones_own_is_added(parse, tmp_path):
     own = tmp_path / "own.toml"
     own.write_text('[[finding]]\nname = "rib notching"\nwords = ["(rib|) notching"]\n')
@@ -150,6 +153,7 @@ def test_a_failed_run_leaves_the_output_alone(parse, tmp_path):
     assert target.read_text() == "from before\n"
 
 
+@pytest.mark.slow
 def test_real_reports_are_parsed_as_coders_read_them(parse, shared, tmp_path):
     """A floor under the figures of tools/bench_parse, on the development reports."""
     import importlib.util
@@ -179,7 +183,7 @@ def test_radgraph_comes_in_as_sentences(parse, tmp_path):
     graph = tmp_path / "graph.json"
     report = {"text": "Possible left effusion", "entities": {"1": entity, "2": place}}
     graph.write_text(json.dumps({"p10/p10000032/s50414267.txt": report}))
-    sentence = lines(parse("", "--from", "radgraph", str(graph)))[0]
+    sentence = lines(parse("", "--input-format", "radgraph", str(graph)))[0]
     triplet = sentence["triplets"][0]
     assert (sentence["study_id"], triplet["region"], triplet["existence"]) == (
         "s50414267",
@@ -202,17 +206,17 @@ def test_scene_graphs_come_in_as_sentences(parse, tmp_path):
     (tmp_path / "i1_SceneGraph.json").write_text(json.dumps(graph))
     with zipfile.ZipFile(tmp_path / "scene_graph.zip", "w") as archive:
         archive.write(tmp_path / "i1_SceneGraph.json", "scene_graph/i1_SceneGraph.json")
-    [sentence] = lines(parse("", "--from", "chest-imagenome", str(tmp_path / "scene_graph.zip")))
+    [sentence] = lines(parse("", "--input-format", "chest-imagenome", str(tmp_path / "scene_graph.zip")))
     assert (sentence["study_id"], sentence["text"]) == ("s50414267", "Possible mild opacity.")
     assert sentence["triplets"][0]["existence"] == "uncertain"
-    assert lines(parse("", "--from", "chest-imagenome", str(tmp_path))) == [sentence]
+    assert lines(parse("", "--input-format", "chest-imagenome", str(tmp_path))) == [sentence]
 
 
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        (["--from", "chest-imagenome"], "needs the folder or the .zip"),
-        (["--from", "radgraph", "--table", "chexpert"], "give one of them"),
+        (["--input-format", "chest-imagenome"], "requires a folder or .zip"),
+        (["--input-format", "radgraph", "--output-format", "chexpert"], "leave out --input-format"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):
@@ -220,6 +224,7 @@ def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):
     assert result.exit_code == 2 and problem in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["small left effusion and ", "no edema, ", "\n", "? ", "x", "1. ", ".", "heart is enlarged "]
 )

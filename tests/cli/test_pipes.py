@@ -37,13 +37,14 @@ def shell(folder):
     return run
 
 
+@pytest.mark.slow
 def test_a_pipe_a_redirection_and_a_file_give_the_same_bytes(shell, folder):
     ways = [
-        "medground align --boxes boxes.jsonl sentences.jsonl",
-        "medground align --boxes boxes.jsonl < sentences.jsonl",
-        "cat sentences.jsonl | medground align --boxes boxes.jsonl -",
-        "cat boxes.jsonl | medground align --boxes - sentences.jsonl",
-        "medground align --boxes boxes.jsonl sentences.jsonl -o out.jsonl && cat out.jsonl",
+        "medground align --anatomy boxes.jsonl sentences.jsonl",
+        "medground align --anatomy boxes.jsonl < sentences.jsonl",
+        "cat sentences.jsonl | medground align --anatomy boxes.jsonl -",
+        "cat boxes.jsonl | medground align --anatomy - sentences.jsonl",
+        "medground align --anatomy boxes.jsonl sentences.jsonl -o out.jsonl && cat out.jsonl",
     ]
     results = [shell(way) for way in ways]
     assert {(each.returncode, each.stderr) for each in results} == {(0, "")}
@@ -53,19 +54,19 @@ def test_a_pipe_a_redirection_and_a_file_give_the_same_bytes(shell, folder):
 
 
 def test_a_reader_that_leaves_early_is_no_error_to_speak_of(shell):
-    result = shell("medground align --boxes boxes.jsonl sentences.jsonl | head -1")
+    result = shell("medground align --anatomy boxes.jsonl sentences.jsonl | head -1")
     assert (result.stdout.count("\n"), result.stderr) == (1, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to play a full disk")
 @pytest.mark.parametrize("way", ["> /dev/full", "-o /dev/full"])
 def test_a_full_disk_is_one_line(shell, way):
-    result = shell(f"medground align --boxes boxes.jsonl sentences.jsonl {way}")
+    result = shell(f"medground align --anatomy boxes.jsonl sentences.jsonl {way}")
     assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 
 
 def test_an_interrupted_run_ends_with_a_word_and_leaves_no_finished_file(folder):
-    call = [BIN / "medground", "align", "--boxes", "boxes.jsonl", "-o", "out.jsonl"]
+    call = [BIN / "medground", "align", "--anatomy", "boxes.jsonl", "-o", "out.jsonl"]
     process = subprocess.Popen(
         call,
         cwd=folder,
@@ -86,7 +87,7 @@ def test_an_interrupted_run_ends_with_a_word_and_leaves_no_finished_file(folder)
 
 
 def test_answers_come_before_the_input_ends(folder):
-    call = [BIN / "medground", "align", "--boxes", "boxes.jsonl"]
+    call = [BIN / "medground", "align", "--anatomy", "boxes.jsonl"]
     with subprocess.Popen(call, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         for study in ("s1", "s2", "s3"):
             process.stdin.write(json.dumps(SENTENCE | {"study_id": study}).encode() + b"\n")
@@ -97,13 +98,14 @@ def test_answers_come_before_the_input_ends(folder):
         assert process.stdout.read().count(b"\n") == 2
 
 
+@pytest.mark.slow
 def test_the_line_of_the_mission_works_as_typed(shell, folder):
     (folder / "reports.csv").write_text(
         "study_id,findings\ns1,There is a left pleural effusion.\ns9,Heart size is normal.\n"
     )
-    result = shell("medground parse-reports reports.csv | medground align --boxes boxes.jsonl")
+    result = shell("medground parse-reports reports.csv | medground align --anatomy boxes.jsonl")
     assert (result.returncode, result.stderr) == (0, "")
     [pair] = map(json.loads, result.stdout.splitlines())
     assert (pair["study_id"], pair["text"]) == ("s1", "There is a left pleural effusion.")
-    first = shell("medground parse-reports reports.csv | medground align --boxes boxes.jsonl | head -1")
+    first = shell("medground parse-reports reports.csv | medground align --anatomy boxes.jsonl | head -1")
     assert (first.stdout, first.stderr) == (result.stdout, "")

@@ -51,22 +51,23 @@ def test_regions_are_asked_for_by_other_words_unless_synonyms_are_off(trained, a
 
 
 def test_names_or_sentences_alone_may_be_asked(trained):
-    code, _, learned, options = trained("--sentences", 0)
-    assert (code, options.sentences) == (0, 0) and all(each.sentences for each in learned)
-    assert trained("--terms", 0)[0] == 0
+    code, _, learned, options = trained("--max-sentences", 0)
+    assert (code, options.max_sentences) == (0, 0) and all(each.sentences for each in learned)
+    assert trained("--max-terms", 0)[0] == 0
 
 
 def test_agp_that_asks_nothing_is_refused(trained):
-    code, message, learned, _ = trained("--terms", 0, "--sentences", 0)
+    code, message, learned, _ = trained("--max-terms", 0, "--max-sentences", 0)
     assert (code, learned) == (2, [])
-    assert "agp asks nothing" in message
-    assert trained("--terms", 0, "--sentences", 0, "--objective", "asg")[0] == 0
-    assert trained("--terms", -1)[0] == 2
+    assert "leaves agp nothing to train on" in message
+    assert trained("--max-terms", 0, "--max-sentences", 0, "--objective", "asg")[0] == 0
+    assert trained("--max-terms", -1)[0] == 2
 
 
+@pytest.mark.slow
 def test_the_run_says_in_what_words_it_asked(films, tmp_path):
     words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run", "--steps", 1]
-    words += ["--batch", 2, "--no-synonyms", "--paraphrases", 3, "--device", "cpu"]
+    words += ["--batch-size", 2, "--no-synonyms", "--paraphrases", 3, "--device", "cpu"]
     result = CliRunner().invoke(cli, [str(each) for each in words])
     assert result.exit_code == 0, result.output
     config = (tmp_path / "run" / "config.toml").read_text()
@@ -80,7 +81,7 @@ def test_sentences_of_patients_who_are_left_out_are_not_reworded(films, trained,
     lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
     held = films.folder / "held.jsonl"
     held.write_text(json.dumps(lines[0] | {"split": "test"}) + "\n")
-    _, _, learned, _ = trained("--paraphrases", 2, "--leave-out", held)
+    _, _, learned, _ = trained("--paraphrases", 2, "--exclude-held-out", held)
     assert reworded == learned and len(learned) == len(everybody) - 1
 
 
@@ -93,9 +94,9 @@ def test_two_inputs_cannot_both_be_stdin(films):
 def test_a_list_that_leaves_nobody_out_is_warned_of(films, trained):
     train = [line for line in Path(films.phrases).read_text().splitlines(True) if '"train"' in line]
     (films.folder / "train.jsonl").write_text("".join(train))
-    code, said, _, _ = trained("--leave-out", films.folder / "train.jsonl")
-    assert code == 0 and "--leave-out: no phrase has the split val or test" in said
-    assert "--leave-out" not in trained("--leave-out", films.phrases)[1]
+    code, said, _, _ = trained("--exclude-held-out", films.folder / "train.jsonl")
+    assert code == 0 and "--exclude-held-out: no phrase has the split val or test" in said
+    assert "--exclude-held-out" not in trained("--exclude-held-out", films.phrases)[1]
 
 
 def test_a_phrase_of_several_boxes_is_validated_on_each_of_them(films, tmp_path, monkeypatch):
@@ -105,6 +106,6 @@ def test_a_phrase_of_several_boxes_is_validated_on_each_of_them(films, tmp_path,
     line["boxes"] = [[0, 0, 10, 10], [50, 50, 60, 60]]
     (tmp_path / "val.jsonl").write_text(json.dumps(line) + "\n")
     words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run"]
-    words += ["--validate", tmp_path / "val.jsonl", "--architecture", "mdetr"]
+    words += ["--val", tmp_path / "val.jsonl", "--architecture", "mdetr"]
     assert CliRunner().invoke(cli, [str(each) for each in words]).exit_code == 0
     assert [len(query.boxes) for each in checked for query in each.sentences] == [2]

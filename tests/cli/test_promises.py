@@ -14,7 +14,7 @@ from medground.cli.main import cli
 
 FILTERS = {  # commands that need nothing but lines: the flags without which they do not start
     "parse-reports": [],
-    "align": ["--boxes", "boxes.jsonl"],
+    "align": ["--anatomy", "boxes.jsonl"],
 }
 GOOD = {"parse-reports": json.dumps(REPORT) + "\n", "align": json.dumps(SENTENCE) + "\n"}
 
@@ -132,7 +132,7 @@ def test_unknown_keys_survive_the_whole_way(run):
     sentences = run("parse-reports", input=GOOD["parse-reports"])
     assert sentences.exit_code == 0
     assert all(json.loads(line)["site"] == "A" for line in sentences.stdout.splitlines())
-    pairs = run("align", "--boxes", "boxes.jsonl", input=sentences.stdout)
+    pairs = run("align", "--anatomy", "boxes.jsonl", input=sentences.stdout)
     assert pairs.exit_code == 0
     [pair] = map(json.loads, pairs.stdout.splitlines())
     assert (pair["site"], pair["scanner"]) == ("A", "B")

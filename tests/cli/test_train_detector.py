@@ -37,7 +37,7 @@ def cohort(tmp_path_factory):
 
 def run(cohort, folder, *flags: str, source: str = "anatomy.jsonl"):
     """`medground train-detector` on the cohort, small and short."""
-    small = ["--size", "32", "--batch", "4", "--device", "cpu"]
+    small = ["--image-size", "32", "--batch-size", "4", "--device", "cpu"]
     return CliRunner().invoke(
         cli,
         ["train-detector", str(cohort / source), "--images", str(cohort), "-o", str(folder), *small, *flags],
@@ -48,6 +48,7 @@ def options(**changed):
     return Options(**{"steps": 12, "batch": 4, "rate": 3e-3, "save_every": 4, "ranges": CALM} | changed)
 
 
+@pytest.mark.slow
 def test_it_learns_where_things_are(tmp_path):
     learned, unseen = drawn_images.films(48, 48), drawn_images.films(16, 48, seed=1)
     assert region_query.train(learned, unseen, TINY, tmp_path, options(steps=160, batch=8, save_every=160))
@@ -70,6 +71,7 @@ def mean_overlap(boxes, films) -> float:
     return float(np.mean(overlaps))
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     assert region_query.train(films, films, TINY, tmp_path / "whole", options())
@@ -154,7 +156,7 @@ def test_a_film_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_pat
     ("flags", "said"),
     [
         (["--steps", "1", "--epochs", "1"], "not both"),
-        (["--trust-pickle"], "needs --detector yolo"),
+        (["--trust-pickle"], "requires --detector yolo"),
         (["--device", "abacus"], "torch cannot use this device"),
     ],
 )
@@ -164,13 +166,14 @@ def test_what_does_not_go_together_is_a_usage_error(cohort, tmp_path, flags, sai
 
 
 def test_an_odd_size_is_refused(cohort, tmp_path):
-    result = run(cohort, tmp_path, "--size", "50")
+    result = run(cohort, tmp_path, "--image-size", "50")
     assert result.exit_code == 1 and "multiple of 16" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
     command = [sys.executable, "-m", "medground", "train-detector", str(cohort / "anatomy.jsonl")]
-    command += ["--images", str(cohort), "-o", str(tmp_path), "--size", "32", "--batch", "2"]
+    command += ["--images", str(cohort), "-o", str(tmp_path), "--image-size", "32", "--batch-size", "2"]
     with subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True) as child:
         while not (tmp_path / "metrics.jsonl").exists():
             assert child.poll() is None, child.stderr.read()
@@ -181,16 +184,17 @@ def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
     assert "asked to stop: saved step" in said and (tmp_path / "resume.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_detector_begins_with_anothers_weights(cohort, tmp_path):
     first, then = tmp_path / "first", tmp_path / "then"
     assert run(cohort, first, "--steps", "4").exit_code == 0
     start = first / "model.safetensors"
-    result = run(cohort, then, "--steps", "1", "--rate", "1e-7", "--start", str(start))
+    result = run(cohort, then, "--steps", "1", "--lr", "1e-7", "--init-from", str(start))
     assert result.exit_code == 0, result.output
     before, after = (checkpoints.load(each / "model.safetensors")[0] for each in (first, then))
     learned = [name for name in before if name.endswith(("weight", "bias"))]
     assert all(np.allclose(before[name], after[name], atol=1e-5) for name in learned)
-    refused = run(cohort, tmp_path / "other", "--steps", "1", "--size", "48", "--start", str(start))
+    refused = run(cohort, tmp_path / "other", "--steps", "1", "--image-size", "48", "--init-from", str(start))
     assert refused.exit_code == 1
     assert "another size" in refused.stderr
 

@@ -40,7 +40,7 @@ def run(*args: object):
 
 def make(films: toy.Toy, folder: Path, *flags: object, source: object = None):
     listed = source or films.phrases
-    return run("cache", listed, "--images", films.folder, "-o", folder, "--size", SIZE, *flags)
+    return run("cache", listed, "--images", films.folder, "-o", folder, "--image-size", SIZE, *flags)
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -133,6 +133,7 @@ cache.build(films, Path(sys.argv[1]), Path(sys.argv[2]), 64, None)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(films, made, tmp_path):
     folder = tmp_path / "killed"
     done = subprocess.run([sys.executable, "-c", KILLED, films.folder, folder], check=False)
@@ -144,6 +145,7 @@ def test_a_killed_run_goes_on_where_it_was(films, made, tmp_path):
     assert bytes_of(folder) == bytes_of(made)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_parent(films, tmp_path):
     slow = KILLED.replace("if len(calls) == 6:", "import time; time.sleep(30)\n    if False:")
     slow = slow.replace("64, None)", "64, None, 2)")
@@ -220,13 +222,13 @@ def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
 def test_films_whose_files_are_elsewhere_now_are_still_verified(films, made, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run(
-        "cache", films.phrases, "--images", tmp_path / "empty", "-o", made, "--size", SIZE, "--verify"
+        "cache", films.phrases, "--images", tmp_path / "empty", "-o", made, "--image-size", SIZE, "--verify"
     )
     assert result.exit_code == 0
 
 
 def test_a_cache_of_another_size_is_refused(films, made):
-    result = run("cache", films.phrases, "--images", films.folder, "-o", made, "--size", 32)
+    result = run("cache", films.phrases, "--images", films.folder, "-o", made, "--image-size", 32)
     assert result.exit_code == 1
     assert "64 px, asked for are 32" in result.stderr
 

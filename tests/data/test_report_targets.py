@@ -298,10 +298,11 @@ def films(tmp_path_factory) -> toy.Toy:
 
 def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 2):
     given = ("pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder)
-    rest = ("--steps", steps, "--batch", 4, "--device", "cpu", *flags)
+    rest = ("--steps", steps, "--batch-size", 4, "--device", "cpu", *flags)
     return CliRunner().invoke(cli, [str(each) for each in (*given, *rest)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["agp", "asg"], ["gk-mvlp"]])
 def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, tmp_path):
     flags = [flag for name in names for flag in ("--objective", name)]
@@ -321,11 +322,12 @@ def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, 
 
 
 def test_reports_that_nobody_reads_are_refused(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--reports", films.pairs)
+    result = pretrain(films, tmp_path / "run", "--report-sentences", films.pairs)
     assert result.exit_code == 2
     assert "--objective" in result.stderr
 
 
+@pytest.mark.slow
 def test_whole_reports_come_from_the_sentences_file(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
     told = [
@@ -334,7 +336,14 @@ def test_whole_reports_come_from_the_sentences_file(films, tmp_path):
         for each in lines
     ]
     (tmp_path / "sentences.jsonl").write_text("".join(json.dumps(each) + "\n" for each in told))
-    flags = ("--reports", tmp_path / "sentences.jsonl", "--objective", "asg", "--weight", "irl=0")
+    flags = (
+        "--report-sentences",
+        tmp_path / "sentences.jsonl",
+        "--objective",
+        "asg",
+        "--loss-weight",
+        "irl=0",
+    )
     result = pretrain(films, tmp_path / "run", *flags, steps=1)
     assert result.exit_code == 0, result.output
     assert "finetune the model" in result.stderr

@@ -166,8 +166,11 @@ def test_a_list_of_subjects_may_have_comments(tmp_path: Path):
 
 def test_a_choice_keeps_few_of_the_training_part_and_all_of_the_others(tmp_path: Path):
     phrases = cohort(40)
-    for how in (splits.Choice(folds=4, fold=2, few=5), splits.Choice(folds=4, fold=2, fraction=0.1)):
-        whole = splits.split(phrases, splits.Choice(folds=4, fold=2))
+    for how in (
+        splits.Choice(num_folds=4, fold=2, num_phrases=5),
+        splits.Choice(num_folds=4, fold=2, subject_fraction=0.1),
+    ):
+        whole = splits.split(phrases, splits.Choice(num_folds=4, fold=2))
         parts = splits.split(phrases, how)
         assert 0 < len(parts["train"]) < 20 and names(parts["train"]) < names(whole["train"])
         assert (parts["val"], parts["test"]) == (whole["val"], whole["test"])

@@ -10,9 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medground import registry
 from medground.boxes import Letterbox
-from medground.cli import evaluate as command
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import frames
@@ -40,7 +38,7 @@ def miou(tmp_path, monkeypatch):
     Path("truth.jsonl").write_text(lines(*TRUTH))
 
     def run(text: str | bytes, *flags: str):
-        args = ["evaluate", "--truth", "truth.jsonl", "--draws", "100", *flags]
+        args = ["evaluate", "--truth", "truth.jsonl", "--bootstrap-samples", "100", *flags]
         result = CliRunner().invoke(cli, args, input=text)
         if result.exit_code:
             assert "Traceback" not in result.stderr
@@ -52,25 +50,25 @@ def miou(tmp_path, monkeypatch):
 
 def test_csv_of_corners_or_sizes(miou):
     rows = "".join(f"p{n},60,20,120,80,0.5\n" for n in range(3))
-    assert miou("phrase_id,x1,y1,x2,y2,score\n" + rows, "--format", "csv") == 1
+    assert miou("phrase_id,x1,y1,x2,y2,score\n" + rows, "--input-format", "csv") == 1
     sizes = "".join(f"i{n // 2},p{n},60,20,60,60\n" for n in range(3))
-    assert miou("﻿image_id,phrase_id,x,y,w,h\n" + sizes, "--format", "csv") == 1
+    assert miou("﻿image_id,phrase_id,x,y,w,h\n" + sizes, "--input-format", "csv") == 1
 
 
 def test_the_best_box_of_a_csv_comes_first(miou):
     rows = "p0,0,0,9,9,0.2\np0,60,20,120,80,0.9\n"
-    assert miou("phrase_id,x1,y1,x2,y2,score\n" + rows, "--format", "csv") == pytest.approx(1 / 3)
+    assert miou("phrase_id,x1,y1,x2,y2,score\n" + rows, "--input-format", "csv") == pytest.approx(1 / 3)
 
 
 def test_coco_results_by_phrase_or_by_an_image_with_one_phrase(miou):
     box = {"bbox": [60, 20, 60, 60], "score": 0.5}
     found = [box | {"phrase_id": "p0"}, box | {"phrase_id": "p1"}, box | {"image_id": "i1"}]
-    assert miou(json.dumps(found), "--format", "coco") == 1
+    assert miou(json.dumps(found), "--input-format", "coco") == 1
 
 
 def test_coco_results_for_an_image_with_two_phrases_are_ambiguous(miou):
     found = [{"bbox": [60, 20, 60, 60], "score": 0.5, "image_id": "i0"}]
-    assert "[0]: image_id: more than one phrase" in miou(json.dumps(found), "--format", "coco")
+    assert "[0]: image_id: more than one phrase" in miou(json.dumps(found), "--input-format", "coco")
 
 
 def test_maira_2_speaks_in_bins_of_the_centred_square(miou):
@@ -80,18 +78,18 @@ def test_maira_2_speaks_in_bins_of_the_centred_square(miou):
     overlap = (119.5 - 60.5) * (79.5 - 20.5)
     whole = 60 * 60 + (expected[2] - expected[0]) * (expected[3] - expected[1]) - overlap
     text = lines(*({"phrase_id": f"p{n}", "output": said} for n in range(3)))
-    assert miou(text, "--format", "maira-2") == pytest.approx(overlap / whole, abs=1e-9)
+    assert miou(text, "--input-format", "maira-2") == pytest.approx(overlap / whole, abs=1e-9)
 
 
 def test_radvlm_speaks_in_shares(miou):
     said = "The opacity is at [0.3, 0.2, 0.6, 0.80] and [0, 0, .1, .1]."
     text = lines(*({"phrase_id": f"p{n}", "image_id": f"i{n // 2}", "output": said} for n in range(3)))
-    assert miou(text, "--format", "radvlm") == pytest.approx(1)
+    assert miou(text, "--input-format", "radvlm") == pytest.approx(1)
 
 
 def test_a_text_without_a_box_finds_nothing(miou):
     text = lines(*({"phrase_id": f"p{n}", "output": "No finding."} for n in range(3)))
-    assert miou(text, "--format", "radvlm") == 0
+    assert miou(text, "--input-format", "radvlm") == 0
 
 
 def test_our_own_records_may_be_in_another_frame(miou):
@@ -101,14 +99,23 @@ def test_our_own_records_may_be_in_another_frame(miou):
          "boxes": [{"box": letterboxed, "score": 1}]}
         for n in range(3)
     ]  # fmt: skip
-    assert miou(lines(*found), "--frame", "letterbox:100") == pytest.approx(1)
+    assert miou(lines(*found), "--coordinates", "letterbox:100") == pytest.approx(1)
 
 
 def test_the_other_file_has_a_format_of_its_own(miou, tmp_path):
     Path("other.csv").write_text("phrase_id,x1,y1,x2,y2\n" + "".join(f"p{n},.3,.2,.6,.8\n" for n in range(3)))
-    flags = ("--compare", "other.csv", "--compare-format", "csv", "--compare-frame", "normalised")
+    flags = ("--compare", "other.csv", "--compare-format", "csv", "--compare-coordinates", "normalised")
     text = lines(*({"phrase_id": f"p{n}", "output": "[0.3, 0.2, 0.6, 0.8]"} for n in range(3)))
-    args = ["evaluate", "--truth", "truth.jsonl", "--draws", "100", "--format", "radvlm", *flags]
+    args = [
+        "evaluate",
+        "--truth",
+        "truth.jsonl",
+        "--bootstrap-samples",
+        "100",
+        "--input-format",
+        "radvlm",
+        *flags,
+    ]
     found = [json.loads(line) for line in CliRunner().invoke(cli, args, input=text).stdout.splitlines()]
     assert {each["value"] for each in found if each["metric"] == "difference_miou"} == {0}
 
@@ -116,7 +123,7 @@ def test_the_other_file_has_a_format_of_its_own(miou, tmp_path):
 def test_a_field_without_end_is_no_csv(miou):
     before = csv.field_size_limit(131_072)  # for all of the process: others may have raised it
     try:
-        told = miou("phrase_id,x1,y1,x2,y2\np0,1,2,3," + "4" * 200_000, "--format", "csv")
+        told = miou("phrase_id,x1,y1,x2,y2\np0,1,2,3," + "4" * 200_000, "--input-format", "csv")
     finally:
         csv.field_size_limit(before)
     assert "<stdin>:2: not CSV" in told
@@ -125,8 +132,8 @@ def test_a_field_without_end_is_no_csv(miou):
 @pytest.mark.parametrize(
     ("text", "flags", "message"),
     [
-        ("phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n", ("--frame", "normalised"), "<stdin>:2: box: lies beyond"),
-        ("phrase_id,x1,y1,x2,y2\np0,.1,.2,.3,.4\n", (), "say --frame normalised?"),
+        ("phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n", ("--coordinates", "normalised"), ":2: box: lies beyond"),
+        ("phrase_id,x1,y1,x2,y2\np0,.1,.2,.3,.4\n", (), "say --coordinates normalised?"),
         ("phrase_id,x1,y1,x2,y2\np9,1,2,3,4\n", (), "<stdin>:2: phrase_id: the truth has no such phrase"),
         ("phrase_id,x1,y1,x2,y2\np0,1,2,x,4\n", (), "<stdin>:2: x2: expected a number"),
         ("phrase_id,x1,y1,x2,y2\np0,2,2,1,4\n", (), "<stdin>:2: box: a box needs x2 > x1"),
@@ -134,27 +141,25 @@ def test_a_field_without_end_is_no_csv(miou):
         ("phrase_id,x1,y1,x2,y2,score\np0,1,2,3,4,nan\n", (), "<stdin>:2: score: expected a finite number"),
         ("phrase_id,x1,y1,x2,y2,coverage\np0,1,2,3,4,a\n", (), "<stdin>:2: coverage: expected a number"),
         ("phrase_id,x1,y1,x2,y2,coverage\np0,1,2,3,4,.9\np0,1,2,3,4,\n", (), ":3: coverage: another"),
-        ('[{"bbox": [1, 2, 3, 4], "score": NaN, "phrase_id": "p0"}]', ("--format", "coco"), "[0]: score:"),
+        ('[{"bbox": [1, 2, 3, 4], "score": NaN, "phrase_id": "p0"}]', ("--input-format", "coco"), "[0]: sc"),
         ("phrase_id,x1,y1,x2\np0,1,2,3\n", (), "needs the columns phrase_id and x1"),
         (b"phrase_id,x1\n\xff\n", (), "not UTF-8"),
-        ("phrase_id,x1,y1,x2,y2\n", ("--frame", "squashed"), "squashed: not a frame"),
-        ("{}", ("--format", "coco"), "expected a list of results"),
-        ("[{]", ("--format", "coco"), "not JSON"),
-        ('[{"bbox": [1, 2, 3]}]', ("--format", "coco"), "[0]: expected bbox"),
-        ('{"phrase_id":"p0"}\n', ("--format", "radvlm"), "<stdin>:1: output: this key is missing"),
-        ('{"phrase_id":"p0","output":""}\n' * 2, ("--format", "radvlm"), ":2: phrase_id: the second"),
+        ("phrase_id,x1,y1,x2,y2\n", ("--coordinates", "squashed"), "squashed: not a frame"),
+        ("{}", ("--input-format", "coco"), "expected a list of results"),
+        ("[{]", ("--input-format", "coco"), "not JSON"),
+        ('[{"bbox": [1, 2, 3]}]', ("--input-format", "coco"), "[0]: expected bbox"),
+        ('{"phrase_id":"p0"}\n', ("--input-format", "radvlm"), "<stdin>:1: output: this key is missing"),
+        ('{"phrase_id":"p0","output":""}\n' * 2, ("--input-format", "radvlm"), ":2: phrase_id: the second"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_with_its_place(miou, text, flags, message):
-    assert message in miou(text, *(("--format", "csv") if "--format" not in flags else ()), *flags)
+    assert message in miou(
+        text, *(("--input-format", "csv") if "--input-format" not in flags else ()), *flags
+    )
 
 
 def test_formats_are_for_phrases(miou):
-    assert "take no --format" in miou("", "--protocol", "anatomy", "--format", "csv")
-
-
-def test_the_formats_of_the_command_are_those_there_are():
-    assert tuple(registry.PREDICTION_FORMATS) == command.FORMATS
+    assert "takes no --input-format" in miou("", "--protocol", "anatomy", "--input-format", "csv")
 
 
 # --- what is kept, dropped and told -----------------------------------------------------------------------
@@ -168,7 +173,7 @@ def ours(number: int, *boxes: tuple[list[float], float], **more: object) -> dict
 
 def scores(text: str, *flags: str) -> tuple[list[dict], str]:
     """The lines of a run that succeeds, and what it says."""
-    args = ["evaluate", "--truth", "truth.jsonl", "--draws", "100", *flags]
+    args = ["evaluate", "--truth", "truth.jsonl", "--bootstrap-samples", "100", *flags]
     result = CliRunner().invoke(cli, args, input=text)
     assert result.exit_code == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()], result.stderr
@@ -179,7 +184,9 @@ SHARES = [TRUE[0] / WIDTH, TRUE[1] / HEIGHT, TRUE[2] / WIDTH, TRUE[3] / HEIGHT]
 
 def test_our_records_keep_all_they_say_in_any_frame(miou):
     more = {"coverage": 0.9, "leakage": True}
-    found, _ = scores(lines(*(ours(n, (SHARES, 0.5), **more) for n in range(3))), "--frame", "normalised")
+    found, _ = scores(
+        lines(*(ours(n, (SHARES, 0.5), **more) for n in range(3))), "--coordinates", "normalised"
+    )
     plain, _ = scores(lines(*(ours(n, (TRUE, 0.5), **more) for n in range(3))))
     assert {"single-box", "coverage"} == {each["protocol"] for each in found}
     assert all((each["model"], each["leakage"], each["coverage"]) == ("m", True, 0.9) for each in found)
@@ -191,9 +198,9 @@ def test_the_best_box_of_our_records_comes_first_in_any_frame(miou):
     small = [TRUE[0], TRUE[1], TRUE[2], 50.0]
     two = [ours(n, (small, 0.2), (TRUE, 0.9)) for n in range(3)]
     assert miou(lines(*two)) == 1
-    assert miou(lines(*two), "--frame", "letterbox:200") < 1  # other boxes, in the same order
+    assert miou(lines(*two), "--coordinates", "letterbox:200") < 1  # other boxes, in the same order
     shares = [ours(n, ([x / 200 for x in small], 0.2), (SHARES, 0.9)) for n in range(3)]
-    assert miou(lines(*shares), "--frame", "normalised") == pytest.approx(1)
+    assert miou(lines(*shares), "--coordinates", "normalised") == pytest.approx(1)
 
 
 def test_what_ground_says_in_its_csv_is_read_back(miou):
@@ -201,7 +208,7 @@ def test_what_ground_says_in_its_csv_is_read_back(miou):
     rows = [
         f"i{n // 2},p{n},opacity,0.9,{score},60,20,120,80,m1,0.9\n" for n in range(2) for score in (1, 0.5)
     ]
-    found, _ = scores(head + "".join(rows) + "i1,p2,opacity,0.1,,,,,,m1,0.9\n", "--format", "csv")
+    found, _ = scores(head + "".join(rows) + "i1,p2,opacity,0.1,,,,,,m1,0.9\n", "--input-format", "csv")
     assert {each["model"] for each in found} == {"m1"}
     (whole,) = (each for each in found if each["metric"] == "covered" and each["group"] == "all")
     assert (whole["value"], whole["coverage"]) == (pytest.approx(2 / 3), 0.9)
@@ -209,12 +216,12 @@ def test_what_ground_says_in_its_csv_is_read_back(miou):
 
 def test_a_text_file_without_any_box_of_its_form_is_told(miou):
     said = lines(*({"phrase_id": f"p{n}", "output": "A box at (60, 20)."} for n in range(3)))
-    found, told = scores(said, "--format", "maira-2")
-    assert found[0]["value"] == 0 and "no box in any of 3 texts; is it --format maira-2" in told
+    found, told = scores(said, "--input-format", "maira-2")
+    assert found[0]["value"] == 0 and "no box in any of 3 texts; is it --input-format maira-2" in told
     one = [*said.splitlines()[:2], json.dumps({"phrase_id": "p2", "output": "<box><x1><y1><x9><y9></box>"})]
-    assert "no box" not in scores("\n".join(one), "--format", "maira-2")[1]
+    assert "no box" not in scores("\n".join(one), "--input-format", "maira-2")[1]
     empty = lines(*({"phrase_id": f"p{n}", "output": ""} for n in range(3)))
-    assert scores(empty, "--format", "radvlm")[1] == ""
+    assert scores(empty, "--input-format", "radvlm")[1] == ""
 
 
 @pytest.mark.parametrize(
@@ -227,25 +234,27 @@ def test_a_text_file_without_any_box_of_its_form_is_told(miou):
 def test_what_the_processor_of_maira_2_makes_is_read(miou, output):
     """The square of a 200 x 100 image begins at x = 50."""
     said = lines(*({"phrase_id": f"p{n}", "output": output} for n in range(3)))
-    assert miou(said, "--format", "maira-2") == pytest.approx(1)
+    assert miou(said, "--input-format", "maira-2") == pytest.approx(1)
 
 
 def test_numbers_of_a_text_may_have_exponents(miou):
     said = lines(
         *({"phrase_id": f"p{n}", "output": "[3e-1, 0.2, 6.E-1, 8e-01], [0., 0, 1., +1]"} for n in range(3))
     )
-    assert miou(said, "--format", "radvlm") == pytest.approx(1)
+    assert miou(said, "--input-format", "radvlm") == pytest.approx(1)
 
 
 def test_a_frame_that_is_asked_for_is_that_of_a_text(miou):
     said = lines(*({"phrase_id": f"p{n}", "output": str(TRUE)} for n in range(3)))
-    assert miou(said, "--format", "radvlm", "--frame", "original") == 1
-    assert "lies beyond the frame normalised" in miou(said, "--format", "radvlm")
+    assert miou(said, "--input-format", "radvlm", "--coordinates", "original") == 1
+    assert "lies beyond the frame normalised" in miou(said, "--input-format", "radvlm")
     shares = lines(*({"phrase_id": f"p{n}", "output": f"[('x', [{tuple(SHARES)}])]"} for n in range(3)))
-    assert miou(shares, "--format", "maira-2", "--frame", "normalised") == pytest.approx(1)
-    assert miou(shares, "--format", "maira-2") < 1
+    assert miou(shares, "--input-format", "maira-2", "--coordinates", "normalised") == pytest.approx(1)
+    assert miou(shares, "--input-format", "maira-2") < 1
     for frame in ("original", "letterbox:640"):
-        assert "its --frame is crop or normalised" in miou(shares, "--format", "maira-2", "--frame", frame)
+        assert "--coordinates of maira-2 is crop or normalised" in miou(
+            shares, "--input-format", "maira-2", "--coordinates", frame
+        )
 
 
 FLAT = [60.0, 20.0, 60.0, 80.0]
@@ -278,13 +287,15 @@ FLAT = [60.0, 20.0, 60.0, 80.0]
     ],
 )
 def test_boxes_without_area_are_dropped_and_told_once(miou, text, kind):
-    found, told = scores(text, "--format", kind)
+    found, told = scores(text, "--input-format", kind)
     assert found[0]["value"] == pytest.approx(1)
     assert told.count("<stdin>: dropped 3 boxes without area") == 1 and len(told.splitlines()) == 1
 
 
 def test_a_box_that_rounding_leaves_without_area_is_dropped(miou):
-    found, told = scores("phrase_id,x1,y1,x2,y2\np0,0,0,1e-30,.5\n", "--format", "csv", "--frame", "crop")
+    found, told = scores(
+        "phrase_id,x1,y1,x2,y2\np0,0,0,1e-30,.5\n", "--input-format", "csv", "--coordinates", "crop"
+    )
     assert found[0]["value"] == 0 and "dropped 1 boxes" in told
 
 
@@ -307,15 +318,15 @@ def test_a_box_that_rounding_leaves_without_area_is_dropped(miou):
     ],
 )
 def test_a_box_turned_inside_out_is_a_bad_line(miou, good, bad, kind, place):
-    assert place in miou(good + bad, "--format", kind)
-    found, told = scores(good + bad, "--format", kind, "--rejects", "bad.txt")
+    assert place in miou(good + bad, "--input-format", kind)
+    found, told = scores(good + bad, "--input-format", kind, "--rejects", "bad.txt")
     assert found[0]["value"] == pytest.approx(1 / 3) and f"rejected {place}" in told
     assert Path("bad.txt").read_text() == bad
 
 
 def test_a_file_of_bad_lines_alone_is_refused(miou):
     text = "phrase_id,x1,y1,x2,y2\np0,60,20,50,80\n"
-    assert "every line was rejected" in miou(text, "--format", "csv", "--rejects", "bad.txt")
+    assert "every line was rejected" in miou(text, "--input-format", "csv", "--rejects", "bad.txt")
 
 
 @pytest.mark.parametrize(
@@ -332,7 +343,7 @@ def test_our_scores_are_shares(miou, more, field):
 
 def test_other_scores_than_shares_are_told(miou):
     found, told = scores(
-        "phrase_id,x1,y1,x2,y2,score\np0,60,20,120,80,87\np1,60,20,120,80,1\n", "--format", "csv"
+        "phrase_id,x1,y1,x2,y2,score\np0,60,20,120,80,87\np1,60,20,120,80,1\n", "--input-format", "csv"
     )
     assert found[0]["value"] == pytest.approx(2 / 3) and "1 scores are not in [0, 1]" in told
 

@@ -145,7 +145,7 @@ def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(films, model, tmp_
     asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
     asked[1] |= {"existence": "absent", "text": 'no "spot", none'}
     given = "".join(json.dumps(each) + "\n" for each in asked)
-    flags = ("--images", films.folder, "--format", "csv", "--min-score", 0)
+    flags = ("--images", films.folder, "--output-format", "csv", "--min-score", 0)
     result = run("ground", "--model", model, *flags, input=given)
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert [row["box"] for row in rows] == [*"12345678", "", *"12345678", *"12345678"]
@@ -159,9 +159,9 @@ def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(films, model, tmp_
 @pytest.mark.parametrize("kind", ["csv", "coco"])
 def test_evaluate_reads_back_what_it_writes_as_if_it_were_lines(ground, films, tmp_path, kind):
     for each in (kind, "jsonl"):
-        assert ground("--format", each, "--min-score", 0, "-o", tmp_path / each).exit_code == 0
-    how = ("--truth", films.phrases, "--draws", 100, "--protocol", "set")
-    scores = [run("evaluate", tmp_path / each, "--format", each, *how) for each in (kind, "jsonl")]
+        assert ground("--output-format", each, "--min-score", 0, "-o", tmp_path / each).exit_code == 0
+    how = ("--truth", films.phrases, "--bootstrap-samples", 100, "--protocol", "set")
+    scores = [run("evaluate", tmp_path / each, "--input-format", each, *how) for each in (kind, "jsonl")]
     values = [[json.loads(line)["value"] for line in each.stdout.splitlines()] for each in scores]
     assert values[0] == values[1] != []
     assert "no answer" not in scores[0].stderr
@@ -185,7 +185,7 @@ def test_tables_say_too_that_a_training_had_patients_of_its_test():
 def test_coco_tools_load_the_coco_file(ground, tmp_path, capfd):
     from pycocotools.coco import COCO
 
-    assert ground("--format", "coco", "--min-score", 0, "-o", tmp_path / "found.json").exit_code == 0
+    assert ground("--output-format", "coco", "--min-score", 0, "-o", tmp_path / "found.json").exit_code == 0
     found = COCO(str(tmp_path / "found.json"))
     assert len(found.getAnnIds()) == 32 and len(found.getImgIds()) == 4
     assert [each["name"] for each in found.loadCats(found.getCatIds())] == ["Spot"]
@@ -198,19 +198,21 @@ def test_coco_tools_load_the_coco_file(ground, tmp_path, capfd):
 
 def test_no_phrases_give_a_file_of_each_kind_without_any(model, tmp_path):
     for kind in ("csv", "coco"):
-        result = run("ground", "--model", model, "--format", kind)
+        result = run("ground", "--model", model, "--output-format", kind)
         assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
 
 
 def test_maps_are_what_the_protocol_heatmap_reads(ground, films, tmp_path):
     path = tmp_path / "maps.safetensors"
-    result = ground("--heatmap", path, "--raw")
+    result = ground("--heatmap", path, "--no-calibration")
     assert result.exit_code == 0, result.stderr
     maps = load_file(path)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert set(maps) == {f"{each['image_id']}/{each['phrase_id']}" for each in lines}
     assert {each.shape for each in maps.values()} == {(107, 128)}  # 120 x 100 pixels, the long side 128 cells
-    scored = run("evaluate", path, "--truth", films.phrases, "--protocol", "heatmap", "--draws", 100)
+    scored = run(
+        "evaluate", path, "--truth", films.phrases, "--protocol", "heatmap", "--bootstrap-samples", 100
+    )
     assert scored.exit_code == 0 and '"metric":"cnr"' in scored.stdout
     assert ground("--heatmap", tmp_path / "maps.npz").exit_code == 2
 
@@ -257,12 +259,13 @@ def test_the_page_says_what_a_report_calls_absent(films, model, tmp_path):
     assert page.count("not looked for: the report says so") == 1 == page.count(" disabled>")
 
 
+@pytest.mark.slow
 def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     sr = pytest.importorskip("highdicom.sr")
     (tmp_path / "in").mkdir()
     film = dicom(tmp_path / "in" / "film.dcm")
     result = run("ground", "--model", model, film, "left lung", "bright spot", "--min-score", 0,
-                 "--format", "dicom-sr", "-o", tmp_path / "out")  # fmt: skip
+                 "--output-format", "dicom-sr", "-o", tmp_path / "out")  # fmt: skip
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", ""), result.stderr
     lines = run("ground", "--model", model, film, "left lung", "bright spot", "--min-score", 0).stdout
     boxes = [box["box"] for line in lines.splitlines() for box in json.loads(line)["boxes"]]
@@ -276,7 +279,7 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     assert {group.tracking_identifier for group in groups} == {"left lung", "bright spot"}
     sized = {"image_id": "film", "phrase_id": "1", "path": str(film), "text": "left lung"}
     sized |= {"width": 180, "height": 120}  # boxes of the record are those of a film three times as large
-    result = run("ground", "--model", model, "--format", "dicom-sr", "-o", tmp_path / "copy",
+    result = run("ground", "--model", model, "--output-format", "dicom-sr", "-o", tmp_path / "copy",
                  input=json.dumps(sized))  # fmt: skip
     assert result.exit_code == 0, result.stderr
     [copied] = sr.srread(tmp_path / "copy" / "film.dcm").content.get_planar_roi_measurement_groups()
@@ -287,7 +290,7 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
         told | {"phrase_id": "1", "text": long, "existence": "uncertain"},
         told | {"phrase_id": "2", "text": "spot", "existence": "absent"},
     ]
-    result = run("ground", "--model", model, "--format", "dicom-sr", "-o", tmp_path / "long",
+    result = run("ground", "--model", model, "--output-format", "dicom-sr", "-o", tmp_path / "long",
                  input="".join(json.dumps(each) + "\n" for each in asked))  # fmt: skip
     assert result.exit_code == 0, result.stderr
     [path] = (tmp_path / "long").iterdir()  # nothing is written beside the folder
@@ -299,13 +302,13 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
 
 
 def test_only_dicom_images_have_structured_reports(films, model, ground, tmp_path):
-    asked = ("--format", "dicom-sr", "-o", tmp_path / "out")
+    asked = ("--output-format", "dicom-sr", "-o", tmp_path / "out")
     for result in (
         run("ground", "--model", model, films.folder / "film0.png", "spot", *asked),
         ground(*asked),
     ):
         assert (result.exit_code, "film0.png: not a DICOM file" in result.stderr) == (1, True)
-    assert ground("--format", "dicom-sr").exit_code == 2
+    assert ground("--output-format", "dicom-sr").exit_code == 2
 
 
 def dicom(path: Path) -> Path:
@@ -343,6 +346,7 @@ def exported(tmp_path_factory, model) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_an_export_answers_as_torch_does(ground, exported, films, model):
     asked = ("--images", films.folder, "--phrases", films.phrases, "--min-score", 0)
@@ -357,6 +361,7 @@ def test_an_export_answers_as_torch_does(ground, exported, films, model):
     assert [each["present"] for each in own] == pytest.approx([each["present"] for each in other], abs=1e-3)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path):
     torch.manual_seed(0)
@@ -371,7 +376,7 @@ def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path)
     for texts in (["spot"], ["bright " * 30, "spot", "a bright spot"], ["spot"] * 9):
         asked = model.tokenize(texts)
         with torch.inference_mode():
-            own, other = (backends.see(each, picture)(*asked) for each in (model, exported))
+            own, other = (backends.query_image(each, picture)(*asked) for each in (model, exported))
         assert torch.allclose(own.boxes, other.boxes, atol=1e-4)
         assert own.boxes.shape == other.boxes.shape == (len(texts), 1, 4)
         assert torch.allclose(own.present, other.present, atol=1e-3)
@@ -384,7 +389,7 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     picture[:, :, :40] = 0
     ids, mask = whole.tokenize([f"bright spot {n}" for n in range(9)])
     with torch.inference_mode():
-        fast = backends.see(whole, picture)(ids, mask)
+        fast = backends.query_image(whole, picture)(ids, mask)
         both = picture[None]
         zeros = torch.zeros(9, dtype=torch.long)
         slow = whole.network(both[:, :1], both[:, 1:], ids, mask, zeros, torch.arange(9))
@@ -392,6 +397,7 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     assert torch.allclose(fast.scores, slow.scores, atol=1e-4)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path):
     torch.manual_seed(5)
@@ -401,14 +407,15 @@ def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path)
         if each.name not in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             (mixed / each.name).write_bytes(each.read_bytes())
     result = run("ground", "--model", mixed, films.folder / "film0.png", "spot")
-    assert (result.exit_code, "made of other weights" in result.stderr) == (1, True)
+    assert (result.exit_code, "made from other weights" in result.stderr) == (1, True)
     assert (
-        run("ground", "--model", mixed, "--engine", "torch", films.folder / "film0.png", "x").exit_code == 0
+        run("ground", "--model", mixed, "--backend", "torch", films.folder / "film0.png", "x").exit_code == 0
     )
-    result = run("ground", "--model", model, "--engine", "exported", films.folder / "film0.png", "spot")
-    assert (result.exit_code, "medground export makes one" in result.stderr) == (1, True)
+    result = run("ground", "--model", model, "--backend", "exported", films.folder / "film0.png", "spot")
+    assert (result.exit_code, "create it with medground export" in result.stderr) == (1, True)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_the_converter_does_not_report_home(exported):
     from openvino.tools.ovc import convert_impl, telemetry_utils

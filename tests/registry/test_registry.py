@@ -1,6 +1,7 @@
 """The tables of the registry: every target exists and is what its table says."""
 
 import pytest
+from commands import COMMANDS, command_of
 
 from medground import registry
 from medground.anatomy import mask_boxes
@@ -25,6 +26,30 @@ ENTRIES = [(table.group, name, entry) for table in TABLES for name, entry in tab
 @pytest.mark.parametrize(("group", "name", "entry"), ENTRIES, ids=lambda each: str(each)[:40])
 def test_every_target_can_be_loaded(group, name, entry):
     assert callable(entry.load()) or isinstance(entry.load(), Protocol)
+
+
+OPTIONS = [
+    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
+    ("finetune", "objective", ["agp", "taco"]),
+    ("pretrain", "architecture", [*registry.ARCHITECTURES]),
+    ("train-detector", "detector", [*registry.DETECTORS]),
+    ("detect-anatomy", "detector", [*registry.DETECTORS]),
+    ("detect-anatomy", "mask_format", [*registry.MASK_FORMATS]),
+    ("evaluate", "protocols", [*registry.PROTOCOLS]),
+    ("evaluate", "input_format", [*registry.PREDICTION_FORMATS]),
+    ("evaluate", "compare_format", [*registry.PREDICTION_FORMATS]),
+    ("ground", "output_format", [*registry.OUTPUT_FORMATS]),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "names"), OPTIONS)
+def test_commands_offer_the_names_of_the_tables(command, option, names):
+    (found,) = (each for each in command_of((command,)).params if each.name == option)
+    assert [*found.type.choices] == names
+
+
+def test_convert_has_a_command_per_data_set():
+    assert {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]} == {*registry.DATASETS}
 
 
 def test_architectures_are_networks_and_objectives_are_objectives():

@@ -6,7 +6,7 @@ from pathlib import Path
 import toy
 from click.testing import CliRunner
 
-from medground import checkpoints, subjects
+from medground import checkpoints, leakage
 from medground.cli.main import cli
 
 
@@ -17,13 +17,13 @@ def run(*args: object):
 def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = None, steps: object = 2):
     return run(
         "finetune", phrases or films.phrases, "--images", films.folder, "-o", folder,
-        "--steps", steps, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+        "--steps", steps, "--batch-size", 2, "--save-every", 2, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
 def pretrain(films: toy.Toy, folder: Path, *flags: object):
     done = run(
-        "pretrain", films.pairs, "--images", films.folder, "-o", folder, "--steps", 1, "--batch", 2,
+        "pretrain", films.pairs, "--images", films.folder, "-o", folder, "--steps", 1, "--batch-size", 2,
         "--device", "cpu", *flags,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -46,4 +46,4 @@ def write(path: Path, records: list[dict]) -> Path:
 def digests(names) -> list[str]:
     """What a record has of these toy patients, pN, and their images, filmN."""
     names = list(names)
-    return sorted(map(subjects.digest_of, [*names, *(name.replace("p", "film") for name in names)]))
+    return sorted(map(leakage.digest_of, [*names, *(name.replace("p", "film") for name in names)]))

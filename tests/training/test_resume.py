@@ -113,9 +113,9 @@ REPORTS = [REPORT | {"study_id": f"{each}-{n}"} for each in STUDIES for n in ran
 CALLS = {
     "parse-reports": (["parse-reports", "in.jsonl"], REPORTS),
     "parse-reports by 2 workers": (["parse-reports", "in.jsonl", "--workers", "2"], REPORTS),
-    "parse-reports --table": (["parse-reports", "in.jsonl", "--table", "chexpert"], REPORTS),
+    "parse-reports --output-format": (["parse-reports", "in.jsonl", "--output-format", "chexpert"], REPORTS),
     "align": (
-        ["align", "in.jsonl", "--boxes", "boxes.jsonl"],
+        ["align", "in.jsonl", "--anatomy", "boxes.jsonl"],
         [SENTENCE | {"study_id": each, "sentence_id": f"{each}|{n}"} for each in STUDIES for n in (0, 1)],
     ),
 }
@@ -145,6 +145,7 @@ def killed_after(monkeypatch, count):
     monkeypatch.setattr(jsonl.Journal, "add", dying)
 
 
+@pytest.mark.slow
 def test_a_filter_goes_on_where_it_was_killed(run, monkeypatch, tmp_path):
     whole = run().stdout_bytes
     with monkeypatch.context() as patch:
@@ -190,6 +191,6 @@ def test_other_input_is_not_gone_on_with(run, monkeypatch, tmp_path):
 
 def test_resume_needs_a_file(run):
     result = run("--resume")
-    assert (result.exit_code, "--resume needs -o FILE" in result.stderr) == (2, True)
+    assert (result.exit_code, "--resume requires -o FILE" in result.stderr) == (2, True)
     result = run("--resume", "-o", "/dev/null")
     assert (result.exit_code, "/dev/null: --resume needs a file" in result.stderr) == (1, True)

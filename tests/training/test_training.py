@@ -41,14 +41,14 @@ def run(*args: object):
 def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 6):
     return run(
         "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
-        "--steps", steps, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+        "--steps", steps, "--batch-size", 2, "--save-every", 2, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
 def finetune(films: toy.Toy, folder: Path, *flags: object):
     return run(
         "finetune", films.phrases, "--images", films.folder, "-o", folder,
-        "--steps", 4, "--batch", 2, "--save-every", 2, "--device", "cpu", *flags,
+        "--steps", 4, "--batch-size", 2, "--save-every", 2, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
@@ -64,8 +64,11 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_by_half(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--rate", "1e-3", "--batch", 4, "--augment", "none", steps=90)
+    result = pretrain(
+        films, tmp_path / "run", "--lr", "1e-3", "--batch-size", 4, "--augment", "none", steps=90
+    )
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
     first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]
@@ -73,16 +76,18 @@ def test_the_loss_falls_by_half(films, tmp_path):
 
 
 def metrics_of_one_step(films, tmp_path) -> list[dict]:
-    pretrain(films, tmp_path / "one", "--batch", 4, "--augment", "none", steps=1)
+    pretrain(films, tmp_path / "one", "--batch-size", 4, "--augment", "none", steps=1)
     return metrics(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_the_documents_say(pretrained):
     names = {"config.toml", "metrics.jsonl", "model.safetensors", "config.json", "resume.safetensors"}
     assert names | {"tokenizer.json"} <= {path.name for path in pretrained.iterdir()}
     assert not list(pretrained.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained, tmp_path, monkeypatch):
     real_step, calls = loop._step, []
 
@@ -103,6 +108,7 @@ def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained,
         assert (tmp_path / "run" / name).read_bytes() == (pretrained / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
     monkeypatch.setattr(loop, "_step", None)
     before = (pretrained / "model.safetensors").stat().st_mtime_ns
@@ -110,18 +116,20 @@ def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
     assert (pretrained / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
-    result = pretrain(films, pretrained, "--rate", "0.1")
+    result = pretrain(films, pretrained, "--lr", "0.1")
     assert result.exit_code == 1
     assert "another 'rate'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_begins_anew_where_asked(films, pretrained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(pretrained, folder)
-    assert pretrain(films, folder, "--anew").exit_code == 0  # the same settings: nothing to do
+    assert pretrain(films, folder, "--overwrite").exit_code == 0  # the same settings: nothing to do
     assert (folder / "model.safetensors").read_bytes() == (pretrained / "model.safetensors").read_bytes()
-    assert pretrain(films, folder, "--rate", "0.1", "--anew").exit_code == 0
+    assert pretrain(films, folder, "--lr", "0.1", "--overwrite").exit_code == 0
     assert metrics(folder)[-1]["step"] == 6
     assert (folder / "model.safetensors").read_bytes() != (pretrained / "model.safetensors").read_bytes()
 
@@ -134,6 +142,7 @@ def both(films, tmp_path) -> Path:
     return tmp_path / "both"
 
 
+@pytest.mark.slow
 def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, both):
     before = (both / "config.toml").read_bytes()
     result = pretrain(films, both, "--objective", "agp", "--objective", "gk-mvlp", steps=1)
@@ -142,26 +151,33 @@ def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, bo
     assert (both / "config.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_anew_forgets_a_run_whatever_it_held(films, both):
-    again = ("--objective", "agp", "--objective", "gk-mvlp", "--anew")
+    again = ("--objective", "agp", "--objective", "gk-mvlp", "--overwrite")
     assert pretrain(films, both, *again, steps=1).exit_code == 0
     assert {"itc", "lm"} < metrics(both)[-1].keys() and len(metrics(both)) == 1
     (both / "resume.safetensors").write_bytes(b"damaged")
     refused = pretrain(films, both, *again[:-1], steps=1)
-    assert (refused.exit_code, "damaged" in refused.stderr, "--anew" in refused.stderr) == (1, True, True)
+    assert (refused.exit_code, "damaged" in refused.stderr, "--overwrite" in refused.stderr) == (
+        1,
+        True,
+        True,
+    )
     assert pretrain(films, both, *again, steps=1).exit_code == 0
     (both / "config.toml").unlink()
     assert "without its config.toml" in pretrain(films, both, *again[:-1], steps=1).stderr
     assert pretrain(films, both, *again, steps=1).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_run_with_other_frozen_parts_is_refused_by_name(films, pretrained, tmp_path):
-    frozen = ("--from", pretrained, "--freeze", "image-encoder")
+    frozen = ("--init-from", pretrained, "--freeze", "image-encoder")
     assert finetune(films, tmp_path / "ft", *frozen).exit_code == 0
     result = finetune(films, tmp_path / "ft", *frozen, "--freeze", "text-encoder")
     assert result.exit_code == 1 and "another 'freeze'" in result.stderr
 
 
+@pytest.mark.slow
 def test_moments_of_other_parameters_are_refused_in_one_line(films, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "run")
     path = tmp_path / "run" / "resume.safetensors"
@@ -176,6 +192,7 @@ def test_moments_of_other_parameters_are_refused_in_one_line(films, pretrained, 
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_line_of_metrics_is_named(films, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "run")
     with open(tmp_path / "run" / "metrics.jsonl", "a") as stream:
@@ -186,6 +203,7 @@ def test_a_damaged_line_of_metrics_is_named(films, pretrained, tmp_path):
     assert f"metrics.jsonl:{number}: no JSON object with a step; delete the line" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, monkeypatch):
     real_losses, calls = agp.losses, []
 
@@ -201,6 +219,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, m
     assert grounder.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_path, monkeypatch):
     real_fsync, calls = os.fsync, []
 
@@ -221,8 +240,9 @@ def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_pat
     assert after.read_bytes() == undisturbed.read_bytes()
 
 
+@pytest.mark.slow
 def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path):
-    result = finetune(films, tmp_path / "ft", "--from", pretrained)
+    result = finetune(films, tmp_path / "ft", "--init-from", pretrained)
     assert result.exit_code == 0, result.output
     checked = {line["step"]: line["validation"] for line in metrics(tmp_path / "ft") if "validation" in line}
     assert set(checked) == {2, 4}
@@ -230,20 +250,23 @@ def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path
     assert checkpoints.read_config(tmp_path / "ft" / "model.safetensors")["record"]["step"] == best
 
 
+@pytest.mark.slow
 def test_finetune_from_nothing_builds_its_own_vocabulary(films, tmp_path):
-    assert finetune(films, tmp_path / "ft", "--few", 4).exit_code == 0
+    assert finetune(films, tmp_path / "ft", "--num-phrases", 4).exit_code == 0
     _, mask = grounder.load(tmp_path / "ft").tokenize(["bright spot"])
     assert mask.sum() == 4  # [CLS] bright spot [SEP]: no word in pieces
 
 
+@pytest.mark.slow
 def test_frozen_norms_keep_the_statistics_of_pretraining(films, pretrained, tmp_path):
-    finetune(films, tmp_path / "ft", "--from", pretrained)
+    finetune(films, tmp_path / "ft", "--init-from", pretrained)
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
     running = [name for name in before if "running_mean" in name]
     assert running
     assert all(torch.equal(before[name], after[name]) for name in running)
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_one_line(films, tmp_path):
     phrase = json.loads(Path(films.phrases).read_text().splitlines()[0]) | {"path": "gone.png"}
     source = tmp_path / "phrases.jsonl"
@@ -354,7 +377,7 @@ def tokenize():
 def test_boxes_lie_on_scaled_copies_as_on_the_films_they_were_drawn_on(films, tmp_path, tokenize, cached):
     halves = scaled(films, tmp_path / "halves")
     if cached:
-        made = run("cache", films.phrases, "--images", halves, "-o", tmp_path / "cache", "--size", 32)
+        made = run("cache", films.phrases, "--images", halves, "-o", tmp_path / "cache", "--image-size", 32)
         assert made.exit_code == 0, made.output
     box = (10.0, 20.0, 60.0, 90.0)
     query = Query(("spot",), (box,))

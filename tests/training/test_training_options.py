@@ -38,14 +38,14 @@ def run(*args: object):
 def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
     return run(
         "pretrain", pairs or films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
-        "--steps", 4, "--batch", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
+        "--steps", 4, "--batch-size", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
 def finetune(films: toy.Toy, folder: Path, *flags: object):
     return run(
         "finetune", films.phrases, "--images", films.folder, "-o", folder,
-        "--steps", 4, "--batch", 2, "--save-every", 1, "--device", "cpu", *flags,
+        "--steps", 4, "--batch-size", 2, "--save-every", 1, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
@@ -63,15 +63,27 @@ def plain(films, tmp_path_factory) -> Path:
     return folder
 
 
-ALL = ["--ema", 0.9, "--accumulate", 2, "--schedule", "step", "--clip", 0.5, "--patience", 9]
+ALL = [
+    "--ema-decay",
+    0.9,
+    "--micro-batches",
+    2,
+    "--lr-schedule",
+    "step",
+    "--max-grad-norm",
+    0.5,
+    "--patience",
+    9,
+]
 
 
+@pytest.mark.slow
 def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
     films, tmp_path, monkeypatch
 ):
     lines = Path(films.phrases).read_text().splitlines(keepends=True)
     (tmp_path / "val.jsonl").write_text("".join(line for line in lines if json.loads(line)["split"] == "val"))
-    flags = [*ALL, "--validate", tmp_path / "val.jsonl"]
+    flags = [*ALL, "--val", tmp_path / "val.jsonl"]
     assert pretrain(films, tmp_path / "whole", *flags).exit_code == 0
     real, calls = loop._step, []
 
@@ -83,7 +95,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
 
     monkeypatch.setattr(loop, "_step", step)
     assert pretrain(films, tmp_path / "run", *flags).exit_code == 75
-    assert pretrain(films, tmp_path / "run", *flags, "--workers", 3).exit_code == 0
+    assert pretrain(films, tmp_path / "run", *flags, "--loader-threads", 3).exit_code == 0
     assert len(calls) == 4
     for name in ("model.safetensors", "resume.safetensors", "metrics.jsonl", "losses.png", "config.toml"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
@@ -94,8 +106,9 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     )
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_the_running_mean(films, tmp_path):
-    assert pretrain(films, tmp_path / "run", "--ema", 0.9).exit_code == 0
+    assert pretrain(films, tmp_path / "run", "--ema-decay", 0.9).exit_code == 0
     kept, saved = (load_file(tmp_path / "run" / name) for name in ("resume.safetensors", "model.safetensors"))
     name = "box.0.weight"
     assert saved[name].equal(kept[f"average.{name}"])
@@ -103,35 +116,42 @@ def test_what_is_saved_is_the_running_mean(films, tmp_path):
     assert grounder.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_picture_of_its_losses(plain):
     with Image.open(plain / "losses.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
-    made = run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--size", 160)
+    made = run(
+        "cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160
+    )
     assert made.exit_code == 0
-    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--workers", 0)
+    result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--loader-threads", 0)
     assert (result.exit_code, result.stderr) == (0, "")
     for name in ("model.safetensors", "metrics.jsonl", "config.toml"):
         assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
     (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
-    run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--size", 160)
+    run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--steps", 1)
     assert result.exit_code == 0
     assert "4 films are not in" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_cache_of_another_size_is_refused(films, tmp_path):
-    run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--size", 32)
+    run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 32)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
     assert result.exit_code == 1
     assert "32 px, asked for are 160" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
     figures = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(train, "_validator", lambda *_: lambda network: next(figures))
@@ -144,6 +164,7 @@ def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp
     assert finetune(films, tmp_path / "run", "--patience", 2).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's, while it traces
 def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(
@@ -156,6 +177,7 @@ def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, pl
         assert load_file(tmp_path / "run" / name).keys() == load_file(plain / name).keys()
 
 
+@pytest.mark.slow
 def test_losses_are_written_for_a_tracker(films, plain, tmp_path):
     pytest.importorskip("tensorboard")
     result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
@@ -174,9 +196,9 @@ def test_a_tracker_that_is_not_installed_is_one_message(films, tmp_path, monkeyp
 
 
 def test_more_parts_than_images_are_refused(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--accumulate", 3)
+    result = pretrain(films, tmp_path / "run", "--micro-batches", 3)
     assert result.exit_code == 1
-    assert "--batch 2: too small for 3 parts" in result.stderr
+    assert "--batch-size 2 is too small for 3 micro-batches" in result.stderr
 
 
 def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
@@ -187,6 +209,7 @@ def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
     return folder / "pairs.jsonl"
 
 
+@pytest.mark.slow
 def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
     pairs = changed_pairs(films, tmp_path, path="gone.png", image_id="gone")
     result = pretrain(films, tmp_path / "run", pairs=pairs)
@@ -194,6 +217,7 @@ def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
     assert "gone.png" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     pairs = changed_pairs(films, tmp_path, box=[5, 5, 5, 9])
     result = pretrain(films, tmp_path / "run", pairs=pairs)
@@ -204,11 +228,12 @@ def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     assert len((tmp_path / "rejects").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--architecture", "mdetr"], "--architecture mdetr"),
-        (["--size", "paper"], "--size paper"),
+        (["--model-size", "paper"], "--model-size paper"),
         (["--image-encoder", "ENCODERS/image"], "--image-encoder "),
         (["--text-encoder", "ENCODERS/text"], "--text-encoder "),
     ],
@@ -217,16 +242,17 @@ def test_a_shape_that_is_not_the_starts_is_refused_by_the_options_name(
     films, plain, small_encoders, tmp_path, flags, said
 ):
     given = [each.replace("ENCODERS", str(small_encoders)) for each in flags]
-    result = finetune(films, tmp_path / "run", "--from", plain, *given)
+    result = finetune(films, tmp_path / "run", "--init-from", plain, *given)
     assert result.exit_code == 2
     assert said in result.stderr and f"{plain} has" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_config_that_contradicts_the_start_is_refused_too(films, plain, tmp_path):
-    (config := tmp_path / "run.toml").write_text('size = "paper"\n')
-    result = finetune(films, tmp_path / "run", "--from", plain, "--config", config)
-    assert result.exit_code == 2 and "--size paper" in result.stderr
+    (config := tmp_path / "run.toml").write_text('model_size = "paper"\n')
+    result = finetune(films, tmp_path / "run", "--init-from", plain, "--config", config)
+    assert result.exit_code == 2 and "--model-size paper" in result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -243,15 +269,16 @@ def small_encoders(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encoders, tmp_path):
     given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
     shape = ["--architecture", "mdetr", *given]
     assert pretrain(films, tmp_path / "mdetr", *shape, "--steps", 1).exit_code == 0
-    for name, flags in (("bare", []), ("told", [*shape, "--size", "small"])):
-        result = finetune(films, tmp_path / name, "--from", tmp_path / "mdetr", *flags, "--steps", 1)
+    for name, flags in (("bare", []), ("told", [*shape, "--model-size", "small"])):
+        result = finetune(films, tmp_path / name, "--init-from", tmp_path / "mdetr", *flags, "--steps", 1)
         assert result.exit_code == 0, result.output
         used = tomllib.loads((tmp_path / name / "config.toml").read_text())
-        assert (used["architecture"], used["size"]) == ("mdetr", "small")
+        assert (used["architecture"], used["model_size"]) == ("mdetr", "small")
     bare, told = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "told"))
     assert bare == told
 
@@ -263,18 +290,19 @@ def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
         config, model.network.image_encoder, model.network.text_encoder
     )
     grounder.save(tmp_path / "own", replace(model, config=config, network=network))
-    result = finetune(films, tmp_path / "run", "--from", tmp_path / "own", "--steps", 1)
+    result = finetune(films, tmp_path / "run", "--init-from", tmp_path / "own", "--steps", 1)
     assert result.exit_code == 0, result.output
-    assert "size" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
-    refused = finetune(films, tmp_path / "other", "--from", tmp_path / "own", "--size", "small")
+    assert "model_size" not in tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    refused = finetune(films, tmp_path / "other", "--init-from", tmp_path / "own", "--model-size", "small")
     assert refused.exit_code == 2 and "has a shape of its own" in refused.stderr
 
 
 def test_a_start_without_a_model_is_named(films, tmp_path):
-    result = finetune(films, tmp_path / "run", "--from", tmp_path)
+    result = finetune(films, tmp_path / "run", "--init-from", tmp_path)
     assert result.exit_code == 1 and "no config.json" in result.stderr
 
 
+@pytest.mark.slow
 def test_from_python_too_the_architecture_is_that_of_the_start(plain):
     with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
         train._model(
@@ -282,17 +310,19 @@ def test_from_python_too_the_architecture_is_that_of_the_start(plain):
         )
 
 
+@pytest.mark.slow
 def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(plain, model)
     config = json.loads((model / "config.json").read_text())
     config["text_encoder"]["vocab_size"] += 1
     (model / "config.json").write_text(json.dumps(config))
-    result = finetune(films, tmp_path / "run", "--from", model)
+    result = finetune(films, tmp_path / "run", "--init-from", model)
     assert result.exit_code == 1
     assert "do not fit its config.json" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(films, plain, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(plain, folder)
@@ -318,8 +348,8 @@ def test_a_text_encoder_without_its_tokenizer_is_refused(films, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--weight", "gio=1"], "no loss 'gio' to weigh; the losses are giou, l1, present"),
-        (["--weight", "near=1"], "no loss 'near' to weigh"),
+        (["--loss-weight", "gio=1"], "no loss 'gio'; the losses are giou, l1, present"),
+        (["--loss-weight", "near=1"], "no loss 'near'"),
         (["--objective", "gk-mvlp", "--objective", "gk-mvlp-unmasked"], "two objectives have a loss"),
     ],
 )

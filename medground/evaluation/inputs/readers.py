@@ -4,7 +4,7 @@ jsonl  Grounding records, as `medground ground` writes them; a box without area 
 csv    one row a box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and where there are, image_id, score, model
        and coverage; a row without numbers is a phrase without a box
 coco   a JSON list of results: bbox [x, y, w, h], score, and phrase_id, or image_id where the image has one
-       phrase; or the object that `medground ground --format coco` writes
+       phrase; or the object that `medground ground --output-format coco` writes
 
 A reader gives each answer to `take`, which may refuse it with BadRecord; so `--rejects` works for all.
 """

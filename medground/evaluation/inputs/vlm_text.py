@@ -73,6 +73,6 @@ def _read(
         pass
     if texts and not recognised:
         log.warning(
-            "%s: no box in any of %d texts; is it --format %s, which writes %s?",
+            "%s: no box in any of %d texts; is it --input-format %s, which writes %s?",
             *(stream.name, texts, kind, FORMS[kind]),
         )

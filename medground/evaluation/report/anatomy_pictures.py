@@ -20,7 +20,7 @@ REGIONS = 5  # regions shown on each
 
 @dataclass(frozen=True, slots=True)
 class AnatomyImage:
-    """An image of the truth and, for each model, its regions and the IoU of each true one, 0 without a box."""
+    """An image and, for each model, the predicted regions and the IoU of each true one, 0 without a box."""
 
     truth: Anatomy
     found: Mapping[str, Mapping[str, Region]]

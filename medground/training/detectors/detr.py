@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from medground import boxes as geometry
+from medground import ops
 from medground.anatomy import detr
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
@@ -42,7 +43,7 @@ class Options(region_query.Options):
 
 
 def train(
-    learned: ImageSet, checked: ImageSet | None, folder: Path, options: Options, anew: bool = False
+    learned: ImageSet, checked: ImageSet | None, folder: Path, options: Options, overwrite: bool = False
 ) -> bool:
     """Train on the films and leave FOLDER/model; True when done, False when stopped after saving.
 
@@ -51,7 +52,7 @@ def train(
     settings = {name: each for name, each in vars(options).items() if name not in ("device", "ranges")}
     begun = {"detector": detr.KIND, "begun": detr.hash_of(Path(options.start)), "films": learned.digest()}
     begun |= {"validation": checked.digest()} if checked else {}
-    run = RunFolder(folder, settings | begun, anew)
+    run = RunFolder(folder, settings | begun, overwrite)
     with StopRequest() as stop, torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for the heads of the new classes
         network = load(options).to(options.device)
@@ -113,8 +114,7 @@ def labels(views: Views, device: str) -> list[dict[str, Tensor]]:
     found = []
     for boxes, present in zip(views.boxes, views.present, strict=True):
         there = torch.nonzero(present > 0)[:, 0]
-        x1, y1, x2, y2 = boxes[there].unbind(-1)
-        sized = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], -1)
+        sized = ops.xyxy_to_cxcywh(boxes[there])
         found.append({"class_labels": there.to(device), "boxes": sized.clamp(0, 1).to(device)})
     return found
 

@@ -87,18 +87,18 @@ def train(
     config: Config,
     folder: Path,
     options: Options,
-    anew: bool = False,
+    overwrite: bool = False,
     start: Path | None = None,
 ) -> bool:
     """Train on the films and leave the detector in `folder`; True when done, False when stopped after saving.
 
-    The same call again goes on where a stopped one ended. `checked` are films to measure on; `anew` forgets
-    a run with other settings in `folder`; `start` is a detector of the same config to begin with.
+    The same call again goes on where a stopped one ended. `checked` are films to measure on;
+    `overwrite` forgets a run with other settings; `start` is a detector of the same config to begin with.
     """
     settings = _settings(learned, checked, config, options)
     if start:
         settings["start"] = checkpoints.hash_of(start)
-    run = RunFolder(folder, settings, anew)
+    run = RunFolder(folder, settings, overwrite)
     with StopRequest() as stop, torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         learner = Learner(config, start).to(options.device)
@@ -112,11 +112,11 @@ def train(
 
 
 def train_yolo(
-    learned: ImageSet, checked: ImageSet | None, folder: Path, options: yolo.Options, anew: bool = False
+    learned: ImageSet, checked: ImageSet | None, folder: Path, options: yolo.Options, overwrite: bool = False
 ) -> bool:
     """As `train`, with ultralytics' detector; a stopped run goes on after its last whole epoch."""
     settings = {**vars(options), "films": learned.digest(), "detector": "yolo"}
-    run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"}, anew)
+    run = RunFolder(folder, {name: each for name, each in settings.items() if name != "device"}, overwrite)
     run.note_settings()
     with StopRequest() as stop:
         done = yolo.train(learned, checked, folder, options, lambda line: run.log(**line), lambda: bool(stop))

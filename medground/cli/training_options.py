@@ -1,0 +1,239 @@
+"""Options that pretrain and finetune share."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from medground import registry
+from medground.cli import options as shared
+from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, option
+from medground.cli.named import Named
+
+
+def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
+    """Return LOSS=NUMBER, given any number of times, as a table."""
+    weights = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{each!r}: expected LOSS=NUMBER, such as giou=1") from None
+        if not 0 <= weights[name] < math.inf:
+            raise click.BadParameter(f"{each!r}: expected a finite number, 0 or greater")
+    return weights
+
+
+paraphrases = option(
+    "--paraphrases",
+    type=shared.NONE_OR_MORE,
+    default=0,
+    show_default=True,
+    group=DATA,
+    help="Lexicon paraphrases per phrase; half of the draws use one.",
+)
+_SAME_FOR_ALL = [
+    shared.config,
+    shared.images,
+    option(
+        "--cache",
+        type=shared.FOLDER,
+        group=FILES,
+        help="Folder of decoded images that `medground cache` wrote.",
+    ),
+    shared.run_folder,
+    option(
+        "--model-size",
+        type=click.Choice(["small", "paper"]),
+        default="small",
+        show_default=True,
+        old=["--size"],
+        group=MODEL,
+        help="small: trains on a laptop; paper: AGP's shape at 640 px.",
+    ),
+    option(
+        "--architecture",
+        type=Named(registry.ARCHITECTURES),
+        default="transvg",
+        show_default=True,
+        group=MODEL,
+        help="Architecture of the network.",
+    ),
+    option(
+        "--image-encoder",
+        metavar="FOLDER|hub:NAME",
+        type=shared.ENCODER,
+        group=MODEL,
+        help="Pre-trained image encoder for transformers.",
+    ),
+    option(
+        "--text-encoder",
+        metavar="FOLDER|hub:NAME",
+        type=shared.ENCODER,
+        group=MODEL,
+        help="Pre-trained text encoder with its tokenizer.",
+    ),
+    option(
+        "--loss-weight",
+        multiple=True,
+        metavar="LOSS=NUMBER",
+        callback=_weights,
+        old=["--weight"],
+        group=OBJECTIVE,
+        help="Weight of a loss, such as giou=1; repeatable.",
+    ),
+    option(
+        "--encoder-lr",
+        type=shared.POSITIVE,
+        old=["--encoder-rate"],
+        group=TRAINING,
+        help="Peak learning rate of both encoders (default: --lr).",
+    ),
+    option(
+        "--lr-schedule",
+        type=click.Choice(["cosine", "step"]),
+        default="cosine",
+        show_default=True,
+        old=["--schedule"],
+        group=TRAINING,
+        help="Decay: half cosine, or x 0.1 after two thirds of steps.",
+    ),
+    option(
+        "--warmup-ratio",
+        type=shared.SHARE,
+        default=0.05,
+        show_default=True,
+        old=["--warmup"],
+        group=TRAINING,
+        help="Share of the steps with a rising learning rate.",
+    ),
+    option(
+        "--weight-decay",
+        type=shared.Number(min=0),
+        default=1e-4,
+        show_default=True,
+        group=TRAINING,
+        help="Weight decay of AdamW.",
+    ),
+    option(
+        "--max-grad-norm",
+        type=shared.POSITIVE,
+        default=1.0,
+        show_default=True,
+        old=["--clip"],
+        group=TRAINING,
+        help="Clip gradients to this norm.",
+    ),
+    option(
+        "--micro-batches",
+        type=shared.COUNT,
+        default=1,
+        show_default=True,
+        old=["--accumulate"],
+        group=TRAINING,
+        help="Split each batch into N parts to save memory (gradient caching).",
+    ),
+    option(
+        "--ema-decay",
+        type=shared.OPEN_SHARE,
+        old=["--ema"],
+        group=TRAINING,
+        help="Validate and save a running mean of weights, such as 0.999.",
+    ),
+    option(
+        "--patience",
+        type=shared.COUNT,
+        group=TRAINING,
+        help="Stop after N validations without improvement.",
+    ),
+    option(
+        "--augment",
+        type=click.Choice(["none", "mild", "strong"]),
+        default="mild",
+        show_default=True,
+        group=DATA,
+        help="Image augmentation; strong: for images of other devices.",
+    ),
+    option(
+        "--hflip-prob",
+        type=shared.SHARE,
+        default=0.0,
+        show_default=True,
+        old=["--mirror"],
+        group=DATA,
+        help="Probability of a horizontal flip; the text is not changed.",
+    ),
+    option(
+        "--log-every",
+        type=shared.COUNT,
+        default=20,
+        show_default=True,
+        help="Steps between lines of metrics.jsonl.",
+    ),
+    option(
+        "--tracker",
+        type=click.Choice(["tensorboard"]),
+        help="Also write losses for this tracker into the run folder.",
+    ),
+    option("--compile", is_flag=True, help="Use torch.compile (start-up takes minutes)."),
+    option(
+        "--precision",
+        type=click.Choice(["no", "bf16", "fp16"]),
+        default="no",
+        show_default=True,
+        help="Mixed precision; no: float32.",
+    ),
+    option(
+        "--loader-threads",
+        type=shared.NONE_OR_MORE,
+        default=1,
+        show_default=True,
+        old=["--workers"],
+        help="Threads that prepare batches; results do not depend on it.",
+    ),
+    shared.device,
+    shared.seed,
+    shared.overwrite,
+]
+
+
+def options(*, steps: int, batch_size: int, lr: float, save_every: int) -> Callable[[Any], Any]:
+    """Return a decorator that adds the options of a training command, with these defaults."""
+    own = [
+        option(
+            "--steps",
+            type=shared.COUNT,
+            default=steps,
+            show_default=True,
+            group=TRAINING,
+            help="Training steps.",
+        ),
+        option(
+            "--batch-size",
+            type=shared.COUNT,
+            default=batch_size,
+            show_default=True,
+            old=["--batch"],
+            group=TRAINING,
+            help="Images per step.",
+        ),
+        option(
+            "--lr",
+            type=shared.POSITIVE,
+            default=lr,
+            show_default=True,
+            old=["--rate"],
+            group=TRAINING,
+            help="Peak learning rate.",
+        ),
+        option(
+            "--save-every",
+            type=shared.COUNT,
+            default=save_every,
+            show_default=True,
+            help="Steps between checkpoints, and between validations.",
+        ),
+    ]
+    return shared.with_all(own + _SAME_FOR_ALL)
