@@ -1,12 +1,12 @@
 """RadGraph and RadGraph-XL (Jain et al., 2021; Delbrouck et al., 2024): entities and relations of reports.
 
-The file is one JSON object from a report's path (`p10/p10000032/s50414267.txt`) to its tokenised text and
+The file is one JSON object from a report's path (`p10/p10000032/s50414267.txt`) to its tokenized text and
 its entities; each holds the indices of its first and last token in `text.split(" ")`, the last included.
 Labels are ANAT-DP, OBS-DP, OBS-DA, OBS-U, or XL's `Observation::definitely present`. An observation that
 modifies another is part of it; anatomies that modify each other are one region; a finding is in the region it
 is `located_at`. DP is present, DA absent, U uncertain.
 
-The spans of these sentences refer to the tokenised text, not to the original report.
+The spans of these sentences refer to the tokenized text, not to the original report.
 """
 
 import json

@@ -30,7 +30,7 @@ from medground.grounding.flip import FlipCorrection
 from medground.models import letterboxed
 from medground.models.letterboxed import LetterboxedImage
 from medground.records import Box, Grounding, Phrase, ScoredBox
-from medground.reports import both_sides
+from medground.reports import laterality
 
 log = logging.getLogger(__name__)
 MAX_PAIRS = 256  # pairs fused at once: bounds memory if one image has very many phrases
@@ -153,7 +153,7 @@ def predict_on_image(
 
 def _queries(text: str, model: Model) -> tuple[str, ...]:
     """Return the phrase's queries: itself, or one per side for a model that was trained on single sides."""
-    return (model.config.sides_apart and both_sides.apart(text)) or (text,)
+    return (model.config.sides_apart and laterality.split_bilateral(text)) or (text,)
 
 
 def _together(parts: list[Prediction]) -> Prediction:

@@ -11,7 +11,7 @@ from medground.data.examples import Sizes, from_phrases
 from medground.grounding import predict
 from medground.models import grounder, letterboxed
 from medground.records import Phrase
-from medground.reports.both_sides import apart
+from medground.reports.laterality import split_bilateral
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from medground.reports.both_sides import apart
     ],
 )
 def test_a_phrase_about_both_sides_becomes_two(text, right, left):
-    assert apart(text) == (right, left or right.replace("right", "left"))
+    assert split_bilateral(text) == (right, left or right.replace("right", "left"))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_phrase_about_both_sides_becomes_two(text, right, left):
     ],
 )
 def test_other_phrases_stay_whole(text):
-    assert apart(text) is None
+    assert split_bilateral(text) is None
 
 
 def phrase(text, *boxes):
