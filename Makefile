@@ -6,12 +6,12 @@
 # make site    the documentation as a website in build/site
 # make ablation   what the parts of AGP, ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md); one of
 #                 them: make ablation-agp, ablation-asg or ablation-gk
-# make weights    the example models again, from nothing (hours: examples/weights.mk)
+# make weights    retrain the example models from scratch (about two hours: examples/weights.mk)
 # make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
 # make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)
 #
 # Both make their own virtual environment in $(VENV) first. Bring your own torch build by
-#   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (torch alone comes from there)
+#   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (only torch comes from there)
 SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:

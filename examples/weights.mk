@@ -1,9 +1,8 @@
-# make weights  the example models that come with medground, made again: a cohort of 1,600 phantoms, the
-#               detector, anatomical pre-training with strong views, fine-tuning. Its parts were run one by one, on
-#               two busy cores: the detector took about an hour, pre-training and fine-tuning another.
-# The grounding model that is shipped was fine-tuned before wordings were made as frequent among what is not on a
-# film as among what is (training/absence.py): made anew it differs a little.
-# They are trained on synthetic images alone, and are no medical devices.
+# make weights  retrain the example models from scratch: 1,600 phantoms, the detector, pre-training with strong
+#               augmentation, fine-tuning. Takes about two hours on two CPU cores.
+# The shipped grounding model was fine-tuned before negatives and positives had the same phrasing frequencies
+# (medground/data/negatives.py), so a retrained one differs slightly.
+# The models are trained on synthetic images only. They are not medical devices.
 
 WEIGHTS ?= weights
 SHIPPED := medground/weights
@@ -28,7 +27,7 @@ $(WEIGHTS)/anatomy-%.jsonl: $(PHANTOMS)/phantom.json
 $(WEIGHTS)/phrases-%.jsonl: $(PHANTOMS)/phantom.json
 	$(MG) convert ms-cxr $(PHANTOMS)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv --split $* -o $@
 
-# Calibrated on patients whom neither training nor the choice of its best checkpoint has seen.
+# Calibration patients are used neither for training nor for the choice of the best checkpoint.
 $(OTHERS)/phantom.json: | $(VENV)/installed
 	$(MG) phantom $(OTHERS) --patients 800 --seed 22 --image-size 256 --workers 2
 
