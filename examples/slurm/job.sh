@@ -31,7 +31,7 @@ step() {
     if [[ -z $asked ]]; then
       wait "$running" || true # until the step ends or a signal arrives
     else
-      scancel --signal=USR1 "$job" || say "the step cannot be told to stop; tried again soon"
+      scancel --signal=USR1 "$job" || say "cannot signal the step; trying again soon"
       sleep 3
     fi
   done
