@@ -1,6 +1,6 @@
 # make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
 # make test    all tests
-# make test-fast   the tests that take less than a second each
+# make test-fast   the tests that take less than half a second each
 # make check   what continuous integration runs: lint, types, generated documents, tests
 # make check-words   words and docstrings that the rules of docs/words.toml do not allow
 # make site    the documentation as a website in build/site
@@ -52,7 +52,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 # Tests run in two processes of one thread each (tests/conftest.py). `slow` marks what trains a model, starts
-# processes or takes more than a second.
+# processes or takes more than half a second.
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test: $(VENV)/installed-dev
