@@ -14,6 +14,13 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
 from medground.cli.named import Named
 
 
+def _default_frames() -> str:
+    """Return the default of --coordinates for each format."""
+    formats = registry.PREDICTION_FORMATS.built_in
+    own = [f"{name}: {each.frame}" for name, each in formats.items() if each.frame != "original"]
+    return "; ".join(["original", *own])
+
+
 @command()
 @options.records
 @option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes.")
@@ -32,7 +39,7 @@ from medground.cli.named import Named
     "--coordinates",
     "frame",
     metavar="SYSTEM",
-    show_default="original; maira-2: crop; radvlm: normalised",
+    show_default=_default_frames(),
     old=["--frame"],
     group=FILES,
     help="Boxes of FILE: original, normalised, crop, letterbox:N or stretch:WxH.",

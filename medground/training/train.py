@@ -199,11 +199,11 @@ def _batches(
     """The batches of the examples, with those of rehearsal beside them."""
     plan = collate.Plan(
         images=options.batch_size,
-        terms=options.max_terms if needs.asks else 0,
-        sentences=options.max_sentences if needs.asks else 0,
+        terms=options.max_terms if needs.fuses else 0,
+        sentences=options.max_sentences if needs.fuses else 0,
         seed=options.seed,
         views=options.augment,
-        mirror=options.hflip_prob,
+        flip_prob=options.hflip_prob,
         negatives=options.negative_prob,
         always=needs.always,
     )
@@ -303,7 +303,7 @@ def _validator(
             asked = [(each, [(q.texts[0], q.boxes) for q in queries]) for each, queries in some]
             batch = collate.collate(asked, store, model.tokenize).to(device)
             found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
-            letterboxes = [collate.shown(each, store).letterbox for each, queries in some for _ in queries]
+            letterboxes = [collate.load(each, store).letterbox for each, queries in some for _ in queries]
             pixels = np.concatenate([b.restore(row[None]) for b, row in zip(letterboxes, found, strict=True)])
             drawn = [list(q.boxes) for _, queries in some for q in queries]
             truth = [np.array(each if several else [union(each)], dtype=np.float64) for each in drawn]

@@ -148,7 +148,7 @@ def test_a_cache_of_another_size_is_refused(films, tmp_path):
     run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 32)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
     assert result.exit_code == 1
-    assert "32 px, asked for are 160" in result.stderr
+    assert "32 px, expected 160 px" in result.stderr
 
 
 @pytest.mark.slow
