@@ -128,8 +128,7 @@ def evaluate(
     given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
     options.refuse_two_stdins(records, *(given[key] for key in ("truth", "train", "compare") if given[key]))
-    found = _found(records, protocols, images, given)
-    scores = [score for each in found for score in each.scores]
+    scores = _scores(records, protocols, images, given)
     from medground import jsonl
 
     with jsonl.create(output) as stream:
@@ -137,15 +136,15 @@ def evaluate(
     if html:
         from medground.evaluation.report import page
 
-        page.write(html, found, images)
+        page.write(html, scores, images)
     if table:
         from medground.evaluation.report.table import show
 
         show(scores, sys.stderr if output == "-" else sys.stdout)
 
 
-def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dict[str, Any]) -> list[Any]:
-    """The evaluations that the options ask for."""
+def _scores(records: BinaryIO, protocols: Sequence[str], images: Path, given: dict[str, Any]) -> Any:
+    """Return the scores that the options request."""
     from medground import jsonl
     from medground.evaluation import run
     from medground.evaluation.stats.scoring import Resampling
@@ -160,7 +159,7 @@ def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dic
     from medground.cli import evaluate_probes
 
     inputs = run.Inputs(predictions=records, bad_lines=bad_lines, **(given | {"truth": records}))
-    return [evaluate_probes.evaluate(given["model"], images, device, inputs, how)]
+    return evaluate_probes.evaluate(given["model"], images, device, inputs, how)
 
 
 def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:

@@ -102,7 +102,13 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     config = (tmp_path / "run" / "config.toml").read_text()
     assert all(
         each in config
-        for each in ("ema = 0.9", "accumulate = 2", 'schedule = "step"', "clip = 0.5", "patience = 9")
+        for each in (
+            "ema_decay = 0.9",
+            "micro_batches = 2",
+            'lr_schedule = "step"',
+            "max_grad_norm = 0.5",
+            "patience = 9",
+        )
     )
 
 
