@@ -59,7 +59,7 @@ class Resampling:
 
 
 def clusters(items: Sequence[Phrase | Anatomy]) -> NDArray[np.int64]:
-    """(N,) number of the patient of each item; an item without subject_id counts as a patient of its own image."""
+    """Return the (N,) number of each item's patient; without subject_id, each image is a patient."""
     numbers: dict[tuple[str, str], int] = {}
     keys = [("subject", i.subject_id) if i.subject_id else ("image", i.image_id) for i in items]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
