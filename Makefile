@@ -5,16 +5,6 @@
 # make check   the checks of continuous integration: lint, types, generated documents, tests
 # make check-words   words and docstrings that the rules of docs/words.toml do not allow
 # make site    the documentation as a website in build/site
-<<<<<<< HEAD
-# make ablation   what the parts of AGP, ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md); one of
-#                 them: make ablation-agp, ablation-asg or ablation-gk
-# make weights    retrain the example models from scratch (about two hours: examples/weights.mk)
-# make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
-# make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)
-#
-# Both make their own virtual environment in $(VENV) first. Bring your own torch build by
-#   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (only torch comes from there)
-=======
 # make ablation   ablations of AGP, ASG and GK-MVLP on the demo's cohort (docs/ablations.md); for one of them:
 #                 make ablation-agp, ablation-asg or ablation-gk
 # make weights    train the example models from scratch (hours: examples/weights.mk)
@@ -23,7 +13,6 @@
 #
 # Each target first makes a virtual environment in $(VENV). Choose a build of torch with
 #   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (only torch is taken from this index)
->>>>>>> main
 SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:

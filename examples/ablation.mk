@@ -1,12 +1,6 @@
-<<<<<<< HEAD
-# Ablations of AGP's synonyms and sentences, the losses of ASG and the mask of GK-MVLP, on the demo's dataset;
-# included by ../Makefile after demo.mk. A second `make ablation` continues an interrupted one: a run with a
-# line in agp.jsonl, asg.jsonl or gk.jsonl is not repeated. docs/ablations.md has the results and times.
-=======
 # Ablations of AGP's synonyms and sentences, of each loss of ASG, and of the mask of GK-MVLP, on the demo's cohort;
 # included by ../Makefile after demo.mk. A second `make ablation` resumes the first: a run with a line in
 # agp.jsonl, asg.jsonl or gk.jsonl is not repeated. docs/ablations.md has the cost of each.
->>>>>>> main
 
 AGP_STEPS ?= 300
 ASG_STEPS ?= 150
@@ -22,11 +16,7 @@ ablation: $(ABLATION)/agp.md $(ABLATION)/asg.md $(ABLATION)/gk.md
 ablation-%: $(ABLATION)/%.md
 	cat $<
 
-<<<<<<< HEAD
-# Ground-truth boxes of the regions: this measures the losses, not the detector.
-=======
 # The regions' annotated boxes, because the losses are compared, not the detector.
->>>>>>> main
 $(ABLATION)/anatomy-%.jsonl: $(COHORT)/phantom.json
 	@mkdir -p $(@D)
 	$(MG) convert imagenome $(COHORT)/chest-imagenome --metadata $(METADATA) --split $* -o $@

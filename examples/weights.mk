@@ -1,15 +1,7 @@
-<<<<<<< HEAD
-# make weights  retrain the example models from scratch: 1,600 phantoms, the detector, pre-training with strong
-#               augmentation, fine-tuning. Takes about two hours on two CPU cores.
-# The shipped grounding model was fine-tuned before negatives and positives had the same phrasing frequencies
-# (medground/data/negatives.py), so a retrained one differs slightly.
-# The models are trained on synthetic images only. They are not medical devices.
-=======
 # make weights  train the example models of medground from scratch: a cohort of 1,600 phantoms, the detector,
 #               anatomical pre-training with strong views, fine-tuning. It takes about two hours on two cores.
 # The shipped grounding model is older than the present choice of negative phrases (data/negatives.py), so the
 # result differs slightly. The models are trained on synthetic images only and are not medical devices.
->>>>>>> main
 
 WEIGHTS ?= weights
 SHIPPED := medground/weights
@@ -34,11 +26,7 @@ $(WEIGHTS)/anatomy-%.jsonl: $(PHANTOMS)/phantom.json
 $(WEIGHTS)/phrases-%.jsonl: $(PHANTOMS)/phantom.json
 	$(MG) convert ms-cxr $(PHANTOMS)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv --split $* -o $@
 
-<<<<<<< HEAD
-# Calibration patients are used neither for training nor for the choice of the best checkpoint.
-=======
 # The model is calibrated on patients that neither training nor the choice of its best checkpoint used.
->>>>>>> main
 $(OTHERS)/phantom.json: | $(VENV)/installed
 	$(MG) phantom $(OTHERS) --patients 800 --seed 22 --image-size 256 --workers 2
 

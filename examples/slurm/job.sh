@@ -1,39 +1,22 @@
 # shellcheck shell=bash
-<<<<<<< HEAD
-# Functions of the batch scripts; each script sources this file first. The scripts also run without SLURM.
-#
-# Two minutes before a job's time limit, SLURM sends SIGUSR1 to its script (--signal=B:USR1@120). The script
-# sends it to the processes of the running step. Training saves and exits; a filter exits, and its output so far
-# is kept. Then the job requeues itself and continues. It does the same after exit code 75 (training stopped on
-# request), and when a training that saved a checkpoint is killed, for example because a node failed.
-=======
 # Functions that the batch scripts share; each of them sources it first. The same scripts run without SLURM.
 #
 # Shortly before a job's time limit SLURM sends SIGUSR1 to its script (--signal=B:USR1@120). The script passes it
 # to the processes of the running step: training saves and ends; a filter ends, and its output so far is kept.
 # Then the job queues itself again and resumes. It does the same after exit code 75, with which training ends
 # after a signal, and if a training breaks off that has saved since it began: a node failed, a process was killed.
->>>>>>> main
 set -Eeuo pipefail
 trap 'say "failed at line $LINENO of $0"' ERR
 # shellcheck source=settings.sh
 source "$SETTINGS"
 asked=''
-<<<<<<< HEAD
-# An array task needs both numbers: the id of one task is also the id of the array.
-=======
 # A task of an array needs both its numbers: the id of one of the tasks is also the whole array's.
->>>>>>> main
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-${SLURM_JOB_ID:-}}
 trap 'asked=yes' USR1
 
 say() { echo "$(date '+%F %T') ${SLURM_JOB_NAME:-here}${SLURM_ARRAY_TASK_ID:+ $SLURM_ARRAY_TASK_ID}: $*" >&2; }
 
-<<<<<<< HEAD
-# Run a command as a step of the job, on TASKS nodes. If it fails, the script exits, or the job continues later.
-=======
 # Run a command as a step of the job, on TASKS nodes. If it fails, the script ends or the job is queued again.
->>>>>>> main
 step() {
   local code=0 running srun=()
   if [[ -n ${SLURM_JOB_ID:-} ]]; then
@@ -62,11 +45,7 @@ step() {
 # True if training has saved since this run of the script began.
 got_on() { [[ -n ${FOLDER:-} && $FOLDER/resume.safetensors -nt $FOLDER/started ]]; }
 
-<<<<<<< HEAD
-# Requeue this job, to continue from its last save.
-=======
 # Queue this job again, to resume.
->>>>>>> main
 again() {
   [[ -n ${SLURM_JOB_ID:-} ]] || exit 75
   if ((${SLURM_RESTART_COUNT:-0} >= MOST_RESTARTS)); then
@@ -79,32 +58,19 @@ again() {
   exit 75
 }
 
-<<<<<<< HEAD
-# Print the --shard of this task in an array of $1 tasks, and its file in folder $1 of $2 tasks.
-share() { echo "${SLURM_ARRAY_TASK_ID:-1}/$1"; }
-part() { echo "$1/part-${SLURM_ARRAY_TASK_ID:-1}-of-$2.jsonl"; }
-
-# Join the $2 shards of $1, from the folder of the same name, in the order of the filter's input $3.
-=======
 # Print the shard of this task in an array of $1 tasks, in the form of --shard; and its file in folder $1, of $2.
 share() { echo "${SLURM_ARRAY_TASK_ID:-1}/$1"; }
 part() { echo "$1/part-${SLURM_ARRAY_TASK_ID:-1}-of-$2.jsonl"; }
 
 # Join the $2 shards of $1, which are in a folder of the same name, in the order of the filter's input $3.
->>>>>>> main
 join_shards() {
   local parts=() n
   for ((n = 1; n <= $2; n++)); do parts+=("${1%.jsonl}/part-$n-of-$2.jsonl"); done
   step medground join-shards "${parts[@]}" --like "$3" --missing-ok -o "$1"
 }
 
-<<<<<<< HEAD
-# train FOLDER COMMAND...: PROCESSES processes on each of NODES nodes, continuing from the last save in FOLDER.
-# torchrun itself must ignore SIGUSR1; its processes handle it.
-=======
 # train FOLDER COMMAND...: with PROCESSES processes on each of NODES nodes, resuming from FOLDER's last save.
 # torchrun itself must not end by SIGUSR1; its processes handle the signal.
->>>>>>> main
 train() {
   local port=$((20000 + ${SLURM_JOB_ID:-$$} % 20000)) host=localhost
   FOLDER=$1
