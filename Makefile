@@ -1,17 +1,18 @@
-# make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
+# make demo    predictions of the example model, then the whole pipeline on a synthetic cohort: scores, pictures
+#              and a page in demo/
 # make test    all tests
-# make test-fast   the tests that take less than a second each
-# make check   what continuous integration runs: lint, types, generated documents, tests
+# make test-fast   the tests that take less than half a second each
+# make check   the checks of continuous integration: lint, types, generated documents, tests
 # make check-words   words and docstrings that the rules of docs/words.toml do not allow
 # make site    the documentation as a website in build/site
-# make ablation   what the parts of AGP, ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md); one of
-#                 them: make ablation-agp, ablation-asg or ablation-gk
-# make weights    the example models again, from nothing (hours: examples/weights.mk)
-# make slurm-demo   examples/slurm under the SLURM that is here, and without it: the same scores
-# make wheelhouse   wheels of everything, for machines without internet (docs/cluster.md)
+# make ablation   ablations of AGP, ASG and GK-MVLP on the demo's cohort (docs/ablations.md); for one of them:
+#                 make ablation-agp, ablation-asg or ablation-gk
+# make weights    train the example models from scratch (hours: examples/weights.mk)
+# make slurm-demo   examples/slurm with the installed SLURM and without it, and compare the scores
+# make wheelhouse   wheels of all dependencies, for machines without internet (docs/cluster.md)
 #
-# Both make their own virtual environment in $(VENV) first. Bring your own torch build by
-#   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (torch alone comes from there)
+# Each target first makes a virtual environment in $(VENV). Choose a build of torch with
+#   make demo PIP_INDEX=--index-url=https://download.pytorch.org/whl/cpu   (only torch is taken from this index)
 SHELL := bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:
@@ -39,7 +40,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo 'no venv module: apt-get install python3-venv' >&2; exit 1; }
 
-# torch is named in the same command as all that depend on it: else a newer one may come with them.
+# torch is in the same command as the packages that depend on it, so that pip does not replace it by a newer one.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(if $(PIP_INDEX),$(PIP) $(PIP_INDEX) $(TORCH))
 	$(PIP) $(TORCH) --editable .
@@ -52,7 +53,7 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 # Tests run in two processes of one thread each (tests/conftest.py). `slow` marks what trains a model, starts
-# processes or takes more than a second.
+# processes or takes more than half a second.
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test: $(VENV)/installed-dev
@@ -87,7 +88,7 @@ check: lint test
 slurm-demo: $(VENV)/installed
 	$(BIN)/python tools/slurm_demo $(DEMO)/slurm
 
-# torch as it is installed here, or from PIP_INDEX: choose the build that the cluster's GPUs need.
+# torch is the installed build, or one from PIP_INDEX: choose the build that the cluster's GPUs need.
 wheelhouse: $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir $@ --constraint constraints.txt \
 	  $(PIP_INDEX) $(if $(PIP_INDEX),--extra-index-url=https://pypi.org/simple) $(TORCH) '.[dicom]'

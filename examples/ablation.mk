@@ -1,6 +1,6 @@
-# What AGP's synonyms and sentences, each loss of ASG and the mask of GK-MVLP are worth, on the demo's cohort;
-# included by ../Makefile after demo.mk. A second `make ablation` goes on where the first was stopped: a run whose
-# line is in agp.jsonl, asg.jsonl or gk.jsonl is not done again. docs/ablations.md says what each costs.
+# Ablations of AGP's synonyms and sentences, of each loss of ASG, and of the mask of GK-MVLP, on the demo's cohort;
+# included by ../Makefile after demo.mk. A second `make ablation` resumes the first: a run with a line in
+# agp.jsonl, asg.jsonl or gk.jsonl is not repeated. docs/ablations.md has the cost of each.
 
 AGP_STEPS ?= 300
 ASG_STEPS ?= 150
@@ -16,7 +16,7 @@ ablation: $(ABLATION)/agp.md $(ABLATION)/asg.md $(ABLATION)/gk.md
 ablation-%: $(ABLATION)/%.md
 	cat $<
 
-# The regions' true boxes: what is measured here are the losses, not the detector.
+# The regions' annotated boxes, because the losses are compared, not the detector.
 $(ABLATION)/anatomy-%.jsonl: $(COHORT)/phantom.json
 	@mkdir -p $(@D)
 	$(MG) convert imagenome $(COHORT)/chest-imagenome --metadata $(METADATA) --split $* -o $@

@@ -1,9 +1,7 @@
-# make weights  the example models that come with medground, made again: a cohort of 1,600 phantoms, the
-#               detector, anatomical pre-training with strong views, fine-tuning. Its parts were run one by one, on
-#               two busy cores: the detector took about an hour, pre-training and fine-tuning another.
-# The grounding model that is shipped was fine-tuned before wordings were made as frequent among what is not on a
-# film as among what is (training/absence.py): made anew it differs a little.
-# They are trained on synthetic images alone, and are no medical devices.
+# make weights  train the example models of medground from scratch: a cohort of 1,600 phantoms, the detector,
+#               anatomical pre-training with strong views, fine-tuning. It takes about two hours on two cores.
+# The shipped grounding model is older than the present choice of negative phrases (data/negatives.py), so the
+# result differs slightly. The models are trained on synthetic images only and are not medical devices.
 
 WEIGHTS ?= weights
 SHIPPED := medground/weights
@@ -28,7 +26,7 @@ $(WEIGHTS)/anatomy-%.jsonl: $(PHANTOMS)/phantom.json
 $(WEIGHTS)/phrases-%.jsonl: $(PHANTOMS)/phantom.json
 	$(MG) convert ms-cxr $(PHANTOMS)/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv --split $* -o $@
 
-# Calibrated on patients whom neither training nor the choice of its best checkpoint has seen.
+# The model is calibrated on patients that neither training nor the choice of its best checkpoint used.
 $(OTHERS)/phantom.json: | $(VENV)/installed
 	$(MG) phantom $(OTHERS) --patients 800 --seed 22 --image-size 256 --workers 2
 

@@ -141,6 +141,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_the_shards_of_a_command_are_together_its_output(call, count, run):

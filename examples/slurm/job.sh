@@ -1,23 +1,22 @@
 # shellcheck shell=bash
-# What the batch scripts share; each of them sources it first. Without SLURM the same scripts run as they are.
+# Functions that the batch scripts share; each of them sources it first. The same scripts run without SLURM.
 #
-# When a job's time is nearly up SLURM sends SIGUSR1 to its script (--signal=B:USR1@120). The script hands it
-# to the processes of the running step: training saves and ends, a filter simply ends, for what it has written
-# is kept. Then the job queues itself again and goes on from there. It does the same after exit code 75, with
-# which training says that it was asked to stop, and when a training that has got on since it began is broken
-# off: a node that died, a process that was killed.
+# Shortly before a job's time limit SLURM sends SIGUSR1 to its script (--signal=B:USR1@120). The script passes it
+# to the processes of the running step: training saves and ends; a filter ends, and its output so far is kept.
+# Then the job queues itself again and resumes. It does the same after exit code 75, with which training ends
+# after a signal, and if a training breaks off that has saved since it began: a node failed, a process was killed.
 set -Eeuo pipefail
 trap 'say "failed at line $LINENO of $0"' ERR
 # shellcheck source=settings.sh
 source "$SETTINGS"
 asked=''
-# A task of an array must be called by both its numbers: the id of one of them is also the whole array's.
+# A task of an array needs both its numbers: the id of one of the tasks is also the whole array's.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-${SLURM_JOB_ID:-}}
 trap 'asked=yes' USR1
 
 say() { echo "$(date '+%F %T') ${SLURM_JOB_NAME:-here}${SLURM_ARRAY_TASK_ID:+ $SLURM_ARRAY_TASK_ID}: $*" >&2; }
 
-# Run a command as a step of the job, on TASKS nodes. Where it fails the script ends, or the job goes on later.
+# Run a command as a step of the job, on TASKS nodes. If it fails, the script ends or the job is queued again.
 step() {
   local code=0 running srun=()
   if [[ -n ${SLURM_JOB_ID:-} ]]; then
@@ -30,9 +29,9 @@ step() {
   running=$!
   while kill -0 "$running" 2>/dev/null; do
     if [[ -z $asked ]]; then
-      wait "$running" || true # until the step ends, or a signal comes
+      wait "$running" || true # until the step ends or a signal arrives
     else
-      scancel --signal=USR1 "$job" || say "the step cannot be told to stop; tried again soon"
+      scancel --signal=USR1 "$job" || say "cannot signal the step; trying again soon"
       sleep 3
     fi
   done
@@ -43,35 +42,35 @@ step() {
   exit "$code"
 }
 
-# Whether training has saved since this run of the script began.
+# True if training has saved since this run of the script began.
 got_on() { [[ -n ${FOLDER:-} && $FOLDER/resume.safetensors -nt $FOLDER/started ]]; }
 
-# Queue this job once more, to go on where it stands.
+# Queue this job again, to resume.
 again() {
   [[ -n ${SLURM_JOB_ID:-} ]] || exit 75
   if ((${SLURM_RESTART_COUNT:-0} >= MOST_RESTARTS)); then
     say "stopped after $MOST_RESTARTS restarts; submit it again, or see MOST_RESTARTS"
     exit 75
   fi
-  say "goes on after a restart"
+  say "requeued, continues after a restart"
   scontrol requeue "$job"
   sleep 60 # SLURM ends this run of the script
   exit 75
 }
 
-# The share of this task of an array of $1, as --shard has it; and the file for it in folder $1, of $2.
+# Print the shard of this task in an array of $1 tasks, in the form of --shard; and its file in folder $1, of $2.
 share() { echo "${SLURM_ARRAY_TASK_ID:-1}/$1"; }
 part() { echo "$1/part-${SLURM_ARRAY_TASK_ID:-1}-of-$2.jsonl"; }
 
-# Join the $2 shards of $1, which lie in a folder named like it, in the order of the filter's input $3.
+# Join the $2 shards of $1, which are in a folder of the same name, in the order of the filter's input $3.
 join_shards() {
   local parts=() n
   for ((n = 1; n <= $2; n++)); do parts+=("${1%.jsonl}/part-$n-of-$2.jsonl"); done
   step medground join-shards "${parts[@]}" --like "$3" --missing-ok -o "$1"
 }
 
-# train FOLDER COMMAND...: with PROCESSES processes on each of NODES nodes, going on from FOLDER's last save.
-# torchrun itself must not end by SIGUSR1; its processes know what it means.
+# train FOLDER COMMAND...: with PROCESSES processes on each of NODES nodes, resuming from FOLDER's last save.
+# torchrun itself must not end by SIGUSR1; its processes handle the signal.
 train() {
   local port=$((20000 + ${SLURM_JOB_ID:-$$} % 20000)) host=localhost
   FOLDER=$1

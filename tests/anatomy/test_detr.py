@@ -29,6 +29,7 @@ def folder(tmp_path_factory, request):
     return path
 
 
+@pytest.mark.slow
 def test_a_folder_is_a_detector_with_one_box_a_region(folder):
     found = detector.load(folder, "cpu")
     assert found.size == 64 and len(found.model) == 12
@@ -42,6 +43,7 @@ def test_a_folder_is_a_detector_with_one_box_a_region(folder):
         assert all(0 <= each.score <= 1 and len(each.box) == 4 for each in regions)
 
 
+@pytest.mark.slow
 def test_the_best_query_of_each_class_is_taken(folder):
     found = detr.TransformersDetector(folder, "cpu")
     squares = np.random.default_rng(1).random((2, 64, 64), np.float32)
@@ -63,6 +65,7 @@ def test_a_class_for_no_object_takes_its_share():
     assert detr._scores(logits, 3)[0, 0].tolist() == [0.5] * 3
 
 
+@pytest.mark.slow
 def test_the_command_runs_it_like_any_other(folder, tmp_path):
     lines = drawn_images.write_films(tmp_path / "films", 3)
     command = ["detect-anatomy", str(tmp_path / "films"), "--model", str(folder), "--device", "cpu"]
@@ -86,6 +89,7 @@ def test_mean_and_spread_are_those_of_the_preprocessor(folder, tmp_path):
         detr.TransformersDetector(tmp_path, "cpu")
 
 
+@pytest.mark.slow
 def test_a_size_that_the_network_does_not_take_is_said(folder, tmp_path):
     copied(folder, tmp_path)
     (tmp_path / "preprocessor_config.json").write_text('{"size": 50}')
@@ -99,6 +103,7 @@ def copied(folder, target):
     return target / "config.json", target / "model.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["no config", "no weights", "other names", "damaged", "other layers", "bert"])
 def test_what_is_no_detector_of_regions_is_one_line(folder, tmp_path, how):
     config, weights = copied(folder, tmp_path)
@@ -127,6 +132,7 @@ def test_what_is_no_detector_of_regions_is_one_line(folder, tmp_path, how):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_folder_is_no_yolo(folder):
     with pytest.raises(MedgroundError, match="a folder; a yolo detector is one file"):
         detector.load(folder, "cpu", "yolo")

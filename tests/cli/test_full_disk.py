@@ -170,6 +170,7 @@ def test_every_command_that_writes_is_tried():
     assert tried | IN_THE_MODEL | SILENT == {" ".join(path) for path in COMMANDS}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to play a full disk")
 @pytest.mark.parametrize("name", [name for name, words in IN_A_FILE.items() if "-o FULL/out" in words])
 def test_an_output_that_takes_nothing_is_one_message(name, given):
@@ -194,6 +195,7 @@ def test_a_disk_that_fills_ends_what_fills_a_folder(name, free, given, full):
     assert (disk / "out").read_text() == BEFORE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["parse-reports", "align", "detect-anatomy", "ground"])
 def test_with_room_again_resume_goes_on(name, given, full, tmp_path):
     words = f"{name} {IN_A_FILE[f'{name} --resume']}"

@@ -329,6 +329,7 @@ def test_resume_needs_a_file_of_lines(films, model, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_shards_are_together_the_whole(films, model):
     whole = ground(model, "--images", films.folder, given=many(films)).stdout.splitlines()
     parts = [

@@ -100,6 +100,7 @@ def test_a_signal_between_two_looks_is_saved_before_the_run_ends(tmp_path, monke
     assert checkpoints.read_config(tmp_path / "resume.safetensors")["step"] == 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_file_and_another_does_not(tmp_path):
     films = drawn_images.films(6, 48)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -128,6 +129,7 @@ def test_the_command_leaves_a_run_folder(cohort, tmp_path):
         assert picture.size == (4 * 384, 2 * 384)
 
 
+@pytest.mark.slow
 def test_epochs_are_steps_through_all_films(cohort, tmp_path):
     assert run(cohort, tmp_path, "--epochs", "2").exit_code == 0
     assert "steps = 6\n" in (tmp_path / "config.toml").read_text()

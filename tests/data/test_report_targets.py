@@ -251,6 +251,7 @@ def test_boxes_of_reports_move_as_those_of_phrases_do(views):
             assert all((own - each).abs().sum(dim=1).min() < 1e-6 for each in area)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_view_that_shows_no_chest_is_not_read():
     found = many()
     for example in found:

@@ -20,6 +20,7 @@ def box_lists(draw):
     return np.array(draw(st.lists(one, max_size=5)), dtype=float).reshape(-1, 4)
 
 
+@pytest.mark.slow
 @given(box_lists(), box_lists())
 def test_covered_areas_are_counted_in_pixels(found, true):
     both, either = metrics.union_overlap(found, true)
@@ -49,6 +50,7 @@ def test_contrast_to_noise_by_hand():
     assert metrics.contrast_to_noise(np.ones(6), mask) == 0
 
 
+@pytest.mark.slow
 @given(box_lists(), st.sampled_from([(18, 18), (6, 9), (2, 3)]))
 def test_covered_shares_are_counted_in_pixels(true, shape):
     inside = pixels(true.tolist())

@@ -106,6 +106,7 @@ def test_a_negation_that_is_held_out(text, denied):
     assert negation.negate_held_out(text) == denied
 
 
+@pytest.mark.slow
 def test_no_wording_of_fine_tuning_is_a_held_out_one():
     parser, asked = Parser(), set()
     for name, other in held_out.names().items():

@@ -78,6 +78,7 @@ def test_not_a_number_is_black_and_not_a_crash():
     assert np.asarray(draw.overlay(np.full((400, 400), np.nan, dtype=np.float32), [], "x"))[:400].max() == 0
 
 
+@pytest.mark.slow
 @given(
     st.tuples(*[st.floats(-50, 700) for _ in range(4)]).filter(lambda b: b[2] > b[0] and b[3] > b[1]),
 )

@@ -173,6 +173,7 @@ def test_a_model_is_calibrated_on_scaled_copies_as_on_the_films_that_were_drawn_
     assert found.margins == pytest.approx(own.margins, abs=0.1)
 
 
+@pytest.mark.slow
 def test_other_weights_are_not_given_an_older_calibration(films, model):
     assert run("calibrate", films.phrases, "--model", model, "--images", films.folder).exit_code == 0
     torch.manual_seed(1)
@@ -184,6 +185,7 @@ def test_other_weights_are_not_given_an_older_calibration(films, model):
     )
 
 
+@pytest.mark.slow
 def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
     one = ("ground", "--model", model, films.folder / "film0.png", "spot", "--coverage")
     result = run(*one, 0.9)

@@ -129,6 +129,7 @@ def test_a_report_needs_its_image_and_nothing_else(films, model, tmp_path):
     assert run("ground", "--model", model, films.folder / "film0.png", "words", *asked).exit_code == 2
 
 
+@pytest.mark.slow
 def test_further_boxes_need_a_score_and_absent_phrases_lose_theirs(ground):
     def boxes(*flags):
         return [json.loads(line)["boxes"] for line in ground(*flags).stdout.splitlines()]

@@ -13,7 +13,7 @@ print(repr(sys.modules.get("torchvision", "not looked at")), "torchvision.ops" i
 
 @pytest.fixture
 def after_hiding(tmp_path, monkeypatch):
-    """What stands for torchvision after `hide_broken_torchvision`, where its package says `code`."""
+    """Return torchvision's stand-in after `hide_broken_torchvision`, if its package has this `code`."""
 
     def run(code):
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The rules of the house: which way imports run, what may be loaded when, how long things may be."""
+"""The rules of the house: the direction of imports, what may be loaded when, and lengths."""
 
 import ast
 import json
@@ -77,13 +77,13 @@ def name_of(path):
 
 
 def room_of(path):
-    """The room a file is in: `pairing` for pairing.py, `anatomy` for anatomy/detect.py."""
+    """Return the room of a file: `pairing` for pairing.py, `anatomy` for anatomy/detect.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts) if ".".join(parts) in HEIGHT else parts[0]
 
 
 def imported(tree):
-    """The modules under `medground` that a file imports, wherever in the file it does so."""
+    """Yield the modules under `medground` that a file imports, anywhere in the file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             if node.module == "medground":

@@ -1,4 +1,4 @@
-"""The rules of the tests: what they share lies in tests/support, and no test file imports another."""
+"""The rules of the tests: shared code is in tests/support, and no test file imports another."""
 
 import ast
 

@@ -29,6 +29,7 @@ def built(architecture: str) -> grounder.Grounder:
     return built
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["transvg", "mdetr"])
 def test_encoding_once_equals_running_the_network_for_every_pair(architecture):
     model = built(architecture)
@@ -175,6 +176,7 @@ def test_a_save_that_fails_while_it_writes_leaves_the_model_before(model, saved,
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", range(10))
 def test_a_save_cut_short_while_it_moves_is_noticed_or_whole(model, saved, monkeypatch, moves):
     folder, before = saved

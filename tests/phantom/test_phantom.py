@@ -41,6 +41,7 @@ def inside(attenuation, box):
     return attenuation[y1:y2, x1:x2]
 
 
+@pytest.mark.slow
 def test_every_box_lies_inside_its_image_and_has_an_area(studies):
     for study in studies:
         height, width = study.image.shape
@@ -49,12 +50,14 @@ def test_every_box_lies_inside_its_image_and_has_an_area(studies):
             assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
 
 
+@pytest.mark.slow
 def test_the_long_side_is_the_size_and_the_image_is_grey_bytes(studies):
     assert {max(study.image.shape) for study in studies} == {SIZE}
     assert {study.image.dtype for study in studies} == {np.dtype(np.uint8)}
     assert len({study.image.shape for study in studies}) > 1
 
 
+@pytest.mark.slow
 def test_the_patients_left_is_on_the_pictures_right(studies):
     paired = {name[5:] for name in studies[0].regions if name.startswith("left ")}
     for study in studies:
@@ -64,6 +67,7 @@ def test_the_patients_left_is_on_the_pictures_right(studies):
                 assert left[0] + left[2] > right[0] + right[2]
 
 
+@pytest.mark.slow
 def test_zones_lie_in_their_lung_from_top_to_bottom(studies):
     for study in studies:
         for side in SIDES:
@@ -77,6 +81,7 @@ def test_zones_lie_in_their_lung_from_top_to_bottom(studies):
             assert boxes[0][1] < boxes[1][1] < boxes[2][1]
 
 
+@pytest.mark.slow
 def test_the_carina_is_at_the_lower_end_of_the_trachea(studies):
     for study in studies:
         trachea, carina = study.regions.get("trachea"), study.regions.get("carina")
@@ -85,6 +90,7 @@ def test_the_carina_is_at_the_lower_end_of_the_trachea(studies):
             assert trachea[0] < (carina[0] + carina[2]) / 2 < trachea[2]
 
 
+@pytest.mark.slow
 def test_the_costophrenic_angle_is_at_the_lungs_lower_outer_corner(studies):
     for study in studies:
         for side, outer in (("right", 0), ("left", 2)):
@@ -94,6 +100,7 @@ def test_the_costophrenic_angle_is_at_the_lungs_lower_outer_corner(studies):
                 assert angle[0] - 2 <= lung[outer] <= angle[2] + 2
 
 
+@pytest.mark.slow
 def test_the_lungs_are_darker_than_what_lies_between_and_below_them():
     for seed in range(6):
         scene = scene_with(seed=seed)
@@ -107,6 +114,7 @@ def test_the_lungs_are_darker_than_what_lies_between_and_below_them():
         assert max(lungs) + 0.2 < abdomen
 
 
+@pytest.mark.slow
 def test_the_heart_reaches_farther_to_the_left(studies):
     for seed in range(6):
         scene = scene_with(seed=seed)
@@ -115,6 +123,7 @@ def test_the_heart_reaches_farther_to_the_left(studies):
         assert x2 - middle > middle - x1 > 0
 
 
+@pytest.mark.slow
 def test_an_ap_film_magnifies_the_heart():
     shares = []
     for view in ("PA", "AP"):
@@ -167,6 +176,7 @@ def test_the_cardiothoracic_ratio_is_what_was_asked_for():
         assert (heart[2] - heart[0]) / (left[2] - right[0]) == pytest.approx(ratio, abs=0.045)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["consolidation", "lung opacity", "pneumonia", "atelectasis"])
 def test_an_opacity_lies_in_the_zone_that_it_is_said_to_lie_in(name):
     for seed in range(8):
@@ -217,6 +227,7 @@ def test_projected_points_and_planes_are_inverse_to_each_other():
         assert np.hypot(back[0][0, 0] - x, back[1][0, 0] - y) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_path_outside_three_overlapping_solids_against_a_slow_reference():
     grid = coarse_grid(aim(*calm()))
     body = ellipsoid(grid, (0, 10, 0), (9, 9, 8))

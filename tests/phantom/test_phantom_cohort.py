@@ -62,6 +62,7 @@ def reports(folder: Path) -> dict[str, str]:
     return {path.stem: path.read_text() for path in (folder / "mimic-cxr").rglob("s*.txt")}
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes(folder, tmp_path):
     assert make(tmp_path / "again", "--workers", "2").exit_code == 0
     assert content(tmp_path / "again") == content(folder)

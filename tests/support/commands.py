@@ -8,7 +8,7 @@ from medground.cli.main import cli
 
 
 def every_command(group: click.Group = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words that call each command, groups and their subcommands alike."""
+    """Yield the words that call each command, groups and their subcommands."""
     for name, command in group.commands.items():
         yield (*path, name)
         if isinstance(command, click.Group):
@@ -16,7 +16,7 @@ def every_command(group: click.Group = cli, path: tuple[str, ...] = ()) -> Itera
 
 
 def command_of(path: tuple[str, ...]) -> click.Command:
-    """The command that these words call."""
+    """Return the command that these words call."""
     command: click.Command = cli
     for name in path:
         assert isinstance(command, click.Group)

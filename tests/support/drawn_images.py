@@ -1,6 +1,6 @@
-"""Crude films that a detector can learn in seconds: ellipses for lungs and heart, a bar for the spine.
+"""Crude images that a detector is trained on in seconds: ellipses for lungs and heart, a bar for the spine.
 
-The boxes are exact. "Right" is the left half of the picture, and the right lung is the larger one.
+The boxes are exact. "Right" is the left half of the image, and the right lung is the larger one.
 """
 
 import json
@@ -16,7 +16,7 @@ DRAWN = ["right lung", "left lung", "cardiac silhouette", "spine"]
 
 
 def draw(rng: np.random.Generator, width: int = 120, height: int = 100):
-    """((H, W) float32 in [0, 1], {name: box in pixels}) of one film."""
+    """Return ((H, W) float32 in [0, 1], {name: box in pixels}) of one image."""
     down, across = np.mgrid[0:height, 0:width] + 0.5
     film = np.full((height, width), 0.75) + rng.normal(0, 0.03, (height, width))
     x, y, size = rng.uniform(0.45, 0.55), rng.uniform(0.42, 0.55), rng.uniform(0.8, 1.15)
@@ -38,7 +38,7 @@ def draw(rng: np.random.Generator, width: int = 120, height: int = 100):
 
 
 def write_films(folder: Path, count: int, seed: int = 0, width: int = 120, height: int = 100) -> list[dict]:
-    """PNG files in the folder, and the anatomy line of each; every third film has no heart in its line."""
+    """Write PNG files into the folder; return the anatomy line of each, every third without a heart."""
     lines, rng = [], np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -54,13 +54,13 @@ def write_films(folder: Path, count: int, seed: int = 0, width: int = 120, heigh
 
 
 def write_jsonl(path: Path, lines: list[dict]) -> Path:
-    """The lines as a file; returns its path."""
+    """Write the lines to a file; return its path."""
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
 
 
 def films(count: int, size: int, seed: int = 0) -> ImageSet:
-    """Square films with all regions' rows, as `read_images` would give them."""
+    """Return square images with all regions' rows, as `read_images` gives them."""
     rng = np.random.default_rng(seed)
     squares, found = np.zeros((count, size, size), np.uint8), np.zeros((count, len(regions.NAMES), 4))
     present = np.zeros((count, len(regions.NAMES)), np.int8)

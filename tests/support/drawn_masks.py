@@ -1,4 +1,4 @@
-"""Masks of one drawn chest, in the files that mask models leave, and the command that reads them."""
+"""Masks of one drawn chest, in the files of mask models, and the command that reads them."""
 
 import json
 
@@ -19,7 +19,7 @@ def ellipse(x, y, rx, ry, width=WIDTH, height=HEIGHT):
 
 
 def chest(width=WIDTH, height=HEIGHT):
-    """Masks under CXAS's names: lungs, heart, spine, windpipe, domes."""
+    """Return masks under CXAS's names: lungs, heart, spine, windpipe, domes."""
     size = {"width": width, "height": height}
     return {
         "right lung": ellipse(0.3, 0.5, 0.15, 0.35, **size),
@@ -40,7 +40,7 @@ def slow_box(mask):
 
 
 def write_films(folder):
-    """Two films, in folders of their own, a list of them, and a folder for their masks; returns `folder`."""
+    """Write two images in own folders, a list of them, and a folder for masks; return `folder`."""
     lines = []
     for number in range(2):
         path = folder / "films" / f"p{number}" / f"film{number}.png"
@@ -65,14 +65,14 @@ def boxes(result, line=0):
 
 
 def cxas_array(found):
-    """All 159 channels, as CXAS stacks them."""
+    """Return all 159 channels, as CXAS stacks them."""
     classes = masks.model("cxas").classes
     empty = np.zeros((HEIGHT, WIDTH), bool)
     return np.stack([found.get(name, empty) for name in classes])
 
 
 def write_cxas(folder, how, number):
-    """One film's masks, as CXAS's FileSaver leaves them."""
+    """Write one image's masks, as CXAS's FileSaver does."""
     array, name = cxas_array(chest()), f"film{number}"
     if how == "npy":
         np.save(folder / f"{name}.npy", array)
@@ -87,7 +87,7 @@ def write_cxas(folder, how, number):
 
 
 def runs(mask):
-    """COCO's run lengths, counted one pixel after the other."""
+    """Return COCO's run lengths, counted one pixel after the other."""
     lengths, now = [0], False
     for pixel in mask.T.ravel().tolist():
         if pixel != now:
@@ -98,7 +98,7 @@ def runs(mask):
 
 
 def packed(lengths):
-    """Run lengths as COCO packs them: what pycocotools' rleToString does, digit by digit."""
+    """Pack run lengths as COCO does: pycocotools' rleToString, digit by digit."""
     text = ""
     for place, length in enumerate(lengths):
         rest, more = length - (lengths[place - 2] if place > 2 else 0), True
@@ -110,7 +110,7 @@ def packed(lengths):
 
 
 def write_cxas_json(path, name, array):
-    """Its one image is packed in a list of its own, and has no size."""
+    """Write a COCO file whose one image is packed in a list of its own, and has no size."""
     annotations = []
     for number, mask in enumerate(array):
         if mask.any():
@@ -122,7 +122,7 @@ def write_cxas_json(path, name, array):
 
 
 def pspnet_array():
-    """(14, 512, 512) logits of the centre square, as TorchXRayVision gives them for a 300 x 240 film."""
+    """Return (14, 512, 512) logits of the center square of a 300 x 240 image, as TorchXRayVision does."""
     spelled = {"Right Lung": "right lung", "Left Lung": "left lung", "Heart": "heart", "Spine": "spine"}
     drawn, rows = chest(), []
     for name in masks.model("pspnet").classes:

@@ -1,4 +1,4 @@
-"""Clinical sentences and what they say, as data: each bug in parsing becomes one more line here."""
+"""Clinical sentences and their triplets, as data: add a line for each bug in parsing."""
 
 TRIPLETS = [  # (text, [(region, finding, existence), ...]): all of them, in the order of the words
     (

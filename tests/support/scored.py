@@ -1,4 +1,4 @@
-"""Cases for the tests of evaluation, drawn by chance, and slow and obvious references."""
+"""Random cases for the tests of evaluation, and slow, simple references."""
 
 import random
 
@@ -18,7 +18,7 @@ def box_of(rng: random.Random, limit: int = 100) -> Box:
 
 
 def near(box: Box, rng: random.Random) -> Box:
-    """The box, or one that lies near it: its edges moved by up to a fifth of its size."""
+    """Return the box, or a box near it: its edges moved by up to a fifth of its size."""
     x1, y1, x2, y2 = box
     x, y = (x2 - x1) // 5, (y2 - y1) // 5
     moved = (
@@ -62,17 +62,17 @@ def boxes_of(case: Case) -> list[Box]:
 
 
 def under(measured: Ratio | Ranked, split: Split, weights: np.ndarray) -> np.ndarray:
-    """(D, G) the figure of each group of the split where its clusters count as these (D, C) weights say."""
+    """Return (D, G) the figure of each group of the split, with (D, C) weights of its clusters."""
     figure = measured.bind(split)
     return figure.value(Draws(weights), [weights @ column.sums() for column in figure.columns])
 
 
 def all_apart(size: int) -> Split:
-    """Each item its own cluster, all in one group."""
+    """Return a split with each item its own cluster, all in one group."""
     return Split(np.arange(size), np.ones((1, size), dtype=bool), size)
 
 
 def value_of(name: str, metric: str, cases: list[Case]) -> float:
-    """The metric over all cases, as the protocol's figure gives it without a draw."""
+    """Return the metric over all cases, as the protocol's figure gives it without resampling."""
     measured = named(name).figures(Cases(cases))[metric]
     return float(under(measured, all_apart(len(cases)), np.ones((1, len(cases))))[0, 0])

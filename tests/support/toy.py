@@ -1,4 +1,4 @@
-"""Toy films: an ellipse for each lung and a bright blob, boxes known: small enough to train on in seconds."""
+"""Toy images with known boxes, which train in seconds: an ellipse for each lung and a bright blob."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ WIDTH, HEIGHT = 120, 100
 
 @dataclass(frozen=True)
 class Toy:
-    """A folder of toy films with anatomy.jsonl, pairs.jsonl and phrases.jsonl beside them."""
+    """A folder of toy images with anatomy.jsonl, pairs.jsonl and phrases.jsonl."""
 
     folder: Path
 
@@ -21,7 +21,7 @@ class Toy:
 
 
 def make(folder: Path, count: int = 12, seed: int = 0) -> Toy:
-    """Write `count` films; every fourth belongs to the validation split, and has neither anatomy nor pair."""
+    """Write `count` images; every fourth is in the validation split and has neither anatomy nor pair."""
     rng = np.random.default_rng(seed)
     anatomies, pairs, phrases = [], [], []
     for number in range(count):

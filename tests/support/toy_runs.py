@@ -1,4 +1,4 @@
-"""Trainings of seconds on the films of `toy`, by the commands of training, and what they leave."""
+"""Short trainings on the images of `toy` by the training commands, and helpers to check their output."""
 
 import json
 from pathlib import Path
@@ -44,6 +44,6 @@ def write(path: Path, records: list[dict]) -> Path:
 
 
 def digests(names) -> list[str]:
-    """What a record has of these toy patients, pN, and their images, filmN."""
+    """Return the digests in a training record of these toy patients, pN, and of their images, filmN."""
     names = list(names)
     return sorted(map(leakage.digest_of, [*names, *(name.replace("p", "film") for name in names)]))

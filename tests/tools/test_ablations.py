@@ -1,4 +1,4 @@
-"""The tools that measure what losses add, on a cohort of toys."""
+"""The tools that measure what losses add, on toy images."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ from medground.training import probing
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> toy.Toy:
-    """Toys of which each has two pairs, one for each lung; the last four are held out."""
+    """Return toys with two pairs each, one for each lung; the last four are held out."""
     films = toy.make(tmp_path_factory.mktemp("toy"), count=14)
     anatomies = [json.loads(line) for line in Path(films.anatomy).read_text().splitlines()]
     pairs = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
@@ -65,7 +65,7 @@ def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, ca
 
 @pytest.fixture(scope="module")
 def agp(films, tmp_path_factory):
-    """What is measured of AGP on toys, with one step of everything: the tool, its flags and its output."""
+    """Return the tool for AGP, its flags for one step of everything on toys, and its output."""
     module, folder = tool("ablate_agp"), tmp_path_factory.mktemp("agp")
     checked = [line for line in Path(films.phrases).read_text().splitlines() if '"val"' in line]
     (folder / "test.jsonl").write_text("".join(f"{line}\n" for line in checked))

@@ -1,4 +1,4 @@
-"""The tool that sets mdetr against transvg, on a cohort of toys."""
+"""The tool that compares mdetr with transvg, on toy images."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from medground.training import train
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """The tool, its flags and its folder of runs; every other test phrase shows two boxes."""
+    """Return the tool, its flags, its folder of runs and the test phrases; every other one has two boxes."""
     films = toy.make(tmp_path_factory.mktemp("toy"), count=12)
     phrases = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
     for n, each in enumerate(phrases):
@@ -58,7 +58,7 @@ def test_architectures_are_compared_on_the_same_phrases_once(compared, monkeypat
 
 
 def mean_iou(answers: Path, asked: list[dict]) -> float:
-    """Of the best boxes, where there is one true box, read from the file."""
+    """Return the mean IoU of the best boxes in the file, over phrases with one annotated box."""
     found = {
         (each := json.loads(line))["phrase_id"]: each["boxes"] for line in answers.read_text().splitlines()
     }
@@ -72,7 +72,7 @@ def mean_iou(answers: Path, asked: list[dict]) -> float:
 
 @pytest.mark.parametrize(("architecture", "expected"), [("transvg", 0.5), ("mdetr", 1.0)])
 def test_validation_asks_of_several_boxes_for_any_one(architecture, expected, tmp_path):
-    """A network that finds the left half of a film has found one of two halves, or half of their hull."""
+    """Check a network that finds the left half: it finds one of two halves, or half of their hull."""
     films = toy.make(tmp_path, count=1)
     half = toy.WIDTH / 2
     halves = ((0.0, 0.0, half, float(toy.HEIGHT)), (half, 0.0, float(toy.WIDTH), float(toy.HEIGHT)))

@@ -44,7 +44,7 @@ def test_predictions_are_printed_with_their_overlap_and_pictures(tmp_path):
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory) -> list[list[str]]:
-    """The words of each command that `make demo` runs, in order."""
+    """Return the words of each command that `make demo` runs, in order."""
     folder = tmp_path_factory.mktemp("fresh")
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)

@@ -17,7 +17,7 @@ def run(name, *args):
 
 @pytest.fixture(scope="module")
 def docs(tmp_path_factory):
-    """A folder with the generated documents."""
+    """Return a folder with the generated documents."""
     folder = tmp_path_factory.mktemp("docs")
     assert run("gen_docs", "--into", folder).returncode == 0
     return folder
