@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from medground.api import align, detect
     from medground.errors import MedgroundError
+    from medground.evaluation import evaluate
     from medground.grounding.model import GroundingModel, load
     from medground.record_files import read, records_from, rows, write
     from medground.records import (
@@ -36,6 +37,7 @@ _MODULES = {
     "parse": "reports.parse",
     "detect": "api",
     "align": "api",
+    "evaluate": "evaluation",
     "read": "record_files",
     "write": "record_files",
     "rows": "record_files",
@@ -48,6 +50,7 @@ __all__ = [  # noqa: RUF022
     "parse",
     "detect",
     "align",
+    "evaluate",
     "read",
     "write",
     "rows",

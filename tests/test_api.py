@@ -206,6 +206,17 @@ def test_every_kind_of_record_is_inferred_from_its_keys(folder, images):
     assert infer_kind({"study_id"}) is None
 
 
+def test_evaluate_returns_the_scores_that_the_command_writes(folder, images, tmp_path):
+    truth = medground.read(images.phrases)
+    groundings = medground.load(folder).predict(truth, folder=images.folder)
+    medground.write(tmp_path / "found.jsonl", groundings)
+    flags = ("--truth", images.phrases, "--bootstrap-samples", 100)
+    expected = command("evaluate", tmp_path / "found.jsonl", *flags, "--protocol", "single-box")
+    scores = as_lines(medground.evaluate(groundings, truth, ["single-box"], draws=100))
+    keys = ("protocol", "metric", "group", "value", "low", "high", "n", "leakage")
+    assert [[s.get(k) for k in keys] for s in scores] == [[s.get(k) for k in keys] for s in expected]
+
+
 class Frame:
     """A stand-in for pandas.DataFrame: columns of numpy arrays, as pandas makes them of rows."""
 
