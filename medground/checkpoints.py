@@ -9,15 +9,16 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
-from torch import Tensor
 
 import medground
 from medground.errors import MedgroundError
+
+if TYPE_CHECKING:  # the header of a file is read without torch
+    import torch
+    from torch import Tensor
 
 KEY = "medground"
 WEIGHTS = "model.safetensors"  # in a model folder
@@ -26,12 +27,14 @@ PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 def save(
     path: Path,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, "Tensor"],
     config: dict[str, Any],
     before: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the weights with their config in the header; PATH is replaced only when all is written, and
     `before` is called right before that."""
+    from safetensors.torch import save as serialise
+
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
     partial = Path(f"{path}.partial")
     whole = serialise(_apart(weights), metadata={KEY: header})  # save_file would make it readable by us alone
@@ -46,7 +49,7 @@ def save(
         raise MedgroundError(f"{path}: {error.strerror}; what it held before stands") from None
 
 
-def load(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load(path: Path, device: str = "cpu") -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """Return (weights, config) as `save` was given them; raises MedgroundError for any other file."""
     refuse_pickle(path)
     try:
@@ -62,7 +65,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """The config alone, without reading the weights; raises as `load` does."""
     refuse_pickle(path)
     try:
-        with safe_open(path, framework="pt") as stream:
+        with safe_open(path, framework="numpy") as stream:
             return _config(path, stream.metadata() or {})
     except SafetensorError:
         raise MedgroundError(f"{path}: damaged, truncated or no safetensors file") from None
@@ -110,13 +113,13 @@ def refuse_loading_keys(config: Any, place: Path | str) -> None:
             refuse_loading_keys(each, place)
 
 
-def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def fit(model: "torch.nn.Module", weights: dict[str, "Tensor"], path: Path) -> None:
     """Give the model its weights; raises MedgroundError where names or shapes are another architecture's."""
     check_fit(model, weights, path)
     model.load_state_dict(weights)
 
 
-def check_fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def check_fit(model: "torch.nn.Module", weights: dict[str, "Tensor"], path: Path) -> None:
     """Raise as `fit` does, and leave the model as it is."""
     own = model.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
@@ -132,7 +135,7 @@ def _config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
         raise MedgroundError(f"{path}: not a medground checkpoint (no config in its header)") from None
 
 
-def _apart(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _apart(weights: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
     """Contiguous tensors on the CPU, no two sharing memory: tied weights are written twice."""
     seen: set[int] = set()
     apart = {}

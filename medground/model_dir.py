@@ -13,12 +13,13 @@ Each reader returns plain values; the modules that use them check their meaning.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from medground import checkpoints
 from medground.errors import MedgroundError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.json"
 WEIGHTS = checkpoints.WEIGHTS
@@ -77,7 +78,7 @@ class ModelDir:
             return None
         return self._json(CALIBRATION, "run medground calibrate again")
 
-    def flip_correction(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def flip_correction(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
         """Return (tensors, config) of the flip correction, None if there is none."""
         return checkpoints.load(self.path / FLIP_CORRECTION) if self.has_flip_correction else None
 

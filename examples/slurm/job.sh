@@ -29,9 +29,9 @@ step() {
   running=$!
   while kill -0 "$running" 2>/dev/null; do
     if [[ -z $asked ]]; then
-      wait "$running" || true # until the step ends, or a signal comes
+      wait "$running" || true # until the step ends or a signal arrives
     else
-      scancel --signal=USR1 "$job" || say "the step cannot be told to stop; tried again soon"
+      scancel --signal=USR1 "$job" || say "cannot signal the step; trying again soon"
       sleep 3
     fi
   done
@@ -42,7 +42,7 @@ step() {
   exit "$code"
 }
 
-# Whether training has saved since this run of the script began.
+# True if training has saved since this run of the script began.
 got_on() { [[ -n ${FOLDER:-} && $FOLDER/resume.safetensors -nt $FOLDER/started ]]; }
 
 # Queue this job again, to resume.
@@ -52,7 +52,7 @@ again() {
     say "stopped after $MOST_RESTARTS restarts; submit it again, or see MOST_RESTARTS"
     exit 75
   fi
-  say "goes on after a restart"
+  say "requeued, continues after a restart"
   scontrol requeue "$job"
   sleep 60 # SLURM ends this run of the script
   exit 75

@@ -107,17 +107,15 @@ def evaluate(
     output: str,
     **given: Any,
 ) -> None:
-    """Score groundings, or anatomy, against boxes that people drew.
+    """Score predictions against ground-truth boxes.
 
-    Reads what ground wrote and the truth, both held in memory, and writes one figure a line, with its 95 %
-    interval over patients, for all phrases, each category (macro: their mean), each side word and more. With
-    --train, beside it stands what a box learned without looking at images would score. With the protocol
-    anatomy, all files hold what detect-anatomy writes; with heatmap, FILE is an .npz or .safetensors file
-    with an array named by each phrase_id.
+    Reads the output of ground and writes one figure per line, with a 95 % interval over patients. Figures are
+    for all phrases, each category, each side and more. --train adds an image-free baseline. With --protocol
+    anatomy, all files are output of detect-anatomy. With --protocol heatmap, FILE is an .npz or .safetensors
+    file with one array per phrase_id.
 
-    With --probes, FILE holds the phrases, and a model is asked about them with their images and words changed
-    (blank, mirrored, another patient's; the other side, negated, a synonym, and these two once more in words
-    that finetune never makes up): how far its answers move.
+    With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
+    docs/evaluation.md explains every protocol, group, figure and format.
 
     \b
         $ medground evaluate groundings.jsonl --truth test.jsonl --train train.jsonl
@@ -151,8 +149,8 @@ def _scores(records: BinaryIO, protocols: Sequence[str], images: Path, given: di
 
     how = Resampling(given.pop("draws"), given.pop("seed"))
     bad_lines = jsonl.BadLines(given.pop("rejects"))
-    asked, device = given.pop("probes"), given.pop("device")
-    if not asked:
+    probes, device = given.pop("probes"), given.pop("device")
+    if not probes:
         return run.evaluate_files(
             run.Inputs(predictions=records, bad_lines=bad_lines, **given), protocols, how
         )
@@ -163,7 +161,7 @@ def _scores(records: BinaryIO, protocols: Sequence[str], images: Path, given: di
 
 
 def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
-    """Raise for what does not go together, before anything is read."""
+    """Raise UsageError for options that exclude each other, before anything is read."""
     if given["probes"]:
         _refuse_beside_probes(given)
     elif not given["truth"]:
@@ -193,9 +191,9 @@ def _reads_phrases(protocol: str) -> bool:
 
 def _refuse_beside_probes(given: dict[str, Any]) -> None:
     if given["truth"] or given["compare"]:
-        raise click.UsageError("--probes asks the model itself: leave out --truth and --compare")
+        raise click.UsageError("--probes runs the model itself: leave out --truth and --compare")
     if not given["model"]:
-        raise click.UsageError("--probes needs --model DIR, the model to ask")
+        raise click.UsageError("--probes needs --model DIR, the model to run")
     source = click.get_current_context().get_parameter_source
     named = {"protocols": "--protocol", "input_format": "--input-format", "frame": "--coordinates"}
     for key, flag in named.items():

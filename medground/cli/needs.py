@@ -25,7 +25,7 @@ EXTRAS = {  # top-level module -> the extra of medground that installs it
     "ultralytics": "yolo",
 }
 NEGSPACY = "medground.reports.negspacy_terms"  # it reads a file of negspacy, without importing the package
-DEVICE = "medground.cli.options"  # it imports torch for --device only
+DEVICE = "medground.devices"  # it imports torch for --device only
 PARTS = {  # modules that a command imports for one option only: they get a line of their own
     ("evaluate", "medground.checkpoints"): None,  # for --train and --model: part of the next line
     ("evaluate", "medground.cli.evaluate_probes"): "evaluate --probes",

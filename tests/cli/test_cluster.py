@@ -130,7 +130,7 @@ def test_a_stopped_array_task_queues_itself_again(submit, tmp_path):
     assert said == ["saved", "try 0 of 1", "try 0 of 2", "try 1 of 1", "try 1 of 2"]
     log = (submit.work / f"logs/parse-{job}_1.log").read_text()
     assert log.count("--shard 1/2") == 2 and "ended with exit code 75" in log
-    assert log.count("goes on after a restart") == 1
+    assert log.count("requeued, continues after a restart") == 1
 
 
 @slurm

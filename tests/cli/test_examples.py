@@ -41,7 +41,7 @@ EXAMPLES = list(dict.fromkeys(line for path in COMMANDS for line in examples_of(
 README = (ROOT / "README.md").read_text().replace("\\\n", " ")
 PIPES = [
     line.removesuffix(" | head -1")
-    for line in re.findall(r"^    (?:\$ )?(medground .* \| .*)$", README, re.MULTILINE)
+    for line in re.findall(r"^(?:\$ )?(medground .* \| .*)$", README, re.MULTILINE)
 ]
 
 

@@ -1,6 +1,8 @@
 """The leakage check before scoring: training patients are named and refused."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,18 @@ def test_a_folder_without_a_model_is_named(evaluate, tmp_path):
     (tmp_path / "empty").mkdir()
     result = evaluate("--model", "empty")
     assert result.exit_code == 1 and "empty: no model.safetensors" in result.stderr
+
+
+def test_the_training_record_is_read_without_torch(evaluate, tmp_path):
+    model_of(tmp_path / "model", {"subjects": []})
+    Path("found.jsonl").write_text(lines(answer(0)))
+    Path("own.jsonl").write_text(lines(phrase(0)))
+    code = """
+import sys
+from click.testing import CliRunner
+from medground.cli.main import cli
+result = CliRunner().invoke(cli, ["evaluate", "found.jsonl", "--truth", "own.jsonl", "--model", "model"])
+print(result.exit_code, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "False"]

@@ -1,7 +1,7 @@
-"""From what a protocol measured to Score records: values, intervals, gains over the prior, differences.
+"""Score records from the figures of a protocol: values, intervals, gains and differences.
 
-Beside each metric X, where there is a prior or another model to compare with:
-prior_X       the image-free prior's figure             gain_X        X - prior_X
+Each metric X has these too, if there is a baseline or another model:
+prior_X       the image-free baseline's figure             gain_X        X - prior_X
 other_X       the other model's figure                  difference_X  X - other_X, with its p-value as `p`
 All come from the same draws of the patients of the whole test set, so the intervals of gains and differences
 are paired.
@@ -27,12 +27,12 @@ from medground.records import Anatomy, Phrase, Score
 
 log = logging.getLogger(__name__)
 Figures = Mapping[str, Ratio | Ranked]
-BESIDE = ("prior_", "gain_", "other_", "difference_")  # what may stand beside a metric
+BESIDE = ("prior_", "gain_", "other_", "difference_")  # prefixes of metrics that compare
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a protocol measured on N items: figures of the model, and of the prior and another model if given.
+    """The figures of N items: of the model, of the image-free baseline and of another model, if given.
 
     owners: (N,) the cluster of each item; counts: scored items in each group; clusters: how many there are in
     the whole test set, where some may have no item here (None: those of `owners` are all).
@@ -51,7 +51,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How intervals are made, and what each Score says of its origin in keys of its own."""
+    """The bootstrap samples of intervals, and the keys of each Score that state its origin."""
 
     draws: int = 10_000
     seed: int = 0
@@ -59,7 +59,7 @@ class Resampling:
 
 
 def clusters(items: Sequence[Phrase | Anatomy]) -> NDArray[np.int64]:
-    """(N,) number of the patient of each item; an item without subject_id stands with its image."""
+    """Return the (N,) number of each item's patient; without subject_id, each image is a patient."""
     numbers: dict[tuple[str, str], int] = {}
     keys = [("subject", i.subject_id) if i.subject_id else ("image", i.image_id) for i in items]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
@@ -107,7 +107,7 @@ def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> 
 class _Row:
     name: str
     n: int
-    patients: int  # with one alone there is no interval
+    patients: int  # with only one there is no interval
 
 
 def _rows(measured: Measured) -> list[tuple[int, _Row]]:
