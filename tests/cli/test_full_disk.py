@@ -23,6 +23,7 @@ from medground.models import grounder
 
 BEFORE = "from an earlier run\n"
 FILMS = "--images films"
+DRAWS = "--bootstrap-samples 100"
 SHORT = "--steps 2 --batch-size 2 --device cpu"
 COHORT = "cohort/mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv"
 IN_A_FILE = {  # the words of each command that writes FULL/out
@@ -38,8 +39,8 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --resume": f"--model model {FILMS} --phrases films/phrases.jsonl --resume -o FULL/new",
     "ground --html": f"--model model {FILMS} --phrases films/phrases.jsonl --html FULL/out",
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
-    "evaluate": "found.jsonl --truth films/phrases.jsonl --bootstrap-samples 100 -o FULL/out",
-    "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} --seed 1 --html FULL/out",
+    "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
+    "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
     "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
     "convert mimic-jpg": f"{COHORT} -o FULL/out",

@@ -132,7 +132,11 @@ def test_a_field_without_end_is_no_csv(miou):
 @pytest.mark.parametrize(
     ("text", "flags", "message"),
     [
-        ("phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n", ("--coordinates", "normalised"), ":2: box: lies beyond"),
+        (
+            "phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n",
+            ("--coordinates", "normalised"),
+            "<stdin>:2: box: lies beyond",
+        ),
         ("phrase_id,x1,y1,x2,y2\np0,.1,.2,.3,.4\n", (), "say --coordinates normalised?"),
         ("phrase_id,x1,y1,x2,y2\np9,1,2,3,4\n", (), "<stdin>:2: phrase_id: the truth has no such phrase"),
         ("phrase_id,x1,y1,x2,y2\np0,1,2,x,4\n", (), "<stdin>:2: x2: expected a number"),
@@ -141,7 +145,11 @@ def test_a_field_without_end_is_no_csv(miou):
         ("phrase_id,x1,y1,x2,y2,score\np0,1,2,3,4,nan\n", (), "<stdin>:2: score: expected a finite number"),
         ("phrase_id,x1,y1,x2,y2,coverage\np0,1,2,3,4,a\n", (), "<stdin>:2: coverage: expected a number"),
         ("phrase_id,x1,y1,x2,y2,coverage\np0,1,2,3,4,.9\np0,1,2,3,4,\n", (), ":3: coverage: another"),
-        ('[{"bbox": [1, 2, 3, 4], "score": NaN, "phrase_id": "p0"}]', ("--input-format", "coco"), "[0]: sc"),
+        (
+            '[{"bbox": [1, 2, 3, 4], "score": NaN, "phrase_id": "p0"}]',
+            ("--input-format", "coco"),
+            "[0]: score:",
+        ),
         ("phrase_id,x1,y1,x2\np0,1,2,3\n", (), "needs the columns phrase_id and x1"),
         (b"phrase_id,x1\n\xff\n", (), "not UTF-8"),
         ("phrase_id,x1,y1,x2,y2\n", ("--coordinates", "squashed"), "squashed: not a frame"),
