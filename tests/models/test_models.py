@@ -209,7 +209,7 @@ def test_a_save_cut_short_while_it_moves_is_noticed_or_whole(model, saved, monke
     ("name", "text", "said"),
     [
         ("tokenizer.json", '{"version', r"tokenizer\.json: damaged"),
-        ("config.json", "[]", r"config\.json: expected a JSON object"),
+        ("config.json", "[]", r"config\.json: no JSON object"),
         ("config.json", "\xff", r"config\.json: not JSON"),
         ("config.json", None, r"config\.json: width: expected `int`, got `str`"),
     ],
