@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from medground.evaluation.protocols import Protocol
+from medground.evaluation.protocols import PhraseProtocol
 from medground.evaluation.stats.figures import mean_over
 
 
@@ -16,4 +16,6 @@ def _measure(cases):
     return {"center": mean_over(inside)}
 
 
-CENTER_INSIDE = Protocol(lambda phrase: len(phrase.boxes or ()) == 1, _measure, "center")
+CENTER_INSIDE = PhraseProtocol(
+    "center-inside", lambda phrase: len(phrase.boxes or ()) == 1, _measure, "center"
+)
