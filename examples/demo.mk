@@ -50,7 +50,7 @@ $(DEMO)/detector/done: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
 	touch $@
 
 $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
-	$(MG) detect-anatomy $< --images $(FILMS) --model $(DEMO)/detector/model.safetensors -o $@
+	$(ONE_THREAD) $(MG) detect-anatomy $< --images $(FILMS) --model $(DEMO)/detector/model.safetensors -o $@
 
 # 3. Reports: which sentence mentions which region.
 $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl

@@ -97,6 +97,7 @@ def test_predict_returns_every_field_that_ground_writes(folder, images, loaded, 
     assert len(each) == 4 and all(line["leakage"] for line in each)
 
 
+@pytest.mark.slow
 def test_flipped_images_and_calibration_are_part_of_the_comparison(folder, images):
     found = medground.load(folder).predict(medground.read(images.phrases), folder=images.folder)
     corrected = ["mirrored" in each.extra for each in found]
@@ -108,6 +109,7 @@ def test_flipped_images_and_calibration_are_part_of_the_comparison(folder, image
     assert [a.boxes == b.boxes for a, b in zip(found, plain, strict=True)].count(False) > 0
 
 
+@pytest.mark.slow
 def test_a_report_is_a_text_a_file_or_a_record(folder, images, tmp_path):
     path, model = images.folder / "film0.png", medground.load(folder)
     (tmp_path / "report.txt").write_text(REPORT)
@@ -124,6 +126,7 @@ def test_the_example_model_is_the_default(images):
         assert as_lines(model.predict(str(path), "left lung")) == command("ground", path, "left lung")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
@@ -141,6 +144,7 @@ def test_wrong_calls_are_one_message(folder, images, monkeypatch, inputs, option
         medground.load(folder).predict(*inputs, **options)
 
 
+@pytest.mark.slow
 def test_coverage_needs_a_calibration(folder, images):
     model = medground.load(folder, calibration=False)
     with pytest.raises(medground.MedgroundError, match="coverage needs a calibration"):
@@ -154,6 +158,7 @@ def test_a_folder_without_a_model_and_an_unknown_device_are_one_message(tmp_path
         medground.load(device="no device")
 
 
+@pytest.mark.slow
 def test_parse_detect_and_align_return_what_the_commands_write(images, tmp_path):
     (tmp_path / "s0.txt").write_text(REPORT)
     sentences = medground.parse(medground.Report(study_id="s0", text=REPORT))
@@ -197,6 +202,7 @@ def test_records_are_written_and_read_with_their_kind_inferred(images, tmp_path)
         medground.read(tmp_path / "other.jsonl", "Words")
 
 
+@pytest.mark.slow
 def test_every_kind_of_record_is_inferred_from_its_keys(folder, images):
     grounding = medground.load(folder).predict(images.folder / "film0.png", report=REPORT)[0]
     assert infer_kind(to_json(grounding)) is medground.Grounding
@@ -206,6 +212,7 @@ def test_every_kind_of_record_is_inferred_from_its_keys(folder, images):
     assert infer_kind({"study_id"}) is None
 
 
+@pytest.mark.slow
 def test_evaluate_returns_the_scores_that_the_command_writes(folder, images, tmp_path):
     truth = medground.read(images.phrases)
     groundings = medground.load(folder).predict(truth, folder=images.folder)
@@ -230,6 +237,7 @@ class Frame:
         return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
 
 
+@pytest.mark.slow
 def test_records_survive_a_table(folder, images):
     phrases = medground.read(images.phrases)
     bare = medground.Phrase(image_id="x", phrase_id="x|1", path="x.png", text="spot")
@@ -267,6 +275,7 @@ def test_every_public_name_is_there_and_others_are_not():
     assert not hasattr(medground, "no_such_name")
 
 
+@pytest.mark.slow
 def test_a_grey_image_of_any_folder_is_named_by_its_stem(folder, tmp_path):
     Image.new("L", (40, 30), 90).save(tmp_path / "chest.png")
     (found,) = medground.load(folder).predict(tmp_path / "chest.png", "spot")

@@ -310,6 +310,7 @@ def test_dicom_without_pydicom_names_the_extra(tmp_path, monkeypatch):
         images.load(path)
 
 
+@pytest.mark.slow
 def test_real_dicom_films_are_bright_where_the_body_is(shared):
     folder = shared / "data" / "dicom"
     for path in sorted(folder.glob("*.dcm")):

@@ -68,6 +68,7 @@ def test_an_architecture_by_name_is_refused(cfg, tmp_path):
         yolo_architecture.check({"cfg": cfg, "names": ["left lung"], "size": 64}, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ultralytics") is None, reason="ultralytics is not installed")
 @pytest.mark.parametrize("change", [{"activation": RUN}, {"head": [[-1, 1, "torch_safe_load", []]]}], ids=str)
 def test_a_yolo_checkpoint_that_names_code_is_one_line(change, folder, monkeypatch):
@@ -110,6 +111,7 @@ def test_code_of_a_detector_folder_is_not_run_nor_asked_about(kind, folder):
     assert "auto_map" in result.stderr and "not run" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own", "bert", "resnet"])
 @pytest.mark.parametrize("load", [pretrained.load_image_encoder, pretrained.load_text_encoder])
 def test_code_of_an_encoder_folder_is_not_run(load, kind, folder, monkeypatch):

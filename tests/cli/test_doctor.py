@@ -136,6 +136,7 @@ def test_a_broken_spacy_breaks_no_command(first_on_path):
     assert is_well(list(found.values()))
 
 
+@pytest.mark.slow
 def test_the_needs_of_each_command_are_read_from_the_source():
     found = {name: {each.top for each in imports} for name, imports in needs.of_commands(cli).items()}
     assert {"msgspec", "orjson"} <= found["align"]

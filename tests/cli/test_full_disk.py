@@ -177,6 +177,7 @@ def test_an_output_that_takes_nothing_is_one_message(name, given):
     assert is_one_message(invoke(f"{name} {IN_A_FILE[name].replace('FULL/out', '/dev/full')}", given))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_A_FILE)
 def test_a_full_disk_leaves_the_earlier_output_alone(name, given, full):
     disk = full(free=0)

@@ -145,6 +145,7 @@ def halves(films, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films, halves, model):
     sized = Path(films.phrases).read_text()
     bare = [json.loads(line) for line in sized.splitlines()]

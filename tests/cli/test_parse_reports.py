@@ -42,6 +42,7 @@ def test_sentences_come_out_one_a_line(parse):
     assert triplet["severity"] == "mild"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["2", "3"])
 def test_workers_write_the_same_bytes(parse, workers):
     rows = "id,text\n" + "".join(f"{n},Nodule {n} mm in the left base. This is a scar.\n" for n in range(700))

@@ -109,6 +109,7 @@ def test_the_same_seed_gives_the_same_file_and_another_does_not(tmp_path):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     region_query.train(films, None, TINY, tmp_path, options(steps=2))
@@ -118,6 +119,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_command_leaves_a_run_folder(cohort, tmp_path):
     result = run(cohort, tmp_path / "run", "--steps", "3", "--val", str(cohort / "val.jsonl"))
     assert result.exit_code == 0, result.output

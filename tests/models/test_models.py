@@ -56,6 +56,7 @@ def test_encoding_once_equals_running_the_network_for_every_pair(architecture):
         assert a is None or torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_first_output_is_that_of_the_whole_stack():
     torch.manual_seed(0)
     stack = layers.transformer(3, 16, 4, 32, 0.1).eval()
@@ -79,6 +80,7 @@ def test_reference_points_are_spread_over_both_halves_of_an_image(count):
     assert count == 1 or torch.pdist(places).min() > 0.5 / count
 
 
+@pytest.mark.slow
 def test_a_query_looks_from_its_place():
     """Two queries that differ only in their reference points have different predictions."""
     model = built("mdetr")

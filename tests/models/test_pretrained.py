@@ -45,6 +45,7 @@ def bert(tmp_path):
     return tmp_path / "bert"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["AutoModel", "AutoModelForImageClassification"])
 @pytest.mark.parametrize("kind", IMAGES)
 def test_a_backbone_of_each_kind_comes_with_its_weights(kind, head, tmp_path):

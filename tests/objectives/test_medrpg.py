@@ -142,6 +142,7 @@ def test_it_requires_transvg():
         Learner(grounder.build("small", ["a"], architecture="mdetr"), ("agp", "taco"))
 
 
+@pytest.mark.slow
 def test_rows_that_are_taken_many_times_have_the_same_gradient_each_time():
     torch.manual_seed(5)
     values, index, upstream = torch.randn(6, 100, 128), torch.randint(6, (40,)), torch.randn(40, 100, 128)

@@ -123,6 +123,7 @@ WORDS = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(WORDS | st.text(max_size=4), max_size=40).map(" ".join))
 def test_spans_are_places_in_the_report_as_given(text):

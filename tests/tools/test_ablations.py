@@ -155,6 +155,7 @@ def test_what_is_trained_is_learned(films, objective, names):
     assert all(part.isfinite() and part.dtype == torch.float32 for part in coarse.values())
 
 
+@pytest.mark.slow
 def test_a_training_follows_from_its_recipe(films):
     store, (learned, tested) = probing.ImageStore(films.folder, 32), material(films)
     assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
@@ -163,6 +164,7 @@ def test_a_training_follows_from_its_recipe(films):
     assert all(first[name].equal(again[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_cells_have_students_interval():
     lines = [{"variant": "a", "seed": n, "steps": 1, "x": x} for n, x in enumerate([0.1, 0.2, 0.3])]
     assert probing.table(lines, ["a", "b"]).splitlines()[-1] == "| a | 0.200 ± 0.248 |"

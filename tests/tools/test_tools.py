@@ -23,12 +23,14 @@ def docs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_docs_tell_of_every_command(docs):
     text = (docs / "cli.md").read_text()
     for path in COMMANDS:
         assert f"## medground {' '.join(path)}\n" in text
 
 
+@pytest.mark.slow
 def test_docs_tell_of_every_record_and_key(docs):
     text = (docs / "records.md").read_text()
     for kind in (records.Report, records.Sentence, records.Anatomy, records.Pair, records.Score):
@@ -40,6 +42,7 @@ def test_docs_tell_of_every_record_and_key(docs):
     assert "`extra` |" not in text
 
 
+@pytest.mark.slow
 def test_stale_docs_are_found_and_nothing_is_written(docs):
     assert run("gen_docs", "--into", docs, "--check").returncode == 0
     (docs / "cli.md").write_text("old")
@@ -48,6 +51,7 @@ def test_stale_docs_are_found_and_nothing_is_written(docs):
     assert (docs / "cli.md").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_the_docs_of_this_checkout_are_not_stale():
     result = run("gen_docs", "--check")
     assert (result.returncode, result.stderr) == (0, "")
