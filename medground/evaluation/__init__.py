@@ -1,4 +1,4 @@
-"""Evaluation: predictions and truth in, scores with intervals out; metrics, protocols, baseline, pictures."""
+"""Evaluation: scores with intervals from predictions and truth; metrics, protocols, baseline, pictures."""
 
 from medground.evaluation.front import Scores, evaluate
 

@@ -53,7 +53,7 @@ class Cells:
 
 @dataclass(kw_only=True)
 class AnatomyData(Prepared):
-    """Images with their true regions, and the regions found by a model and by another one."""
+    """Images with their true regions, and the regions predicted by a model and by another one."""
 
     scored: Sequence[Anatomy]
     train: Sequence[Anatomy] | None = None
@@ -68,7 +68,7 @@ def prepare(
     compare: Iterable[Anatomy] | None,
     split: str | None,
 ) -> AnatomyData:
-    """Return the images with what was found on them. Raises MedgroundError for records that do not fit."""
+    """Return the images with the predictions for them. Raises MedgroundError for records that do not fit."""
     if split is not None:
         raise MedgroundError("the protocol anatomy takes no split: Anatomy records have none")
     scored = sources.checked(truth, "truth", check_truth())
@@ -121,7 +121,7 @@ def _once(anatomy: Anatomy, seen: set[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AnatomyProtocol:
-    """The protocol: the figures of named regions, and of anatomical sanity."""
+    """The protocol: figures of named regions and of anatomical sanity."""
 
     name: str = "anatomy"
     takes: Kind = "anatomy"
@@ -132,7 +132,7 @@ class AnatomyProtocol:
         return [regions, *measure_sanity(data.scored, data.own, data.other)]
 
     def galleries(self, data: AnatomyData) -> Galleries:
-        """Return what makes pictures of the images whose regions fit worst."""
+        """Return the functions that make pictures of the images with the worst regions."""
         return partial(
             anatomy_pictures.galleries, anatomy_pictures.images_of(data.scored, data.own, data.other)
         )
@@ -162,7 +162,7 @@ def measure(
 def measure_sanity(truth: Sequence[Anatomy], own: Found, other: Found | None) -> tuple[Measured, Measured]:
     """Return the share of satisfied rules, and the share of images with all rules satisfied."""
     mine, theirs = _kept(truth, own), None if other is None else _kept(truth, other)
-    some = np.asarray(~np.isnan(mine).all(axis=0))  # a rule that never applies has no line
+    some = np.asarray(~np.isnan(mine).all(axis=0))  # a rule that never applies has no row
     names = [rule.name for rule, applies in zip(consistency.rules(), some, strict=True) if applies]
     owners, by_rule = scoring.clusters(truth), groups.of_names("rule", names * len(truth))
     applied = ~np.isnan(mine[:, some].ravel())

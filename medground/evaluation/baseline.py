@@ -1,11 +1,11 @@
-"""The image-free prior: what a model would score that never looks at the image.
+"""The image-free baseline: the score of a model that ignores the image.
 
-It answers a phrase with the medoid of the training boxes of the same category and side word: the box that
-overlaps the others most, by mean IoU. Boxes are normalised by the width and height of their image,
-[x1 / W, y1 / H, x2 / W, y2 / H]; IoU is the same there as in pixels.
+Its prediction for a phrase is the medoid of the training boxes of the same category and side word: the box
+with the highest mean IoU with the others. Boxes are normalized by the width and height of their image, [x1 /
+W, y1 / H, x2 / W, y2 / H]. IoU is the same in these units as in pixels.
 
-A cell with fewer than `MIN_BOXES` boxes is not trusted: the phrase then gets the medoid of its category, and
-where that is small too, of all training boxes.
+A cell with fewer than `MIN_BOXES` boxes is not used. The phrase then gets the medoid of its category, or, if
+that has too few boxes as well, of all training boxes.
 """
 
 from collections import defaultdict
@@ -20,23 +20,23 @@ from medground.records import Anatomy, Box, Phrase
 from medground.reports.laterality import side_of
 
 MIN_BOXES = 3
-MOST = 2_000  # boxes of one cell that the medoid is sought among: the search is quadratic
-Cell = tuple[str, ...]  # from the coarse to the fine: (category, side)
+MOST = 2_000  # most boxes of a cell among which the medoid is searched: the search is quadratic
+Cell = tuple[str, ...]  # from coarse to fine: (category, side)
 
 
 def cell_of(phrase: Phrase) -> Cell:
-    """The cell whose medoid answers the phrase."""
+    """Return the cell whose medoid is predicted for the phrase."""
     return (phrase.category or "", side_of(phrase.text))
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """One normalised box for each cell that has enough of them; () holds the medoid of all."""
+    """One normalized box for each cell with enough boxes; () has the medoid of all."""
 
     medoids: dict[Cell, Box]
 
     def answer(self, cell: Cell, width: float, height: float) -> Box:
-        """The medoid of the cell, or of the finest coarser one that has a medoid, in pixels of the image."""
+        """Return the medoid of the cell, or of the finest coarser cell with one, in pixels of the image."""
         while cell not in self.medoids:
             cell = cell[:-1]
         x1, y1, x2, y2 = self.medoids[cell]
@@ -48,7 +48,7 @@ class Prior:
 
 
 def fit(entries: Iterable[tuple[Cell, Box]]) -> Prior:
-    """The prior of normalised training boxes with their cells; raises MedgroundError where there is none."""
+    """Return the baseline of normalized training boxes and cells. Raises MedgroundError without boxes."""
     boxes_of: dict[Cell, list[Box]] = defaultdict(list)
     for cell, box in entries:
         for end in range(len(cell) + 1):
@@ -60,7 +60,7 @@ def fit(entries: Iterable[tuple[Cell, Box]]) -> Prior:
 
 
 def fit_phrases(phrases: Iterable[Phrase]) -> Prior:
-    """The prior of training phrases, which must all have width, height and boxes."""
+    """Return the baseline of training phrases, which must all have width, height and boxes."""
     return fit(
         (cell_of(phrase), normalised(box, phrase.width or 1, phrase.height or 1))
         for phrase in phrases
@@ -69,7 +69,7 @@ def fit_phrases(phrases: Iterable[Phrase]) -> Prior:
 
 
 def fit_anatomies(anatomies: Iterable[Anatomy]) -> Prior:
-    """The prior of named regions: a region's cell is its name."""
+    """Return the baseline of named regions: the cell of a region is its name."""
     return fit(
         ((region.name,), normalised(region.box, anatomy.width, anatomy.height))
         for anatomy in anatomies
@@ -78,16 +78,16 @@ def fit_anatomies(anatomies: Iterable[Anatomy]) -> Prior:
 
 
 def normalised(box: Box, width: float, height: float) -> Box:
-    """The box as shares of the image's width and height."""
+    """Return the box as fractions of the image's width and height."""
     return (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
 
 
 def medoid(found: list[Box]) -> Box:
-    """The box with the largest mean IoU with all of them, the first such; needs at least one.
+    """Return the first box with the highest mean IoU with all boxes; needs at least one box.
 
-    Of more than `MOST` boxes, as many at even distances in the list stand for all.
+    Of more than `MOST` boxes, only `MOST` at even distances in the list are used.
     """
     some = found if len(found) <= MOST else [found[i * len(found) // MOST] for i in range(MOST)]
     array = np.array(some, dtype=float)
     overlap = np.concatenate([boxes.iou(part, array).mean(axis=1) for part in np.array_split(array, 8)])
-    return some[int(np.argmax(overlap.round(12)))]  # rounded: the first of equals, on every machine
+    return some[int(np.argmax(overlap.round(12)))]  # rounded: the first of equal boxes, on every machine

@@ -1,6 +1,7 @@
-"""A phrase with what was found for it, and many such cases with what all protocols need of them, made once.
+"""Phrases with their predicted boxes, and the quantities that all protocols need, computed once.
 
-Letters: N cases, F boxes found and T true boxes of a case, K IoU levels, P pairs of a found and a true box.
+Letters: N cases, F predicted boxes and T true boxes of a case, K IoU levels, P pairs of a predicted and a
+true box.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,20 +17,20 @@ from medground.evaluation.stats.average_precision import Ranked
 from medground.evaluation.stats.bootstrap import Array
 from medground.records import Box, Phrase, ScoredBox
 
-LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # COCO's IoU thresholds
+LEVELS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # IoU thresholds of COCO
 Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A phrase with its true boxes, and the boxes found for it, best first."""
+    """A phrase with its true boxes and its predicted boxes, best first."""
 
     phrase: Phrase
     found: Sequence[ScoredBox]
 
     @property
     def boxes(self) -> Array:
-        """(F, 4) boxes found."""
+        """(F, 4) predicted boxes."""
         return as_array([each.box for each in self.found])
 
     @property
@@ -39,12 +40,12 @@ class Case:
 
 
 def as_array(found: Sequence[Box]) -> Array:
-    """(N, 4) array of boxes, also of none."""
+    """Return the (N, 4) array of boxes; N may be 0."""
     return np.array(found, dtype=float).reshape(-1, 4)
 
 
 class Cases(Sequence[Case]):
-    """Cases in order, with their boxes as flat arrays; what takes long is made once, when first asked for."""
+    """Cases in order, with their boxes as flat arrays. Slow quantities are computed on first use."""
 
     def __init__(self, cases: Sequence[Case]):
         self._cases = cases
@@ -65,7 +66,9 @@ class Cases(Sequence[Case]):
 
     @cached_property
     def pairs(self) -> tuple[Array, Numbers, Numbers]:
-        """((P,) IoU, (P,) case of each pair, (N,) where a case's begin); by true box, then found one."""
+        """((P,) IoU, (P,) case of each pair, (N,) first pair of each case), by true box, then by predicted
+        box.
+        """
         sizes = self.counts * self.true_counts
         starts = np.cumsum(sizes) - sizes
         owner = np.repeat(np.arange(len(self)), sizes)
@@ -78,29 +81,29 @@ class Cases(Sequence[Case]):
 
     @staticmethod
     def begin(counts: Numbers) -> Numbers:
-        """(N,) where the boxes of each case begin in a flat array."""
+        """Return the (N,) start of each case's boxes in a flat array."""
         return np.cumsum(counts) - counts
 
     def overlap(self, place: int) -> Array:
-        """(F, T) IoU of the boxes of one case."""
+        """Return the (F, T) IoU of the boxes of one case."""
         ious, _, starts = self.pairs
         f, t = int(self.counts[place]), int(self.true_counts[place])
         return ious[starts[place] : starts[place] + f * t].reshape(t, f).T
 
     @cached_property
     def areas(self) -> tuple[Array, Array]:
-        """((N,) intersection, (N,) union) of the areas that the boxes found and the true ones cover."""
+        """((N,) intersection, (N,) union) of the areas that the predicted and the true boxes cover."""
         return self.covered(np.full(len(self.found), True))
 
     def covered(self, kept: NDArray[np.bool_]) -> tuple[Array, Array]:
-        """As `areas`, with those of the boxes found alone that are kept."""
+        """Return `areas` with only those predicted boxes that `kept` marks."""
         owner = np.repeat(np.arange(len(self)), self.counts)
         counts = np.bincount(owner[kept], minlength=len(self))
         return metrics.union_overlaps(self.found[kept], counts, self.true, self.true_counts)
 
     @cached_property
     def best(self) -> Array:
-        """(N,) the mean over the true boxes of the best IoU found, NaN for a case without a pair."""
+        """(N,) mean over the true boxes of the best IoU with a predicted box; NaN without a pair."""
         ious, owner, _ = self.pairs
         wide = self.counts[owner]
         rows = np.flatnonzero((np.arange(len(owner)) - self.pairs[2][owner]) % np.maximum(wide, 1) == 0)
@@ -110,7 +113,7 @@ class Cases(Sequence[Case]):
 
     @cached_property
     def ranked(self) -> Ranked:
-        """Average precision of all boxes found, in one ranking by score, the mean over `LEVELS`."""
+        """Average precision of all predicted boxes in one ranking by score, the mean over `LEVELS`."""
         return Ranked(
             items=np.repeat(np.arange(len(self)), self.counts),
             scores=self.scores,
@@ -119,7 +122,9 @@ class Cases(Sequence[Case]):
         )
 
     def _hits(self) -> NDArray[np.bool_]:
-        """(K, all F) which found boxes are hits at each level; a lone pair needs no matching."""
+        """Return (K, all F): whether each predicted box is a hit at each level. A single pair needs no
+        matching.
+        """
         ious, _, starts = self.pairs
         hits = np.zeros((len(LEVELS), len(self.found)), dtype=bool)
         alone = (self.counts == 1) & (self.true_counts == 1)
@@ -132,15 +137,17 @@ class Cases(Sequence[Case]):
 
 
 def greedy_hits(overlap: Array, scores: Array, levels: Sequence[float]) -> NDArray[np.bool_]:
-    """(K, F) which found boxes are hits, from (F, T) IoU: each, best score first, takes the free true box it
-    overlaps most, if the IoU reaches the level. As in COCO, the last of equally good true boxes is taken.
+    """Return (K, F): whether each predicted box is a hit, from (F, T) IoU.
+
+    Each box, best score first, takes the free true box that it overlaps most, if the IoU reaches the level.
+    As in COCO, the last of equally good true boxes is taken.
     """
     hits = np.zeros((len(levels), len(scores)), dtype=bool)
     rows, order = overlap.tolist(), np.argsort(-scores, kind="stable").tolist()
     tops = [max(row, default=0.0) for row in rows]
     for k, level in enumerate(levels):
         free = set(range(overlap.shape[1]))
-        for f in (each for each in order if tops[each] >= level):  # the others hit nothing
+        for f in (each for each in order if tops[each] >= level):  # others cannot be hits
             best = max(free, key=lambda t: (rows[f][t], t), default=None)
             if best is not None and rows[f][best] >= level:
                 hits[k, f] = True

@@ -1,8 +1,8 @@
-"""Whether boxes keep their promise: where records carry `coverage`, a share c, that share of the true boxes
-should lie wholly inside a box found for their phrase.
+"""The measured coverage of predicted boxes. If records state a `coverage` c, a share c of the true boxes
+should lie wholly inside a box predicted for their phrase.
 
-`covered` is that share of the true boxes of a group; it is what is measured, c what was stated, and the
-interval over patients says whether the two can be told apart. `n` counts true boxes.
+`covered` is the measured share of the true boxes of a group. Its interval over patients shows whether it
+differs from c. `n` counts true boxes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,11 +18,11 @@ from medground.evaluation.stats.scoring import Measured
 from medground.records import Grounding
 
 KEY = "coverage"
-SLACK = 1e-6  # pixels: decimals that are no binary fractions
+SLACK = 1e-6  # pixels: tolerance for decimals that are no binary fractions
 
 
 def stated(groundings: Iterable[Grounding]) -> dict[str, float]:
-    """{"coverage": c} where the records state a coverage, {} where none does; raises where they differ."""
+    """Return {"coverage": c} if the records state a coverage, {} if none does. Raises if they differ."""
     found = {each.extra.get(KEY) for each in groundings}
     if found <= {None}:
         return {}
@@ -33,7 +33,7 @@ def stated(groundings: Iterable[Grounding]) -> dict[str, float]:
 
 
 def covered(true: Array, found: Array) -> int:
-    """How many of the true boxes (T, 4) lie wholly inside one of those found (F, 4)."""
+    """Return the number of true boxes (T, 4) that lie wholly inside a predicted box (F, 4)."""
     if not len(true) or not len(found):
         return 0
     low = found[None, :, :2] <= true[:, None, :2] + SLACK
@@ -43,7 +43,7 @@ def covered(true: Array, found: Array) -> int:
 
 
 def measure(cases: Iterable[Case]) -> Measured:
-    """The share of true boxes that are covered, over the phrases that have any."""
+    """Return the share of true boxes that are covered, over the phrases that have any."""
     drawn: Sequence[Case] = [case for case in cases if case.phrase.boxes]
     phrases = [case.phrase for case in drawn]
     parted = groups.of_phrases(phrases)

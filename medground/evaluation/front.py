@@ -1,4 +1,4 @@
-"""The one function of this room: predictions and truth in, scores out.
+"""The public function of evaluation: it returns the scores of predictions.
 
 Everything here works on records. `inputs` makes records of files, and `report` makes tables and pages of
 scores.
@@ -30,7 +30,7 @@ PREPARE: Mapping[str, Callable[..., Prepared]] = {
 
 @dataclass(frozen=True)
 class Scores(Sequence[Score]):
-    """The scores of an evaluation, and what makes the pictures of its page."""
+    """The scores of an evaluation, and the functions that make the pictures of its page."""
 
     scores: Sequence[Score]
     galleries: Galleries = no_galleries
@@ -124,7 +124,7 @@ def _leaks(data: Prepared, model: str | Path | None, allowed: bool) -> bool:
 
 
 def _origin(data: Prepared, leaky: bool, **inputs: Any) -> dict[str, Any]:
-    """Return what each score states of its origin: hashes of files, models, our version, leakage."""
+    """Return the keys of each score that state its origin: hashes of files, models, our version, leakage."""
     models = {"model": ",".join(sorted(names))} if (names := data.models()) else {}
     marks = {"leakage": True} if leaky else {}
     return sources.origin_of(**inputs) | models | {"medground": medground.__version__} | marks

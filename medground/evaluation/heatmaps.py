@@ -31,7 +31,7 @@ from medground.evaluation.stats.scoring import Figures, Measured
 from medground.records import Box, Phrase
 
 log = logging.getLogger(__name__)
-NUMBERS = "biuf"  # numpy's kinds of dtype that a heat map may have
+NUMBERS = "biuf"  # kinds of numpy dtype that a heat map may have
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Maps:
         return next((name for name in (both, phrase.phrase_id) if name in self.arrays), None)
 
     def of(self, phrase: Phrase) -> Array | None:
-        """Return the (h, w) heat map of a phrase, None if it has none. Raises if it is no heat map."""
+        """Return the (h, w) heat map of a phrase, None if it has none. Raises if the array is no heat map."""
         name = self.name_of(phrase)
         if name is None:
             return None
@@ -138,7 +138,9 @@ class Heatmap:
         ]
 
     def galleries(self, data: HeatmapData) -> Galleries:
-        """Return what makes pictures of the best, median and worst heat maps, which are read at once."""
+        """Return the function that makes pictures of the best, median and worst heat maps, which are read at
+        once.
+        """
         ious = {name: each.ious for name, each in data.found.items()}
         reads = {name: each.of for name, each in data.maps.items()}
         return partial(heatmap_pictures.galleries, heatmap_pictures.choose(data.scored, reads, ious))

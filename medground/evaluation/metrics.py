@@ -1,7 +1,7 @@
-"""Figures of one answer: boxes found against boxes drawn, and heat maps against boxes.
+"""Figures of one prediction: predicted boxes against ground-truth boxes, and heat maps against boxes.
 
-Letters: N items, F boxes found, T true boxes, H x W cells of a heat map. Boxes are pixel
-[x1, y1, x2, y2]; (0, 4) arrays stand for "no box". Every figure is in [0, 1] but the contrast-to-noise ratio.
+Letters: N items, F predicted boxes, T true boxes, H x W cells of a heat map. Boxes are pixel [x1, y1, x2,
+y2]; a (0, 4) array means "no box". Every figure is in [0, 1] except the contrast-to-noise ratio.
 """
 
 import numpy as np
@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 from medground.boxes import Array
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of heat maps (BioViL) and of box scores (ChEX)
-CELLS = 400_000  # boxes squared whose areas are taken at once
+CELLS = 400_000  # largest number of boxes, squared, whose areas are computed at once
 
 
 def union_overlaps(
     found: Array, counts: NDArray[np.int64], true: Array, true_counts: NDArray[np.int64]
 ) -> tuple[Array, Array]:
-    """((N,) intersection, (N,) union) of the areas that each case's boxes found and true ones cover, exact.
+    """Return ((N,) intersection, (N,) union) of the areas that the predicted and the true boxes cover, exact.
 
-    The boxes of all cases come one after the other, as many for each as the counts say.
+    The boxes of all cases follow one another; `counts` and `true_counts` are the numbers of boxes of each
+    case.
     """
     first, first_true = np.cumsum(counts) - counts, np.cumsum(true_counts) - true_counts
     both, either = np.zeros(len(counts)), np.zeros(len(counts))
@@ -32,18 +33,20 @@ def union_overlaps(
 
 
 def union_overlap(found: Array, true: Array) -> tuple[float, float]:
-    """(intersection, union) of the areas that (F, 4) and (T, 4) boxes cover, exact for any overlap."""
+    """Return (intersection, union) of the areas that (F, 4) and (T, 4) boxes cover, exact for any overlap."""
     own, other, both = (float(each[0]) for each in _covered(found[None], true[None]))
     return both, own + other - both
 
 
 def union_area(found: Array) -> float:
-    """Area that (F, 4) boxes cover together, each point counted once."""
+    """Return the area that (F, 4) boxes cover together, each point counted once."""
     return float(_covered(found[None], found[None])[0][0])
 
 
 def union_iou(found: Array, true: Array) -> float:
-    """Intersection over union of the covered areas; 1 where both sides have no box, 0 where one has none."""
+    """Return the intersection over union of the covered areas: 1 if neither side has a box, 0 if only one
+    has.
+    """
     if not len(found) and not len(true):
         return 1.0
     both, either = union_overlap(found, true)
@@ -51,7 +54,10 @@ def union_iou(found: Array, true: Array) -> float:
 
 
 def _covered(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """(N,) areas covered by (N, F, 4) boxes a, by (N, T, 4) b, and by both, on the grid of their edges."""
+    """Return the (N,) areas covered by (N, F, 4) boxes a, by (N, T, 4) boxes b, and by both.
+
+    They are computed on the grid of the edges of the boxes.
+    """
     if not a.shape[1] + b.shape[1]:
         return (np.zeros(len(a)),) * 3
     x, y = (np.sort(np.concatenate([_edges(a, axis), _edges(b, axis)], axis=1)) for axis in (0, 1))
@@ -66,7 +72,9 @@ def _edges(found: Array, axis: int) -> Array:
 
 
 def _cells_of(found: Array, x: Array, y: Array) -> NDArray[np.bool_]:
-    """(N, Y, X) which cells between the (N, .) edges x and y lie in one of the (N, F, 4) boxes."""
+    """Return (N, Y, X): whether each cell between the (N, .) edges x and y lies in one of the (N, F, 4)
+    boxes.
+    """
     inside = np.zeros((len(found), max(0, y.shape[1] - 1), max(0, x.shape[1] - 1)), dtype=bool)
     for x1, y1, x2, y2 in np.moveaxis(found, (1, 2), (0, 1))[..., None]:
         across = (x1 <= x[:, :-1]) & (x[:, 1:] <= x2)
@@ -76,7 +84,10 @@ def _cells_of(found: Array, x: Array, y: Array) -> NDArray[np.bool_]:
 
 
 def matched(may: NDArray[np.bool_]) -> int:
-    """The size of the largest one-to-one matching of rows and columns that may go together (Kuhn, 1955)."""
+    """Return the size of the largest one-to-one matching of rows and columns (Kuhn, 1955).
+
+    may: whether a row and a column may be matched.
+    """
     row_of: dict[int, int] = {}
 
     def place(row: int, tried: set[int]) -> bool:
@@ -92,9 +103,10 @@ def matched(may: NDArray[np.bool_]) -> int:
 
 
 def covered_shares(true: Array, width: float, height: float, shape: tuple[int, int]) -> Array:
-    """(H, W) share of each cell of a heat map over a whole width x height image that the (T, 4) boxes cover.
+    """Return (H, W): the share of each cell of a heat map that the (T, 4) boxes cover.
 
-    Exact for any overlap of the boxes and any resolution of the heat map.
+    The heat map covers a whole image of width x height pixels. Exact for any overlap of the boxes and any
+    resolution of the heat map.
     """
     shares = np.zeros(shape)
     x, y = np.unique(true[:, 0::2]), np.unique(true[:, 1::2])
@@ -105,15 +117,15 @@ def covered_shares(true: Array, width: float, height: float, shape: tuple[int, i
 
 
 def _overlap(low: float, high: float, length: float, cells: int) -> Array:
-    """(cells,) the share of each of the equal parts of a length that lies between low and high."""
+    """Return (cells,): the share of each of the equal parts of a length that lies between low and high."""
     edges = np.linspace(0, length, cells + 1)
     return np.diff(np.clip(edges, low, high)) * cells / length
 
 
 def heatmap_iou(heatmap: Array, shares: Array) -> float:
-    """Mean over `THRESHOLDS` of IoU({heat map > t}, boxes); shares: of each cell, covered by the boxes.
+    """Return the mean over `THRESHOLDS` of IoU({heat map > t}, boxes).
 
-    A heat map that is nowhere above .1 gives 0.
+    shares: share of each cell that the boxes cover. A heat map that is nowhere above .1 gives 0.
     """
     total, found = shares.sum(), []
     for threshold in THRESHOLDS:
@@ -125,10 +137,10 @@ def heatmap_iou(heatmap: Array, shares: Array) -> float:
 
 
 def contrast_to_noise(heatmap: Array, shares: Array) -> float | None:
-    """|mean inside - mean outside| / sqrt(variance inside + variance outside), population variances.
+    """Return |mean inside - mean outside| / sqrt(variance inside + variance outside), population variances.
 
-    A cell counts as inside by its share. 0 for a flat heat map, None where nothing is
-    inside or outside and for a heat map that is just the boxes (no noise).
+    A cell counts as inside by its share. 0 for a flat heat map. None if nothing is inside or outside, and for
+    a heat map that equals the boxes (no noise).
     """
     within, without = shares.sum(), (1 - shares).sum()
     if min(within, without) < 1e-9:
@@ -142,7 +154,7 @@ def contrast_to_noise(heatmap: Array, shares: Array) -> float | None:
 
 
 def noise_ratio(contrast: float, spread: float) -> float | None:
-    """contrast / sqrt(spread): 0 without contrast, None (infinite) where there is contrast and no noise."""
+    """Return contrast / sqrt(spread): 0 without contrast, None (infinite) for contrast without noise."""
     if spread > 1e-18:
         return contrast / float(np.sqrt(spread))
     return 0.0 if contrast < 1e-9 else None

@@ -24,7 +24,7 @@ from medground.records import Phrase, ScoredBox
 class Part:
     """Cases of a model and of another one, with (N,) owners: the number of each case's patient.
 
-    clusters: patients of the whole test set, some of which may have no case here.
+    clusters: number of patients of the whole test set, some of which may have no case here.
     """
 
     own: Cases

@@ -1,4 +1,4 @@
-"""The protocol `probes`: a model itself is scored, on perturbed images and phrases (`robustness`).
+"""The protocol `probes`: a model is scored on perturbed images and phrases (`robustness`).
 
 The predictions are a function: it takes the scored phrases, and yields the model's predictions for each
 perturbation. It is called after the check for leakage.
@@ -65,7 +65,7 @@ class Probes:
         return [robustness.measure(data.found, None if fitted is None else fitted.box_of)]
 
     def galleries(self, data: PerturbedData) -> Galleries:
-        """Return what makes pictures of a few phrases under each perturbation."""
+        """Return the function that makes pictures of a few phrases under each perturbation."""
         return partial(probe_pictures.galleries, data.found)
 
 

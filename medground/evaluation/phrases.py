@@ -19,7 +19,7 @@ from medground.records import Box, Grounding, Phrase, ScoredBox
 
 log = logging.getLogger(__name__)
 ROUNDING = 0.1  # pixels that a box may lie outside its image without a warning
-MANY = 20  # boxes that do not all lie in the upper left quarter of a chest image
+MANY = 20  # least number of boxes for the warning that all lie in the upper left quarter
 Key = tuple[str, str]
 
 

@@ -1,4 +1,6 @@
-"""What a protocol is, and the protocols over phrases. Six different figures are called mIoU on MS-CXR.
+"""The interface of protocols, and the protocols over phrases.
+
+Six different figures are called mIoU on MS-CXR.
 
 single-box  MedRPG, TransVG, AGP: phrases with one true box. Only the first predicted box counts, and no box
             is IoU 0. `miou` is the mean IoU, `acc@.5` the share with IoU >= .5.
@@ -42,7 +44,7 @@ __all__ = ["Case", "Cases", "Figures", "PhraseProtocol", "Protocol", "as_array"]
 
 
 class Protocol(typing.Protocol):
-    """A way to score one kind of predictions: its name in each Score, its figures and its pictures."""
+    """A way to score one kind of predictions: its name, its figures and its pictures."""
 
     @property
     def name(self) -> str:
@@ -56,7 +58,7 @@ class Protocol(typing.Protocol):
         """Return the figures of the prepared records, and their groups."""
 
     def galleries(self, data: Any) -> Galleries:
-        """Return what makes the pictures of a page, given the folder of the images."""
+        """Return the function that makes the pictures of a page, given the folder of the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class PhraseProtocol:
         return [part.measured(self.name, self.figures, part.baseline(data.train, self.scores))]
 
     def galleries(self, data: PhraseData) -> Galleries:
-        """Return what makes pictures of the best, median and worst phrases."""
+        """Return the function that makes pictures of the best, median and worst phrases."""
         part = data.part(self.scores)
         return partial(pictures.galleries, part.own, part.other, self.first_only)
 

@@ -1,27 +1,27 @@
 """Robustness: how far predictions change if the image or the phrase is perturbed.
 
-as asked         the phrase on its image, without a perturbation
-blank image      the phrase on an even image of the same size: only the text can inform the prediction
-mirrored image   the phrase on its image flipped left-right: boxes should follow the image
-other patient    the phrase on the next image of another patient, with boxes scaled to this image
-foreign phrase   a phrase of another patient, of a category that no phrase of this image has. Only `absent` is
-                 measured, and should be high. (The finding may be present all the same, unreported.)
-other side       left and right swapped in the phrase: the box should change its side
-negated          "no ..." before the phrase: `present` should fall
-synonym          another name for the finding: nothing should change
-held-out negation, held-out synonym
-                 the same in wordings that fine-tuning never generates. `finetune --negative-prob` and
-                 `--paraphrases` may generate those of `negated` and `synonym`.
+`as asked`         the phrase on its image, without a perturbation
+`blank image`      the phrase on an even image of the same size: only the text can inform the prediction
+`mirrored image`   the phrase on its image flipped left-right: boxes should follow the image
+`other patient`    the phrase on the next image of another patient, with boxes scaled to this image
+`foreign phrase`   a phrase of another patient, of a category that no phrase of this image has. Only `absent`
+                   is measured, and should be high. (The finding may be present but unreported.)
+`other side`       left and right swapped in the phrase: the box should change its side
+`negated`          "no ..." before the phrase: `present` should fall
+`synonym`          another name for the finding: nothing should change
+`held-out negation`, `held-out synonym`
+                   the same with phrasings that fine-tuning never generates. `finetune --negative-prob` and
+                   `--paraphrases` may generate those of `negated` and `synonym`.
 
-Mirrored images have two more rows. One is of phrases that name one side, which the flip contradicts; the
-other is of the rest. All figures are over phrases. A phrase that a perturbation cannot change (one without a
-side, say) is left out. IoU is that of the areas that all boxes cover.
-miou             IoU with the truth; on the mirrored image, with the mirrored truth
-prior_miou       IoU of the image-free baseline with the truth, for `as asked` and `blank image`
-same             IoU with the original prediction
-same_mirrored    IoU with the mirrored original prediction: 1 if the boxes follow a flipped image
-changed_side     share of predictions whose center is in the other half of the image than originally
-absent           share of predictions with `present` below .5
+Flipped images have two more rows. One is of phrases that name one side, which the flip contradicts; the
+other is of the rest. All figures are over phrases. A phrase that a perturbation cannot change (for example,
+one without a side) is left out. IoU is that of the areas that all boxes cover.
+`miou`             IoU with the truth; on the flipped image, with the flipped truth
+`prior_miou`       IoU of the image-free baseline with the truth, for `as asked` and `blank image`
+`same`             IoU with the original prediction
+`same_mirrored`    IoU with the flipped original prediction: 1 if the boxes follow a flipped image
+`changed_side`     share of predictions whose center is in the other half of the image than originally
+`absent`           share of predictions with `present` below .5
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -196,7 +196,7 @@ def measure(found: Sequence[Perturbed], guess: Callable[[Phrase, int, int], Box]
 
 
 def _grouped(found: Sequence[Perturbed]) -> Groups:
-    """Return a group for each perturbation in use; the two parts of the mirrored image follow it."""
+    """Return a group for each perturbation in use; the two parts of the flipped image follow it."""
     of_probe = {name: np.array([each.probe == name for each in found], dtype=bool) for name in PROBES}
     sided = np.array(
         [laterality.side_of(each.phrase.text) in ("left", "right") for each in found], dtype=bool
@@ -215,7 +215,7 @@ def _truths(found: Sequence[Perturbed]) -> list[Array]:
 
 
 def truth_of(found: Perturbed) -> Array:
-    """Return the (T, 4) true boxes, mirrored on the mirrored image."""
+    """Return the (T, 4) true boxes, flipped on the flipped image."""
     true = as_array(found.phrase.boxes or ())
     return mirrored_boxes(true, found.size[0]) if found.probe == MIRRORED else true
 

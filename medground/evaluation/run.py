@@ -39,9 +39,11 @@ class Inputs:
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> Scores:
-    """Return the scores of the files by each of the named protocols, all of one kind of files."""
+    """Return the scores of the files by each of the named protocols, which must take the same kind of
+    files.
+    """
     chosen = [protocols.named(name) for name in names]
-    with ExitStack() as stack:  # heat maps are read while they are scored
+    with ExitStack() as stack:  # keeps heat maps open while they are scored
         records = READERS[chosen[0].takes](inputs, stack)
         return _evaluate(records, chosen, inputs, how)
 

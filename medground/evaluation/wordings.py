@@ -13,12 +13,12 @@ from medground.reports import held_out
 
 
 def synonym(text: str) -> str | None:
-    """The phrase with its first finding under another name, from `synonyms.toml`; None for one not there."""
+    """Return the phrase with another name of its first finding from `synonyms.toml`; None if it has none."""
     return _exchanged(text, _synonyms())
 
 
 def new_synonym(text: str) -> str | None:
-    """The same, by a name that no paraphrase of fine-tuning holds."""
+    """Return the phrase with another name of its first finding, which no paraphrase of fine-tuning uses."""
     return _exchanged(text, _new_synonyms())
 
 
@@ -46,12 +46,12 @@ def _new_synonyms() -> Exchange:
 
 
 def _exchange(names: dict[str, str]) -> Exchange:
-    """What finds any of the names, the longest first, and the name that stands for each."""
+    """Return the pattern of all names, the longest first, and the replacement of each name."""
     longest = sorted(names, key=lambda name: (-len(name), name))
     words = "|".join(re.escape(name).replace(r"\ ", r"\s+") for name in longest)
     return re.compile(rf"\b(?:{words})\b", re.I), names
 
 
 def table() -> dict[str, dict[str, str]]:
-    """finding -> name -> another name that means the same and fits into the same place of a sentence."""
+    """Return finding -> name -> another name with the same meaning that fits into the same sentence."""
     return tomllib.loads(files("medground.evaluation").joinpath("synonyms.toml").read_text(encoding="utf-8"))

@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 
 
 def raw_probability(logit: float) -> float:
-    """The logistic function: what a score says before any calibration."""
+    """Return the logistic function: what a score says before any calibration."""
     return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
 
 
@@ -66,7 +66,7 @@ class Events:
     shares: Array
 
     def said(self, curve: Curve) -> Array:
-        """(n,) what the curve says of each."""
+        """Return (n,) what the curve says of each."""
         pairs = zip(self.logits.tolist(), self.shares.tolist(), strict=True)
         return np.array([curve(*each) for each in pairs], dtype=float)
 
@@ -88,15 +88,19 @@ class Calibration:
     figures: dict[str, Any]
 
     def present(self, logit: float) -> float:
-        """The calibrated probability that there is something to show."""
+        """Return the calibrated probability that there is something to show."""
         return self.present_curve(logit)
 
     def score(self, logit: float, share: float) -> float:
-        """The calibrated probability that a box of this share of the film reaches IoU .5 with a true one."""
+        """Return the calibrated probability that a box of this share of the film reaches IoU .5 with a true
+        one.
+        """
         return self.score_curve(logit, share)
 
     def margin(self, coverage: float) -> float:
-        """The margin for this coverage; raises MedgroundError where the validation set cannot promise it."""
+        """Return the margin for this coverage; raises MedgroundError where the validation set cannot promise
+        it.
+        """
         n = len(self.margins)
         rank = conformal_rank(n, coverage)
         found = self.margins[rank - 1] if rank <= n else None
@@ -138,8 +142,9 @@ def fit_curve(events: Events) -> Curve:
 
 
 def needed_margin(box: Array, found: Array) -> float | None:
-    """The smallest margin with which one of the boxes found (F, 4) covers the box (4,); 0 where one does
-    already, None without a box found."""
+    """Return the smallest margin with which one of the boxes found (F, 4) covers the box (4,); 0 where one
+    does already, None without a box found.
+    """
     if not len(found):
         return None
     size = np.tile(found[:, 2:] - found[:, :2], 2)
@@ -148,7 +153,7 @@ def needed_margin(box: Array, found: Array) -> float | None:
 
 
 def brier(curve: Curve, events: Events) -> float | None:
-    """Mean squared distance of probability and outcome, 0 best; None for nothing."""
+    """Return mean squared distance of probability and outcome, 0 best; None for nothing."""
     if not len(events.logits):
         return None
     return round(float(np.mean((events.said(curve) - events.true) ** 2)), 4)

@@ -49,7 +49,7 @@ def write_csv(stream: BinaryIO, answers: Answered) -> None:
 
 
 def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:
-    """The rows of one phrase, at least one."""
+    """Yield the rows of one phrase, at least one."""
     same = {name: found.extra.get(name, "") for name in CARRIED}
     same |= {name: getattr(found, name) for name in ("image_id", "phrase_id", "text", "present", "model")}
     same |= {"leakage": "true"} if found.extra.get("leakage") else {}

@@ -47,7 +47,7 @@ def write(answers: Iterable[tuple[Phrase, Grounding]], path: Path) -> Iterator[t
 
 
 def heatmap(found: Sequence[ScoredBox], width: int, height: int) -> Map:
-    """(h, w) map of boxes on an image of this size, in [0, 1]."""
+    """Return (h, w) map of boxes on an image of this size, in [0, 1]."""
     scale = CELLS / max(width, height)
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     best = max((each.score for each in found), default=0.0)
@@ -66,7 +66,7 @@ def _soft(box: Box, width: int, height: int, shape: tuple[int, int]) -> Map:
 
 
 def _profile(low: float, high: float, length: int, cells: int) -> NDArray[np.float64]:
-    """(cells,) how far the middle of each cell lies inside [low, high]: .5 at its ends."""
+    """Return (cells,) how far the middle of each cell lies inside [low, high]: .5 at its ends."""
     middles = (np.arange(cells) + 0.5) * length / cells
     away = np.abs(middles - (low + high) / 2) / ((high - low) / 2)
     return 1 / (1 + np.exp(np.clip(SLOPE * (away - 1), -50, 50)))

@@ -11,7 +11,7 @@ MOST_BYTES = 100  # of an id in a name: two of them stay well under the 255 of m
 
 
 def of_image(image_id: str) -> str:
-    """The image_id where it is a name as it is; else a readable one with digits of its hash."""
+    """Return the image_id where it is a name as it is; else a readable one with digits of its hash."""
     name = _safe(image_id)
     return name if name == image_id else f"{name}-{_digits(image_id)}"
 
@@ -25,7 +25,9 @@ def of_phrase(image_id: str, phrase_id: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """The id with letters, digits, _, - and . only, none of them a dot at the start, and not too long."""
+    """Return the id with letters, digits, _, - and . only, none of them a dot at the start, and not too
+    long.
+    """
     kept = re.sub(r"^\.|[^\w.-]+", "_", name) or "_"
     return kept.encode()[:MOST_BYTES].decode(errors="ignore")
 

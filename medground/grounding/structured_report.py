@@ -82,7 +82,7 @@ def _image(answer: Answered) -> tuple[str, str]:
 
 
 def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
-    """The structured report about one DICOM image; raises where the file cannot be referred to."""
+    """Return the structured report about one DICOM image; raises where the file cannot be referred to."""
     import highdicom
 
     source = _source(path)
@@ -102,7 +102,7 @@ def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
 
 
 def _source(path: Path) -> "Dataset":
-    """The image's header, with what anonymisation took out as empty elements."""
+    """Return the image's header, with what anonymisation took out as empty elements."""
     import pydicom
 
     source = pydicom.dcmread(path, stop_before_pixels=True)
@@ -115,7 +115,9 @@ def _source(path: Path) -> "Dataset":
 
 
 def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:
-    """The answer with boxes in the source's own pixels: it may be a scaled copy of the phrase's image."""
+    """Return the answer with boxes in the source's own pixels: it may be a scaled copy of the phrase's
+    image.
+    """
     size = source.get("Columns"), source.get("Rows")
     if not (phrase.width and phrase.height and all(size)) or size == (phrase.width, phrase.height):
         return found
@@ -130,7 +132,7 @@ def _times(box: Box, across: float, down: float) -> Box:
 
 
 def _content(groups: Sequence[Any], found: Sequence[Grounding]) -> Any:
-    """The measurement report: who observed, what was imaged, and the groups."""
+    """Return the measurement report: who observed, what was imaged, and the groups."""
     from highdicom import UID, sr
     from pydicom.sr.codedict import codes
 
@@ -148,7 +150,7 @@ def _model(found: Sequence[Grounding]) -> str:
 
 
 def _groups(found: Grounding, source: "Dataset") -> list[Any]:
-    """A group for each box of the phrase; one without a region where there is none."""
+    """Return a group for each box of the phrase; one without a region where there is none."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -186,7 +188,9 @@ def _existence(found: Grounding) -> list[Any] | None:
 
 
 def _commented(group: Any, found: Grounding) -> Any:
-    """The group, with all the words in a comment where its tracking identifier holds only their beginning."""
+    """Return the group, with all the words in a comment where its tracking identifier holds only their
+    beginning.
+    """
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -218,7 +222,7 @@ def _measurement(value: str, scheme: str, meaning: str, number: float, unit: Any
 
 
 def _region(found: ScoredBox, source: "Dataset") -> Any:
-    """The box as a closed polyline over the image, of several frames the first."""
+    """Return the box as a closed polyline over the image, of several frames the first."""
     from highdicom import sr
 
     x1, y1, x2, y2 = found.box

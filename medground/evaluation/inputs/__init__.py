@@ -1,1 +1,1 @@
-"""Readers of predictions and truth: the only part of evaluation that knows files."""
+"""Readers of predictions and truth: the only part of evaluation that reads files."""

@@ -1,4 +1,4 @@
-"""Files of JSON lines as records that know the name and the hash of their file."""
+"""Records of JSON lines files, with the name and the hash of their file."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass
 class Hashed:
-    """A stream of lines that computes the SHA-256 of what was read from it."""
+    """A stream of lines that computes the SHA-256 of the lines read from it."""
 
     stream: BinaryIO
     sha256: Any = field(default_factory=hashlib.sha256)
@@ -37,7 +37,7 @@ class Hashed:
 def read(
     stream: BinaryIO, kind: type[T], bad_lines: jsonl.BadLines, check: Callable[[T], None]
 ) -> Records[T]:
-    """Return the records of a file. A line that `check` refuses with BadRecord is a bad line."""
+    """Return the records of a file. A line for which `check` raises BadRecord is a bad line."""
     hashed: Any = Hashed(stream)
     records = list(jsonl.read(hashed, kind, bad_lines, check))
     return Records(records, hashed.name, hashed.digest)

@@ -1,10 +1,10 @@
-"""What the coordinates of other people's files are measured in, and the way back to original pixels.
+"""The units of box coordinates in files of other tools, and the conversion to original pixels.
 
-original      pixels of the original image
-normalised    shares of its width and height
-crop          shares of the centred square that is as long as its shorter side (MAIRA-2)
-letterbox:N   pixels of a square of N in which the whole image is centred
-stretch:WxH   pixels of the image resized to W x H, whatever its shape was
+`original`      pixels of the original image
+`normalised`    fractions of its width and height
+`crop`          fractions of the centered square whose side is the image's shorter side (MAIRA-2)
+`letterbox:N`   pixels of an N x N square in which the whole image is centered
+`stretch:WxH`   pixels of the image resized to W x H, regardless of its aspect ratio
 """
 
 import re
@@ -16,7 +16,7 @@ from medground.errors import BadRecord, MedgroundError
 from medground.records import Box
 
 ORIGINAL = "original"
-SLACK = 0.05  # how far, in shares of the frame, a box may reach beyond it
+SLACK = 0.05  # how far a box may reach outside its frame, as a fraction of the frame
 _FRAME = re.compile(r"(original|normalised|crop)|letterbox:([1-9]\d*)|stretch:([1-9]\d*)x([1-9]\d*)")
 
 
@@ -29,7 +29,7 @@ def check(frame: str) -> None:
 
 
 def to_original(frame: str, box: Box, width: int, height: int) -> Box:
-    """The box in pixels of the original image; raises BadRecord where it lies beyond its frame."""
+    """Return the box in pixels of the original image. Raises BadRecord if it lies outside its frame."""
     kind, _, size = frame.partition(":")
     if kind == ORIGINAL:
         return box

@@ -1,4 +1,4 @@
-"""Files of heat maps: .npz or .safetensors, with an array for each phrase, read one at a time."""
+"""Heat map files: .npz or .safetensors with an array for each phrase, read one at a time."""
 
 import hashlib
 import tokenize
@@ -14,7 +14,7 @@ import numpy as np
 
 from medground.errors import MedgroundError
 
-# What numpy and zipfile raise on objects (never unpickled), cut-off, damaged and encrypted members.
+# Errors of numpy and zipfile for objects (never unpickled) and for truncated, corrupt and encrypted members.
 DAMAGED = (
     *(ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
     *(tokenize.TokenError, SyntaxError, TypeError, KeyError, MemoryError, OSError),  # of a header's words
@@ -22,7 +22,7 @@ DAMAGED = (
 
 
 class HeatmapFile(Mapping[str, Any]):
-    """The arrays of an open file by name; `digest` is the start of the file's SHA-256."""
+    """The arrays of an open file by name; `digest` is the first part of the file's SHA-256."""
 
     def __init__(self, path: Path, names: set[str], get: Callable[[str], Any]):
         self.name, self._names, self._get = str(path), names, get
@@ -49,7 +49,7 @@ class HeatmapFile(Mapping[str, Any]):
 
 @contextmanager
 def opened(path: Path) -> Iterator[HeatmapFile]:
-    """Yield the heat maps of a file that stays open for the block. Raises for a file of another kind."""
+    """Yield the heat maps of a file, which stays open for the block. Raises for a file of another kind."""
     if path.suffix not in (".npz", ".safetensors") or not path.is_file():
         raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
     with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
@@ -77,7 +77,7 @@ def _safetensors(path: Path) -> Any:
 
 
 def _tensor(path: Path, file: Any, name: str) -> Any:
-    """Return the tensor as an array; bfloat16 and the like, which numpy does not have, as float32."""
+    """Return the tensor as an array; types that numpy lacks, such as bfloat16, become float32."""
     if not file.get_slice(name).get_dtype().startswith(("BF", "F8")):
         return file.get_tensor(name)
     from safetensors import safe_open

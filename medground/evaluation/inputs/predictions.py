@@ -1,8 +1,8 @@
-"""Answers in other people's files and frames, as groundings in original pixels, best box first.
+"""Predictions in any file format and frame, as groundings in original pixels, best box first.
 
-What the formats hold is told in `readers` and `texts`. Boxes are ranked by score; equal scores keep their
-order. A box without area is dropped with a warning, one that is turned inside out or not finite is a bad
-line, and a file of "original" pixels whose boxes are all within 1 ends the run.
+The formats are described in `readers` and `vlm_text`. Boxes are ranked by score; equal scores keep their
+order. A box without area is dropped with a warning. A box that is inverted or not finite makes its line a bad
+line. A file of "original" pixels whose boxes are all within 1 raises an error.
 """
 
 import logging
@@ -28,7 +28,7 @@ def read(
 ) -> Records[Grounding]:
     """Return the predictions of a file for these phrases, with boxes in original pixels.
 
-    frame: what the file's boxes are measured in (None: the format's own frame).
+    frame: the units of the file's boxes (None: the format's own frame).
     """
     hashed = files.Hashed(stream)
     entry = registry.PREDICTION_FORMATS[kind]
@@ -41,7 +41,7 @@ def read(
 
 
 def _index(phrases: Sequence[Phrase]) -> Index:
-    """Phrases by (image, phrase), by (None, phrase) and by (image, None)."""
+    """Return the phrases by (image, phrase), by (None, phrase) and by (image, None)."""
     found: Index = {}
     for each in phrases:
         for key in ((each.image_id, each.phrase_id), (None, each.phrase_id), (each.image_id, None)):
@@ -51,7 +51,7 @@ def _index(phrases: Sequence[Phrase]) -> Index:
 
 @dataclass
 class _Found:
-    """The boxes of each phrase so far, what else was said of it, and what there is to warn of."""
+    """The boxes of each phrase so far, the other keys of its records, and the warnings."""
 
     frame: str
     index: Index
@@ -61,7 +61,7 @@ class _Found:
     beyond: int = 0
 
     def take(self, answer: Answer) -> None:
-        """Add an answer; raises BadRecord, and adds nothing, where it does not fit."""
+        """Add a prediction. Raises BadRecord, and adds nothing, if it does not fit."""
         phrase = _phrase_of(answer, self.index)
         key = phrase.image_id, phrase.phrase_id
         if answer.whole and key in self.boxes:
@@ -85,7 +85,7 @@ class _Found:
             raise bad.under(number).under("boxes") if answer.ours and bad.path == ("box",) else bad from None
 
     def check(self, source: str) -> None:
-        """Warn of what was dropped and of what means nothing; raise where the frame cannot be right."""
+        """Warn of dropped boxes and unused values. Raises if the frame cannot be right."""
         if self.flat:
             log.warning("%s: dropped %d boxes without area", source, self.flat)
         if self.beyond:
@@ -98,7 +98,7 @@ class _Found:
             raise MedgroundError(f"{source}: every box is within one pixel; say --coordinates normalised?")
 
     def grounding(self, key: Key) -> Grounding:
-        """All that was found for one phrase."""
+        """Return all boxes predicted for one phrase."""
         found, said = self.boxes[key], dict(self.said[key])
         known = {"text": "", "present": float(bool(found)), "model": ""}
         own = {name: said.pop(name, value) for name, value in known.items()}
@@ -121,7 +121,7 @@ def _phrase_of(answer: Answer, index: Index) -> Phrase:
 
 
 def _check_shares(answer: Answer) -> None:
-    """Raise BadRecord for scores that are not finite and, where the record is ours, not in [0, 1]."""
+    """Raise BadRecord for scores that are not finite and, in our own records, not in [0, 1]."""
     if answer.ours and not 0 <= answer.said["present"] <= 1:
         raise BadRecord("expected a number from 0 to 1", "present")
     for number, (_, score) in enumerate(answer.boxes):
@@ -133,7 +133,9 @@ def _check_shares(answer: Answer) -> None:
 
 
 def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:
-    """The box in original pixels, None for one without area; raises where it is none or beyond the frame."""
+    """Return the box in original pixels, None for a box without area. Raises BadRecord if it is invalid or
+    outside the frame.
+    """
     if frame != frames.ORIGINAL and not (phrase.width and phrase.height):
         raise BadRecord("the truth must have it to leave the frame", "width")
     if _is_flat(box):
@@ -143,7 +145,7 @@ def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:
     except ValueError as error:
         raise BadRecord(str(error), "box") from None
     placed = frames.to_original(frame, box, phrase.width or 0, phrase.height or 0)
-    return None if _is_flat(placed) else placed  # rounding may leave nothing of a tiny one
+    return None if _is_flat(placed) else placed  # rounding may reduce a tiny box to none
 
 
 def _is_flat(box: Box) -> bool:

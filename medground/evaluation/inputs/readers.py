@@ -1,12 +1,13 @@
-"""Files of answers, handed on phrase by phrase or box by box, in the frame that they are written in.
+"""Readers of prediction files. They pass on phrases or boxes one by one, in the frame of the file.
 
-jsonl  Grounding records, as `medground ground` writes them; a box without area does no harm here
-csv    one row a box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and where there are, image_id, score, model
-       and coverage; a row without numbers is a phrase without a box
-coco   a JSON list of results: bbox [x, y, w, h], score, and phrase_id, or image_id where the image has one
-       phrase; or the object that `medground ground --output-format coco` writes
+jsonl  Grounding records, as `medground ground` writes them; a box without area is allowed
+csv    one row per box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and optionally image_id, score, model
+and coverage; a row without numbers is a phrase without a box
+coco   a JSON list of results: bbox [x, y, w, h], score, and phrase_id, or image_id if the image has one
+phrase; or the object that `medground ground --output-format coco` writes
 
-A reader gives each answer to `take`, which may refuse it with BadRecord; so `--rejects` works for all.
+A reader passes each prediction to `take`, which may refuse it with BadRecord. So `--rejects` works for all
+formats.
 """
 
 import csv
@@ -27,10 +28,10 @@ CORNERS, SIZES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a file says of one phrase; `image_id` or `phrase_id` may be missing.
+    """The content of a file for one phrase; `image_id` or `phrase_id` may be missing.
 
-    whole: all that the file says of it, so a second answer is a fault. ours: of a Grounding record, whose
-    scores are shares. said: `text`, `present` and `model`, where known, and keys to carry.
+    whole: it is complete, so a second one for the phrase is an error. ours: from a Grounding record, whose
+    scores are in [0, 1]. `said`: `text`, `present` and `model`, if given, and keys to pass through.
     """
 
     image_id: str | None
@@ -42,12 +43,12 @@ class Answer:
 
 
 Take = Callable[[Answer], None]
-Row = tuple[str, bytes, Callable[[], Answer]]  # place, what stands there, and what it says
+Row = tuple[str, bytes, Callable[[], Answer]]  # place, original bytes, and the function that parses them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnyBox:
-    """A ScoredBox that may be none: without an area, say."""
+    """A ScoredBox that may be invalid, for example without area."""
 
     box: Box
     score: float
@@ -55,7 +56,7 @@ class AnyBox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A Grounding whose boxes have not been looked at."""
+    """A Grounding whose boxes are not checked yet."""
 
     image_id: str
     phrase_id: str
@@ -67,7 +68,7 @@ class Line:
 
 
 def read_jsonl(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Hand on each record, with all its keys."""
+    """Pass on each record with all its keys."""
 
     def check(line: Line) -> None:
         boxes = [(each.box, each.score) for each in line.boxes]
@@ -79,7 +80,7 @@ def read_jsonl(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> N
 
 
 def read_csv(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Hand on each row."""
+    """Pass on each row."""
     try:
         text = b"".join(stream).decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -94,11 +95,11 @@ def _hand_on(rows: Iterable[Row], bad_lines: jsonl.BadLines, take: Take, source:
         bad_lines.take(content, bad)
 
     for _ in sift(rows, lambda row: take(row[2]()), reject, source):
-        pass  # each is given to `take`
+        pass  # each is passed to `take`
 
 
 def _rows(text: str, source: str) -> Iterator[Row]:
-    held: list[str] = []  # the lines of one row, as they were
+    held: list[str] = []  # the original lines of one row
     table = csv.DictReader(_noting(io.StringIO(text, newline=""), held))
     try:
         columns = set(table.fieldnames or ())
@@ -144,7 +145,7 @@ def _corners(numbers: Sequence[float]) -> Box:
 
 
 def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Hand on each result."""
+    """Pass on each result."""
     try:
         results = json.loads(b"".join(stream))
     except ValueError:
@@ -173,7 +174,7 @@ def _of_result(result: Any) -> Answer:
 
 
 def _with_names(data: dict[str, Any], source: str) -> Any:
-    """The annotations of a COCO object, with our image_ids for its numbers."""
+    """Return the annotations of a COCO object, with our image_ids in place of its numbers."""
     try:
         names = {image["id"]: image["image_id"] for image in data["images"]}
         return [each | {"image_id": names[each["image_id"]]} for each in data["annotations"]]
@@ -182,7 +183,7 @@ def _with_names(data: dict[str, Any], source: str) -> Any:
 
 
 def _phrases(data: dict[str, Any], source: str) -> list[Row]:
-    """An empty answer for each of the phrases that the object lists: annotations add their boxes."""
+    """Return an empty prediction for each phrase that the object lists; annotations add the boxes."""
     listed = {"images": data.get("images"), "annotations": data.get("phrases", [])}
     return [
         (f"{source}: phrases[{number}]", json.dumps(each).encode(), partial(_of_phrase, each))

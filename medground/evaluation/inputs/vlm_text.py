@@ -1,7 +1,7 @@
-"""What models wrote as text, with boxes in it: JSON lines with phrase_id and `output`.
+"""Text output of vision-language models, with boxes in the text: JSON lines with phrase_id and `output`.
 
-maira-2  <box><x10><y20><x30><y40></box>, where bin n of the 100 stands for (n + .5) / 100; or what its
-         processor makes of that, [('words', [(0.1, 0.2, 0.3, 0.4)])], as text or as JSON
+maira-2  <box><x10><y20><x30><y40></box>, where bin n of the 100 means (n + .5) / 100; or the output of its
+processor, [('words', [(0.1, 0.2, 0.3, 0.4)])], as text or as JSON
 radvlm   [0.1, 0.2, 0.3, 0.4]
 
 Boxes keep their order in the text and have the score 1.
@@ -39,12 +39,12 @@ class Said:
 
 
 def read_maira_2(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Hand on each line of MAIRA-2's; boxes are shares of its frame."""
+    """Pass on each line of MAIRA-2 output; boxes are fractions of its frame."""
     _read(stream, bad_lines, take, "maira-2", _of_maira_2)
 
 
 def read_radvlm(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Hand on each line of RadVLM's, numbers as they are written."""
+    """Pass on each line of RadVLM output, with its numbers unchanged."""
     _read(stream, bad_lines, take, "radvlm", lambda text: _boxes(_SHARES, text))
 
 

@@ -16,10 +16,10 @@ from medground.records import Phrase
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EACH = 3  # best, middling and worst phrases shown
+EACH = 3  # best, median and worst phrases shown
 MOST_DIFFERENT = 10
 COLOUR = (255, 138, 0)
-STRONGEST = 0.6  # how far the colour covers the image where the heat map is 1
+STRONGEST = 0.6  # opacity of the color where the heat map is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def choose(
 
 
 def galleries(chosen: Sequence[Hot], folder: Path) -> list[Gallery]:
-    """One gallery a heading; FOLDER is where the phrases' paths start."""
+    """Return one gallery per heading; `folder` is the root of the phrases' paths."""
     note = "the heat map in orange, by the mean IoU over five thresholds"
     return [
         Gallery(heading, note, [_exhibit(each, folder) for each in chosen if each.heading == heading])
@@ -76,7 +76,7 @@ def _exhibit(hot: Hot, folder: Path) -> Exhibit:
 
 
 def _drawn(image: np.ndarray, phrase: Phrase, heat: Array | None) -> "Image":
-    """The image with the true boxes, tinted as far as the heat map, cut to [0, 1], is hot."""
+    """Return the image with the true boxes, tinted in proportion to the heat map, which is cut to [0, 1]."""
     from PIL import Image as pillow
 
     from medground.figures import draw

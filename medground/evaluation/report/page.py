@@ -1,6 +1,6 @@
-"""One HTML file with scores and pictures that needs nothing beside it: no script, no font, no network.
+"""One self-contained HTML file with scores and pictures: no script, no font, no network.
 
-It shows images and words of reports, so it falls under the same agreement as they do.
+It shows images and text of reports, so the same data use agreement applies to it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One figure in points of 100, with its interval where there is one; `series` is its colour."""
+    """One figure in points of 100, with its interval if it has one; `series` is its color."""
 
     series: int
     text: str
@@ -32,8 +32,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One group: a mark for each model, the prior's figure on the same scale, and for each
-    further column a text for each model."""
+    """One group: a mark for each model, the baseline's figure on the same scale, and the cells of `more`.
+
+    `more` has a text per model for each further column.
+    """
 
     name: str
     n: int
@@ -46,7 +48,7 @@ class Row:
 class Chart:
     """A table whose figures are drawn as dots with intervals; `columns` are the headings of `more`.
 
-    `scale` holds the points at the left and right end.
+    `scale` has the points at the left and right end.
     """
 
     title: str
@@ -63,19 +65,19 @@ class Chart:
         return [low + (high - low) * step / 4 for step in range(5)]
 
     def at(self, points: float) -> float:
-        """Where a figure lies on the scale, in percent of its length, never beyond its ends."""
+        """Return the place of a figure on the scale, in percent of its length, clipped to its ends."""
         low, high = self.scale
         return round(min(100.0, max(0.0, 100 * (points - low) / (high - low))), 2)
 
     @property
     def has_prior(self) -> bool:
-        """Whether there is a prior to explain in the legend."""
+        """True if the legend must explain a baseline."""
         return any(row.prior is not None for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the template shows, from top to bottom."""
+    """The content of the template, from top to bottom."""
 
     title: str
     lead: str
@@ -85,7 +87,7 @@ class Page:
 
 
 def save(path: Path | str, page: Page) -> None:
-    """Write the page; PATH appears only when all is written."""
+    """Write the page; the file at `path` appears only when it is complete."""
     with jsonl.create(str(path)) as stream:
         stream.write(pages.render("medground.evaluation", "page.html", page=page))
 
@@ -93,7 +95,9 @@ def save(path: Path | str, page: Page) -> None:
 def chart(
     title: str, metric: str, models: Mapping[str, Sequence[Score]], beside: Sequence[str] = BESIDE
 ) -> Chart:
-    """The metric for each group of the first model, with the other models' figures and what is beside it."""
+    """Return the metric for each group of the first model, with the other models' figures and further
+    columns.
+    """
     tables = [table.by_group(scores) for scores in models.values()]
     metrics = {score.metric for scores in models.values() for score in scores}
     more = [prefix for prefix in beside if prefix + metric in metrics]
@@ -111,7 +115,7 @@ def chart(
 
 
 def grid(scores: Sequence[Score]) -> Chart:
-    """All metrics of the probes: the first drawn with its intervals, the others as further columns."""
+    """Return all metrics of the probes: the first drawn with its intervals, the others as further columns."""
     heads, _ = table.grid(scores)
     first, *others = heads[2:]
     rows = []
@@ -125,7 +129,7 @@ def grid(scores: Sequence[Score]) -> Chart:
 
 
 def mark(series: int, score: Score | None) -> Mark:
-    """The score as a mark in the colour of its series; a dash where there is none."""
+    """Return the score as a mark in the color of its series; a dash without a score."""
     if score is None:
         return Mark(series, table.percent(None), None, None, None)
     value, low, high = (_points(each, score.metric) for each in (score.value, score.low, score.high))
@@ -137,7 +141,7 @@ def _points(value: float | None, metric: str) -> float | None:
 
 
 def facts(score: Score) -> list[tuple[str, str]]:
-    """Where a score comes from, in the order of its line."""
+    """Return the origin of a score, in the order of its keys."""
     return [(name, str(value)) for name, value in score.extra.items() if name != "p"]
 
 

@@ -1,4 +1,4 @@
-"""Which phrases to show, and their pictures as text that a page can hold."""
+"""The choice of phrases to show, and their pictures as text for a page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ MOST_DIFFERENT = 10
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image with boxes: `source` is a data URI; `title` names the model where there are several."""
+    """One image with boxes: `source` is a data URI; `title` names the model if there are several."""
 
     source: str
     title: str
@@ -47,7 +47,7 @@ class Gallery:
     exhibits: Sequence[Exhibit]
 
 
-Galleries = Callable[[Path], list[Gallery]]  # from the folder where the paths of images start
+Galleries = Callable[[Path], list[Gallery]]  # takes the folder of the images
 
 
 def no_galleries(folder: Path) -> list[Gallery]:
@@ -58,7 +58,7 @@ def no_galleries(folder: Path) -> list[Gallery]:
 def galleries(
     own: Sequence[Case], other: Sequence[Case] | None, first_only_: bool, folder: Path
 ) -> list[Gallery]:
-    """Return the best, median and worst phrases; before them those where two models differ most."""
+    """Return the best, median and worst phrases, after those on which two models differ most."""
     if not own:
         return []
     models = {"model": own} | ({} if other is None else {"other": other})
@@ -76,17 +76,17 @@ def galleries(
 
 
 def first_only(case: Case) -> Case:
-    """The case with the first box found alone, as single-box reads it."""
+    """Return the case with only its first predicted box, as single-box scores it."""
     return replace(case, found=case.found[:1])
 
 
 def overlaps(cases: Sequence[Case]) -> list[float]:
-    """IoU of the areas found and true, for each case."""
+    """Return the IoU of the predicted and the true areas of each case."""
     return [metrics.union_iou(case.boxes, case.true) for case in cases]
 
 
 def spread(values: Sequence[float], each: int) -> list[tuple[str, list[int]]]:
-    """("best", places), ("middling", places), ("worst", places): up to `each`, no place twice."""
+    """Return ("best", places), ("middling", places), ("worst", places): up to `each`, no place twice."""
     order = np.argsort(-np.asarray(values), kind="stable").tolist()
     each = max(1, min(each, len(order) // 3))
     middle = max(0, len(order) // 2 - each // 2)
@@ -105,7 +105,9 @@ def spread(values: Sequence[float], each: int) -> list[tuple[str, list[int]]]:
 def gallery(
     title: str, note: str, places: Sequence[int], models: Mapping[str, Sequence[Case]], folder: Path
 ) -> Gallery:
-    """The phrases at these places, each with a picture for every model; FOLDER is where paths start."""
+    """Return the phrases at these places, each with a picture for every model; `folder` is the root of the
+    paths.
+    """
     load = _loader(folder)
     exhibits = []
     for place in places:
@@ -130,5 +132,5 @@ def _picture(name: str, case: Case, load: Callable[[str], np.ndarray]) -> Pictur
 
 
 def as_source(picture: "Image") -> str:
-    """The picture as a data URI that a page can hold."""
+    """Return the picture as a data URI for a page."""
     return pages.embedded(picture, QUALITY)

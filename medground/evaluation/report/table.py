@@ -6,33 +6,35 @@ from typing import TextIO
 from medground.evaluation.stats.scoring import BESIDE
 from medground.records import Score
 
-GRID = "probes"  # the protocol whose metrics are read side by side
+GRID = "probes"  # the protocol whose metrics are shown side by side
 GRID_METRICS = ("miou", "prior_miou", "same", "same_mirrored", "changed_side", "absent")
 WITH_INTERVAL = ("", "gain_", "difference_")
 
 
 def percent(score: Score | None) -> str:
-    """`61.2 (57.9–64.4)`: the figure and its interval in points of 100; a dash where there is none."""
+    """Return `61.2 (57.9–64.4)`: the figure and its interval in points of 100; a dash without a score."""
     if score is None or score.value is None:
         return "–"
     low, high = (None if bound is None else points(bound, score.metric) for bound in (score.low, score.high))
-    dash = "–" if (score.low or 0) >= 0 else " to "  # a dash beside a minus sign misleads
+    dash = "–" if (score.low or 0) >= 0 else " to "  # a dash next to a minus sign misleads
     return points(score.value, score.metric) + (f" ({low}{dash}{high})" if low and high else "")
 
 
 def points(value: float, metric: str) -> str:
-    """A share in points of 100, with one digit and a true minus sign; a ratio as it is, with two."""
+    """Return a share in points of 100, with one digit and a true minus sign; a ratio unchanged, with two
+    digits.
+    """
     shown = f"{value:.2f}" if scale_of(metric) == 1 else f"{100 * value:.1f}"
     return shown.replace("-", "−")
 
 
 def scale_of(metric: str) -> int:
-    """100 for shares, which people read in points of 100; 1 for the contrast-to-noise ratio."""
+    """Return 100 for shares, which are shown in points of 100; 1 for the contrast-to-noise ratio."""
     return 1 if metric.endswith("cnr") else 100
 
 
 def by_group(scores: Iterable[Score]) -> dict[str, dict[str, Score]]:
-    """group -> metric -> score, in the order of the scores."""
+    """Return group -> metric -> score, in the order of the scores."""
     found: dict[str, dict[str, Score]] = {}
     for score in scores:
         found.setdefault(score.group, {})[score.metric] = score
@@ -40,7 +42,7 @@ def by_group(scores: Iterable[Score]) -> dict[str, dict[str, Score]]:
 
 
 def show(scores: Sequence[Score], stream: TextIO) -> None:
-    """Print a table for each protocol and metric: a row a group; beside it the prior and the other model."""
+    """Print a table per protocol and metric: one row per group, with the baseline and the other model."""
     for protocol in dict.fromkeys(score.protocol for score in scores):
         own = [score for score in scores if score.protocol == protocol]
         if protocol == GRID:
@@ -64,7 +66,7 @@ def _show(protocol: str, metric: str, scores: Sequence[Score], stream: TextIO) -
 
 
 def grid(scores: Sequence[Score]) -> tuple[list[str], list[list[str]]]:
-    """(headings, rows): all metrics in one table, a row a group; gains are left to the reader."""
+    """Return (headings, rows): all metrics in one table, one row per group, without gains."""
     there = {score.metric for score in scores}
     metrics = [name for name in GRID_METRICS if name in there]
     rows = [
@@ -83,7 +85,7 @@ def _of_grid(score: Score | None) -> str:
 
 
 def cell(score: Score | None, prefix: str) -> str:
-    """What a table shows of a figure that `scoring` put beside a metric under this prefix."""
+    """Return the cell of a figure that `scoring` derived from a metric under this prefix."""
     if score is None or score.value is None or prefix not in WITH_INTERVAL:
         return "–" if score is None or score.value is None else points(score.value, score.metric)
     p = score.extra.get("p")
@@ -91,7 +93,10 @@ def cell(score: Score | None, prefix: str) -> str:
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
-    """Print a table, its first column left and the others right; as wide as it needs where no terminal is."""
+    """Print a table with its first column left-aligned and the others right-aligned.
+
+    Without a terminal it is as wide as it needs.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table

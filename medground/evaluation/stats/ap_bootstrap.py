@@ -1,10 +1,11 @@
-"""Average precision of one group under very many draws: a walk along its detections, all draws at once.
+"""Average precision of one group under many draws: one pass over its detections, all draws at once.
 
-Forward, the detections taken so far are summed; back from the last hit, the envelope of the precision and the
-recall levels that each hit reaches. Counts are whole numbers in float32, so no sum loses anything. A
-detection that hits at one IoU level mostly hits at all lower ones: its levels are walked together.
+The forward pass sums the detections so far. The backward pass, from the last hit, computes the envelope of
+the precision and the recall levels that each hit reaches. Counts are whole numbers in float32, so no sum
+loses precision. A detection that hits at one IoU level usually hits at all lower ones, so its levels are
+processed together.
 
-What has the same score is taken at once: precision is that behind all of it.
+Detections with the same score are taken at once: the precision is that after all of them.
 
 Letters: C clusters, D draws, M detections in falling order of score, K IoU levels, B blocks.
 """
@@ -18,22 +19,24 @@ from numpy.typing import NDArray
 from medground.evaluation.stats.bootstrap import Array
 
 RECALLS = 100
-MOST = 2_000  # more detections than this are walked in `BLOCKS` blocks, whose detections count as tied
+MOST = 2_000  # more detections than this are processed in `BLOCKS` blocks, whose detections count as tied
 BLOCKS = 500
-TINY = np.float32(1e-30)  # lost in any count, and its reciprocal still is a number
+TINY = np.float32(1e-30)  # lost in any count, but its reciprocal is still finite
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
 def ties(scores: Array) -> Numbers:
-    """(M,) the last detection with the score of each; scores fall. What is tied is taken at once: its order
-    is that of the file, and says nothing."""
+    """Return (M,): the last detection with the score of each; scores fall.
+
+    Tied detections are taken at once: their order is that of the file and has no meaning.
+    """
     return np.searchsorted(-scores, -scores, side="right") - 1
 
 
 def exact(times: Array, hit: Flags, positives: float, ends: Numbers) -> float:
-    """The average precision of (M,) detections that count so many times, of which some are hits."""
+    """Return the average precision of (M,) detections, each counted `times` times, of which some are hits."""
     if not positives:
         return np.nan
     right, taken = (times * hit).cumsum(), times.cumsum()[ends]
@@ -46,26 +49,26 @@ def exact(times: Array, hit: Flags, positives: float, ends: Numbers) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """(M,) clusters of the detections, (K, M) hits, and (M,) where `ties` end; `shift` mends what blocks
-    change where all count once.
+    """(M,) clusters of the detections, (K, M) hits, and (M,) `ties`; `shift` corrects the effect of blocks.
 
-    runs: for each detection or block that has hits, its number and the runs of levels at which it has them.
+    shift: difference between exact and block result if each cluster counts once. runs: for each detection or
+    block with hits, its number and the runs of levels of its hits.
     """
 
     owners: Numbers
     hits: Flags
     ends: Numbers
-    bounds: Numbers  # where each block begins, and the end; empty where each detection is walked
+    bounds: Numbers  # start of each block, and the end; empty without blocks
     runs: Sequence[tuple[int, list[slice]]]
     shift: Array
 
     @classmethod
     def of(cls, owners: Numbers, hits: Flags, positives: float, ends: Numbers) -> "Walk":
-        """The walk along these detections of a group with so many true boxes."""
+        """Return the walk along these detections of a group with `positives` true boxes."""
         if len(owners) <= MOST:
             return cls(owners, hits, ends, np.zeros(0, dtype=np.int64), _runs(hits), np.zeros(len(hits)))
         even = np.arange(1, BLOCKS + 1) * len(owners) // BLOCKS
-        bounds = np.append(0, np.unique(ends[even - 1] + 1))  # no block parts what is tied
+        bounds = np.append(0, np.unique(ends[even - 1] + 1))  # no block splits ties
         some = np.logical_or.reduceat(hits, bounds[:-1], axis=1)
         rough = cls(owners, hits, ends, bounds, _runs(some), np.zeros(len(hits)))
         once = np.ones((int(owners.max()) + 1, 1), dtype=np.float32)
@@ -75,7 +78,9 @@ class Walk:
         return cls(owners, hits, ends, bounds, rough.runs, shift)
 
     def over(self, times: Floats, positives: Array) -> Array:
-        """(D, K) average precision from (C, D) times that each cluster was drawn and (D,) true boxes."""
+        """Return (D, K) average precision. times: (C, D) draws of each cluster; positives: (D,) true
+        boxes.
+        """
         state = _State.of(len(self.hits), positives)
         if len(self.bounds):
             self._by_block(times, state)
@@ -111,14 +116,14 @@ class Walk:
                 state.back(run, gains[block, run], 1 / taken[block])
 
     def _gains(self, times: Floats) -> Iterator[Floats]:
-        """Yield (K + 1, D) hits at each level, and detections, of each block."""
+        """Yield the (K + 1, D) hits at each level, and detections, of each block."""
         for begin, end in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True):
             counted = np.vstack([self.hits[:, begin:end], np.ones((1, end - begin), dtype=bool)])
             yield counted.astype(np.float32) @ times[self.owners[begin:end]]
 
 
 def _runs(hits: Flags) -> list[tuple[int, list[slice]]]:
-    """The columns with hits, each with the runs of rows that hold them."""
+    """Return the columns with hits, each with the runs of rows that hold them."""
     found = []
     for place in np.flatnonzero(hits.any(axis=0)).tolist():
         edges = np.flatnonzero(np.diff(hits[:, place], prepend=False, append=False)).tolist()
@@ -128,9 +133,9 @@ def _runs(hits: Flags) -> list[tuple[int, list[slice]]]:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """(K, D) each: hits up to here, recall levels reached, envelope of the precision after here, sum so far.
+    """(K, D) each: hits so far, recall levels reached, envelope of the precision from here on, sum so far.
 
-    The scale is a trifle too large, so that a recall level that is just reached is not lost to rounding.
+    The scale is slightly too large, so that rounding does not lose a recall level that is just reached.
     """
 
     scale: Floats
@@ -148,11 +153,11 @@ class _State:
         return cls(scale.astype(np.float32), *arrays)
 
     def start(self) -> None:
-        """Stand behind the last hit."""
+        """Set the state after the last hit."""
         np.floor(self.right * self.scale, out=self.reached)
 
     def back(self, run: slice, gain: Floats, share: Floats) -> None:
-        """Step back over a detection or block with hits at these levels; share: 1 / detections up to here."""
+        """Step back over a detection or block with hits at these levels; share: 1 / detections so far."""
         right, reached, below, spare = self.right[run], self.reached[run], self.below[run], self.spare[run]
         envelope, total = self.envelope[run], self.total[run]
         np.multiply(right, share, out=spare)

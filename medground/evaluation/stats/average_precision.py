@@ -1,9 +1,9 @@
 """Average precision as COCO defines it, on the data and over the draws of the bootstrap.
 
 Letters: N items, C clusters, D draws, G groups, M detections in falling order of score, K IoU levels.
-Precision is looked up at 101 recall levels 0, .01, ..., 1 on its envelope; that is the same as summing the
-envelope over the recall levels that each hit reaches, so misses need no step of their own. `walk` does it for
-very many draws.
+Precision is taken at 101 recall levels 0, .01, ..., 1 on its envelope. That equals the sum of the envelope
+over the recall levels that each hit reaches, so misses need no step. `ap_bootstrap` computes it for many
+draws.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from medground.evaluation.stats.ap_bootstrap import Walk, exact, ties
 from medground.evaluation.stats.bootstrap import Array, Column, Draws, Figure, Split
 
-DRAWS = 5_000  # draws at once: fewer cost more calls, more leave the processor's cache
+DRAWS = 5_000  # draws at once: fewer cost more calls, more exceed the processor's cache
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
-    """Average precision of scored detections, the mean over K IoU levels (or one of them: `at`).
+    """Average precision of scored detections, the mean over K IoU levels (or at one of them: `at`).
 
     items: (M,) the item of each detection; scores: (M,); hits: (K, M); true: (N,) true boxes of each item.
     Detections with equal scores are taken at once, so the order of the items makes no difference. A group
@@ -37,11 +37,11 @@ class Ranked:
     walked: "_Last" = field(default_factory=lambda: _Last())
 
     def at(self, level: int) -> "Ranked":
-        """The same at one IoU level; what the two share is computed once."""
+        """Return the figure at one IoU level; shared quantities are computed once."""
         return replace(self, level=level)
 
     def bind(self, split: Split) -> Figure:
-        """The figure of each group of the split under given weights of the clusters that own the items."""
+        """Return the figure of each group of the split, given weights of the clusters of the items."""
 
         def value(draws: Draws, sums: Sequence[Array]) -> Array:
             found = self.walked.over(self, split, draws, sums[0])
@@ -51,7 +51,7 @@ class Ranked:
 
 
 class _Last:
-    """The levels of the draws that were asked for last: two figures of one ranking ask for the same."""
+    """A cache of the levels of the latest draws: two figures of one ranking use the same ones."""
 
     def __init__(self) -> None:
         self.asked: tuple[Split, Draws] | None = None
@@ -59,7 +59,7 @@ class _Last:
         self.found: Array = np.zeros((0, 0, 0))
 
     def over(self, ranked: Ranked, split: Split, draws: Draws, positives: Array) -> Array:
-        """(D, G, K) average precision at every level; positives: (D, G) true boxes."""
+        """Return (D, G, K) average precision at every level; positives: (D, G) true boxes."""
         if self.asked is None or self.asked[0] is not split or self.asked[1] is not draws:
             if self.bound is None or self.bound[0] is not split:
                 self.bound = split, _groups(ranked, split)
@@ -70,7 +70,7 @@ class _Last:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The detections of one group: (M,) clusters, (K, M) hits, where ties end, and the walk over draws."""
+    """The detections of one group: (M,) clusters, (K, M) hits, the ends of ties, and the walk over draws."""
 
     owners: Numbers
     hits: Flags
@@ -78,7 +78,7 @@ class _Group:
     walk: Walk
 
     def over(self, draws: Draws, positives: Array) -> Array:
-        """(D, K) average precision, NaN without a true box; exact for a single draw."""
+        """Return (D, K) average precision, NaN without a true box; exact for a single draw."""
         if len(draws.weights) == 1:
             times = draws.weights[0, self.owners]
             found = np.array([[exact(times, hit, positives[0], self.ends) for hit in self.hits]])

@@ -1,9 +1,10 @@
-"""Patient-cluster bootstrap: how far a figure would move if other patients had been in the test set.
+"""Patient-cluster bootstrap: the variation of a figure if other patients had been in the test set.
 
-Phrases of one patient are alike, so patients are drawn, with replacement, and not phrases. A draw is a row
-of weights: how often each patient was drawn. All figures see the same draws, which makes differences paired.
+Phrases of one patient are correlated, so patients, not phrases, are drawn with replacement. A draw is a row
+of weights: the number of times that each patient was drawn. All figures use the same draws, so differences
+are paired.
 
-Letters: N items, C clusters (patients), D draws, G groups, U sums. A figure gives (D, G) values, NaN where a
+Letters: N items, C clusters (patients), D draws, G groups, U sums. A figure gives (D, G) values, NaN if a
 group has no item in that draw.
 """
 
@@ -23,7 +24,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Whose the N items are, and which are in which group: (N,) clusters and (G, N) masks."""
+    """The clusters and groups of N items: (N,) clusters and (G, N) masks."""
 
     owners: NDArray[np.int64]
     masks: NDArray[np.bool_]
@@ -32,13 +33,13 @@ class Split:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """(N,) numbers to be summed over the items of each group."""
+    """(N,) numbers whose sums over the items of each group are needed."""
 
     values: Array
     split: Split
 
     def sums(self) -> Array:
-        """(C, G) sums over each cluster's items in each group."""
+        """Return the (C, G) sums over each cluster's items in each group."""
         own = self.split
         found = np.zeros((own.clusters, len(own.masks)))
         for column, mask in zip(found.T, own.masks, strict=True):
@@ -47,25 +48,25 @@ class Column:
 
     @property
     def key(self) -> tuple[int, bytes]:
-        """Equal for columns with equal sums."""
+        """A key that is equal for columns with equal sums."""
         return id(self.split), self.values.tobytes()
 
 
 @dataclass(frozen=True)
 class Draws:
-    """(D, C) how often each cluster was drawn."""
+    """(D, C) number of times that each cluster was drawn."""
 
     weights: Array
 
     @cached_property
     def times(self) -> NDArray[np.float32]:
-        """(C, D) the same, a row a cluster."""
+        """(C, D) transposed weights: one row per cluster."""
         return np.ascontiguousarray(self.weights.T, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figure:
-    """A figure of each group: its value from the draws and the (D, G) sums of its columns under them."""
+    """A figure of each group: its value from the draws and the (D, G) sums of its columns in them."""
 
     columns: Sequence[Column]
     value: Callable[[Draws, Sequence[Array]], Array]
@@ -82,17 +83,19 @@ class Sample:
         return Sample(self.value - other.value, self.draws - other.draws)
 
     def mean_of(self, groups: list[int]) -> "Sample":
-        """The plain mean over some groups as one group; draws leave out groups that they do not hold."""
+        """Return the plain mean over some groups as one group; draws leave out groups without an item."""
         value, draws = _mean(self.value[None, groups]), _mean(self.draws[:, groups])
         return Sample(value, draws[:, None])
 
     def beside(self, other: "Sample") -> "Sample":
-        """The groups of both, one after the other."""
+        """Return the groups of both, one after the other."""
         return Sample(np.append(self.value, other.value), np.hstack([self.draws, other.draws]))
 
 
 def draw_weights(clusters: int, draws: int, seed: int) -> Iterator[Array]:
-    """Yield the (D, C) weights in blocks of rows; each row sums to C. The same for the same seed."""
+    """Yield the (D, C) weights in blocks of rows; each row sums to C. The same seed gives the same
+    weights.
+    """
     rng = np.random.default_rng(seed)
     rows = max(1, min(draws, CELLS // max(1, clusters)))
     for first in range(0, draws if clusters else 0, rows):
@@ -104,9 +107,9 @@ def draw_weights(clusters: int, draws: int, seed: int) -> Iterator[Array]:
 
 
 def resample(figures: Mapping[Name, Figure], clusters: int, draws: int, seed: int) -> dict[Name, Sample]:
-    """Each figure on the data (every cluster once) and over the same draws.
+    """Return each figure on the data (every cluster once) and over the same draws.
 
-    The sums of all figures come from one product of matrices, equal columns once.
+    The sums of all figures come from one matrix product, in which equal columns occur once.
     """
     columns = {column.key: column for figure in figures.values() for column in figure.columns}
     places, sums = _stacked(columns, clusters)
@@ -130,7 +133,7 @@ def resample(figures: Mapping[Name, Figure], clusters: int, draws: int, seed: in
 def _stacked(
     columns: Mapping[tuple[int, bytes], Column], clusters: int
 ) -> tuple[dict[tuple[int, bytes], slice], Array]:
-    """Where each column's groups stand in the one (C, U) matrix of all sums, and that matrix."""
+    """Return the columns of each column's groups in the one (C, U) matrix of all sums, and that matrix."""
     places, width = {}, 0
     for key, column in columns.items():
         groups = len(column.split.masks)
@@ -143,7 +146,9 @@ def _stacked(
 
 
 def interval(draws: Array) -> tuple[float, float] | None:
-    """The 95 % percentile interval of (D,) draws; draws without a value are left out, None if all are."""
+    """Return the 95 % percentile interval of (D,) draws. Draws without a value are left out; None if all
+    are.
+    """
     known = draws[~np.isnan(draws)]
     if not len(known):
         return None
@@ -152,8 +157,10 @@ def interval(draws: Array) -> tuple[float, float] | None:
 
 
 def p_value(differences: Array) -> float | None:
-    """Two-sided p for "no difference": twice the share of draws on the other side of 0, so that it is below
-    .05 where the 95 % interval leaves 0 out. Never 0: at least 2 / (D + 1). None without a draw.
+    """Return the two-sided p-value for "no difference", None without a draw.
+
+    It is twice the share of draws on the other side of 0, so it is below .05 if the 95 % interval excludes 0.
+    It is never 0: at least 2 / (D + 1).
     """
     known = differences[~np.isnan(differences)]
     if not len(known):
@@ -163,7 +170,7 @@ def p_value(differences: Array) -> float | None:
 
 
 def _mean(rows: Array) -> Array:
-    """The mean of each row without its NaN; NaN for a row of nothing else."""
+    """Return the mean of each row without its NaN; NaN for a row of NaN only."""
     known = ~np.isnan(rows)
     count = known.sum(axis=1)
     total = np.where(known, rows, 0).sum(axis=1)

@@ -14,12 +14,12 @@ from medground.evaluation.stats.bootstrap import Array, Column, Draws, Figure, S
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The mean over its parts of sum(numerators) / sum(denominators); one pair of (N,) arrays a part."""
+    """The mean over its parts of sum(numerators) / sum(denominators); one pair of (N,) arrays per part."""
 
     parts: Sequence[tuple[Array, Array]]
 
     def bind(self, split: Split) -> Figure:
-        """The figure of each group of the split under given weights of the clusters that own the items."""
+        """Return the figure of each group of the split, given weights of the clusters of the items."""
 
         def value(_: Draws, sums: Sequence[Array]) -> Array:
             return sum(map(_divide, sums[::2], sums[1::2]), np.zeros(1)) / len(self.parts)
@@ -28,12 +28,12 @@ class Ratio:
 
 
 def mean_over(values: Sequence[float | None] | Array) -> Ratio:
-    """The mean of one value an item; None or NaN leaves the item out."""
+    """Return the mean of one value per item; None or NaN leaves the item out."""
     array = np.array([np.nan if value is None else value for value in values], dtype=float)
     known = ~np.isnan(array)
     return Ratio([(np.where(known, array, 0.0), known.astype(float))])
 
 
 def _divide(top: Array, bottom: NDArray[np.float64]) -> Array:
-    """The quotient, NaN where the denominator is 0."""
+    """Return the quotient, NaN if the denominator is 0."""
     return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)

@@ -6,7 +6,7 @@ category:NAME   one category
 without:NAME    all but cardiomegaly, whose box is nearly the same on every image and lifts every model
 side:WORD       the side that the phrase names: left, right, both, none
 phrases:N       by the number of scored phrases on the image: 1, 2, 3+
-boxes:N         by the number of true boxes of the phrase: 0, 1, 2+ (where more than one number occurs)
+boxes:N         by the number of true boxes of the phrase: 0, 1, 2+ (if more than one number occurs)
 
 Letters: N items, G groups.
 """
@@ -39,7 +39,9 @@ class Groups:
 
 
 def build(labels: Sequence[tuple[str, Sequence[bool]]], size: int, part: str) -> Groups:
-    """`all`, then the labelled groups that are not empty; those whose name starts with `part` make macro."""
+    """Return `all`, then the labeled groups that are not empty. Groups whose name starts with `part` make
+    `macro`.
+    """
     kept = [("all", [True] * size), *((name, mask) for name, mask in labels if any(mask))]
     names = [name for name, _ in kept]
     masks = np.array([mask for _, mask in kept], dtype=bool).reshape(len(kept), size)
@@ -47,7 +49,9 @@ def build(labels: Sequence[tuple[str, Sequence[bool]]], size: int, part: str) ->
 
 
 def of_phrases(phrases: Sequence[Phrase]) -> Groups:
-    """The groups of a list of phrases, in the order of the module's table, names sorted within each kind."""
+    """Return the groups of a list of phrases, in the order of the module's table. Names are sorted within
+    a kind.
+    """
     per_image = Counter(phrase.image_id for phrase in phrases)
     labels = _by("category", phrases, lambda phrase: phrase.category)
     labels += _without_easy(phrases)
@@ -58,7 +62,7 @@ def of_phrases(phrases: Sequence[Phrase]) -> Groups:
 
 
 def of_names(kind: str, names: Sequence[str]) -> Groups:
-    """One group for each different name, `kind:name`; macro is the mean over them."""
+    """Return one group for each different name, `kind:name`; macro is the mean over them."""
     labels = [(f"{kind}:{name}", [each == name for each in names]) for name in sorted(set(names))]
     return build(labels, len(names), f"{kind}:")
 

@@ -34,8 +34,8 @@ BESIDE = ("prior_", "gain_", "other_", "difference_")  # prefixes of metrics tha
 class Measured:
     """The figures of N items: of the model, of the image-free baseline and of another model, if given.
 
-    owners: (N,) the cluster of each item; counts: scored items in each group; clusters: how many there are in
-    the whole test set, where some may have no item here (None: those of `owners` are all).
+    owners: (N,) the cluster of each item; counts: scored items in each group; clusters: number of clusters in
+    the whole test set, some of which may have no item here (None: those of `owners` are all).
     """
 
     protocol: str
@@ -66,18 +66,20 @@ def clusters(items: Sequence[Phrase | Anatomy]) -> NDArray[np.int64]:
 
 
 def warn_of_lone_images(items: Sequence[Phrase | Anatomy]) -> None:
-    """Say how many images have no subject_id: they stand for patients of their own."""
+    """Warn of images without subject_id: each counts as a patient."""
     if lone := len({each.image_id for each in items if not each.subject_id}):
         log.warning("no subject_id for %d images: each counts as a patient of its own in the intervals", lone)
 
 
 def score(measured: Measured, how: Resampling) -> Iterator[Score]:
-    """Yield the scores, group by group in the order of the groups, macro second; none without an item."""
+    """Yield the scores, group by group in the order of the groups, `macro` second; none without an item."""
     yield from score_all([measured], how)[0]
 
 
 def score_all(measured: Sequence[Measured], how: Resampling) -> list[list[Score]]:
-    """The scores of each of these measurements of one test set, all from the same draws of its clusters."""
+    """Return the scores of each of these measurements of one test set, from the same draws of its
+    clusters.
+    """
     all_samples = _samples(measured, how)
     return [list(_scores(one, samples, how)) for one, samples in zip(measured, all_samples, strict=True)]
 
@@ -107,11 +109,11 @@ def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> 
 class _Row:
     name: str
     n: int
-    patients: int  # with only one there is no interval
+    patients: int  # no interval with only one
 
 
 def _rows(measured: Measured) -> list[tuple[int, _Row]]:
-    """Each group with its number among the samples' groups; macro, the last there, is shown second."""
+    """Return each group with its number among the samples' groups. `macro`, the last there, comes second."""
     groups = measured.groups
     patients = [len(np.unique(measured.owners[mask])) for mask in groups.masks]
     rows = [_Row(*row) for row in zip(groups.names, measured.counts, patients, strict=True)]
@@ -124,7 +126,7 @@ def _rows(measured: Measured) -> list[tuple[int, _Row]]:
 
 
 def _samples(measured: Sequence[Measured], how: Resampling) -> list[dict[str, Sample]]:
-    """For each measurement name -> sample, the model's metrics first; {} where there is no item."""
+    """Return name -> sample for each measurement, the model's metrics first; {} without an item."""
     splits: dict[tuple[int, int], Split] = {}
     for one in measured:
         key = id(one.owners), id(one.groups.masks)
@@ -149,7 +151,7 @@ def _clusters_of(measured: Measured) -> int:
 
 
 def _bound(measured: Measured, split: Split) -> dict[str, Figure]:
-    """Each metric's figure, and beside it the prior's and the other model's."""
+    """Return each metric's figure, with the baseline's and the other model's."""
     sources = {"": measured.own, "prior_": measured.prior, "other_": measured.other}
     return {
         prefix + metric: source[metric].bind(split)
@@ -160,7 +162,7 @@ def _bound(measured: Measured, split: Split) -> dict[str, Figure]:
 
 
 def _with_derived(samples: dict[str, Sample]) -> dict[str, Sample]:
-    """The samples, each prior followed by the gain over it and each other model by the difference from it."""
+    """Return the samples, each baseline followed by the gain and each other model by the difference."""
     found: dict[str, Sample] = {}
     for name, sample in samples.items():
         found[name] = sample
