@@ -92,14 +92,16 @@ class Calibration:
         return self.present_curve(logit)
 
     def score(self, logit: float, share: float) -> float:
-        """Return the calibrated probability that a box with this share of the image reaches IoU .5 with a
-        true one.
+        """Return the calibrated probability that the box reaches IoU .5 with a true box.
+
+        share: the share of the image that the box covers.
         """
         return self.score_curve(logit, share)
 
     def margin(self, coverage: float) -> float:
-        """Return the margin for this coverage. Raises MedgroundError if the validation set is too small
-        for it.
+        """Return the margin for this coverage.
+
+        Raises MedgroundError if the validation set is too small for it.
         """
         n = len(self.margins)
         rank = conformal_rank(n, coverage)
@@ -115,8 +117,9 @@ class Calibration:
 
 
 def conformal_rank(n: int, coverage: float) -> int:
-    """Return ceil((n + 1) c), at least 1: the rank of the margin with this coverage. Above n there is
-    none.
+    """Return ceil((n + 1) c), at least 1: the rank of the margin with this coverage.
+
+    Above n there is no such margin.
     """
     return max(1, math.ceil(round((n + 1) * coverage, 9)))
 

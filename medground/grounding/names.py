@@ -26,8 +26,9 @@ def of_phrase(image_id: str, phrase_id: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """Return the id with letters, digits, _, - and . only, without a dot at the start, and cut to
-    `MOST_BYTES`.
+    """Return the id with letters, digits, _, - and . only, cut to `MOST_BYTES`.
+
+    It does not start with a dot.
     """
     kept = re.sub(r"^\.|[^\w.-]+", "_", name) or "_"
     return kept.encode()[:MOST_BYTES].decode(errors="ignore")

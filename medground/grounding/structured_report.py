@@ -81,8 +81,9 @@ def _image(answer: Answered) -> tuple[str, str]:
 
 
 def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
-    """Return the structured report about one DICOM image. Raises MedgroundError if it cannot be
-    referenced.
+    """Return the structured report about one DICOM image.
+
+    Raises MedgroundError if the image cannot be referenced.
     """
     import highdicom
 
@@ -116,8 +117,9 @@ def _source(path: Path) -> "Dataset":
 
 
 def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:
-    """Return the grounding with boxes in pixels of the source, which may be a scaled copy of the phrase's
-    image.
+    """Return the grounding with boxes in pixels of the source.
+
+    The source may be a scaled copy of the phrase's image.
     """
     size = source.get("Columns"), source.get("Rows")
     if not (phrase.width and phrase.height and all(size)) or size == (phrase.width, phrase.height):
