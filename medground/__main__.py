@@ -4,7 +4,9 @@ from medground.cli.main import cli
 
 
 def main() -> None:
-    """Run the command line; the name is fixed so that help and errors read alike for both ways in."""
+    """Run the command line. The program name is fixed, so that help and errors are the same for both entry
+    points.
+    """
     cli(prog_name="medground")
 
 

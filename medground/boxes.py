@@ -1,8 +1,8 @@
-"""Boxes: overlap, and the way through resize and letterbox and back.
+"""Boxes: overlap, and coordinates before and after resizing and letterboxing.
 
-Letters: N, M boxes. Pixel boxes are [x1, y1, x2, y2]; normalised boxes are [cx, cy, w, h] in [0, 1] of a
-letterboxed square, and exist only inside tensors. A pixel's left edge is its index, so a whole image of
-width W and height H has the box [0, 0, W, H].
+Letters: N, M boxes. Pixel boxes are [x1, y1, x2, y2]. Normalized boxes are [cx, cy, w, h] in [0, 1] of a
+letterboxed square, and exist only inside tensors. A pixel's left edge is its index, so a whole image of width
+W and height H has the box [0, 0, W, H].
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ Array = NDArray[np.float64]
 
 
 def area(boxes: Array) -> Array:
-    """(N,) areas of (N, 4) boxes; 0 for a box that is turned inside out."""
+    """Return the (N,) areas of (N, 4) boxes; 0 for a box with x2 < x1 or y2 < y1."""
     return np.clip(boxes[:, 2] - boxes[:, 0], 0, None) * np.clip(boxes[:, 3] - boxes[:, 1], 0, None)
 
 
 def iou(a: Array, b: Array) -> Array:
-    """(N, M) intersection over union of (N, 4) and (M, 4) boxes, in [0, 1]; 0 where both have no area."""
+    """Return the (N, M) intersection over union of (N, 4) and (M, 4) boxes, in [0, 1]; 0 if both have no
+    area.
+    """
     corner = np.maximum(a[:, None, :2], b[None, :, :2])
     size = np.clip(np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner, 0, None)
     both = size[..., 0] * size[..., 1]
@@ -30,7 +32,7 @@ def iou(a: Array, b: Array) -> Array:
 
 
 def paired_iou(a: Array, b: Array) -> Array:
-    """(N,) intersection over union of row i of `a` with row i of `b`."""
+    """Return the (N,) intersection over union of row i of `a` with row i of `b`."""
     size = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
     both = size[:, 0] * size[:, 1]
     either = area(a) + area(b) - both
@@ -38,30 +40,30 @@ def paired_iou(a: Array, b: Array) -> Array:
 
 
 def union(boxes: list[Box]) -> Box:
-    """The smallest box that holds all of them; needs at least one."""
+    """Return the smallest box that contains all of them; needs at least one."""
     x1, y1, x2, y2 = zip(*boxes, strict=True)
     return (min(x1), min(y1), max(x2), max(y2))
 
 
 def clip(box: Box, width: float, height: float) -> Box | None:
-    """The part of the box inside the image, or None where no area is left."""
+    """Return the part of the box inside the image; None if no area is left."""
     x1, y1 = max(0.0, box[0]), max(0.0, box[1])
     x2, y2 = min(float(width), box[2]), min(float(height), box[3])
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
 
 
 def rounded(box: Box) -> Box:
-    """The box to 0.1 px, as files hold it, never without area."""
+    """Return the box rounded to 0.1 px, as files store it, never without area."""
     x1, y1, x2, y2 = (round(float(each), 1) for each in box)
     return (x1, y1, max(x2, round(x1 + 0.1, 1)), max(y2, round(y1 + 0.1, 1)))
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A whole image of width x height, resized to fit and centred in a square of `size` pixels.
+    """A whole image of width x height, resized to fit and centered in a square of `size` pixels.
 
-    Where what lies in the square is a `copy` (width, height) of the image in another size, boxes are still in
-    the image's pixels.
+    If the square contains a `copy` (width, height) of the image in another size, boxes are still in pixels of
+    the image.
     """
 
     width: int
@@ -83,22 +85,22 @@ class Letterbox:
         return (self.size - width) // 2, (self.size - height) // 2
 
     def to_square(self, boxes: Array) -> Array:
-        """(N, 4) original pixels -> pixels of the square."""
+        """Return (N, 4) original pixels as pixels of the square."""
         return boxes * self._scale() + self._shift()
 
     def to_original(self, boxes: Array) -> Array:
-        """(N, 4) pixels of the square -> original pixels: the exact inverse of `to_square`."""
+        """Return (N, 4) pixels of the square as original pixels; the exact inverse of `to_square`."""
         return (boxes - self._shift()) / self._scale()
 
     def normalise(self, boxes: Array) -> Array:
-        """(N, 4) original pixels -> (N, 4) normalised [cx, cy, w, h] of the square."""
+        """Return (N, 4) original pixels as (N, 4) normalized [cx, cy, w, h] of the square."""
         corners = self.to_square(boxes) / self.size
         return np.concatenate(
             [(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], axis=1
         )
 
     def restore(self, boxes: Array) -> Array:
-        """(N, 4) normalised [cx, cy, w, h] -> (N, 4) original pixels: the exact inverse of `normalise`."""
+        """Return (N, 4) normalized [cx, cy, w, h] as original pixels; the exact inverse of `normalise`."""
         half = boxes[:, 2:] / 2
         return self.to_original(
             np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1) * self.size

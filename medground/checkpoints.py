@@ -1,7 +1,7 @@
-"""A model on disk: one safetensors file with the weights and, in its header, the config that builds them.
+"""Model files: one safetensors file with the weights and, in its header, the config that builds the network.
 
-Same weights and config, same bytes: safetensors writes several header keys in any order, so ours is one key.
-No pickle is ever read: unpickling runs whatever code the file's author wanted.
+The same weights and config give the same bytes. Safetensors writes several header keys in any order, so there
+is only one key. Pickle files are never opened: unpickling can run any code.
 """
 
 import hashlib
@@ -31,13 +31,17 @@ def save(
     config: dict[str, Any],
     before: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the weights with their config in the header; PATH is replaced only when all is written, and
-    `before` is called right before that."""
+    """Write the weights with their config in the header.
+
+    PATH is replaced only when everything is written. `before` is called immediately before that.
+    """
     from safetensors.torch import save as serialise
 
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
     partial = Path(f"{path}.partial")
-    whole = serialise(_apart(weights), metadata={KEY: header})  # save_file would make it readable by us alone
+    whole = serialise(
+        _apart(weights), metadata={KEY: header}
+    )  # save_file would make it readable by its owner only
     try:
         with open(partial, "wb") as stream:
             stream.write(whole)
@@ -45,12 +49,12 @@ def save(
         before()
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)  # on a full disk it would stand in the way of what still fits
+        partial.unlink(missing_ok=True)  # frees its space on a full disk
         raise MedgroundError(f"{path}: {error.strerror}; what it held before stands") from None
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-    """Return (weights, config) as `save` was given them; raises MedgroundError for any other file."""
+    """Return (weights, config) as they were passed to `save`; raises MedgroundError for any other file."""
     refuse_pickle(path)
     try:
         with safe_open(path, framework="pt", device=device) as stream:
@@ -62,7 +66,7 @@ def load(path: Path, device: str = "cpu") -> tuple[dict[str, "Tensor"], dict[str
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The config alone, without reading the weights; raises as `load` does."""
+    """Return only the config, without reading the weights; raises as `load` does."""
     refuse_pickle(path)
     try:
         with safe_open(path, framework="numpy") as stream:
@@ -72,13 +76,13 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def hash_of(path: Path) -> str:
-    """The first 12 hex digits of the file's SHA-256: the name of a model in records."""
+    """Return the first 12 hex digits of the file's SHA-256, which are the model's name in records."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether torch.save or pickle wrote the file; raises OSError where there is none."""
+    """Return whether torch.save or pickle wrote the file; raises OSError if there is no such file."""
     with open(path, "rb") as stream:
         return stream.read(4).startswith(PICKLES)
 
@@ -114,13 +118,15 @@ def refuse_loading_keys(config: Any, place: Path | str) -> None:
 
 
 def fit(model: "torch.nn.Module", weights: dict[str, "Tensor"], path: Path) -> None:
-    """Give the model its weights; raises MedgroundError where names or shapes are another architecture's."""
+    """Load the weights into the model; raises MedgroundError if names or shapes belong to another
+    architecture.
+    """
     check_fit(model, weights, path)
     model.load_state_dict(weights)
 
 
 def check_fit(model: "torch.nn.Module", weights: dict[str, "Tensor"], path: Path) -> None:
-    """Raise as `fit` does, and leave the model as it is."""
+    """Raise as `fit` does, but leave the model unchanged."""
     own = model.state_dict()
     wrong = sorted(own.keys() ^ weights.keys())
     wrong += sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
@@ -136,7 +142,7 @@ def _config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _apart(weights: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-    """Contiguous tensors on the CPU, no two sharing memory: tied weights are written twice."""
+    """Return contiguous tensors on the CPU, no two sharing memory: tied weights are written twice."""
     seen: set[int] = set()
     apart = {}
     for name, tensor in weights.items():

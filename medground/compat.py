@@ -1,4 +1,4 @@
-"""What other packages' faults ask of us."""
+"""Workarounds for faults of other packages."""
 
 import importlib
 import importlib.util
@@ -6,10 +6,10 @@ import sys
 
 
 def hide_broken_torchvision() -> None:
-    """Make a torchvision that cannot be imported invisible to transformers, which needs none.
+    """Hide a torchvision that cannot be imported from transformers, which does not need it.
 
-    A torchvision built for another torch (PyPI's beside a CPU build, say) installs silently and breaks every
-    model class of transformers on import. A sound torchvision, or none, is left alone.
+    A torchvision built for another torch (such as PyPI's together with a CPU build) installs without an
+    error. It then breaks every model class of transformers on import. A working torchvision is not changed.
     """
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
@@ -22,9 +22,9 @@ def hide_broken_torchvision() -> None:
 
 
 def hide_telemetry() -> None:
-    """Make OpenVINO's converter take the stub that it has for where its telemetry is not installed.
+    """Make OpenVINO's converter use its own stub if its telemetry package is not installed.
 
-    Otherwise it would report each conversion to its makers without asking. Must run before OpenVINO's
+    Otherwise it would report each conversion to its makers without consent. Call this before OpenVINO's
     converter is imported.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""DICOM images: the stored values of the first frame as a viewer shows them, and the facts of the header.
+"""DICOM images: the stored values of the first frame as a viewer shows them, and values of the header.
 
 Values pass, in the order of the standard (PS3.4 N.2): modality LUT or rescale, VOI LUT or window,
-presentation. Declared padding is left out of the range of grey values and shown black. pydicom is imported
-when a file needs it.
+presentation. Declared padding is excluded from the range of grey values and shown black. pydicom is imported
+only when a file needs it.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Image files: PNG, JPEG, TIFF, BMP, WebP or DICOM -> float32 (H, W), 0 black to 1 white; and the letterbox.
+"""Image files: PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM -> float32 (H, W), 0 black to 1 white.
 
 Letters: H x W pixels of the image in a viewer. Dense tissue is always bright (MONOCHROME1 is inverted). An
 image is upright (the EXIF orientation is applied, so boxes are in upright pixels), grey, and the first frame
@@ -32,7 +32,7 @@ Pixels = NDArray[np.float32]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 # The formats that are opened. PIL knows 40 others, one of which (PostScript) starts another program.
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that rotate the image by 90 degrees
 ORIENTATION = 0x0112
 # What PIL, pydicom and their decoders raise on broken bytes.

@@ -1,4 +1,4 @@
-"""Lines in, lines out: the only module that knows files of JSON lines, and what happens to bad ones."""
+"""JSON lines files: reading, writing, invalid lines, and continuing an interrupted run."""
 
 import errno
 import logging
@@ -24,17 +24,17 @@ from medground.records import known_keys, to_json
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 Values = tuple[Any, ...]
-DONE = ".done"  # PATH.partial.done notes how much of PATH.partial is whole
+DONE = ".done"  # PATH.partial.done records how much of PATH.partial is complete
 
 
 @dataclass(frozen=True)
 class BadLines:
-    """Where lines go that are no valid record. Without `rejects` the first of them ends the run."""
+    """The destination of invalid lines. Without `rejects`, the first one ends the run."""
 
     rejects: BinaryIO | None = None
 
     def take(self, line: bytes, bad: MedgroundError) -> None:
-        """Keep the line as it was and warn of its place, or raise."""
+        """Write the line unchanged and warn with its place, or raise."""
         if self.rejects is None:
             raise bad
         self.rejects.write(line if line.endswith(b"\n") else line + b"\n")
@@ -42,7 +42,7 @@ class BadLines:
         log.warning("rejected %s", bad)
 
     def take_record(self, record: Any, bad: MedgroundError) -> None:
-        """The same for a record that was well formed, but proved unusable later."""
+        """Treat a well-formed record that later proved unusable as an invalid line."""
         if self.rejects is None:
             raise bad
         self.rejects.write(dumps(record))
@@ -56,10 +56,10 @@ def read(
     bad_lines: BadLines,
     check: Callable[[Record], None] | None = None,
 ) -> Iterator[Record]:
-    """Yield one record per line, in order, one line in memory at a time; blank lines are passed over.
+    """Yield one record per line, in order, one line in memory at a time; blank lines are skipped.
 
-    `check` may refuse a record by raising BadRecord: that line is then bad like one that is not JSON.
-    Raises MedgroundError when there were lines and every one was rejected.
+    `check` can reject a record by raising BadRecord: its line is then invalid. Raises MedgroundError if there
+    were lines and all of them were rejected.
     """
     source, known = name_of(stream), known_keys(kind)
 
@@ -80,13 +80,13 @@ def read(
 
 
 def name_of(stream: Any) -> str:
-    """The name to use for a stream in messages."""
+    """Return the name of a stream for messages."""
     name = getattr(stream, "name", None)
     return name if isinstance(name, str) and name != "-" else "<stdin>"
 
 
 def record_of(value: Any, kind: type[Record]) -> Record:
-    """The JSON value as a record, unknown keys kept in `extra`; raises BadRecord."""
+    """Return the JSON value as a record, with unknown keys in `extra`; raises BadRecord."""
     return _record(value, kind, known_keys(kind))
 
 
@@ -115,7 +115,7 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
 def _bad_record(message: str) -> BadRecord:
-    """msgspec's message in our words; its value, where it quotes one, is left out."""
+    """Return a BadRecord in plain words for msgspec's error, without any value that it quotes."""
     parts = _MESSAGE.match(message)
     assert parts is not None  # the pattern matches any text
     problem = parts["problem"].replace("`", "")
@@ -129,13 +129,15 @@ def _bad_record(message: str) -> BadRecord:
 
 
 def dumps(record: Any) -> bytes:
-    """The record as one line, with its line feed."""
+    """Return the record as one line, with its line feed."""
     return orjson.dumps(to_json(record), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def write(stream: BinaryIO, records: Iterable[Any], every: float = 0.2) -> int:
-    """Write a line each and return their number; what is written reaches a reader within `every` seconds
-    of the next line, so that a slow stage does not hold its answers back."""
+    """Write one line per record and return their number.
+
+    A reader gets a line at most `every` seconds after it is written, once the next line follows.
+    """
     count, flushed = 0, time.monotonic()
     for count, record in enumerate(records, start=1):  # noqa: B007
         stream.write(dumps(record))
@@ -148,10 +150,10 @@ def write(stream: BinaryIO, records: Iterable[Any], every: float = 0.2) -> int:
 
 @contextmanager
 def create(path: str) -> Iterator[BinaryIO]:
-    """Open stdout for "-", else a file that gets its name only when the block has succeeded.
+    """Open stdout for "-", otherwise a file that gets its name only when the block succeeds.
 
-    A run that fails leaves PATH as it was, and what it wrote in PATH.partial. A device or a pipe is
-    written directly: it cannot be replaced.
+    A run that fails leaves PATH unchanged, and its own output in PATH.partial. A device or a pipe is written
+    directly, since it cannot be replaced.
     """
     if path == "-":
         yield sys.stdout.buffer
@@ -161,7 +163,7 @@ def create(path: str) -> Iterator[BinaryIO]:
             yield stream
         return
     partial = f"{path}.partial"
-    Path(partial + DONE).unlink(missing_ok=True)  # it tells of another PATH.partial
+    Path(partial + DONE).unlink(missing_ok=True)  # it describes another PATH.partial
     with naming(path), open(partial, "wb") as stream:
         yield stream
         stream.flush()
@@ -170,13 +172,13 @@ def create(path: str) -> Iterator[BinaryIO]:
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is there and no ordinary file: a device or a pipe."""
+    """Return whether the path exists and is a device or a pipe, not an ordinary file."""
     return os.path.exists(path) and not os.path.isfile(path)
 
 
 @contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Give the file's name to a failure that has none: a full disk says only that it is full."""
+    """Add the file's name to an error without one; a full disk is reported without a name."""
     try:
         yield
     except OSError as error:
@@ -189,12 +191,12 @@ def naming(path: str) -> Iterator[None]:
 def go_on(
     path: str, keys: Sequence[str], whole: Callable[[list[Values]], int] = len
 ) -> Iterator[tuple[BinaryIO, set[Values]]]:
-    """As `create`, but keep the whole lines of an earlier run, in PATH.partial or else in PATH.
+    """Open as `create` does, but keep the complete lines of an earlier run, from PATH.partial or else PATH.
 
-    For filters that write one line, or none, for each record. Yields the stream, which hands every write to
-    the system at once, so that even a killed process loses nothing it has written, and the values of `keys`
-    in each line that is kept. Half a line at the end is cut off; `whole` says, given the values of each
-    line, how many lines to keep: what was worked on together with the rest is made again with it.
+    For filters that write at most one line per record. Yields the stream and the values of `keys` in each
+    line that is kept. Every write goes to the system at once, so a killed process loses nothing. Half a line
+    at the end is cut off. `whole` takes the values of each line and returns the number of lines to keep:
+    lines of one batch are computed together.
     """
     partial = f"{path}.partial"
     if _is_special(path):
@@ -213,7 +215,7 @@ def go_on(
 
 
 def _held(path: str, keys: Sequence[str]) -> tuple[list[Values], "array[int]"]:
-    """(the values of `keys` in each whole line, the places between them); nothing for no file."""
+    """Return (values of `keys` in each complete line, offsets between them); empty for no file."""
     held: list[Values] = []
     ends = array("q", [0])
     if not os.path.exists(path):
@@ -235,10 +237,10 @@ def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Value
 
 
 class Journal:
-    """An output file of units, and beside it how many units of it are whole.
+    """An output file of units, with a second file that counts its complete units.
 
-    A unit is what the input asks for in one piece: the lines of a study, of a chunk of reports. `done` units
-    are in the file already, and are not to be made again.
+    A unit is the output for one piece of the input: a study, or a chunk of reports. `done` units are in the
+    file already, and are not computed again.
     """
 
     def __init__(self, stream: BinaryIO, notes: BinaryIO | None = None, done: int = 0):
@@ -246,7 +248,9 @@ class Journal:
         self._notes, self._noted, self._flushed = notes, done, time.monotonic()
 
     def add(self, content: bytes, units: int = 1, every: float = 0.2) -> None:
-        """Write what so many further units gave; it reaches a reader within `every` seconds of the next."""
+        """Write the output of `units` further units; flush if `every` seconds have passed since the last
+        time.
+        """
         self.stream.write(content)
         self.done += units
         if (now := time.monotonic()) - self._flushed > every:
@@ -254,7 +258,7 @@ class Journal:
             self._flushed = now
 
     def note(self) -> None:
-        """Hand all to the system, and only then write down how far it goes."""
+        """Hand all output to the system, and only then record how far it goes."""
         self.stream.flush()
         if self._notes is not None and self.done > self._noted:
             os.fsync(self.stream.fileno())
@@ -264,11 +268,11 @@ class Journal:
 
 @contextmanager
 def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
-    """As `create`, for a filter whose input asks for units, in order.
+    """Open as `create` does, for a filter whose input comes in units, in order.
 
-    With a `task`, the settings that decide what is written, the units of a killed run in PATH.partial are
-    kept; what it wrote after its last note is cut off. Another task's are refused with MedgroundError. A
-    filter need not be called where `is_finished(path)`.
+    With a `task` (the settings that decide the output), the units of a killed run in PATH.partial are kept.
+    Output after its last record of progress is cut off. Raises MedgroundError for the partial file of another
+    task. A filter need not be called if `is_finished(path)`.
     """
     if task is None or path == "-":
         with create(path) as stream:
@@ -280,7 +284,7 @@ def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
     with naming(path), open(partial, "ab") as stream, open(partial + DONE, "ab", buffering=0) as notes:
         stream.truncate(end)
         stream.seek(0, os.SEEK_END)  # else tell() counts from where the file ended before
-        notes.truncate(0)  # half a note may stand there
+        notes.truncate(0)  # it may end in half a line
         notes.write(orjson.dumps(task, option=orjson.OPT_APPEND_NEWLINE) + b"%d %d\n" % (done, end))
         yield (kept := Journal(stream, notes, done))
         kept.note()
@@ -290,14 +294,14 @@ def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
 
 
 def is_finished(path: str) -> bool:
-    """Whether PATH is there, and no run in it was broken off: `journal` has nothing to add."""
+    """Return whether PATH exists without an interrupted run, so that `journal` has nothing to add."""
     if _is_special(path):
         raise MedgroundError(f"{path}: --resume needs a file that it can go on in")
     return os.path.exists(path) and not os.path.exists(f"{path}.partial{DONE}")
 
 
 def _noted(path: str, task: dict[str, Any]) -> tuple[int, int]:
-    """(units, bytes) that are whole in PATH.partial, by its notes; none without them."""
+    """Return (units, bytes) that are complete in PATH.partial, by its record; 0 without one."""
     partial = f"{path}.partial"
     if not (os.path.exists(partial) and os.path.exists(partial + DONE)):
         return 0, 0

@@ -45,17 +45,17 @@ class ModelDir:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the folder holds weights; an export alone does not."""
+        """True if the folder has weights; a folder with only an export does not."""
         return (self.path / WEIGHTS).is_file()
 
     @property
     def has_export(self) -> bool:
-        """Whether the folder holds an export."""
+        """True if the folder has an export."""
         return (self.path / EXPORT).is_file()
 
     @property
     def has_flip_correction(self) -> bool:
-        """Whether the folder holds a flip correction."""
+        """True if the folder has a flip correction."""
         return (self.path / FLIP_CORRECTION).is_file()
 
     def require(self) -> None:

@@ -1,17 +1,17 @@
-"""Sentences x anatomy -> pairs: which words of a report belong to which box of an image.
+"""Sentences x anatomy -> pairs: the words of a report for each box of an image.
 
 Four rules decide, after Li et al. (MICCAI 2024), who publish only the third; the others are our reading:
 
 S1  one sentence, one region: the region's box.
 S2  one region in several words (a region and a part of it), or in several sentences of the study: one box,
-    the sentences joined in their order. `sentence_id` is the first one's, `sentence_ids` names them all.
+    the sentences joined in their order. `sentence_id` is the first one's, `sentence_ids` lists them all.
 S3  one sentence, several regions: one box around them, or with `split` a pair for each region with the part
-    of the sentence that speaks of it (`medground.reports.clauses`).
-S4  no box: no pair. Of several regions, those without a box are named in `regions_without_box`.
+    of the sentence about it (`medground.reports.clauses`).
+S4  no box: no pair. If some of several regions have no box, `regions_without_box` lists them.
 
-A pair's text has single spaces where the report wraps its lines; the spans of its triplets still count in
-the report. The study is the unit: its sentences must stand next to each other, as parse-reports writes them;
-those that come again later in the stream are paired, but not joined to the earlier ones.
+A pair's text has single spaces in place of the report's line breaks. The spans of its triplets still count in
+the report. Sentences of one study must be adjacent, as parse-reports writes them. Those that come again later
+in the stream are paired, but not joined to the earlier ones.
 """
 
 import logging
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a pair: which existences, how sure a region's box must be, and how sentences are cut."""
+    """Settings of pairing: existences to pair, minimum score of a box, and how to split sentences."""
 
     existences: frozenset[Existence] = frozenset({"present"})
     min_score: float = 0.5
@@ -46,8 +46,8 @@ def pair_sentences(
 ) -> Iterator[Pair]:
     """Yield the pairs of each study, image by image, in the order of the sentences.
 
-    The sentences stream, one study in memory at a time; the anatomies are held, frontal ones only.
-    A study without an image, and a sentence whose triplets name no region, give nothing.
+    Sentences stream, with one study in memory at a time. Anatomies are kept in memory, frontal ones only. A
+    study without an image gives no pairs, nor does a sentence whose triplets name no region.
     """
     return chain.from_iterable(pair_studies(sentences, anatomies, rules or Rules()))
 
@@ -55,8 +55,10 @@ def pair_sentences(
 def pair_studies(
     sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules, done: int = 0
 ) -> Iterator[list[Pair]]:
-    """As `pair_sentences`, but yield a list for each study, also an empty one; the first `done` are passed
-    over."""
+    """Yield a list of pairs for each study, also an empty one, as `pair_sentences` makes them.
+
+    The first `done` studies are skipped.
+    """
     images = hold(anatomies, rules.min_score)
     study_id, met = None, False
     for study_id, group in islice(groupby(sentences, attrgetter("study_id")), done, None):
@@ -70,14 +72,14 @@ def pair_studies(
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image with its boxes, about 2 kB: `names` is shared by images that show the same regions."""
+    """One image with its boxes, about 2 kB: images with the same regions share `names`."""
 
     anatomy: Anatomy  # without its regions
     names: tuple[str, ...]
     numbers: "array[float]"  # four for each name
 
     def box(self, name: str) -> Box | None:
-        """The region's box, or the one around all its parts; None where one is missing."""
+        """Return the region's box, or the one around all its parts; None if a part is missing."""
         if name in self.names:
             at = 4 * self.names.index(name)
             x1, y1, x2, y2 = self.numbers[at : at + 4]
@@ -88,9 +90,9 @@ class Image:
 
 
 def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image]]:
-    """The frontal images of each study, with the boxes whose score is at least `min_score`.
+    """Return the frontal images of each study, with the boxes whose score is at least `min_score`.
 
-    An image that occurs twice raises MedgroundError; images without a study_id are counted in a warning.
+    Raises MedgroundError for an image that occurs twice. Images without a study_id are counted in a warning.
     """
     images: dict[str, list[Image]] = defaultdict(list)
     seen: set[str] = set()
@@ -110,16 +112,18 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
 
 def _image(anatomy: Anatomy, min_score: float, layouts: dict[tuple[str, ...], tuple[str, ...]]) -> Image:
     best = {}
-    for region in sorted(anatomy.regions, key=attrgetter("score")):  # of two boxes the better stays
+    for region in sorted(anatomy.regions, key=attrgetter("score")):  # keep the better of two boxes
         if region.score >= min_score:
             best[region.name] = region.box
-    names = tuple(sorted(best))  # in one order for all, so that images that show the same regions share it
+    names = tuple(sorted(best))  # one order for all, so that images with the same regions share it
     numbers = array("d", (number for name in names for number in best[name]))
     return Image(replace(anatomy, regions=[]), layouts.setdefault(names, names), numbers)
 
 
 def around(boxes: list[Box]) -> Box:
-    """The smallest box that holds all of them; needs at least one. (`boxes.union` would load numpy.)"""
+    """Return the smallest box that contains all of them; needs at least one. (`boxes.union` would load
+    numpy.)
+    """
     if len(boxes) == 1:
         return boxes[0]
     x1, y1, x2, y2 = zip(*boxes, strict=True)
@@ -128,9 +132,9 @@ def around(boxes: list[Box]) -> Box:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Words of one or more sentences and the regions that they speak of, before any image is looked at.
+    """Words of one or more sentences and the regions they refer to, before images are assigned.
 
-    `whole` is the one region that holds all others, None where there is none.
+    `whole` is the one region that contains all others; None if there is none.
     """
 
     sentences: list[Sentence]
@@ -142,7 +146,7 @@ class Place:
 
 
 def _places(sentences: Iterable[Sentence], rules: Rules) -> list[Place]:
-    """The places of one study; sentences for one region joined where the rules say so."""
+    """Return the places of one study, with sentences about one region joined if the rules require it."""
     places: list[Place] = []
     at: dict[str, int] = {}
     for sentence in sentences:
@@ -170,18 +174,18 @@ def _places_of(sentence: Sentence, rules: Rules) -> Iterator[Place]:
 
 
 def _unwrapped(text: str) -> str:
-    """The words with single spaces: reports are hard-wrapped, and the breaks mean nothing."""
+    """Return the words with single spaces; line breaks of reports have no meaning."""
     return " ".join(text.split())
 
 
 def _names(triplets: list[Triplet], existences: frozenset[Existence]) -> list[str]:
-    """The regions in which something has one of these existences, each once, in the order of the triplets."""
+    """Return the regions with one of these existences, each once, in the order of the triplets."""
     named = (each.region for each in triplets if each.existence in existences)
     return list(dict.fromkeys(name for name in named if name is not None and name != "unknown"))
 
 
 def _joined(first: Place, then: Place) -> Place:
-    """Both places, which have the same `whole`, as one; words that occur twice are kept once."""
+    """Return both places, which have the same `whole`, as one; repeated words are kept once."""
     return Place(
         sentences=first.sentences + then.sentences,
         texts=list(dict.fromkeys(first.texts + then.texts)),
@@ -229,7 +233,7 @@ def _rule(place: Place) -> str:
 
 
 def _extra(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> dict[str, Any]:
-    """The carried keys; those of the first sentence win over later ones, and over the image's."""
+    """Return the carried keys; the first sentence's take precedence over later ones and over the image's."""
     extra = dict(anatomy.extra)
     for sentence in reversed(place.sentences):
         extra.update(sentence.extra)

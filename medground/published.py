@@ -1,4 +1,4 @@
-"""What the first line of a published file gives away, so that a message can say what to do with it."""
+"""Published file formats, recognized by their first line, so that a message can suggest what to do."""
 
 SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("mimic-sectioned", (b"study,", b"impression,", b"last_paragraph")),
@@ -12,7 +12,7 @@ SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 
 
 def explained(problem: str, line: bytes) -> str:
-    """The problem with a first line, and what to do with such a file where the line tells what it is."""
+    """Return the problem with a first line, with advice if the line identifies a published format."""
     if line.startswith(b"\x1f\x8b"):
         return "gzipped: zcat it into this command"
     for name, signs in SIGNS:

@@ -1,10 +1,9 @@
-"""The nouns of medground: what one line of each JSONL file holds.
+"""The records of medground: the contents of one line of each JSONL file.
 
 Boxes are [x1, y1, x2, y2] in pixels of the original image, origin at the top left, x2 > x1 and y2 > y1.
-"Right" is the patient's right: the left half of the picture.
-Spans count code points of the report as it was given; the end is exclusive.
-`extra` holds the keys that a stage does not know; every stage carries them on.
-A field whose default is None is left out of the line when it is None.
+"Right" is the patient's right: the left half of the image. Spans count code points of the original report;
+the end is exclusive. `extra` contains keys that a stage does not use; every stage passes them through. A
+field whose default is None is omitted from the line when it is None.
 """
 
 import math
@@ -22,7 +21,7 @@ FRONTAL_VIEWS = {"AP", "PA", "FRONTAL", "ANTERO-POSTERIOR", "POSTERO-ANTERIOR"}
 
 
 def is_frontal(view: str | None) -> bool:
-    """True unless the view is known to be another than AP or PA."""
+    """Return True unless the view is known and is neither AP nor PA."""
     return not view or view.upper() in FRONTAL_VIEWS
 
 
@@ -38,7 +37,7 @@ def check_box(box: Box) -> None:
 class Report:
     """One report: written by users and `convert`, read by parse-reports.
 
-    Either `text`, the whole report, or named sections; `text` wins where both are given.
+    Either `text`, the whole report, or named sections; `text` is used if both are given.
     """
 
     study_id: str
@@ -54,7 +53,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Triplet:
-    """<anatomical region, finding, existence>, with the words that say so and the rule that decided."""
+    """<anatomical region, finding, existence>, with the words that state it and the rule that decided."""
 
     region: str | None
     finding: str
@@ -86,9 +85,9 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """The box of one named region; `score` in [0, 1], 1 where a person or a phantom drew it.
+    """The box of one named region, with a `score` in [0, 1]; 1 if a person or a phantom made the box.
 
-    Around a mask it is the mean probability inside, 1 where the mask says yes or no.
+    Around a mask, the score is the mean probability inside; 1 for a binary mask.
     """
 
     name: str
@@ -101,9 +100,9 @@ class Region:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """One image to look at: written by users and `convert`, read by detect-anatomy.
+    """One image file: written by users and `convert`, read by detect-anatomy.
 
-    `path` is relative to `--images DIR`; any record with an `image_id` and a `path` will do.
+    `path` is relative to `--images DIR`. Any record with an `image_id` and a `path` is accepted.
     """
 
     image_id: str
@@ -118,7 +117,7 @@ class Image:
 class Anatomy:
     """The named regions of one image, each at most once: written by detect-anatomy and `convert`.
 
-    detect-anatomy adds `model`: a hash of the detector, or of how masks were taken.
+    detect-anatomy adds `model`: a hash of the detector, or of the settings that turn masks into boxes.
     """
 
     image_id: str
@@ -133,15 +132,15 @@ class Anatomy:
 
     @property
     def is_frontal(self) -> bool:
-        """True unless the view is known to be another than AP or PA."""
+        """True unless the view is known and is neither AP nor PA."""
         return is_frontal(self.view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A sentence and the regions it speaks of on one image: written by align, read by pretrain.
+    """A sentence and the regions it refers to on one image: written by align, read by pretrain.
 
-    `regions` and `region_boxes` run parallel; `box` is what `rule` (S1, S2, S3) made of them.
+    `regions` and `region_boxes` have the same order. `box` is computed from them by `rule` (S1, S2, S3).
     """
 
     image_id: str
@@ -166,9 +165,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phrase:
-    """Words to find on one image; with `boxes` it is truth for finetune and evaluate.
+    """A phrase to localize on one image; with `boxes` it is ground truth for finetune and evaluate.
 
-    `boxes` is None where nobody has drawn any, and [] where there is nothing to show.
+    `boxes` is None if the image is not annotated, and [] if the finding is not visible.
     """
 
     image_id: str
@@ -223,12 +222,12 @@ class Grounding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One figure of an evaluation with its 95 % interval: written by evaluate.
+    """One metric of an evaluation with its 95 % interval: written by evaluate.
 
-    `low` and `high` are null where no interval can be given; `n` counts phrases, or true boxes of regions.
-    Further keys say where the figure comes from: `predictions`, `truth`, `train`, `compare` (the files'
-    hashes), `model`, `medground`, `draws`, `seed`; `leakage` where patients are shared, or were in training;
-    `p` of a difference.
+    `low` and `high` are null if no interval can be computed. `n` counts phrases, or true boxes of regions.
+    Further keys give the metric's origin: `predictions`, `truth`, `train`, `compare` (hashes of the files),
+    `model`, `medground`, `draws`, `seed`. `leakage` is set if patients are shared, or were in training. `p`
+    belongs to a difference.
     """
 
     protocol: str
@@ -246,7 +245,7 @@ _VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 
 
 def _keys(kind: type) -> tuple[tuple[str, bool], ...]:
-    """(name, left out when None) of each field of a record but `extra`."""
+    """Return (name, omitted if None) of each field of a record except `extra`."""
     if kind not in _OPTIONAL:
         own = [each for each in fields(kind) if each.name != "extra"]
         _OPTIONAL[kind] = tuple((each.name, each.default is None) for each in own)
@@ -254,12 +253,12 @@ def _keys(kind: type) -> tuple[tuple[str, bool], ...]:
 
 
 def known_keys(kind: type) -> frozenset[str]:
-    """The keys that a line of this record may have of its own."""
+    """Return the keys of a record's own fields."""
     return frozenset(name for name, _ in _keys(kind))
 
 
 def to_json(record: Any) -> dict[str, Any]:
-    """The record as one JSON object: its own keys in their order, then the carried ones."""
+    """Return the record as one JSON object: its own keys in their order, then the passed-through ones."""
     kind = type(record)
     keys = _keys(kind)
     if kind not in _VALUES:

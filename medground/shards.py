@@ -1,7 +1,7 @@
-"""Shares of the work for several machines: whole patients, dealt out by a hash of their id.
+"""Shards of the work for several machines: whole patients, distributed by a hash of their ID.
 
-Shard i of n holds the records whose patient hashes to i - 1 modulo n: the same in every run, on every machine
-and in whatever order the records come, so that the shards of one n are disjoint and together are everything.
+Shard i of n has the records whose patient hashes to i - 1 modulo n. This is the same in every run, on every
+machine and for any order of the records. The shards of one n are disjoint and complete.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ KEYS = ("subject_id", "study_id", "image_id", "phrase_id")
 
 
 def patient_of(record: Any) -> str:
-    """The patient, or what comes nearest: the study, the image, the phrase."""
+    """Return the patient's ID, or the nearest substitute: the study, the image, the phrase."""
     return next((value for value in (getattr(record, key, None) for key in KEYS) if value), "")
 
 
 def number_of(key: str, count: int) -> int:
-    """0 to count - 1. `p10000032` and `10000032` are one patient: MIMIC-CXR writes both."""
+    """Return a number from 0 to count - 1. `p10000032` and `10000032` are one patient, as in MIMIC-CXR."""
     bare = key[1:] if key[:1] in ("p", "s") and key[1:].isdigit() else key
     digest = hashlib.blake2b(bare.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % count
@@ -32,7 +32,7 @@ def number_of(key: str, count: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Share `number` of `count`, counted from 1; 1 of 1 is everything."""
+    """Shard `number` of `count`, counted from 1; 1 of 1 is everything."""
 
     number: int = 1
     count: int = 1
@@ -41,11 +41,11 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def holds(self, key: str) -> bool:
-        """Whether what has this key belongs to the share."""
+        """Return whether records with this key belong to the shard."""
         return number_of(key, self.count) == self.number - 1
 
     def keep(self, records: Iterable[Record], key: Callable[[Any], str] = patient_of) -> Iterator[Record]:
-        """Yield the records of this share, in order."""
+        """Yield the records of this shard, in order."""
         if self.count == 1:
             return iter(records)
         return (record for record in records if self.holds(key(record)))
@@ -53,10 +53,11 @@ class Shard:
     def keep_both(
         self, sentences: Iterable[Record], images: Iterable[Other]
     ) -> tuple[Iterator[Record], Iterator[Other]]:
-        """The share of two streams that meet by study: whatever meets lies in the same share.
+        """Return this shard of two streams that are joined by study; records of one study are in the same
+        shard.
 
-        Split by patient where the first record of both names one, else by study. A record without the
-        patient that the first ones have raises MedgroundError: it might meet nothing.
+        Streams are split by patient if the first record of both has one, otherwise by study. Raises
+        MedgroundError for a later record without a patient: its study might be split.
         """
         if self.count == 1:
             return iter(sentences), iter(images)
@@ -67,7 +68,7 @@ class Shard:
 
 
 def _first(records: Iterable[Record]) -> tuple[Record | None, Iterator[Record]]:
-    """The first record, None where there is none, and all of them."""
+    """Return the first record (None if there is none) and an iterator over all of them."""
     rest = iter(records)
     first = next(rest, None)
     return first, rest if first is None else itertools.chain([first], rest)
@@ -85,9 +86,9 @@ def _study_of(record: Any) -> str:
 
 
 def parse(text: str, environment: Mapping[str, str]) -> Shard:
-    """The share that "2/7" means, or "slurm" in a job array or among the tasks of a job.
+    """Return the shard for "2/7", or for "slurm" in a job array or among the tasks of a job.
 
-    Raises ValueError, whose message says what would do.
+    Raises ValueError with a message that lists the valid forms.
     """
     if text == "slurm":
         return _of_slurm(environment)
@@ -98,7 +99,7 @@ def parse(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def _of_slurm(environment: Mapping[str, str]) -> Shard:
-    """The place among the array's tasks, else among those of `srun`."""
+    """Return the shard by the index in the job array, otherwise by the task number of `srun`."""
 
     def number(name: str, otherwise: str | None = None) -> int:
         value = environment.get(f"SLURM_{name}", otherwise)

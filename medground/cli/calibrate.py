@@ -34,7 +34,7 @@ def calibrate(
     It also enables ground --coverage.
 
     With --fit-flip-correction, orientation.safetensors is written too. `ground` then checks each image for a
-    left-right flip and corrects it (probability > 0.95); corrected results have "mirrored": true.
+    left-right flip and corrects it (probability > 0.95); corrected results have `mirrored` true.
 
     Prints one line of metrics.
 

@@ -201,7 +201,7 @@ command = functools.partial(click.command, cls=Command)
 
 
 def options_of(commands: Iterable[click.Command]) -> Iterator[Option]:
-    """Yield the options of the commands that may stand in --config."""
+    """Yield the options of the commands that --config may contain."""
     for each in commands:
         for param in each.params:
             if isinstance(param, Option) and param.expose_value:

@@ -117,7 +117,7 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     models: set[str] = set()
 
     def whole(lines: list[tuple[str, str]]) -> int:
-        """Return how many lines to keep: those of complete batches, as batches are the same in any run."""
+        """Return the number of lines in complete batches, which are kept: any run has the same batches."""
         models.update(model for _, model in lines)
         return len(lines) // chosen["batch_size"] * chosen["batch_size"]
 

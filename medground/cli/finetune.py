@@ -271,7 +271,7 @@ def _reword(learned: list[Any], paraphrases: int, negative_prob: float, replayed
     from medground.reports.parser import Parser
 
     parser = Parser()
-    accounts = negative_examples.accounts(learned, replayed, parser)  # of the original wordings
+    accounts = negative_examples.accounts(learned, replayed, parser)  # of the original phrasings
     if paraphrases:
         paraphrasing.reword(learned, paraphrases, parser, accounts)
     if negative_prob:

@@ -122,8 +122,9 @@ class Cases(Sequence[Case]):
         )
 
     def _hits(self) -> NDArray[np.bool_]:
-        """Return (K, all F): whether each predicted box is a hit at each level. A single pair needs no
-        matching.
+        """Return (K, all F): whether each predicted box is a hit at each level.
+
+        A single pair needs no matching.
         """
         ious, _, starts = self.pairs
         hits = np.zeros((len(LEVELS), len(self.found)), dtype=bool)

@@ -138,8 +138,9 @@ class Heatmap:
         ]
 
     def galleries(self, data: HeatmapData) -> Galleries:
-        """Return the function that makes pictures of the best, median and worst heat maps, which are read at
-        once.
+        """Return the function that makes pictures of the best, median and worst heat maps.
+
+        The heat maps are read at once.
         """
         ious = {name: each.ious for name, each in data.found.items()}
         reads = {name: each.of for name, each in data.maps.items()}

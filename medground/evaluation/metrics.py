@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medground.boxes import Array
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)  # of heat maps (BioViL) and of box scores (ChEX)
-CELLS = 400_000  # largest number of boxes, squared, whose areas are computed at once
+CELLS = 400_000  # grid cells computed at once: cases x squared number of boxes
 
 
 def union_overlaps(
@@ -44,8 +44,9 @@ def union_area(found: Array) -> float:
 
 
 def union_iou(found: Array, true: Array) -> float:
-    """Return the intersection over union of the covered areas: 1 if neither side has a box, 0 if only one
-    has.
+    """Return the intersection over union of the covered areas.
+
+    It is 1 if neither side has a box, and 0 if only one has.
     """
     if not len(found) and not len(true):
         return 1.0
@@ -72,9 +73,7 @@ def _edges(found: Array, axis: int) -> Array:
 
 
 def _cells_of(found: Array, x: Array, y: Array) -> NDArray[np.bool_]:
-    """Return (N, Y, X): whether each cell between the (N, .) edges x and y lies in one of the (N, F, 4)
-    boxes.
-    """
+    """Return (N, Y, X): whether each cell between the edges x and y (N, .) lies in a box (N, F, 4)."""
     inside = np.zeros((len(found), max(0, y.shape[1] - 1), max(0, x.shape[1] - 1)), dtype=bool)
     for x1, y1, x2, y2 in np.moveaxis(found, (1, 2), (0, 1))[..., None]:
         across = (x1 <= x[:, :-1]) & (x[:, 1:] <= x2)

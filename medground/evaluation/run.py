@@ -39,8 +39,9 @@ class Inputs:
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> Scores:
-    """Return the scores of the files by each of the named protocols, which must take the same kind of
-    files.
+    """Return the scores of the files by each of the named protocols.
+
+    All protocols must take the same kind of files.
     """
     chosen = [protocols.named(name) for name in names]
     with ExitStack() as stack:  # keeps heat maps open while they are scored

@@ -8,7 +8,7 @@ flip         detection and correction of flipped images
 backends     torch, or an exported graph
 formats      JSON lines, CSV, COCO; `structured_report` writes DICOM
 outputs      writes all of them; `resume` continues an interrupted file
-heatmaps     a map per phrase; `page`: an HTML page; `overlays`: boxes drawn on images
+heatmaps     a map per phrase; `page`: an HTML page; `overlays`: images with boxes
 """
 
 from medground.grounding.overlays import draw_overlays

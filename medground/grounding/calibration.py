@@ -1,21 +1,21 @@
-"""Scores that mean frequencies, and boxes that keep a promise: fitted on phrases whose boxes are known.
+"""Calibrated scores, and boxes with a guaranteed coverage: fitted on phrases with known boxes.
 
-present   P(there is something to show), from the network's logit by Platt's method
-score     P(a box reaches IoU .5 with a true one), likewise, from the box's logit and the logarithm of the
-          share of the film that it covers: large findings are the easier ones, and a network of one box a
-          phrase says nothing else of how well it lies
-margin    a share of a box's width and height, added on every side, with which the stated share of true boxes
-          lies wholly inside a box found: split conformal prediction, the ceil((n + 1) c)-th smallest of the n
-          margins that the validation boxes would have needed (Vovk et al. 2005; Angelopoulos and Bates 2023;
-          for boxes, Timans et al., ECCV 2024)
+`present`  P(the finding is visible), from the network's logit by Platt's method
+`score`    P(a box reaches IoU .5 with a true one), by the same method, from the box's logit and the
+           logarithm of the share of the image that it covers. Large findings are easier, and the logit of
+           a network with one box per phrase does not depend on the quality of the box.
+`margin`   a share of a box's width and height, added on every side, with which the stated share of true
+           boxes lies wholly inside a predicted box. Split conformal prediction: the ceil((n + 1) c)-th
+           smallest of the n margins that the validation boxes need (Vovk et al. 2005; Angelopoulos and
+           Bates 2023; for boxes, Timans et al., ECCV 2024)
 
-The phrases must not be among those that the model was trained on: it is surer there than anywhere else.
-The promise holds on average over draws of validation and test boxes, if both come from the same kind of
-patients: the covered share of a test set still varies, with n validation boxes by about sqrt(c (1 - c) / n)
-for those alone. Platt: A. Platt, Probabilistic outputs for support vector machines (1999), with his smoothed
-targets, so that few or separable phrases give no certainty.
+The phrases must not be among the model's training phrases, on which its confidence is higher. The coverage
+holds on average over draws of validation and test boxes, if both come from the same population. The coverage
+of one test set varies: with n validation boxes by about sqrt(c (1 - c) / n) from those only. Platt: A. Platt,
+Probabilistic outputs for support vector machines (1999), with smoothed targets, so that few or separable
+phrases do not give certainty.
 
-Letters: n validation items, c the coverage asked.
+Letters: n validation items, c the required coverage.
 """
 
 import json
@@ -38,13 +38,13 @@ Array = NDArray[np.float64]
 
 
 def raw_probability(logit: float) -> float:
-    """Return the logistic function: what a score says before any calibration."""
+    """Return the logistic function of a logit: the probability without calibration."""
     return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
 
 
 @dataclass(frozen=True)
 class Curve:
-    """slope x logit + size x ln(share) + offset, through the logistic function."""
+    """The logistic function of slope x logit + size x ln(share) + offset."""
 
     slope: float = 1.0
     offset: float = 0.0
@@ -59,25 +59,25 @@ AS_IT_IS = Curve()
 
 @dataclass(frozen=True)
 class Events:
-    """(n,) logits, whether each came true, and the share of the film that its box covers, 1 without one."""
+    """(n,) logits, outcomes, and the share of the image that each box covers, 1 without a box."""
 
     logits: Array
     true: NDArray[np.bool_]
     shares: Array
 
     def said(self, curve: Curve) -> Array:
-        """Return (n,) what the curve says of each."""
+        """Return the (n,) probabilities of the curve."""
         pairs = zip(self.logits.tolist(), self.shares.tolist(), strict=True)
         return np.array([curve(*each) for each in pairs], dtype=float)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted for one model; `model` is the hash of its weights.
+    """The fitted curves and margins of one model; `model` is the hash of its weights.
 
-    margins: for each true box of the validation phrases the margin that would have covered it, ascending;
-    None, the last, for boxes that no margin covers because nothing was found. `min_score` is the score from
-    which further boxes were kept. `figures` says how well it did, before and after.
+    margins: for each true box of the validation phrases the margin that covers it, ascending; None, at the
+    end, for boxes of phrases without a predicted box. `min_score` is the minimum score of further boxes.
+    `figures` has the quality before and after calibration.
     """
 
     model: str
@@ -88,18 +88,20 @@ class Calibration:
     figures: dict[str, Any]
 
     def present(self, logit: float) -> float:
-        """Return the calibrated probability that there is something to show."""
+        """Return the calibrated probability that the finding is visible."""
         return self.present_curve(logit)
 
     def score(self, logit: float, share: float) -> float:
-        """Return the calibrated probability that a box of this share of the film reaches IoU .5 with a true
-        one.
+        """Return the calibrated probability that the box reaches IoU .5 with a true box.
+
+        share: the share of the image that the box covers.
         """
         return self.score_curve(logit, share)
 
     def margin(self, coverage: float) -> float:
-        """Return the margin for this coverage; raises MedgroundError where the validation set cannot promise
-        it.
+        """Return the margin for this coverage.
+
+        Raises MedgroundError if the validation set is too small for it.
         """
         n = len(self.margins)
         rank = conformal_rank(n, coverage)
@@ -115,13 +117,18 @@ class Calibration:
 
 
 def conformal_rank(n: int, coverage: float) -> int:
-    """ceil((n + 1) c), at least 1: the rank of the margin that keeps the promise; above n, none does."""
+    """Return ceil((n + 1) c), at least 1: the rank of the margin with this coverage.
+
+    Above n there is no such margin.
+    """
     return max(1, math.ceil(round((n + 1) * coverage, 9)))
 
 
 def fit_curve(events: Events) -> Curve:
-    """Platt's curve for the events; the logistic one itself where all came out the same, since nothing can be
-    learned there. The slope is never negative; sizes count only where they differ."""
+    """Return Platt's curve for the events, or the logistic function if all outcomes are equal.
+
+    The slope is never negative. Sizes are used only if they differ.
+    """
     from scipy.optimize import minimize
     from scipy.special import expit
 
@@ -142,8 +149,9 @@ def fit_curve(events: Events) -> Curve:
 
 
 def needed_margin(box: Array, found: Array) -> float | None:
-    """Return the smallest margin with which one of the boxes found (F, 4) covers the box (4,); 0 where one
-    does already, None without a box found.
+    """Return the smallest margin with which a predicted box (F, 4) covers the box (4,).
+
+    0 if a box already covers it, None without a predicted box.
     """
     if not len(found):
         return None
@@ -153,15 +161,17 @@ def needed_margin(box: Array, found: Array) -> float | None:
 
 
 def brier(curve: Curve, events: Events) -> float | None:
-    """Return mean squared distance of probability and outcome, 0 best; None for nothing."""
+    """Return the mean squared distance of probability and outcome, 0 is best; None without events."""
     if not len(events.logits):
         return None
     return round(float(np.mean((events.said(curve) - events.true) ** 2)), 4)
 
 
 def calibration_error(curve: Curve, events: Events, bins: int = 10) -> float | None:
-    """Expected calibration error over bins of equal count: the mean distance of what was said from how often
-    it was so; None for nothing."""
+    """Return the expected calibration error over bins of equal count; None without events.
+
+    It is the mean distance of the predicted probability from the observed frequency.
+    """
     if not len(events.logits):
         return None
     said, true = events.said(curve), events.true

@@ -1,7 +1,7 @@
-"""Phrases with known boxes + a model -> a calibration: what `medground calibrate` does.
+"""The calibration of a model on phrases with known boxes, as `medground calibrate` makes it.
 
-Predictions are made for every phrase, also for absent ones: `present` is calibrated on both.
-Letters: n phrases, Q boxes of each, F boxes kept.
+Predictions are made for every phrase, also for absent ones: `present` is calibrated on both. Letters: n
+phrases, Q boxes of each, F boxes kept.
 """
 
 import logging

@@ -1,10 +1,10 @@
 """Flip correction: detect images that are flipped left-right, as copies of X-rays sometimes are.
 
 A network trained on report phrases localizes "right" in the left half of an image. On a flipped image it
-therefore localizes the wrong lung. Heart, aorta and stomach reveal the flip. So an image and its mirror image
-are both encoded, and a linear map of their patches scores which of the two looks unflipped. The map is fitted
-to unflipped images. It sees only the difference of the two, so no image counts as flipped because it is dark,
-small or abnormal. A heart on the right (dextrocardia) looks like a flipped image.
+therefore localizes the wrong lung. Heart, aorta and stomach reveal the flip. So an image and its flipped copy
+are both encoded, and a linear map of their patches scores which of the two is unflipped. The map is fitted
+to unflipped images. Its input is only the difference of the two, so no image counts as flipped only
+because it is dark, small or abnormal. A heart on the right (dextrocardia) looks like a flipped image.
 
 Flipped images are rare, and a wrong correction is worse than a missing one. So an image counts as flipped
 only from log odds `THRESHOLD` on. A map that fails on images that it was not fitted to is not kept.
@@ -50,7 +50,7 @@ class FlipCorrection:
     weights: Tensor
 
     def odds(self, image: EncodedImage, mirror_image: EncodedImage) -> float:
-        """Return the log odds that the image is unflipped, given it and its mirror image."""
+        """Return the log odds that the image is unflipped, given it and its flipped copy."""
         return float((features(image) - features(mirror_image)) @ self.weights)
 
     def is_flipped(self, image: EncodedImage, mirror_image: EncodedImage) -> bool:
@@ -69,8 +69,8 @@ def features(image: EncodedImage) -> Tensor:
 def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrection, dict[str, Any]]:
     """Return the flip correction fitted to unflipped images, and its cross-validated figures.
 
-    `right`: share of images that score as less flipped than their mirror image. `turned`: share of images
-    that would be corrected by mistake. `found`: share of mirror images that are detected.
+    `right`: share of images that score as less flipped than their flipped copy. `turned`: share of images
+    that would be corrected by mistake. `found`: share of flipped copies that are detected.
     Raises MedgroundError if there are too few images, or if `right` is below `MIN_ACCURACY`.
     """
     views = [
@@ -93,7 +93,7 @@ def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrectio
 
 @torch.inference_mode()
 def _differences(image: LetterboxedImage, number: int, model: Model) -> NDArray[np.float32]:
-    """Return (1 + VIEWS, C D): features of the image and its views, minus those of their mirror images."""
+    """Return (1 + VIEWS, C D): features of the image and its views, minus those of their flipped copies."""
     pictures = [image.picture(), *_strong_views(image.picture(), number)]
     both = [[features(backends.encode(model, each)) for each in (one, one.flip(2))] for one in pictures]
     return torch.stack([one - other for one, other in both]).numpy()

@@ -1,13 +1,13 @@
-"""Groundings in the files that others read: JSON lines, CSV, COCO.
+"""Writers of groundings: JSON lines, CSV, COCO.
 
-csv   one row a box, best first; a phrase without a box has one row whose box columns are empty. Columns:
+csv   one row per box, best first; a phrase without a box has one row with empty box columns. Columns:
       image_id, phrase_id, subject_id, text, category, existence, present, box (1 for the best), score, x1,
       y1, x2, y2 (pixels of the original image), width, height (of that image), model, coverage, leakage
-      (true where the model's training had patients of its validation or test)
-coco  one JSON object that pycocotools loads: `images` with our `image_id` beside COCO's whole-number `id`,
+      (true if the model's training data had patients of its validation or test data)
+coco  one JSON object that pycocotools loads: `images` with our `image_id` and COCO's integer `id`,
       `categories`, and `annotations`: bbox [x, y, width, height] in original pixels with `score`,
       `phrase_id` and `text`. A phrase's category is its `category`, else its `finding`, else "phrase".
-      `phrases` holds every phrase with its `present`, those without a box too, and where there are, its
+      `phrases` has every phrase with its `present`, also without boxes, and, if stated, its
       `coverage` and `leakage`.
 """
 
@@ -30,12 +30,12 @@ COLUMNS = (
 
 
 def write_jsonl(stream: BinaryIO, answers: Answered) -> None:
-    """Write a Grounding a line."""
+    """Write one Grounding per line."""
     jsonl.write(stream, (found for _, found in answers))
 
 
 def write_csv(stream: BinaryIO, answers: Answered) -> None:
-    """Write a row a box, with the names of the columns first."""
+    """Write the column names, then one row per box."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
     table.writeheader()
@@ -45,7 +45,7 @@ def write_csv(stream: BinaryIO, answers: Answered) -> None:
         stream.flush()
         text.seek(0)
         text.truncate()
-    stream.write(text.getvalue().encode())  # of no phrase, the names alone
+    stream.write(text.getvalue().encode())  # only the column names, without phrases
 
 
 def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:
@@ -62,7 +62,7 @@ def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:
 
 
 def write_coco(stream: BinaryIO, answers: Answered) -> None:
-    """Write one JSON object when all answers are there."""
+    """Write one JSON object after the last grounding."""
     images: dict[str, dict[str, Any]] = {}
     categories: dict[str, int] = {}
     phrases: list[dict[str, Any]] = []

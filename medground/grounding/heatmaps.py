@@ -1,13 +1,13 @@
-"""A map of each phrase over its whole image, as `evaluate --protocol heatmap` reads it.
+"""A heat map of each phrase over its whole image, as `evaluate --protocol heatmap` reads it.
 
-A map is made of the answer's boxes, not of attention: 1 in the middle of the best box, 1/4 at its corners,
-near 0 outside, edges as soft as a twentieth of the box (a logistic slope of 10 over half its width); further
-boxes weigh as much as their score does beside the best one's, and where boxes overlap the higher value
-counts. So the protocol's thresholds cut it near the box's edges. On phantom films this scored as well as the
-bare boxes in IoU and a tenth better in contrast; Gaussians of any width lost in IoU.
+A map is made of the predicted boxes, not of attention. It is 1 in the middle of the best box, 1/4 at its
+corners and near 0 outside. An edge is about a twentieth of the box wide (a logistic slope of 10 over half its
+width). Further boxes are weighted by their score relative to the best one's. The higher value counts if boxes
+overlap. So the protocol's thresholds cut the map near the box's edges. On phantom images such maps had the
+same IoU as plain boxes and 10 % more contrast; Gaussians of any width had a lower IoU.
 
-A map's long side is `CELLS` long and covers the original image without the letterbox: cell (0, 0) is its top
-left corner. No box, and the map is 0 everywhere. Letters: h x w cells.
+The long side of a map has `CELLS` cells. It covers the original image without padding: cell (0, 0) is its top
+left corner. Without a box the map is 0 everywhere. Letters: h x w cells.
 """
 
 import json
@@ -28,9 +28,10 @@ Map = NDArray[np.float32]
 
 
 def write(answers: Iterable[tuple[Phrase, Grounding]], path: Path) -> Iterator[tuple[Phrase, Grounding]]:
-    """Pass the answers through; at their end write their maps, each named image_id/phrase_id.
+    """Pass the groundings through, then write their maps, each named image_id/phrase_id.
 
-    The phrases must have the width and height of their image. PATH appears only when all is written.
+    The phrases must have the width and height of their image. The file at `path` appears only when it is
+    complete.
     """
     from safetensors.numpy import save
 
@@ -47,7 +48,7 @@ def write(answers: Iterable[tuple[Phrase, Grounding]], path: Path) -> Iterator[t
 
 
 def heatmap(found: Sequence[ScoredBox], width: int, height: int) -> Map:
-    """Return (h, w) map of boxes on an image of this size, in [0, 1]."""
+    """Return the (h, w) map of boxes on an image of this size, in [0, 1]."""
     scale = CELLS / max(width, height)
     shape = max(1, round(height * scale)), max(1, round(width * scale))
     best = max((each.score for each in found), default=0.0)
@@ -66,7 +67,7 @@ def _soft(box: Box, width: int, height: int, shape: tuple[int, int]) -> Map:
 
 
 def _profile(low: float, high: float, length: int, cells: int) -> NDArray[np.float64]:
-    """Return (cells,) how far the middle of each cell lies inside [low, high]: .5 at its ends."""
+    """Return (cells,): how far the middle of each cell lies inside [low, high], .5 at its ends."""
     middles = (np.arange(cells) + 0.5) * length / cells
     away = np.abs(middles - (low + high) / 2) / ((high - low) / 2)
     return 1 / (1 + np.exp(np.clip(SLOPE * (away - 1), -50, 50)))

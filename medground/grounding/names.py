@@ -1,23 +1,24 @@
-"""Names of files that are written for an image or a phrase: safe, and the same in every run.
+"""Names of files for an image or a phrase: safe, and the same in every run.
 
-Ids may hold what file names may not (`|`, `/`), and a phrase_id may come again on another image. So a name
-has the image_id before the phrase_id, and where ids could not be read back from it, digits of a hash.
+Ids may have characters that file names may not (`|`, `/`), and a phrase_id may occur on several images. So a
+name has the image_id before the phrase_id. If the ids cannot be recovered from it, it also has digits of a
+hash.
 """
 
 import hashlib
 import re
 
-MOST_BYTES = 100  # of an id in a name: two of them stay well under the 255 of most disks
+MOST_BYTES = 100  # of an id in a name: two of them stay well under the limit of most disks, 255
 
 
 def of_image(image_id: str) -> str:
-    """Return the image_id where it is a name as it is; else a readable one with digits of its hash."""
+    """Return the image_id if it is a safe name; otherwise a readable name with digits of its hash."""
     name = _safe(image_id)
     return name if name == image_id else f"{name}-{_digits(image_id)}"
 
 
 def of_phrase(image_id: str, phrase_id: str) -> str:
-    """film0_1 for phrase film0|1 of image film0; of other ids both, with digits of their hash."""
+    """Return film0_1 for phrase `film0|1` of image film0; for other ids, both with digits of their hash."""
     own = phrase_id.removeprefix(f"{image_id}|")
     name = f"{_safe(image_id)}_{_safe(own)}"
     plain = own != phrase_id and own.isascii() and own.isdigit() and _safe(image_id) == image_id
@@ -25,8 +26,9 @@ def of_phrase(image_id: str, phrase_id: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """Return the id with letters, digits, _, - and . only, none of them a dot at the start, and not too
-    long.
+    """Return the id with letters, digits, _, - and . only, cut to `MOST_BYTES`.
+
+    It does not start with a dot.
     """
     kept = re.sub(r"^\.|[^\w.-]+", "_", name) or "_"
     return kept.encode()[:MOST_BYTES].decode(errors="ignore")

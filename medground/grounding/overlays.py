@@ -1,4 +1,4 @@
-"""Answers drawn over their images: one PNG for each phrase."""
+"""Overlays: predicted boxes on their images, one PNG per phrase."""
 
 import itertools
 from collections import Counter
@@ -14,10 +14,10 @@ from medground.records import Grounding, Phrase
 def draw_overlays(
     answers: Iterable[tuple[Phrase, Grounding]], folder: Path, out: Path
 ) -> Iterator[tuple[Phrase, Grounding]]:
-    """Pass the answers through, and draw each over its image as OUT/NAME.png; `names.of_phrase` has NAME.
+    """Pass the groundings through, and write each as an overlay OUT/NAME.png (NAME: `names.of_phrase`).
 
-    A phrase's own boxes, where it has any, are drawn as the truth. Where a name comes again, be it but in
-    capitals, NAME-2.png and so on stand beside it.
+    The phrase's own boxes, if any, are drawn as the truth. If a name occurs again, ignoring case, the file is
+    NAME-2.png and so on.
     """
     out.mkdir(parents=True, exist_ok=True)
     times = Counter[str]()
@@ -25,7 +25,7 @@ def draw_overlays(
         image = images.load(folder / path)
         for phrase, grounding in group:
             name = names.of_phrase(phrase.image_id, phrase.phrase_id)
-            times[name.casefold()] += 1  # some disks do not tell capitals
+            times[name.casefold()] += 1  # some file systems ignore case
             if (number := times[name.casefold()]) > 1:
                 name = f"{name}-{number}"
             frame = (phrase.width, phrase.height) if phrase.width and phrase.height else None

@@ -1,6 +1,6 @@
-"""A page to look at: each image with its phrases, and boxes to switch on and off.
+"""An HTML page: each image with its phrases, and boxes to switch on and off.
 
-It shows films and words of reports, so it falls under the same agreement as they do.
+It shows images and text of reports, so the same data use agreement applies to it.
 """
 
 import itertools
@@ -18,12 +18,12 @@ from medground.records import Box, Grounding, Phrase
 
 log = logging.getLogger(__name__)
 LONGEST = 1024  # long side of an image on the page
-MOST_IMAGES = 200  # some 100 kB each: beyond, browsers labour
+MOST_IMAGES = 200  # about 100 kB each: browsers are slow with more
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One phrase of an image: `colour` is that of its boxes, `truth` boxes that were drawn by people."""
+    """One phrase of an image: `colour` is the color of its boxes, `truth` the annotated boxes."""
 
     number: int
     text: str
@@ -37,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One image with its phrases; boxes are in pixels of width x height, whatever the size of the file."""
+    """One image with its phrases; boxes are in pixels of width x height, regardless of the file's size."""
 
     image_id: str
     source: str
@@ -47,14 +47,14 @@ class Card:
 
     @property
     def stroke(self) -> float:
-        """The height of letters over the image, in its pixels."""
+        """The height of letters over the image, in image pixels."""
         return round(max(self.width, self.height) / 42, 1)
 
 
 def write(
     answers: Iterable[tuple[Phrase, Grounding]], folder: Path, path: Path
 ) -> Iterator[tuple[Phrase, Grounding]]:
-    """Pass the answers through; at their end write the page, of the first `MOST_IMAGES` images."""
+    """Pass the groundings through, then write the page of the first `MOST_IMAGES` images."""
     cards: list[Card] = []
     said: dict[str, object] = {}
     left_out = 0

@@ -74,7 +74,7 @@ class Prediction:
 
     boxes: (Q, 4) in pixels, may exceed the image; overlapping ones are merged. scores: (Q,) logits.
     present: a logit. letterbox: the image's place in the network's square. At least `least` boxes are kept,
-    whatever their scores. flip_corrected: the image was detected as flipped, and processed unflipped.
+    regardless of their scores. flip_corrected: the image was detected as flipped, and processed unflipped.
     """
 
     boxes: Array

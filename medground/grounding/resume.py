@@ -33,7 +33,7 @@ class Earlier:
         self._kept: deque[tuple[Any, ...]] = deque()
 
     def complete(self, lines: list[tuple[Any, ...]]) -> int:
-        """Return how many lines to keep: all but those of the last image, which may be incomplete.
+        """Return the number of lines to keep: all except those of the last image, which may be incomplete.
 
         Raises MedgroundError if a line is of a run with other options.
         """

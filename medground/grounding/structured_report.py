@@ -1,13 +1,13 @@
-"""Groundings as DICOM structured reports: TID 1500 in a Comprehensive SR, one file an image, by highdicom.
+"""Groundings as DICOM structured reports: TID 1500 in a Comprehensive SR, one file per image, by highdicom.
 
-Each box is a closed polyline over the source image, with the phrase as its tracking identifier, the
+Each box is a closed polyline over the source image. Its tracking identifier is the phrase. It has the
 algorithm (medground, its version, the model's hash) and its score. A phrase without a box is a group without
-a region. Both say the certainty of the finding: `present`, in percent; where the record has an `existence`,
-that too; and in a comment a phrase that is too long for its identifier. Reports are complete, not verified.
+a region. Both have the certainty of the finding: `present`, in percent, and `existence`, if the record has
+it. A phrase that is too long for its identifier is also in a comment. Reports are complete, not verified.
 
-Coordinates need no change: DICOM's (column, row) have their origin at the top left corner of the top left
-pixel, as our boxes do. A report bears the time of its making and identifiers of its own, as DICOM asks (PS3.3
-C.17.2, C.12.1): these differ between two runs, and nothing else does.
+Coordinates need no conversion: the origin of DICOM's (column, row) is the top left corner of the top left
+pixel, as in our boxes. A report has the time of its creation and its own identifiers, as DICOM requires
+(PS3.3 C.17.2, C.12.1). Only these differ between two runs.
 """
 
 import itertools
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 Answered = tuple[Phrase, Grounding]
 NAME = "medground"
-SCHEME = "99MEDGROUND"  # codes of our own, as DICOM names private schemes
+SCHEME = "99MEDGROUND"  # private codes, named as DICOM names private schemes
 SERIES_NUMBER = 1
-LONGEST = 64  # characters of a tracking identifier that viewers show; longer words stand in a comment too
-# DICOM's words (PS3.16 CID 240) for what a report says of a finding.
+LONGEST = 64  # characters of a tracking identifier in viewers; longer text is also in a comment
+# DICOM's codes (PS3.16 CID 240) for the existence of a finding in a report.
 SAID = {
     "present": ("52101004", "Present"),
     "absent": ("272519000", "Absent"),
     "uncertain": ("373068000", "Undetermined"),
 }
-# Type 2 in DICOM: they must stand there, but may be empty, as they are where anonymisation took them out.
+# Type 2 in DICOM: required, but may be empty. Anonymization empties them.
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
@@ -48,7 +48,7 @@ NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUI
 
 
 def refuse_other(path: Path) -> None:
-    """Raise MedgroundError unless the file is DICOM and highdicom is there to write a report about it."""
+    """Raise MedgroundError unless the file is DICOM and highdicom is installed."""
     if not dicom.is_dicom(path):
         raise MedgroundError(f"{path}: not a DICOM file; --output-format dicom-sr is for DICOM images")
     try:
@@ -60,10 +60,9 @@ def refuse_other(path: Path) -> None:
 
 
 def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
-    """Write OUT/<image_id>.dcm, as `names.of_image` writes it, for each image; each appears only when all of
-    it is written.
+    """Write OUT/<image_id>.dcm (`names.of_image`) for each image; a file appears only when it is complete.
 
-    Raises MedgroundError for an image that is no DICOM file, or that comes again after another.
+    Raises MedgroundError for an image that is not a DICOM file or whose phrases are not consecutive.
     """
     out.mkdir(parents=True, exist_ok=True)
     written: set[str] = set()
@@ -82,13 +81,16 @@ def _image(answer: Answered) -> tuple[str, str]:
 
 
 def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
-    """Return the structured report about one DICOM image; raises where the file cannot be referred to."""
+    """Return the structured report about one DICOM image.
+
+    Raises MedgroundError if the image cannot be referenced.
+    """
     import highdicom
 
     source = _source(path)
     found = [_on_source(phrase, each, source) for phrase, each in answers]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about names in the source, which they quote: a patient's
+        warnings.simplefilter("ignore")  # warnings quote names in the source, such as a patient's
         return highdicom.sr.ComprehensiveSR(
             evidence=[source],
             content=_content([each for one in found for each in _groups(one, source)], found),
@@ -102,7 +104,7 @@ def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
 
 
 def _source(path: Path) -> "Dataset":
-    """Return the image's header, with what anonymisation took out as empty elements."""
+    """Return the image's header, with elements removed by anonymization as empty ones."""
     import pydicom
 
     source = pydicom.dcmread(path, stop_before_pixels=True)
@@ -115,8 +117,9 @@ def _source(path: Path) -> "Dataset":
 
 
 def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:
-    """Return the answer with boxes in the source's own pixels: it may be a scaled copy of the phrase's
-    image.
+    """Return the grounding with boxes in pixels of the source.
+
+    The source may be a scaled copy of the phrase's image.
     """
     size = source.get("Columns"), source.get("Rows")
     if not (phrase.width and phrase.height and all(size)) or size == (phrase.width, phrase.height):
@@ -132,7 +135,7 @@ def _times(box: Box, across: float, down: float) -> Box:
 
 
 def _content(groups: Sequence[Any], found: Sequence[Grounding]) -> Any:
-    """Return the measurement report: who observed, what was imaged, and the groups."""
+    """Return the measurement report: the observer, the image, and the groups."""
     from highdicom import UID, sr
     from pydicom.sr.codedict import codes
 
@@ -150,7 +153,7 @@ def _model(found: Sequence[Grounding]) -> str:
 
 
 def _groups(found: Grounding, source: "Dataset") -> list[Any]:
-    """Return a group for each box of the phrase; one without a region where there is none."""
+    """Return a group for each box of the phrase, or one without a region."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -177,7 +180,7 @@ def _groups(found: Grounding, source: "Dataset") -> list[Any]:
 
 
 def _existence(found: Grounding) -> list[Any] | None:
-    """What the report says of the finding; None where nobody says."""
+    """Return the existence of the finding in the report, None if it is not stated."""
     from highdicom import sr
 
     said = SAID.get(str(found.extra.get("existence")))
@@ -188,9 +191,7 @@ def _existence(found: Grounding) -> list[Any] | None:
 
 
 def _commented(group: Any, found: Grounding) -> Any:
-    """Return the group, with all the words in a comment where its tracking identifier holds only their
-    beginning.
-    """
+    """Return the group, with the full phrase in a comment if its tracking identifier is cut."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -222,7 +223,7 @@ def _measurement(value: str, scheme: str, meaning: str, number: float, unit: Any
 
 
 def _region(found: ScoredBox, source: "Dataset") -> Any:
-    """Return the box as a closed polyline over the image, of several frames the first."""
+    """Return the box as a closed polyline over the image, on the first of several frames."""
     from highdicom import sr
 
     x1, y1, x2, y2 = found.box

@@ -159,7 +159,7 @@ def read_config(folder: Path) -> GrounderConfig:
 def size_of(config: GrounderConfig) -> str | None:
     """Return the name of the size that a model was built with, None if it is none of `SIZES`."""
     own = _kind(config).own_sizes
-    shape = SIZES["paper"].keys() - {"image_size"}  # patches may ask for a larger one
+    shape = SIZES["paper"].keys() - {"image_size"}  # patches may require a larger one
     for name, sizes in SIZES.items():
         built = GrounderConfig(image_encoder={}, text_encoder={}, **{**sizes, **own})
         if all(getattr(built, each) == getattr(config, each) for each in shape):

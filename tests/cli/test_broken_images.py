@@ -231,7 +231,7 @@ DICOMS = {
     "a constant film": (lambda path: dicom(path, np.full((60, 40), 7, np.uint16)), DONE),
     "a slope of 0": (lambda path: dicom(path, DEEP, RescaleSlope=0, RescaleIntercept=0), DONE),
     "a huge slope": (lambda path: dicom(path, DEEP, RescaleSlope="1e300", RescaleIntercept=0), DONE),
-    "a window without width": (lambda path: dicom(path, DEEP, WindowCenter=9, WindowWidth=0), REJECTED),
+    "a window without width": (lambda path: dicom(path, DEEP, WindowCenter=9, WindowWidth=0), DONE),
     "spacing of 0": (lambda path: dicom(path, DEEP, PixelSpacing=[0, 0]), DONE),
     "an unknown kind of light": (lambda p: dicom(p, DEEP, PhotometricInterpretation="DARK"), REJECTED),
     "no pixels": (lambda path: (dicom(path, DEEP), changed(path, PixelData=None)), REJECTED),

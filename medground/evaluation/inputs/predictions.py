@@ -133,8 +133,9 @@ def _check_shares(answer: Answer) -> None:
 
 
 def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:
-    """Return the box in original pixels, None for a box without area. Raises BadRecord if it is invalid or
-    outside the frame.
+    """Return the box in original pixels, None for a box without area.
+
+    Raises BadRecord if the box is invalid or outside the frame.
     """
     if frame != frames.ORIGINAL and not (phrase.width and phrase.height):
         raise BadRecord("the truth must have it to leave the frame", "width")

@@ -2,9 +2,9 @@
 
 jsonl  Grounding records, as `medground ground` writes them; a box without area is allowed
 csv    one row per box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and optionally image_id, score, model
-and coverage; a row without numbers is a phrase without a box
+       and coverage; a row without numbers is a phrase without a box
 coco   a JSON list of results: bbox [x, y, w, h], score, and phrase_id, or image_id if the image has one
-phrase; or the object that `medground ground --output-format coco` writes
+       phrase; or the object that `medground ground --output-format coco` writes
 
 A reader passes each prediction to `take`, which may refuse it with BadRecord. So `--rejects` works for all
 formats.

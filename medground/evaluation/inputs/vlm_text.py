@@ -1,7 +1,7 @@
 """Text output of vision-language models, with boxes in the text: JSON lines with phrase_id and `output`.
 
 maira-2  <box><x10><y20><x30><y40></box>, where bin n of the 100 means (n + .5) / 100; or the output of its
-processor, [('words', [(0.1, 0.2, 0.3, 0.4)])], as text or as JSON
+         processor, [('words', [(0.1, 0.2, 0.3, 0.4)])], as text or as JSON
 radvlm   [0.1, 0.2, 0.3, 0.4]
 
 Boxes keep their order in the text and have the score 1.

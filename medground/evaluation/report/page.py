@@ -95,8 +95,9 @@ def save(path: Path | str, page: Page) -> None:
 def chart(
     title: str, metric: str, models: Mapping[str, Sequence[Score]], beside: Sequence[str] = BESIDE
 ) -> Chart:
-    """Return the metric for each group of the first model, with the other models' figures and further
-    columns.
+    """Return the metric for each group of the first model.
+
+    The other models' figures and the further columns are added to the rows of these groups.
     """
     tables = [table.by_group(scores) for scores in models.values()]
     metrics = {score.metric for scores in models.values() for score in scores}

@@ -105,8 +105,9 @@ def spread(values: Sequence[float], each: int) -> list[tuple[str, list[int]]]:
 def gallery(
     title: str, note: str, places: Sequence[int], models: Mapping[str, Sequence[Case]], folder: Path
 ) -> Gallery:
-    """Return the phrases at these places, each with a picture for every model; `folder` is the root of the
-    paths.
+    """Return the phrases at these places, each with a picture for every model.
+
+    folder: the root of the paths.
     """
     load = _loader(folder)
     exhibits = []

@@ -21,8 +21,9 @@ def percent(score: Score | None) -> str:
 
 
 def points(value: float, metric: str) -> str:
-    """Return a share in points of 100, with one digit and a true minus sign; a ratio unchanged, with two
-    digits.
+    """Return a share in points of 100, with one digit and a true minus sign.
+
+    A ratio is returned unchanged, with two digits.
     """
     shown = f"{value:.2f}" if scale_of(metric) == 1 else f"{100 * value:.1f}"
     return shown.replace("-", "−")

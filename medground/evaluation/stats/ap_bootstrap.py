@@ -78,8 +78,9 @@ class Walk:
         return cls(owners, hits, ends, bounds, rough.runs, shift)
 
     def over(self, times: Floats, positives: Array) -> Array:
-        """Return (D, K) average precision. times: (C, D) draws of each cluster; positives: (D,) true
-        boxes.
+        """Return (D, K) average precision.
+
+        times: (C, D) draws of each cluster. positives: (D,) true boxes.
         """
         state = _State.of(len(self.hits), positives)
         if len(self.bounds):

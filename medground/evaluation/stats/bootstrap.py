@@ -93,8 +93,9 @@ class Sample:
 
 
 def draw_weights(clusters: int, draws: int, seed: int) -> Iterator[Array]:
-    """Yield the (D, C) weights in blocks of rows; each row sums to C. The same seed gives the same
-    weights.
+    """Yield the (D, C) weights in blocks of rows; each row sums to C.
+
+    The same seed gives the same weights.
     """
     rng = np.random.default_rng(seed)
     rows = max(1, min(draws, CELLS // max(1, clusters)))
@@ -146,8 +147,9 @@ def _stacked(
 
 
 def interval(draws: Array) -> tuple[float, float] | None:
-    """Return the 95 % percentile interval of (D,) draws. Draws without a value are left out; None if all
-    are.
+    """Return the 95 % percentile interval of (D,) draws, None if no draw has a value.
+
+    Draws without a value are left out.
     """
     known = draws[~np.isnan(draws)]
     if not len(known):

@@ -39,8 +39,9 @@ class Groups:
 
 
 def build(labels: Sequence[tuple[str, Sequence[bool]]], size: int, part: str) -> Groups:
-    """Return `all`, then the labeled groups that are not empty. Groups whose name starts with `part` make
-    `macro`.
+    """Return `all`, then the labeled groups that are not empty.
+
+    Groups whose name starts with `part` make `macro`.
     """
     kept = [("all", [True] * size), *((name, mask) for name, mask in labels if any(mask))]
     names = [name for name, _ in kept]
@@ -49,8 +50,9 @@ def build(labels: Sequence[tuple[str, Sequence[bool]]], size: int, part: str) ->
 
 
 def of_phrases(phrases: Sequence[Phrase]) -> Groups:
-    """Return the groups of a list of phrases, in the order of the module's table. Names are sorted within
-    a kind.
+    """Return the groups of a list of phrases, in the order of the module's table.
+
+    Names are sorted within a kind.
     """
     per_image = Counter(phrase.image_id for phrase in phrases)
     labels = _by("category", phrases, lambda phrase: phrase.category)

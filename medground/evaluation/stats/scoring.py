@@ -77,9 +77,7 @@ def score(measured: Measured, how: Resampling) -> Iterator[Score]:
 
 
 def score_all(measured: Sequence[Measured], how: Resampling) -> list[list[Score]]:
-    """Return the scores of each of these measurements of one test set, from the same draws of its
-    clusters.
-    """
+    """Return the scores of each measurement of one test set, from the same draws of its clusters."""
     all_samples = _samples(measured, how)
     return [list(_scores(one, samples, how)) for one, samples in zip(measured, all_samples, strict=True)]
 
