@@ -33,7 +33,7 @@ class Part:
     """A micro-batch: some images of a batch with their pairs and texts.
 
     `inputs` are the arguments of the network. `images`, `pairs` and `texts` are row numbers in the batch.
-    `own` is True for the texts whose gradient this micro-batch propagates; each text has one such micro-batch.
+    `own` is True for the texts whose gradient this micro-batch propagates. Each text is `own` once per batch.
     """
 
     inputs: tuple[Tensor, ...]
@@ -45,13 +45,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Pull:
-    """The gradient with respect to the outputs of a micro-batch, and to parameters that the losses use directly."""
+    """The gradient with respect to a micro-batch's outputs, and to parameters used directly by the losses."""
 
     encoded: Encoded
     parameters: Sequence[tuple[Tensor, Tensor]] = ()
 
     def along(self, encoded: Encoded) -> Tensor:
-        """Return the inner product with these outputs; its gradient is this micro-batch's part of the whole."""
+        """Return the inner product with these outputs; its gradient is this micro-batch's part."""
         ways = [(a * b).sum() for a, b in zip(_tensors(encoded), _tensors(self.encoded), strict=True)]
         return torch.stack(
             [each.float() for each in ways + [(a * b).sum() for a, b in self.parameters]]

@@ -52,7 +52,7 @@ class RunFolder:
             self._check_settings()
 
     def _check_settings(self) -> None:
-        """Raise MedgroundError if the settings differ from the run's; with `overwrite` delete its state instead."""
+        """Raise MedgroundError if the settings differ from the run's; `overwrite` deletes its state."""
         if not (self.path / RESUME).exists():
             return
         problem = self._other_settings()
