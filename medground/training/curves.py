@@ -1,4 +1,4 @@
-"""A picture of how a run went: each loss and each validation over the steps, one panel each."""
+"""A figure of a run: each loss and each validation over the steps, one panel each."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ Points = list[tuple[int, float]]
 
 
 def read(metrics: Path) -> dict[str, Points]:
-    """The (step, value) points of each name in a metrics.jsonl, in the order in which the names appear."""
+    """Return the (step, value) points of each name in a metrics.jsonl, in order of first occurrence."""
     curves: dict[str, Points] = {}
     for line in metrics.read_bytes().splitlines():
         values = orjson.loads(line)
@@ -26,7 +26,7 @@ def read(metrics: Path) -> dict[str, Points]:
 
 
 def draw(curves: dict[str, Points]) -> "Image.Image":
-    """A grid of panels, one a curve; the best validation is marked."""
+    """Return a grid of panels, one per curve; the best validation is marked."""
     from PIL import Image, ImageDraw
 
     width, height = PANEL

@@ -1,11 +1,14 @@
-"""The gradient of a whole batch from parts of it that fit into memory: the same, whatever the losses are.
+"""The gradient of a whole batch, computed from micro-batches that fit into memory, for any loss.
 
-First every part is encoded without keeping what a gradient needs. From all that came out, the losses and
-their gradients as to those outputs are taken at once, so means stay means over the whole batch and contrasts
-reach over all of it. Then each part is encoded again, and moved along its share of that gradient (gradient
-caching; Gao et al. 2021, arXiv 2101.06983). It costs a second forward pass, a third of a step's time.
-Dropout is the same both times. A batch norm that learns sees each part by itself, so only with frozen norms,
-or with none, is the result that of the whole batch.
+This is gradient caching (Gao et al. 2021, arXiv 2101.06983), in three stages:
+
+1. Every micro-batch is encoded without gradients.
+2. The losses and their gradients with respect to all outputs are computed at once. So means are over the
+   whole batch, and contrastive losses compare all of its images.
+3. Each micro-batch is encoded again, and its part of the gradient is propagated to the parameters.
+
+The second forward pass costs a third of a step's time. Dropout is the same in both passes. The result is that
+of the whole batch, except with trainable batch norms: they compute their statistics per micro-batch.
 
 Letters: B images, U distinct texts, T tokens, N pairs, D width.
 """
@@ -27,8 +30,11 @@ Loss = Callable[[dict[str, Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Part:
-    """Some images of a batch with their pairs and texts: `inputs` as a network takes them, and the batch's
-    rows of its images, pairs and texts. Of the texts, those in `own` are this part's to answer for."""
+    """A micro-batch: some images of a batch with their pairs and texts.
+
+    `inputs` are the arguments of the network. `images`, `pairs` and `texts` are row numbers in the batch.
+    `own` is True for the texts whose gradient this micro-batch propagates. Each text is `own` once per batch.
+    """
 
     inputs: tuple[Tensor, ...]
     images: Tensor
@@ -39,13 +45,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Pull:
-    """The gradient as to the outputs of a part, and as to parameters that the losses use directly."""
+    """The gradient with respect to a micro-batch's outputs, and to parameters used directly by the losses."""
 
     encoded: Encoded
     parameters: Sequence[tuple[Tensor, Tensor]] = ()
 
     def along(self, encoded: Encoded) -> Tensor:
-        """The inner product with these outputs: its gradient is the part's share of the batch's."""
+        """Return the inner product with these outputs; its gradient is this micro-batch's part."""
         ways = [(a * b).sum() for a, b in zip(_tensors(encoded), _tensors(self.encoded), strict=True)]
         return torch.stack(
             [each.float() for each in ways + [(a * b).sum() for a, b in self.parameters]]
@@ -55,9 +61,10 @@ class Pull:
 def backward(
     learner: nn.Module, bare: Learner, batch: Any, count: int, loss_of: Loss, engine: Accelerator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Add the gradient of loss_of(losses of the batch) to the parameters', in `count` parts; loss and losses.
+    """Add the gradient of loss_of(losses of the batch) to the parameters; return the loss and the losses.
 
-    No process may have fewer images than parts. `learner` is `bare` as the engine prepared it.
+    The batch is processed in `count` micro-batches. Every process must have at least `count` images.
+    `learner` is `bare` as the engine prepared it.
     """
     parts = parts_of(batch, count)
     seeds = torch.randint(2**62, (len(parts),)).tolist()
@@ -79,7 +86,7 @@ def backward(
 
 
 def _unmoved(bare: Learner, part: Part) -> Encoded:
-    """What the part's outputs are; batch norms do not learn from it: they will see it again."""
+    """Return the outputs of the micro-batch without updating batch norms; the second pass updates them."""
     norms = [each for each in bare.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
     before = [(each, each.momentum) for each in norms]
     for each in norms:
@@ -92,7 +99,7 @@ def _unmoved(bare: Learner, part: Part) -> Encoded:
 
 
 def parts_of(batch: Any, count: int) -> list[Part]:
-    """The batch in `count` parts of neighbouring images, as even as can be."""
+    """Return the batch in `count` micro-batches of consecutive images, of nearly equal size."""
     film, inside, ids, mask, image_of, text_of = batch.inputs()
     parts, taken = [], torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     for number, images in enumerate(torch.arange(len(film), device=ids.device).tensor_split(count)):
@@ -100,9 +107,9 @@ def parts_of(batch: Any, count: int) -> list[Part]:
         needed = torch.zeros_like(taken)
         needed[text_of[pairs]] = True
         if number == count - 1:
-            needed |= ~(taken | needed)  # texts of no pair; other losses ask for them
+            needed |= ~(taken | needed)  # texts without a pair; other losses need them
         if not needed.any():
-            needed[0] = True  # no encoder reads nothing
+            needed[0] = True  # an encoder needs at least one text
         texts = needed.nonzero()[:, 0]
         row_of = needed.cumsum(0) - 1
         rows = (image_of[pairs] - images[0], row_of[text_of[pairs]])
@@ -121,7 +128,7 @@ def _pulls(
     engine: Accelerator,
     scale: float,
 ) -> tuple[Tensor, dict[str, Tensor], list[Pull]]:
-    """The loss and the losses of the whole batch and, for each part, where its outputs are to move."""
+    """Return the loss and the losses of the whole batch, and the gradient for each micro-batch."""
     whole = _joined(batch, parts, encoded)
     leaves = [each.requires_grad_() for each in _tensors(whole)]
     parameters: list[Tensor] = [each for each in bare.parameters() if each.requires_grad]
@@ -141,14 +148,14 @@ def _pulls(
 
 
 def _tensors(encoded: Encoded) -> list[Tensor]:
-    """What the losses are functions of."""
+    """Return the tensors that the losses depend on."""
     tensors = [encoded.images.patches, encoded.images.grid, encoded.tokens]
     answers = encoded.predictions
     return tensors + ([answers.boxes, answers.scores, answers.present] if answers else [])
 
 
 def _joined(batch: Any, parts: list[Part], encoded: list[Encoded]) -> Encoded:
-    """The outputs for the whole batch, its rows in their order."""
+    """Return the outputs for the whole batch, with the rows in their original order."""
     images = EncodedImages(
         *(torch.cat(each) for each in zip(*(some.images for some in encoded), strict=True))
     )
@@ -165,7 +172,7 @@ def _joined(batch: Any, parts: list[Part], encoded: list[Encoded]) -> Encoded:
 
 
 def _part_of(whole: Encoded, moves: list[Tensor], part: Part) -> Encoded:
-    """The rows of `moves`, which are as `_tensors` has them, that belong to the part."""
+    """Return the rows of `moves`, in the order of `_tensors`, that belong to the micro-batch."""
     patches, grid, tokens, *answers = moves
     images = EncodedImages(patches[part.images], whole.images.visible[part.images], grid[part.images])
     own = torch.where(part.own[:, None, None], tokens[part.texts], 0)

@@ -1,8 +1,8 @@
-"""A training run is a folder, and its command may be given again at any time.
+"""The folder of a training run; the same command resumes it at any time.
 
-config.toml        the settings that were really used
-metrics.jsonl      a line a logged step or validation
-resume.safetensors weights, optimiser and step: what the same command goes on from
+config.toml        the settings that were used
+metrics.jsonl      one line per logged step or validation
+resume.safetensors weights, optimizer and step, from which the same command resumes
 losses.png         the losses and validations over the steps, at the end
 config.json, model.safetensors, tokenizer.json   the model (models/grounder.py), best so far
 """
@@ -30,7 +30,7 @@ WAY_OUT = "name another folder or give --overwrite"
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands: steps done, the best validation figure so far and the step that gave it."""
+    """The state of a run: the number of steps done, the best validation figure so far, and its step."""
 
     step: int = 0
     best: float | None = None
@@ -38,10 +38,10 @@ class State:
 
 
 class RunFolder:
-    """The folder of one run; made by its first command, checked against the settings by the next.
+    """The folder of one run: created by the first command, compared with the settings by later ones.
 
-    A run with other settings is refused, or with `overwrite` forgotten. Of several processes one
-    `writes`, and makes its RunFolder before the others do; these only read.
+    If the folder has a run with other settings, raise MedgroundError, or with `overwrite` start from scratch.
+    With several processes only one `writes`. It creates its RunFolder before the others, which only read.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], overwrite: bool = False, writes: bool = True):
@@ -52,7 +52,7 @@ class RunFolder:
             self._check_settings()
 
     def _check_settings(self) -> None:
-        """Refuse to go on with other settings than the run began with, or forget that run."""
+        """Raise MedgroundError if the settings differ from the run's; `overwrite` deletes its state."""
         if not (self.path / RESUME).exists():
             return
         problem = self._other_settings()
@@ -62,7 +62,7 @@ class RunFolder:
             (self.path / RESUME).unlink()
 
     def _other_settings(self) -> str | None:
-        """What says that the run in the folder is another one than these settings make; None for the same."""
+        """Return a message about the first difference from the settings of the run in the folder, or None."""
         try:
             text = (self.path / CONFIG).read_text()
             old = dict(_flat(tomllib.loads(text)))
@@ -78,7 +78,7 @@ class RunFolder:
         return f"holds a run with another {other[0]!r} ({was}, not {now})"
 
     def note_settings(self) -> None:
-        """Write config.toml: from here on the folder's run is that of these settings."""
+        """Write config.toml with these settings."""
         if self.writes:
             partial = self.path / f"{CONFIG}.partial"
             partial.write_text(tomli_w.dumps(self.settings))
@@ -99,9 +99,9 @@ class RunFolder:
         state: State,
         average: nn.Module | None = None,
     ) -> None:
-        """Write resume.safetensors; the one before stands until this one is whole.
+        """Write resume.safetensors; the previous file is kept until the new one is complete.
 
-        `average` is a running mean of weights that the run keeps beside the network.
+        `average` is the moving average of the network's weights.
         """
         tensors = {f"model.{name}": each.contiguous() for name, each in network.state_dict().items()}
         if average is not None:
@@ -113,10 +113,10 @@ class RunFolder:
     def restore(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
     ) -> State:
-        """Put network, optimiser and average where `save` left them; State() for a new run.
+        """Load network, optimizer and average as saved; return the state, or State() for a new run.
 
-        What does not fit them is refused, or with `overwrite` forgotten. Lines of metrics.jsonl past that
-        step are dropped: they are written again.
+        If the file does not fit them, raise MedgroundError, or with `overwrite` start from scratch. Lines of
+        metrics.jsonl after the saved step are deleted; they will be written again.
         """
         kept = self._kept(network, optimizer, average)
         if kept is None:
@@ -138,7 +138,7 @@ class RunFolder:
     def _kept(
         self, network: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None
     ) -> tuple[dict[str, Tensor], State] | None:
-        """What resume.safetensors holds, all of it fitting; None for a new run."""
+        """Return the checked tensors and state of resume.safetensors, or None for a new run."""
         path = self.path / RESUME
         if not path.exists():
             return None
@@ -155,7 +155,7 @@ class RunFolder:
             return None
 
     def draw(self) -> None:
-        """Write losses.png; nothing where nothing was logged."""
+        """Write losses.png, if anything was logged."""
         if self.writes and (self.path / METRICS).exists() and (found := curves.read(self.path / METRICS)):
             partial = self.path / f"{PICTURE}.partial"
             curves.draw(found).save(partial, format="PNG")
@@ -177,7 +177,7 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _step_of(line: bytes, file: Path, number: int) -> int:
-    """The step of a line of metrics.jsonl."""
+    """Return the step of a line of metrics.jsonl."""
     try:
         return int(orjson.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
@@ -185,7 +185,7 @@ def _step_of(line: bytes, file: Path, number: int) -> int:
 
 
 def _flat(values: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, value) of all values, those of a table under its own key: weight.giou."""
+    """Yield (key, value) of all values; the key of a value in a table has its name first: weight.giou."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{under}{key}.")
@@ -194,7 +194,7 @@ def _flat(values: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any
 
 
 def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """What an optimiser keeps of each parameter, by the parameter's number."""
+    """Return the optimizer's tensors for each parameter, by the number of the parameter."""
     values: dict[int, dict[str, Tensor]] = {}
     for name, each in _under("optimizer.", tensors).items():
         number, key = name.split(".", 1)
@@ -205,7 +205,7 @@ def _moments(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
 def _check_moments(
     optimizer: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]], path: Path
 ) -> None:
-    """Raise MedgroundError where moments are of other parameters; a count of steps has no shape."""
+    """Raise MedgroundError if the shape of a moment is not its parameter's; step counts are scalars."""
     shapes = dict(enumerate(each.shape for group in optimizer.param_groups for each in group["params"]))
     for number, own in moments.items():
         if any(each.dim() and each.shape != shapes.get(number) for each in own.values()):

@@ -1,4 +1,4 @@
-"""Asked to stop: SLURM's SIGUSR1 or SIGTERM, or a person's. The loop looks after each step."""
+"""Stop requests: SIGUSR1 or SIGTERM from SLURM or a person. The loop checks for one after each step."""
 
 import signal
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """True once the process has been asked to end; the handlers that stood before come back at the end.
+    """A context that is True once the process has received a signal to end.
 
-    `then` is called when that happens, and may raise.
+    The previous handlers are restored at the end. `then` is called on each signal, and may raise.
     """
 
     def __init__(self, *signals: int, then: Callable[[], None] = lambda: None):
