@@ -28,7 +28,8 @@ def iou(a: Array, b: Array) -> Array:
     size = np.clip(np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner, 0, None)
     both = size[..., 0] * size[..., 1]
     either = area(a)[:, None] + area(b)[None, :] - both
-    return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    result: Array = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    return result
 
 
 def paired_iou(a: Array, b: Array) -> Array:
@@ -36,7 +37,8 @@ def paired_iou(a: Array, b: Array) -> Array:
     size = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
     both = size[:, 0] * size[:, 1]
     either = area(a) + area(b) - both
-    return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    result: Array = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    return result
 
 
 def union(boxes: list[Box]) -> Box:

@@ -136,7 +136,8 @@ def check_fit(model: "torch.nn.Module", weights: dict[str, "Tensor"], path: Path
 
 def _config(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
-        return json.loads(metadata[KEY])["config"]
+        result: dict[str, Any] = json.loads(metadata[KEY])["config"]
+        return result
     except (KeyError, TypeError, json.JSONDecodeError):
         raise MedgroundError(f"{path}: not a medground checkpoint (no config in its header)") from None
 

@@ -78,7 +78,8 @@ def _subject_of(record: Any) -> str:
     if not record.subject_id:
         name = getattr(record, "sentence_id", None) or getattr(record, "image_id", "")
         raise MedgroundError(f"{name}: no subject_id, though others have one; shards need it on every line")
-    return record.subject_id
+    result: str = record.subject_id
+    return result
 
 
 def _study_of(record: Any) -> str:

@@ -119,7 +119,8 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     def whole(lines: list[tuple[str, str]]) -> int:
         """Return the number of lines in complete batches, which are kept: any run has the same batches."""
         models.update(model for _, model in lines)
-        return len(lines) // chosen["batch_size"] * chosen["batch_size"]
+        result: int = len(lines) // chosen["batch_size"] * chosen["batch_size"]
+        return result
 
     with jsonl.go_on(output, ["image_id", "model"], whole) as (stream, held):
         _detect(films, stream, {image_id for image_id, _ in held}, models, **chosen)

@@ -29,7 +29,8 @@ DEVICE = "medground.devices"  # it imports torch for --device only
 PARTS = {  # modules that a command imports for one option only: they get a line of their own
     ("evaluate", "medground.checkpoints"): None,  # for --train and --model: part of the next line
     ("evaluate", "medground.cli.evaluate_probes"): "evaluate --probes",
-    ("ground", "medground.cli.report_modes"): "ground --report",
+    ("calibrate", "medground.reports.parse"): None,  # never parses: it shares a package with ground
+    ("ground", "medground.reports.parse"): "ground --report",
 }
 TABLES: dict[str, tuple[Any, ...]] = {  # the registry's tables whose targets a command imports
     "convert": (registry.DATASETS,),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Command", "Group", "Number", "command", "config", "option"]
 log = logging.getLogger(__name__)
+Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 STOPPED = 75  # stopped on request after saving: EX_TEMPFAIL of sysexits, on which batch scripts requeue
 COUNT = click.IntRange(min=1)
 NONE_OR_MORE = click.IntRange(min=0)
@@ -40,7 +41,7 @@ output = option(
 )
 
 
-def folder(help: str) -> Any:
+def folder(help: str) -> Callable[[Decorated], Decorated]:
     """Return -o of a command that writes a folder; `help` describes the folder."""
     return option(
         "-o",
@@ -86,7 +87,7 @@ batch_size = option(
 split = option("--split", metavar="NAME", group=DATA, help="Use only records of this split.")
 
 
-class ShardType(click.ParamType):
+class ShardType(click.ParamType["Shard"]):
     """I/N, or slurm: becomes a `shards.Shard`."""
 
     name = "shard"
@@ -103,7 +104,7 @@ class ShardType(click.ParamType):
             self.fail(f"{value}: {error}", param, ctx)
 
 
-class Located(click.ParamType):
+class Located(click.ParamType["Path | str"]):
     """A name that a function of `locations` resolves; its MedgroundError is a usage error here."""
 
     name = "name"

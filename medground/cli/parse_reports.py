@@ -1,5 +1,7 @@
 """medground parse-reports: reports -> sentences with triplets."""
 
+from typing import Any
+
 import click
 
 from medground.cli import options
@@ -75,7 +77,7 @@ from medground.cli.report_modes import run
 @options.resume
 @options.rejects
 @options.output
-def parse_reports(**choices) -> None:
+def parse_reports(**choices: Any) -> None:
     """Parse reports into sentences with <region, finding, existence> triplets.
 
     FILE is a CSV table with any columns (mimic_cxr_sectioned.csv, ...), JSON lines, one .txt, or a folder

@@ -37,14 +37,14 @@ def run(source: str, explain: str | None, input_format: str, html: str | None, *
         _parse(source, build_with, bad_lines, choices)
 
 
-def _explain(sentence: str, build_with: tuple) -> None:
+def _explain(sentence: str, build_with: tuple[Any, ...]) -> None:
     from medground.reports.explain import explain
 
     for line in explain(build_parser(*build_with), sentence):
         click.echo(line)
 
 
-def _import(kind: str, source: str, bad_lines: Any, choices: dict) -> None:
+def _import(kind: str, source: str, bad_lines: Any, choices: dict[str, Any]) -> None:
     from medground import console, jsonl
 
     if choices["output_format"] != "jsonl":
@@ -74,7 +74,9 @@ def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> It
         yield from radgraph.read(cast(BinaryIO, stream), naming.finding, naming.regions, bad_lines.take)
 
 
-def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
+def _page(
+    source: str, html: str, build_with: tuple[Any, ...], bad_lines: Any, choices: dict[str, Any]
+) -> None:
     from medground import jsonl
     from medground.cli.report_input import open_reports
     from medground.reports.page import write_page
@@ -88,7 +90,7 @@ def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: di
         stream.write(page)
 
 
-def _parse(source: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:
+def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: dict[str, Any]) -> None:
     from medground import console
     from medground.cli.report_input import open_reports
     from medground.cli.report_spread import spread
@@ -116,7 +118,7 @@ def _write(out: "Journal", results: Iterable[tuple[bytes, list[str], int]]) -> N
             level = logging.INFO
 
 
-def _columns(choices: dict) -> Any:
+def _columns(choices: dict[str, Any]) -> Any:
     from medground.reports.input import SECTIONS, Columns
 
     sections = dict(

@@ -46,11 +46,13 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; a pinned one is copied asynchronously."""
-        return _each(self, lambda part: part.to(device, non_blocking=True))
+        result: Batch = _each(self, lambda part: part.to(device, non_blocking=True))
+        return result
 
     def pinned(self) -> "Batch":
         """Return the batch in pinned memory."""
-        return _each(self, lambda part: part.pin_memory())
+        result: Batch = _each(self, lambda part: part.pin_memory())
+        return result
 
 
 def _each(part: Any, change: Callable[[Tensor], Tensor]) -> Any:

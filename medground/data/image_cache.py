@@ -107,7 +107,8 @@ def _check(folder: Path, size: int) -> None:
 def _squares(folder: Path, part: str) -> NDArray[np.uint8]:
     file = folder / f"{part}.npy"
     try:
-        return np.load(file, mmap_mode="r")
+        result: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+        return result
     except (OSError, ValueError):
         raise _damaged(file) from None
 

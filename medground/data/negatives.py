@@ -41,7 +41,7 @@ class Account:
         triplets = _parse(text, parser)
         sides = {side_of_region(each.region) for each in triplets}
         one_sided = len(sides) == 1 and "" not in sides
-        if not one_sided or any(self.sides.get(each.finding) != sides for each in triplets):
+        if not one_sided or any(self.sides.get(each.finding) != frozenset(sides) for each in triplets):
             return None
         return swap(text)
 

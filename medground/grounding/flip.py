@@ -133,7 +133,8 @@ def _fit(differences: NDArray[np.float32]) -> Array:
         value = np.mean(np.logaddexp(0, -odds)) + RIDGE / 2 * weights @ weights
         return float(value), pull.astype(np.float64) + RIDGE * weights
 
-    return minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B").x / scale
+    result: Array = minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B").x / scale
+    return result
 
 
 def save(folder: Path, found: FlipCorrection) -> None:

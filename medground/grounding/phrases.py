@@ -73,7 +73,7 @@ def sentences_of_file(stream: BinaryIO, name: str) -> list[Sentence]:
 
     Raises MedgroundError for a table or JSON lines, which may hold many reports.
     """
-    buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # type: ignore[type-var]
+    buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
     report_input.refuse_many(buffered.peek(65536), name)
     return parse(report_input.read_one(buffered, name))
 

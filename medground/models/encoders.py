@@ -57,7 +57,8 @@ def image_encoder_of(config: Any) -> nn.Module:
     from transformers import AutoBackbone, AutoModel
 
     try:
-        return AutoBackbone.from_config(config)
+        result: nn.Module = AutoBackbone.from_config(config)
+        return result
     except ValueError:  # not among its backbones: ViT, for one
         model = AutoModel.from_config(config)
     if "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
@@ -87,14 +88,15 @@ def text_encoder_of(config: Any) -> nn.Module:
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_config(config)
+        result: nn.Module = AutoModel.from_config(config)
+        return result
     except ValueError:
         raise MedgroundError(f"{config.model_type} is not a text encoder") from None
 
 
 def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", encoder: nn.Module, place: str) -> None:
     """Raise MedgroundError if the tokenizer has more tokens than the encoder has embeddings."""
-    known = encoder.get_input_embeddings().num_embeddings  # type: ignore[operator,union-attr]
+    known = encoder.get_input_embeddings().num_embeddings  # type: ignore[operator]
     if (most := max(tokenizer.get_vocab().values())) >= known:
         raise MedgroundError(
             f"{place}: the tokenizer has {most + 1} tokens, the weights {known}: they are of different models"
@@ -119,7 +121,8 @@ def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
     mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
-    return encoder(scaled).feature_maps[-1]
+    result: Tensor = encoder(scaled).feature_maps[-1]
+    return result
 
 
 def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":

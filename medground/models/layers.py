@@ -62,7 +62,8 @@ def first_output(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
     context, _ = last.self_attn(normed[:, :1], normed, normed, key_padding_mask=hidden, need_weights=False)
     one = one + last.dropout1(context)
     inner = last.dropout(last.activation(last.linear1(last.norm2(one))))
-    return encoder.norm(one + last.dropout2(last.linear2(inner)))[:, 0]  # type: ignore[operator]
+    result: Tensor = encoder.norm(one + last.dropout2(last.linear2(inner)))[:, 0]  # type: ignore[operator]
+    return result
 
 
 def attended(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:

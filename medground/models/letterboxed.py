@@ -73,4 +73,7 @@ def windowed(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     sample = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]  # for speed
     low, high = np.percentile(sample, SPREAD)
-    return np.clip((image - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+    result: NDArray[np.float32] = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1).astype(
+        np.float32
+    )
+    return result

@@ -86,7 +86,8 @@ class Network(nn.Module):
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (U, T, D) tokens for (U, T) ids; mask is True on tokens."""
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        return self.to_tokens(hidden) + self.kinds[0]
+        result: Tensor = self.to_tokens(hidden) + self.kinds[0]
+        return result
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions for N pairs.

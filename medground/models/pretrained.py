@@ -98,11 +98,13 @@ def _config(name: str, what: str) -> Any:
 
 def _read(kind: Any, name: str, what: str, **options: Any) -> Any:
     """Return kind.from_pretrained, without messages of transformers; `what` is for the error message."""
+    from logging import CRITICAL
+
     from transformers.utils import logging as messages
 
     verbosity = messages.get_verbosity()
     messages.disable_progress_bar()
-    messages.set_verbosity(messages.CRITICAL)
+    messages.set_verbosity(CRITICAL)
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError):
@@ -125,4 +127,5 @@ def _weights(kind: Any, name: str, config: Any, what: str) -> nn.Module:
         raise MedgroundError(f"{name}: its weights are damaged or truncated") from None
     if lacking := sorted(each for each in found["missing_keys"] if not OWN_PARTS.search(each)):
         raise MedgroundError(f"{name}: its weights are of another architecture ({lacking[0]} is missing)")
-    return model
+    result: nn.Module = model
+    return result

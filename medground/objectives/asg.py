@@ -98,7 +98,8 @@ class Recogniser(nn.Module):
         """Return (B, 40) logits of the tags."""
         queries = self.to_queries(self.names).expand(len(images.patches), -1, -1)
         found = self.decoder(queries, images.patches, memory_key_padding_mask=~images.visible)
-        return self.decide(found)[..., 0]
+        result: Tensor = self.decide(found)[..., 0]
+        return result
 
 
 @torch.no_grad()
@@ -110,7 +111,8 @@ def name_features(model: Grounder, names: list[str]) -> Tensor:
     hidden = encoder.eval()(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     encoder.train(was)
     weights = mask[..., None].to(hidden.dtype)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    result: Tensor = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    return result
 
 
 def within_images(similar: Tensor, images: Tensor) -> Tensor:

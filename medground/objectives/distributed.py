@@ -31,7 +31,8 @@ def gathered(rows: Tensor) -> Tensor:
     """
     if count() == 1:
         return rows
-    return _Gather.apply(rows, row_counts(rows))  # type: ignore[no-untyped-call]
+    result: Tensor = _Gather.apply(rows, row_counts(rows))
+    return result
 
 
 def row_counts(rows: Tensor) -> list[int]:
@@ -109,7 +110,8 @@ class _Shared(nn.modules.batchnorm._NormBase):
     def forward(self, input: Tensor) -> Tensor:
         """Return (n, C, ...) normalized by the mean and variance over all processes."""
         if not self.training or count() == 1:
-            return super().forward(input)
+            result: Tensor = super().forward(input)
+            return result
         width, rest = input.shape[1], [1] * (input.dim() - 2)
         rows = input.numel() // width
         spread, middle = torch.var_mean(input, dim=[n for n in range(input.dim()) if n != 1], correction=0)
@@ -150,7 +152,8 @@ def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
     On a GPU they are torch's SyncBatchNorm, which does not work on a CPU.
     """
     if count() > 1 and device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        result: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return result
     for part in module.modules() if count() > 1 else ():
         if type(part) in SHARED and part.track_running_stats and part.momentum is not None:
             part.__class__ = SHARED[type(part)]

@@ -88,11 +88,13 @@ class GKMVLP(Objective):
         there = torch.zeros(shape, dtype=torch.bool, device=found.device)
         areas[reports.region_images, reports.regions] = found
         there[reports.region_images, reports.regions] = True
-        return self.grounding(known, areas, there)
+        result: Tensor = self.grounding(known, areas, there)
+        return result
 
     def recognise(self, entities: Tensor) -> Tensor:
         """Return (B, F) logits that each finding is present."""
-        return self.present(entities)[..., 0]
+        result: Tensor = self.present(entities)[..., 0]
+        return result
 
     def wholes(self, encoded: Encoded, reports: ReportBatch, entities: Tensor) -> tuple[Tensor, Tensor]:
         """Return (n, E) embeddings of the images with a report, and of their reports."""
@@ -115,7 +117,8 @@ class GKMVLP(Objective):
             words, memory, tgt_key_padding_mask=~valid, memory_key_padding_mask=hidden
         )  # (m, L, D)
         weights = valid[..., None].to(outputs.dtype)
-        return self.matches((outputs * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))[:, 0]
+        result: Tensor = self.matches((outputs * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))[:, 0]
+        return result
 
     def matching_loss(
         self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor, chances: Tensor
@@ -183,7 +186,8 @@ class KnowledgeGrounding(nn.Module):
         queries = known.expand(count, -1, -1)
         for block in self.blocks:
             queries = block(queries, keys, may)
-        return self.norm(queries)
+        result: Tensor = self.norm(queries)
+        return result
 
 
 class GroundingLayer(nn.Module):
@@ -202,7 +206,8 @@ class GroundingLayer(nn.Module):
         keys, barred = self.key_norm(keys), ~may.repeat_interleave(self.heads, dim=0)
         found, _ = self.attention(self.query_norm(queries), keys, keys, attn_mask=barred, need_weights=False)
         queries = queries + found
-        return queries + self.inner(self.inner_norm(queries))
+        result: Tensor = queries + self.inner(self.inner_norm(queries))
+        return result
 
 
 def places() -> Tensor:

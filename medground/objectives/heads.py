@@ -36,7 +36,8 @@ class Projection(nn.Module):
         """
         with torch.autocast(rows.device.type, enabled=False):
             hidden = self.inner(self.enter(rows.float())) * self.scale + self.shift
-            return self.outer(self.leave(functional.relu(hidden)))
+            result: Tensor = self.outer(self.leave(functional.relu(hidden)))
+            return result
 
 
 class RowNorm(nn.Module):
@@ -73,7 +74,8 @@ class RowNorm(nn.Module):
 
 def patch_map(images: EncodedImages) -> Tensor:
     """Return the patches as a (B, D, h, w) map."""
-    return images.patches.transpose(1, 2).unflatten(2, images.grid.shape[-2:])
+    result: Tensor = images.patches.transpose(1, 2).unflatten(2, images.grid.shape[-2:])
+    return result
 
 
 def pooled(images: EncodedImages) -> Tensor:

@@ -46,7 +46,8 @@ class TaCo(Objective):
 
     def ramp(self, progress: float) -> float:
         """Return progress^0.9, so that boxes are learned first."""
-        return progress**POWER
+        result: float = progress**POWER
+        return result
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the mean contrast over the pairs that have a box."""

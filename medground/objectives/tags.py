@@ -19,7 +19,8 @@ _LABEL = {"absent": 0.0, "uncertain": UNCERTAIN, "present": 1.0}
 
 def _table() -> list[dict[str, Any]]:
     text = resources.files("medground.objectives").joinpath("tags.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)["tag"]
+    result: list[dict[str, Any]] = tomllib.loads(text)["tag"]
+    return result
 
 
 NAMES: tuple[str, ...] = tuple(each["name"] for each in _table())

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from medground.figures import pages
 from medground.records import Report, Sentence, Triplet
@@ -30,8 +31,8 @@ def write_page(reports: Iterable[tuple[Report, list[Sentence]]], title: str) -> 
     return pages.render("medground.reports", "page.html", reports=shown, choices=choices, title=title)
 
 
-def _shown(report: Report, sentences: list[Sentence]) -> dict:
-    sections: list[dict] = []
+def _shown(report: Report, sentences: list[Sentence]) -> dict[str, Any]:
+    sections: list[dict[str, Any]] = []
     for sentence in sentences:
         if not sections or sections[-1]["name"] != sentence.section:
             sections.append({"name": sentence.section, "sentences": []})

@@ -6,6 +6,7 @@ report comes as named sections.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
@@ -43,7 +44,7 @@ class Reading:
     words: list[str]
     starts: list[int]
     ends: list[int]
-    tags: dict[str, list] = field(default_factory=dict)
+    tags: dict[str, list[Any]] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
     cues: list[Cue] = field(default_factory=list)
     mentions: list[Mention] = field(default_factory=list)
@@ -324,7 +325,7 @@ def _place_of(mention: Mention, region: str | None) -> Place | None:
 
 def _without_doubles(triplets: list[Triplet]) -> list[Triplet]:
     """The first triplet of each region, finding and existence."""
-    seen: dict[tuple, Triplet] = {}
+    seen: dict[tuple[Any, ...], Triplet] = {}
     for each in triplets:
         seen.setdefault((each.region, each.finding, each.existence), each)
     return list(seen.values())

@@ -6,7 +6,7 @@ Tags are (i, j, kind, value) over words [i, j), as the trie of places gives them
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from medground.reports.lexicon import Finding
 from medground.reports.wordlists import word_set
@@ -130,8 +130,8 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
 def _pairs(run: list[Tag]) -> list[Pair]:
     """The (side, level) pairs of one run of tags."""
     side: str | None = None
-    found: list[list] = []  # [side, level, number]
-    pending: list[list] = []
+    found: list[list[Any]] = []  # [side, level, number]
+    pending: list[list[Any]] = []
     for n, (i, _, kind, value) in enumerate(run):
         same = n + 1 < len(run) and run[n + 1][0] == i  # a second role of the same words follows
         if kind == "side":
@@ -157,7 +157,7 @@ def _pairs(run: list[Tag]) -> list[Pair]:
     return _settled(found, side)
 
 
-def _next_side(side: str | None, value: str, found: list[list], pending: list[list]) -> str:
+def _next_side(side: str | None, value: str, found: list[list[Any]], pending: list[list[Any]]) -> str:
     """The side that holds from here on; levels that were named without one take it."""
     if side and not found and not pending and side != value:
         return "both"
@@ -167,13 +167,13 @@ def _next_side(side: str | None, value: str, found: list[list], pending: list[li
     return value
 
 
-def _with_noun(side: str | None, pending: list[list], number: str, also_level: bool) -> list[list]:
+def _with_noun(side: str | None, pending: list[list[Any]], number: str, also_level: bool) -> list[list[Any]]:
     if pending:
         return [[s, level, "both" if number == "many" and s is None else "words"] for s, level, _ in pending]
     return [] if also_level else [[side, "lung", "both" if number == "many" else "words"]]
 
 
-def _settled(found: list[list], side: str | None) -> list[Pair]:
+def _settled(found: list[list[Any]], side: str | None) -> list[Pair]:
     if any(level != "lung" for _, level, _ in found):
         found = [each for each in found if each[1] != "lung"]
     pairs: list[Pair] = []

@@ -96,6 +96,8 @@ def folder(tmp_path_factory) -> Path:
     shutil.copy(here / "anatomy.jsonl", here / "boxes.jsonl")
     shutil.copy(here / "test.jsonl", here / "phrases.jsonl")
     shutil.copy(here / "test.jsonl", here / "held_out.jsonl")
+    for part in (1, 2):
+        do(here, f"medground parse-reports reports.csv --shard {part}/2 -o part-{part}-of-2.jsonl")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
     shutil.copy(here / "images" / first, here / "image.png")

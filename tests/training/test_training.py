@@ -120,7 +120,7 @@ def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
 def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
     result = pretrain(films, pretrained, "--lr", "0.1")
     assert result.exit_code == 1
-    assert "another 'rate'" in result.stderr
+    assert "another 'lr'" in result.stderr
 
 
 @pytest.mark.slow

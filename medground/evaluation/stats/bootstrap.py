@@ -176,4 +176,5 @@ def _mean(rows: Array) -> Array:
     known = ~np.isnan(rows)
     count = known.sum(axis=1)
     total = np.where(known, rows, 0).sum(axis=1)
-    return np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
+    result: Array = np.divide(total, count, out=np.full(len(rows), np.nan), where=count > 0)
+    return result

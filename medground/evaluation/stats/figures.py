@@ -36,4 +36,5 @@ def mean_over(values: Sequence[float | None] | Array) -> Ratio:
 
 def _divide(top: Array, bottom: NDArray[np.float64]) -> Array:
     """Return the quotient, NaN if the denominator is 0."""
-    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
+    result: Array = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
+    return result
