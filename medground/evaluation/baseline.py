@@ -1,8 +1,8 @@
 """The image-free baseline: the score of a model that ignores the image.
 
-Its prediction for a phrase is the medoid of the training boxes of the same category and side word: the box
-with the highest mean IoU with the others. Boxes are normalized by the width and height of their image, [x1 /
-W, y1 / H, x2 / W, y2 / H]. IoU is the same in these units as in pixels.
+Its prediction for a phrase is the medoid of the training boxes of the same category and side word. The medoid
+is the box with the highest mean IoU with the others. Boxes are normalized by the width and height of
+their image: `[x1 / W, y1 / H, x2 / W, y2 / H]`. IoU is the same in these units as in pixels.
 
 A cell with fewer than `MIN_BOXES` boxes is not used. The phrase then gets the medoid of its category, or, if
 that has too few boxes as well, of all training boxes.

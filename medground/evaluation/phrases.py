@@ -1,8 +1,9 @@
 """Phrases and the groundings predicted for them, matched and checked before anything is scored.
 
 An image_id and a phrase_id together identify a phrase. Boxes that reach outside their image are clipped to
-it, in truth and predictions alike, with a warning: many of them mean that boxes are not in original pixels.
-Predictions that all lie in the upper left quarter get a warning too: they are of smaller images.
+it, in truth and predictions alike, with a warning. Many such boxes mean that coordinates are not in
+original pixels. Predictions that all lie in the upper left quarter get a warning too: they are of smaller
+images.
 """
 
 import logging

@@ -75,9 +75,9 @@ class Events:
 class Calibration:
     """The fitted curves and margins of one model; `model` is the hash of its weights.
 
-    margins: for each true box of the validation phrases the margin that covers it, ascending; None, at the
-    end, for boxes of phrases without a predicted box. `min_score` is the minimum score of further boxes.
-    `figures` has the quality before and after calibration.
+    margins: the margin that covers each true box of the validation phrases, ascending. None, at the end, is
+    for boxes of phrases without a predicted box. `min_score` is the minimum score of further boxes. `figures`
+    has the quality before and after calibration.
     """
 
     model: str

@@ -34,8 +34,8 @@ BESIDE = ("prior_", "gain_", "other_", "difference_")  # prefixes of metrics tha
 class Measured:
     """The figures of N items: of the model, of the image-free baseline and of another model, if given.
 
-    owners: (N,) the cluster of each item; counts: scored items in each group; clusters: number of clusters in
-    the whole test set, some of which may have no item here (None: those of `owners` are all).
+    owners: (N,) the cluster of each item. counts: scored items in each group. clusters: number of clusters in
+    the whole test set, some of which may have no item here. None means that `owners` has all of them.
     """
 
     protocol: str
