@@ -1,6 +1,6 @@
-"""What a short pre-training has learned, measured: for ablations, in one process and without a run folder.
+"""Short pre-trainings and their measures for ablations, in one process and without a run folder.
 
-Letters: N images, K labels, D width, R region-sentence pairs. A label is 1, 0, or -1 where nobody knows.
+Letters: N images, K labels, D width, R region-sentence pairs. A label is 1, 0, or -1 if unknown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
 from medground.training.optim import Schedule, build_optimizer
 
-LEAST = 3  # images with and without a label, below which its AUC says nothing
+LEAST = 3  # images with and without a label, that a label needs for an AUC
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is trained and for how long; all else as in `pretrain`."""
+    """The objective and length of a training; all other settings are those of `pretrain`."""
 
     objective: str
     weights: Mapping[str, float]
@@ -39,7 +39,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A learner with the model that it trained, and the texts that its batches need."""
+    """A trained model with its learner, and the texts that every batch needs."""
 
     model: grounder.Grounder
     learner: Learner
@@ -49,7 +49,7 @@ class Trained:
     def over(
         self, examples: Sequence[Example], store: ImageStore, together: int = 16
     ) -> Iterator[tuple[Batch, Encoded]]:
-        """The examples in batches, unchanged, with what the network makes of them."""
+        """Yield the examples in batches, without augmentation, and their encodings."""
         self.learner.eval()
         for first in range(0, len(examples), together):
             asked: list[Queried] = [(each, []) for each in examples[first : first + together]]
@@ -58,7 +58,7 @@ class Trained:
 
 
 def train(examples: Sequence[Example], store: ImageStore, recipe: Recipe) -> Trained:
-    """A small model trained on the reports of the examples by one objective; the same for the same recipe."""
+    """Return a small model trained on the examples' reports with one objective; the recipe determines it."""
     always = Needs.of([recipe.objective]).always or ()
     torch.manual_seed(recipe.seed)
     model = grounder.build("small", [*all_texts(examples), *always])
@@ -80,9 +80,9 @@ def train(examples: Sequence[Example], store: ImageStore, recipe: Recipe) -> Tra
 
 
 def auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float | None:
-    """The chance that an image with the label scores higher than one without, ties counting half.
+    """Return the probability that an image with the label scores higher than one without.
 
-    None where fewer than LEAST images have it, or lack it.
+    Ties count half. Return None if fewer than LEAST images have the label, or fewer lack it.
     """
     known = labels >= 0
     scores, labels = scores[known], labels[known]
@@ -95,7 +95,7 @@ def auc(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> float | Non
 
 
 def macro_auc(scores: Tensor, labels: Tensor) -> float:
-    """The mean AUC of the (N, K) labels that have one; NaN where none has."""
+    """Return the mean AUC of the (N, K) labels that have one; NaN if none has."""
     table, truth = scores.double().numpy(), labels.double().numpy()
     each = [auc(table[:, k], truth[:, k]) for k in range(truth.shape[1])]
     found = [value for value in each if value is not None]
@@ -105,10 +105,10 @@ def macro_auc(scores: Tensor, labels: Tensor) -> float:
 def linear_probe(
     learned: tuple[Tensor, Tensor], tested: tuple[Tensor, Tensor], share: float, seed: int
 ) -> float:
-    """The macro AUC on `tested` of a logistic regression on a share of `learned`, each (N, D) and (N, K).
+    """Return the macro AUC on `tested` of a logistic regression on a share of `learned`: (N, D) and (N, K).
 
-    Features are standardised; the weights have an L2 penalty of 1 / the number of images. A label that no
-    chosen image has scores all images alike, an AUC of 0.5.
+    Features are standardized. The weights have an L2 penalty of 1 / the number of images. A label that no
+    selected image has gives all images the same score, an AUC of 0.5.
     """
     features, labels = learned
     generator = torch.Generator().manual_seed(seed)
@@ -133,11 +133,11 @@ def linear_probe(
 
 
 def best_of_image(similar: Tensor, images: Tensor, rows: Tensor) -> tuple[float, float, int]:
-    """Hits at 1, those that chance would give, and their number, among the pairs of each image.
+    """Return hits at 1, the hits expected by chance, and the number of queries, over the pairs of each image.
 
-    similar: (R, R), regions by sentences; images: (R,). Each region asks for its sentence and each sentence
-    for its region; another pair with the same words (rows: (R,)) is as good. Pairs alone in their image are
-    not asked.
+    similar: (R, R), regions by sentences; images: (R,). Each region is a query for its sentence, and each
+    sentence for its region. Another pair with the same text (rows: (R,)) is also a hit. Pairs that are the
+    only one of their image are no queries.
     """
     same_image = images[:, None] == images
     right = same_image & (rows[:, None] == rows)
@@ -151,8 +151,10 @@ def best_of_image(similar: Tensor, images: Tensor, rows: Tensor) -> tuple[float,
 
 
 def table(lines: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> str:
-    """A Markdown table: a row a variant, and in each cell the mean over its lines, with half the width of
-    Student's 95 % interval where there are several."""
+    """Return a Markdown table with one row per variant; each cell is the mean over its lines.
+
+    With several lines, half the width of Student's 95 % interval is added.
+    """
     measures = [name for name in lines[0] if name not in ("variant", "seed", "steps")]
     rows = [["", *measures], ["---"] * (len(measures) + 1)]
     for variant in variants:
@@ -163,7 +165,7 @@ def table(lines: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> str:
 
 
 def rounded(measured: Mapping[str, float]) -> dict[str, float | None]:
-    """The figures to four digits; None for one that could not be measured."""
+    """Return the figures rounded to four digits; None for one that could not be measured."""
     return {name: None if np.isnan(value) else round(value, 4) for name, value in measured.items()}
 
 
