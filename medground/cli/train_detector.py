@@ -120,8 +120,12 @@ def _transformers(records: BinaryIO, val: BinaryIO | None, folder: Path, **chose
 def _pace(chosen: dict[str, Any], images: int) -> dict[str, Any]:
     """Return steps, batch size, learning rate and seed as fields of `region_query.Options`."""
     steps = -(-chosen["epochs"] * images // chosen["batch_size"]) if chosen["epochs"] else chosen["steps"]
-    given = {"steps": steps, "rate": chosen["lr"]}
-    return {"batch": chosen["batch_size"], "seed": chosen["seed"], **{k: v for k, v in given.items() if v}}
+    given = {"steps": steps, "lr": chosen["lr"]}
+    return {
+        "batch_size": chosen["batch_size"],
+        "seed": chosen["seed"],
+        **{k: v for k, v in given.items() if v},
+    }
 
 
 def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:

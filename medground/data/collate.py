@@ -43,17 +43,17 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; a pinned one is copied while other work goes on."""
-        return _each(self, lambda part: part.to(device, non_blocking=True))
+        return each_tensor(self, lambda part: part.to(device, non_blocking=True))
 
     def pinned(self) -> "Batch":
         """The batch in memory that a GPU can read by itself."""
-        return _each(self, lambda part: part.pin_memory())
+        return each_tensor(self, lambda part: part.pin_memory())
 
 
-def _each(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A tensor, or a record of tensors, with each of them changed; None stays."""
+def each_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a tensor, or a record of tensors, with `change` applied to each of them; None stays None."""
     if is_dataclass(part):
-        changed = {each.name: _each(getattr(part, each.name), change) for each in fields(part)}
+        changed = {each.name: each_tensor(getattr(part, each.name), change) for each in fields(part)}
         return replace(part, **changed)  # type: ignore[type-var]
     return None if part is None else change(part)
 

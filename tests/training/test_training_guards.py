@@ -48,7 +48,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
     monkeypatch.setattr(loop, "_gradients", spoilt)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 1
-    assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint stands"
+    assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint was kept"
     assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
     assert all(each.isfinite().all() for each in load_file(tmp_path / "run" / "model.safetensors").values())
 
@@ -126,5 +126,5 @@ def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatc
     monkeypatch.setattr(loop, "_step", None)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 75, result.output
-    assert "asked to stop before" in result.stderr
+    assert "stopped on request before" in result.stderr
     assert not (tmp_path / "run" / "resume.safetensors").exists()

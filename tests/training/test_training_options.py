@@ -20,12 +20,13 @@ from safetensors.torch import load_file
 from medground import checkpoints
 from medground.cli import training
 from medground.cli.main import cli
+from medground.data import examples
 from medground.data.examples import Example, Query
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
 from medground.objectives.learner import OBJECTIVES
-from medground.training import loop, train
+from medground.training import loop, train, validation
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,10 @@ def test_a_cache_of_another_size_is_refused(films, tmp_path):
 
 def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
     figures = iter([0.5, 0.4, 0.3])
-    monkeypatch.setattr(train, "_validator", lambda *_: lambda network: next(figures))
+    monkeypatch.setattr(validation, "over_phrases", lambda *_: lambda network: next(figures))
     result = finetune(films, tmp_path / "run", "--patience", 2)
     assert result.exit_code == 0
-    assert "ended at step 3: none since step 1 was better" in result.stderr
+    assert "ended at step 3: no better validation since step 1" in result.stderr
     saved = checkpoints.read_config(tmp_path / "run" / "model.safetensors")
     assert saved["record"]["step"] == 1
     monkeypatch.setattr(loop, "_step", None)
@@ -363,7 +364,7 @@ def test_a_digest_of_examples_does_not_change_from_version_to_version(films):
     ]
     for some in ([], found[:1], found):
         whole = repr([asdict(each) for each in some]).encode()
-        assert train._digest(some) == hashlib.sha256(whole).hexdigest()[:12]
+        assert examples.digest(some) == hashlib.sha256(whole).hexdigest()[:12]
 
 
 def test_with_a_text_encoder_no_vocabulary_is_built(films, small_encoders, tmp_path, monkeypatch):
