@@ -1,6 +1,9 @@
 # make demo    the whole pipeline on a synthetic cohort: a table of scores, pictures and a page in demo/
-# make test    the test suite
+# make test    all tests
+# make test-fast   the tests that take less than a second each
 # make check   what continuous integration runs: lint, types, generated documents, tests
+# make check-words   words and docstrings that the rules of docs/words.toml do not allow
+# make site    the documentation as a website in build/site
 # make ablation   what the parts of AGP, ASG and GK-MVLP add, on the demo's cohort (docs/ablations.md); one of
 #                 them: make ablation-agp, ablation-asg or ablation-gk
 # make weights    the example models again, from nothing (hours: examples/weights.mk)
@@ -19,9 +22,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH := torch==2.13.0
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint docs clean slurm-demo wheelhouse
+# Docstring rules that are checked together with the word list; they move to pyproject.toml when all are met.
+DOCSTRINGS := --extend-select D205,D209,D401,D402,D403,D404,D415
+
+.PHONY: help demo test test-fast check check-words lint docs site clean slurm-demo wheelhouse
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^SHELL/q' Makefile
@@ -44,18 +51,36 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --no-deps ultralytics==8.4.190
 	@touch $@
 
+# Tests run in two processes of one thread each (tests/conftest.py). `slow` marks what trains a model, starts
+# processes or takes more than a second.
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-fast: $(VENV)/installed-dev
+	$(PYTEST) -m 'not slow'
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-
 	$(BIN)/python tools/gen_docs --check
+
+check-words: $(VENV)/installed-dev
+	$(BIN)/python tools/check_words
+	$(BIN)/ruff check --output-format concise $(DOCSTRINGS) medground tools
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python tools/gen_docs
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(PIP) $(TORCH) --editable '.[docs]'
+	@touch $@
+
+# -W: a link to a page or heading that does not exist is an error.
+site: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
 
 check: lint test
 

@@ -20,7 +20,7 @@ import medground
 from medground.errors import MedgroundError
 
 KEY = "medground"
-WEIGHTS, ENGINE = "model.safetensors", "engine.json"  # in a model's folder; in that of an export
+WEIGHTS = "model.safetensors"  # in a model folder
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -68,22 +68,6 @@ def read_config(path: Path) -> dict[str, Any]:
         raise MedgroundError(f"{path}: damaged, truncated or no safetensors file") from None
 
 
-def record_of(folder: Path) -> dict[str, Any] | None:
-    """What its training left in a model's folder, or in that of an export; None where there is neither.
-
-    `subjects` are the digests of whom it has seen, `leakage` says that patients of validation or test were
-    among them. {} where the training says nothing.
-    """
-    if (folder / WEIGHTS).is_file():
-        return read_config(folder / WEIGHTS).get("record") or {}
-    if not (folder / ENGINE).is_file():
-        return None
-    try:
-        return dict(json.loads((folder / ENGINE).read_text()).get("record") or {})
-    except (ValueError, TypeError, AttributeError):
-        raise MedgroundError(f"{folder / ENGINE}: not JSON; run medground export again") from None
-
-
 def hash_of(path: Path) -> str:
     """The first 12 hex digits of the file's SHA-256: the name of a model in records."""
     with open(path, "rb") as stream:
@@ -100,6 +84,30 @@ def refuse_pickle(path: Path) -> None:
     """Raise MedgroundError for a file that torch.save or pickle wrote."""
     if is_pickle(path):
         raise MedgroundError(f"{path}: a pickle, which may run code when read; give a safetensors file")
+
+
+# Keys of a transformers config that choose code to load or run, not the shape of a network.
+LOADING_KEYS = frozenset(
+    {
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "quantization_config",
+        "experts_implementation",
+        "_experts_implementation",
+    }
+)
+
+
+def refuse_loading_keys(config: Any, place: Path | str) -> None:
+    """Raise MedgroundError if a transformers config, or a config inside it, has a key of `LOADING_KEYS`."""
+    if isinstance(config, Mapping):
+        if found := sorted(key for key in config.keys() & LOADING_KEYS if config[key] is not None):
+            raise MedgroundError(f"{place}: has {found[0]!r}, which can load code; remove this key")
+        config = list(config.values())
+    if isinstance(config, list):
+        for each in config:
+            refuse_loading_keys(each, place)
 
 
 def fit(model: torch.nn.Module, weights: dict[str, Tensor], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a command works: a bar on a terminal, a line a minute in a batch log."""
+"""Progress on stderr: a bar on a terminal, one line per minute in a batch log, nothing with --quiet."""
 
 import logging
 import sys
@@ -13,11 +13,13 @@ Item = TypeVar("Item")
 def progress(
     items: Iterable[Item], label: str, total: int | None = None, every: float = 60.0, start: int = 0
 ) -> Iterator[Item]:
-    """Pass the items through; show a bar on a terminal, a line each `every` seconds in a batch log.
+    """Yield the items; show a bar on a terminal, or log one line per `every` seconds.
 
-    `start` counts items done by an earlier run, so that a resumed bar goes on where it stood.
+    `start` is the number of items that an earlier run has done. Without warnings (--quiet) nothing is shown.
     """
-    if sys.stderr.isatty():
+    if not log.isEnabledFor(logging.WARNING):
+        yield from items
+    elif sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, desc=label, total=total, initial=start, file=sys.stderr, leave=False)
@@ -28,12 +30,12 @@ def progress(
 def _heartbeat(
     items: Iterable[Item], label: str, total: int | None, every: float, start: int
 ) -> Iterator[Item]:
-    began = said = time.monotonic()
+    began = shown = time.monotonic()
     done = start
     for item in items:
         yield item
         done += 1
-        if (now := time.monotonic()) - said >= every:
-            said = now
+        if (now := time.monotonic()) - shown >= every:
+            shown = now
             share = f" of {total}" if total else ""
-            log.warning("%s: %d%s, %.1f a second", label, done, share, (done - start) / (now - began))
+            log.warning("%s: %d%s, %.1f per second", label, done, share, (done - start) / (now - began))

@@ -1,120 +1,194 @@
-"""Whom a model has seen, and whether those it is to be judged on are among them.
+"""Patient-level leakage checks, for training, calibration and scoring.
 
-A model's record (in the header of its weights) holds `subjects`, the digests of all patients and images that
-any of its trainings showed it (those of older versions have an image only where no patient was known), and
-`leakage` where a training was allowed to go on with patients of validation or test among them.
+Two records are of the same patient if they share a subject_id or an image_id: either may lack the first.
+The weights of a model carry a training record in their header. It holds `subjects`, the digests of all
+patients and images that the model was trained on, and `leakage` if a training was allowed to leak.
+(Older versions recorded an image only if its patient was unknown.)
 
-Two records are of the same patient by their subject_id or by their image_id: either may lack the first.
+A digest is the first 16 hexadecimal digits of the SHA-256 of an ID, the same on every machine. It is no
+protection: anyone who has a list of IDs can match them.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from medground import checkpoints, subjects
 from medground.errors import MedgroundError
-from medground.subjects import Imaged
 
 log = logging.getLogger(__name__)
-Person = TypeVar("Person", bound=Imaged)
+DIGITS = 16
 NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+class Imaged(Protocol):
+    """Any record of a patient's image: Phrase, Pair, Anatomy, Grounding with its keys."""
+
+    @property
+    def subject_id(self) -> str | None:
+        """The patient, if known."""
+
+    @property
+    def image_id(self) -> str:
+        """The image."""
+
+
+Item = TypeVar("Item", bound=Imaged)
+
+
+@dataclass(frozen=True)
+class Patients:
+    """A set of patients; `record in patients` is True if any of the record's IDs is known.
+
+    subjects, images: IDs as records state them. digests: those of both, from a model's training record.
+    """
+
+    subjects: frozenset[str] = frozenset()
+    images: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, records: Iterable[Imaged]) -> "Patients":
+        """Return the patients of these records. An empty subject_id is no patient."""
+        known = [(each.subject_id, each.image_id) for each in records]
+        return cls(
+            frozenset(subject for subject, _ in known if subject), frozenset(image for _, image in known)
+        )
+
+    @classmethod
+    def trained(cls, record: Mapping[str, Any]) -> "Patients":
+        """Return the training patients that a model's training record names."""
+        return cls(digests=frozenset(record.get("subjects") or ()))
+
+    def __contains__(self, record: Imaged) -> bool:
+        if record.subject_id in self.subjects or record.image_id in self.images:
+            return True
+        return bool(self.digests) and not self.digests.isdisjoint(digests_of([record]))
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Patients that should not be there: how many, the first of them, and where they were found."""
+    """Patients found on two sides that must share none: their number, the first ID, and the two sides."""
 
     count: int
     first: str
     where: str
 
     def __str__(self) -> str:
-        many = f"{self.count} subjects are" if self.count > 1 else "1 subject is"
-        return f"{many} {self.where} (first: {self.first})"
+        patients = f"{self.count} subjects are" if self.count > 1 else "1 subject is"
+        return f"{patients} in both {self.where} (first: {self.first})"
 
 
-@dataclass(frozen=True)
-class People:
-    """Whom some records are of; a record is in it by its subject or by its image."""
-
-    subjects: frozenset[str | None]
-    images: frozenset[str]
-
-    @classmethod
-    def of(cls, records: Iterable[Imaged]) -> "People":
-        """Those of the records; an empty subject_id names nobody."""
-        known = [(each.subject_id or None, each.image_id) for each in records]
-        return cls(frozenset(one for one, _ in known) - {None}, frozenset(image for _, image in known))
-
-    def __contains__(self, record: Imaged) -> bool:
-        return record.subject_id in self.subjects or record.image_id in self.images
+def digest_of(name: str) -> str:
+    """Return the 16 hexadecimal digits for a subject_id or an image_id."""
+    return hashlib.sha256(name.encode()).hexdigest()[:DIGITS]
 
 
-def refuse_leaks(parts: Mapping[str, Sequence[Imaged]], start: Path | None, allowed: bool) -> bool:
-    """Whether patients leak between the parts, or from what the model in `start` has seen.
+def digests_of(records: Iterable[Imaged]) -> list[str]:
+    """Return the digests of the records' subjects and images, each once, sorted."""
+    return sorted({digest_of(name) for each in records for name in (each.subject_id, each.image_id) if name})
 
-    Where they do, MedgroundError names the first, unless it is allowed: then each leak is a warning.
+
+def overlap(records: Iterable[Imaged], patients: Patients, where: str) -> list[Leak]:
+    """Return one leak if any of the records is of these patients, otherwise [].
+
+    where: the two sides, for the message ("training and test").
     """
-    leaks = [*between(parts), *(from_start(parts, start) if start else ())]
-    if leaks and not allowed:
-        raise MedgroundError(
-            f"{leaks[0]}: split by subject, pretrain with --exclude-held-out, or give --allow-leakage"
-        )
-    for leak in leaks:
-        log.warning("%s; allowed, and the model's record says so", leak)
-    return bool(leaks)
+    both = sorted({each.subject_id or each.image_id for each in records if each in patients})
+    return [Leak(len(both), both[0], where)] if both else []
 
 
 def between(parts: Mapping[str, Sequence[Imaged]]) -> Iterator[Leak]:
-    """A leak for each two parts that share patients; images stand in where no subject is known."""
+    """Yield a leak for each two of the parts ("train", "val", "test") that share patients."""
     for one, other in combinations(parts, 2):
-        met = People.of(parts[one])
-        if both := sorted({_patient(each) for each in parts[other] if each in met}):
-            yield Leak(len(both), both[0], f"in both {NAMES[one]} and {NAMES[other]}")
+        yield from overlap(parts[other], Patients.of(parts[one]), f"{NAMES[one]} and {NAMES[other]}")
 
 
-def from_start(parts: Mapping[str, Sequence[Imaged]], start: Path) -> Iterator[Leak]:
-    """A leak for validation and for test where the model to go on from has seen patients of them."""
-    record = record_of(start)
-    if "subjects" not in record:
-        log.warning("%s: does not say whom it has seen; leakage from it cannot be checked", start)
-        return
-    seen = set(record["subjects"])
-    for name in ("val", "test"):
-        known = parts.get(name, ())
-        if both := sorted(
-            {_patient(each) for each in known if seen.intersection(subjects.digests_of([each]))}
-        ):
-            yield Leak(len(both), both[0], f"of {NAMES[name]} and among those that {start} was trained on")
+def with_model(parts: Mapping[str, Sequence[Imaged]], folder: Path) -> Iterator[Leak]:
+    """Yield a leak for each part, except "train", with patients that the folder's model was trained on."""
+    trained = Patients.trained(training_record(folder))
+    for name, records in parts.items():
+        if name != "train":
+            yield from overlap(records, trained, f"{NAMES.get(name, name)} and the training data of {folder}")
 
 
-def without(examples: Iterable[Person], held_out: Iterable[Imaged]) -> list[Person]:
-    """The examples in their order, less those of patients who are held out.
+def check(leaks: Iterable[Leak], allowed: bool, advice: str) -> bool:
+    """Return whether there are leaks, each logged as a warning.
 
-    Where the example of an image says whose it is, that patient's other images are left out with it.
+    Raises MedgroundError with the first leak and the advice, unless leaks are allowed.
     """
-    examples, out = list(examples), People.of(held_out)
-    out = People(out.subjects | {each.subject_id for each in examples if each in out} - {None}, out.images)
-    return [each for each in examples if each not in out]
+    found = list(leaks)
+    if found and not allowed:
+        raise MedgroundError(f"{found[0]}; {advice}")
+    for leak in found:
+        log.warning("%s; the model or the scores are marked with leakage", leak)
+    return bool(found)
 
 
-def record_of(folder: Path) -> dict[str, Any]:
-    """What the training of a folder's model left in the header of its weights."""
-    config = checkpoints.read_config(folder / checkpoints.WEIGHTS)
-    return config.get("record", {})
+def without(records: Iterable[Item], held_out: Iterable[Imaged]) -> list[Item]:
+    """Return the records in their order, except those of held-out patients.
+
+    If any record of an image names its patient, that patient's other images are left out too.
+    """
+    records, out = list(records), Patients.of(held_out)
+    named = {each.subject_id for each in records if each in out and each.subject_id}
+    out = Patients(out.subjects | named, out.images)
+    return [each for each in records if each not in out]
 
 
-def record(seen: Iterable[Imaged], start: Path | None, leakage: bool) -> dict[str, Any]:
-    """The record of a model that these train: `subjects`, those of its start among them, and `leakage`
-    where this training or one before it had some."""
-    before = record_of(start) if start else {}
-    digests = sorted({*subjects.digests_of(seen), *before.get("subjects", ())})
-    marked = leakage or bool(before.get("leakage"))
-    return {"subjects": digests} | ({"leakage": True} if marked else {})
+def training_record(folder: Path) -> dict[str, Any]:
+    """Return the training record of the model, or export, in the folder.
+
+    Warns if the record has no `subjects`. Raises MedgroundError if the folder holds no model.
+    """
+    from medground.model_dir import WEIGHTS, ModelDir
+
+    found = ModelDir(folder).training_record()
+    if found is None:
+        raise MedgroundError(f"{folder}: no {WEIGHTS}; a model is a folder that holds one")
+    if "subjects" not in found:
+        log.warning("%s: the model does not record its training subjects; cannot check for leakage", folder)
+    return found
 
 
-def _patient(record: Imaged) -> str:
-    return record.subject_id or record.image_id
+def new_record(records: Iterable[Imaged], start: Path | None, leakage: bool) -> dict[str, Any]:
+    """Return the training record of a model trained on these records, from the model in `start` if any.
+
+    `subjects` includes those of the start. `leakage` is set if this training or an earlier one leaked.
+    """
+    from medground.model_dir import ModelDir
+
+    before = (ModelDir(start).training_record() if start else None) or {}
+    digests = sorted({*digests_of(records), *(before.get("subjects") or ())})
+    return {"subjects": digests} | ({"leakage": True} if leakage or before.get("leakage") else {})
+
+
+class Marked(Protocol):
+    """Any record with extra keys, such as Grounding."""
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """The keys that the record's class does not name."""
+
+
+def is_marked(record: Mapping[str, Any], predictions: Iterable[Marked]) -> bool:
+    """Return whether the model's training leaked, by its record or by the `leakage` key of its predictions.
+
+    Warns if so, since every score of such a model is marked, on any patients.
+    """
+    marked = bool(record.get("leakage")) or any(each.extra.get("leakage") for each in predictions)
+    if marked:
+        log.warning("the model was trained on patients of its validation or test set: every score is marked")
+    return marked
+
+
+def warn_of_another_model(folder: Path, models: Iterable[str]) -> None:
+    """Warn if the predictions are of other models than the folder's; `models` are their hashes."""
+    from medground.model_dir import ModelDir
+
+    files, made_by = ModelDir(folder), set(models)
+    if files.has_weights and made_by and files.name not in made_by:
+        log.warning("%s: not the model that made these predictions; leakage may be missed", files.weights)

@@ -1,24 +1,36 @@
-"""What the tests share."""
+"""Settings and fixtures that all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
+# One thread in each process, also in those that tests start: several workers (`pytest -n 2`) then do not
+# compete for the cores. Libraries read it when they are loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test that needs ../shared/data as `real_data`."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.real_data)
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real, openly licensed films and reports beside a checkout, where there is one."""
+    """The folder of real, openly licensed images and reports next to a checkout; skip if there is none."""
     folder = ROOT.parent / "shared"
     if not (folder / "data").is_dir():
-        pytest.skip("no ../shared/data beside this checkout: real films and reports are not there")
+        pytest.skip("no ../shared/data next to this checkout: it has the real images and reports")
     return folder
 
 
 @pytest.fixture(scope="session")
 def toy_films(tmp_path_factory):
-    """Toy films with records of each kind; they are read, never written."""
+    """Toy images with records of each kind; no test writes to them."""
     import toy
 
     return toy.make(tmp_path_factory.mktemp("toy"))
@@ -26,7 +38,7 @@ def toy_films(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pretrained(toy_films, tmp_path_factory) -> Path:
-    """The folder of a model that was pre-trained on `toy_films` for a step."""
+    """The folder of a model that was pre-trained on `toy_films` for one step."""
     from toy_runs import pretrain
 
     return pretrain(toy_films, tmp_path_factory.mktemp("run") / "agp")

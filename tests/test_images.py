@@ -10,13 +10,13 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import dicom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from medground import images
+from medground import images, limits
 from medground.errors import MedgroundError
 
 RAMP = np.linspace(0, 255, 60 * 40).astype(np.uint8).reshape(60, 40)
@@ -33,30 +33,6 @@ def save(tmp_path):
         return path
 
     return write
-
-
-def dicom(path, values, bits=None, **tags):
-    """Write a DICOM file with these stored values and tags; returns its path."""
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
-    data.Rows, data.Columns = values.shape[:2]
-    data.BitsAllocated = 8 * values.itemsize
-    data.BitsStored = bits or data.BitsAllocated
-    data.HighBit, data.PixelRepresentation = data.BitsStored - 1, int(values.dtype.kind == "i")
-    data.SamplesPerPixel = 1 if values.ndim == 2 else 3
-    if values.ndim == 3:
-        data.PlanarConfiguration = 0
-    data.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 2 else "RGB"
-    for name, value in tags.items():
-        setattr(data, name, value)
-    data.PixelData = values.tobytes()
-    data["PixelData"].VR = "OW"
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_eight_bits_are_divided_by_255(save):
@@ -378,3 +354,88 @@ def test_shrinking_averages_and_makes_no_pattern():
 def test_names_of_films_are_known():
     assert images.is_image("a/b.PNG") and images.is_image("x.dcm") and images.is_image("x.jpeg")
     assert not images.is_image("x.txt") and not images.is_image("png")
+
+
+def half(tmp_path, **tags):
+    """The 12-bit ramp 0 ... 4095 as a DICOM file with these tags, loaded."""
+    ramp = np.linspace(0, 4095, 60 * 40).astype(np.uint16).reshape(60, 40)
+    return images.load(dicom(tmp_path / "a.dcm", ramp, 12, **tags)), ramp
+
+
+WHOLE = {"zero": (0, 0), "negative": (2000, -3000)}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_window_that_the_standard_does_not_allow_is_passed_over(name, tmp_path):
+    center, width = WHOLE[name]
+    shown, ramp = half(tmp_path, WindowCenter=center, WindowWidth=width)
+    assert np.allclose(shown, ramp / 4095, atol=1e-6)
+
+
+def test_the_first_allowed_window_of_several_counts(tmp_path):
+    shown, _ = half(tmp_path, WindowCenter=[0, 1000], WindowWidth=[0, 1001])
+    alone, _ = half(tmp_path, WindowCenter=1000, WindowWidth=1001)
+    assert np.array_equal(shown, alone) and 0.3 < (shown == 1).mean() < 0.7
+
+
+def test_a_window_below_one_on_rescaled_values_is_taken_exactly(tmp_path):
+    slope = 1 / 4095
+    tags = {"RescaleSlope": f"{slope:.12f}", "RescaleIntercept": 0, "WindowCenter": 0.5, "WindowWidth": 0.5}
+    shown, ramp = half(tmp_path, **tags)
+    assert np.allclose(shown, np.clip((ramp * slope - 0.25) / 0.5, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("limit", [None, 60000])
+def test_declared_padding_is_black_and_not_part_of_the_range(limit, tmp_path):
+    values = np.linspace(1000, 3000, 60 * 40).astype(np.uint16).reshape(60, 40)
+    values[:10] = 65535
+    values[10:12] = 65535 if limit is None else 62000
+    tags = {"PixelPaddingValue": 65535} | ({"PixelPaddingRangeLimit": limit} if limit else {})
+    for name in ("MONOCHROME2", "MONOCHROME1"):
+        shown = images.load(dicom(tmp_path / "a.dcm", values, PhotometricInterpretation=name, **tags))
+        assert (shown[:12] == 0).all()
+        inside = values[12:].astype(float)
+        expected = (inside - inside.min()) / (inside.max() - inside.min())
+        expected = 1 - expected if name == "MONOCHROME1" else expected
+        assert np.allclose(shown[12:], expected, atol=1e-5)
+
+
+def test_an_inverse_presentation_is_inverted_once(tmp_path):
+    plain, _ = half(tmp_path)
+    for name in ("MONOCHROME1", "MONOCHROME2"):
+        tags = {"PhotometricInterpretation": name, "PresentationLUTShape": "INVERSE"}
+        assert np.allclose(half(tmp_path, **tags)[0], 1 - plain)
+
+
+@pytest.mark.parametrize("spacing", ["0.1", ["0", "1"], ["-1", "1"], ""])
+def test_a_spacing_that_is_none_leaves_the_image_sound(spacing, tmp_path):
+    path = dicom(tmp_path / "a.dcm", DEEP, PixelSpacing=spacing)
+    assert images.describe(path).spacing is None
+    assert images.load(path).shape == DEEP.shape
+
+
+def test_a_value_of_a_wrong_length_is_one_line(tmp_path):
+    path = dicom(tmp_path / "a.dcm", DEEP)
+    raw = path.read_bytes()
+    columns = b"\x28\x00\x11\x00US"
+    at = raw.index(columns)
+    path.write_bytes(raw[: at + 6] + b"\x03\x00" + raw[at + 8 : at + 10] + b"\x00" + raw[at + 10 :])
+    for read in (images.load, images.describe):
+        with pytest.raises(MedgroundError, match=r"a\.dcm: damaged"):
+            read(path)
+
+
+@pytest.mark.parametrize("read", [images.load, images.describe])
+def test_a_deflated_file_that_unpacks_to_too_much_is_refused(read, tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "MAX_UNPACKED", 100_000)
+    for side, fits in ((100, True), (400, False)):
+        values = np.zeros((side, side), np.uint16)
+        path = dicom(tmp_path / "a.dcm", values)
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        data.save_as(path, enforce_file_format=True)
+        if fits:
+            read(path)
+        else:
+            with pytest.raises(MedgroundError, match="unpacks to more than"):
+                read(path)

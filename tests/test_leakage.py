@@ -1,11 +1,77 @@
-"""Whom a model has seen: its record, what is refused, and what marks it."""
+"""Leakage by patient: digests, training records, what is refused, and what marks a model."""
 
+import hashlib
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from toy_runs import digests, finetune, lines, pretrain, record, write
 
-from medground import checkpoints, leakage, subjects
+from medground import checkpoints, leakage
 from medground.data.examples import Example
+from medground.errors import MedgroundError
 
 
+@dataclass
+class Seen:
+    image_id: str
+    subject_id: str | None = None
+
+
+def test_a_digest_is_the_start_of_the_sha256_of_the_id():
+    assert leakage.digest_of("p10000032") == hashlib.sha256(b"p10000032").hexdigest()[:16]
+
+
+def test_each_subject_and_each_image_counts_once():
+    records = [Seen("i1", "s1"), Seen("i2", "s1"), Seen("i3"), Seen("i3"), Seen("i4", "")]
+    assert leakage.digests_of(records) == sorted(map(leakage.digest_of, ("s1", "i1", "i2", "i3", "i4")))
+    assert leakage.digests_of(reversed(records)) == leakage.digests_of(records)
+    assert leakage.digests_of([]) == []
+
+
+def test_an_overlap_names_each_patient_once_and_the_first_in_order():
+    records = [Seen("i1", "c"), Seen("i2", "a"), Seen("i3", "c"), Seen("i4", "d"), Seen("i5")]
+    known = leakage.Patients.of([Seen("x", "c"), Seen("i2"), Seen("i5", "z"), Seen("y", "b")])
+    assert leakage.overlap(records, known, "x and y") == [leakage.Leak(3, "a", "x and y")]
+    assert leakage.overlap([], known, "x and y") == leakage.overlap(records, leakage.Patients(), "") == []
+
+
+def test_a_subject_is_no_image_of_the_same_name():
+    assert leakage.overlap([Seen("1", "a")], leakage.Patients.of([Seen("2", "1")]), "") == []
+
+
+IDS = st.sampled_from(["", "1", "2", "3"])
+SEEN = st.lists(st.builds(Seen, st.sampled_from(["i1", "i2", "i3"]), st.none() | IDS))
+
+
+@given(SEEN, SEEN)
+def test_two_records_leak_if_they_share_a_subject_or_an_image(some, others):
+    pairs = [
+        (one, two)
+        for one in some
+        for two in others
+        if one.image_id == two.image_id or (one.subject_id and one.subject_id == two.subject_id)
+    ]
+    both = {one.subject_id or one.image_id for one, _ in pairs}
+    for known in (
+        leakage.Patients.of(others),
+        leakage.Patients.trained({"subjects": leakage.digests_of(others)}),
+    ):
+        found = leakage.overlap(some, known, "")
+        assert [(each.count, each.first) for each in found] == ([(len(both), min(both))] if both else [])
+
+
+def test_the_first_leak_is_named_unless_leaks_are_allowed(caplog):
+    leaks = [leakage.Leak(1, "a", "this and that"), leakage.Leak(2, "b", "this and those")]
+    with pytest.raises(MedgroundError, match=r"1 subject is in both this and that \(first: a\); split them"):
+        leakage.check(leaks, False, "split them")
+    assert leakage.check(leaks, True, "split them") is True
+    assert "in both this and that" in caplog.text and "in both this and those" in caplog.text
+    assert leakage.check([], False, "") is False
+
+
+@pytest.mark.slow
 def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_films, pretrained, tmp_path):
     before = {each["subject_id"] for each in lines(toy_films.pairs)}
     assert record(pretrained)["subjects"] == digests(before)
@@ -14,18 +80,20 @@ def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_fi
     done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert done.exit_code == 0, done.output
     names = {each[key] for each in new if each["split"] == "train" for key in ("subject_id", "image_id")}
-    both = sorted({*digests(before), *map(subjects.digest_of, names)})
+    both = sorted({*digests(before), *map(leakage.digest_of, names)})
     assert record(tmp_path / "ft") == {"step": 2, "subjects": both}
 
 
-def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_films, pretrained, tmp_path):
+@pytest.mark.slow
+def test_training_patients_of_the_start_are_refused_or_mark_the_model(toy_films, pretrained, tmp_path):
     moved = [
         each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_films.phrases))
     ]
     source = write(tmp_path / "moved.jsonl", moved)
     refused = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert refused.exit_code == 1
-    assert "2 subjects are of test and among those that" in refused.stderr and "(first: p0)" in refused.stderr
+    assert "2 subjects are in both test and the training data of" in refused.stderr
+    assert "(first: p0)" in refused.stderr
     assert "--allow-leakage" in refused.stderr and not (tmp_path / "ft").exists()
     allowed = finetune(
         toy_films, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source
@@ -34,7 +102,8 @@ def test_patients_that_the_start_has_seen_are_refused_or_mark_the_model(toy_film
     assert record(tmp_path / "ft")["leakage"] is True
 
 
-def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(toy_films, tmp_path):
+@pytest.mark.slow
+def test_pretraining_leaves_out_the_validation_and_test_patients_of_fine_tuning(toy_films, tmp_path):
     split = ["test", "val", *["train"] * 20]
     phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_films.phrases))]
     source = write(tmp_path / "phrases.jsonl", phrases)
@@ -45,6 +114,7 @@ def test_pretraining_leaves_out_whom_fine_tuning_will_be_judged_on(toy_films, tm
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     model = tmp_path / "marked"
     model.mkdir()
@@ -53,17 +123,18 @@ def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     weights, config = checkpoints.load(model / "model.safetensors")
     config["record"]["leakage"] = True
     checkpoints.save(model / "model.safetensors", weights, config)
-    assert leakage.record([], model, leakage=False) == {
+    assert leakage.new_record([], model, leakage=False) == {
         "subjects": record(pretrained)["subjects"],
         "leakage": True,
     }
 
 
-def test_a_start_that_does_not_say_whom_it_has_seen_is_warned_of(pretrained, tmp_path, caplog):
+@pytest.mark.slow
+def test_a_start_without_training_subjects_in_its_record_is_warned_of(pretrained, tmp_path, caplog):
     weights, config = checkpoints.load(pretrained / "model.safetensors")
     checkpoints.save(tmp_path / "model.safetensors", weights, config | {"record": {"step": 1}})
-    assert leakage.refuse_leaks({"val": []}, tmp_path, allowed=False) is False
-    assert "does not say whom it has seen" in caplog.text
+    assert leakage.check(leakage.with_model({"val": []}, tmp_path), False, "") is False
+    assert "does not record its training subjects" in caplog.text
 
 
 def test_a_patient_in_two_parts_is_counted_once_and_named():
@@ -84,20 +155,20 @@ def test_an_image_of_an_unnamed_patient_is_known_by_itself(tmp_path):
     (leak,) = leakage.between({"train": [nameless], "test": [named]})
     assert str(leak) == "1 subject is in both training and test (first: a)"
     for seen, judged in ((named, nameless), (nameless, named)):
-        config = {"record": leakage.record([seen], None, False)}
+        config = {"record": leakage.new_record([seen], None, False)}
         checkpoints.save(tmp_path / "model.safetensors", {}, config)
-        assert [each.count for each in leakage.from_start({"test": [judged]}, tmp_path)] == [1]
+        assert [each.count for each in leakage.with_model({"test": [judged]}, tmp_path)] == [1]
 
 
-def test_a_record_of_an_older_version_still_names_whom_it_has_seen(tmp_path):
+def test_a_record_of_an_older_version_still_names_its_training_patients(tmp_path):
     """It had the image only where no subject was known."""
-    config = {"record": {"subjects": sorted(map(subjects.digest_of, ("a", "i2")))}}
+    config = {"record": {"subjects": sorted(map(leakage.digest_of, ("a", "i2")))}}
     checkpoints.save(tmp_path / "model.safetensors", {}, config)
     judged = [Example("i1", "x", 1, 1, "a"), Example("i2", "x", 1, 1, "b"), Example("i3", "x", 1, 1, "c")]
-    assert [str(each).split("(")[1] for each in leakage.from_start({"val": judged}, tmp_path)] == [
+    assert [str(each).split("(")[1] for each in leakage.with_model({"val": judged}, tmp_path)] == [
         "first: a)"
     ]
-    assert next(leakage.from_start({"val": judged}, tmp_path)).count == 2
+    assert next(leakage.with_model({"val": judged}, tmp_path)).count == 2
 
 
 def test_all_images_of_a_patient_are_left_out_whichever_record_names_them():

@@ -67,7 +67,7 @@ part() { echo "$1/part-${SLURM_ARRAY_TASK_ID:-1}-of-$2.jsonl"; }
 join_shards() {
   local parts=() n
   for ((n = 1; n <= $2; n++)); do parts+=("${1%.jsonl}/part-$n-of-$2.jsonl"); done
-  step python "$TOOLS/join_shards" "$1" "${parts[@]}" --like "$3" --missing-ok
+  step medground join-shards "${parts[@]}" --like "$3" --missing-ok -o "$1"
 }
 
 # train FOLDER COMMAND...: with PROCESSES processes on each of NODES nodes, going on from FOLDER's last save.

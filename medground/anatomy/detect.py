@@ -14,9 +14,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from medground import boxes, images
-from medground.anatomy.image_set import in_threads
 from medground.errors import MedgroundError
 from medground.images import Pixels
+from medground.parallel import in_threads
 from medground.records import Anatomy, Box, Image, Region, is_frontal, known_keys
 
 log = logging.getLogger(__name__)

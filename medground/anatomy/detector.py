@@ -1,11 +1,11 @@
-"""Checkpoint -> detector: the only module that knows all kinds."""
+"""Checkpoint -> detector of the kind that it holds."""
 
 from pathlib import Path
 
 import torch
 
-from medground import checkpoints
-from medground.anatomy import detr, region_query, yolo
+from medground import checkpoints, registry
+from medground.anatomy import detr, region_query
 from medground.anatomy.detect import Detector, Found, core_score
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
@@ -19,24 +19,24 @@ def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = 
     """
     if path.is_dir():
         return _of_folder(path, device, kind)
-    if kind == yolo.KIND and trust_pickle and checkpoints.is_pickle(path):
-        return yolo.YoloDetector(path, device, trust_pickle)
-    config = checkpoints.read_config(path)
-    found = config.get("kind")
+    wanted = registry.DETECTORS[kind] if kind else None
+    if wanted and wanted.reads_pickle and trust_pickle and checkpoints.is_pickle(path):
+        return wanted.load()(path, device, trust_pickle)  # type: ignore[no-any-return]
+    found = checkpoints.read_config(path).get("kind")
     if kind and found != kind:
         raise MedgroundError(f"{path}: holds {_article(found)}, not a {kind} detector")
-    if found == region_query.KIND:
-        return RegionQueryDetector(path, device)
-    if found == yolo.KIND:
-        return yolo.YoloDetector(path, device)
-    raise MedgroundError(f"{path}: holds {_article(found)}, not a detector of regions")
+    entry = registry.DETECTORS.get(found) if isinstance(found, str) else None
+    if entry is None or entry.stored_as != "file":
+        raise MedgroundError(f"{path}: holds {_article(found)}, not a detector of regions")
+    return entry.load()(path, device)  # type: ignore[no-any-return]
 
 
 def _of_folder(path: Path, device: str, kind: str | None) -> Detector:
-    """The detector in a folder saved by transformers."""
-    if kind not in (None, detr.KIND):
+    """Return the detector in a folder, saved by transformers if no other kind is named."""
+    entry = registry.DETECTORS[kind or detr.KIND]
+    if entry.stored_as != "folder":
         raise MedgroundError(f"{path}: a folder; a {kind} detector is one file, model.safetensors")
-    return detr.TransformersDetector(path, device)
+    return entry.load()(path, device)  # type: ignore[no-any-return]
 
 
 def _article(kind: object) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medground import checkpoints, ops
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.compat import hide_broken_torchvision
@@ -72,8 +73,7 @@ def best_of_classes(network: Any, pixels: Tensor, classes: int) -> tuple[Tensor,
     answer = network(pixel_values=pixels)
     scores, best = _scores(answer.logits.float(), classes).max(dim=1)
     boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4))
-    half = boxes[..., 2:] / 2
-    return scores, torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
+    return scores, ops.cxcywh_to_xyxy(boxes)
 
 
 def _scores(logits: Tensor, classes: int) -> Tensor:
@@ -100,6 +100,7 @@ def load_network(folder: Path, **more: Any) -> Any:
         raise MedgroundError(f"{folder}: no config.json; is it a folder saved by transformers?")
     if not any(folder.glob("*.safetensors")):
         raise MedgroundError(f"{folder}: no *.safetensors (pickled weights may run code and are not read)")
+    _check_config(folder / "config.json")
     hide_broken_torchvision()
     import transformers
     from safetensors import SafetensorError
@@ -108,7 +109,12 @@ def load_network(folder: Path, **more: Any) -> Any:
     transformers.utils.logging.set_verbosity_error()
     try:
         network, info = transformers.AutoModelForObjectDetection.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **more
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **more,
         )
     except (*BROKEN, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -116,6 +122,17 @@ def load_network(folder: Path, **more: Any) -> Any:
     if missing := sorted(info["missing_keys"]):
         raise MedgroundError(f"{folder}: weights of another architecture ({missing[0]} is missing)")
     return network
+
+
+def _check_config(path: Path) -> None:
+    """Raise MedgroundError for a config that needs code from its folder, or that has keys that load code."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MedgroundError(f"{path}: not JSON") from error
+    if isinstance(config, dict) and config.get("auto_map"):
+        raise MedgroundError(f"{path}: the model needs code from its folder (auto_map), which is not run")
+    checkpoints.refuse_loading_keys(config, path)
 
 
 def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:

@@ -4,9 +4,7 @@ Letters: N images, S side, Q regions. Boxes are [x1, y1, x2, y2] in shares of th
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from medground import boxes, images
 from medground.errors import MedgroundError
+from medground.parallel import in_threads
 from medground.records import Anatomy
 
 SAME_SHAPE = 0.01  # maximum relative difference of the aspect ratios of a record and its file
@@ -108,27 +107,3 @@ def _regions(
             if inside is not None:
                 found[row[region.name]] = place.to_square(np.array([inside]))[0] / size
     return found, present
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def in_threads(
-    work: Callable[[Item], Result], items: Iterable[Item], ahead: int = 4
-) -> Iterator[tuple[Item, Result]]:
-    """Yield (item, work(item)) in order, computed by one thread per core, `ahead` items per thread in
-    advance.
-
-    Decoding releases Python's lock, so threads are enough and nothing is copied between processes.
-    """
-    with ThreadPoolExecutor(cores()) as pool:
-        waiting = []
-        for item in items:
-            waiting.append((item, pool.submit(work, item)))
-            if len(waiting) >= cores() * ahead:
-                done, result = waiting.pop(0)
-                yield done, result.result()
-        for done, result in waiting:
-            yield done, result.result()

@@ -20,7 +20,7 @@ def open_list(source: str, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[
     """Yield a record for each image of SOURCE: a folder (searched recursively, in name order); an
     image; a list, as `read_images` takes it; "-" for a list on stdin."""
     if os.path.isdir(source):
-        yield from _apart(_named(_sayable(_walk(Path(source)), bad_lines), folder))
+        yield from distinct(_named(_sayable(_walk(Path(source)), bad_lines), folder))
     elif source == "-":
         yield from read_images(sys.stdin.buffer, folder, bad_lines)
     else:
@@ -37,10 +37,10 @@ def read_images(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> It
     source = Path(jsonl.name_of(stream))
     stream, first = _peek(stream)
     if b"\0" in first or (source.is_file() and images.is_image(source)):
-        return _apart(_named([source], folder))
+        return distinct(_named([source], folder))
     if not first.strip() or first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
-        return _apart(jsonl.read(stream, Image, bad_lines))
-    return _apart(_listed(stream))
+        return distinct(jsonl.read(stream, Image, bad_lines))
+    return distinct(_listed(stream))
 
 
 def _peek(stream: Any) -> tuple[BinaryIO, bytes]:
@@ -85,7 +85,8 @@ def _listed(stream: BinaryIO) -> Iterator[Image]:
             yield Image(image_id=Path(path).stem, path=path)
 
 
-def _apart(records: Iterable[Image]) -> Iterator[Image]:
+def distinct(records: Iterable[Image]) -> Iterator[Image]:
+    """Yield the records; raises MedgroundError if two have the same image_id."""
     seen: set[str] = set()
     for record in records:
         if record.image_id in seen:

@@ -1,12 +1,7 @@
 """Images and the mask files that belong to them -> anatomy records; no detector runs.
 
 Masks of an image are searched under three names, in this order: its path without the suffix, the file name
-without it, its image_id. The kinds:
-
-cxas, pspnet   NAME.npy or NAME.npz, a folder NAME with one image file per class, or NAME.json in COCO format
-named          the same for any other model, with our region names or those of --mask-names as classes
-label-map      NAME.png, .tif, .npy or .npz of whole numbers; --mask-names gives the meaning of each
-coco           one JSON file for all images, or NAME.json for each
+without it, its image_id. `registry.MASK_FORMATS` has the formats.
 """
 
 import hashlib
@@ -19,17 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from medground import images
+from medground import images, registry
 from medground.anatomy import coco, mask_files, masks, regions
 from medground.anatomy.detect import Reject, anatomy_of, sides_fit
-from medground.anatomy.image_set import in_threads
 from medground.anatomy.mask_files import Part
 from medground.anatomy.masks import Fit, Model, NoFit, Shape
 from medground.errors import MedgroundError
+from medground.parallel import in_threads
 from medground.records import Anatomy, Image, Region
 
 log = logging.getLogger(__name__)
-KINDS = ("cxas", "pspnet", "named", "label-map", "coco")
 VERSION = 1  # increased when the same masks give other boxes
 TURNED = (
     "the left lung lies to the left of the right lung: not a frontal image, or the mask names use "
@@ -48,6 +42,20 @@ class Options:
     viewer: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a reader of masks is given besides the path of the file or folder.
+
+    names: the names under which masks of the image are searched. image_size: (width, height). model: the
+    classes and their regions. labels: the keys of --mask-names.
+    """
+
+    names: list[str]
+    image_size: tuple[int, int]
+    model: Model
+    labels: list[str]
+
+
 class Source:
     """The mask files under PATH; `model` is a hash of everything that determines their boxes."""
 
@@ -55,12 +63,14 @@ class Source:
         own = _read_names(options.names) if options.names else {}
         given = masks.model(options.kind)
         given = masks.with_names(given, own, str(options.names)) if own else given
-        if options.kind == "label-map" and not (own and all(label.isdecimal() for label in own)):
+        self.format = registry.MASK_FORMATS[options.kind]
+        if self.format.needs_names and not (own and all(label.isdecimal() for label in own)):
             raise MedgroundError("label maps are whole numbers: --mask-names must give the meaning of each")
         self.options, self.path = options, path
         self.table = replace(given, fit=options.fit or given.fit)
         self.labels = sorted(own)
-        self.whole = coco.load(path) if options.kind == "coco" and path.is_file() else None
+        load = self.format.all_images if path.is_file() else None
+        self.whole = registry.attribute(load)(path) if load else None
         self.model = f"{options.kind}-{_digest(self.table, options)}"
 
     def close(self) -> None:
@@ -82,38 +92,50 @@ class Source:
         names = _names(record)
         if self.whole is not None:
             return _of_image(self.whole, names, image_size)
-        path = self._find(names)
-        if path.suffix == ".json":
-            own = coco.load(path)
-            if len(own.sizes) == 1:  # under any name inside: the file has the image's name
-                return own.parts(next(iter(own.sizes)), image_size)
-            return _of_image(own, names, image_size)
-        if self.options.kind == "label-map":
-            return mask_files.read_labels(path, self.labels)
-        return mask_files.read(path, self.table.classes, self._wanted(path))
-
-    def _wanted(self, path: Path) -> frozenset[str]:
-        """Return the names, spelled as in the file, of classes that are regions."""
-        if self.table.classes:
-            spelled: Iterable[str] = self.table.classes
-        elif path.is_dir():
-            spelled = [each.stem for each in path.iterdir()]
-        else:
-            spelled = mask_files.array_names(path)
-        return frozenset(each for each in spelled if masks.plain(each) in self.table.names)
+        request = Request(names=names, image_size=image_size, model=self.table, labels=self.labels)
+        found: Iterator[Part] = self.format.load()(self._find(names), request)
+        return found
 
     def _find(self, names: list[str]) -> Path:
-        kind = self.options.kind
-        suffixes = {"coco": [".json"], "label-map": [*mask_files.PICTURES, *mask_files.ARRAYS]}.get(
-            kind, [*mask_files.ARRAYS, ".json"]
-        )
         for name in names:
-            for suffix in suffixes:
+            for suffix in self.format.suffixes:
                 if (found := self.path / f"{name}{suffix}").is_file():
                     return found
-            if kind in ("cxas", "pspnet", "named") and (self.path / name).is_dir():
+            if self.format.folders and (self.path / name).is_dir():
                 return self.path / name
-        raise MedgroundError(f"{names[0]}: no {kind} masks for this image in {self.path}")
+        raise MedgroundError(f"{names[0]}: no {self.options.kind} masks for this image in {self.path}")
+
+
+def read_classes(path: Path, request: Request) -> Iterator[Part]:
+    """Return the masks of an image with one array, file or COCO category per class."""
+    if path.suffix == ".json":
+        return read_coco(path, request)
+    classes = request.model.classes
+    return mask_files.read(path, classes, _wanted(path, request.model))
+
+
+def read_labels(path: Path, request: Request) -> Iterator[Part]:
+    """Return the masks of a label map."""
+    return mask_files.read_labels(path, request.labels)
+
+
+def read_coco(path: Path, request: Request) -> Iterator[Part]:
+    """Return the masks of an image in COCO's JSON."""
+    own = coco.load(path)
+    if len(own.sizes) == 1:  # under any name inside: the file has the image's name
+        return own.parts(next(iter(own.sizes)), request.image_size)
+    return _of_image(own, request.names, request.image_size)
+
+
+def _wanted(path: Path, model: Model) -> frozenset[str]:
+    """Return the names, spelled as in the file, of classes that are regions."""
+    if model.classes:
+        spelled: Iterable[str] = model.classes
+    elif path.is_dir():
+        spelled = [each.stem for each in path.iterdir()]
+    else:
+        spelled = mask_files.array_names(path)
+    return frozenset(each for each in spelled if masks.plain(each) in model.names)
 
 
 def _names(record: Image) -> list[str]:

@@ -21,10 +21,12 @@ from PIL import Image
 from medground import images
 from medground.anatomy.masks import Mask
 from medground.errors import MedgroundError
+from medground.limits import MAX_PIXELS, check_unpacked
+from medground.registry.tables import ARRAYS, PICTURES
 
 Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, where it is, how likely
-ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, SyntaxError, zipfile.BadZipFile, MemoryError)
+
+UNREADABLE = (*images.BROKEN, zipfile.BadZipFile)
 
 
 def read(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
@@ -68,19 +70,19 @@ def read_labels(path: Path, labels: Sequence[str]) -> Iterator[Part]:
 def _pictures(folder: Path, wanted: frozenset[str]) -> Iterator[Part]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in PICTURES and path.stem in wanted:
-            with Image.open(path) as picture:
+            with images.open_picture(path) as picture:
                 _check_size(picture)
                 yield path.stem, _above_half(np.asarray(picture.convert("L"))), None
 
 
 def _label_picture(path: Path) -> Mask:
-    with Image.open(path) as picture:
+    with images.open_picture(path) as picture:
         _check_size(picture)
         return np.asarray(picture)  # the palette indices are the labels, not its colors
 
 
 def _check_size(picture: Image.Image) -> None:
-    if picture.width * picture.height > images.MAX_PIXELS:
+    if picture.width * picture.height > MAX_PIXELS:
         raise ValueError("too large")
 
 
@@ -108,6 +110,8 @@ def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Itera
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
+        for each in archive.infolist():
+            check_unpacked(path, each.file_size)
         if len(members) == 1 and classes:
             with archive.open(members[0]) as stream:
                 yield from _stream(stream, path, classes, wanted)
@@ -163,6 +167,8 @@ def _decided(values: Mask, logit: bool) -> tuple[NDArray[np.bool_], NDArray[np.f
     """Return where a mask is set, and its probabilities if it has them; NaN is not set."""
     if values.dtype.kind == "b":
         return values, None
+    if values.dtype.kind not in "uif":
+        raise ValueError("not numbers")
     if values.dtype.kind != "f":
         return _above_half(values), None
     known = np.nan_to_num(values.astype(np.float32), nan=-np.inf if logit else 0.0)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medground import ops
 from medground.errors import MedgroundError
-from medground.greys import equalise
 
 KIND = "region-query"
 SIZE = 192  # default side of the input square
@@ -169,7 +169,7 @@ class RegionQuery(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, 1, S, S) images in [0, 1] -> boxes (B, Q, 4) and presence logits (B, Q)."""
-        features = self.backbone(equalise(images))
+        features = self.backbone(ops.equalize(images))
         places = features.flatten(2).transpose(1, 2) + (self.rows + self.columns).flatten(0, 1)
         places = self.places_norm(places)
         queries = self.queries.expand(len(images), -1, -1)
@@ -202,23 +202,10 @@ def loss_parts(
     """
     count = known.sum().clamp(min=1)
     corners = ((boxes - truth).abs().mean(-1) * known).sum() / count
-    overlap = ((1 - giou(boxes, truth)) * known).sum() / count
+    overlap = ((1 - ops.generalized_iou(boxes, truth, SMALLEST)) * known).sum() / count
     asked = (present >= 0).float()
     each = functional.binary_cross_entropy_with_logits(
         logits.float(), present.clamp(min=0).float(), reduction="none"
     )
     presence = (each * asked).sum() / asked.sum().clamp(min=1)
     return {"corners": corners, "overlap": overlap, "presence": presence}
-
-
-def giou(a: Tensor, b: Tensor) -> Tensor:
-    """Return (..., 4), (..., 4) -> (...) generalised overlap in [-1, 1]; boxes turned inside out have no
-    area.
-    """
-    size_a, size_b = (each[..., 2:] - each[..., :2] for each in (a, b))
-    both = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
-    shared = both.prod(-1)
-    either = size_a.clamp(min=0).prod(-1) + size_b.clamp(min=0).prod(-1) - shared
-    around = hull.clamp(min=SMALLEST).prod(-1)
-    return shared / either.clamp(min=SMALLEST**2) - (around - either) / around

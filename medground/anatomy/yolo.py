@@ -29,7 +29,12 @@ from medground.images import Pixels
 
 KIND = "yolo"
 MISSING = "ultralytics is not installed: pip install medground[yolo] (its licence is AGPL-3.0)"
-ENVIRONMENT = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "0", "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1"}
+ENVIRONMENT = {  # SAFE_LOAD: an architecture is never evaluated; a trusted pickle is read by torch itself
+    "YOLO_OFFLINE": "1",
+    "YOLO_AUTOINSTALL": "0",
+    "ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS": "1",
+    "ULTRALYTICS_SAFE_LOAD": "1",
+}
 SIZE, EPOCHS = 640, 100
 DOUBT = 0.05  # YOLO's scores are the quality of a box, not the probability of the region
 LOOK_EVERY = 0.5  # seconds between two checks for a stop request
@@ -128,7 +133,11 @@ class YoloDetector:
         self.model, self._process = checkpoints.hash_of(path), Process()
         pickled = checkpoints.is_pickle(path)
         request = {"do": "open", "path": str(path), "device": device, "pickle": pickled}
-        (answer,) = self._process.ask(request)
+        try:
+            (answer,) = self._process.ask(request)
+        except MedgroundError:
+            self._process.close()
+            raise
         self.size: int = answer["size"]
         self.names = [regions.NAME_OF.get(name.lower()) for name in answer["names"]]
         if not any(self.names):

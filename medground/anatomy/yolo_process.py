@@ -79,6 +79,7 @@ class Worker:
     def open(self, request: Request, _: BinaryIO, answer: Answer) -> None:
         """Build the network of a checkpoint; `pickle` marks PATH as a trusted pickle."""
         from medground import checkpoints
+        from medground.anatomy import yolo_architecture
         from medground.errors import MedgroundError
 
         try:
@@ -86,6 +87,7 @@ class Worker:
                 weights, config = _unpickle(Path(request["path"]), 640)
             else:
                 weights, config = checkpoints.load(Path(request["path"]))
+                yolo_architecture.check(config, Path(request["path"]))
             self.network = build(weights, config, Path(request["path"])).to(request["device"])
         except MedgroundError as error:
             answer({"error": str(error)})
@@ -98,6 +100,8 @@ class Worker:
         import numpy as np
         import torch
 
+        from medground import ops
+
         count, side, _ = request["shape"]
         images = np.frombuffer(stream.read(count * side * side), np.uint8).reshape(count, 1, side, side)
         given = torch.from_numpy(images.copy()).to(self.device).float().expand(-1, 3, -1, -1) / 255
@@ -105,17 +109,23 @@ class Worker:
             raw = self.network(given)[0].float()  # (B, 4 + classes, A): centre and size, then scores
         scores, best = raw[:, 4:].max(dim=2)  # one box per class: a region occurs once
         boxes = raw[:, :4].gather(2, best[:, None].expand(-1, 4, -1)).transpose(1, 2)
-        corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
-        answer({"done": True, "boxes": corners.tolist(), "scores": scores.tolist()})
+        answer({"done": True, "boxes": ops.cxcywh_to_xyxy(boxes).tolist(), "scores": scores.tolist()})
 
 
 def build(weights: dict[str, Any], config: Request, path: Path) -> Any:
     """Return the network of a checkpoint, for inference; suppression is not needed with one box per class."""
-    from ultralytics.nn.tasks import DetectionModel
+    from torch import nn
+    from ultralytics.nn import tasks
 
     from medground import checkpoints
+    from medground.anatomy.yolo_architecture import layer_names
+    from medground.errors import MedgroundError
 
-    network = DetectionModel(config["cfg"], nc=len(config["names"]), verbose=False)
+    for name in layer_names(config):
+        layer = getattr(nn, name[3:], None) if name.startswith("nn.") else getattr(tasks, name, None)
+        if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+            raise MedgroundError(f"{path}: its architecture names {name!r}, which is not a layer")
+    network = tasks.DetectionModel(config["cfg"], nc=len(config["names"]), verbose=False)
     checkpoints.fit(network, weights, path)
     network.end2end = False
     return network.eval()

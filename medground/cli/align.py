@@ -82,7 +82,7 @@ def align(
         {"image_id":"i1","study_id":"s1","sentence_id":"s1|0","path":"i1.png",...}
     """
     from medground import jsonl
-    from medground.align import Rules, pair_studies
+    from medground.pairing import Rules, pair_studies
     from medground.records import Anatomy, Sentence
 
     options.refuse_two_stdins(records, anatomy)

@@ -44,33 +44,34 @@ def calibrate(
     options.refuse_shipped(model)
     import json
 
-    from medground import console, jsonl
+    from medground import console, jsonl, leakage
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
 
     bad_lines = jsonl.BadLines(rejects)
     phrases = [p for p in jsonl.read(records, Phrase, bad_lines) if split is None or p.split == split]
-    fitting.refuse_trained_on(phrases, model)
+    leaks = leakage.with_model({records.name: phrases}, model)
+    leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
     found = fitting.calibrate(known, network, images, bad_lines.take_record)
     calibration.save(model, found)
     figures = {"model": found.model} | found.figures
     if fit_flip_correction:
-        figures["orientation"] = _learn_orientation(phrases, network, images, model)
+        figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
     with jsonl.create(output) as stream:
         stream.write(json.dumps(figures).encode() + b"\n")
 
 
-def _learn_orientation(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
-    """Write the orientation into the model's folder; what comes back says how well it tells."""
+def _fit_flip_correction(phrases: list[Any], network: Any, images: Path, folder: Path) -> dict[str, Any]:
+    """Write the flip correction into the model folder and return its cross-validated figures."""
     from medground import console
     from medground.grounding import flip
     from medground.models import letterboxed
 
     paths = list(dict.fromkeys(phrase.path for phrase in phrases))
-    films = (letterboxed.read(images / path, network.config.image_size) for path in paths)
-    found, figures = flip.fit(console.progress(films, "films", len(paths)), network)
+    read = (letterboxed.read(images / path, network.config.image_size) for path in paths)
+    found, figures = flip.fit(console.progress(read, "images", len(paths)), network)
     flip.save(folder, found)
     return figures

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from medground.cli.named import write_tables
+
 log = logging.getLogger(__name__)
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 FILES, MODEL, DATA, OBJECTIVE, TRAINING, RUN = HEADINGS = (
@@ -136,7 +138,7 @@ def _verbosity() -> list[click.Parameter]:
 
 
 class Command(click.Command):
-    """A command with -h, -v and -q, whose --help lists options under headings."""
+    """A command with -h, -v and -q; --help lists options under headings, then the tables that they name."""
 
     def __init__(self, *args: Any, context_settings: dict[str, Any] | None = None, **attrs: Any):
         attrs["context_settings"] = SETTINGS | (context_settings or {})
@@ -154,6 +156,7 @@ class Command(click.Command):
             if under:
                 with formatter.section(name):
                     formatter.write_dl(under)
+        write_tables(self.get_params(ctx), formatter)
 
 
 class Group(click.Group):

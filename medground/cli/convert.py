@@ -1,36 +1,142 @@
-"""medground convert: published data sets -> records, with one subcommand for each kind of file."""
+"""medground convert: published data sets -> records, with one subcommand per entry of `registry.DATASETS`."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
+from medground import registry
 from medground.cli import options
-from medground.cli.command import DATA, FILES, Group, option
+from medground.cli.command import DATA, FILES, Command, Group, option
 
-tree = click.argument("root", metavar="PATH", type=click.Path(exists=True, path_type=Path))
-table = click.argument(
-    "source", metavar="[FILE]", type=click.Path(exists=True, dir_okay=False, allow_dash=True), default="-"
-)
-split_table = option(
-    "--split-table",
-    type=options.FILE,
-    old=["--splits"],
-    group=FILES,
-    help="mimic-cxr-2.0.0-split.csv; adds `split` to each record.",
-)
-metadata = option(
-    "--metadata",
-    type=options.FILE,
-    required=True,
-    group=FILES,
-    help="mimic-cxr-2.0.0-metadata.csv, for image sizes.",
-)
+SOURCES = {
+    "tree": click.Argument(["source"], metavar="PATH", type=click.Path(exists=True, path_type=Path)),
+    "table": click.Argument(
+        ["source"],
+        metavar="[FILE]",
+        type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+        default="-",
+    ),
+}
 
 
-@click.group(cls=Group)
+@dataclass(frozen=True)
+class DatasetOption:
+    """An option of data sets: the keyword of the reader, and `value(given, source, take)` for it."""
+
+    add: Callable[[Any], Any]
+    name: str
+    keyword: str
+    value: Callable[[Any, Any, Any], Any]
+
+
+def _split_table(given: Path | None, source: Any, take: Any) -> Any:
+    from medground.datasets import mimic_cxr
+
+    return mimic_cxr.read_splits(given, take) if given else None
+
+
+def _split_folder(given: Path | None, source: Path, take: Any) -> Any:
+    from medground.datasets import chest_imagenome
+
+    folder = given or chest_imagenome.splits_beside(source)
+    return chest_imagenome.read_splits(folder, take) if folder else None
+
+
+def _sizes(given: Path, source: Any, take: Any) -> Any:
+    from medground.datasets import mimic_cxr
+
+    return {each.image_id: each for each in mimic_cxr.read_images(given, take)}
+
+
+OPTIONS = {
+    "split-table": DatasetOption(
+        option(
+            "--split-table",
+            type=options.FILE,
+            old=["--splits"],
+            group=FILES,
+            help="mimic-cxr-2.0.0-split.csv; adds `split` to each record.",
+        ),
+        "split_table",
+        "splits",
+        _split_table,
+    ),
+    "split-folder": DatasetOption(
+        option(
+            "--split-folder",
+            type=options.FOLDER,
+            old=["--splits"],
+            group=FILES,
+            help="Chest ImaGenome's folder `splits` (default: next to the graphs).",
+        ),
+        "split_folder",
+        "splits",
+        _split_folder,
+    ),
+    "metadata": DatasetOption(
+        option(
+            "--metadata",
+            type=options.FILE,
+            required=True,
+            group=FILES,
+            help="mimic-cxr-2.0.0-metadata.csv, for image sizes.",
+        ),
+        "metadata",
+        "images",
+        _sizes,
+    ),
+    "frontal-only": DatasetOption(
+        option(
+            "--frontal-only", is_flag=True, old=["--frontal"], group=DATA, help="Write only AP and PA views."
+        ),
+        "frontal_only",
+        "frontal",
+        lambda given, source, take: given,
+    ),
+}
+"""The options that entries of `registry.DATASETS` may list."""
+
+
+class Datasets(Group):
+    """A group with one subcommand per data set; those of other packages are added when needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all data sets."""
+        return [*registry.DATASETS]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Return the subcommand of a data set, None if there is no such data set."""
+        if name not in self.commands and name in registry.DATASETS:
+            self.add_command(_command(name, registry.DATASETS[name]))
+        return super().get_command(ctx, name)
+
+
+def _command(name: str, entry: registry.Dataset) -> click.Command:
+    """Return the subcommand of a data set."""
+    used = [OPTIONS[each] for each in entry.options]
+
+    def convert_dataset(
+        source: Any, rejects: BinaryIO, output: str, split: str | None = None, **given: Any
+    ) -> None:
+        from medground import jsonl
+
+        take = jsonl.BadLines(rejects).take
+        source = sys.stdin.buffer if source == "-" else Path(source)
+        values = {each.keyword: each.value(given[each.name], source, take) for each in used}
+        _write(entry.load()(source, take=take, **values), split, output, entry.records)
+
+    added = [*(each.add for each in used), *([options.split] if entry.splits else [])]
+    function = options.with_all([*added, options.rejects, options.output])(convert_dataset)
+    params = [SOURCES[entry.source], *reversed(function.__click_params__)]
+    example = f"\b\n    $ medground convert {name} {entry.example}"
+    return Command(name, params=params, callback=convert_dataset, help=f"{entry.help}\n\n{example}")
+
+
+@click.group(cls=Datasets)
 def convert() -> None:
     """Convert published data sets into JSON lines.
 
@@ -44,151 +150,8 @@ def convert() -> None:
     """
 
 
-@convert.command("mimic-reports")
-@tree
-@split_table
-@options.split
-@options.rejects
-@options.output
-def mimic_reports(root: Path, split_table: Path | None, split: str, rejects: BinaryIO, output: str) -> None:
-    """Convert MIMIC-CXR's report tree to reports.
-
-    Reads a folder, a .zip or one .txt.
-
-    \b
-        $ medground convert mimic-reports mimic-cxr-reports.zip -o reports.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import mimic_cxr
-
-    take = jsonl.BadLines(rejects).take
-    _write(mimic_cxr.read_reports(root, take, _splits(split_table, take)), split, output, "reports")
-
-
-@convert.command("mimic-sectioned")
-@table
-@split_table
-@options.split
-@options.rejects
-@options.output
-def mimic_sectioned(
-    source: str, split_table: Path | None, split: str, rejects: BinaryIO, output: str
-) -> None:
-    """Convert MIMIC-CXR's sections to reports.
-
-    Reads mimic_cxr_sectioned.csv; the reports have sections instead of one text.
-
-    \b
-        $ medground convert mimic-sectioned mimic_cxr_sectioned.csv -o reports.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import mimic_cxr
-
-    take = jsonl.BadLines(rejects).take
-    _write(
-        mimic_cxr.read_sectioned(_source(source), take, _splits(split_table, take)), split, output, "reports"
-    )
-
-
-@convert.command("mimic-jpg")
-@table
-@split_table
-@options.split
-@option("--frontal-only", is_flag=True, old=["--frontal"], group=DATA, help="Write only AP and PA views.")
-@options.rejects
-@options.output
-def mimic_jpg(
-    source: str, split_table: Path | None, split: str, frontal_only: bool, rejects: BinaryIO, output: str
-) -> None:
-    """Convert MIMIC-CXR-JPG's metadata to images.
-
-    Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions: pass them to detect-anatomy.
-
-    \b
-        $ medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal-only -o images.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import mimic_cxr
-
-    take = jsonl.BadLines(rejects).take
-    images = mimic_cxr.read_images(_source(source), take, _splits(split_table, take))
-    _write((each for each in images if each.is_frontal or not frontal_only), split, output, "images")
-
-
-@convert.command("imagenome")
-@tree
-@metadata
-@option(
-    "--split-folder",
-    type=options.FOLDER,
-    old=["--splits"],
-    group=FILES,
-    help="Chest ImaGenome's folder `splits` (default: next to the graphs).",
-)
-@options.split
-@options.rejects
-@options.output
-def imagenome(
-    root: Path, metadata: Path, split_folder: Path | None, split: str, rejects: BinaryIO, output: str
-) -> None:
-    """Convert Chest ImaGenome's scene graphs to region boxes.
-
-    Reads the scene graphs under a folder or in a .zip; invalid boxes are fixed, with a warning.
-    With --split, images of the gold patients (images_to_avoid.csv) are excluded.
-
-    \b
-        $ medground convert imagenome chest-imagenome-1.0.0 \\
-              --metadata mimic-cxr-2.0.0-metadata.csv --split train -o boxes.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import chest_imagenome, mimic_cxr
-
-    take = jsonl.BadLines(rejects).take
-    folder = split_folder or chest_imagenome.splits_beside(root)
-    found = chest_imagenome.read_splits(folder, take) if folder else None
-    images = {each.image_id: each for each in mimic_cxr.read_images(metadata, take)}
-    _write(chest_imagenome.read_anatomy(root, images, take, found), split, output, "images")
-
-
-@convert.command("imagenome-gold")
-@table
-@metadata
-@options.rejects
-@options.output
-def imagenome_gold(source: str, metadata: Path, rejects: BinaryIO, output: str) -> None:
-    """Convert Chest ImaGenome's gold boxes to region boxes.
-
-    Reads gold_bbox_coordinate_annotations_1000images.csv: manually annotated boxes.
-
-    \b
-        $ medground convert imagenome-gold gold_bbox_coordinate_annotations_1000images.csv \\
-              --metadata mimic-cxr-2.0.0-metadata.csv -o gold.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import chest_imagenome, mimic_cxr
-
-    take = jsonl.BadLines(rejects).take
-    images = {each.image_id: each for each in mimic_cxr.read_images(metadata, take)}
-    _write(chest_imagenome.read_gold(_source(source), images, take), None, output, "images")
-
-
-@convert.command("ms-cxr")
-@table
-@options.split
-@options.rejects
-@options.output
-def ms_cxr(source: str, split: str, rejects: BinaryIO, output: str) -> None:
-    """Convert MS-CXR to phrases with boxes.
-
-    Reads the CSV of either version, or the JSON.
-
-    \b
-        $ medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv --split test -o test.jsonl
-    """
-    from medground import jsonl
-    from medground.datasets import ms_cxr as reader
-
-    _write(reader.read(_source(source), jsonl.BadLines(rejects).take), split, output, "phrases")
+for name, entry in registry.DATASETS.built_in.items():
+    convert.add_command(_command(name, entry))
 
 
 def _write(records: Iterable[Any], split: str | None, output: str, label: str) -> None:
@@ -197,14 +160,3 @@ def _write(records: Iterable[Any], split: str | None, output: str, label: str) -
 
     with jsonl.create(output) as stream:
         jsonl.write(stream, only_split(console.progress(records, label), split))
-
-
-def _source(path: str) -> Any:
-    """Return what a reader takes: a path, or stdin for -."""
-    return sys.stdin.buffer if path == "-" else Path(path)
-
-
-def _splits(path: Path | None, take: Any) -> dict[str, str] | None:
-    from medground.datasets import mimic_cxr
-
-    return mimic_cxr.read_splits(path, take) if path else None

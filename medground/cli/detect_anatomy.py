@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from medground import shipped
+from medground import registry, shipped
 from medground.cli import options
 from medground.cli.command import DATA, FILES, MODEL, command, option
+from medground.cli.named import Named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from medground.anatomy.mask_boxes import Source
     from medground.records import Anatomy, Image
     from medground.shards import Shard
-
-MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 
 
 @command()
@@ -34,7 +33,7 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
 )
 @option(
     "--detector",
-    type=click.Choice(["region-query", "yolo", "transformers"]),
+    type=Named(registry.DETECTORS),
     group=MODEL,
     help="Expected detector type (default: read from the weights).",
 )
@@ -45,7 +44,7 @@ MASKS = ("cxas", "pspnet", "named", "label-map", "coco")
     group=FILES,
     help="Segmentation masks instead of --model: folder or COCO JSON.",
 )
-@option("--mask-format", type=click.Choice(MASKS), group=FILES, help="Format of --masks; see above.")
+@option("--mask-format", type=Named(registry.MASK_FORMATS), group=FILES, help="Format of --masks.")
 @option(
     "--mask-names",
     type=options.FILE,
@@ -97,11 +96,9 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
     that is probably not a frontal chest X-ray gets no boxes, a warning, and "other" as its view.
 
     With --masks, boxes are computed from the segmentation masks of another program, without a detector.
-    Masks are matched to an image by its path without suffix, its file name, or its image_id. Formats: cxas
-    and pspnet (TorchXRayVision), as these write them: NAME.npy, NAME.npz, NAME/CLASS.png or NAME.json; named,
-    the same with our region names as classes; label-map, NAME.png with integers; coco. Regions without a
-    class are derived (lung zones are thirds of the lung height; the rules are in anatomy/masks.toml) or
-    omitted. Components smaller than a tenth of a structure's largest one are ignored.
+    Masks are matched to an image by its path without suffix, its file name, or its image_id (NAME). Regions
+    without a class are derived (lung zones are thirds of the lung height; the rules are in
+    anatomy/masks.toml) or omitted. Components smaller than a tenth of a structure's largest one are ignored.
 
     For Chest ImaGenome's boxes, use `medground convert imagenome`: it writes the same records.
 

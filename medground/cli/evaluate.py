@@ -8,14 +8,10 @@ from typing import Any, BinaryIO
 import click
 from click.core import ParameterSource
 
+from medground import registry
 from medground.cli import options
 from medground.cli.command import DATA, FILES, MODEL, command, option
-
-PHRASE_PROTOCOLS = ("single-box", "pooled", "all-pairs", "set", "coco")
-FORMATS = ("jsonl", "csv", "coco", "maira-2", "radvlm")
-SHARES = {"maira-2": (None, "crop", "normalised")}  # its bins are shares: there they can be no pixels
-ALONE = ("heatmap", "anatomy")
-PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
+from medground.cli.named import Named
 
 
 @command()
@@ -25,7 +21,7 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 @option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
     "--input-format",
-    type=click.Choice(FORMATS),
+    type=Named(registry.PREDICTION_FORMATS),
     default="jsonl",
     show_default=True,
     old=["--format"],
@@ -43,7 +39,7 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 )
 @option(
     "--compare-format",
-    type=click.Choice(FORMATS),
+    type=Named(registry.PREDICTION_FORMATS),
     default="jsonl",
     show_default=True,
     group=FILES,
@@ -67,7 +63,7 @@ PROTOCOLS = (*PHRASE_PROTOCOLS, *ALONE)
 @option(
     "--protocol",
     "protocols",
-    type=click.Choice(PROTOCOLS),
+    type=Named(registry.PROTOCOLS),
     multiple=True,
     default=("single-box",),
     show_default=True,
@@ -166,16 +162,27 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
         _refuse_beside_probes(given)
     elif not given["truth"]:
         raise click.UsageError("Missing option '--truth'.")
-    alone = " and ".join(ALONE)
-    if len(protocols) > 1 and protocols & set(ALONE):
-        raise click.UsageError(f"the protocols {alone} stand alone: their files differ")
-    if given["split"] and "anatomy" in protocols:
-        raise click.UsageError("the protocol anatomy takes no --split")
+    others = [name for name in registry.PROTOCOLS if name in protocols and not _reads_phrases(name)]
+    if len(protocols) > 1 and others:
+        raise click.UsageError(f"--protocol {others[0]} stands alone: it reads {_read_by(others[0])}")
+    if given["split"] and any(_read_by(name) == "anatomy" for name in others):
+        raise click.UsageError(f"--protocol {others[0]} takes no --split")
     for kind, frame in (given["format"], given["compare_format"]):
-        if protocols & set(ALONE) and (kind, frame) not in (("jsonl", None), ("jsonl", "original")):
-            raise click.UsageError(f"the protocols {alone} take no --input-format and no --coordinates")
-        if frame not in SHARES.get(kind, (frame,)):
-            raise click.UsageError(f"--coordinates of {kind} is crop or normalised: its boxes are fractions")
+        if others and (kind, frame) not in (("jsonl", None), ("jsonl", "original")):
+            raise click.UsageError(f"--protocol {others[0]} takes no --input-format and no --coordinates")
+        allowed = registry.PREDICTION_FORMATS[kind].frames
+        if frame and allowed and frame not in allowed:
+            raise click.UsageError(
+                f"--coordinates of {kind} is {registry.one_of(allowed)}: its boxes are fractions"
+            )
+
+
+def _read_by(protocol: str) -> str:
+    return registry.PROTOCOLS[protocol].reads
+
+
+def _reads_phrases(protocol: str) -> bool:
+    return _read_by(protocol) == "phrases"
 
 
 def _refuse_beside_probes(given: dict[str, Any]) -> None:

@@ -5,11 +5,14 @@ from typing import Any, BinaryIO
 
 import click
 
+from medground import registry
 from medground.cli import options, training, training_options
 from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, command, option
+from medground.cli.named import Named
 
 # Fields of splits.Choice.
 SPLIT = ("val_subjects", "test_subjects", "num_folds", "fold", "num_phrases", "subject_fraction")
+LEAKAGE = "split by subject, pretrain with --exclude-held-out, or give --allow-leakage to mark the model"
 
 
 _SPLITTING = [
@@ -143,7 +146,7 @@ _REPLAY = [  # negatives, paraphrases and pre-training pairs, together with the 
 )
 @option(
     "--objective",
-    type=click.Choice(["agp", "taco"]),
+    type=Named(registry.OBJECTIVES, lambda entry: registry.FINETUNE in entry.stages),
     multiple=True,
     default=["agp"],
     show_default=True,
@@ -174,9 +177,7 @@ def finetune(
 
     --multi-box: drop skips phrases with several boxes; hull takes one enclosing box; sides splits bilateral
     phrases into left and right, and takes the hull of others; all (mdetr only) trains on every box. --freeze
-    visual: the layers between image encoder and fusion. Objectives: agp trains boxes; taco adds MedRPG's
-    contrast of regions and phrases. Default loss weights: l1 5, giou 2, present 1, and for mdetr score 1,
-    near 1 (agp); taco rises to 0.05. Recipes for --config: agp-finetune, medrpg, mdetr.
+    visual: the layers between image encoder and fusion. Recipes for --config: agp-finetune, medrpg, mdetr.
 
     Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
 
@@ -197,7 +198,8 @@ def finetune(
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
     parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
-    leaks = leakage.refuse_leaks(parts, init_from, allow_leakage)
+    leaks = [*leakage.between(parts), *(leakage.with_model(parts, init_from) if init_from else ())]
+    leaky = leakage.check(leaks, allow_leakage, LEAKAGE)
     sizes = examples.Sizes(chosen["images"])
     learned, checked = (examples.from_phrases(parts[name], sizes, multi_box) for name in ("train", "val"))
     replayed = _replayed(rehearse, anatomy, bad_lines, [*parts["val"], *parts["test"]])
@@ -206,7 +208,7 @@ def finetune(
         _write(save_held_out, parts["test"])
     if epochs and not _by_hand("steps"):
         chosen["steps"] = -(-epochs * len(learned) // chosen["batch_size"])
-    more = {"max_terms": 0, "max_sentences": 1_000, "rehearsal": replayed, "leakage": leaks}
+    more = {"max_terms": 0, "max_sentences": 1_000, "rehearsal": replayed, "leakage": leaky}
     more |= {"sides_apart": multi_box == "sides", "chosen": kept}
     training.run(learned, checked, init_from, **more, **chosen)
 
@@ -226,8 +228,11 @@ def _check_usage(
         raise click.UsageError("give --num-phrases or --subject-fraction, not both")
     if anatomy and not rehearse:
         raise click.UsageError("--anatomy requires --rehearse, the pairs to replay")
-    if "agp" not in chosen["objective"]:
-        raise click.UsageError("--objective taco trains no boxes: add --objective agp")
+    if not any(registry.OBJECTIVES[name].trains_boxes for name in chosen["objective"]):
+        boxes = registry.one_of(registry.OBJECTIVES.where(trains_boxes=True))
+        raise click.UsageError(
+            f"--objective {chosen['objective'][0]} trains no boxes: add --objective {boxes}"
+        )
 
 
 def _for_config(chosen: dict[str, Any], multi_box: str) -> dict[str, Any]:

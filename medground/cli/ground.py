@@ -1,14 +1,19 @@
 """medground ground: phrases, images and a model -> boxes."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from medground import registry
 from medground.cli import options
 from medground.cli.command import FILES, MODEL, command, option
+from medground.cli.named import Named
 
-FORMATS = ("jsonl", "csv", "coco", "dicom-sr")
+if TYPE_CHECKING:
+    from medground.records import Phrase
+
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -29,13 +34,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @options.images
 @option(
     "--output-format",
-    type=click.Choice(FORMATS),
+    type=Named(registry.OUTPUT_FORMATS),
     default="jsonl",
     show_default=True,
     old=["--format"],
     old_keys=["kind"],
     group=FILES,
-    help="csv: a row per box; coco: one JSON; dicom-sr: a folder.",
+    help="Format of the output.",
 )
 @option(
     "--overlay",
@@ -109,17 +114,53 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
-    lines = (
-        None if chosen["output_format"] == "dicom-sr" else chosen["output"]
-    )  # else a folder, which is made
-    options.refuse_nowhere(lines, chosen["html"], chosen["heatmap"])
-    from medground.cli import ground_modes
+    is_folder = registry.OUTPUT_FORMATS[chosen["output_format"]].one_per_image
+    options.refuse_nowhere(None if is_folder else chosen["output"], chosen["html"], chosen["heatmap"])
+    _ground(image, words, **chosen)
 
-    ground_modes.run(image, words, **chosen)
+
+def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
+    from medground import console, jsonl
+    from medground.grounding import outputs, predict, resume
+    from medground.grounding.model import load
+
+    bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
+    phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
+    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
+    model = load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
+    limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
+
+    def found(phrases: Iterable[Any]) -> Iterable[Any]:
+        grounded = model.ground(phrases, folder, bad_lines.take_record, limits)
+        pictures = (chosen["overlay"], chosen["html"], chosen["heatmap"])
+        return outputs.with_pictures(console.progress(grounded, "phrases"), folder, *pictures)
+
+    if not chosen["resume"]:
+        outputs.write(found(phrases), chosen["output"], chosen["output_format"], folder)
+        return
+    stated = {"model": model.name} | predict.option_keys(limits)
+    with resume.continued(chosen["output"], stated) as (stream, earlier):
+        rest = earlier.rest(phrases, skipping=bad_lines.rejects is not None)
+        jsonl.write(stream, (grounding for _, grounding in found(rest)))
+
+
+def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":
+    """Return the phrases to localize; a report is parsed before any model is loaded."""
+    from medground import jsonl
+    from medground.grounding import outputs, phrases
+    from medground.records import Phrase
+
+    if image is None:
+        return jsonl.read(chosen["records"], Phrase, bad_lines, phrases.refuse_empty)
+    outputs.check(image, chosen["output_format"])
+    if not chosen["report"]:
+        return phrases.phrases_of(image, words)
+    report = chosen["report"]
+    return list(phrases.phrases_of_report(image, phrases.sentences_of_file(report, jsonl.name_of(report))))
 
 
 def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[str, Any]) -> None:
-    """Raise for what does not go together, before anything is loaded."""
+    """Raise UsageError for options that cannot be combined, before anything is loaded."""
     if image and bool(words) == bool(chosen["report"]):
         raise click.UsageError("IMAGE requires either PHRASEs or --report")
     if not all(map(str.strip, words)):
@@ -131,10 +172,12 @@ def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[st
             raise click.UsageError("--coverage requires the calibration: leave out --no-calibration")
         if chosen["min_score"] is not None or chosen["min_present"] is not None:
             raise click.UsageError("--coverage is about all boxes: leave out --min-score and --min-present")
-    if chosen["output_format"] == "dicom-sr" and chosen["output"] == "-":
-        raise click.UsageError("--output-format dicom-sr writes one file per image: give -o FOLDER")
-    if chosen["resume"] and (chosen["output"] == "-" or chosen["output_format"] != "jsonl"):
-        raise click.UsageError("--resume requires -o FILE and --output-format jsonl")
+    kind, entry = chosen["output_format"], registry.OUTPUT_FORMATS[chosen["output_format"]]
+    if entry.one_per_image and chosen["output"] == "-":
+        raise click.UsageError(f"--output-format {kind} writes one file per image: give -o FOLDER")
+    if chosen["resume"] and (chosen["output"] == "-" or not entry.resumable):
+        resumable = registry.one_of(registry.OUTPUT_FORMATS.where(resumable=True))
+        raise click.UsageError(f"--resume requires -o FILE and --output-format {resumable}")
     if chosen["resume"] and (chosen["html"] or chosen["heatmap"]):
         raise click.UsageError("--resume cannot be combined with --html or --heatmap")
     if chosen["heatmap"] and chosen["heatmap"].suffix != ".safetensors":

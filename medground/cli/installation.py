@@ -1,175 +1,158 @@
-"""What this machine has of what medground needs: versions, what does not work, and how to mend it.
+"""Checks of the installation: Python, packages, the imports of each command, processor cores and disks."""
 
-What takes long or may crash (torch, transformers, spaCy, a torchvision that does not fit) is tried in
-processes of its own, all at once; the rest is read from the packages' metadata.
-"""
-
-import json
 import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
 import medground
+from medground.cli import needs, probe
+from medground.cli.needs import Import
 
 State = Literal["ok", "note", "broken", "absent"]
-PATIENCE = 120.0  # seconds for one probe; a cold disk may need a minute for torch
-
-# What a process of its own does for each; `say` prints the answer, and a step that fails ends the process.
-STEPS = {
-    "torch": """
-import torch
-gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-say("torch", {"cuda": torch.version.cuda, "gpus": gpus})
-""",
-    "transformers": """
-from medground.compat import hide_broken_torchvision
-hide_broken_torchvision()
-from transformers import BertModel
-say("transformers", {})
-""",
-    "torchvision": """
-from importlib.util import find_spec
-if find_spec("torchvision"):
-    import torchvision, torch
-    torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([1.0]), 0.5)
-say("torchvision", {"there": find_spec("torchvision") is not None})
-""",
-    "spacy": """
-import spacy, negspacy.negation
-nlp = spacy.blank("en")
-nlp.add_pipe("sentencizer")
-nlp.add_pipe("negex")
-say("spacy", {})
-""",
-}
-PROBES = (("torch", "transformers"), ("spacy",), ("torchvision",))  # the steps of each process
-SAY = "import json\ndef say(name, answer): print(json.dumps([name, answer]), flush=True)\n"
-LICENCES = {"ultralytics": "AGPL-3.0: passing on or serving what uses it brings its terms with it"}
+MODULES = {"pillow": "PIL", "python-gdcm": "gdcm", "tomli-w": "tomli_w"}  # the package's name -> its module
+LICENSES = {"ultralytics": "AGPL-3.0: its terms also hold for programs that use it, and for services"}
+EXTRAS = ("gdcm", "highdicom", "openvino", "pydicom", "tensorboard")  # ultralytics writes files on import
+TORCHVISION = (Import("torchvision"), Import("torchvision.ops", "nms"))
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at; `mend` says how to make it work, `needed` whether medground works without."""
+    """One result. `fix` says how to repair it; `needed` is whether medground needs it."""
 
     name: str
     state: State
     version: str | None = None
-    says: str = ""
-    mend: str | None = None
+    detail: str = ""
+    fix: str | None = None
     needed: bool = True
 
     def line(self) -> str:
-        """The check as one line of a table, and a second one where there is something to mend."""
-        head = f"{self.state:<7} {self.name:<16} {self.version or '':<14} {self.says}".rstrip()
-        return head + (f"\n{'':<8}mend: {self.mend}" if self.mend else "")
+        """Return the check as one line of a table, and a second line with the fix if there is one."""
+        head = f"{self.state:<7} {self.name:<19} {self.version or '':<14} {self.detail}".rstrip()
+        return head + (f"\n{'':<8}fix: {self.fix}" if self.fix else "")
 
     def json(self) -> dict[str, Any]:
-        """The check as one JSON object."""
+        """Return the check as a JSON object."""
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Requirement:
+    """A package that the metadata of medground names: versions, and the extra that it belongs to."""
+
+    name: str
+    versions: str
+    extra: str | None = None
+
+    @property
+    def module(self) -> str:
+        """The top-level module of the package."""
+        return MODULES.get(self.name, self.name.replace("-", "_"))
+
+
 def is_well(checks: list[Check]) -> bool:
-    """True when all that medground needs is there and works."""
+    """Return whether Python, medground and all commands work."""
     return not any(each.needed and each.state in ("broken", "absent") for each in checks)
 
 
-def examine() -> list[Check]:
-    """Every check, in the order in which they are shown; takes as long as the slowest probe."""
-    running = [(steps, _start(steps)) for steps in PROBES]
-    checks = [_python(), *_packages(), _cores(), *_disks()]
-    found: dict[str, dict[str, Any]] = {}
-    for steps, process in running:
-        found |= _finish(steps, process)
-    return [*(_probed(each, found) for each in checks), _torchvision(found["torchvision"])]
-
-
-def _start(steps: tuple[str, ...]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SAY + "".join(STEPS[each] for each in steps)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(medground.__file__).parent.parent,
-    )
-
-
-def _finish(steps: tuple[str, ...], process: "subprocess.Popen[str]") -> dict[str, dict[str, Any]]:
-    """What each step answered; {"error": why} for the one that failed and those that come after it."""
-    try:
-        out, err = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        err += f"\ndid not answer within {PATIENCE:.0f} s"
-    answers = [json.loads(line) for line in out.splitlines() if line.startswith('["')]
-    reason = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
-    return {name: {"error": reason} for name in steps} | dict(answers)
+def examine(group: click.Group) -> list[Check]:
+    """Return every check, in the order in which they are printed."""
+    commands = needs.of_commands(group)
+    wanted = [each for imports in commands.values() for each in imports]
+    extras = [Import(each) for each in EXTRAS if _spec(each) is not None]
+    failed = probe.failures([*wanted, *extras])
+    tops = {each.top for imports in commands.values() for each in imports} - {"medground"}
+    requirements = _requirements() or [Requirement(_package_of(top), "") for top in sorted(tops)]
+    return [
+        _python(),
+        Check("medground", "ok", medground.__version__, str(Path(medground.__file__).parent)),
+        *(_package(each, _error_of(each, failed)) for each in requirements),
+        _torchvision(),
+        *(_command(name, imports, failed, requirements) for name, imports in commands.items()),
+        _cores(),
+        *_disks(),
+    ]
 
 
 def _python() -> Check:
     fits = sys.version_info >= (3, 11)
-    return Check(
-        name="python",
-        state="ok" if fits else "broken",
-        version=platform.python_version(),
-        says=sys.executable,
-        mend=None if fits else "install Python 3.11 or newer",
-    )
+    fix = None if fits else "install Python 3.11 or newer"
+    return Check("python", "ok" if fits else "broken", platform.python_version(), sys.executable, fix)
 
 
-@dataclass(frozen=True)
-class _Requirement:
-    name: str
-    versions: str
-    extra: str | None
-
-
-def _packages() -> Iterator[Check]:
-    yield Check(name="medground", state="ok", version=medground.__version__)
-    for wanted in _requirements():
-        yield _package(wanted)
-
-
-def _requirements() -> list[_Requirement]:
-    """What medground's metadata asks for, its extras last; nothing where it was never installed."""
+def _requirements() -> list[Requirement]:
+    """Return the requirements of medground's metadata, extras last; none if it was never installed."""
     try:
         wanted = metadata.requires("medground") or []
     except metadata.PackageNotFoundError:
         return []
-    found = [_requirement(each) for each in wanted]
-    return sorted(found, key=lambda each: (each.extra or "", each.name))
+    found = map(_requirement, wanted)
+    kept = [each for each in found if each.extra in (None, *needs.EXTRAS.values())]
+    return sorted(kept, key=lambda each: (each.extra or "", each.name))
 
 
-def _requirement(text: str) -> _Requirement:
+def _requirement(text: str) -> Requirement:
     name = re.match(r"[\w.-]+", text)
     extra = re.search(r"extra == ['\"]([\w-]+)['\"]", text)
-    assert name is not None  # metadata is written by the build, not by hand
+    assert name is not None  # the metadata is written by the build
     versions = text[name.end() :].partition(";")[0]
-    return _Requirement(name[0], versions.strip(" ()"), extra[1] if extra else None)
+    return Requirement(name[0], versions.strip(" ()"), extra[1] if extra else None)
 
 
-def _package(wanted: _Requirement) -> Check:
+def _package(wanted: Requirement, error: str | None) -> Check:
+    """Return the check of a package: what its metadata states, and whether its imports work."""
     version = _version(wanted.name)
-    said = f"for medground[{wanted.extra}]" if wanted.extra else ""
-    said = ". ".join(filter(None, (said, LICENCES.get(wanted.name))))
-    mend = f"pip install '{wanted.name}{wanted.versions}'"
-    if version is None:
-        mend = f"pip install 'medground[{wanted.extra}]'" if wanted.extra else mend
-        return Check(wanted.name, "absent", None, said, mend, needed=not wanted.extra)
-    if not _fits(version, wanted.versions):
-        said = ". ".join(filter(None, (said, f"medground asks for {wanted.versions}")))
-        return Check(wanted.name, "broken", version, said, mend, needed=not wanted.extra)
-    return Check(wanted.name, "ok", version, said, needed=not wanted.extra)
+    detail = _detail(wanted, version)
+    if error or (version is None and _spec(wanted.module) is None):
+        state: State = "broken" if error and version else "absent"
+        detail = error if error and version else detail
+        return Check(wanted.name, state, version, detail, _fix(wanted, version), needed=False)
+    state = "ok" if version is None or _fits(version, wanted.versions) else "note"
+    return Check(wanted.name, state, version, detail, needed=False)
+
+
+def _detail(wanted: Requirement, version: str | None) -> str:
+    found = [f"for medground[{wanted.extra}]" if wanted.extra else "", LICENSES.get(wanted.name, "")]
+    if version and not _fits(version, wanted.versions):
+        found.append(f"medground is tested with {wanted.versions}")
+    return ". ".join(filter(None, found))
+
+
+def _fix(wanted: Requirement, version: str | None) -> str:
+    """Return the way to repair a package: remove a copy on PYTHONPATH, or install it."""
+    place = _other_place(wanted, version)
+    if place:
+        return f"remove {place} from PYTHONPATH, or move {wanted.module} out of it"
+    if version and _fits(version, wanted.versions):
+        return f"pip install --force-reinstall '{wanted.name}=={version}'"
+    return f"pip install '{f'medground[{wanted.extra}]' if wanted.extra else wanted.name + wanted.versions}'"
+
+
+def _other_place(wanted: Requirement, version: str | None) -> str | None:
+    """Return the folder that the module comes from, if it is not that of the installed package."""
+    spec = _spec(wanted.module)
+    if spec is None or spec.origin is None or version is None:
+        return None
+    found = (
+        Path(spec.origin).parent if spec.submodule_search_locations is None else Path(spec.origin).parents[1]
+    )
+    installed = Path(str(metadata.distribution(wanted.name).locate_file("")))
+    return None if found.resolve() == installed.resolve() else str(found)
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    return PathFinder.find_spec(module, sys.path)
 
 
 def _version(name: str) -> str | None:
@@ -182,52 +165,61 @@ def _version(name: str) -> str | None:
 def _fits(version: str, wanted: str) -> bool:
     try:
         from packaging.specifiers import SpecifierSet
-    except ImportError:  # comes with transformers; without it we cannot compare, and transformers is named
+    except ImportError:  # transformers brings it; without it versions cannot be compared
         return True
     return SpecifierSet(wanted).contains(version, prereleases=True)
 
 
-def _probed(check: Check, found: dict[str, dict[str, Any]]) -> Check:
-    """The check with what its probe found, where it has one and the package is there."""
-    if check.name not in found or check.state == "absent":
-        return check
-    answer = found[check.name]
-    if "error" in answer:
-        mend = check.mend or f"pip install --force-reinstall '{check.name}=={check.version}'"
-        return Check(check.name, "broken", check.version, answer["error"], mend)
-    if check.name == "torch":
-        return Check(check.name, check.state, check.version, _device(answer), check.mend)
-    return check
+def _error_of(wanted: Requirement, failed: dict[Import, str]) -> str | None:
+    """Return the error of the package's own imports, or None."""
+    names = {wanted.module} | ({needs.NEGSPACY} if wanted.name == "negspacy" else set())
+    return next((error for each, error in failed.items() if names & {each.top, each.module}), None)
 
 
-def _device(answer: dict[str, Any]) -> str:
-    if answer["gpus"]:
-        return f"CUDA {answer['cuda']}, GPU: {', '.join(answer['gpus'])}"
-    if answer["cuda"]:
-        return f"CUDA {answer['cuda']} build, no GPU seen: runs on the CPU"
-    if shutil.which("nvidia-smi"):
-        return "CPU build; this machine seems to have a GPU that it cannot use"
-    return "CPU build"
+def _package_of(module: str) -> str:
+    return next((package for package, name in MODULES.items() if name == module), module)
 
 
-def _torchvision(answer: dict[str, Any]) -> Check:
-    """medground works without torchvision and beside a broken one; other programs here may not."""
-    if "error" in answer:
-        says = f"does not fit torch {_version('torch')}: {answer['error']}; medground works without it"
-        return Check("torchvision", "broken", _version("torchvision"), says, _fitting(), needed=False)
-    if not answer["there"]:
-        return Check("torchvision", "absent", says="not needed", needed=False)
-    return Check("torchvision", "ok", _version("torchvision"), "not needed", needed=False)
+def _command(
+    name: str, imports: list[Import], failed: dict[Import, str], requirements: Iterable[Requirement]
+) -> Check:
+    """Return the check of a command: the imports that fail, and how to repair them."""
+    bad = {each: failed[each] for each in imports if each in failed}
+    outside = {each: error for each, error in bad.items() if each.top != "medground" or each.call}
+    if not bad:
+        return Check(f"medground {name}", "ok")
+    shown = outside or bad
+    packages = dict.fromkeys("negspacy" if each.call else _package_of(each.top) for each in shown)
+    wanted = {each.name: each for each in requirements}
+    fixes = [
+        _fix(wanted.get(each, Requirement(each, "")), _version(each))
+        for each in packages
+        if each != "medground"
+    ]
+    detail = next(iter(shown.values()))
+    return Check(f"medground {name}", "broken", None, f"{', '.join(packages)}: {detail}", "; ".join(fixes))
+
+
+def _torchvision() -> Check:
+    """Return the check of torchvision: medground works without it, and with a broken one."""
+    if _spec("torchvision") is None:
+        return Check("torchvision", "absent", None, "not needed", needed=False)
+    version = _version("torchvision")
+    errors = [*probe.failures(TORCHVISION, hide_torchvision=False).values()]
+    if errors:
+        detail = f"does not fit torch {_version('torch')}: {errors[0]}; medground works without it"
+        return Check("torchvision", "broken", version, detail, _fitting(), needed=False)
+    return Check("torchvision", "ok", version, "not needed", needed=False)
 
 
 def _fitting() -> str:
-    """How to get rid of a torchvision that does not fit, or to get the one that does."""
+    """Return how to remove a torchvision that does not fit torch, or how to install the one that does."""
     remove = "pip uninstall torchvision"
     torch = re.match(r"2\.(\d+)\.\d+(\+cpu)?", _version("torch") or "")
     if not torch:
         return remove
     where = " --index-url https://download.pytorch.org/whl/cpu" if torch[2] else ""
-    # torchvision 0.15 came with torch 2.0, and every release since in step
+    # torchvision 0.15 was released with torch 2.0, and the next releases together
     return (
         f"{remove}; or install the one that fits: pip install 'torchvision==0.{int(torch[1]) + 15}.*'{where}"
     )
@@ -243,5 +235,27 @@ def _disks() -> Iterator[Check]:
     for name, folder in (("disk", Path.cwd()), ("temporary disk", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / 1e9
         low = free < 1
-        mend = "make room: checkpoints and outputs may not fit" if low else None
-        yield Check(name, "note" if low else "ok", f"{free:.1f} GB free", str(folder), mend)
+        fix = "free some space: checkpoints and outputs may not fit" if low else None
+        yield Check(name, "note" if low else "ok", f"{free:.1f} GB free", str(folder), fix)
+
+
+def with_device(checks: list[Check]) -> list[Check]:
+    """Return the checks with the device that torch can use, if torch works."""
+    if any(each.name == "torch" and each.state in ("broken", "absent") for each in checks):
+        return checks
+    detail = device()
+    return [replace(each, detail=detail) if each.name == "torch" else each for each in checks]
+
+
+def device() -> str:
+    """Return the GPUs that torch finds, or that it runs on the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return f"CUDA {torch.version.cuda}, GPU: {', '.join(names)}"
+    if torch.version.cuda:
+        return f"CUDA {torch.version.cuda} build, no GPU found: runs on the CPU"
+    if shutil.which("nvidia-smi"):
+        return "CPU build; this machine seems to have a GPU that it cannot use"
+    return "CPU build"

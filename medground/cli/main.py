@@ -19,6 +19,7 @@ from medground.cli.evaluate import evaluate
 from medground.cli.export import export
 from medground.cli.finetune import finetune
 from medground.cli.ground import ground
+from medground.cli.join_shards import join_shards
 from medground.cli.parse_reports import parse_reports
 from medground.cli.phantom import phantom
 from medground.cli.pretrain import pretrain
@@ -57,7 +58,7 @@ SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
     "Grounding and scoring": (ground, evaluate),
-    "Data": (convert, phantom),
+    "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }
 

@@ -186,17 +186,13 @@ def named_or_example(model: Path | None, example: Path) -> Path:
 
 def device_of(name: str) -> str:
     """Return the torch device that --device means; raise BadParameter if torch cannot use it."""
-    import torch
+    from medground import devices
+    from medground.errors import MedgroundError
 
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError):
-        raise click.BadParameter(
-            f"{name}: torch cannot use this device here", param_hint="--device"
-        ) from None
-    return name
+        return devices.resolve(name)
+    except MedgroundError as error:
+        raise click.BadParameter(str(error), param_hint="--device") from None
 
 
 NOT_THE_TASK = {"output", "rejects", "resume", "workers", "device"}  # these do not change what is written

@@ -28,7 +28,13 @@ from medground.cli.report_modes import run
     group=FILES,
     help="chexpert: one CSV row per report with 1, 0, -1, blank.",
 )
-@option("--html", metavar="FILE", group=FILES, help="Write an HTML page instead of records.")
+@option(
+    "--html",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    group=FILES,
+    help="Write an HTML page instead of records.",
+)
 @option(
     "--html-limit",
     type=options.COUNT,

@@ -6,8 +6,10 @@ from typing import Any, BinaryIO
 
 import click
 
+from medground import registry
 from medground.cli import options, training, training_options
 from medground.cli.command import DATA, FILES, OBJECTIVE, command, option
+from medground.cli.named import Named
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ log = logging.getLogger(__name__)
 )
 @option(
     "--objective",
-    type=click.Choice(["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
+    type=Named(registry.OBJECTIVES, lambda entry: registry.PRETRAIN in entry.stages),
     multiple=True,
     default=["agp"],
     show_default=True,
@@ -92,14 +94,11 @@ def pretrain(
 ) -> None:
     """Pre-train a grounding model on anatomy and reports.
 
-    Objectives: agp matches region names and sentences to region boxes; asg matches images and regions to
-    reports and sentences, and predicts 40 tags; gk-mvlp grounds knowledge of findings in regions (a
-    reconstruction); gk-mvlp-unmasked lets a finding attend to every region. Only agp trains box prediction.
+    Only objectives that train boxes, such as agp, give a model that ground can use without fine-tuning.
 
     Reads pairs, as align writes them, into memory. The run folder holds config.toml, metrics.jsonl, the model
     and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
-    Default loss weights: l1 5, giou 2, present 1, and for mdetr score 1, near 1 (agp); ira 1, arsa 1, irl 5,
-    erl 1 (asg); itc, itm, lm, ecls 1 (gk-mvlp). Recipes for --config: agp-pretrain, mdetr.
+    Recipes for --config: agp-pretrain, mdetr.
 
     \b
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images images -o runs/agp
@@ -139,20 +138,34 @@ def pretrain(
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:
     """Return whether an objective uses reports; raise UsageError for reports that none uses."""
-    reads = set(objectives) != {"agp"}
+    reads = any(registry.OBJECTIVES[name].reads_reports for name in objectives)
     if reports and not reads:
-        raise click.UsageError("--report-sentences requires --objective asg or gk-mvlp")
-    if "agp" not in objectives:
-        log.warning("without --objective agp no boxes are trained: finetune the model before ground")
+        raise click.UsageError(f"--report-sentences requires {_objectives(reads_reports=True)}")
+    if not _trains_boxes(objectives):
+        boxes = _objectives(trains_boxes=True)
+        log.warning("without %s no boxes are trained: finetune the model before ground", boxes)
     return reads
+
+
+def _objectives(**fields: Any) -> str:
+    """Return the option with the names of the pre-training objectives with these fields."""
+    names = registry.OBJECTIVES.where(**fields)
+    own = [name for name in names if registry.PRETRAIN in registry.OBJECTIVES[name].stages]
+    return f"--objective {registry.one_of(own)}"
+
+
+def _trains_boxes(objectives: tuple[str, ...]) -> bool:
+    return any(registry.OBJECTIVES[name].trains_boxes for name in objectives)
 
 
 def _check_validation(
     val: BinaryIO | None, objective: tuple[str, ...], patience: int | None, **_: Any
 ) -> None:
     """Raise UsageError for validation without a box objective, or patience without validation."""
-    if val and "agp" not in objective:
-        raise click.UsageError("--val measures boxes, which only agp trains: add --objective agp")
+    if val and not _trains_boxes(objective):
+        raise click.UsageError(
+            f"--val measures boxes, which no objective trains: add {_objectives(trains_boxes=True)}"
+        )
     if patience and not val:
         raise click.UsageError("--patience counts validations: give --val")
 
@@ -169,6 +182,7 @@ def _validation(phrases: list[Any], images: Path) -> list[Any]:
 
 
 def _check_counts(objective: tuple[str, ...], max_terms: int, max_sentences: int, **_: Any) -> None:
-    """Raise UsageError if agp would have nothing to train on."""
-    if "agp" in objective and not max_terms and not max_sentences:
-        raise click.UsageError("--max-terms 0 with --max-sentences 0 leaves agp nothing to train on")
+    """Raise UsageError if an objective would have no phrases to train on."""
+    fused = [name for name in objective if registry.OBJECTIVES[name].fuses]
+    if fused and not max_terms and not max_sentences:
+        raise click.UsageError(f"--max-terms 0 with --max-sentences 0 leaves {fused[0]} nothing to train on")

@@ -1,4 +1,4 @@
-"""Where parse-reports finds its reports."""
+"""The reports that parse-reports reads: from a file, a folder or stdin."""
 
 import io
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def open_reports(stack: ExitStack, source: str, columns: Any, bad_lines: Any) -> Iterator[Any]:
-    """The reports of a file, a folder or stdin, whatever kind of file it is."""
+    """Yield the reports of a file of any supported kind, a folder or stdin."""
     from medground import jsonl
     from medground.records import Report
     from medground.reports import input as report_input

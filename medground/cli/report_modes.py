@@ -1,4 +1,4 @@
-"""The ways of parse-reports: sentences, a table, a page, an explanation, or another parser's output."""
+"""The modes of parse-reports: sentences, a table, a page, an explanation, or another parser's output."""
 
 import csv
 import gc
@@ -22,7 +22,7 @@ Render = Callable[[Iterable[Any]], tuple[bytes, list[str], int]]
 
 
 def run(source: str, explain: str | None, input_format: str, html: str | None, **choices: Any) -> None:
-    """Do what the options ask for."""
+    """Run the mode that the options select."""
     from medground import jsonl
 
     bad_lines = jsonl.BadLines(choices["rejects"])
@@ -56,7 +56,7 @@ def _import(kind: str, source: str, bad_lines: Any, choices: dict) -> None:
 
 
 def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> Iterator[Any]:
-    """The sentences of another parser's output."""
+    """Yield the sentences of another parser's output."""
     if kind == "chest-imagenome":
         if source == "-":
             raise click.UsageError(
@@ -83,7 +83,7 @@ def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: di
     with ExitStack() as stack:
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
         shown = islice(reports, choices["html_limit"])
-        page = write_page(((each, parser.parse_report(each)) for each in shown), "What parse-reports found")
+        page = write_page(((each, parser.parse_report(each)) for each in shown), "Parsed reports")
     with jsonl.create(html) as stream:
         stream.write(page.encode())
 
@@ -100,19 +100,19 @@ def _parse(source: str, build_with: tuple, bad_lines: Any, choices: dict) -> Non
         reports = console.progress(islice(reports, out.done, None), "parse-reports", start=out.done)
         if choices["output_format"] == "chexpert" and not out.done:
             out.stream.write(_table_header())
-            out.stream.flush()  # a forked process would write it once more
-        answers = spread(reports, build, build_with, choices["workers"])
-        _write(out, stack.enter_context(closing(answers)))
+            out.stream.flush()  # a forked process would write it again
+        results = spread(reports, build, build_with, choices["workers"])
+        _write(out, stack.enter_context(closing(results)))
 
 
-def _write(out: "Journal", answers: Iterable[tuple[bytes, list[str], int]]) -> None:
-    """Write the answers as they come, and say which studies had nothing to read: the first as a warning."""
+def _write(out: "Journal", results: Iterable[tuple[bytes, list[str], int]]) -> None:
+    """Write results in order; log the studies without findings or impression, the first as a warning."""
     level = logging.WARNING
-    for content, silent, reports in answers:
+    for content, empty, reports in results:
         out.add(content, reports)
         out.stream.flush()
-        for study in silent:
-            log.log(level, "%s: no findings or impression to read (-v names all such)", study)
+        for study in empty:
+            log.log(level, "%s: no findings or impression (-v lists all such studies)", study)
             level = logging.INFO
 
 
@@ -132,32 +132,32 @@ def _columns(choices: dict) -> Any:
 
 
 def build_parser(lexicon: str | None = None, likely_as: Any = "uncertain", all_sections: bool = False) -> Any:
-    """A parser as the options ask for it."""
+    """Return a parser with these options."""
     from medground.reports import lexicon as lexicons
     from medground.reports.parser import Options, Parser
 
     parser = Parser(lexicons.load(lexicon), Options(likely_as, all_sections))
-    gc.freeze()  # the lexicon is a million small objects: the collector need not look at them again
+    gc.freeze()  # the lexicon is a million small objects that the garbage collector can skip
     return parser
 
 
 def build_lines(*build_with: Any) -> Render:
-    """What turns reports into JSON lines, one a sentence."""
+    """Return a function that turns reports into JSON lines, one per sentence."""
     from medground import jsonl
 
     parser = build_parser(*build_with)
 
     def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
-        lines = bytearray()  # a list would keep what each line was given too much of, some 4 kB
-        silent: list[str] = []
+        lines = bytearray()  # a list of lines would keep their unused capacity, about 4 kB each
+        empty: list[str] = []
         count = 0
         for count, report in enumerate(reports, start=1):  # noqa: B007
             before = len(lines)
             for sentence in parser.sentences(report):
                 lines += jsonl.dumps(sentence)
             if len(lines) == before:
-                silent.append(report.study_id)
-        return bytes(lines), silent, count
+                empty.append(report.study_id)
+        return bytes(lines), empty, count
 
     return render
 
@@ -169,7 +169,7 @@ def _table_header() -> bytes:
 
 
 def build_table(*build_with: Any) -> Render:
-    """What turns reports into CSV rows of the CheXpert 14."""
+    """Return a function that turns reports into CSV rows of the 14 CheXpert labels."""
     from medground.reports.chexpert import to_row
 
     parser = build_parser(*build_with)
@@ -177,13 +177,13 @@ def build_table(*build_with: Any) -> Render:
     def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        silent: list[str] = []
+        empty: list[str] = []
         count = 0
         for count, each in enumerate(reports, start=1):  # noqa: B007
             sentences = parser.parse_report(each)
             rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
             if not sentences:
-                silent.append(each.study_id)
-        return text.getvalue().encode(), silent, count
+                empty.append(each.study_id)
+        return text.getvalue().encode(), empty, count
 
     return render

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from medground import registry
 from medground.cli import options, training
 from medground.cli.command import FILES, MODEL, TRAINING, command, option
+from medground.cli.named import Named
 
 if TYPE_CHECKING:
     from medground.anatomy.image_set import ImageSet
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
 @options.run_folder
 @option(
     "--detector",
-    type=click.Choice(["region-query", "transformers", "yolo"]),
+    type=Named(registry.DETECTORS),
     default="region-query",
     show_default=True,
     group=MODEL,
-    help="Detector type; see above.",
+    help="Detector type.",
 )
 @option(
     "--image-size",
@@ -69,85 +71,45 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
     validation boxes and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save
     and exit with 75.
 
-    Types: region-query, one learned query per region; transformers, RT-DETRv2 or D-FINE from the folder
-    --init-from; yolo, ultralytics (AGPL-3.0): pip install medground[yolo].
-
     \b
         $ medground train-detector anatomy.jsonl --images images --val val.jsonl -o runs/detector
     """
     options.refuse_two_stdins(*(each for each in (records, val) if each))
     if chosen["steps"] and chosen["epochs"]:
         raise click.UsageError("give --steps or --epochs, not both")
-    if detector != "yolo" and chosen["trust_pickle"]:
-        raise click.UsageError("--trust-pickle requires --detector yolo")
-    if detector == "yolo" and chosen["lr"]:
-        raise click.UsageError("--lr has no effect on --detector yolo, which chooses its own: leave it out")
-    if detector == "transformers" and not chosen["init_from"]:
+    entry = registry.DETECTORS[detector]
+    if chosen["trust_pickle"] and not entry.reads_pickle:
+        pickled = registry.one_of(registry.DETECTORS.where(reads_pickle=True))
+        raise click.UsageError(f"--trust-pickle requires --detector {pickled}")
+    if chosen["lr"] and entry.chooses_lr:
         raise click.UsageError(
-            "--detector transformers requires --init-from, a folder that transformers saved"
+            f"--lr has no effect on --detector {detector}, which chooses its own: leave it out"
         )
-    kinds = {"region-query": _region_query, "transformers": _transformers, "yolo": _yolo}
-    if not kinds[detector](records, val, **chosen):
+    if entry.needs_start and not chosen["init_from"]:
+        saved = f"a {entry.stored_as} that {detector} saved"
+        raise click.UsageError(f"--detector {detector} requires --init-from, {saved}")
+    if not _train(entry, records, val, **chosen):
         raise click.exceptions.Exit(options.STOPPED)
 
 
-def _region_query(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
-    """Train the default detector; return False when stopped before the end."""
-    from medground.anatomy import region_query as networks
-    from medground.anatomy import regions
-    from medground.training.detectors import region_query
+def _train(
+    entry: registry.Detector,
+    records: BinaryIO,
+    val: BinaryIO | None,
+    folder: Path,
+    images: Path,
+    rejects: BinaryIO | None,
+    **chosen: Any,
+) -> bool:
+    """Train a detector; return False when stopped before the end."""
+    from medground.training.detectors.trainers import TrainerOptions
 
-    device = options.device_of(chosen["device"])
-    config = networks.Config(names=tuple(regions.NAMES), size=chosen["image_size"] or networks.SIZE)
-    learned, checked = _image_sets(records, val, config.size, chosen["images"], chosen["rejects"])
-    how = region_query.Options(device=device, **_pace(chosen, len(learned)))
-    return region_query.train(learned, checked, config, folder, how, chosen["overwrite"], chosen["init_from"])
-
-
-def _transformers(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
-    """Fine-tune a detector of transformers; return False when stopped before the end."""
-    from medground.anatomy import detr as networks
-    from medground.training.detectors import detr
-
-    device, size = options.device_of(chosen["device"]), chosen["image_size"] or networks.SIZE
-    learned, checked = _image_sets(records, val, size, chosen["images"], chosen["rejects"])
-    how = detr.Options(
-        start=str(chosen["init_from"]), size=size, device=device, **_pace(chosen, len(learned))
+    chosen["device"] = options.device_of(chosen["device"])
+    train = registry.attribute(entry.trainer)
+    done: bool = train(
+        lambda size: _image_sets(records, val, size, images, rejects), folder, TrainerOptions(**chosen)
     )
-    return detr.train(learned, checked, folder, how, chosen["overwrite"])
-
-
-def _pace(chosen: dict[str, Any], images: int) -> dict[str, Any]:
-    """Return steps, batch size, learning rate and seed as fields of `region_query.Options`."""
-    steps = -(-chosen["epochs"] * images // chosen["batch_size"]) if chosen["epochs"] else chosen["steps"]
-    given = {"steps": steps, "lr": chosen["lr"]}
-    return {
-        "batch_size": chosen["batch_size"],
-        "seed": chosen["seed"],
-        **{k: v for k, v in given.items() if v},
-    }
-
-
-def _yolo(records: BinaryIO, val: BinaryIO | None, folder: Path, **chosen: Any) -> bool:
-    """Train the detector of ultralytics; return False when stopped before the end."""
-    from medground.anatomy import yolo
-    from medground.training.detectors import region_query
-
-    device = options.device_of(chosen["device"])
-    yolo.check(chosen["init_from"], chosen["trust_pickle"])
-    size, batch = chosen["image_size"] or yolo.SIZE, chosen["batch_size"]
-    learned, checked = _image_sets(records, val, size, chosen["images"], chosen["rejects"])
-    epochs = chosen["epochs"] or -(-(chosen["steps"] or 0) * batch // len(learned)) or yolo.EPOCHS
-    how = {
-        "epochs": epochs,
-        "batch": batch,
-        "size": size,
-        "seed": chosen["seed"],
-        "start": chosen["init_from"],
-    }
-    return region_query.train_yolo(
-        learned, checked, folder, yolo.Options(device=device, **how), chosen["overwrite"]
-    )
+    return done
 
 
 def _image_sets(
@@ -168,8 +130,7 @@ def _image_sets(
     parts = {"train": list(jsonl.read(records, Anatomy, bad_lines))}
     if val:
         parts["val"] = list(jsonl.read(val, Anatomy, bad_lines))
-    for leak in leakage.between(parts):
-        raise MedgroundError(f"{leak}: split by subject")
+    leakage.check(leakage.between(parts), False, "split the images by subject")
 
     def image_set(part: str, use: str) -> "ImageSet":
         return read_images(parts[part], images, regions.NAMES, size, reject, use)

@@ -10,18 +10,11 @@ from typing import Any, NoReturn
 
 import click
 
+from medground import registry
 from medground.cli import options as shared
+from medground.errors import MedgroundError
 
 log = logging.getLogger(__name__)
-# The default weights of each objective's losses; a table, as torch takes seconds to import.
-LOSSES = {
-    "agp": {"l1": 5.0, "giou": 2.0, "present": 1.0, "score": 1.0, "near": 1.0},
-    "asg": {"ira": 1.0, "arsa": 1.0, "irl": 5.0, "erl": 1.0},
-    "gk-mvlp": {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0},
-    "gk-mvlp-unmasked": {"itc": 1.0, "itm": 1.0, "lm": 1.0, "ecls": 1.0},
-    "taco": {"taco": 0.05},
-}
-OF_MDETR = {"score", "near"}
 
 
 def check(
@@ -33,16 +26,10 @@ def check(
 ) -> None:
     """Raise UsageError, before any input is read, for a weight of an unknown loss, objectives that cannot be
     combined, and a tracker that is not installed."""
-    own = [name for each in dict.fromkeys(objective) for name in LOSSES[each]]
-    known = sorted(name for name in own if architecture == "mdetr" or name not in OF_MDETR)
-    if doubled := sorted(name for name in set(own) if own.count(name) > 1):
-        raise click.UsageError(f"--objective: two objectives have a loss {doubled[0]!r}; give one of them")
-    if unknown := sorted(loss_weight.keys() - set(known)):
-        raise click.UsageError(f"--loss-weight: no loss {unknown[0]!r}; the losses are {', '.join(known)}")
-    if "taco" in objective and architecture != "transvg":
-        raise click.UsageError(
-            "--objective taco requires --architecture transvg (it uses the [REG] token's attention)"
-        )
+    try:
+        registry.check_losses(objective, loss_weight, architecture)
+    except MedgroundError as error:
+        raise click.UsageError(str(error)) from None
     if tracker:
         from medground.training.loop import require_tracker
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
+from medground import registry
 from medground.cli import options as shared
 from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, option
+from medground.cli.named import Named
 
 
 def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -53,11 +55,11 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--architecture",
-        type=click.Choice(["transvg", "mdetr"]),
+        type=Named(registry.ARCHITECTURES),
         default="transvg",
         show_default=True,
         group=MODEL,
-        help="transvg: one box per phrase; mdetr: zero or more.",
+        help="Architecture of the network.",
     ),
     option(
         "--image-encoder",

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medground import ops
 from medground.anatomy import augment as anatomy
 
 KINDS = ("none", "mild", "strong")
@@ -76,8 +77,7 @@ def mirrored(pictures: Tensor, boxes: Tensor, image_of: Tensor, turned: Tensor) 
 def _strong(pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]) -> Drawn:
     """Views as the detector learns from; on those that are spoilt on purpose no box is there any more."""
     films = pictures[:, :1].clamp(min=1 / 255) * pictures[:, 1:]  # black is where no film is
-    half = boxes[:, 2:] / 2
-    corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], dim=1)
+    corners = ops.cxcywh_to_xyxy(boxes)
     seen, there = [], torch.ones(len(boxes), dtype=torch.bool)
     for row, rng in enumerate(rngs):
         (mine,) = (image_of == row).nonzero(as_tuple=True)
@@ -88,12 +88,13 @@ def _strong(pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np
         seen.append(moved.images[0])
         corners[mine], there[mine] = moved.boxes[0], moved.present[0] != 0
     new = torch.stack(seen)
-    low, high = corners[:, :2], corners[:, 2:]
-    return torch.cat([new, (new > 0).float()], dim=1), _from_ends(low, high), there
+    return torch.cat([new, (new > 0).float()], dim=1), _with_area(corners), there
 
 
-def _from_ends(low: Tensor, high: Tensor) -> Tensor:
-    return torch.cat([(low + high) / 2, (high - low).clamp(min=1e-3)], dim=1)
+def _with_area(corners: Tensor) -> Tensor:
+    """Return xyxy boxes as cxcywh, each side at least a thousandth of the square's."""
+    centre, sides = ops.xyxy_to_cxcywh(corners).split(2, dim=1)
+    return torch.cat([centre, sides.clamp(min=1e-3)], dim=1)
 
 
 def views(
@@ -123,5 +124,5 @@ def views(
 
 def _moved(boxes: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     centre = (boxes[:, :2] - 0.5) * scale[:, None] + 0.5 + shift
-    half = boxes[:, 2:] * scale[:, None] / 2
-    return _from_ends((centre - half).clamp(0, 1), (centre + half).clamp(0, 1))
+    moved = torch.cat([centre, boxes[:, 2:] * scale[:, None]], dim=1)
+    return _with_area(ops.cxcywh_to_xyxy(moved).clamp(0, 1))

@@ -15,7 +15,7 @@ from medground.data import augment, report_targets
 from medground.data.examples import Example
 from medground.data.image_store import ImageStore
 from medground.models.letterboxed import LetterboxedImage
-from medground.objectives.report_batch import Reports
+from medground.objectives.report_batch import ReportBatch
 from medground.records import Box
 
 Asked = tuple[Example, list[tuple[str, tuple[Box, ...]]]]
@@ -34,7 +34,7 @@ class Batch:
     text_of: Tensor
     boxes: Tensor
     box_of: Tensor
-    reports: Reports | None = None
+    reports: ReportBatch | None = None
 
     def inputs(self) -> tuple[Tensor, ...]:
         """What a network's forward takes, in its order."""

@@ -16,7 +16,7 @@ from medground.boxes import clip, union
 from medground.errors import MedgroundError
 from medground.objectives import tags
 from medground.records import Anatomy, Box, Existence, Pair, Phrase, Sentence, Triplet
-from medground.reports import both_sides
+from medground.reports import laterality
 
 log = logging.getLogger(__name__)
 
@@ -117,8 +117,8 @@ def _note(text: str, triplets: Sequence[Triplet], example: Example) -> None:
     """Add a sentence to the image's report, with what it says of findings and tags."""
     if text not in example.report:
         example.report.append(text)
-    tags.note(((each.finding, each.existence) for each in triplets), example.findings)
-    tags.note(tags.said(text, triplets), example.tags)
+    tags.merge(((each.finding, each.existence) for each in triplets), example.findings)
+    tags.merge(tags.mentioned(text, triplets), example.tags)
 
 
 def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) -> None:
@@ -171,7 +171,7 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
 
 def _sides(phrase: Phrase) -> tuple[Phrase, ...]:
     """The phrase for each side, the patient's right on the left of the film; or the phrase as it is."""
-    said = both_sides.apart(phrase.text)
+    said = laterality.split_bilateral(phrase.text)
     if said is None or phrase.boxes is None or len(phrase.boxes) != 2:
         return (phrase,)
     across = sorted(phrase.boxes, key=lambda box: box[0] + box[2])

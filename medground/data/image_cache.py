@@ -13,13 +13,8 @@ import hashlib
 import io
 import json
 import logging
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +27,7 @@ from medground import images
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.models import letterboxed
+from medground.parallel import ordered_map
 from medground.records import Image
 
 log = logging.getLogger(__name__)
@@ -143,8 +139,10 @@ def build(
         (folder, cache, _part_name(cache, name, number), size, missing[first : first + TOGETHER])
         for number, first in enumerate(range(0, len(missing), TOGETHER))
     ]
+    advice = "run the same command again to continue, if need be with fewer --workers"
+    made = ordered_map(_make, tasks, min(workers, len(tasks) or 1), advice)
     added = 0
-    for task, problems in zip(tasks, _spread(tasks, workers), strict=True):
+    for task, problems in zip(tasks, made, strict=True):
         added += len(task[-1]) - len(problems)
         for row, problem in problems:
             reject(task[-1][row], MedgroundError(problem))
@@ -159,34 +157,6 @@ def _part_name(cache: Path, name: str, number: int) -> str:
 
 Task = tuple[Path, Path, str, int, Sequence[Image]]
 Problems = list[tuple[int, str]]
-
-
-def _spread(tasks: Sequence[Task], workers: int) -> Iterator[Problems]:
-    if workers == 1 or len(tasks) < 2:
-        yield from map(_make, tasks)
-        return
-    kind = "fork" if sys.platform.startswith("linux") else "spawn"
-    context = multiprocessing.get_context(kind)
-    pool: Executor
-    with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
-        try:
-            yield from pool.map(_make, tasks)
-        except BrokenExecutor:
-            raise MedgroundError("a worker process was killed; run the same command again to go on") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _start() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # workers have one
-    parent.join()
-    os._exit(1)
 
 
 def _make(task: Task) -> Problems:

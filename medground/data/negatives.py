@@ -18,9 +18,9 @@ from random import Random
 
 from medground.data.examples import Example, Query
 from medground.records import Triplet
-from medground.reports.denial import denials
+from medground.reports.laterality import side_of_region, swap
+from medground.reports.negation import negated_forms
 from medground.reports.parser import Parser
-from medground.reports.sides import other_side
 
 MOST_FOREIGN = 6  # phrases of other patients for each finding that an image does not have
 Phrases = Mapping[str, Sequence[str]]
@@ -40,11 +40,11 @@ class Account:
     def swapped(self, text: str, parser: Parser) -> str | None:
         """The text with the other side, where its side alone has what it names; else None."""
         said = _read(text, parser)
-        sides = {_side(each) for each in said}
+        sides = {side_of_region(each.region) for each in said}
         one_sided = len(sides) == 1 and "" not in sides
         if not one_sided or any(self.sides.get(each.finding) != sides for each in said):
             return None
-        return other_side(text)
+        return swap(text)
 
 
 def findings(texts: Iterable[str], parser: Parser) -> set[str]:
@@ -64,7 +64,7 @@ def _account(example: Example, reported: Example | None, parser: Parser) -> Acco
     sides: dict[str, set[str]] = defaultdict(set)
     for each in chain.from_iterable(_read(text, parser) for text in texts):
         if each.existence != "absent":
-            sides[each.finding].add(_side(each))
+            sides[each.finding].add(side_of_region(each.region))
     absent = denied(reported) if reported else ()
     return Account(
         {name: frozenset(each) for name, each in sides.items()},
@@ -100,7 +100,7 @@ def _with_denials(
     query: Query, account: Account, foreign: Sequence[str], parser: Parser, negated: bool
 ) -> Query:
     own = list(dict.fromkeys(query.texts))
-    forms = [form for text in own for form in denials(text, parser)] if negated else []
+    forms = [form for text in own for form in negated_forms(text, parser)] if negated else []
     other = [swapped for text in own if (swapped := account.swapped(text, parser)) is not None]
     return replace(query, denials=_as_often(forms, other, foreign))
 
@@ -135,9 +135,3 @@ def _foreign(account: Account, phrases: Phrases, image_id: str) -> list[str]:
 @lru_cache(maxsize=65_536)  # reports repeat sentences
 def _read(text: str, parser: Parser) -> tuple[Triplet, ...]:
     return tuple(parser.read(text, 0, len(text), [])[0])
-
-
-def _side(triplet: Triplet) -> str:
-    """left, right, or "" for what lies in the middle, on both sides or nobody says where."""
-    first = (triplet.region or "").split(" ")[0]
-    return first if first in ("left", "right") else ""

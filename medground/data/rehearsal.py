@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from medground import leakage
 from medground.data.examples import Example, from_anatomy, from_pairs
 from medground.records import Anatomy, Pair
-from medground.subjects import Imaged
 
 
 def rehearse(
-    pairs: Iterable[Pair], anatomies: Iterable[Anatomy] | None, held_out: Iterable[Imaged]
+    pairs: Iterable[Pair], anatomies: Iterable[Anatomy] | None, held_out: Iterable[leakage.Imaged]
 ) -> list[Example]:
     """The images of pairs and anatomies, without those of patients who are held out.
 

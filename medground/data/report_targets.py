@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medground import registry
 from medground.anatomy import regions
 from medground.boxes import Letterbox
 from medground.data.examples import Example, Query
 from medground.errors import MedgroundError
 from medground.objectives import knowledge, tags
-from medground.objectives.learner import OBJECTIVES
-from medground.objectives.report_batch import Reports
+from medground.objectives.report_batch import ReportBatch
 from medground.records import Box
 
 NUMBER_OF = {name: number for number, name in enumerate(regions.NAMES)}
@@ -31,11 +31,10 @@ class Needs:
     @classmethod
     def of(cls, names: Iterable[str]) -> "Needs":
         """The needs of the objectives of these names."""
-        kinds = [OBJECTIVES[name] for name in names]
-        texts = dict.fromkeys(text for kind in kinds for text in kind.texts)
-        return cls(
-            any(kind.asks for kind in kinds), tuple(texts) if any(kind.reads for kind in kinds) else None
-        )
+        entries = [registry.OBJECTIVES[name] for name in names]
+        texts = tuple(dict.fromkeys(text for entry in entries for text in entry.load().texts))
+        reads_reports = any(entry.reads_reports for entry in entries)
+        return cls(any(entry.fuses for entry in entries), texts if reads_reports else None)
 
     def met_by(self, examples: Sequence[Example]) -> list[Example]:
         """The examples that can be learned from; raises MedgroundError where none can."""
@@ -57,12 +56,12 @@ def tell(
     letterboxes: Sequence[Letterbox],
     rows: Mapping[str, int],
     always: Sequence[str],
-) -> Reports:
+) -> ReportBatch:
     """The reports of these images; `rows` has the row of each of their texts, and of those in `always`."""
     pairs = _of_each(examples, lambda each: [q for q in each.pairs if q.boxes])
     areas = _of_each(examples, lambda each: [q for q in each.terms if q.texts[0] in NUMBER_OF])
     sentences = [(n, text) for n, each in enumerate(examples) for text in each.report]
-    return Reports(
+    return ReportBatch(
         sentences=_long(rows[text] for _, text in sentences),
         report_of=_long(n for n, _ in sentences),
         pair_texts=_long(rows[query.texts[0]] for _, query in pairs),
@@ -73,7 +72,7 @@ def tell(
         region_boxes=_boxes(areas, letterboxes),
         tags=torch.tensor([tags.labels(tags.NAMES, each.tags) for each in examples]),
         findings=torch.tensor([tags.labels(knowledge.NAMES, each.findings) for each in examples]),
-        read=torch.tensor([bool(each.report) for each in examples]),
+        has_report=torch.tensor([bool(each.report) for each in examples]),
         always=_long(rows[text] for text in always),
     )
 

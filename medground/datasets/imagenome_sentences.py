@@ -123,6 +123,6 @@ def _triplets(region: str, said: Any, cues: list[str], text: str) -> Iterator[Tr
 
 
 def _order(phrase_id: str) -> tuple[int, str]:
-    """Phrases by their number in the report: `50414267|3`."""
+    """Return a sort key: the number of the phrase in its report, as in `50414267|3`."""
     number = phrase_id.rpartition("|")[2]
-    return (int(number) if number.isdigit() else 10**9, phrase_id)
+    return (int(number) if number.isascii() and number.isdigit() else 10**9, phrase_id)

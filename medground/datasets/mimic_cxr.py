@@ -99,14 +99,20 @@ def _sections(row: Row, splits: Mapping[str, str]) -> Report:
 
 
 def read_images(
-    source: Source, take: TakeBad = refuse, splits: Mapping[str, str] | None = None
+    source: Source,
+    take: TakeBad = refuse,
+    splits: Mapping[str, str] | None = None,
+    frontal: bool = False,
 ) -> Iterator[Anatomy]:
-    """Yield every image of the metadata table, all views, without regions: detect-anatomy adds them.
+    """Yield every image of the metadata table without regions: detect-anatomy adds them.
+
+    With `frontal`, only AP and PA views.
 
     `path` is that of the JPEG from the root of MIMIC-CXR-JPG; `splits` by image go to `extra["split"]`.
     """
     table = rows(source, METADATA, "mimic-cxr-2.0.0-metadata.csv", take)
-    yield from sift(table, lambda row: _image(row, splits or {}), take)
+    images = sift(table, lambda row: _image(row, splits or {}), take)
+    yield from (each for each in images if each.is_frontal or not frontal)
 
 
 def _image(row: Row, splits: Mapping[str, str]) -> Anatomy:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from medground.datasets.mimic_cxr import ids_in
-from medground.datasets.sources import Source, TakeBad, name_of, opened, refuse
+from medground.datasets.sources import Source, TakeBad, is_unicode, name_of, opened, refuse
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Existence, Sentence, Span, Triplet
 
@@ -45,6 +45,8 @@ def read(
         for path, report in _members(stream, name):
             reports += 1
             try:
+                if not is_unicode(path):
+                    raise BadRecord("its key is not Unicode: it has half of a surrogate pair")
                 sentences = list(_sentences(path, report, name_finding, name_regions))
             except BadRecord as bad:
                 bad.place = f"{name}: report {reports}: "
@@ -105,7 +107,7 @@ class _Text:
         self.taken += count
 
     def value(self, decoder: json.JSONDecoder) -> Any:
-        """Return consume and return the next JSON value."""
+        """Consume and return the next JSON value."""
         while True:
             try:
                 found, end = decoder.raw_decode(self.buffer)
@@ -145,6 +147,8 @@ class _Graph:
     def __init__(self, report: Any):
         if not isinstance(report, dict) or not isinstance(report.get("text"), str):
             raise BadRecord("this key is missing", "text")
+        if not is_unicode(report["text"]):
+            raise BadRecord("not Unicode: it has half of a surrogate pair", "text")
         self.text: str = report["text"]
         self.ends: list[int] = []
         place = -1
@@ -162,7 +166,7 @@ class _Graph:
         try:
             first, last, label = int(value["start_ix"]), int(value["end_ix"]), str(value["label"])
             related = [(str(kind), str(other)) for kind, other in value["relations"]]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise BadRecord("expected start_ix, end_ix, label and relations", "entities", key) from None
         if not 0 <= first <= last < len(self.ends):
             raise BadRecord("its tokens are not in the text", "entities", key)

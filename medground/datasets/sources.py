@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
 from medground.errors import BadRecord, MedgroundError
+from medground.limits import MAX_UNPACKED, TOO_LONG
 
 log = logging.getLogger(__name__)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)  # of an archive
 TakeBad = Callable[[bytes, BadRecord], None]
 Source = Path | BinaryIO
 
@@ -112,10 +115,26 @@ def rows(
     with opened(source) as stream:
         lines = _Lines(stream)
         table = csv.reader(lines)
-        header = [each.strip() for each in next(table, [])]
+        header = _header(table, name)
         if missing := sorted(columns - set(header)):
             raise MedgroundError(f"{name}: no column {missing[0]!r}; is this {what}?")
         yield from sift(_cells(table, lines, name), lambda cells: _row(cells, header), take)
+
+
+def _header(table: Iterator[list[str]], name: str) -> list[str]:
+    """Return the cells of the first row; raise MedgroundError if they cannot be column names."""
+    try:
+        header = [each.strip() for each in next(table, [])]
+    except csv.Error:
+        raise MedgroundError(f"{name}:1: not CSV; lines must end with a line feed") from None
+    if not is_unicode("".join(header)):
+        raise MedgroundError(f"{name}:1: not UTF-8; convert it with iconv")
+    return header
+
+
+def is_unicode(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: it has no lone surrogates."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 class _Lines:
@@ -157,7 +176,7 @@ def _cells(table: Iterator[list[str]], lines: _Lines, name: str) -> Iterator[_Ce
 
 
 def _row(found: _Cells, header: list[str]) -> Row:
-    if not found.raw.isascii() and any("\udc80" <= sign <= "\udcff" for sign in "".join(found.cells)):
+    if not found.raw.isascii() and not is_unicode("".join(found.cells)):
         raise BadRecord("not UTF-8; convert it with iconv")
     if len(found.cells) != len(header):
         raise BadRecord(f"expected {len(header)} cells, found {len(found.cells)}")
@@ -203,10 +222,18 @@ def opened(source: Source) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a tree; the rejects file holds its name, not its content."""
+    """One file of a tree, read when its content is needed; the rejects file holds its name."""
 
     name: str
-    content: bytes
+    read: Callable[[], bytes]
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file; raises BadRecord if they cannot be read from an archive."""
+        try:
+            return self.read()
+        except UNREADABLE:
+            raise BadRecord("damaged or encrypted; unpack the archive again") from None
 
     @property
     def raw(self) -> bytes:
@@ -247,9 +274,9 @@ def _files(root: Path, pattern: str) -> Iterator[File]:
         with zipfile.ZipFile(root) as archive:
             for name in sorted(archive.namelist()):
                 if fnmatch(os.path.basename(name), pattern) and not name.startswith("__MACOSX"):
-                    yield File(f"{root}/{name}", archive.read(name))
+                    yield File(f"{root}/{name}", partial(_member, archive, name))
     else:
-        yield File(str(root), root.read_bytes())
+        yield File(str(root), root.read_bytes)
 
 
 def _in_folder(root: Path, pattern: str) -> Iterator[File]:
@@ -257,5 +284,15 @@ def _in_folder(root: Path, pattern: str) -> Iterator[File]:
         below.sort()
         for name in sorted(names):
             if fnmatch(name, pattern) and not name.startswith("._"):
-                path = os.path.join(folder, name)
-                yield File(path, Path(path).read_bytes())
+                path = Path(folder, name)
+                if path.is_file():
+                    yield File(str(path), path.read_bytes)
+                else:
+                    log.warning("%s: not a file but a pipe, a device or a broken link; skipped", path)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return the content of a file in an archive; raise BadRecord for one that unpacks to too much."""
+    if archive.getinfo(name).file_size > MAX_UNPACKED:
+        raise BadRecord(TOO_LONG)
+    return archive.read(name)

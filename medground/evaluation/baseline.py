@@ -17,7 +17,7 @@ import numpy as np
 from medground import boxes
 from medground.errors import MedgroundError
 from medground.records import Anatomy, Box, Phrase
-from medground.reports.sides import side_of
+from medground.reports.laterality import side_of
 
 MIN_BOXES = 3
 MOST = 2_000  # boxes of one cell that the medoid is sought among: the search is quadratic

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medground import boxes
+from medground import boxes, registry
 from medground.evaluation import metrics
 from medground.evaluation.cases import Case, Cases, as_array
 from medground.evaluation.stats.average_precision import Ranked
@@ -29,7 +29,7 @@ from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.figures import Ratio, mean_over
 from medground.records import Phrase
 
-__all__ = ["PROTOCOLS", "Case", "Cases", "Figures", "Protocol", "as_array"]
+__all__ = ["Case", "Cases", "Figures", "Protocol", "as_array"]
 Figures = Mapping[str, Ratio | Ranked]
 
 
@@ -96,10 +96,14 @@ def _coco(cases: Cases) -> Figures:
     return {"ap@.5": cases.ranked.at(0), "ap@.5:.95": cases.ranked}
 
 
-PROTOCOLS = {
-    "single-box": Protocol(lambda phrase: len(phrase.boxes or ()) == 1, _single_box, "miou"),
-    "pooled": Protocol(lambda phrase: bool(phrase.boxes), _pooled, "miou"),
-    "all-pairs": Protocol(lambda phrase: bool(phrase.boxes), _all_pairs, "miou"),
-    "set": Protocol(lambda phrase: phrase.boxes is not None, _set, "setf1@.5"),
-    "coco": Protocol(lambda phrase: phrase.boxes is not None, _coco, "ap@.5"),
-}
+SINGLE_BOX = Protocol(lambda phrase: len(phrase.boxes or ()) == 1, _single_box, "miou")
+POOLED = Protocol(lambda phrase: bool(phrase.boxes), _pooled, "miou")
+ALL_PAIRS = Protocol(lambda phrase: bool(phrase.boxes), _all_pairs, "miou")
+SET = Protocol(lambda phrase: phrase.boxes is not None, _set, "setf1@.5")
+COCO = Protocol(lambda phrase: phrase.boxes is not None, _coco, "ap@.5")
+
+
+def named(name: str) -> Protocol:
+    """Return the protocol over phrases of this name in the registry."""
+    protocol: Protocol = registry.PROTOCOLS[name].load()
+    return protocol

@@ -41,7 +41,7 @@ from medground.evaluation.stats.figures import mean_over
 from medground.evaluation.stats.groups import Groups
 from medground.evaluation.stats.scoring import Measured
 from medground.records import Box, Grounding, Phrase
-from medground.reports import sides
+from medground.reports import laterality, negation
 
 Image = NDArray[np.float32]  # (H, W) in [0, 1]
 Asked = tuple[str, Phrase, str]  # probe, phrase, words
@@ -51,10 +51,10 @@ Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of 
 AS_ASKED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
 FOREIGN = "foreign phrase"
 WORDINGS: dict[str, Callable[[str], str | None]] = {
-    "other side": sides.other_side,
-    "negated": wordings.negated,
+    "other side": laterality.swap,
+    "negated": negation.negate,
     "synonym": wordings.synonym,
-    "held-out negation": wordings.newly_negated,
+    "held-out negation": negation.negate_held_out,
     "held-out synonym": wordings.new_synonym,
 }
 PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, FOREIGN, *WORDINGS)
@@ -196,7 +196,9 @@ def measure(answers: Sequence[Answer], guess: Callable[[Phrase, int, int], Box] 
 def _parted(answers: Sequence[Answer]) -> Groups:
     """A group for each probe that was asked, and after the mirrored image's the two it consists of."""
     of_probe = {name: np.array([each.probe == name for each in answers], dtype=bool) for name in PROBES}
-    sided = np.array([sides.side_of(each.phrase.text) in ("left", "right") for each in answers], dtype=bool)
+    sided = np.array(
+        [laterality.side_of(each.phrase.text) in ("left", "right") for each in answers], dtype=bool
+    )
     masks: dict[str, NDArray[np.bool_]] = {}
     for name, mask in of_probe.items():
         masks[name] = mask

@@ -2,7 +2,7 @@
 
 import itertools
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medground
-from medground import jsonl
-from medground.evaluation import anatomy, baseline, coverage, heatmaps, leakage, robustness
+from medground import jsonl, leakage, registry
+from medground.evaluation import anatomy, baseline, coverage, heatmaps, robustness
 from medground.evaluation.cases import Case, Cases
 from medground.evaluation.inputs import files, predictions
-from medground.evaluation.protocols import PROTOCOLS, Protocol
+from medground.evaluation.protocols import Protocol, named
 from medground.evaluation.report import anatomy_pictures, heatmap_pictures
 from medground.evaluation.report.anatomy_pictures import AnatomyImage
 from medground.evaluation.report.heatmap_pictures import Hot
@@ -86,10 +86,11 @@ class Evaluation:
 
 
 def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> list[Evaluation]:
-    """The evaluation by each of the named protocols; those of `ALONE` take files of another kind."""
+    """The evaluation by each of the named protocols; those that read no phrases are given the files."""
     names = list(names)
-    if names[0] in ALONE:
-        return [ALONE[names[0]](inputs, how)]
+    first = registry.PROTOCOLS[names[0]]
+    if first.reads != "phrases":
+        return [first.load()(inputs, how)]
     loaded = load(inputs)
     return [*evaluate_all(loaded, names, how), *evaluate_coverage(loaded, how)]
 
@@ -116,7 +117,8 @@ def load(inputs: Inputs) -> Loaded:
     all_answers = itertools.chain.from_iterable(each.values() for each in answers.values())
     leaky = _audit(inputs, train, truth.drawn, scored, all_answers)
     models = {grounding.model for grounding in answers["predictions"].values() if grounding.model}
-    leakage.warn_of_another_model(inputs.model, models)
+    if inputs.model is not None:
+        leakage.warn_of_another_model(inputs.model, models)
     origin = _origin(streams, models, leaky) | coverage.stated(answers["predictions"].values())
     scoring.warn_of_lone_images(scored)
     both = {name: files.cases(scored, each, streams[name].name) for name, each in answers.items()}
@@ -149,13 +151,19 @@ def _audit(
     """True where patients leak: from training, from another split of the truth, from the model's record; and
     where the model, or what it answered, is marked."""
     elsewhere = [phrase for phrase in truth if inputs.split is not None and phrase.split != inputs.split]
-    record = leakage.record_of_model(inputs.model) if inputs.model is not None else {}
-    found = [
-        ("--train", leakage.shared(train or (), scored)),
-        ("another split of --truth", leakage.shared(elsewhere, scored)),
-        ("what --model was trained on", leakage.check(scored, record.get("subjects") or ())),
+    record = leakage.training_record(inputs.model) if inputs.model is not None else {}
+    sides = {
+        "--train": leakage.Patients.of(train or ()),
+        "another split of --truth": leakage.Patients.of(elsewhere),
+        "the training data of --model": leakage.Patients.trained(record),
+    }
+    leaks = [
+        leak
+        for name, known in sides.items()
+        for leak in leakage.overlap(scored, known, f"the scored records and {name}")
     ]
-    return leakage.audit(found, inputs.allow_leakage) | leakage.is_marked(record, answers)
+    leaky = leakage.check(leaks, inputs.allow_leakage, "leave them out of one, or give --allow-leakage")
+    return leaky | leakage.is_marked(record, answers)
 
 
 def _origin(sources: Mapping[str, Source], models: Iterable[str], leaky: bool) -> dict[str, Any]:
@@ -174,7 +182,7 @@ def evaluate_all(loaded: Loaded, names: Sequence[str], how: Resampling) -> list[
     """The scores of each of the protocols over the phrases that it takes, all from the same draws."""
     phrases = [case.phrase for case in loaded.own]
     owners = scoring.clusters(phrases)
-    taken = {name: np.array([PROTOCOLS[name].takes(each) for each in phrases], dtype=bool) for name in names}
+    taken = {name: np.array([named(name).takes(each) for each in phrases], dtype=bool) for name in names}
     parts = {mask.tobytes(): _part(loaded, mask, owners) for mask in taken.values()}
     used = [parts[taken[name].tobytes()] for name in names]
     measured = [_measured(name, part, loaded) for name, part in zip(names, used, strict=True)]
@@ -206,7 +214,7 @@ def _part(loaded: Loaded, mask: NDArray[np.bool_], owners: NDArray[np.int64]) ->
 
 
 def _measured(name: str, part: Part, loaded: Loaded) -> Measured:
-    protocol = PROTOCOLS[name]
+    protocol = named(name)
     prior_cases = _prior_cases(protocol, loaded.train, part)
     return Measured(
         protocol=name,
@@ -320,9 +328,3 @@ def evaluate_probes(
     sources = {"truth": stream} | ({"train": train_stream} if train_stream else {})
     (scores,) = _scores([measured], _origin(sources, {each.model for each in found}, leaky), how)
     return Evaluation("probes", [score for score in scores if score.value is not None], probed=found)
-
-
-ALONE: dict[str, Callable[[Inputs, Resampling], Evaluation]] = {
-    "anatomy": evaluate_anatomy,
-    "heatmap": evaluate_heatmaps,
-}

@@ -1,8 +1,7 @@
-"""A phrase said otherwise, for probes: its negation, a synonym. Texts in, texts out.
+"""Synonyms of a phrase's finding, for probes. Texts in, texts out; None if there is nothing to replace.
 
-Each function gives None where the phrase has nothing to change, or where a change would make no sense.
-`negated` and `synonym` use wordings of most reports, of `finetune --negative-prob` and of `--paraphrases`;
-the wordings of `newly_negated` and `new_synonym` are held out from both (`reports.held_out`).
+`synonym` uses names of most reports and of `--paraphrases`; those of `new_synonym` are held out from training
+(`reports.held_out`).
 """
 
 import re
@@ -11,36 +10,6 @@ from functools import lru_cache
 from importlib.resources import files
 
 from medground.reports import held_out
-
-_NEGATED = re.compile(
-    r"\b(no|not|non|without|absent|absence|resolved|clear|free|never|negative|normal|unremarkable)\b", re.I
-)
-_VERB = re.compile(r"\b(is|are|was|were|has|have)\b", re.I)
-_OPENING = re.compile(r"^\s*(there (?:is|are)\s+)?(?:(?:an?|the|some)\s+)?", re.I)
-
-
-def negated(text: str) -> str | None:
-    """The phrase denied: "small effusion" becomes "no small effusion"; None for one that denies already."""
-    parts = _parts(text)
-    return None if parts is None else f"{parts[0]}no {parts[1]}"
-
-
-def newly_negated(text: str) -> str | None:
-    """The phrase denied in words that fine-tuning does not use; None for a sentence with a verb, too."""
-    parts = _parts(text)
-    return None if parts is None or _VERB.search(parts[1]) else f"{held_out.NEGATION} {parts[1]}"
-
-
-def _parts(text: str) -> tuple[str, str] | None:
-    """("There is " or "", the rest without its article, small letter first); None where it denies already."""
-    if _NEGATED.search(text) or not text.strip():
-        return None
-    opening = _OPENING.match(text)
-    assert opening is not None  # every part of the pattern may be missing
-    rest = text[opening.end() :]
-    if rest[1:2].islower():  # a word, not an abbreviation
-        rest = rest[:1].lower() + rest[1:]
-    return opening[1] or "", rest
 
 
 def synonym(text: str) -> str | None:

@@ -1,11 +1,14 @@
-"""Phrases + images + a model -> groundings, and what is made of them: pictures, tables, pages, maps.
+"""Phrases + images + a model -> groundings, and files made from them: overlays, tables, pages, heat maps.
 
-questions    what to look for: words, or the findings of a report
-answers      the stage itself: each phrase with its grounding
-calibration  scores that mean frequencies, boxes that keep a promise; `fitting` makes it
-engines      what answers: torch, or an exported graph
+model        the model that `medground.load` returns and `medground ground` uses
+phrases      phrase records from texts, or from the findings of a report
+predict      the stage itself: each phrase with its grounding
+calibration  calibrated scores and box margins; `fitting` fits them
+flip         detection and correction of flipped images
+backends     torch, or an exported graph
 formats      JSON lines, CSV, COCO; `structured_report` writes DICOM
-heatmaps     a map of each phrase; `page`: all of them to look at; `overlays`: drawn over their images
+outputs      writes all of them; `resume` continues an interrupted file
+heatmaps     a map per phrase; `page`: an HTML page; `overlays`: boxes drawn on images
 """
 
 from medground.grounding.overlays import draw_overlays

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from medground import jsonl
 from medground.errors import MedgroundError
+from medground.model_dir import CALIBRATION, ModelDir
 
-FILE = "calibration.json"
 FORMAT = 1
 Array = NDArray[np.float64]
 
@@ -166,19 +166,21 @@ def calibration_error(curve: Curve, events: Events, bins: int = 10) -> float | N
 
 
 def save(folder: Path, found: Calibration) -> None:
-    """Write calibration.json into the model's folder; it appears only when all is written."""
+    """Write calibration.json into the model folder; it appears only when it is complete."""
     text = json.dumps({"format": FORMAT} | asdict(found), indent=1) + "\n"
-    with jsonl.create(str(folder / FILE)) as stream:
+    with jsonl.create(str(folder / CALIBRATION)) as stream:
         stream.write(text.encode())
 
 
 def load(folder: Path, model: str) -> Calibration | None:
-    """The calibration in a model's folder, None where there is none; raises where it is another model's."""
-    path = folder / FILE
-    if not path.is_file():
+    """Return the calibration in a model folder, None if there is none.
+
+    Raises MedgroundError if it was fitted for another model than the one of this name.
+    """
+    values, path = ModelDir(folder).calibration(), folder / CALIBRATION
+    if values is None:
         return None
     try:
-        values = json.loads(path.read_text())
         curves: dict[str, Any] = {n: Curve(**values.pop(n)) for n in ("present_curve", "score_curve")}
         if values.pop("format") != FORMAT:
             raise MedgroundError(f"{path}: written by another version; run medground calibrate again")

@@ -1,6 +1,6 @@
 """Phrases with known boxes + a model -> a calibration: what `medground calibrate` does.
 
-Every phrase is looked for, absent ones too: what the network says of those is half of what is to be learned.
+Predictions are made for every phrase, also for absent ones: `present` is calibrated on both.
 Letters: n phrases, Q boxes of each, F boxes kept.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medground import boxes, checkpoints, subjects
+from medground import boxes
 from medground.errors import MedgroundError
 from medground.grounding.backends import Model
 from medground.grounding.calibration import (
@@ -27,115 +27,110 @@ from medground.grounding.calibration import (
     needed_margin,
 )
 from medground.grounding.predict import (
-    AS_FOUND,
-    Answer,
+    DEFAULT_OPTIONS,
     BadImage,
-    Choices,
-    best_first,
-    find,
+    Prediction,
+    PredictOptions,
+    area_share,
     inside,
-    share_of,
+    predict_phrases,
+    ranked_boxes,
 )
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
-HIT = 0.5  # IoU from which a box counts as right
-FEW = 50  # phrases: below, the user is told that figures are rough
-SHOWN = (0.5, 0.8, 0.9, 0.95)  # coverages whose margins are reported
+HIT = 0.5  # IoU from which a box counts as correct
+FEW = 50  # phrases: below, a warning says that figures are rough
+REPORTED = (0.5, 0.8, 0.9, 0.95)  # coverages whose margins are reported
 
 
 def calibrate(
     phrases: Iterable[Phrase], model: Model, folder: Path, bad_image: BadImage | None = None
 ) -> Calibration:
-    """The calibration of the model on these phrases; those whose boxes nobody has drawn are left out."""
-    found = list(find(_looked_for(phrases), model, folder, bad_image))
+    """Return the calibration of the model on these phrases; those without annotation are left out."""
+    found = list(predict_phrases(_annotated(phrases), model, folder, bad_image))
     if not found:
-        raise MedgroundError("no phrase whose boxes are known: nothing to calibrate on")
+        raise MedgroundError("no phrase with annotated boxes: nothing to calibrate on")
     if len(found) < FEW:
         log.warning("calibrated on %d phrases only: expect rough figures", len(found))
-    return fit([(phrase, answer) for phrase, answer in found if answer is not None], model.name)
+    return fit([(phrase, each) for phrase, each in found if each is not None], model.name)
 
 
-def refuse_trained_on(phrases: Iterable[Phrase], folder: Path) -> None:
-    """Raise MedgroundError where the model in the folder says that it was trained on patients of these."""
-    seen = set((checkpoints.record_of(folder) or {}).get("subjects") or ())
-    both = {p.subject_id or p.image_id for p in phrases if not seen.isdisjoint(subjects.digests_of([p]))}
-    if both:
-        raise MedgroundError(
-            f"{len(both)} patients of these phrases are among those that {folder} was trained on "
-            f"(first: {min(both)}); calibrate on others (--split val)"
-        )
-
-
-def _looked_for(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
-    """The phrases that have been drawn, without the key that would have absent ones passed over."""
-    undrawn = 0
+def _annotated(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
+    """Yield the annotated phrases, without the key `existence`, so that absent ones are predicted too."""
+    unannotated = 0
     for phrase in phrases:
-        undrawn += phrase.boxes is None
+        unannotated += phrase.boxes is None
         if phrase.boxes is not None:
             yield replace(phrase, extra={k: v for k, v in phrase.extra.items() if k != "existence"})
-    if undrawn:
-        log.warning("%d phrases have no boxes and are not used", undrawn)
+    if unannotated:
+        log.warning("%d phrases have no boxes and are not used", unannotated)
 
 
-def fit(found: list[tuple[Phrase, Answer]], model: str) -> Calibration:
-    """The calibration that these answers to phrases with known boxes give."""
+def fit(found: list[tuple[Phrase, Prediction]], model: str) -> Calibration:
+    """Return the calibration fitted to these predictions for annotated phrases."""
     there = _present_events(found)
     hits = _hit_events(found)
     present, score = fit_curve(there), fit_curve(hits)
     if there.true.all() or not there.true.any():
-        log.warning("no phrase is %s: `present` stays as it is", "absent" if there.true.all() else "present")
-    bare = Calibration(model, present, score, (), AS_FOUND.min_score, {})
-    margins = sorted(_margins(found, Choices(calibration=bare)), key=lambda m: (m is None, m or 0.0))
+        log.warning(
+            "no phrase is %s: `present` is not calibrated", "absent" if there.true.all() else "present"
+        )
+    bare = Calibration(model, present, score, (), DEFAULT_OPTIONS.min_score, {})
+    margins = sorted(_margins(found, PredictOptions(calibration=bare)), key=lambda m: (m is None, m or 0.0))
     whole = replace(bare, margins=[None if each is None else round(each, 5) for each in margins])
-    figures = {"present": _figures(there, present), "score": _figures(hits, score), "margin": _shown(whole)}
+    figures = {
+        "present": _figures(there, present),
+        "score": _figures(hits, score),
+        "margin": _reported(whole),
+    }
     return replace(whole, figures=figures)
 
 
 def _figures(events: Events, curve: Curve) -> dict[str, Any]:
-    """How far probabilities and outcomes lie apart, before and after."""
+    """Return Brier score and calibration error, before and after."""
     each = (("brier", brier), ("calibration_error", calibration_error))
     before = {f"{name}_before": how(AS_IT_IS, events) for name, how in each}
     return {"n": len(events.logits)} | before | {name: how(curve, events) for name, how in each}
 
 
-def _present_events(found: list[tuple[Phrase, Answer]]) -> Events:
-    logits = np.array([answer.present for _, answer in found])
+def _present_events(found: list[tuple[Phrase, Prediction]]) -> Events:
+    logits = np.array([prediction.present for _, prediction in found])
     return Events(logits, np.array([bool(phrase.boxes) for phrase, _ in found]), np.ones(len(found)))
 
 
-def _hit_events(found: list[tuple[Phrase, Answer]]) -> Events:
-    """Every box of every answer, and whether it reaches the IoU with a true box."""
+def _hit_events(found: list[tuple[Phrase, Prediction]]) -> Events:
+    """Return every box of every prediction, and whether its IoU with a true box is at least HIT."""
     logits, true, shares = [], [], []
-    for phrase, answer in found:
-        own = [inside(box, answer.letterbox) for box in answer.boxes]
-        drawn = np.array(phrase.boxes or [], dtype=float).reshape(-1, 4)
-        logits.append(answer.scores)
-        true.append((boxes.iou(np.array(own), drawn) >= HIT).any(axis=1))
-        shares.append(np.array([share_of(box, answer.letterbox) for box in own]))
+    for phrase, prediction in found:
+        own = [inside(box, prediction.letterbox) for box in prediction.boxes]
+        true_boxes = np.array(phrase.boxes or [], dtype=float).reshape(-1, 4)
+        logits.append(prediction.scores)
+        true.append((boxes.iou(np.array(own), true_boxes) >= HIT).any(axis=1))
+        shares.append(np.array([area_share(box, prediction.letterbox) for box in own]))
     return Events(np.concatenate(logits), np.concatenate(true), np.concatenate(shares))
 
 
-def _margins(found: list[tuple[Phrase, Answer]], choices: Choices) -> Iterator[float | None]:
-    """The margin that each true box needs, of the boxes that `ground` would write."""
-    for phrase, answer in found:
-        kept = np.array([box for box, _ in best_first(answer, choices)])
+def _margins(found: list[tuple[Phrase, Prediction]], choices: PredictOptions) -> Iterator[float | None]:
+    """Yield the margin that each true box needs, given the boxes that `ground` would write."""
+    for phrase, prediction in found:
+        kept = np.array([box for box, _ in ranked_boxes(prediction, choices)])
         for box in np.array(phrase.boxes or [], dtype=float).reshape(-1, 4):
-            yield needed_margin(_clipped(box, answer), kept)
+            yield needed_margin(_clipped(box, prediction), kept)
 
 
-def _clipped(box: Array, answer: Answer) -> Array:
-    """The part of a true box that lies on the film: nobody can find more."""
-    frame = answer.letterbox
+def _clipped(box: Array, prediction: Prediction) -> Array:
+    """Return the part of a true box that lies inside the image."""
+    frame = prediction.letterbox
     cut = boxes.clip(tuple(box), frame.width, frame.height)
     return box if cut is None else np.array(cut)
 
 
-def _shown(found: Calibration) -> dict[str, Any]:
-    shown: dict[str, Any] = {"n": len(found.margins)}
-    for coverage in SHOWN:
+def _reported(found: Calibration) -> dict[str, Any]:
+    margins: dict[str, Any] = {"n": len(found.margins)}
+    for coverage in REPORTED:
         try:
-            shown[f"{coverage:g}"] = found.margin(coverage)
+            margins[f"{coverage:g}"] = found.margin(coverage)
         except MedgroundError:
-            shown[f"{coverage:g}"] = None
-    return shown
+            margins[f"{coverage:g}"] = None
+    return margins

@@ -1,15 +1,15 @@
-"""Whether a film hangs the wrong way round, left and right changed, as copies of films sometimes do.
+"""Flip correction: detect images that are flipped left-right, as copies of X-rays sometimes are.
 
-A network that is taught the words of reports takes "right" for the left half of a film; on a mirrored one it
-then looks at the wrong lung. What it sees of heart, aorta and stomach tells nevertheless. So a film and its
-mirror image are both encoded, and a linear map of their patches, fitted to films that hang right, says which
-of the two looks like those. The map sees their difference alone, so no film looks wrong by being dark, small
-or ill. A heart on the right (dextrocardia) looks like a mirrored film.
+A network trained on report phrases localizes "right" in the left half of an image. On a flipped image it
+therefore localizes the wrong lung. Heart, aorta and stomach reveal the flip. So an image and its mirror image
+are both encoded, and a linear map of their patches scores which of the two looks unflipped. The map is fitted
+to unflipped images. It sees only the difference of the two, so no image counts as flipped because it is dark,
+small or abnormal. A heart on the right (dextrocardia) looks like a flipped image.
 
-Mirrored films are rare, and one that is turned by mistake is worse than one that is not turned: a film is
-taken for mirrored from odds of `SURE` on, and a map that cannot tell films it was not fitted to is not kept.
+Flipped images are rare, and a wrong correction is worse than a missing one. So an image counts as flipped
+only from log odds `THRESHOLD` on. A map that fails on images that it was not fitted to is not kept.
 
-Letters: F films, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
+Letters: F images, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
 """
 
 from collections.abc import Iterable
@@ -27,97 +27,100 @@ from medground import checkpoints
 from medground.anatomy import augment
 from medground.errors import MedgroundError
 from medground.grounding import backends
-from medground.grounding.backends import Model, Shown
+from medground.grounding.backends import EncodedImage, Model
+from medground.model_dir import FLIP_CORRECTION, ModelDir
 from medground.models.letterboxed import LetterboxedImage
 
-FILE = backends.ORIENTATION
 FORMAT = 1
-SIDE = 10  # patches are averaged to so many cells a side
-SURE = 3.0  # log odds: 95 %
-RIDGE = 0.03  # of the map's squared weights, for features of unit deviation
-VIEWS = 2  # strong views of each film beside itself
-MOST = 1_000  # films: more bring little, and all are held at once
-PARTS = 5  # of the films, each left out once to be told by the others
-ENOUGH = 0.95  # share of films left out that must be told right
+SIDE = 10  # cells per side that patches are averaged to
+THRESHOLD = 3.0  # log odds: probability 0.95
+RIDGE = 0.03  # weight of the squared map, for features of unit deviation
+VIEWS = 2  # strongly augmented views per image, in addition to the image
+MAX_IMAGES = 1_000  # more bring little, and all are held in memory
+FOLDS = 5  # of the cross-validation over images
+MIN_ACCURACY = 0.95  # share of held-out images that must score as unflipped
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Orientation:
-    """The map for one model; `model` is the hash of its weights, `weights` are (C D,)."""
+class FlipCorrection:
+    """The linear map for one model; `model` is the hash of its weights, `weights` are (C D,)."""
 
     model: str
     weights: Tensor
 
-    def odds(self, as_it_is: Shown, mirrored: Shown) -> float:
-        """The log odds that a film, encoded as it is and mirrored, hangs the right way round."""
-        return float((features(as_it_is) - features(mirrored)) @ self.weights)
+    def odds(self, image: EncodedImage, mirror_image: EncodedImage) -> float:
+        """Return the log odds that the image is unflipped, given it and its mirror image."""
+        return float((features(image) - features(mirror_image)) @ self.weights)
 
-    def is_mirrored(self, as_it_is: Shown, mirrored: Shown) -> bool:
-        """Whether the film hangs the wrong way round, almost surely."""
-        return self.odds(as_it_is, mirrored) < -SURE
+    def is_flipped(self, image: EncodedImage, mirror_image: EncodedImage) -> bool:
+        """Return whether the image is flipped with a probability above 0.95."""
+        return self.odds(image, mirror_image) < -THRESHOLD
 
 
-def features(shown: Shown) -> Tensor:
-    """(C D,) what the patches of an encoded film hold, where in the square; 0 where there is no film."""
-    patches, seen = (each.detach().cpu() for each in shown)
+def features(image: EncodedImage) -> Tensor:
+    """Return (C D,): the patches of an encoded image averaged per cell, 0 for padding."""
+    patches, visible = (each.detach().cpu() for each in image)
     side = round(patches.shape[1] ** 0.5)
-    grid = (patches.float() * seen[..., None]).transpose(1, 2).unflatten(2, (side, side))
+    grid = (patches.float() * visible[..., None]).transpose(1, 2).unflatten(2, (side, side))
     return functional.adaptive_avg_pool2d(grid, SIDE).flatten()
 
 
-def fit(films: Iterable[LetterboxedImage], model: Model) -> tuple[Orientation, dict[str, Any]]:
-    """The map for films that all hang right, and how well it tells films that it was not fitted to: `right`,
-    the share that looks less mirrored than its mirror image; `turned` and `found`, the shares of films and of
-    mirror images that are taken for mirrored.
+def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrection, dict[str, Any]]:
+    """Return the flip correction fitted to unflipped images, and its cross-validated figures.
 
-    Raises MedgroundError where too few are told right to be of use.
+    `right`: share of images that score as less flipped than their mirror image. `turned`: share of images
+    that would be corrected by mistake. `found`: share of mirror images that are detected.
+    Raises MedgroundError if there are too few images, or if `right` is below `MIN_ACCURACY`.
     """
-    views = [_differences(film, number, model) for number, film in zip(range(MOST), films, strict=False)]
-    if len(views) < PARTS:
-        raise MedgroundError(f"{len(views)} films are too few to learn which way round films hang")
-    odds = np.concatenate(list(_odds_left_out(views)))
-    shares = {"right": odds > 0, "turned": odds < -SURE, "found": odds > SURE}
+    views = [
+        _differences(image, number, model) for number, image in zip(range(MAX_IMAGES), images, strict=False)
+    ]
+    if len(views) < FOLDS:
+        raise MedgroundError(f"flip correction: {len(views)} images are too few to fit it, expected {FOLDS}")
+    odds = np.concatenate(list(_held_out_odds(views)))
+    shares = {"right": odds > 0, "turned": odds < -THRESHOLD, "found": odds > THRESHOLD}
     figures = {name: round(float(each.mean()), 4) for name, each in shares.items()}
-    if figures["right"] < ENOUGH:
+    if figures["right"] < MIN_ACCURACY:
         raise MedgroundError(
-            f"which way round films hang: {figures['right']:.0%} of {len(views)} films are told right by "
-            "the others, too few to keep that (give more films, or a model pre-trained with --hflip-prob)"
+            f"flip correction: {figures['right']:.0%} of {len(views)} held-out images are recognized as "
+            f"unflipped, expected {MIN_ACCURACY:.0%}; give more images, or a model pre-trained with "
+            "--hflip-prob"
         )
     weights = torch.from_numpy(_fit(np.concatenate(views))).float()
-    return Orientation(model.name, weights), {"n": len(views)} | figures
+    return FlipCorrection(model.name, weights), {"n": len(views)} | figures
 
 
 @torch.inference_mode()
-def _differences(film: LetterboxedImage, number: int, model: Model) -> NDArray[np.float32]:
-    """(1 + VIEWS, C D) how the film, and strong views of it, differ from their mirror images."""
-    pictures = [film.picture(), *_strong(film.picture(), number)]
+def _differences(image: LetterboxedImage, number: int, model: Model) -> NDArray[np.float32]:
+    """Return (1 + VIEWS, C D): features of the image and its views, minus those of their mirror images."""
+    pictures = [image.picture(), *_strong_views(image.picture(), number)]
     both = [[features(backends.encode(model, each)) for each in (one, one.flip(2))] for one in pictures]
     return torch.stack([one - other for one, other in both]).numpy()
 
 
-def _strong(picture: Tensor, number: int) -> Iterable[Tensor]:
-    """Views as the detector learns from, none of them spoilt: (2, S, S) each."""
-    film = (picture[:1].clamp(min=1 / 255) * picture[1:])[None]  # black is where no film is
-    nothing = augment.Views(film, torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0))
+def _strong_views(picture: Tensor, number: int) -> Iterable[Tensor]:
+    """Yield strongly augmented views, (2, S, S) each, without corruptions."""
+    image = (picture[:1].clamp(min=1 / 255) * picture[1:])[None]  # black marks the padding
+    nothing = augment.Views(image, torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0))
     for view in range(VIEWS):
         generator = torch.Generator().manual_seed(VIEWS * number + view)
-        seen = augment.views(nothing, augment.Ranges(spoilt=0.0), generator).images[0]
-        yield torch.cat([seen, (seen > 0).float()])
+        made = augment.views(nothing, augment.Ranges(spoilt=0.0), generator).images[0]
+        yield torch.cat([made, (made > 0).float()])
 
 
-def _odds_left_out(views: list[NDArray[np.float32]]) -> Iterable[Array]:
-    """The log odds of hanging right of each film itself, told by a map fitted to the films of other parts."""
-    part = np.arange(len(views)) % PARTS
-    for left_out in range(PARTS):
+def _held_out_odds(views: list[NDArray[np.float32]]) -> Iterable[Array]:
+    """Yield the log odds of each image by a map that was fitted to the other folds."""
+    fold = np.arange(len(views)) % FOLDS
+    for held_out in range(FOLDS):
         weights = _fit(
-            np.concatenate([each for each, own in zip(views, part, strict=True) if own != left_out])
+            np.concatenate([each for each, own in zip(views, fold, strict=True) if own != held_out])
         )
-        yield np.stack([each[0] for each, own in zip(views, part, strict=True) if own == left_out]) @ weights
+        yield np.stack([each[0] for each, own in zip(views, fold, strict=True) if own == held_out]) @ weights
 
 
 def _fit(differences: NDArray[np.float32]) -> Array:
-    """(C D,) weights w of least mean log(1 + exp(-d w)) over (V, C D) differences d, with a ridge."""
+    """Return (C D,) weights w of least mean log(1 + exp(-d w)) over (V, C D) differences d, with ridge."""
     from scipy.optimize import minimize
     from scipy.special import expit
 
@@ -133,24 +136,24 @@ def _fit(differences: NDArray[np.float32]) -> Array:
     return minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B").x / scale
 
 
-def save(folder: Path, found: Orientation) -> None:
-    """Write orientation.safetensors into the model's folder; it appears only when all is written."""
+def save(folder: Path, found: FlipCorrection) -> None:
+    """Write orientation.safetensors into the model folder; it appears only when it is complete."""
     config = {"format": FORMAT, "model": found.model}
-    checkpoints.save(folder / FILE, {"weights": found.weights}, config)
+    checkpoints.save(folder / FLIP_CORRECTION, {"weights": found.weights}, config)
 
 
-def load(folder: Path, model: str) -> Orientation | None:
-    """The orientation in a model's folder, None where there is none; raises where it is another model's."""
-    if not (folder / FILE).is_file():
+def load(folder: Path, model: str) -> FlipCorrection | None:
+    """Return the flip correction in a model folder, None if there is none.
+
+    Raises MedgroundError if it was fitted for another model than the one of this name.
+    """
+    held, path = ModelDir(folder).flip_correction(), folder / FLIP_CORRECTION
+    if held is None:
         return None
-    tensors, config = checkpoints.load(folder / FILE)
+    tensors, config = held
+    again = "run medground calibrate --fit-flip-correction again"
     if config.get("format") != FORMAT or "weights" not in tensors:
-        raise MedgroundError(
-            f"{folder / FILE}: written by another version; run calibrate --fit-flip-correction again"
-        )
+        raise MedgroundError(f"{path}: written by another version; {again}")
     if config.get("model") != model:
-        raise MedgroundError(
-            f"{folder / FILE}: fitted for other weights; run calibrate --fit-flip-correction again, "
-            "or delete it"
-        )
-    return Orientation(model, tensors["weights"])
+        raise MedgroundError(f"{path}: fitted for other weights than these; {again}, or delete it")
+    return FlipCorrection(model, tensors["weights"])

@@ -14,7 +14,7 @@ coco  one JSON object that pycocotools loads: `images` with our `image_id` besid
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from medground import jsonl
@@ -91,10 +91,3 @@ def _area(box: tuple[float, float, float, float]) -> dict[str, Any]:
     x1, y1, x2, y2 = box
     width, height = round(x2 - x1, 1), round(y2 - y1, 1)
     return {"bbox": [x1, y1, width, height], "area": round(width * height, 2), "iscrowd": 0}
-
-
-WRITERS: dict[str, Callable[[BinaryIO, Answered], None]] = {
-    "jsonl": write_jsonl,
-    "csv": write_csv,
-    "coco": write_coco,
-}

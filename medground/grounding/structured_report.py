@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import medground
-from medground import images, jsonl
+from medground import dicom, jsonl
 from medground.errors import MedgroundError
 from medground.grounding import names
 from medground.records import Box, Grounding, Phrase, ScoredBox
@@ -49,7 +49,7 @@ NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUI
 
 def refuse_other(path: Path) -> None:
     """Raise MedgroundError unless the file is DICOM and highdicom is there to write a report about it."""
-    if not images.is_dicom(path):
+    if not dicom.is_dicom(path):
         raise MedgroundError(f"{path}: not a DICOM file; --output-format dicom-sr is for DICOM images")
     try:
         import highdicom  # noqa: F401

@@ -1,12 +1,11 @@
-"""What builds a grounding network: one frozen record, saved as config.json beside the weights."""
+"""The config of a grounding network, saved as config.json in the model's folder."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from medground.errors import MedgroundError
 
-# Small encoders that train on a laptop; the shapes of the published ones come from --image-encoder and
-# --text-encoder (a local folder or a hub name).
+# Small encoders that train on a laptop. --image-encoder and --text-encoder load published ones.
 SMALL_IMAGE_ENCODER = {
     "model_type": "resnet",
     "num_channels": 1,
@@ -14,7 +13,7 @@ SMALL_IMAGE_ENCODER = {
     "hidden_sizes": [32, 64, 128],
     "depths": [1, 2, 2],
     "layer_type": "basic",
-    "out_features": ["stage3"],  # stride 16: a small picture keeps 10 x 10 patches
+    "out_features": ["stage3"],  # stride 16: a small image has 10 x 10 patches
 }
 SMALL_TEXT_ENCODER = {
     "model_type": "bert",
@@ -35,30 +34,29 @@ class GrounderConfig:
     text_tokens: int = 48
     image_encoder: dict[str, Any]
     text_encoder: dict[str, Any]
-    equalise: bool = False  # spread grey values evenly first: films of all machines then look alike
-    grey: list[float] | None = None  # mean and deviation of what the image encoder was trained on
+    equalise: bool = False  # equalize grey values first, to remove differences between devices
+    grey: list[float] | None = None  # mean and standard deviation of the image encoder's training images
     width: int = 128
     heads: int = 4
     feed_forward: int = 256
     visual_layers: int = 1
     fusion_layers: int = 3
-    decoder_layers: int = 2  # mdetr's own
-    queries: int = 8  # mdetr's own: the most boxes that it answers with
+    decoder_layers: int = 2  # of mdetr only
+    queries: int = 8  # of mdetr only: the maximum number of boxes
     dropout: float = 0.0
-    sides_apart: bool = False  # a phrase about both sides is asked once a side, as fine-tuning did
+    sides_apart: bool = False  # bilateral phrases are split into one query per side, as in fine-tuning
 
     def to_json(self) -> dict[str, Any]:
-        """The config as config.json holds it."""
+        """Return the config as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "GrounderConfig":
-        """The config that `to_json` gave; unknown or missing keys, and values of another type, are refused by
-        name."""
+        """Return the config from `to_json`; raise MedgroundError naming an unknown, missing or bad key."""
         import msgspec
 
         if not isinstance(values, dict):
-            raise MedgroundError("config.json: no JSON object; is this a grounding model?")
+            raise MedgroundError("config.json: expected a JSON object; is this a grounding model?")
         if unknown := sorted(values.keys() - cls.__dataclass_fields__.keys()):
             raise MedgroundError(
                 f"config.json: unknown key {unknown[0]!r}; was it written by a newer medground?"

@@ -1,4 +1,4 @@
-"""Image and text encoders that transformers builds, and what goes into them; `pretrained` loads saved ones.
+"""Image and text encoders built by transformers, and their inputs; `pretrained` loads saved ones.
 
 Letters: B images, C channels, S side of the letterboxed square, h x w patches, U texts, T tokens, D width.
 """
@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from medground import checkpoints
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Mean and deviation that three-channel backbones expect where they do not say otherwise (ImageNet's, averaged
-# over the colours, since a film is grey); small networks of ours get a plain centring.
+# Default mean and standard deviation for three-channel backbones (ImageNet's, averaged over the colours, as
+# radiographs are grey) and for the small networks of this package.
 THREE_CHANNELS, ONE_CHANNEL = (0.449, 0.226), (0.5, 0.25)
 WORD_MARK = "##"
 
 
 class PatchTokens(nn.Module):
-    """A vision transformer that transformers has no backbone of, with its last patches as one map."""
+    """A vision transformer without a backbone in transformers; its last patches are the feature map."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -32,26 +33,26 @@ class PatchTokens(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The model's own."""
+        """The config of the model."""
         return self.model.config
 
     def forward(self, images: Tensor) -> Any:
-        """As backbones answer: `feature_maps`, here one of (B, D, h, w), for (B, C, S, S) images."""
+        """Return `feature_maps` as backbones do: one of (B, D, h, w) for (B, C, S, S) images."""
         from transformers.modeling_outputs import BackboneOutput
 
         tokens = self.model(pixel_values=images, interpolate_pos_encoding=True).last_hidden_state
         height, width = (side // self.config.patch_size for side in images.shape[-2:])
-        patches = tokens[:, -height * width :]  # marks of the whole image come first
+        patches = tokens[:, -height * width :]  # tokens of the whole image come first
         return BackboneOutput(feature_maps=(patches.transpose(1, 2).unflatten(2, (height, width)),))
 
 
 def build_image_encoder(config: dict[str, Any]) -> nn.Module:
-    """An untrained backbone of this transformers config; its forward gives feature maps."""
+    """Return an untrained backbone of this transformers config; its forward returns feature maps."""
     return image_encoder_of(_config_of(config))
 
 
 def image_encoder_of(config: Any) -> nn.Module:
-    """An untrained backbone; raises MedgroundError where transformers has none of that kind."""
+    """Return an untrained backbone; raise MedgroundError if transformers has none of this type."""
     hide_broken_torchvision()
     from transformers import AutoBackbone, AutoModel
 
@@ -60,60 +61,61 @@ def image_encoder_of(config: Any) -> nn.Module:
     except ValueError:  # not among its backbones: ViT, for one
         model = AutoModel.from_config(config)
     if "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
-        raise MedgroundError(f"a {config.model_type} is no image encoder that gives a map of features")
+        raise MedgroundError(f"{config.model_type} is not an image encoder with a feature map")
     return PatchTokens(model)
 
 
 def _config_of(values: dict[str, Any]) -> Any:
+    checkpoints.refuse_loading_keys(values, f"the config of a {values.get('model_type')}")
     hide_broken_torchvision()
     from transformers import AutoConfig
 
     try:
         return AutoConfig.for_model(**values)
     except ValueError:
-        raise MedgroundError(f"transformers knows no model of type {values.get('model_type')!r}") from None
+        raise MedgroundError(f"transformers has no model of type {values.get('model_type')!r}") from None
 
 
 def build_text_encoder(config: dict[str, Any]) -> nn.Module:
-    """An untrained text encoder of this transformers config."""
+    """Return an untrained text encoder of this transformers config."""
     return text_encoder_of(_config_of(config))
 
 
 def text_encoder_of(config: Any) -> nn.Module:
-    """An untrained text encoder; raises MedgroundError where transformers has no such model."""
+    """Return an untrained text encoder; raise MedgroundError if transformers has no such model."""
     hide_broken_torchvision()
     from transformers import AutoModel
 
     try:
         return AutoModel.from_config(config)
     except ValueError:
-        raise MedgroundError(f"a {config.model_type} is no text encoder") from None
+        raise MedgroundError(f"{config.model_type} is not a text encoder") from None
 
 
 def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", encoder: nn.Module, place: str) -> None:
-    """Raise MedgroundError where the tokenizer gives numbers that the encoder has no row for."""
+    """Raise MedgroundError if the tokenizer has more tokens than the encoder has embeddings."""
     known = encoder.get_input_embeddings().num_embeddings  # type: ignore[operator,union-attr]
     if (most := max(tokenizer.get_vocab().values())) >= known:
         raise MedgroundError(
-            f"{place}: the tokenizer has {most + 1} pieces, the weights {known}: another model's vocabulary"
+            f"{place}: the tokenizer has {most + 1} tokens, the weights {known}: they are of different models"
         )
 
 
 def side_for(encoder: nn.Module, size: int) -> int:
-    """The least side, from `size` up, that an encoder's patches cover without a rest."""
+    """Return the smallest side, at least `size`, that is a multiple of the encoder's patch size."""
     patch = getattr(encoder.config, "patch_size", 1)
     return -(-size // patch) * patch if isinstance(patch, int) else size
 
 
 def to_plain(encoder: nn.Module) -> dict[str, Any]:
-    """The transformers config of an encoder as a plain object that builds it again."""
+    """Return the transformers config of an encoder as a plain object, to build it again."""
     values = encoder.config.to_diff_dict()  # type: ignore[union-attr,operator]
     dropped = {"architectures", "dtype", "torch_dtype", "transformers_version", "_name_or_path"}
     return {"model_type": encoder.config.model_type} | {k: v for k, v in values.items() if k not in dropped}  # type: ignore[union-attr]
 
 
 def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None) -> Tensor:
-    """(B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]; grey: as in `GrounderConfig`."""
+    """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]; grey: see GrounderConfig."""
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
     mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
@@ -121,9 +123,9 @@ def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None
 
 
 def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
-    """A WordPiece tokenizer with every word of the texts as one piece, and letters for all other words.
+    """Return a WordPiece tokenizer with one token per word of the texts, and letters for all other words.
 
-    The same texts give the same vocabulary, in whatever order they come.
+    The order of the texts has no effect.
     """
     hide_broken_torchvision()
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -144,10 +146,9 @@ def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
 
 
 def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str], most: int) -> tuple[Tensor, Tensor]:
-    """(U, T) token ids and (U, T) mask, True on tokens; T is at most `most`, longer texts are cut.
+    """Return (U, T) token ids and (U, T) mask, True on tokens; longer texts are cut to `most` tokens.
 
-    T is a multiple of 8, and so less than a `most` that is none: kernels are kept for each shape that was
-    met, so few shapes keep memory flat.
+    T is a multiple of 8, at most `most`: torch caches a kernel for each shape, so few shapes save memory.
     """
     coded = tokenizer(
         texts,

@@ -14,25 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medground import checkpoints
+from medground import checkpoints, registry
 from medground.errors import MedgroundError
+from medground.model_dir import CONFIG, COPY_AGAIN, WEIGHTS, ModelDir
 from medground.models import encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
-from medground.models.mdetr import MDETR
 from medground.models.network import Network
-from medground.models.transvg import TransVG
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ARCHITECTURES: dict[str, type[Network]] = {"transvg": TransVG, "mdetr": MDETR}
-WEIGHTS, CONFIG = checkpoints.WEIGHTS, "config.json"
-ANEW = "copy the model's folder anew"
-
 
 @dataclass(frozen=True)
 class Grounder:
-    """A network with what it needs to read text; `name` is the hash of its saved weights, else ""."""
+    """A network with its config and tokenizer; `name` is the hash of its saved weights, "" before saving."""
 
     config: GrounderConfig
     network: Network
@@ -41,11 +36,11 @@ class Grounder:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lies."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """(U, T) ids and (U, T) mask of the texts."""
+        """Return (U, T) ids and (U, T) mask of the texts."""
         return encoders.tokenize(self.tokenizer, texts, self.config.text_tokens)
 
 
@@ -57,10 +52,10 @@ def build(
     image_encoder: str | None = None,
     text_encoder: str | None = None,
 ) -> Grounder:
-    """A new network of a named size and architecture, its own weights drawn from torch's generator.
+    """Return a new network of a named size and architecture, with random weights of torch's generator.
 
-    Encoders are folders or hub names of pre-trained ones, or None for small ones of our own, whose
-    vocabulary is then made of `texts`.
+    Encoders are folders or hub names of pre-trained ones. None builds a small one; the small text encoder's
+    vocabulary is made from `texts`.
     """
     if text_encoder is None:
         tokenizer = encoders.build_tokenizer(texts)
@@ -72,9 +67,9 @@ def build(
     else:
         pictures = pretrained.load_image_encoder(image_encoder)
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
-    kind = ARCHITECTURES[architecture]
+    kind: type[Network] = registry.ARCHITECTURES[architecture].load()
     sizes = {**SIZES[size], **kind.own_sizes}
-    sizes["equalise"] = image_encoder is None  # a pre-trained one knows films as they are
+    sizes["equalise"] = image_encoder is None  # pre-trained encoders expect images without equalization
     sizes["grey"] = None if image_encoder is None else pretrained.grey_of(image_encoder)
     sizes["image_size"] = encoders.side_for(pictures, sizes.get("image_size", GrounderConfig.image_size))
     config = GrounderConfig.from_json({"architecture": architecture, **plain, **sizes})
@@ -84,23 +79,27 @@ def build(
 def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None) -> Grounder:
     """Write the model into the folder and return it with its hash as name.
 
-    All is written beside first, so that a save that fails leaves the model before. The weights come last: a
-    folder with weights is whole. `record` goes into their header.
+    `record`, the training record, goes into the header of the weights. All files are written to a temporary
+    folder first, so an earlier model is kept if saving fails. Weights are moved last, so a folder with
+    weights is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="model.partial.") as beside:
-        save_tokenizer(grounder.tokenizer, Path(beside))
-        write_json(Path(beside, CONFIG), grounder.config.to_json())
+    with tempfile.TemporaryDirectory(dir=folder, prefix="model.partial.") as partial:
+        save_tokenizer(grounder.tokenizer, Path(partial))
+        write_json(Path(partial, CONFIG), grounder.config.to_json())
         weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
         header = grounder.config.to_json() | {"record": record or {}}
-        checkpoints.save(folder / WEIGHTS, weights, header, before=lambda: _move(Path(beside), folder))
+        checkpoints.save(folder / WEIGHTS, weights, header, before=lambda: _move(Path(partial), folder))
     return replace(grounder, name=name_of(folder))
 
 
-def _move(beside: Path, folder: Path) -> None:
-    """Move the files into the folder. Where they are another model's than those in it, its weights go first:
-    a move that is cut short leaves a folder without weights, which `load` refuses, and no mixture."""
-    moved = [path for path in sorted(beside.iterdir()) if not _is_same(path, folder / path.name)]
+def _move(partial: Path, folder: Path) -> None:
+    """Move the files into the folder.
+
+    If it holds another model, that model's weights are deleted first. So an interrupted move leaves a folder
+    without weights, which `load` refuses, and no mixture of two models.
+    """
+    moved = [path for path in sorted(partial.iterdir()) if not _is_same(path, folder / path.name)]
     if moved:
         (folder / WEIGHTS).unlink(missing_ok=True)
     for path in moved:
@@ -112,61 +111,53 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write the values as JSON for people to read; PATH is replaced only when all is written."""
+    """Write the values as indented JSON; PATH is replaced only when the file is complete."""
     partial = Path(f"{path}.partial")
     partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     os.replace(partial, path)
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write its files beside and move them: those of an earlier model stand until these are whole."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="tokenizer.partial.") as beside:
+    """Write the tokenizer's files; those of an earlier model are kept until these are complete."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="tokenizer.partial.") as partial:
         if hasattr(tokenizer, "backend_tokenizer"):  # on a full disk its own writing raises a bare Exception
-            Path(beside, "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(pretty=True))
-        tokenizer.save_pretrained(beside)
-        for path in sorted(Path(beside).iterdir()):
+            Path(partial, "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(pretty=True))
+        tokenizer.save_pretrained(partial)
+        for path in sorted(Path(partial).iterdir()):
             os.replace(path, folder / path.name)
 
 
 def name_of(folder: Path) -> str:
-    """The name of the model in a folder: the hash of its weights."""
-    return checkpoints.hash_of(_needed(folder, WEIGHTS))
-
-
-def _needed(folder: Path, name: str) -> Path:
-    if not (folder / name).is_file():
-        hint = "a model is a folder with config.json, model.safetensors and a tokenizer"
-        raise MedgroundError(f"{folder}: no {name}; {hint}")
-    return folder / name
+    """Return the name of the model in a folder: the hash of its weights."""
+    return ModelDir(folder).name
 
 
 def load(folder: Path, device: str = "cpu") -> Grounder:
-    """The model of a folder that `save` wrote, in evaluation mode on the device."""
-    for name in (CONFIG, WEIGHTS, "tokenizer.json"):
-        _needed(folder, name)
+    """Return the model that `save` wrote into a folder, in evaluation mode on the device.
+
+    Raises MedgroundError if a file is missing or damaged, or if weights and config do not fit.
+    """
+    files = ModelDir(folder)
+    files.require()
     config = read_config(folder)
     network = _network(config)
-    weights, _ = checkpoints.load(folder / WEIGHTS)
+    weights, _ = checkpoints.load(files.weights)
     try:
         network.load_state_dict(weights)
     except RuntimeError:
-        raise MedgroundError(f"{folder / WEIGHTS}: these weights do not fit its config.json") from None
+        raise MedgroundError(f"{files.weights}: these weights do not fit its config.json") from None
     tokenizer = load_tokenizer(folder)
     encoders.check_vocabulary(tokenizer, network.text_encoder, str(folder))
-    return Grounder(config, network.to(device).eval(), tokenizer, name_of(folder))
+    return Grounder(config, network.to(device).eval(), tokenizer, files.name)
 
 
 def read_config(folder: Path) -> GrounderConfig:
-    """The config of the model in a folder, without its weights."""
-    try:
-        values = json.loads(_needed(folder, CONFIG).read_text())
-    except ValueError:  # not JSON, not UTF-8
-        raise MedgroundError(f"{folder / CONFIG}: not JSON; {ANEW}") from None
-    return GrounderConfig.from_json(values)
+    """Return the config of the model in a folder, without its weights."""
+    return GrounderConfig.from_json(ModelDir(folder).config())
 
 
 def size_of(config: GrounderConfig) -> str | None:
-    """The name of the size that a model was built with, None where it is none of `SIZES`."""
+    """Return the name of the size that a model was built with, None if it is none of `SIZES`."""
     own = _kind(config).own_sizes
     shape = SIZES["paper"].keys() - {"image_size"}  # patches may ask for a larger one
     for name, sizes in SIZES.items():
@@ -177,10 +168,11 @@ def size_of(config: GrounderConfig) -> str | None:
 
 
 def _kind(config: GrounderConfig) -> type[Network]:
-    if config.architecture not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
+    if config.architecture not in registry.ARCHITECTURES:
+        known = ", ".join(sorted(registry.ARCHITECTURES))
         raise MedgroundError(f"architecture {config.architecture!r} is not known here; known are {known}")
-    return ARCHITECTURES[config.architecture]
+    kind: type[Network] = registry.ARCHITECTURES[config.architecture].load()
+    return kind
 
 
 def _network(config: GrounderConfig) -> Network:
@@ -190,14 +182,14 @@ def _network(config: GrounderConfig) -> Network:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer in a model's folder."""
+    """Return the tokenizer in a model folder; raises MedgroundError if its file is damaged."""
     from transformers import AutoTokenizer
 
     path = folder / "tokenizer.json"
-    try:  # of a damaged file the library says no more than that it is an exception
+    try:  # for a damaged file the library raises a bare Exception
         whole = isinstance(json.loads(path.read_text()), dict) if path.is_file() else True
         if whole:
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except ValueError:
         pass
-    raise MedgroundError(f"{path}: damaged; {ANEW}")
+    raise MedgroundError(f"{path}: damaged; {COPY_AGAIN}")

@@ -1,4 +1,4 @@
-"""Parts that architectures share. Letters: B batch, N rows, P patches (h x w), D width."""
+"""Layers that architectures share. Letters: B batch, N rows, P patches (h x w), D width."""
 
 import itertools
 import math
@@ -8,28 +8,28 @@ from torch import Tensor, nn
 
 
 def sine_positions(height: int, width: int, dim: int) -> Tensor:
-    """(height * width, dim) `sine_code` of the middles of a patch grid, row by row."""
+    """Return (height * width, dim) `sine_code` of the centres of a patch grid, row by row."""
     rows, columns = (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
     places = [columns.expand(height, -1), rows[:, None].expand(-1, width)]
     return sine_code(torch.stack(places, dim=2).flatten(0, 1), dim)  # as graphs can be exported
 
 
 def sine_code(places: Tensor, dim: int) -> Tensor:
-    """(N, dim) sine and cosine code of (N, 2) places [x, y] in [0, 1], half of y, half of x.
+    """Return (N, dim) sine and cosine codes of (N, 2) points [x, y] in [0, 1]: half for y, half for x.
 
-    DETR's (Carion et al. 2020), with places scaled to [0, 2 pi]: it does not depend on the grid's size.
+    As in DETR (Carion et al. 2020), with points scaled to [0, 2 pi], so that the grid size has no effect.
     """
     each = dim // 4
-    rates = 10_000 ** (-torch.arange(each) / each) * 16  # 16: the finest wave is a sixteenth of the picture
+    rates = 10_000 ** (-torch.arange(each) / each) * 16  # 16: the shortest wave is 1/16 of the image
     angles = (places * 2 * math.pi)[:, [1, 0], None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
 def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> nn.Module:
-    """A stack of pre-norm encoder layers with a norm at its end; the identity for no layer.
+    """Return a stack of pre-norm encoder layers with a final norm; the identity for 0 layers.
 
-    Dropout acts after attention and inside the feed-forward part, not on the attention weights: with it
-    there, torch has no fused attention on a CPU and a step takes twice as long.
+    Attention weights have no dropout: with it, torch has no fused attention on a CPU, and a step takes twice
+    as long.
     """
     if not layers:
         return nn.Identity()
@@ -41,7 +41,7 @@ def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout:
 
 
 def decoder(layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> nn.Module:
-    """A stack of pre-norm decoder layers, queries (N, Q, D) over memory (N, T, D), with a norm at its end."""
+    """Return a stack of pre-norm decoder layers with a final norm: queries (N, Q, D), memory (N, T, D)."""
     layer = nn.TransformerDecoderLayer(
         width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
     )
@@ -50,45 +50,47 @@ def decoder(layers: int, width: int, heads: int, feed_forward: int, dropout: flo
 
 
 def first_output(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:
-    """(N, D) output of the stack for the first of (N, T, D) tokens; hidden: (N, T), True where not to look.
+    """Return the (N, D) output of the stack for the first of (N, T, D) tokens.
 
-    The same as `encoder(tokens, src_key_padding_mask=hidden)[:, 0]`, but the last layer works on that one
-    token alone: nobody reads its other outputs.
+    hidden: (N, T), True for tokens to ignore. The same as `encoder(tokens, src_key_padding_mask=hidden)[:,
+    0]`, but the last layer computes only that token.
     """
     *before, last = encoder.layers  # type: ignore[misc]
     for layer in before:
         tokens = layer(tokens, src_key_padding_mask=hidden)
     normed, one = last.norm1(tokens), tokens[:, :1]
-    seen, _ = last.self_attn(normed[:, :1], normed, normed, key_padding_mask=hidden, need_weights=False)
-    one = one + last.dropout1(seen)
+    context, _ = last.self_attn(normed[:, :1], normed, normed, key_padding_mask=hidden, need_weights=False)
+    one = one + last.dropout1(context)
     inner = last.dropout(last.activation(last.linear1(last.norm2(one))))
     return encoder.norm(one + last.dropout2(last.linear2(inner)))[:, 0]  # type: ignore[operator]
 
 
 def attended(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, T, D) outputs of the stack and (N, T, T) attention of its last layer, the mean over heads.
+    """Return (N, T, D) outputs of the stack and (N, T, T) attention of its last layer, averaged over heads.
 
-    The outputs are those of `encoder(tokens, src_key_padding_mask=hidden)`; row t of the attention says how
-    token t looks at all others, and sums to 1.
+    The outputs are those of `encoder(tokens, src_key_padding_mask=hidden)`. Row t of the attention has the
+    weights of token t, which sum to 1.
     """
     *before, last = encoder.layers  # type: ignore[misc]
     for layer in before:
         tokens = layer(tokens, src_key_padding_mask=hidden)
     normed = last.norm1(tokens)
-    seen, weights = last.self_attn(normed, normed, normed, key_padding_mask=hidden)
-    tokens = tokens + last.dropout1(seen)
+    context, weights = last.self_attn(normed, normed, normed, key_padding_mask=hidden)
+    tokens = tokens + last.dropout1(context)
     inner = last.dropout(last.activation(last.linear1(last.norm2(tokens))))
     return encoder.norm(tokens + last.dropout2(last.linear2(inner))), weights  # type: ignore[operator]
 
 
 def rows(tensor: Tensor, index: Tensor) -> Tensor:
-    """tensor[index], with the same gradient each time: on a CPU several threads add that of indexing in any
-    order, and on a GPU that of index_select."""
+    """Return tensor[index], with a reproducible gradient.
+
+    Threads sum the gradient of indexing in random order on a CPU, and that of index_select on a GPU.
+    """
     return tensor.index_select(0, index) if tensor.device.type == "cpu" else tensor[index]
 
 
 def mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of these widths with ReLU between."""
+    """Return linear layers of these widths with ReLU between them."""
     parts: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         parts += [nn.Linear(before, after), nn.ReLU()]

@@ -1,16 +1,15 @@
-"""MDETR for phrase grounding (Kamath et al. 2021): none, one or many scored boxes a phrase.
+"""MDETR for phrase grounding (Kamath et al. 2021): no box, one or several scored boxes per phrase.
 
-Text and patches go through a joint encoder; in a decoder, queries then look at its output, each for one box
-of its own. AGP trains it with a single query (Zhang et al. 2025); several are MedGrounder's kind of answer
-(arXiv 2512.01085).
+Text and patches pass through a joint encoder. Queries of a decoder attend to its output; each predicts one
+box. AGP trains it with a single query (Zhang et al. 2025), MedGrounder predicts several boxes (arXiv
+2512.01085).
 
-Ours, so that few films teach it as fast as TransVG:
-- A token for the whole goes through the joint encoder too, as TransVG's [REG] does. What comes of it says
-  whether there is anything to show, which the existence of a finding teaches, and every query starts from it.
-- Each query looks from a place of its own. The places are spread evenly over the film and stay; a query knows
-  its own by the position code of the patches (Conditional DETR, Meng et al. 2021, and DAB-DETR, Liu et al.
-  2022, learn such places), and its box is pulled to the true box nearest to it, matched or not
-  (`objectives.agp`).
+Differences from the published network, so that it needs no more images than TransVG:
+- A global token passes through the joint encoder, as TransVG's [REG] does. Its output predicts the presence
+  of the finding, and every query starts from it.
+- Each query has a fixed reference point; the points are spread evenly over the image. A query gets the
+  position code of its point (Conditional DETR, Meng et al. 2021, and DAB-DETR, Liu et al. 2022, learn such
+  points). Its box is trained towards the nearest true box, matched or not (`objectives.agp`).
 
 Letters as in `models.network`.
 """
@@ -23,15 +22,15 @@ from torch import Tensor, nn
 
 from medground.models import layers
 from medground.models.config import GrounderConfig
-from medground.models.network import Answers, Network
+from medground.models.network import Network, Predictions
 
-LIKELY = -2.0  # logit of a query's score before training: most queries of most phrases have nothing to say
+LIKELY = -2.0  # initial logit of a query's score: most queries of most phrases have no box
 
 
 class MDETR(Network):
-    """A joint encoder, then a decoder whose `config.queries` queries look from their `places`."""
+    """A joint encoder, then a decoder with `config.queries` queries at fixed reference points `places`."""
 
-    own_sizes: Mapping[str, Any] = {"visual_layers": 0}  # patches meet the text at once, in the joint encoder
+    own_sizes: Mapping[str, Any] = {"visual_layers": 0}  # patches go directly into the joint encoder
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
@@ -45,20 +44,20 @@ class MDETR(Network):
         nn.init.constant_(self.score.bias, LIKELY)
         self.places = spread(config.queries)
 
-    def fuse(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
-        """As `Network.fuse`."""
+    def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
+        """Return the predictions as `Network.fuse`."""
         count, _, width = patches.shape
-        hidden = ~torch.cat([mask.new_ones(count, 1), mask, seen], dim=1)
+        hidden = ~torch.cat([mask.new_ones(count, 1), mask, visible], dim=1)
         together = torch.cat([self.whole.expand(count, 1, -1), tokens, patches], dim=1)
         memory = self.fusion(together, src_key_padding_mask=hidden)
         whole, places = memory[:, :1], layers.sine_code(self.places, width).to(patches)
         found = self.decoder(whole + self.queries + places, memory, memory_key_padding_mask=hidden)
         present = self.present(whole[:, 0])
         scores = self.score(found)[..., 0] if self.most_boxes > 1 else present
-        return Answers(self.box(found).sigmoid(), scores, present[:, 0])
+        return Predictions(self.box(found).sigmoid(), scores, present[:, 0])
 
 
 def spread(count: int) -> Tensor:
-    """(count, 2) places [x, y] in [0, 1] spread over the film, one alone in its centre."""
-    turn = (torch.arange(count) * 0.618034 + 0.5) % 1  # the golden ratio spreads any number evenly
-    return 0.15 + 0.7 * torch.stack([turn, (torch.arange(count) + 0.5) / count], dim=1)
+    """Return (count, 2) points [x, y] in [0, 1], evenly spread over the image; a single one is the centre."""
+    x = (torch.arange(count) * 0.618034 + 0.5) % 1  # the golden ratio spreads any number evenly
+    return 0.15 + 0.7 * torch.stack([x, (torch.arange(count) + 0.5) / count], dim=1)

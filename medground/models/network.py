@@ -1,11 +1,11 @@
-"""What every grounding network shares: encoders and projections; an architecture adds `fuse`.
+"""Encoders and projections that every grounding network shares; an architecture adds `fuse`.
 
-The image does not depend on the phrase until fusion. So images and texts are encoded once each, and each
-(image, phrase) pair is fused from their tokens: the same mathematics as the published networks, which run
-whole for every pair, at a fraction of their cost.
+The image does not depend on the phrase until fusion. So each image and each text is encoded once, and each
+(image, phrase) pair is fused from their tokens. The published networks run whole for every pair. The outputs
+are the same, the cost is much lower.
 
-Letters: B images, S side of the square, P patches (h x w), U distinct texts, T tokens, N pairs, Q boxes that
-an architecture answers with, D width. Boxes are normalised [cx, cy, w, h] of the square.
+Letters: B images, S side of the square, P patches (h x w), U distinct texts, T tokens, N pairs, Q predicted
+boxes per pair, D width. Boxes are [cx, cy, w, h] as shares of the square's side.
 """
 
 from collections.abc import Mapping
@@ -15,35 +15,41 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import greys
+from medground import ops
 from medground.models import encoders, layers
 from medground.models.config import GrounderConfig
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a network says of N pairs: boxes (N, Q, 4) in [0, 1]; scores (N, Q), logits that each box is
-    meant; present (N,), logits that there is something to show at all."""
+class Predictions:
+    """The outputs for N pairs.
+
+    boxes: (N, Q, 4) in [0, 1]. scores: (N, Q) logits that the phrase refers to the box. present: (N,) logits
+    that the finding is present.
+    """
 
     boxes: Tensor
     scores: Tensor
     present: Tensor
 
 
-class Images(NamedTuple):
-    """Encoded images: patches (B, P, D), ready to be fused; seen (B, P), True where a patch shows film and
-    not padding; grid (B, D, h, w), the image encoder's own map before any transformer layer."""
+class EncodedImages(NamedTuple):
+    """The encoded images.
+
+    patches: (B, P, D), ready for fusion. visible: (B, P), False where a patch is only padding. grid:
+    (B, D, h, w), the image encoder's feature map before any transformer layer.
+    """
 
     patches: Tensor
-    seen: Tensor
+    visible: Tensor
     grid: Tensor
 
 
 class Network(nn.Module):
     """Encoders, their projections to one width, visual layers and a joint encoder.
 
-    `own_sizes` is what an architecture has otherwise than the named sizes say; `most_boxes` is Q. `places`
-    (Q, 2), [x, y] in [0, 1] of the square, is where an architecture with several boxes looks for each.
+    own_sizes: an architecture's changes to the named sizes. most_boxes: Q. places: (Q, 2), the reference
+    point [x, y] of each query in [0, 1] of the square; architectures with one box have one in the centre.
     """
 
     own_sizes: Mapping[str, Any] = {}
@@ -61,42 +67,44 @@ class Network(nn.Module):
         self.fusion = layers.transformer(config.fusion_layers, width, *shape)
         self.kinds = nn.Parameter(torch.randn(2, width) * 0.02)  # marks text and patches
 
-    def encode_images(self, images: Tensor, inside: Tensor) -> Images:
-        """The encoded images.
+    def encode_images(self, images: Tensor, inside: Tensor) -> EncodedImages:
+        """Return the encoded images.
 
-        images: (B, 1, S, S) in [0, 1]; inside: (B, 1, S, S), 1 on film and 0 on the letterbox's padding.
+        images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding.
         """
         if self.equalise:
-            images = (greys.equalise(images) + 1) / 2 * inside
+            images = (ops.equalize(images) + 1) / 2 * inside
         grid = self.to_patches(encoders.feature_map(self.image_encoder, images, self.grey))
         height, width = grid.shape[-2:]
-        seen = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5
+        visible = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5
         places = layers.sine_positions(height, width, grid.shape[1]).to(grid)
         patches = grid.flatten(2).transpose(1, 2) + places
         if not isinstance(self.visual, nn.Identity):
-            patches = self.visual(patches, src_key_padding_mask=~seen)
-        return Images(patches + self.kinds[1] + places, seen, grid)
+            patches = self.visual(patches, src_key_padding_mask=~visible)
+        return EncodedImages(patches + self.kinds[1] + places, visible, grid)
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(U, T, D) tokens of (U, T) ids; mask is True on tokens."""
+        """Return (U, T, D) tokens for (U, T) ids; mask is True on tokens."""
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return self.to_tokens(hidden) + self.kinds[0]
 
-    def fuse(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
-        """Answers for N pairs; row i of (N, P, D) patches, (N, P) seen, (N, T, D) tokens and (N, T) mask
-        belongs to pair i."""
+    def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
+        """Return the predictions for N pairs.
+
+        patches: (N, P, D). visible: (N, P). tokens: (N, T, D). mask: (N, T). Row i belongs to pair i.
+        """
         raise NotImplementedError
 
     def forward(
         self, images: Tensor, inside: Tensor, ids: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor
-    ) -> Answers:
-        """Answers for N pairs of B images and U texts; image_of and text_of are (N,) row numbers."""
-        shown = self.encode_images(images, inside)
+    ) -> Predictions:
+        """Return the predictions for N pairs of B images and U texts; image_of, text_of: (N,) row numbers."""
+        encoded = self.encode_images(images, inside)
         tokens = self.encode_texts(ids, mask)
-        return self.fuse(shown.patches[image_of], shown.seen[image_of], tokens[text_of], mask[text_of])
+        return self.fuse(encoded.patches[image_of], encoded.visible[image_of], tokens[text_of], mask[text_of])
 
 
-def best_boxes(answers: Answers) -> Tensor:
-    """(N, 4) the likeliest box of each pair."""
-    best = answers.scores.argmax(dim=1)
-    return answers.boxes[torch.arange(len(best), device=best.device), best]
+def best_boxes(predictions: Predictions) -> Tensor:
+    """Return (N, 4) the box with the highest score of each pair."""
+    best = predictions.scores.argmax(dim=1)
+    return predictions.boxes[torch.arange(len(best), device=best.device), best]

@@ -1,7 +1,7 @@
 """Pre-trained encoders from a local folder or `hub:org/name`, as transformers saves them.
 
-What does not fit is refused in one line: weights of another architecture, a tokenizer of another vocabulary.
-Weights are read from safetensors alone, and no code that comes with a model is run.
+Weights of another architecture and tokenizers of another vocabulary are errors. Weights are read only from
+safetensors, and no code of a model is run.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from medground import locations
+from medground import checkpoints, locations
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.models import encoders
@@ -18,9 +18,9 @@ from medground.models import encoders
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Types of models that are published with code of their own around a model that transformers has.
+# Model types that are published with their own code around a model of transformers.
 KIN = {"cxr-bert": "bert"}
-# What a checkpoint may lack: poolers are not used, and a backbone norms its last map anew.
+# Weights that a checkpoint may lack: poolers are not used, and backbones add a norm of their last map.
 OWN_PARTS = re.compile(r"pooler|norm")
 
 
@@ -51,12 +51,12 @@ def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
 
 
 def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
-    """Whether the "image encoder" or "text encoder" at `name` has the same parameters as that of `config`.
+    """Return whether the encoder at `name` has the parameter names and shapes of `config`.
 
-    Names and shapes count; no weights are read.
+    `what` is "image encoder" or "text encoder". No weights are read.
     """
     other = _config(locations.encoder(name), what)
-    with torch.device("meta"):  # shapes alone: no memory, no time
+    with torch.device("meta"):  # only shapes, without memory
         if what == "image encoder":
             both = [encoders.build_image_encoder(config), encoders.image_encoder_of(other)]
         else:
@@ -66,8 +66,10 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
 
 
 def grey_of(name: str) -> list[float] | None:
-    """[mean, deviation] of the grey values that a backbone was trained on, the mean of its colours' in
-    preprocessor_config.json; None where that says nothing."""
+    """Return [mean, standard deviation] of a backbone's training images, averaged over the colours.
+
+    None if preprocessor_config.json does not have them.
+    """
     hide_broken_torchvision()
     from transformers.image_processing_base import ImageProcessingMixin
 
@@ -79,41 +81,40 @@ def grey_of(name: str) -> list[float] | None:
 
 
 def _config(name: str, what: str) -> Any:
-    """The transformers config; that of kin where the model's own type needs code that comes with it."""
+    """Return the transformers config, that of `KIN` if the model's own type needs its own code."""
     hide_broken_torchvision()
     from transformers import AutoConfig, PreTrainedConfig
 
     try:
         values, _ = PreTrainedConfig.get_config_dict(name)
         kind = values.pop("model_type")
+        checkpoints.refuse_loading_keys(values, name)
         return AutoConfig.for_model(KIN.get(kind, kind), **values)
     except (OSError, ValueError, KeyError):
         raise MedgroundError(f"{name}: no {what} there that transformers can load") from None
 
 
 def _read(kind: Any, name: str, what: str, **options: Any) -> Any:
-    """What kind.from_pretrained gives, without transformers' own words on stderr; `what` it is, and where."""
-    from transformers.utils import logging as words
+    """Return kind.from_pretrained, without messages of transformers; `what` is for the error message."""
+    from transformers.utils import logging as messages
 
-    said = words.get_verbosity()
-    words.disable_progress_bar()
-    words.set_verbosity(words.CRITICAL)
+    verbosity = messages.get_verbosity()
+    messages.disable_progress_bar()
+    messages.set_verbosity(messages.CRITICAL)
     try:
         return kind.from_pretrained(name, **options)
     except (OSError, ValueError):
         raise MedgroundError(f"{name}: no {what}") from None
     finally:
-        words.set_verbosity(said)
+        messages.set_verbosity(verbosity)
 
 
 def _weights(kind: Any, name: str, config: Any, what: str) -> nn.Module:
-    """A model of this class with the weights of a folder or hub name, all of them."""
+    """Return a model of this class with all weights of a folder or hub name."""
     from safetensors import SafetensorError
 
     options = {"config": config, "use_safetensors": True, "output_loading_info": True}
-    where = (
-        f"{what} in safetensors there; a pickle is not read, docs/training.md says how to turn it into them"
-    )
+    where = f"{what} in safetensors there; pickles are not read, docs/training.md shows how to convert them"
     try:
         model, found = _read(kind, name, where, **options)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""TransVG for phrase grounding (Deng et al. 2021; as AGP trains it, Zhang et al. 2025): one box a phrase.
+"""TransVG for phrase grounding (Deng et al. 2021; as trained in AGP, Zhang et al. 2025): one box per phrase.
 
 Letters as in `models.network`; Q is 1.
 """
@@ -8,17 +8,16 @@ from torch import Tensor, nn
 
 from medground.models import layers
 from medground.models.config import GrounderConfig
-from medground.models.network import Answers, Network
+from medground.models.network import Network, Predictions
 
 
 class TransVG(Network):
-    """[REG] + text + patches through a joint encoder; the [REG] token's output becomes box and presence.
+    """A joint encoder of [REG], text and patches; the output of [REG] gives the box and the presence.
 
-    Ours, where the published network does otherwise: norms stand before attention, not after; positions in
-    the joint encoder are sines of the patch's place, not learned; the presence logit; patches of the
-    letterbox's padding are hidden.
+    Differences from the published network: norms come before attention, not after. Positions in the joint
+    encoder are sine codes, not learned. There is a presence logit. Padding patches are masked.
 
-    Needs at least one fusion layer: without it the [REG] token sees neither text nor image.
+    At least one fusion layer is required: without it [REG] does not depend on text or image.
     """
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
@@ -28,16 +27,20 @@ class TransVG(Network):
         self.box = layers.mlp(width, width, width, 4)
         self.present = nn.Linear(width, 1)
 
-    def fuse(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> Answers:
-        """As `Network.fuse`; the one box is as likely as that there is something to show."""
-        joint = layers.first_output(self.fusion, *self.together(patches, seen, tokens, mask))
+    def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
+        """Return the predictions as `Network.fuse`; the score of the box is the presence."""
+        joint = layers.first_output(self.fusion, *self.together(patches, visible, tokens, mask))
         present = self.present(joint)
-        return Answers(self.box(joint).sigmoid()[:, None], present, present[:, 0])
+        return Predictions(self.box(joint).sigmoid()[:, None], present, present[:, 0])
 
-    def together(self, patches: Tensor, seen: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What goes into the joint encoder: (N, 1 + T + P, D) [REG], tokens and patches, and where not to
-        look; as `fuse` is given them."""
+    def together(
+        self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the input of the joint encoder: (N, 1 + T + P, D) tokens and their mask, True if ignored.
+
+        The arguments are those of `fuse`. The tokens are [REG], text and patches.
+        """
         count = patches.shape[0]  # not len(): an export would keep it as a constant
         reg = self.reg.expand(count, 1, -1)
-        hidden = ~torch.cat([mask.new_ones(count, 1), mask, seen], dim=1)
+        hidden = ~torch.cat([mask.new_ones(count, 1), mask, visible], dim=1)
         return torch.cat([reg, tokens, patches], dim=1), hidden

@@ -1,1 +1,1 @@
-"""What training asks of a network: each paper one module, with a dictionary of named losses."""
+"""Training objectives: one module per paper, each with named losses."""

@@ -1,11 +1,11 @@
-"""What several training processes share, so that together they compute what one would with the whole batch.
+"""Losses and statistics over several training processes, equal to those of one process with the whole batch.
 
-Each process has its part of the batch, and the gradients that all have are averaged (DDP). So a loss is
-written in one of two ways, and both give the gradient of one process:
-- as `mean` of what each row of its own part costs: the divisor counts the rows of all parts;
-- of `gathered` rows, computed by every process alike: contrasts between all images of the batch.
+Each process has a part of the batch, and gradients are averaged over processes (DDP). A loss is computed in
+one of two ways; both give the gradient of a single process:
+- as `mean` of the losses of the process's rows, divided by the number of rows of all processes;
+- from `gathered` rows, by every process: contrasts between all images of the batch.
 
-In a single process nothing is exchanged. Letters: W processes, n and N rows of one and of all, C channels.
+A single process exchanges nothing. Letters: W processes, n and N rows of one and of all, C channels.
 """
 
 from typing import Any
@@ -15,20 +15,19 @@ from torch import Tensor, distributed, nn
 
 
 def count() -> int:
-    """W, the number of processes that train together; 1 without a process group."""
+    """Return W, the number of training processes; 1 without a process group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Return the index of this process, from 0."""
     return distributed.get_rank() if count() > 1 else 0
 
 
 def gathered(rows: Tensor) -> Tensor:
-    """(N, ...) the (n, ...) rows of all processes, those of process 0 first; n may differ, and may be 0.
+    """Return (N, ...), the (n, ...) rows of all processes in the order of processes; n may differ or be 0.
 
-    Gradients go back to whose rows they are, summed over all processes that used them. Tensors that are
-    gathered alike keep their rows side by side.
+    Gradients return to the process of each row, summed over all processes.
     """
     if count() == 1:
         return rows
@@ -36,7 +35,7 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def row_counts(rows: Tensor) -> list[int]:
-    """The number of rows that each process has."""
+    """Return the number of rows of each process."""
     if count() == 1:
         return [len(rows)]
     own = torch.tensor([len(rows)], device=rows.device)
@@ -46,7 +45,7 @@ def row_counts(rows: Tensor) -> list[int]:
 
 
 class _Gather(torch.autograd.Function):
-    """Rows padded to the longest part travel together: gloo and NCCL want the same shape of all."""
+    """Gather rows padded to the longest part, as gloo and NCCL need equal shapes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, sizes: list[int]) -> Tensor:
@@ -68,9 +67,11 @@ _groups: dict[Any, Any] = {}
 
 
 def _group() -> Any:
-    """The processes once more, for the way back: there DDP's own exchanges begin when gradients are ready,
-    which is another moment in each process where some have images without a report. What is said in one
-    group is not taken for what is said in the other."""
+    """Return a second process group for the backward pass.
+
+    DDP starts its exchanges when gradients are ready, at a different moment in each process if some have
+    images without a report. A separate group keeps the two kinds of exchange apart.
+    """
     world = distributed.group.WORLD
     if world not in _groups:
         _groups.clear()
@@ -79,8 +80,10 @@ def _group() -> Any:
 
 
 def shared_count(number: int, like: Tensor) -> Tensor:
-    """What to divide a sum over this process's `number` rows by, so that the average over the processes is
-    the mean over all rows: their number for each process, and never 0. A scalar on the device of `like`."""
+    """Return the divisor of this process's sum over `number` rows, a scalar on the device of `like`.
+
+    With it the average over processes is the mean over all rows: rows of all processes / W, never 0.
+    """
     total = torch.tensor(float(number), device=like.device)
     if count() > 1:
         distributed.all_reduce(total)
@@ -88,12 +91,12 @@ def shared_count(number: int, like: Tensor) -> Tensor:
 
 
 def mean(costs: Tensor) -> Tensor:
-    """The sum of (n,) costs, divided so that the average over processes is the mean of all; 0 for none."""
+    """Return the sum of (n,) costs, divided so that the average over processes is the mean; 0 for none."""
     return costs.sum() / shared_count(costs.numel(), costs)
 
 
 def averaged(values: Tensor) -> Tensor:
-    """The average of the processes' values, without gradients."""
+    """Return the average of the processes' values, without gradients."""
     values = values.detach().clone()
     if count() > 1:
         distributed.all_reduce(values)
@@ -101,16 +104,16 @@ def averaged(values: Tensor) -> Tensor:
 
 
 class _Shared(nn.modules.batchnorm._NormBase):
-    """What the shared batch norms do while they train, and torch's own do otherwise."""
+    """Batch norm with the statistics of all processes in training; in evaluation, torch's."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(n, C, ...) normalised by the mean and variance of all processes' (n, ...)."""
+        """Return (n, C, ...) normalised by the mean and variance over all processes."""
         if not self.training or count() == 1:
             return super().forward(input)
         width, rest = input.shape[1], [1] * (input.dim() - 2)
         rows = input.numel() // width
         spread, middle = torch.var_mean(input, dim=[n for n in range(input.dim()) if n != 1], correction=0)
-        own = torch.cat([middle, spread]).nan_to_num(0)  # a process may have no row at all
+        own = torch.cat([middle, spread]).nan_to_num(0)  # a process may have no rows
         parts = gathered(torch.cat([own, own.new_tensor([float(rows)])])[None])
         share = parts[:, -1:].detach() / parts[:, -1].detach().sum()
         middle = (share * parts[:, :width]).sum(0)
@@ -131,20 +134,20 @@ class _Shared(nn.modules.batchnorm._NormBase):
 
 
 class SharedBatchNorm1d(_Shared, nn.BatchNorm1d):
-    """Batch norm of rows over the parts of all processes."""
+    """Batch norm of rows over all processes."""
 
 
 class SharedBatchNorm2d(_Shared, nn.BatchNorm2d):
-    """Batch norm of maps over the parts of all processes."""
+    """Batch norm of maps over all processes."""
 
 
 SHARED: dict[type, type[_Shared]] = {nn.BatchNorm1d: SharedBatchNorm1d, nn.BatchNorm2d: SharedBatchNorm2d}
 
 
 def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with batch norms that see the parts of all processes; parameters and their names stay.
+    """Return the module with batch norms over all processes; parameters keep their names.
 
-    On a GPU they are torch's own SyncBatchNorm, which does not work on a CPU.
+    On a GPU they are torch's SyncBatchNorm, which does not work on a CPU.
     """
     if count() > 1 and device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -154,8 +157,8 @@ def share_norms(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
-def told(value: Any) -> Any:
-    """What process 0 says, a small object, to all; every process waits for it here."""
+def broadcast(value: Any) -> Any:
+    """Return the value of process 0, a small object, in all processes; blocks until all have called it."""
     if count() == 1:
         return value
     box = [value]

@@ -1,4 +1,4 @@
-"""Heads that objectives share, and the way from patches to the feature of a box.
+"""Heads that objectives share, and the features of boxes from patches.
 
 Letters: B images, P patches (h x w), D width, R boxes, E embedding. Boxes are normalised [cx, cy, w, h].
 """
@@ -7,17 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medground.models.network import Images
+from medground.models.network import EncodedImages
 from medground.objectives.distributed import gathered, row_counts
 
-HIDDEN, EMBEDDING = 2048, 128  # as ASG publishes them
-SAMPLES = 4  # points across and down a box at which its patches are read
+HIDDEN, EMBEDDING = 2048, 128  # as in ASG
+SAMPLES = 4  # sampling points per box in each direction
 
 
 class Projection(nn.Module):
-    """D -> 2048 -> 128 with batch norm, the last one without weights of its own [ASG's code].
+    """D -> 2048 -> 128 with batch norm, the last one without weights [ASG's code].
 
-    Applied to rows of tokens it is the same as the 1 x 1 convolution of its local heads.
+    On rows of tokens it equals the 1 x 1 convolution of ASG's local heads.
     """
 
     def __init__(self, width: int, hidden: int = HIDDEN, embedding: int = EMBEDDING):
@@ -30,20 +30,22 @@ class Projection(nn.Module):
         self.scale, self.shift = nn.Parameter(torch.ones(hidden)), nn.Parameter(torch.zeros(hidden))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(n, E) of (n, D) rows, not yet of length 1; n may be 0. In float32 at any precision: before much is
-        learned all rows are nearly alike, and a norm would make the roundings of bf16 large."""
+        """Return (n, E) embeddings of (n, D) rows, not normalized to length 1; n may be 0.
+
+        Always in float32: at the start all rows are similar, and a norm would amplify the rounding of bf16.
+        """
         with torch.autocast(rows.device.type, enabled=False):
             hidden = self.inner(self.enter(rows.float())) * self.scale + self.shift
             return self.outer(self.leave(functional.relu(hidden)))
 
 
 class RowNorm(nn.Module):
-    """Batch norm of rows over all processes, without weights. One row alone has no statistics: it is normed
-    with the running ones, where torch's own norm refuses it.
+    """Batch norm of rows over all processes, without weights.
 
-    Not processes.SharedBatchNorm1d: on GPUs that gives way to torch's SyncBatchNorm, which refuses one row as
-    well. And as no torch norm it is left alone by what freezes norms, or hides a first look from them
-    (training.accumulate): heads run once a step, on all rows.
+    A single row is normalized with the running statistics; torch's norm raises an error. Not a
+    `distributed.SharedBatchNorm1d`: on GPUs that is torch's SyncBatchNorm, which raises the same error. It is
+    no torch norm, so it is not frozen with them, and `training.grad_cache` does not change it: heads run once
+    per step, on all rows.
     """
 
     running_mean: Tensor
@@ -56,7 +58,7 @@ class RowNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(width))
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(n, C) of (n, C) rows, n of this process."""
+        """Return the (n, C) normalized rows of this process."""
         total = sum(row_counts(rows)) if self.training else 0
         if total < 2:
             return (rows - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
@@ -69,27 +71,29 @@ class RowNorm(nn.Module):
         return apart * torch.rsqrt(spread + self.eps)
 
 
-def patch_map(images: Images) -> Tensor:
-    """(B, D, h, w) patches where they lie on the film."""
+def patch_map(images: EncodedImages) -> Tensor:
+    """Return the patches as a (B, D, h, w) map."""
     return images.patches.transpose(1, 2).unflatten(2, images.grid.shape[-2:])
 
 
-def pooled(images: Images) -> Tensor:
-    """(B, D) the mean of the patches that show film."""
-    weights = images.seen.to(images.patches.dtype)[..., None]
+def pooled(images: EncodedImages) -> Tensor:
+    """Return (B, D) the mean of the visible patches."""
+    weights = images.visible.to(images.patches.dtype)[..., None]
     return (images.patches * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def similarity(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """(n, m) cosines of (n, E) and (m, E) rows over the temperature, in float32 at any precision."""
+    """Return (n, m) cosines of (n, E) and (m, E) rows, divided by the temperature; always in float32."""
     with torch.autocast(left.device.type, enabled=False):
         left, right = (functional.normalize(each.float(), dim=1) for each in (left, right))
         return left @ right.T / temperature
 
 
 def contrast(similar: Tensor) -> Tensor:
-    """Symmetric InfoNCE: the mean cross-entropy of the rows plus that of the columns of (n, n) logits, row i
-    belonging to column i; 0 for no row."""
+    """Return symmetric InfoNCE of (n, n) logits: mean cross-entropy of the rows plus that of the columns.
+
+    Row i belongs to column i. The loss of no rows is 0.
+    """
     if not len(similar):
         return similar.sum()
     own = torch.arange(len(similar), device=similar.device)
@@ -97,30 +101,29 @@ def contrast(similar: Tensor) -> Tensor:
 
 
 def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAMPLES) -> Tensor:
-    """(R, D) one feature a box: RoIAlign with a 1 x 1 output (He et al. 2017), aligned to pixel centres.
+    """Return (R, D) one feature per box: RoIAlign with a 1 x 1 output (He et al. 2017), aligned to centres.
 
-    patches: (B, D, h, w); boxes: (R, 4); images: (R,) rows. The mean over samples x samples points, evenly
-    spread inside the box, of the patches there, read bilinearly; beyond the outermost centres the map goes
-    on as it ends.
+    patches: (B, D, h, w). boxes: (R, 4). images: (R,) rows. The feature is the mean over samples x samples
+    points, evenly spaced in the box, with bilinear interpolation. The map is extended by its border values.
     """
-    if not len(boxes):  # of the patches all the same: the other processes wait for their gradient
+    if not len(boxes):  # keep the graph: other processes wait for the gradient of the patches
         return patches[:0, :, 0, 0]
     height, width = patches.shape[-2:]
     spread = (torch.arange(samples, dtype=boxes.dtype, device=boxes.device) + 0.5) / samples - 0.5
     xs = boxes[:, :1] + boxes[:, 2:3] * spread
     ys = boxes[:, 1:2] + boxes[:, 3:] * spread
-    # the mean of bilinear readings on a grid parts into rows and columns: weights instead of samples
+    # the mean of bilinear samples on a grid is separable: compute weights of rows and columns
     across, down = _weights(xs, width), _weights(ys, height)
     weights = (down[:, :, None] * across[:, None, :]).flatten(1).to(patches.dtype)
     found = patches.new_zeros(len(boxes), patches.shape[1])
-    for row in images.unique().tolist():  # one product an image: no copy of its patches for every box
+    for row in images.unique().tolist():  # one product per image, without a copy of its patches per box
         (own,) = (images == row).nonzero(as_tuple=True)
         found = found.index_copy(0, own, (weights[own] @ patches[row].flatten(1).T).to(found.dtype))
     return found
 
 
 def _weights(points: Tensor, cells: int) -> Tensor:
-    """(R, cells) the weight of each cell in the mean of linear readings at (R, samples) points in [0, 1]."""
+    """Return (R, cells) the weight of each cell in the mean of linear samples at (R, samples) points."""
     place = (points * cells - 0.5).clamp(0, cells - 1)
     centres = torch.arange(cells, device=points.device)
     return (1 - (place[..., None] - centres).abs()).clamp(min=0).mean(dim=1)

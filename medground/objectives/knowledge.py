@@ -1,6 +1,6 @@
-"""What is known of each finding: a sentence that says how it looks, and the regions in which it lies.
+"""Medical knowledge of findings: a sentence on the appearance of each, and the regions of its location.
 
-The table is `knowledge.toml`, in words of our own. Findings are named as in `reports/lexicons/findings.toml`.
+`knowledge.toml` has the table, written for this package. Names are those of `reports/lexicons/findings.toml`.
 """
 
 import tomllib
@@ -17,12 +17,12 @@ _TABLE = _table()
 _FINDINGS = _TABLE["finding"]
 
 NAMES: tuple[str, ...] = tuple(each["name"] for each in _FINDINGS)
-"""The findings that are known, in the order of every tensor."""
+"""The findings, in the order of tensors."""
 
 TEXTS: tuple[str, ...] = tuple(each["text"] for each in _FINDINGS)
-"""One sentence for each of them."""
+"""One sentence per finding."""
 
 REGIONS: tuple[tuple[str, ...], ...] = tuple(
     tuple(name for group in each["in"] for name in _TABLE["group"][group]) for each in _FINDINGS
 )
-"""The names of the regions in which each of them lies."""
+"""The names of the regions of each finding."""

@@ -1,112 +1,106 @@
 """MedRPG's tri-attention context contrast, TaCo: a phrase against regions (Chen et al., MICCAI 2023).
 
-What the joint encoder made of the true box is drawn to what it made of the phrase, and other boxes of the
-same image are pushed away. All outputs are those of the joint encoder, as published: h of every token, and
-the attention A of its last layer, the mean over heads. For a region r with weights w over the patches,
+The features of the true box are pulled towards those of the phrase, and those of other boxes of the image are
+pushed away. As published, all features are outputs of the joint encoder: h of every token, and the attention
+A of its last layer, averaged over heads. For a region r with weights w over the patches,
 
-    v_r = sum_p w_rp h_p,   a_r = sum_p w_rp A_p      its patches' mean output and attention
-    c_r = sum_l n_rl h_l,   n_r ~ a_r * A_CLS * A_REG  the context that region, phrase and [REG] look at
+    v_r = sum_p w_rp h_p,   a_r = sum_p w_rp A_p      mean output and attention of its patches
+    c_r = sum_l n_rl h_l,   n_r ~ a_r * A_CLS * A_REG  the context that region, phrase and [REG] attend to
     s_r = cos(v_r + c_r, h_CLS + c_r) / 0.1
 
-and the loss is the cross-entropy of s over the true box and 5 others (IoU <= .25 with it) [its code]. Its
-weight is 0.05 (share of the training done)^0.9. Ours: a patch weighs as much as the box covers of it, where
-MedRPG rounds boxes to whole patches; other boxes have 0.5 to 1.5 times the sides of the true one; and the
-contrast makes a pass of its own through the joint encoder, whose last layer otherwise computes nothing but
-[REG]. It costs training a second fusion of each pair that has a box, and grounding nothing.
+The loss is the cross-entropy of s over the true box and 5 others with IoU <= .25 [its code]. Its weight is
+0.05 (share of the training done)^0.9. Differences: a patch is weighted by the share that the box covers,
+where MedRPG rounds boxes to whole patches. Other boxes have 0.5 to 1.5 times the sides of the true one. The
+contrast has a separate pass through the joint encoder, as the last layer otherwise computes only [REG].
+Training fuses each pair with a box twice; grounding has no extra cost.
 
 Letters: N pairs with boxes, R regions (the true one first), P patches (h x w), T tokens, L = 1 + T + P, D
 width. Boxes are normalised [cx, cy, w, h].
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medground.errors import MedgroundError
+from medground import ops
 from medground.models import layers
 from medground.models.grounder import Grounder
-from medground.models.transvg import TransVG
 from medground.objectives import distributed
-from medground.objectives.agp import areas, corners, hulls
+from medground.objectives.agp import hulls
 from medground.objectives.objective import Encoded, Objective
 
 TEMPERATURE, OTHERS, MOST_IOU = 0.1, 5, 0.25
-DRAWN = 32  # candidates for the others; most boxes leave room for five of them
-WEIGHT, POWER = 0.05, 0.9
+CANDIDATES = 32  # random boxes from which the others are taken
+POWER = 0.9
 
 
 class TaCo(Objective):
-    """The contrast of each phrase's region with others of its image; has no parameters of its own."""
-
-    defaults: Mapping[str, float] = {"taco": WEIGHT}
+    """The contrast of each phrase's region with others of its image; it has no parameters."""
 
     def __init__(self, model: Grounder):
         super().__init__(model)
-        if not isinstance(model.network, TransVG):
-            raise MedgroundError("taco is for --architecture transvg: it looks at what its [REG] looks at")
-        self._network = [model.network]  # in a list: its parameters are the learner's, not this objective's
+        network = cast(Any, model.network)  # TransVG, or another network with its `together`
+        self._network = [network]  # in a list, as its parameters belong to the learner
 
-    def weights(self, progress: float) -> Mapping[str, float]:
-        """0.05 progress^0.9, so that boxes come first."""
-        return {"taco": WEIGHT * progress**POWER}
+    def ramp(self, progress: float) -> float:
+        """Return progress^0.9, so that boxes are learned first."""
+        return progress**POWER
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
-        """The mean contrast over the pairs that have a box."""
-        network, shown = self._network[0], batch.box_of.unique()
-        image, text = batch.image_of[shown], batch.text_of[shown]
+        """Return the mean contrast over the pairs that have a box."""
+        network, pairs = self._network[0], batch.box_of.unique()
+        image, text = batch.image_of[pairs], batch.text_of[pairs]
         patches, tokens = layers.rows(encoded.images.patches, image), layers.rows(encoded.tokens, text)
-        seen = encoded.images.seen[image]
-        if not len(shown):
+        visible = encoded.images.visible[image]
+        if not len(pairs):
             return {"taco": distributed.mean(patches.new_zeros(0))}
-        joint = network.together(patches, seen, tokens, encoded.mask[text])
+        joint = network.together(patches, visible, tokens, encoded.mask[text])
         outputs, attention = layers.attended(network.fusion, *joint)
-        true = hulls(batch.boxes, batch.box_of, len(batch.image_of))[shown]
-        regions, apart = beside(true)
-        shares = covered(regions, *encoded.images.grid.shape[-2:]) * seen[:, None]
+        true = hulls(batch.boxes, batch.box_of, len(batch.image_of))[pairs]
+        regions, apart = other_boxes(true)
+        shares = covered(regions, *encoded.images.grid.shape[-2:]) * visible[:, None]
         found = apart & (shares.sum(2) > 0)
         found[:, 0] = True
         return {"taco": distributed.mean(contrast(outputs.float(), attention.float(), shares, found))}
 
 
 def contrast(outputs: Tensor, attention: Tensor, shares: Tensor, found: Tensor) -> Tensor:
-    """(N,) the loss of each pair.
+    """Return (N,) the loss of each pair.
 
-    outputs: (N, L, D); attention: (N, L, L); shares: (N, R, P) of each patch that a region covers; found:
+    outputs: (N, L, D). attention: (N, L, L). shares: (N, R, P) of each patch that a region covers. found:
     (N, R) which regions count. Token 0 is [REG], token 1 the text's [CLS], the last P are patches.
     """
     weights = shares / shares.sum(2, keepdim=True).clamp(min=1e-6)
     first = outputs.shape[1] - shares.shape[2]
     regions = weights @ outputs[:, first:]
-    looks = (weights @ attention[:, first:]) * attention[:, 1:2] * attention[:, :1]  # (N, R, L)
-    context = looks / looks.sum(2, keepdim=True).clamp(min=1e-12) @ outputs
+    joint = (weights @ attention[:, first:]) * attention[:, 1:2] * attention[:, :1]  # (N, R, L)
+    context = joint / joint.sum(2, keepdim=True).clamp(min=1e-12) @ outputs
     alike = functional.cosine_similarity(regions + context, outputs[:, 1:2] + context, dim=2) / TEMPERATURE
     alike = alike.masked_fill(~found, -torch.inf)
     return -alike.log_softmax(1)[:, 0]
 
 
-def beside(true: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 6, 4) each box and 5 drawn at random beside it, and (N, 6) whether those are far enough from it.
+def other_boxes(true: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (N, 6, 4) each box with 5 random ones, and (N, 6) whether their IoU with it is small enough.
 
-    Boxes lie in the square. Large ones may leave no room for all five: then some are not far enough.
+    Boxes lie in the square. A large true box may leave no room for five others.
     """
     count = len(true)
-    sides = (true[:, None, 2:] * (0.5 + torch.rand(count, DRAWN, 2).to(true))).clamp(max=0.95)
-    middles = sides / 2 + torch.rand(count, DRAWN, 2).to(true) * (1 - sides)
-    drawn = torch.cat([middles, sides], dim=2)
-    shared, either = areas(corners(drawn), corners(true)[:, None])
-    near = shared / either.clamp(min=1e-9) > MOST_IOU
-    first = near.int().argsort(dim=1, stable=True)[:, :OTHERS]  # those far enough come first, as drawn
-    others = drawn.gather(1, first[..., None].expand(-1, -1, 4))
+    sides = (true[:, None, 2:] * (0.5 + torch.rand(count, CANDIDATES, 2).to(true))).clamp(max=0.95)
+    centres = sides / 2 + torch.rand(count, CANDIDATES, 2).to(true) * (1 - sides)
+    candidates = torch.cat([centres, sides], dim=2)
+    near = ops.box_iou(ops.cxcywh_to_xyxy(candidates), ops.cxcywh_to_xyxy(true)[:, None]) > MOST_IOU
+    first = near.int().argsort(dim=1, stable=True)[:, :OTHERS]  # those with small IoU first, in random order
+    others = candidates.gather(1, first[..., None].expand(-1, -1, 4))
     own = near.new_ones(count, 1)
     return torch.cat([true[:, None], others], dim=1), torch.cat([own, ~near.gather(1, first)], dim=1)
 
 
 def covered(boxes: Tensor, height: int, width: int) -> Tensor:
-    """(..., height * width) the share of each patch, row by row, that each of the (..., 4) boxes covers."""
-    ends = corners(boxes)
+    """Return (..., height * width) the share of each patch, row by row, covered by each of (..., 4) boxes."""
+    ends = ops.cxcywh_to_xyxy(boxes)
 
     def along(low: Tensor, high: Tensor, count: int) -> Tensor:
         edges = torch.arange(count).to(low)

@@ -1,6 +1,6 @@
-"""What an objective is: named losses with weights, and the heads that only training needs.
+"""The base class of objectives: named losses, and the heads that only training needs.
 
-A new objective is one module with a subclass of `Objective`, and a line in `objectives.learner.OBJECTIVES`.
+A new objective is one module with a subclass of `Objective`, and an entry in `registry.OBJECTIVES`.
 
 Letters: B images, U distinct texts, N (image, phrase) pairs, M boxes of those pairs.
 """
@@ -12,42 +12,43 @@ from typing import Any
 from torch import Tensor, nn
 
 from medground.models.grounder import Grounder
-from medground.models.network import Answers, Images
+from medground.models.network import EncodedImages, Predictions
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the network made of a batch: its images, the tokens (U, T, D) and mask (U, T) of its texts, and
-    the answers for its pairs, None where no objective asks for any."""
+    """The network's outputs for a batch.
 
-    images: Images
+    tokens, mask: (U, T, D) and (U, T) of its texts. predictions: of its pairs, None if no objective uses
+    them.
+    """
+
+    images: EncodedImages
     tokens: Tensor
     mask: Tensor
-    answers: Answers | None
+    predictions: Predictions | None
 
 
 class Objective(nn.Module):
-    """Heads and losses; `defaults` are the weights of the named losses.
+    """The heads and losses of an objective.
 
-    `asks`: whether pairs are fused; `reads`: whether a batch needs its reports; `texts`: what is to be among
-    the texts of every batch that has them.
+    `defaults` are the weights of its losses; the learner sets them from the registry. `texts` are added to
+    the texts of every batch with reports.
     """
 
     defaults: Mapping[str, float] = {}
-    asks = False
-    reads = False
     texts: Sequence[str] = ()
 
     def __init__(self, model: Grounder):
         super().__init__()
 
-    def weights(self, progress: float) -> Mapping[str, float]:
-        """The weights of the losses when this share of the training, in [0, 1], is done."""
-        return self.defaults
+    def ramp(self, progress: float) -> float:
+        """Return the factor of the weights of its losses at this share of the training, in [0, 1]."""
+        return 1.0
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
-        """The named losses, each one unweighted scalar; the keys are those of `defaults`.
+        """Return the named losses, each an unweighted scalar; the keys are those of `defaults`.
 
-        A batch that says nothing about a loss costs 0, not NaN.
+        A loss without data in the batch is 0, not NaN.
         """
         raise NotImplementedError

@@ -1,6 +1,6 @@
-"""The 40 tags that ASG recognises on an image (Li et al., MICCAI 2024), and what a report says of names.
+"""The 40 image tags of ASG (Li et al., MICCAI 2024), and their labels from reports.
 
-The table is `tags.toml`; the findings' side of it is in `reports/lexicons/findings.toml`.
+`tags.toml` has the tags; `reports/lexicons/findings.toml` has the tag of each finding.
 """
 
 import re
@@ -37,10 +37,10 @@ _WORDS = {
 }
 
 
-def said(text: str, triplets: Sequence[Triplet]) -> Iterator[tuple[str, Existence]]:
-    """The tags that a sentence speaks of, each with the existence of the finding that gives it.
+def mentioned(text: str, triplets: Sequence[Triplet]) -> Iterator[tuple[str, Existence]]:
+    """Yield the tags that a sentence mentions, each with the existence of its finding.
 
-    A tag that hangs on words has the strongest existence in the sentence; without a finding there is none.
+    A tag defined by words gets the strongest existence in the sentence, and needs a finding in it.
     """
     for each in triplets:
         if each.finding in TAG_OF:
@@ -50,13 +50,13 @@ def said(text: str, triplets: Sequence[Triplet]) -> Iterator[tuple[str, Existenc
             yield name, max((each.existence for each in triplets), key=_STRENGTH.__getitem__)
 
 
-def note(said: Iterable[tuple[str, Existence]], known: dict[str, Existence]) -> None:
-    """Add to `known` what is said of each name: present outweighs uncertain, and that absent."""
-    for name, existence in said:
+def merge(mentions: Iterable[tuple[str, Existence]], known: dict[str, Existence]) -> None:
+    """Add the existence of each name to `known`: present replaces uncertain, uncertain replaces absent."""
+    for name, existence in mentions:
         if name not in known or _STRENGTH[existence] > _STRENGTH[known[name]]:
             known[name] = existence
 
 
 def labels(names: Iterable[str], known: Mapping[str, Existence]) -> list[float]:
-    """One number for each name: 1 present, 0 absent or not spoken of, UNCERTAIN where the report is."""
+    """Return one number per name: 1 present, 0 absent or not mentioned, UNCERTAIN."""
     return [_LABEL[known.get(name, "absent")] for name in names]

@@ -15,9 +15,6 @@ import io
 import logging
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +28,7 @@ from PIL import Image
 import medground
 from medground.console import progress
 from medground.errors import MedgroundError
+from medground.parallel import ordered_map
 from medground.phantom import tables
 from medground.phantom.cohort import render
 
@@ -82,16 +80,9 @@ def _claim(root: Path, settings: Settings) -> None:
 
 
 def _patients(root: Path, settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
-    """Yield the table rows of each patient, in order, for any number of processes."""
+    """Return an iterator over the table rows of each patient, in order, for any number of processes."""
     make = partial(write_patient, root, settings)
-    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
-        run = partial(pool.map, chunksize=4) if pool else map
-        try:
-            yield from run(make, range(settings.patients))
-        except BrokenProcessPool:
-            raise MedgroundError(
-                "a worker process was killed, probably for lack of memory; use fewer --workers"
-            ) from None
+    return ordered_map(make, range(settings.patients), workers)
 
 
 def write_patient(root: Path, settings: Settings, patient: int) -> dict[str, Any]:

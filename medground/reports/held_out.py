@@ -1,7 +1,7 @@
-"""Wordings that fine-tuning does not make up, so that `evaluate --probes` can ask for what is new to a model.
+"""Wordings held out from generated training texts, for `evaluate --probes`.
 
-`lexicons/held_out.toml` names findings as no form of `paraphrase` does; `NEGATION` opens no form of `denial`.
-Phrases and reports that users train on may hold them all the same: nobody's own words are changed.
+`lexicons/held_out.toml` has names of findings that `paraphrase` never generates. `NEGATION` opens a form that
+`negated_forms` never generates. A user's own training texts may contain both; they are not changed.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from medground.models.network import Answers, Images
+from medground.models.network import EncodedImages, Predictions
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
 
@@ -143,29 +143,31 @@ def _pulls(
 def _tensors(encoded: Encoded) -> list[Tensor]:
     """What the losses are functions of."""
     tensors = [encoded.images.patches, encoded.images.grid, encoded.tokens]
-    answers = encoded.answers
+    answers = encoded.predictions
     return tensors + ([answers.boxes, answers.scores, answers.present] if answers else [])
 
 
 def _joined(batch: Any, parts: list[Part], encoded: list[Encoded]) -> Encoded:
     """The outputs for the whole batch, its rows in their order."""
-    images = Images(*(torch.cat(each) for each in zip(*(some.images for some in encoded), strict=True)))
+    images = EncodedImages(
+        *(torch.cat(each) for each in zip(*(some.images for some in encoded), strict=True))
+    )
     first = encoded[0].tokens
     tokens = first.new_zeros(len(batch.ids), *first.shape[1:])
     for part, some in zip(parts, encoded, strict=True):
         tokens[part.texts[part.own]] = some.tokens[part.own]
-    if encoded[0].answers is None:
+    if encoded[0].predictions is None:
         return Encoded(images, tokens, batch.mask, None)
     back = torch.cat([part.pairs for part in parts]).argsort()
-    found = [(a.boxes, a.scores, a.present) for some in encoded if (a := some.answers)]
-    answers = Answers(*(torch.cat(each)[back] for each in zip(*found, strict=True)))
+    found = [(a.boxes, a.scores, a.present) for some in encoded if (a := some.predictions)]
+    answers = Predictions(*(torch.cat(each)[back] for each in zip(*found, strict=True)))
     return Encoded(images, tokens, batch.mask, answers)
 
 
 def _part_of(whole: Encoded, moves: list[Tensor], part: Part) -> Encoded:
     """The rows of `moves`, which are as `_tensors` has them, that belong to the part."""
     patches, grid, tokens, *answers = moves
-    images = Images(patches[part.images], whole.images.seen[part.images], grid[part.images])
+    images = EncodedImages(patches[part.images], whole.images.visible[part.images], grid[part.images])
     own = torch.where(part.own[:, None, None], tokens[part.texts], 0)
-    asked = Answers(*(each[part.pairs] for each in answers)) if answers else None
+    asked = Predictions(*(each[part.pairs] for each in answers)) if answers else None
     return Encoded(images, own, whole.mask, asked)

@@ -154,7 +154,7 @@ def _job(
     frozen = freeze(model.network, options.freeze)
     if start is None:
         distributed.share_norms(learner, engine.device)
-    record = leakage.record(material.seen(), start, material.leakage)
+    record = leakage.new_record(material.seen(), start, material.leakage)
 
     def keep(network: Any, step: int) -> None:
         grounder.save(run.path, replace(model, network=network), {**record, "step": step})

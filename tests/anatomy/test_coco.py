@@ -31,6 +31,25 @@ def test_any_mask_comes_back_from_its_run_lengths(pixels):
         assert (coco._runs({"size": [3, 4], "counts": counts}) == mask).all()
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
+@given(
+    st.lists(st.tuples(st.floats(-20, 60), st.floats(-20, 60)), min_size=3, max_size=9, unique=True),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
+def test_polygons_are_those_of_pycocotools(points, width, height):
+    rle = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    flat = [each for point in points for each in point]
+    (encoded,) = rle.frPyObjects([flat], height, width)
+    assert (coco.polygon_mask(flat, width, height) == rle.decode(encoded)).all()
+
+
+@pytest.mark.parametrize("polygon", [[1, 1, 2, 2], [0, 0, 5, float("nan"), 5, 5], [0, 0, 1e9, 0, 1e9, 1e9]])
+def test_a_polygon_that_cannot_be_drawn_is_refused(polygon):
+    with pytest.raises(ValueError, match="polygon"):
+        coco.polygon_mask(polygon, 10, 10)
+
+
 def test_coco_with_polygons_boxes_and_plain_run_lengths(films):
     heart = chest()["heart"]
     annotations = [

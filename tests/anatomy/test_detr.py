@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from tiny_detectors import HEADS, SIZES, d_fine, rt_detr
 
 from medground.anatomy import detector, detr
 from medground.cli.main import cli
@@ -15,44 +16,6 @@ from medground.errors import MedgroundError
 
 hide_broken_torchvision()
 NAMES = ["Right Lung", "left_lung", "heart", "spine", "left shoe"]
-
-
-SIZES = {"d_model": 32, "encoder_hidden_dim": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
-HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_layers": 2, "num_queries": 20}
-
-
-def rt_detr(**more):
-    """An RT-DETRv2 of a quarter of a million weights that has learned nothing."""
-    from transformers import RTDetrResNetConfig, RTDetrV2Config, RTDetrV2ForObjectDetection
-
-    backbone = RTDetrResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 16, 24, 32],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    maps = {"encoder_in_channels": [16, 24, 32], "decoder_in_channels": [32] * 3}
-    return RTDetrV2ForObjectDetection(RTDetrV2Config(backbone_config=backbone, **maps, **more))
-
-
-def d_fine(**more):
-    """The same of D-FINE."""
-    from transformers import DFineConfig, DFineForObjectDetection, HGNetV2Config
-
-    backbone = HGNetV2Config(
-        stem_channels=[3, 8, 8],
-        stage_in_channels=[8, 16, 24, 32],
-        stage_mid_channels=[8, 8, 8, 8],
-        stage_out_channels=[16, 24, 32, 48],
-        stage_num_blocks=[1, 1, 1, 1],
-        stage_numb_of_layers=[1, 1, 1, 1],
-        hidden_sizes=[16, 24, 32, 48],
-        depths=[1, 1, 1, 1],
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    maps = {"encoder_in_channels": [24, 32, 48], "decoder_in_channels": [32] * 3}
-    return DFineForObjectDetection(DFineConfig(backbone_config=backbone, **maps, **more))
 
 
 @pytest.fixture(scope="module", params=[rt_detr, d_fine], ids=["RT-DETRv2", "D-FINE"])
@@ -110,6 +73,7 @@ def test_the_command_runs_it_like_any_other(folder, tmp_path):
     assert {each["model"] for each in found} == {detr.hash_of(folder)}
 
 
+@pytest.mark.slow
 def test_mean_and_spread_are_those_of_the_preprocessor(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

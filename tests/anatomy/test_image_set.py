@@ -88,25 +88,3 @@ def test_what_cannot_be_read_is_put_aside_in_order(tmp_path):
 def test_no_films_at_all_are_refused(tmp_path):
     with pytest.raises(MedgroundError, match="no images to train on"):
         read([], tmp_path)
-
-
-def test_threads_keep_the_order():
-    def work(item):
-        return item * item
-
-    pairs = list(image_set.in_threads(work, range(50), ahead=2))
-    assert pairs == [(n, n * n) for n in range(50)]
-
-
-def test_threads_take_no_more_than_they_may():
-    taken = []
-
-    def items():
-        for n in range(100):
-            taken.append(n)
-            yield n
-
-    results = image_set.in_threads(lambda n: n, items(), ahead=1)
-    next(results)
-    assert len(taken) <= image_set.cores() + 1
-    results.close()

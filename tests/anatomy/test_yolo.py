@@ -54,6 +54,7 @@ def run(cohort, stand_in, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_training_ends_in_one_safetensors_file(run):
     weights, config = checkpoints.load(run / "model.safetensors")
     assert config["kind"] == "yolo" and config["names"] == regions.NAMES and config["size"] == 64
@@ -63,11 +64,13 @@ def test_training_ends_in_one_safetensors_file(run):
     assert all(line["train/box_loss"] > 0 for line in lines)
 
 
+@pytest.mark.slow
 def test_films_are_not_mirrored_nor_cut_up(run):
     said = (run / "yolo" / "run" / "args.yaml").read_text()
     assert "fliplr: 0.0\n" in said and "mosaic: 0.0\n" in said and "flipud: 0.0\n" in said
 
 
+@pytest.mark.slow
 def test_labels_are_the_boxes(run, cohort):
     line = json.loads((cohort / "anatomy.jsonl").read_text().splitlines()[0])
     found = {}
@@ -81,6 +84,7 @@ def test_labels_are_the_boxes(run, cohort):
         assert found[region["name"]] == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_model_answers_as_the_network_it_was_made_of(run, stand_in):
     squares = drawn_images.films(3, 64).squares.astype("float32") / 255
     answers = []
@@ -93,6 +97,7 @@ def test_the_model_answers_as_the_network_it_was_made_of(run, stand_in):
         assert all(0 <= each.score <= 1 for each in one)
 
 
+@pytest.mark.slow
 def test_the_command_gives_a_line_a_film(run, cohort):
     result = detect(cohort, run / "model.safetensors", "--min-score", "0")
     assert result.exit_code == 0, result.output
@@ -101,6 +106,7 @@ def test_the_command_gives_a_line_a_film(run, cohort):
     assert {line["model"] for line in lines} == {checkpoints.hash_of(run / "model.safetensors")}
 
 
+@pytest.mark.slow
 def test_a_pickle_is_refused_unread(run, cohort, tmp_path):
     pickled = run / "yolo" / "run" / "weights" / "best.pt"
     for result in (
@@ -125,6 +131,7 @@ def test_a_failure_inside_ultralytics_is_one_line(cohort, tmp_path, monkeypatch)
     assert "ultralytics failed: RuntimeError: no torchvision that fits" in result.stderr
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_after_the_last_whole_epoch(cohort, stand_in, tmp_path):
     films, lines = drawn_images.films(4, 32), []
     options = yolo.Options(epochs=2, batch=6, size=32)

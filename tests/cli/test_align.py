@@ -5,10 +5,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medground import align as stage
-from medground.align import Rules, pair_sentences
+from medground import pairing as stage
 from medground.cli.main import cli
 from medground.errors import MedgroundError
+from medground.pairing import Rules, pair_sentences
 from medground.records import Anatomy, Region, Sentence, Triplet
 
 BOXES = {

@@ -13,9 +13,9 @@ import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner
+from dicom_files import dicom
 from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
-from test_images import dicom
 
 from medground.anatomy import detector
 from medground.anatomy.detect import Found

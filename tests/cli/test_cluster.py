@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import toy
 from click.testing import CliRunner
-from conftest import ROOT
+from paths import ROOT
 
 from medground.cli.main import cli
 
@@ -119,7 +119,7 @@ def test_a_stopped_array_task_queues_itself_again(submit, tmp_path):
     job = submit("parse", bin=fake.parent)["parse"]
     tries = tmp_path / "bin/tries"
     wait_for(lambda: tries.exists() and "try 0 of 2" in tries.read_text())
-    subprocess.run(["scancel", "--batch-size", "--signal=USR1", f"{job}_2"], check=True)  # as --signal does
+    subprocess.run(["scancel", "--batch", "--signal=USR1", f"{job}_2"], check=True)  # as --signal does
 
     def ended():
         start_now(job)
@@ -195,7 +195,7 @@ def test_training_over_two_processes_goes_on_after_whatever_ends_it(submit, tmp_
         if number == "requeue":
             subprocess.run(["scontrol", "requeue", job], check=True)
         elif number == signal.SIGUSR1:
-            subprocess.run(["scancel", "--batch-size", "--signal=USR1", job], check=True)
+            subprocess.run(["scancel", "--batch", "--signal=USR1", job], check=True)
         else:
             os.kill(ranks(folder)[0], number)
 

@@ -4,10 +4,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from test_chest_imagenome import GOLD, IMAGE, METADATA, drawn, graph
-from test_imagenome_sentences import LUNG
-from test_mimic_cxr import SPLIT
-from test_ms_cxr import ROWS, coco, table
+from imagenome_files import GOLD, IMAGE, LUNG, METADATA, drawn, graph
+from mimic_files import SPLIT
+from ms_cxr_files import ROWS, coco, table
 
 from medground import jsonl
 from medground.cli.main import cli

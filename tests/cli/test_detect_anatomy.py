@@ -67,6 +67,7 @@ def answers(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_regions_are_found_near_where_they_are(run, films, tmp_path):
     truth = {line["image_id"]: line for line in drawn_images.write_films(tmp_path / "again", 6, seed=7)}
     result = run(films)
@@ -86,6 +87,7 @@ def overlap(a, b) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
+@pytest.mark.slow
 def test_every_line_keeps_what_it_carries(run, films, model):
     result = run([films[0] | {"split": "train", "subject_id": "p1", "view": "PA"}])
     (line,) = answers(result.stdout)
@@ -93,6 +95,7 @@ def test_every_line_keeps_what_it_carries(run, films, model):
     assert line["model"] == checkpoints.hash_of(model)
 
 
+@pytest.mark.slow
 def test_boxes_are_rounded_scored_inside_and_at_most_one_a_region(run, films):
     for line in answers(run(films, "--min-score", "0").stdout):
         names = [each["name"] for each in line["regions"]]
@@ -104,6 +107,7 @@ def test_boxes_are_rounded_scored_inside_and_at_most_one_a_region(run, films):
             assert 0 <= region["score"] <= 1
 
 
+@pytest.mark.slow
 def test_what_scores_too_little_is_left_out(run, films):
     counts = []
     for least in ("0", "0.5", "1"):
@@ -113,6 +117,7 @@ def test_what_scores_too_little_is_left_out(run, films):
     assert counts[0] > counts[1] > counts[2]
 
 
+@pytest.mark.slow
 def test_any_batch_gives_the_same_boxes(run, films):
     one, many = (answers(run(films, "--batch-size", size).stdout) for size in ("1", "4"))
     for a, b in zip(one, many, strict=True):
@@ -121,6 +126,7 @@ def test_any_batch_gives_the_same_boxes(run, films):
             assert x["box"] == pytest.approx(y["box"], abs=0.11)
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_list_of_paths_do_as_well(run, films, tmp_path):
     by_lines = {line["image_id"]: line["regions"] for line in answers(run(films).stdout)}
     by_folder = {
@@ -135,11 +141,13 @@ def test_a_folder_and_a_list_of_paths_do_as_well(run, films, tmp_path):
     assert line["image_id"] == films[0]["image_id"]
 
 
+@pytest.mark.slow
 def test_no_images_give_no_lines(run, films):
     result = run([])
     assert (result.exit_code, result.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_what_is_no_chest_is_flagged_and_not_boxed(run, films, tmp_path):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 255, (100, 120), dtype=np.uint8)
@@ -153,6 +161,7 @@ def test_what_is_no_chest_is_flagged_and_not_boxed(run, films, tmp_path):
     assert result.stderr.count("probably not a frontal chest X-ray") == 2
 
 
+@pytest.mark.slow
 def test_a_view_known_to_be_lateral_gets_no_boxes(run, films):
     (line,) = answers(run([films[0] | {"view": "LATERAL"}]).stdout)
     assert (line["view"], line["regions"]) == ("LATERAL", [])
@@ -205,6 +214,7 @@ def test_boxes_are_in_pixels_of_the_film(tmp_path, width, height):
 # Bad input
 
 
+@pytest.mark.slow
 def test_an_unreadable_film_ends_the_run_with_one_line(run, films, tmp_path):
     (tmp_path / "films" / films[2]["path"]).write_bytes(b"no film")
     result = run(films, "-o", str(tmp_path / "out.jsonl"))
@@ -213,6 +223,7 @@ def test_an_unreadable_film_ends_the_run_with_one_line(run, films, tmp_path):
     assert not (tmp_path / "out.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_unreadable_films_can_be_put_aside(run, films, tmp_path):
     (tmp_path / "films" / films[2]["path"]).write_bytes(b"no film")
     result = run([*films, {"image_id": "x"}], "--rejects", str(tmp_path / "rejects.jsonl"))
@@ -221,12 +232,14 @@ def test_unreadable_films_can_be_put_aside(run, films, tmp_path):
     assert {each["image_id"] for each in rejected} == {"x", "film7_2"}
 
 
+@pytest.mark.slow
 def test_all_films_rejected_is_a_failure(run, films, tmp_path):
     lines = [line | {"path": "gone.png"} for line in films]
     result = run(lines, "--rejects", str(tmp_path / "rejects.jsonl"))
     assert result.exit_code == 1 and "every image was rejected" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -240,6 +253,7 @@ def test_what_is_no_model_is_one_line(run, films, tmp_path, content, said):
     assert result.exit_code == 1 and said in result.stderr and result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_another_kind_of_model_is_named(run, films, tmp_path, model):
     weights, config = checkpoints.load(model)
     checkpoints.save(tmp_path / "m.safetensors", weights, {"kind": "grounder"})
@@ -254,11 +268,13 @@ def test_another_kind_of_model_is_named(run, films, tmp_path, model):
 # Going on
 
 
+@pytest.mark.slow
 def test_resume_needs_a_file(run, films):
     result = run(films, "--resume")
     assert result.exit_code == 2 and "--resume requires -o FILE" in result.stderr
 
 
+@pytest.mark.slow
 def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkeypatch):
     target = tmp_path / "out.jsonl"
     assert run(films, "-o", str(tmp_path / "whole.jsonl")).exit_code == 0
@@ -274,6 +290,7 @@ def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkey
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
+@pytest.mark.slow
 def test_resume_does_half_a_batch_again(run, films, tmp_path):
     target = tmp_path / "out.jsonl"
     run(films, "-o", str(target), "--batch-size", "4")
@@ -287,6 +304,7 @@ def test_resume_does_half_a_batch_again(run, films, tmp_path):
     assert target.read_bytes() == b"".join(lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_the_shards_are_together_the_whole(run, films, count):
     own = [each | {"subject_id": f"p{number // 2}"} for number, each in enumerate(films)]
@@ -295,6 +313,7 @@ def test_the_shards_are_together_the_whole(run, films, count):
     assert len(whole) == 6 and sorted(line for part in parts for line in part) == sorted(whole)
 
 
+@pytest.mark.slow
 def test_resume_adds_to_a_finished_file(run, films, tmp_path):
     target = tmp_path / "out.jsonl"
     run(films[:3], "-o", str(target))
@@ -306,6 +325,7 @@ def test_resume_adds_to_a_finished_file(run, films, tmp_path):
     assert target.read_bytes() == after
 
 
+@pytest.mark.slow
 def test_resume_does_not_mix_models(run, films, tmp_path):
     target = tmp_path / "out.jsonl"
     run(films[:3], "-o", str(target))
@@ -314,12 +334,14 @@ def test_resume_does_not_mix_models(run, films, tmp_path):
     assert result.exit_code == 1 and "boxes of another model" in result.stderr
 
 
+@pytest.mark.slow
 def test_resume_says_what_is_no_earlier_run(run, films, tmp_path):
     (tmp_path / "out.jsonl").write_text("words\n")
     result = run(films, "--resume", "-o", str(tmp_path / "out.jsonl"))
     assert result.exit_code == 1 and "out.jsonl.partial:1: not a line of an earlier run" in result.stderr
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_every_image_has_one_line(tmp_path, model):
     lines = drawn_images.write_films(tmp_path / "films", 120, seed=3)
     source = drawn_images.write_jsonl(tmp_path / "list.jsonl", lines)
@@ -359,6 +381,7 @@ def test_image_records_are_a_part_of_anatomy():
     assert known_keys(ImageRecord) < known_keys(detect.Anatomy)
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_quiet(tmp_path, model):
     lines = drawn_images.write_films(tmp_path / "films", 12, seed=3)
     source = drawn_images.write_jsonl(tmp_path / "list.jsonl", lines)

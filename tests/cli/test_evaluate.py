@@ -13,9 +13,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from medground.cli import evaluate as command
+from medground import registry
 from medground.cli.main import cli
-from medground.evaluation import protocols, run
 from medground.evaluation.report import pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,16 +256,11 @@ def test_words_never_reach_a_message(evaluate):
     assert result.exit_code == 1 and "secret" not in result.stderr
 
 
-def test_the_protocols_of_the_command_are_those_there_are():
-    assert set(command.PHRASE_PROTOCOLS) == set(protocols.PROTOCOLS)
-    assert set(command.PROTOCOLS) - set(command.PHRASE_PROTOCOLS) == set(command.ALONE) == set(run.ALONE)
-
-
 def test_several_protocols_stand_one_after_the_other(evaluate):
-    flags = [flag for name in command.PHRASE_PROTOCOLS for flag in ("--protocol", name)]
+    flags = [flag for name in registry.PROTOCOLS.where(reads="phrases") for flag in ("--protocol", name)]
     result = evaluate(ANSWERS, *flags)
     seen = [json.loads(line)["protocol"] for line in result.stdout.splitlines()]
-    assert list(dict.fromkeys(seen)) == list(command.PHRASE_PROTOCOLS)
+    assert list(dict.fromkeys(seen)) == registry.PROTOCOLS.where(reads="phrases")
 
 
 def test_the_table_goes_to_stderr_where_scores_go_to_stdout(evaluate):
@@ -319,6 +313,7 @@ def test_best_middling_and_worst_share_no_phrase(count):
     assert found[0][0] == "Best"
 
 
+@pytest.mark.slow
 def test_demo_page_joins_runs(evaluate, film, tmp_path):
     tool = ROOT / "tools" / "demo_page"
     assert tool.stat().st_mode & stat.S_IXUSR

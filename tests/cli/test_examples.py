@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from commands import COMMANDS, command_of
-from conftest import ROOT
+from paths import ROOT
 from PIL import Image
 
 from medground.cli.main import cli
@@ -140,6 +140,7 @@ def shell(folder: Path, line: str) -> subprocess.CompletedProcess:
     return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_the_example_in_the_help_runs(folder, line, tmp_path):
     program = next((name for name in SHORT if line.startswith(name)), None)
@@ -155,6 +156,7 @@ def test_the_readme_has_pipes():
     assert any("align" in line for line in PIPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [line for line in PIPES if "your-" not in line])
 def test_a_pipe_in_the_readme_runs_and_stands_a_reader_that_leaves(folder, line):
     whole = shell(folder, line)

@@ -24,6 +24,7 @@ RECIPES = [
 # Splits
 
 
+@pytest.mark.slow
 def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     seen = []
     for fold in (1, 2, 3):
@@ -36,6 +37,7 @@ def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
     assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_films.phrases))
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
     asked = {"num_folds": 3, "fold": 2, "subject_fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
     flags = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
@@ -46,6 +48,7 @@ def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
     assert (done.exit_code, "holds a run with another" in done.stderr) == (1, True), done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
     (tmp_path / "test.txt").write_text("p0\np1\n")
     done = finetune(toy_films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
@@ -74,6 +77,7 @@ def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
     assert not (tmp_path / "ft").exists()
 
 
+@pytest.mark.slow
 def test_epochs_become_steps(toy_films, tmp_path):
     done = run(
         "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch-size", 4,
@@ -100,6 +104,7 @@ def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained,
         assert any(not torch.equal(before[name], after[name]) for name in own), part
 
 
+@pytest.mark.slow
 def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp_path):
     done = finetune(toy_films, tmp_path / "ft", "--freeze", "image-encoder")
     assert done.exit_code == 0, done.output
@@ -113,6 +118,7 @@ def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp
 # Objectives and configs
 
 
+@pytest.mark.slow
 def test_with_taco_its_loss_is_logged_beside_the_others(toy_films, tmp_path):
     done = finetune(toy_films, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
     assert done.exit_code == 0, done.output
@@ -158,6 +164,7 @@ def test_the_published_recipes_are_there():
     assert config.recipes() == ["agp-finetune", "agp-pretrain", "mdetr", "medrpg"]
 
 
+@pytest.mark.slow
 def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refused(toy_films, tmp_path):
     phrases = [each | ({"boxes": []} if each["split"] == "val" else {}) for each in lines(toy_films.phrases)]
     source = write(tmp_path / "phrases.jsonl", phrases)

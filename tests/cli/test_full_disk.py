@@ -40,6 +40,7 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
     "evaluate": "found.jsonl --truth films/phrases.jsonl --bootstrap-samples 100 -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} --seed 1 --html FULL/out",
+    "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
     "convert mimic-jpg": f"{COHORT} -o FULL/out",
     "convert imagenome": f"cohort/chest-imagenome --metadata {COHORT} -o FULL/out",
@@ -183,6 +184,7 @@ def test_a_full_disk_leaves_the_earlier_output_alone(name, given, full):
     assert not (disk / "new").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 16384])
 @pytest.mark.parametrize("name", IN_A_FOLDER)
 def test_a_disk_that_fills_ends_what_fills_a_folder(name, free, given, full):
@@ -213,12 +215,14 @@ def model(given, disk, full):
     return folder
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_calibration_alone(given, model, full):
     full(free=0)
     assert is_one_message(invoke(f"calibrate films/phrases.jsonl {FILMS} --model {model}", given))
     assert (model / "calibration.json").read_text() == BEFORE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [0, 65536])
 def test_a_full_disk_leaves_the_earlier_export_alone(free, given, model, full):
     (model / "calibration.json").unlink()

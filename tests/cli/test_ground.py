@@ -64,15 +64,17 @@ def test_records_come_and_go_in_order_with_what_they_carry(films, model):
 def test_many_phrases_of_an_image_give_what_each_gives_alone(films, model, monkeypatch):
     words = [f"left lung {number}" for number in range(7)]
     together = lines(ground(model, films.folder / "film1.png", *words).stdout)
-    monkeypatch.setattr(predict, "MOST_TOGETHER", 2)
+    monkeypatch.setattr(predict, "MAX_PAIRS", 2)
     in_twos = lines(ground(model, films.folder / "film1.png", *words).stdout)
     for a, b in zip(together, in_twos, strict=True):
         assert np.allclose(a["boxes"][0]["box"], b["boxes"][0]["box"], atol=0.11)
 
 
 def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(films, model, monkeypatch):
-    reads, real = [], predict.film.read
-    monkeypatch.setattr(predict.film, "read", lambda path, size: reads.append(path) or real(path, size))
+    reads, real = [], predict.letterboxed.read
+    monkeypatch.setattr(
+        predict.letterboxed, "read", lambda path, size: reads.append(path) or real(path, size)
+    )
     ground(model, films.folder / "film0.png", "a", "b", "c")
     assert len(reads) == 1
 
@@ -197,7 +199,7 @@ def test_an_image_without_phrases_is_a_usage_error(model, films):
 
 def test_a_phrase_without_words_is_refused(model, films):
     result = ground(model, films.folder / "film0.png", "spot", " ")
-    assert (result.exit_code, "an empty PHRASE" in result.stderr) == (2, True)
+    assert (result.exit_code, "PHRASE is empty" in result.stderr) == (2, True)
     asked = json.loads(Path(films.phrases).read_text().splitlines()[0]) | {"text": " "}
     result = ground(model, "--images", films.folder, given=json.dumps(asked))
     assert (result.exit_code, "<stdin>:1: text: is empty" in result.stderr) == (1, True)
@@ -236,8 +238,10 @@ def test_resume_does_the_last_image_again_and_the_rest(films, model, tmp_path, k
     done = whole.splitlines(keepends=True)
     assert len(done) == 12
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*done[:kept], b'{"phrase_id":']))
-    reads, real = [], predict.film.read
-    monkeypatch.setattr(predict.film, "read", lambda path, size: reads.append(path) or real(path, size))
+    reads, real = [], predict.letterboxed.read
+    monkeypatch.setattr(
+        predict.letterboxed, "read", lambda path, size: reads.append(path) or real(path, size)
+    )
     result = ground(
         model, "--images", films.folder, "--resume", "-o", tmp_path / "out.jsonl", given=many(films)
     )
@@ -264,7 +268,7 @@ def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, films, 
     before = json.dumps(OLD | {"model": grounder.name_of(model)} | told) + "\n"
     (tmp_path / "out.jsonl").write_text(before)
     result = ground(model, "--resume", "-o", tmp_path / "out.jsonl", given=many(films))
-    assert (result.exit_code, f"answers of {option}" in result.stderr) == (1, True)
+    assert (result.exit_code, f"groundings of {option}" in result.stderr) == (1, True)
     assert (tmp_path / "out.jsonl").read_text() == before
 
 
@@ -294,7 +298,7 @@ def test_resume_with_other_phrases_is_refused(change, rejecting, films, model, t
     flags = ["--rejects", tmp_path / "bad"] if rejecting else []
     images = ["--images", films.folder]
     result = ground(model, *images, "--resume", "-o", out, *flags, given="".join(other))
-    assert (result.exit_code, "answers to other phrases (phrase_id" in result.stderr) == (1, True)
+    assert (result.exit_code, "groundings of other phrases (phrase_id" in result.stderr) == (1, True)
 
 
 def test_resume_passes_over_what_was_rejected(films, model, tmp_path):

@@ -4,9 +4,11 @@ import re
 import subprocess
 import sys
 
-from conftest import ROOT
+import pytest
+from paths import ROOT
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_filters_end_with_the_bytes_of_an_undisturbed_run(tmp_path):
     call = [sys.executable, str(ROOT / "tools/kill_filters"), "--kills", "4", "--seed", "1"]
     call += ["--folder", str(tmp_path), "--only", "parse-reports", "align"]

@@ -133,6 +133,7 @@ def test_an_explanation_names_match_cue_reach_and_rule(parse):
     )
 
 
+@pytest.mark.slow
 def test_a_lexicon_of_ones_own_is_added(parse, tmp_path):
     own = tmp_path / "own.toml"
     own.write_text('[[finding]]\nname = "rib notching"\nwords = ["(rib|) notching"]\n')
@@ -152,6 +153,7 @@ def test_a_failed_run_leaves_the_output_alone(parse, tmp_path):
     assert target.read_text() == "from before\n"
 
 
+@pytest.mark.slow
 def test_real_reports_are_parsed_as_coders_read_them(parse, shared, tmp_path):
     """A floor under the figures of tools/bench_parse, on the development reports."""
     import importlib.util
@@ -222,6 +224,7 @@ def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):
     assert result.exit_code == 2 and problem in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit", ["small left effusion and ", "no edema, ", "\n", "? ", "x", "1. ", ".", "heart is enlarged "]
 )

@@ -37,6 +37,7 @@ def shell(folder):
     return run
 
 
+@pytest.mark.slow
 def test_a_pipe_a_redirection_and_a_file_give_the_same_bytes(shell, folder):
     ways = [
         "medground align --anatomy boxes.jsonl sentences.jsonl",
@@ -97,6 +98,7 @@ def test_answers_come_before_the_input_ends(folder):
         assert process.stdout.read().count(b"\n") == 2
 
 
+@pytest.mark.slow
 def test_the_line_of_the_mission_works_as_typed(shell, folder):
     (folder / "reports.csv").write_text(
         "study_id,findings\ns1,There is a left pleural effusion.\ns9,Heart size is normal.\n"

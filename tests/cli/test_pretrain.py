@@ -64,6 +64,7 @@ def test_agp_that_asks_nothing_is_refused(trained):
     assert trained("--max-terms", -1)[0] == 2
 
 
+@pytest.mark.slow
 def test_the_run_says_in_what_words_it_asked(films, tmp_path):
     words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run", "--steps", 1]
     words += ["--batch-size", 2, "--no-synonyms", "--paraphrases", 3, "--device", "cpu"]

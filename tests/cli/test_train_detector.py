@@ -50,6 +50,7 @@ def options(**changed):
     return Options(**{"steps": 12, "batch_size": 4, "lr": 3e-3, "save_every": 4, "ranges": CALM} | changed)
 
 
+@pytest.mark.slow
 def test_it_learns_where_things_are(tmp_path):
     learned, unseen = drawn_images.films(48, 48), drawn_images.films(16, 48, seed=1)
     assert region_query.train(
@@ -74,6 +75,7 @@ def mean_overlap(boxes, films) -> float:
     return float(np.mean(overlaps))
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     assert region_query.train(films, films, TINY, tmp_path / "whole", options())
@@ -171,6 +173,7 @@ def test_an_odd_size_is_refused(cohort, tmp_path):
     assert result.exit_code == 1 and "multiple of 16" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
     command = [sys.executable, "-m", "medground", "train-detector", str(cohort / "anatomy.jsonl")]
     command += ["--images", str(cohort), "-o", str(tmp_path), "--image-size", "32", "--batch-size", "2"]
@@ -184,6 +187,7 @@ def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
     assert "stopped on request: saved step" in said and (tmp_path / "resume.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_detector_begins_with_anothers_weights(cohort, tmp_path):
     first, then = tmp_path / "first", tmp_path / "then"
     assert run(cohort, first, "--steps", "4").exit_code == 0

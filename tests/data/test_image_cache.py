@@ -133,6 +133,7 @@ cache.build(films, Path(sys.argv[1]), Path(sys.argv[2]), 64, None)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(films, made, tmp_path):
     folder = tmp_path / "killed"
     done = subprocess.run([sys.executable, "-c", KILLED, films.folder, folder], check=False)
@@ -144,6 +145,7 @@ def test_a_killed_run_goes_on_where_it_was(films, made, tmp_path):
     assert bytes_of(folder) == bytes_of(made)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_parent(films, tmp_path):
     slow = KILLED.replace("if len(calls) == 6:", "import time; time.sleep(30)\n    if False:")
     slow = slow.replace("64, None)", "64, None, 2)")

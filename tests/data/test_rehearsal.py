@@ -4,6 +4,7 @@ import os
 import signal
 
 import numpy as np
+import pytest
 import torch
 from toy_runs import digests, finetune, record
 
@@ -123,6 +124,7 @@ def test_a_step_has_images_to_rehearse_beside_those_of_phrases():
     assert 40 < negated < 80  # half of 120
 
 
+@pytest.mark.slow
 def test_rehearsal_goes_on_where_it_was_stopped(toy_films, pretrained, tmp_path, monkeypatch):
     flags = [
         "--init-from",

@@ -302,6 +302,7 @@ def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 2):
     return CliRunner().invoke(cli, [str(each) for each in (*given, *rest)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["agp", "asg"], ["gk-mvlp"]])
 def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, tmp_path):
     flags = [flag for name in names for flag in ("--objective", name)]
@@ -326,6 +327,7 @@ def test_reports_that_nobody_reads_are_refused(films, tmp_path):
     assert "--objective" in result.stderr
 
 
+@pytest.mark.slow
 def test_whole_reports_come_from_the_sentences_file(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
     told = [

@@ -3,44 +3,17 @@ import json
 import zipfile
 
 import pytest
+from imagenome_files import GOLD, IMAGE, METADATA, drawn, graph
 from taken import Taken
 
 from medground.datasets import chest_imagenome, mimic_cxr
 from medground.datasets.chest_imagenome import Splits, read_anatomy, read_gold, read_splits
 from medground.errors import BadRecord, MedgroundError
 
-IMAGE = "02aa804e-bde0afdd"
-METADATA = (
-    "dicom_id,subject_id,study_id,ViewPosition,Rows,Columns\n"
-    f"{IMAGE},10000032,50414267,PA,3000,2500\n"
-    "174413ec-4ec4c1f7,10000764,57375967,AP,3000,2500\n"
-)
-
 
 @pytest.fixture
 def images():
     return {each.image_id: each for each in mimic_cxr.read_images(io.BytesIO(METADATA.encode()))}
-
-
-def drawn(name, x1, y1, x2, y2):
-    """An object as the graphs have it: the box in a 224 letterbox, which nobody should read, and its own."""
-    small = {"x1": 1, "y1": 2, "x2": 3, "y2": 4, "width": 2, "height": 2}
-    own = {"original_x1": x1, "original_y1": y1, "original_x2": x2, "original_y2": y2}
-    return {"object_id": f"{IMAGE}_{name}", "bbox_name": name, "synsets": [], **small, **own}
-
-
-def graph(*objects, **more):
-    return {
-        "image_id": IMAGE,
-        "viewpoint": "AP",
-        "patient_id": 10000032,
-        "study_id": 50414267,
-        "gender": "F",
-        "objects": list(objects),
-        "attributes": [],
-        "relationships": [],
-        **more,
-    }
 
 
 @pytest.fixture
@@ -184,11 +157,6 @@ def test_splits_are_found_beside_the_graphs(written, below):
     assert chest_imagenome.splits_beside(root / below) == splits
     (splits / "train.csv").unlink()
     assert chest_imagenome.splits_beside(root / below) is None
-
-
-GOLD = (
-    "image_id,x1,y1,x2,y2,width,height,bbox_name,annot_id,original_x1,original_x2,original_y1,original_y2\n"
-)
 
 
 def test_gold_boxes_are_read_in_the_order_of_their_columns(images):

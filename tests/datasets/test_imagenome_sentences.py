@@ -1,27 +1,11 @@
 import json
 
 import pytest
+from imagenome_files import LUNG
 
 from medground.datasets import imagenome_sentences
 from medground.errors import BadRecord
 
-LUNG = {
-    "right lung": True,
-    "bbox_name": "right lung",
-    "phrases": ["Right lung is clear without pneumothorax.", "Possible mild opacity, unchanged."],
-    "phrase_IDs": ["50414267|3", "50414267|12"],
-    "sections": ["finalreport", "finalreport"],
-    "attributes": [
-        ["anatomicalfinding|no|lung opacity", "anatomicalfinding|no|pneumothorax", "nlp|yes|normal"],
-        ["anatomicalfinding|yes|lung opacity", "texture|yes|opacity", "nlp|yes|abnormal"],
-    ],
-    "attributes_ids": [[], []],
-    "severity_cues": [[], ["severity|yes|hedge", "severity|yes|mild"]],
-    "comparison_cues": [[], ["comparison|yes|no change"]],
-    "temporal_cues": [[], []],
-    "texture_cues": [[], []],
-    "object_id": "i_right lung",
-}
 ZONE = LUNG | {
     "bbox_name": "right lower lung zone",
     "phrases": LUNG["phrases"][1:],
@@ -98,7 +82,7 @@ def test_a_region_whose_lists_do_not_run_parallel_is_named(read):
 
 
 def test_the_sentences_can_be_aligned(read):
-    from medground.align import pair_sentences
+    from medground.pairing import pair_sentences
     from medground.records import Anatomy, Region
 
     image = Anatomy(

@@ -103,3 +103,22 @@ def test_a_bad_report_is_taken_and_the_rest_is_read():
 def test_what_is_no_radgraph_is_refused(content):
     with pytest.raises(MedgroundError):
         read(content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"start_ix": float("inf")}, {"end_ix": 10**400}, {"relations": [[1]]}, {"label": "OBS-XX"}],
+    ids=str,
+)
+def test_odd_numbers_and_kinds_are_rejected_with_their_place(change):
+    entity = {"start_ix": 0, "end_ix": 0, "label": "OBS-DP", "relations": []} | change
+    report = {"text": "edema .", "entities": {"1": entity}}
+    with pytest.raises(MedgroundError, match="report 1: "):
+        list(radgraph.read(io.BytesIO(json.dumps({"p10/p1/s1.txt": report}).encode()), str, lambda *_: []))
+
+
+@pytest.mark.parametrize("path, text", [("s\ud800.txt", "edema ."), ("s1.txt", "edema \udfff .")])
+def test_half_of_a_surrogate_pair_is_rejected(path, text):
+    source = io.BytesIO(json.dumps({path: {"text": text, "entities": {}}}).encode())
+    with pytest.raises(MedgroundError, match="not Unicode"):
+        list(radgraph.read(source, str, lambda *_: []))

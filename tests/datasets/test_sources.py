@@ -1,10 +1,12 @@
 import gzip
 import io
+import os
 import zipfile
 
 import pytest
 from taken import Taken
 
+from medground.datasets import sources
 from medground.datasets.selection import only_split
 from medground.datasets.sources import files, rows, sift
 from medground.errors import BadRecord, MedgroundError
@@ -142,3 +144,42 @@ def test_a_split_is_picked_without_the_gold_patients(caplog):
     assert len(list(only_split(records, None))) == 3
     assert list(only_split(records, "val")) == []
     assert "no record is in split 'val'; there are: test, train" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["crc", "encrypted", "too large"])
+def test_a_damaged_member_of_an_archive_is_rejected_alone(damage, tmp_path, monkeypatch):
+    path = tmp_path / "tree.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "first " * 50)
+        archive.writestr("b.txt", "second")
+    raw = bytearray(path.read_bytes())
+    if damage == "crc":
+        raw[raw.index(b"first ")] ^= 1
+    if damage == "encrypted":
+        raw[6] |= 1
+        raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    if damage == "too large":
+        monkeypatch.setattr(sources, "MAX_UNPACKED", 100)
+    path.write_bytes(raw)
+    taken = []
+    found = sift(
+        files(path, "*.txt"), lambda file: [file.content], lambda line, bad: taken.append((line, bad))
+    )
+    assert list(found) == [[b"second"]]
+    assert [line for line, _ in taken] == [f"{path}/a.txt\n".encode()]
+
+
+def test_pipes_in_a_tree_are_skipped_with_a_warning(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("first")
+    os.mkfifo(tmp_path / "b.txt")
+    (tmp_path / "c.txt").symlink_to(tmp_path / "missing")
+    assert [each.content for each in files(tmp_path, "*.txt")] == [b"first"]
+    assert [record.getMessage().split(": ")[0][-5:] for record in caplog.records] == ["b.txt", "c.txt"]
+
+
+@pytest.mark.parametrize(
+    "header, message", [(b"a,\xe9\n", "not UTF-8"), (b"a,b\r1,2\r", "lines must end with a line feed")]
+)
+def test_a_header_that_cannot_be_read_is_one_line(header, message):
+    with pytest.raises(MedgroundError, match=message):
+        list(rows(io.BytesIO(header), {"a"}, "a table"))

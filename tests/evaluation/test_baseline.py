@@ -9,7 +9,7 @@ from scored import box_of, phrase_of, slow_iou
 from medground.errors import MedgroundError
 from medground.evaluation import baseline
 from medground.evaluation.stats import groups
-from medground.reports import sides
+from medground.reports import laterality
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -63,7 +63,7 @@ def test_a_prior_without_training_boxes_is_refused():
     ],
 )
 def test_side_words(text, side):
-    assert sides.side_of(text) == side
+    assert laterality.side_of(text) == side
 
 
 def test_groups_name_category_side_and_phrases_of_the_image():

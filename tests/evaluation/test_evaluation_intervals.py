@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scored import case_of, phrase_of, under
 
 from medground.evaluation.cases import Case, Cases
-from medground.evaluation.protocols import PROTOCOLS
+from medground.evaluation.protocols import named
 from medground.evaluation.stats import bootstrap, groups, scoring
 from medground.evaluation.stats.bootstrap import Split
 from medground.evaluation.stats.figures import Ratio, mean_over
@@ -94,7 +94,7 @@ def test_p_is_small_where_the_interval_leaves_zero_out_and_one_without_a_differe
 
 
 def measured(cases: list[Case], **others: list[Case]) -> Measured:
-    phrases, measure = [case.phrase for case in cases], PROTOCOLS["single-box"].measure
+    phrases, measure = [case.phrase for case in cases], named("single-box").measure
     parted = groups.of_phrases(phrases)
     return Measured(
         protocol="single-box", groups=parted, owners=scoring.clusters(phrases), counts=parted.counts,

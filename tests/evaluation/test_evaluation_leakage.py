@@ -1,4 +1,4 @@
-"""The audit before scoring: who was trained on is named and refused."""
+"""The leakage check before scoring: training patients are named and refused."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from medground import checkpoints, subjects
+from medground import checkpoints, leakage
 from medground.cli.main import cli
-from medground.errors import MedgroundError
-from medground.evaluation import leakage
 from medground.records import Phrase
 
 
@@ -67,23 +65,23 @@ def test_a_phrase_is_known_by_its_subject_and_by_its_image():
         Phrase(image_id=f"i{n}", phrase_id="p", subject_id=subject, path="x", text="")
         for n, subject in enumerate(("s0", "s1", None))
     ]
-    assert leakage.check(scored, map(subjects.digest_of, ("s1", "i2", "s9"))) == ["i2", "s1"]
-    assert leakage.check(scored, []) == []
+    seen = leakage.Patients.trained({"subjects": list(map(leakage.digest_of, ("s1", "i2", "s9")))})
+    assert leakage.overlap(scored, seen, "x") == [leakage.Leak(2, "i2", "x")]
+    assert leakage.overlap(scored, leakage.Patients.trained({"subjects": []}), "x") == []
 
 
 def test_patients_that_the_model_was_trained_on_are_counted_named_and_refused(evaluate, tmp_path):
-    seen = [subjects.digest_of(name) for name in ("s1", "s0", "s7")]
+    seen = [leakage.digest_of(name) for name in ("s1", "s0", "s7")]
     model = model_of(tmp_path / "model", {"subjects": sorted(seen)})
     result = evaluate("--model", str(model))
     assert result.exit_code == 1 and result.stdout == ""
-    assert (
-        "2 patients or images that are scored are in what --model was trained on (first: s0)" in result.stderr
-    )
+    message = "2 subjects are in both the scored records and the training data of --model (first: s0)"
+    assert message in result.stderr
     assert "--allow-leakage" in result.stderr
 
 
 def test_allowed_leakage_marks_every_score(evaluate, tmp_path):
-    model = model_of(tmp_path / "model", {"subjects": [subjects.digest_of("s1")]})
+    model = model_of(tmp_path / "model", {"subjects": [leakage.digest_of("s1")]})
     result = evaluate("--model", str(model), "--allow-leakage")
     assert result.exit_code == 0, result.stderr
     scores = [json.loads(line) for line in result.stdout.splitlines()]
@@ -91,11 +89,11 @@ def test_allowed_leakage_marks_every_score(evaluate, tmp_path):
 
 
 def test_a_model_trained_on_others_leaves_no_mark(evaluate, tmp_path):
-    model = model_of(tmp_path / "model", {"subjects": [subjects.digest_of("s2")]})
+    model = model_of(tmp_path / "model", {"subjects": [leakage.digest_of("s2")]})
     result = evaluate("--model", str(model))
     assert result.exit_code == 0, result.stderr
     assert not any("leakage" in json.loads(line) for line in result.stdout.splitlines())
-    assert "not the model that made these answers" in result.stderr
+    assert "not the model that made these predictions" in result.stderr
 
 
 def marks(result) -> set[bool]:
@@ -104,10 +102,10 @@ def marks(result) -> set[bool]:
 
 
 def test_a_model_whose_training_was_allowed_to_leak_marks_scores_of_anybody(evaluate, tmp_path):
-    model = model_of(tmp_path / "model", {"subjects": [subjects.digest_of("s2")], "leakage": True})
+    model = model_of(tmp_path / "model", {"subjects": [leakage.digest_of("s2")], "leakage": True})
     result = evaluate("--model", str(model))
     assert marks(result) == {True}
-    assert "a training of the model had patients of its validation or test" in result.stderr
+    assert "the model was trained on patients of its validation or test set" in result.stderr
 
 
 def test_answers_carry_the_mark_where_the_model_is_not_at_hand(evaluate, tmp_path):
@@ -117,19 +115,19 @@ def test_answers_carry_the_mark_where_the_model_is_not_at_hand(evaluate, tmp_pat
     assert marks(evaluate("--compare", "other.jsonl")) == {True}
 
 
-def test_an_export_says_whom_its_model_has_seen(evaluate, tmp_path):
+def test_an_export_carries_the_training_record_of_its_model(evaluate, tmp_path):
     (tmp_path / "export").mkdir()
-    record = {"subjects": [subjects.digest_of("s1")]}
+    record = {"subjects": [leakage.digest_of("s1")]}
     (tmp_path / "export/engine.json").write_text(json.dumps({"format": 1, "model": "m1", "record": record}))
     result = evaluate("--model", "export")
     assert (result.exit_code, "(first: s1)" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("record", [None, {"step": 3}])
-def test_a_model_that_does_not_say_whom_it_saw_is_told(evaluate, tmp_path, record):
+def test_a_model_without_training_subjects_in_its_record_is_warned_of(evaluate, tmp_path, record):
     result = evaluate("--model", str(model_of(tmp_path / "model", record)))
     assert result.exit_code == 0, result.stderr
-    assert "does not say whom it was trained on" in result.stderr
+    assert "does not record its training subjects" in result.stderr
 
 
 def test_a_patient_in_another_split_of_the_truth_is_refused(evaluate):
@@ -138,7 +136,8 @@ def test_a_patient_in_another_split_of_the_truth_is_refused(evaluate):
     )
     result = evaluate()
     assert result.exit_code == 1
-    assert "1 patients or images that are scored are in another split of --truth (first: s0)" in result.stderr
+    message = "1 subject is in both the scored records and another split of --truth (first: s0)"
+    assert message in result.stderr
     assert evaluate("--allow-leakage").exit_code == 0
 
 
@@ -146,9 +145,3 @@ def test_a_folder_without_a_model_is_named(evaluate, tmp_path):
     (tmp_path / "empty").mkdir()
     result = evaluate("--model", "empty")
     assert result.exit_code == 1 and "empty: no model.safetensors" in result.stderr
-
-
-def test_the_first_leak_is_the_one_that_is_told():
-    with pytest.raises(MedgroundError, match=r"1 patients .* in there \(first: a\)"):
-        leakage.audit([("here", []), ("there", ["a"])], allowed=False)
-    assert leakage.audit([("here", [])], allowed=False) is False

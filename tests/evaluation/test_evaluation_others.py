@@ -135,6 +135,7 @@ def test_matchings_are_those_of_scipy(seed):
     assert value_of("set", "coverage", cases) == pytest.approx(np.mean(best), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_heat_map_iou_is_the_jaccard_index_of_torchmetrics(seed):
     name = "torchmetrics.functional.classification"

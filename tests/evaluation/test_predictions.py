@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medground.boxes import Letterbox
-from medground.cli import evaluate as command
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import frames, predictions
+from medground.evaluation.inputs import frames
 
 WIDTH, HEIGHT = 200, 100
 TRUE = [60.0, 20.0, 120.0, 80.0]
@@ -161,10 +160,6 @@ def test_a_fault_is_one_line_with_its_place(miou, text, flags, message):
 
 def test_formats_are_for_phrases(miou):
     assert "take no --input-format" in miou("", "--protocol", "anatomy", "--input-format", "csv")
-
-
-def test_the_formats_of_the_command_are_those_there_are():
-    assert tuple(predictions.READERS) == command.FORMATS
 
 
 # --- what is kept, dropped and told -----------------------------------------------------------------------

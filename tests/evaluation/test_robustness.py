@@ -19,8 +19,8 @@ from medground.evaluation.report import table
 from medground.evaluation.stats import scoring
 from medground.evaluation.stats.scoring import Resampling
 from medground.records import Grounding, Phrase, ScoredBox
-from medground.reports import held_out, lexicon, sides
-from medground.reports.denial import denials
+from medground.reports import held_out, laterality, lexicon, negation
+from medground.reports.negation import negated_forms
 from medground.reports.paraphrase import paraphrases
 from medground.reports.parser import Parser
 
@@ -52,7 +52,7 @@ LEFT, RIGHT = (24.0, 4.0, 36.0, 16.0), (4.0, 4.0, 16.0, 16.0)  # the patient's s
     ],
 )
 def test_the_other_side(text, other):
-    assert sides.other_side(text) == other
+    assert laterality.swap(text) == other
 
 
 @given(
@@ -63,9 +63,9 @@ def test_the_other_side(text, other):
 )
 def test_the_other_side_twice_is_the_first(words):
     text = " ".join(words)
-    other = sides.other_side(text)
+    other = laterality.swap(text)
     if other is not None:
-        assert sides.other_side(other) == text != other
+        assert laterality.swap(other) == text != other
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_the_other_side_twice_is_the_first(words):
     ],
 )
 def test_negation(text, denied):
-    assert wordings.negated(text) == denied
+    assert negation.negate(text) == denied
 
 
 def test_a_synonym_takes_the_place_of_the_first_finding():
@@ -103,7 +103,7 @@ def test_a_synonym_takes_the_place_of_the_first_finding():
     ],
 )
 def test_a_negation_that_is_held_out(text, denied):
-    assert wordings.newly_negated(text) == denied
+    assert negation.negate_held_out(text) == denied
 
 
 def test_no_wording_of_fine_tuning_is_a_held_out_one():
@@ -111,10 +111,10 @@ def test_no_wording_of_fine_tuning_is_a_held_out_one():
     for name, other in held_out.names().items():
         phrase = f"small left {name}"
         forms = {phrase, *paraphrases(phrase, parser, 10_000)}
-        asked |= {form.lower() for each in forms for form in (each, *denials(each, parser))}
+        asked |= {form.lower() for each in forms for form in (each, *negated_forms(each, parser))}
         assert not any(re.search(rf"\b{other}\b", form) for form in asked), other
         assert wordings.new_synonym(phrase) == f"small left {other}"
-    assert len(asked) > 1_000 and wordings.newly_negated("small left effusion") not in asked
+    assert len(asked) > 1_000 and negation.negate_held_out("small left effusion") not in asked
     assert not any("negative" in form for form in asked)
 
 
@@ -123,7 +123,7 @@ def test_what_is_held_out_is_the_same_finding_to_the_parser():
     for name, other in held_out.names().items():
         said = [parser.read(f"left {each}", 0, 5 + len(each), [])[0] for each in (name, other)]
         assert {(t.region, t.finding) for t in said[0]} == {(t.region, t.finding) for t in said[1]}, other
-        denied = wordings.newly_negated(f"left {name}")
+        denied = negation.negate_held_out(f"left {name}")
         assert {t.existence for t in parser.read(denied, 0, len(denied), [])[0]} == {"absent"}, name
 
 

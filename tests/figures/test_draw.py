@@ -86,6 +86,7 @@ def test_any_box_can_be_drawn_even_outside_the_image(box):
     assert picture.size[0] == 600
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80), st.integers(20, 300))
 def test_wrapped_lines_fit_and_lose_no_letter(words, width):
     font = draw._font(600)

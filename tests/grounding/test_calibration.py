@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from medground import jsonl, subjects
+from medground import jsonl, leakage
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.errors import MedgroundError
@@ -109,16 +109,16 @@ def test_the_nearest_of_several_boxes_counts_and_none_covers_nothing():
     assert calibration.needed_margin(true, np.array([[0.0, 0, 30, 30]])) == 0
 
 
-def answer(box: tuple, present: float) -> predict.Answer:
-    return predict.Answer(np.array([box], float), np.array([present]), present, LETTERBOX)
+def prediction(box: tuple, present: float) -> predict.Prediction:
+    return predict.Prediction(np.array([box], float), np.array([present]), present, LETTERBOX)
 
 
 def test_absent_phrases_teach_present_and_need_no_margin():
     def phrase(number: int, boxes: list) -> Phrase:
         return Phrase(image_id=f"i{number}", phrase_id="1", path="x", text="t", boxes=boxes)
 
-    found = [(phrase(n, [(10, 10, 60, 60)]), answer((10, 10, 60, 55), 3 + n % 5)) for n in range(30)]
-    found += [(phrase(n, []), answer((0, 0, 9, 9), 2 + n % 3)) for n in range(30)]
+    found = [(phrase(n, [(10, 10, 60, 60)]), prediction((10, 10, 60, 55), 3 + n % 5)) for n in range(30)]
+    found += [(phrase(n, []), prediction((0, 0, 9, 9), 2 + n % 3)) for n in range(30)]
     curve = fitting.fit(found, "m")
     assert len(curve.margins) == 30
     assert curve.margin(0.9) == pytest.approx(5 / 45, abs=1e-4)
@@ -142,6 +142,7 @@ def run(*args: object):
     return CliRunner().invoke(cli, list(map(str, args)))
 
 
+@pytest.mark.slow
 def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films, model, tmp_path):
     result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
     assert result.exit_code == 0, result.stderr
@@ -161,6 +162,7 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
     assert "calibrated" not in raw.stdout and raw.stdout != out.read_text()
 
 
+@pytest.mark.slow
 def test_a_model_is_calibrated_on_scaled_copies_as_on_the_films_that_were_drawn_on(films, model, tmp_path):
     for path in films.folder.glob("*.png"):
         Image.open(path).resize((toy.WIDTH * 2, toy.HEIGHT * 2)).save(tmp_path / path.name)
@@ -197,12 +199,12 @@ def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
     assert (result.exit_code, "nothing to calibrate on" in result.stderr) == (1, True)
 
 
-def test_a_model_is_not_calibrated_on_whom_it_was_trained_on(films, model):
+def test_a_model_is_not_calibrated_on_its_training_patients(films, model):
     torch.manual_seed(0)
-    seen = {"subjects": [subjects.digest_of("p3")]}
+    seen = {"subjects": [leakage.digest_of("p3")]}
     grounder.save(model, grounder.build("small", ["bright spot"]), record=seen)
     result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
-    assert (result.exit_code, "1 patients of these phrases are among those" in result.stderr) == (1, True)
+    assert (result.exit_code, "1 subject is in both" in result.stderr) == (1, True)
     assert not (model / "calibration.json").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from toy_runs import run, write
 
-from medground import checkpoints
+from medground import checkpoints, model_dir
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.grounding import backends, flip, predict
@@ -53,6 +53,7 @@ def learned(model):
     return flip.fit(films, model[0])
 
 
+@pytest.mark.slow
 def test_films_it_was_not_fitted_to_are_told(model, learned):
     found, figures = learned
     assert figures["n"] == 30 and figures["right"] == 1.0 and figures["turned"] == 0.0
@@ -60,22 +61,24 @@ def test_films_it_was_not_fitted_to_are_told(model, learned):
         for mirrored in (False, True):
             picture = shown(heart_film(seed, mirrored), model[0].config.image_size).picture()
             as_it_is, other = (backends.encode(model[0], each) for each in (picture, picture.flip(2)))
-            assert found.is_mirrored(as_it_is, other) == mirrored
+            assert found.is_flipped(as_it_is, other) == mirrored
 
 
+@pytest.mark.slow
 def test_a_film_that_looks_the_same_either_way_is_left_as_it_is(model, learned):
     even = shown(np.full((HEIGHT, WIDTH), 90, np.uint8), model[0].config.image_size).picture()
-    assert not learned[0].is_mirrored(*(backends.encode(model[0], each) for each in (even, even.flip(2))))
+    assert not learned[0].is_flipped(*(backends.encode(model[0], each) for each in (even, even.flip(2))))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_told_is_not_kept(model):
     def either_way():
         for n in range(30):
             yield shown(heart_film(n, mirrored=n % 2 == 0), model[0].config.image_size)
 
-    with pytest.raises(MedgroundError, match="too few to keep that"):
+    with pytest.raises(MedgroundError, match="held-out images are recognized"):
         flip.fit(either_way(), model[0])
-    with pytest.raises(MedgroundError, match="2 films are too few"):
+    with pytest.raises(MedgroundError, match="2 images are too few"):
         flip.fit([shown(heart_film(n), 160) for n in range(2)], model[0])
 
 
@@ -98,20 +101,21 @@ def test_the_gradient_is_that_of_the_loss():
 
 def test_patches_of_any_size_are_averaged_over_the_same_cells():
     patches = torch.arange(400.0).reshape(1, 400, 1)
-    found = flip.features(backends.Shown(patches, torch.ones(1, 400, dtype=torch.bool)))
+    found = flip.features(backends.EncodedImage(patches, torch.ones(1, 400, dtype=torch.bool)))
     grid = patches.reshape(20, 20)
     assert found.tolist() == [
         grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for r in range(10) for c in range(10)
     ]
 
 
+@pytest.mark.slow
 def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
     network = model[0]
     phrases = [
         Phrase(image_id="i", phrase_id=text, path="i.png", text=text, width=WIDTH, height=HEIGHT)
         for text in ("spot", "heart left")
     ]
-    choices = predict.Choices(orientation=learned[0])
+    choices = predict.PredictOptions(flip_correction=learned[0])
     films = [shown(heart_film(200, mirrored), network.config.image_size) for mirrored in (False, True)]
     straight, turned = (list(predict.ground_on_image(phrases, each, network, choices)) for each in films)
     for one, other in zip(straight, turned, strict=True):
@@ -121,6 +125,7 @@ def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
         assert other.present == pytest.approx(one.present, abs=5e-3)
 
 
+@pytest.mark.slow
 def test_a_narrow_film_with_odd_padding_is_turned_about_its_own_middle(model, learned):
     network = model[0]
     picture = heart_film(201)[:, 25:125]
@@ -132,7 +137,9 @@ def test_a_narrow_film_with_odd_padding_is_turned_about_its_own_middle(model, le
         learned[0], weights=-1e6 * learned[0].weights
     )  # takes every film for the other way round
     one = next(predict.ground_on_image([phrase], films[0], network))
-    other = next(predict.ground_on_image([phrase], films[0], network, predict.Choices(orientation=always)))
+    other = next(
+        predict.ground_on_image([phrase], films[0], network, predict.PredictOptions(flip_correction=always))
+    )
     flipped = next(predict.ground_on_image([phrase], films[1], network))
     assert one.boxes != other.boxes
     x1, y1, x2, y2 = flipped.boxes[0].box
@@ -145,6 +152,7 @@ def folder(model, tmp_path) -> Path:
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     phrases = []
     for n in range(12):
@@ -159,7 +167,7 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     asked = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
     turned, hung = run(*asked), run(*asked, "--no-flip-correction")
     assert json.loads(turned.stdout)["mirrored"] is True
-    assert "wrong.png: hangs mirrored" in turned.stderr
+    assert "wrong.png: flipped left-right" in turned.stderr
     assert json.loads(hung.stdout)["as_hung"] is True and "mirrored" not in hung.stdout
     assert json.loads(turned.stdout)["boxes"] != json.loads(hung.stdout)["boxes"]
 
@@ -171,7 +179,7 @@ def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
         ({"format": 1, "model": "other"}, "fitted for other weights"),
         ({"format": 0}, "written by another version"),
     ):
-        checkpoints.save(folder / flip.FILE, {"weights": torch.zeros(3)}, config)
+        checkpoints.save(folder / model_dir.FLIP_CORRECTION, {"weights": torch.zeros(3)}, config)
         refused = run(*asked)
         assert refused.exit_code == 1 and words in refused.stderr
         assert run(*asked, "--no-flip-correction").exit_code == 0

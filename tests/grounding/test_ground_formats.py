@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+from medground import registry
 from medground.boxes import paired_iou
 from medground.cli.main import cli
-from medground.grounding import backends, formats, heatmaps, phrases
+from medground.grounding import backends, heatmaps, phrases
 from medground.models import grounder
 from medground.records import Grounding, Phrase, Report, ScoredBox
 from medground.reports import input as report_input
@@ -173,7 +174,7 @@ def test_tables_say_too_that_a_training_had_patients_of_its_test():
     written = {}
     for kind in ("csv", "coco"):
         stream = io.BytesIO()
-        formats.WRITERS[kind](stream, [(phrase, found), (phrase, marked)])
+        registry.OUTPUT_FORMATS[kind].load()(stream, [(phrase, found), (phrase, marked)])
         written[kind] = stream.getvalue().decode()
     rows = list(csv.DictReader(written["csv"].splitlines()))
     assert [(row["coverage"], row["leakage"]) for row in rows] == [("", ""), ("0.9", "true")]
@@ -258,6 +259,7 @@ def test_the_page_says_what_a_report_calls_absent(films, model, tmp_path):
     assert page.count("not looked for: the report says so") == 1 == page.count(" disabled>")
 
 
+@pytest.mark.slow
 def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     sr = pytest.importorskip("highdicom.sr")
     (tmp_path / "in").mkdir()
@@ -344,6 +346,7 @@ def exported(tmp_path_factory, model) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_an_export_answers_as_torch_does(ground, exported, films, model):
     asked = ("--images", films.folder, "--phrases", films.phrases, "--min-score", 0)
@@ -358,6 +361,7 @@ def test_an_export_answers_as_torch_does(ground, exported, films, model):
     assert [each["present"] for each in own] == pytest.approx([each["present"] for each in other], abs=1e-3)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path):
     torch.manual_seed(0)
@@ -372,7 +376,7 @@ def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path)
     for texts in (["spot"], ["bright " * 30, "spot", "a bright spot"], ["spot"] * 9):
         asked = model.tokenize(texts)
         with torch.inference_mode():
-            own, other = (backends.see(each, picture)(*asked) for each in (model, exported))
+            own, other = (backends.query_image(each, picture)(*asked) for each in (model, exported))
         assert torch.allclose(own.boxes, other.boxes, atol=1e-4)
         assert own.boxes.shape == other.boxes.shape == (len(texts), 1, 4)
         assert torch.allclose(own.present, other.present, atol=1e-3)
@@ -385,7 +389,7 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     picture[:, :, :40] = 0
     ids, mask = whole.tokenize([f"bright spot {n}" for n in range(9)])
     with torch.inference_mode():
-        fast = backends.see(whole, picture)(ids, mask)
+        fast = backends.query_image(whole, picture)(ids, mask)
         both = picture[None]
         zeros = torch.zeros(9, dtype=torch.long)
         slow = whole.network(both[:, :1], both[:, 1:], ids, mask, zeros, torch.arange(9))
@@ -393,6 +397,7 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     assert torch.allclose(fast.scores, slow.scores, atol=1e-4)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path):
     torch.manual_seed(5)
@@ -402,14 +407,15 @@ def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path)
         if each.name not in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             (mixed / each.name).write_bytes(each.read_bytes())
     result = run("ground", "--model", mixed, films.folder / "film0.png", "spot")
-    assert (result.exit_code, "made of other weights" in result.stderr) == (1, True)
+    assert (result.exit_code, "made from other weights" in result.stderr) == (1, True)
     assert (
         run("ground", "--model", mixed, "--backend", "torch", films.folder / "film0.png", "x").exit_code == 0
     )
     result = run("ground", "--model", model, "--backend", "exported", films.folder / "film0.png", "spot")
-    assert (result.exit_code, "medground export makes one" in result.stderr) == (1, True)
+    assert (result.exit_code, "create it with medground export" in result.stderr) == (1, True)
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_the_converter_does_not_report_home(exported):
     from openvino.tools.ovc import convert_impl, telemetry_utils

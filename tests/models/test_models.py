@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from medground import registry
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder, layers, mdetr
 from medground.models.config import SIZES, GrounderConfig
@@ -148,7 +149,7 @@ def test_a_config_of_another_model_is_refused(model, tmp_path, change, message):
 @pytest.mark.parametrize("architecture", ["transvg", "mdetr"])
 @pytest.mark.parametrize("size", ["small", "paper"])
 def test_the_size_of_a_config_is_the_one_it_was_built_with(architecture, size):
-    kind = grounder.ARCHITECTURES[architecture]
+    kind = registry.ARCHITECTURES[architecture].load()
     sizes = {"image_encoder": {}, "text_encoder": {}, **SIZES[size], **kind.own_sizes}
     config = GrounderConfig(architecture=architecture, equalise=True, queries=1, **sizes)
     assert grounder.size_of(config) == size

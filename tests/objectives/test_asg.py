@@ -6,20 +6,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_reports import ASG as PUBLISHED
-from test_reports import names
+from published_names import ASG as PUBLISHED
+from published_names import names
 from torch.nn import functional
 
 from medground.errors import MedgroundError
 from medground.models import grounder
-from medground.models.network import Images
+from medground.models.network import EncodedImages
 from medground.objectives import asg, heads, tags
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import Reports, lines, means, words_of
+from medground.objectives.report_batch import ReportBatch, lines, means, words_of
 from medground.records import Triplet
 
-BLANK = Reports(**{name: torch.zeros(0) for name in Reports.__dataclass_fields__})
+BLANK = ReportBatch(**{name: torch.zeros(0) for name in ReportBatch.__dataclass_fields__})
 
 
 def triplet(finding: str, existence: str = "present") -> Triplet:
@@ -197,7 +197,7 @@ def test_the_tokens_of_a_report_stand_in_order_and_open_once():
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
     from dataclasses import replace
 
-    told = replace(BLANK, sentences=rows(2, 0, 1), report_of=rows(0, 0, 2), read=torch.ones(3))
+    told = replace(BLANK, sentences=rows(2, 0, 1), report_of=rows(0, 0, 2), has_report=torch.ones(3))
     at, places, valid = lines(mask, told, 5)
     assert valid.sum(dim=1).tolist() == [5, 0, 2]  # 4 + 2 cut at 5; none; 2
     assert list(zip(at[0].tolist(), places[0].tolist(), strict=True)) == [
@@ -237,7 +237,7 @@ def test_every_tag_can_be_given():
 )
 def test_a_sentence_gives_the_tags_of_its_findings(text, triplets, wanted):
     known: dict = {}
-    tags.note(tags.said(text, triplets), known)
+    tags.merge(tags.mentioned(text, triplets), known)
     labels = dict(zip(tags.NAMES, tags.labels(tags.NAMES, known), strict=True))
     assert {name: label for name, label in labels.items() if label} == {k: v for k, v in wanted.items() if v}
 
@@ -245,7 +245,7 @@ def test_a_sentence_gives_the_tags_of_its_findings(text, triplets, wanted):
 def test_what_is_present_outweighs_doubt_and_denial():
     known: dict = {}
     for existence in ("absent", "uncertain", "present", "absent"):
-        tags.note([("edema", existence)], known)
+        tags.merge([("edema", existence)], known)
     assert known == {"edema": "present"}
     assert tags.labels(["edema", "scar"], known) == [1, 0]
 
@@ -259,7 +259,7 @@ def learner() -> Learner:
 def encoded(model: grounder.Grounder, count: int) -> tuple[Encoded, torch.Tensor]:
     ids, mask = model.tokenize(["small left effusion", "clear lungs"])
     grid = torch.randn(count, 128, 3, 3)
-    images = Images(grid.flatten(2).transpose(1, 2), torch.ones(count, 9, dtype=torch.bool), grid)
+    images = EncodedImages(grid.flatten(2).transpose(1, 2), torch.ones(count, 9, dtype=torch.bool), grid)
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), ids
 
 
@@ -277,17 +277,17 @@ def test_images_without_a_report_change_no_loss(learner):
     objective = learner.objectives["asg"].eval()
     model = grounder.build("small", ["small left effusion", "clear lungs"])
     seen, _ = encoded(model, 3)
-    told = Reports(
+    told = ReportBatch(
         sentences=rows(0, 1, 1), report_of=rows(0, 0, 1), pair_texts=rows(0, 1, 1), pair_images=rows(0, 0, 1),
         pair_boxes=torch.rand(3, 4), regions=rows(), region_images=rows(), region_boxes=torch.zeros(0, 4),
-        tags=torch.zeros(3, 40), findings=torch.zeros(3, 1), read=torch.tensor([True, True, False]),
+        tags=torch.zeros(3, 40), findings=torch.zeros(3, 1), has_report=torch.tensor([True, True, False]),
         always=rows(),
     )  # fmt: skip
     whole = objective(seen, SimpleNamespace(reports=told))
     from dataclasses import replace
 
-    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], read=told.read[:2])
-    first = Images(*(part[:2] for part in seen.images))
+    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], has_report=told.has_report[:2])
+    first = EncodedImages(*(part[:2] for part in seen.images))
     part = objective(Encoded(first, seen.tokens, seen.mask, None), SimpleNamespace(reports=fewer))
     assert whole.keys() == {"ira", "arsa", "irl", "erl"}
     for name, loss in whole.items():

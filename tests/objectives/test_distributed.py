@@ -1,10 +1,6 @@
 """Several processes together compute what one would; a stop is heard by all, and a lost one ends all."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +8,7 @@ import torch
 import toy
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from two_processes import END, torchrun
 
 from medground.checkpoints import read_config
 from medground.cli.main import cli
@@ -20,10 +17,10 @@ from medground.objectives import distributed
 
 SHARED = """
 import sys, torch
-from torch import distributed, nn
+from torch import nn
 from medground.objectives import distributed
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
 torch.manual_seed(0)
 layer, rows = nn.Conv2d(3, 6, 1), torch.randn(5, 3, 4, 4)
 norms = nn.ModuleList([nn.BatchNorm2d(6), nn.BatchNorm1d(6, affine=False)])
@@ -74,12 +71,11 @@ figures = {
     "rows": empty.shape == (1, 7),
     "counts": distributed.row_counts(own) == [2, 3],
     "no rows at all": distributed.mean(torch.zeros(0)).item() == 0,
-    "told": distributed.told(rank + 7) == 7,
+    "told": distributed.broadcast(rank + 7) == 7,
 }
 if rank == 0:
     import json
     print(json.dumps(figures))
-distributed.destroy_process_group()
 """
 
 # a medground whose process 1 gets a signal at the beginning of one step
@@ -98,21 +94,10 @@ main()
 """
 
 
-def torchrun(*args: object) -> subprocess.CompletedProcess:
-    """Two processes of this interpreter."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [str(each) for each in [*call, *args]], env=env, capture_output=True, text=True, timeout=240
-    )
-
-
+@pytest.mark.slow
 def test_rows_counts_and_norms_of_two_processes_are_those_of_one(tmp_path):
     script = tmp_path / "shared.py"
-    script.write_text(SHARED)
+    script.write_text(SHARED + END)
     done = torchrun(script)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -149,6 +134,7 @@ def curve(folder: Path) -> dict[int, dict]:
     return {line["step"]: line for line in lines}
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp_path):
     films = toy.make(tmp_path)
     flags = [  # Adam steps as far for a gradient that is mere rounding: at a high rate that would show
@@ -182,6 +168,7 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_two_processes_read_what_reports_there_are(words, tmp_path):
     """Of nine images three have a report, so now one process has none in its part of a step and now both."""
     films = toy.make(tmp_path)

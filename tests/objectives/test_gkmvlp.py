@@ -9,11 +9,11 @@ import torch
 
 from medground.anatomy import regions
 from medground.models import grounder
-from medground.models.network import Images
+from medground.models.network import EncodedImages
 from medground.objectives import gkmvlp, knowledge
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import Reports
+from medground.objectives.report_batch import ReportBatch
 from medground.reports.wordlists import read_table
 
 FINDINGS = {each["name"]: each for each in read_table("findings.toml")["finding"]}
@@ -75,16 +75,16 @@ def material(model) -> tuple[Encoded, SimpleNamespace]:
     torch.manual_seed(2)
     ids, mask = model.tokenize([*WORDS, *knowledge.TEXTS])
     grid = torch.randn(3, 128, 4, 4)
-    images = Images(grid.flatten(2).transpose(1, 2), torch.ones(3, 16, dtype=torch.bool), grid)
+    images = EncodedImages(grid.flatten(2).transpose(1, 2), torch.ones(3, 16, dtype=torch.bool), grid)
     count = len(knowledge.NAMES)
-    told = Reports(
+    told = ReportBatch(
         sentences=rows(0, 2, 1), report_of=rows(0, 0, 1), pair_texts=rows(), pair_images=rows(),
         pair_boxes=torch.zeros(0, 4), regions=rows(RIGHT, LEFT, HEART, LEFT), region_images=rows(0, 0, 0, 1),
         region_boxes=torch.tensor(
             [[0.2, 0.5, 0.3, 0.8], [0.8, 0.5, 0.3, 0.8], [0.5, 0.7, 0.4, 0.3], [0.7, 0.4, 0.4, 0.5]]
         ),
         tags=torch.zeros(3, 40), findings=(torch.rand(3, count) > 0.9).float(),
-        read=torch.tensor([True, True, False]), always=torch.arange(3, 3 + count),
+        has_report=torch.tensor([True, True, False]), always=torch.arange(3, 3 + count),
     )  # fmt: skip
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), SimpleNamespace(
         reports=told, ids=ids
@@ -193,9 +193,9 @@ def test_losses_are_finite_and_images_without_a_report_cost_nothing(objective, m
     torch.manual_seed(0)
     whole = objective(encoded, batch)
     assert whole.keys() == {"itc", "itm", "lm", "ecls"} == objective.defaults.keys()
-    first = Images(*(part[:2] for part in encoded.images))
+    first = EncodedImages(*(part[:2] for part in encoded.images))
     told = batch.reports
-    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], read=told.read[:2])
+    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], has_report=told.has_report[:2])
     torch.manual_seed(0)
     part = objective(replace(encoded, images=first), SimpleNamespace(reports=fewer, ids=batch.ids))
     for name, loss in whole.items():
@@ -204,14 +204,16 @@ def test_losses_are_finite_and_images_without_a_report_cost_nothing(objective, m
 
 def test_a_batch_without_a_report_costs_nothing(objective, material):
     encoded, batch = material
-    silent = replace(batch.reports, read=torch.zeros(3, dtype=torch.bool), sentences=rows(), report_of=rows())
+    silent = replace(
+        batch.reports, has_report=torch.zeros(3, dtype=torch.bool), sentences=rows(), report_of=rows()
+    )
     parts = objective(encoded, SimpleNamespace(reports=silent, ids=batch.ids))
     assert {name: loss.item() for name, loss in parts.items()} == dict.fromkeys(parts, 0)
 
 
 def test_one_report_has_no_negative_and_is_still_learned(objective, material):
     encoded, batch = material
-    alone = replace(batch.reports, read=torch.tensor([True, False, False]))
+    alone = replace(batch.reports, has_report=torch.tensor([True, False, False]))
     parts = objective(encoded, SimpleNamespace(reports=alone, ids=batch.ids))
     assert all(loss.isfinite() for loss in parts.values())
     assert parts["lm"].item() > 0 and parts["itc"].item() == pytest.approx(0, abs=1e-6)

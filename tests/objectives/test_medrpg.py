@@ -11,9 +11,9 @@ from medground.boxes import paired_iou
 from medground.errors import MedgroundError
 from medground.models import grounder, layers
 from medground.objectives import medrpg
-from medground.objectives.agp import corners
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
+from medground.ops import cxcywh_to_xyxy
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_a_region_like_the_phrase_costs_less_than_one_unlike_it():
 def test_the_other_boxes_lie_in_the_square_and_far_from_the_true_one():
     torch.manual_seed(2)
     true = torch.cat([torch.rand(200, 2) * 0.4 + 0.3, torch.rand(200, 2) * 0.3 + 0.05], dim=1)
-    regions, apart = medrpg.beside(true)
+    regions, apart = medrpg.other_boxes(true)
     assert torch.equal(regions[:, 0], true) and apart[:, 0].all()
-    ends = corners(regions).double().numpy()
+    ends = cxcywh_to_xyxy(regions).double().numpy()
     assert ends.min() >= -1e-6 and ends.max() <= 1 + 1e-6
     for n in range(1, 6):
         iou = paired_iou(ends[:, 0], ends[:, n])
@@ -78,7 +78,7 @@ def test_the_other_boxes_lie_in_the_square_and_far_from_the_true_one():
 
 
 def test_a_box_that_leaves_no_room_has_no_others():
-    regions, apart = medrpg.beside(torch.tensor([[0.5, 0.5, 1.0, 1.0]]))
+    regions, apart = medrpg.other_boxes(torch.tensor([[0.5, 0.5, 1.0, 1.0]]))
     assert apart.tolist() == [[True, *((regions[0, 1:, 2:].prod(1) <= 0.25).tolist())]]
 
 
@@ -138,8 +138,8 @@ def test_its_weight_grows_as_published(model):
 
 
 def test_it_is_for_transvg_alone():
-    with pytest.raises(MedgroundError, match="taco is for --architecture transvg"):
-        medrpg.TaCo(grounder.build("small", ["a"], architecture="mdetr"))
+    with pytest.raises(MedgroundError, match="--objective taco requires --architecture transvg"):
+        Learner(grounder.build("small", ["a"], architecture="mdetr"), ("agp", "taco"))
 
 
 def test_rows_that_are_taken_many_times_have_the_same_gradient_each_time():

@@ -3,12 +3,16 @@
 import csv
 import errno
 import json
+import signal
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from processes import gone, workers_of
 
 from medground.cli.main import cli
 from medground.phantom import cohort, layout, tables
@@ -88,6 +92,7 @@ def test_other_settings_are_refused_and_the_same_ones_are_done_already(folder):
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(folder, tmp_path, monkeypatch):
     target = tmp_path / "cohort"
     whole = Path.write_bytes
@@ -140,6 +145,7 @@ def test_triplets_use_the_words_of_the_field(folder):
             assert triplet["existence"] in ("present", "absent", "uncertain")
 
 
+@pytest.mark.slow
 def test_a_report_never_denies_what_the_film_shows():
     for patient in range(70):
         study = cohort.render(1, patient, 64)
@@ -149,6 +155,7 @@ def test_a_report_never_denies_what_the_film_shows():
             assert not denied & shown
 
 
+@pytest.mark.slow
 def test_each_mentioned_finding_is_said_and_no_other():
     for patient in range(70):
         study = cohort.render(2, patient, 64)
@@ -233,6 +240,7 @@ def test_ms_cxr_csv_and_json_hold_the_same_boxes(folder):
         assert int(row["x"]) + int(row["w"]) <= int(row["image_width"])
 
 
+@pytest.mark.slow
 def test_some_phrases_have_two_boxes():
     rows = [tables.row(cohort.render(0, patient, 64)) for patient in range(60)]
     counts = [len(phrase["boxes"]) for row in rows for phrase in row["phrases"]]
@@ -258,3 +266,13 @@ def test_every_finding_can_be_said():
 def test_the_help_has_an_example():
     result = CliRunner().invoke(cli, ["phantom", "--help"])
     assert "$ medground phantom" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_worker_processes_end_with_a_parent_that_is_killed(tmp_path):
+    command = ["phantom", str(tmp_path / "cohort"), "--patients", "500", "--workers", "2"]
+    with subprocess.Popen([sys.executable, "-m", "medground", *command]) as process:
+        workers = workers_of(process, 2)
+        process.kill()
+        assert process.wait(timeout=30) == -signal.SIGKILL and gone(workers)

@@ -62,6 +62,7 @@ def test_phrases_meet_different_words():
     assert len(set.union(*ends)) > 20
 
 
+@pytest.mark.slow
 def test_the_vocabulary_has_each_word_of_each_paraphrase():
     words = vocabulary(PARSER)
     for phrase in ("bilateral opacities", "left pleural effusion", "cardiomegaly", "right basal atelectasis"):

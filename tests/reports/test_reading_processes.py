@@ -2,22 +2,22 @@
 
 import json
 
-from test_distributed import torchrun
+import pytest
+from two_processes import END, torchrun
 
 SCRIPT = """
 import json, torch
 from dataclasses import fields, replace
 from types import SimpleNamespace
-from torch import distributed
 from medground.models import grounder
-from medground.models.network import Images
+from medground.models.network import EncodedImages
 from medground.objectives import distributed, knowledge
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import Reports
+from medground.objectives.report_batch import ReportBatch
 
-distributed.init_process_group("gloo")
-rank = distributed.get_rank()
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
 torch.manual_seed(0)
 texts = [f"word{n} effusion" for n in range(6)]
 model = grounder.build("small", texts)
@@ -30,12 +30,13 @@ ids, mask = model.tokenize([*texts, *knowledge.TEXTS])
 tokens = torch.randn(len(ids), ids.shape[1], 128)
 patches, grid = torch.randn(5, 9, 128), torch.zeros(5, 128, 3, 3)
 row = lambda *numbers: torch.tensor(numbers)
-told = Reports(
+told = ReportBatch(
     sentences=row(0, 1, 2, 3, 4), report_of=row(0, 0, 1, 2, 4), pair_texts=row(0, 1, 2, 3, 5, 4),
     pair_images=row(0, 0, 1, 2, 2, 4), pair_boxes=torch.rand(6, 4), regions=row(0, 8, 8),
     region_images=row(0, 0, 3), region_boxes=torch.rand(3, 4), tags=torch.randint(-1, 2, (5, 40)).float(),
-    findings=torch.randint(-1, 2, (5, count)).float(), read=torch.tensor([True, True, True, False, True]),
-    always=torch.arange(6, 6 + count),
+    findings=torch.randint(-1, 2, (5, count)).float(),
+    has_report=torch.tensor([True, True, True, False,
+    True]), always=torch.arange(6, 6 + count),
 )
 OF_ROWS = {"sentences": "report_of", "pair_texts": "pair_images", "pair_boxes": "pair_images",
            "regions": "region_images", "region_boxes": "region_images"}
@@ -44,7 +45,7 @@ def part_of(images):
     start, kept = images[0], {}
     for each in fields(told):
         values = getattr(told, each.name)
-        if each.name in ("tags", "findings", "read"):
+        if each.name in ("tags", "findings", "has_report"):
             kept[each.name] = values[images]
         elif each.name in OF_ROWS:
             kept[each.name] = values[torch.isin(getattr(told, OF_ROWS[each.name]), images)]
@@ -54,7 +55,7 @@ def part_of(images):
 
 def losses(images):
     learner.zero_grad()
-    seen = Images(patches[images], torch.ones(len(images), 9, dtype=torch.bool), grid[images])
+    seen = EncodedImages(patches[images], torch.ones(len(images), 9, dtype=torch.bool), grid[images])
     batch = SimpleNamespace(reports=part_of(images), ids=ids)
     parts = learner.losses(Encoded(seen, tokens, mask, None), batch)
     del parts["itm"]  # its negatives are drawn within a process
@@ -75,13 +76,13 @@ for name in sorted(gradient):
     gaps["gradient"] = max(gaps.get("gradient", 0), gap.item())
 if rank == 0:
     print(json.dumps(gaps))
-distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_losses_and_gradients_of_two_processes_are_those_of_one(tmp_path):
     script = tmp_path / "reading.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT + END)
     done = torchrun(script)
     assert done.returncode == 0, done.stderr
     gaps = json.loads(done.stdout)

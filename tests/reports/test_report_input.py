@@ -116,6 +116,7 @@ def test_nothing_but_bad_rows_is_an_error():
         table(b"id,text\n1,a,b\n", take=Kept())
 
 
+@pytest.mark.slow
 def test_a_report_of_ten_megabytes_is_a_report():
     text = b"Lungs clear.\n" * 800_000
     assert len(table(b'id,text\n1,"' + text + b'"\n2,a\n')[0].text) == len(text)

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import gone, workers_of
 
 from medground.cli.report_spread import CHUNK, spread
 from medground.errors import MedgroundError
@@ -39,29 +39,6 @@ def reports(count: int):
     return (Report(study_id=str(n), text="Clear.") for n in range(count))
 
 
-def running() -> dict[int, int]:
-    """The parent of each process that runs; one that has ended and waits to be asked is none of them."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state not in "ZX":
-            found[int(stat.parent.name)] = int(parent)
-    return found
-
-
-def gone(pids: list[int]) -> bool:
-    """Whether all of them end within some seconds."""
-    until = time.monotonic() + 10
-    while still := running().keys() & set(pids):
-        if time.monotonic() > until:
-            break
-        time.sleep(0.02)
-    return not still
-
-
 @pytest.fixture
 def busy(tmp_path):
     """A run that waits for the rest of its input, its output, and its two workers."""
@@ -73,10 +50,7 @@ def busy(tmp_path):
     ) as process:
         process.stdin.write(b"study_id,text\n" + ROWS.encode())
         process.stdin.flush()
-        while len(workers := [pid for pid, parent in running().items() if parent == process.pid]) < 2:
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield process, workers
+        yield process, workers_of(process, 2)
         process.kill()
 
 
@@ -108,6 +82,7 @@ def test_a_killed_worker_ends_the_run_with_a_word():
         list(spread(reports(CHUNK * 3), build_killed, (), 2))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_finished_file(busy, tmp_path):
     process, workers = busy
     os.kill(workers[0], signal.SIGKILL)
@@ -116,6 +91,7 @@ def test_a_killed_worker_leaves_no_finished_file(busy, tmp_path):
     assert not (tmp_path / "out.jsonl").exists() and gone(workers)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all_processes_with_one_word(busy, tmp_path):
     process, workers = busy
     for each in (*workers, process.pid):  # as a terminal does
@@ -125,6 +101,7 @@ def test_ctrl_c_ends_all_processes_with_one_word(busy, tmp_path):
     assert not (tmp_path / "out.jsonl").exists() and gone(workers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGKILL])
 def test_the_workers_end_with_a_run_that_is_killed(busy, by):
     process, workers = busy
@@ -132,6 +109,7 @@ def test_the_workers_end_with_a_run_that_is_killed(busy, by):
     assert process.wait(timeout=30) == -by and gone(workers)
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error_to_speak_of(tmp_path):
     source = tmp_path / "reports.csv"
     source.write_text("study_id,text\n" + ROWS)
@@ -144,6 +122,7 @@ def test_a_reader_that_leaves_early_is_no_error_to_speak_of(tmp_path):
     assert said == b""
 
 
+@pytest.mark.slow
 def test_all_is_said_once_whatever_the_number_of_workers(tmp_path):
     source = tmp_path / "reports.csv"
     rows = ["1,INDICATION: cough", "2,TECHNIQUE: AP", '3,"open', "4,Clear."] * CHUNK

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from published_names import ASG, CHEXPERT, IMAGENOME, MS_CXR, names
 from report_sentences import CHALLENGE, CLINICAL, EXISTENCE, NEGEX, TRIPLETS
 
 from medground.errors import MedgroundError
@@ -209,41 +210,6 @@ def test_sentences_end_where_they_do(text, expected):
 FINDINGS = read_table("findings.toml")["finding"]
 REGIONS = read_table("regions.toml")
 CUES = read_table("cues.toml")
-IMAGENOME = """
-lung opacity; airspace opacity; consolidation; infiltration; atelectasis; linear/patchy atelectasis;
-lobar/segmental collapse; pulmonary edema/hazy opacity; vascular congestion; vascular redistribution;
-increased reticular markings/ild pattern; pleural effusion; costophrenic angle blunting;
-pleural/parenchymal scarring; bronchiectasis; enlarged cardiac silhouette; mediastinal displacement;
-mediastinal widening; enlarged hilum; tortuous aorta; vascular calcification; pneumomediastinum;
-pneumothorax; hydropneumothorax; lung lesion; mass/nodule (not otherwise specified); multiple
-masses/nodules; calcified nodule; superior mediastinal mass/enlargement; rib fracture; clavicle fracture;
-spinal fracture; hyperaeration; cyst/bullae; elevated hemidiaphragm; diaphragmatic eventration (benign);
-sub-diaphragmatic air; subcutaneous air; hernia; scoliosis; spinal degenerative changes; shoulder
-osteoarthritis; bone lesion; pneumonia; fluid overload/heart failure; copd/emphysema; granulomatous
-disease; interstitial lung disease; goiter; lung cancer; aspiration; alveolar hemorrhage; pericardial
-effusion; low lung volumes; rotated; artifact; breast/nipple shadows; skin fold; chest tube; mediastinal
-drain; pigtail catheter; endotracheal tube; tracheostomy tube; picc; ij line; chest port; subclavian
-line; swan-ganz catheter; intra-aortic balloon pump; enteric tube; sternotomy wires; cabg grafts; aortic
-graft/repair; prosthetic valve; cardiac pacer and wires
-"""
-CHEXPERT = """
-Enlarged Cardiomediastinum; Cardiomegaly; Lung Opacity; Lung Lesion; Edema; Consolidation; Pneumonia;
-Atelectasis; Pneumothorax; Pleural Effusion; Pleural Other; Fracture; Support Devices
-"""
-MS_CXR = (
-    "Atelectasis; Cardiomegaly; Consolidation; Edema; Lung Opacity; Pleural Effusion; Pneumonia; Pneumothorax"
-)
-ASG = """
-pleural effusion; opacity; pneumothorax; edema; atelectasis; tube; consolidation; enlarged
-cardiomediastinum; tip; pneumonia; line; cardiomegaly; fracture; calcification; device; engorgement;
-nodule; wire; pacemaker; pleural thicken; marking; scar; hyperinflate; blunt; collapse; emphysema;
-aerate; mass; infiltration; obscure; deformity; hernia; drainage; distention; shift; stent; lesion;
-hardware; dilation; aspiration
-"""
-
-
-def names(text: str) -> set[str]:
-    return {" ".join(each.split()) for each in text.split(";")}
 
 
 def test_every_attribute_of_chest_imagenome_has_words():
@@ -326,6 +292,7 @@ def test_negation_holds_for_any_finding(clinical, text, words, existence):
     assert {each.existence for each in parsed(text, clinical) if each.finding == words} == {existence}
 
 
+@pytest.mark.slow
 def test_a_user_adds_words_to_a_finding_and_cues(own):
     parser = own(
         '[[finding]]\nname = "pneumonia"\nwords = ["lungenentzündung"]\n[cues]\nnegation_before = ["keine"]\n'
@@ -335,6 +302,7 @@ def test_a_user_adds_words_to_a_finding_and_cues(own):
     assert parsed("Pneumonia.", parser)[0].finding == "pneumonia"
 
 
+@pytest.mark.slow
 def test_a_users_words_are_taken_from_other_findings(own):
     parser = own('[[finding]]\nname = "airspace opacity"\nwords = ["airspace opacity"]\n')
     assert parsed("Airspace opacity.", parser)[0].finding == "airspace opacity"
@@ -357,6 +325,7 @@ def test_a_bad_lexicon_is_refused_with_its_name(own, text, problem):
         own(text)
 
 
+@pytest.mark.slow
 def test_a_users_finding_is_found_inside_longer_phrases_of_ours(own):
     parser = own('[[finding]]\nname = "swelling"\nwords = ["edema", "swelling"]\n')
     text = "No scalp edema. Pulmonary edema."
@@ -367,6 +336,7 @@ def test_a_users_finding_is_found_inside_longer_phrases_of_ours(own):
     ]
 
 
+@pytest.mark.slow
 def test_words_added_to_a_finding_of_ours_leave_longer_phrases_alone(own):
     parser = own('[[finding]]\nname = "lung opacity"\nwords = ["density"]\n')
     assert parsed("Normal bone density.", parser) == []

@@ -5,7 +5,7 @@ import random
 import numpy as np
 
 from medground.evaluation.cases import Case, Cases
-from medground.evaluation.protocols import PROTOCOLS
+from medground.evaluation.protocols import named
 from medground.evaluation.stats.average_precision import Ranked
 from medground.evaluation.stats.bootstrap import Draws, Split
 from medground.evaluation.stats.figures import Ratio
@@ -74,5 +74,5 @@ def all_apart(size: int) -> Split:
 
 def value_of(name: str, metric: str, cases: list[Case]) -> float:
     """The metric over all cases, as the protocol's figure gives it without a draw."""
-    measured = PROTOCOLS[name].measure(Cases(cases))[metric]
+    measured = named(name).measure(Cases(cases))[metric]
     return float(under(measured, all_apart(len(cases)), np.ones((1, len(cases))))[0, 0])

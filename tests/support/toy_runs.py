@@ -6,7 +6,7 @@ from pathlib import Path
 import toy
 from click.testing import CliRunner
 
-from medground import checkpoints, subjects
+from medground import checkpoints, leakage
 from medground.cli.main import cli
 
 
@@ -46,4 +46,4 @@ def write(path: Path, records: list[dict]) -> Path:
 def digests(names) -> list[str]:
     """What a record has of these toy patients, pN, and their images, filmN."""
     names = list(names)
-    return sorted(map(subjects.digest_of, [*names, *(name.replace("p", "film") for name in names)]))
+    return sorted(map(leakage.digest_of, [*names, *(name.replace("p", "film") for name in names)]))

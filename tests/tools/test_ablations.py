@@ -1,8 +1,6 @@
 """The tools that measure what losses add, on a cohort of toys."""
 
 import json
-import sys
-from importlib import machinery, util
 from pathlib import Path
 
 import ablation_common
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from conftest import ROOT
+from tool_runs import run, tool
 
 from medground.data.collate import Batches, Plan
 from medground.data.examples import all_texts
@@ -18,14 +16,6 @@ from medground.data.report_targets import Needs
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.records import Phrase
-
-
-def tool(name: str):
-    """A tool as a module, so that torch is loaded once."""
-    loader = machinery.SourceFileLoader(name, str(ROOT / "tools" / name))
-    module = util.module_from_spec(util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +40,12 @@ def films(tmp_path_factory) -> toy.Toy:
     return films
 
 
-def run(monkeypatch, capsys, module, *flags: object) -> str:
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, flags)])
-    module.main()
-    return capsys.readouterr().out
-
-
 def common(films: toy.Toy) -> list[object]:
     small = ["--seeds", 1, "--steps", 1, "--batch", 4, "--side", 32]
     return ["--reports", films.sentences, "--images", films.folder, "--test-images", films.held, *small]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ablate_asg", "ablate_gk"])
 def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, capsys):
     module, out = tool(name), tmp_path / "out.jsonl"
@@ -90,6 +75,7 @@ def agp(films, tmp_path_factory):
     return module, [*own, "--runs", folder / "runs", "-o", folder / "out.jsonl"], folder / "out.jsonl"
 
 
+@pytest.mark.slow
 def test_what_agp_is_worth_is_measured_once_and_paired(agp, monkeypatch, capsys):
     module, flags, out = agp
     sizes = dict(module.config.SIZES)
@@ -147,6 +133,7 @@ def material(films: toy.Toy):
     return tool("ablate_asg")._read(type("Options", (), given), "merged")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("objective", "names"), [("asg", ["arsa", "irl"]), ("gk-mvlp", ["lm", "ecls"])])
 def test_what_is_trained_is_learned(films, objective, names):
     store, (learned, _) = ablation_common.ImageStore(films.folder, 32), material(films)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 import toy
-from test_ablations import run, tool
+from tool_runs import run, tool
 
 from medground.boxes import iou
 from medground.data.examples import Example, Query
 from medground.data.image_store import ImageStore
 from medground.models import grounder
-from medground.models.network import Answers
+from medground.models.network import Predictions
 from medground.training import validation
 
 
@@ -41,6 +41,7 @@ def compared(tmp_path_factory):
     return tool("compare_architectures"), [*flags, *small], films.folder / "runs", parts["test"]
 
 
+@pytest.mark.slow
 def test_architectures_are_compared_on_the_same_phrases_once(compared, monkeypatch, capsys):
     module, flags, runs, asked = compared
     monkeypatch.setattr(module.config, "SIZES", dict(module.config.SIZES))
@@ -81,7 +82,7 @@ def test_validation_asks_of_several_boxes_for_any_one(architecture, expected, tm
 
     class FindsLeft(type(model.network)):
         def forward(self, *inputs):
-            return Answers(left[None], torch.zeros(1, 1), torch.zeros(1))
+            return Predictions(left[None], torch.zeros(1, 1), torch.zeros(1))
 
     model.network.__class__ = FindsLeft
     example = Example("i", "film0.png", toy.WIDTH, toy.HEIGHT, "p", sentences=[Query(("halves",), halves)])

@@ -53,6 +53,7 @@ def test_the_docs_of_this_checkout_are_not_stale():
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_bench_startup_times_every_command_and_keeps_a_limit():
     result = run("bench_startup", "convert", "--runs", 1, "--limit", 0.001)
     assert result.returncode == 1

@@ -145,6 +145,7 @@ def killed_after(monkeypatch, count):
     monkeypatch.setattr(jsonl.Journal, "add", dying)
 
 
+@pytest.mark.slow
 def test_a_filter_goes_on_where_it_was_killed(run, monkeypatch, tmp_path):
     whole = run().stdout_bytes
     with monkeypatch.context() as patch:

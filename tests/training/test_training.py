@@ -64,6 +64,7 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_by_half(films, tmp_path):
     result = pretrain(
         films, tmp_path / "run", "--lr", "1e-3", "--batch-size", 4, "--augment", "none", steps=90
@@ -79,12 +80,14 @@ def metrics_of_one_step(films, tmp_path) -> list[dict]:
     return metrics(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_the_documents_say(pretrained):
     names = {"config.toml", "metrics.jsonl", "model.safetensors", "config.json", "resume.safetensors"}
     assert names | {"tokenizer.json"} <= {path.name for path in pretrained.iterdir()}
     assert not list(pretrained.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained, tmp_path, monkeypatch):
     real_step, calls = loop._step, []
 
@@ -105,6 +108,7 @@ def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained,
         assert (tmp_path / "run" / name).read_bytes() == (pretrained / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
     monkeypatch.setattr(loop, "_step", None)
     before = (pretrained / "model.safetensors").stat().st_mtime_ns
@@ -112,12 +116,14 @@ def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
     assert (pretrained / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_refused_by_name(films, pretrained):
     result = pretrain(films, pretrained, "--lr", "0.1")
     assert result.exit_code == 1
     assert "another 'rate'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_begins_anew_where_asked(films, pretrained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(pretrained, folder)
@@ -136,6 +142,7 @@ def both(films, tmp_path) -> Path:
     return tmp_path / "both"
 
 
+@pytest.mark.slow
 def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, both):
     before = (both / "config.toml").read_bytes()
     result = pretrain(films, both, "--objective", "agp", "--objective", "gk-mvlp", steps=1)
@@ -144,6 +151,7 @@ def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, bo
     assert (both / "config.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_anew_forgets_a_run_whatever_it_held(films, both):
     again = ("--objective", "agp", "--objective", "gk-mvlp", "--overwrite")
     assert pretrain(films, both, *again, steps=1).exit_code == 0
@@ -161,6 +169,7 @@ def test_anew_forgets_a_run_whatever_it_held(films, both):
     assert pretrain(films, both, *again, steps=1).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_run_with_other_frozen_parts_is_refused_by_name(films, pretrained, tmp_path):
     frozen = ("--init-from", pretrained, "--freeze", "image-encoder")
     assert finetune(films, tmp_path / "ft", *frozen).exit_code == 0
@@ -168,6 +177,7 @@ def test_a_run_with_other_frozen_parts_is_refused_by_name(films, pretrained, tmp
     assert result.exit_code == 1 and "another 'freeze'" in result.stderr
 
 
+@pytest.mark.slow
 def test_moments_of_other_parameters_are_refused_in_one_line(films, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "run")
     path = tmp_path / "run" / "resume.safetensors"
@@ -182,6 +192,7 @@ def test_moments_of_other_parameters_are_refused_in_one_line(films, pretrained, 
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_line_of_metrics_is_named(films, pretrained, tmp_path):
     shutil.copytree(pretrained, tmp_path / "run")
     with open(tmp_path / "run" / "metrics.jsonl", "a") as stream:
@@ -192,6 +203,7 @@ def test_a_damaged_line_of_metrics_is_named(films, pretrained, tmp_path):
     assert f"metrics.jsonl:{number}: no JSON object with a step; delete the line" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, monkeypatch):
     real_losses, calls = agp.losses, []
 
@@ -207,6 +219,7 @@ def test_a_loss_that_is_not_finite_leaves_the_last_checkpoint(films, tmp_path, m
     assert grounder.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_path, monkeypatch):
     real_fsync, calls = os.fsync, []
 
@@ -227,6 +240,7 @@ def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_pat
     assert after.read_bytes() == undisturbed.read_bytes()
 
 
+@pytest.mark.slow
 def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path):
     result = finetune(films, tmp_path / "ft", "--init-from", pretrained)
     assert result.exit_code == 0, result.output
@@ -236,12 +250,14 @@ def test_finetune_keeps_the_best_model_by_validation(films, pretrained, tmp_path
     assert checkpoints.read_config(tmp_path / "ft" / "model.safetensors")["record"]["step"] == best
 
 
+@pytest.mark.slow
 def test_finetune_from_nothing_builds_its_own_vocabulary(films, tmp_path):
     assert finetune(films, tmp_path / "ft", "--num-phrases", 4).exit_code == 0
     _, mask = grounder.load(tmp_path / "ft").tokenize(["bright spot"])
     assert mask.sum() == 4  # [CLS] bright spot [SEP]: no word in pieces
 
 
+@pytest.mark.slow
 def test_frozen_norms_keep_the_statistics_of_pretraining(films, pretrained, tmp_path):
     finetune(films, tmp_path / "ft", "--init-from", pretrained)
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
@@ -250,6 +266,7 @@ def test_frozen_norms_keep_the_statistics_of_pretraining(films, pretrained, tmp_
     assert all(torch.equal(before[name], after[name]) for name in running)
 
 
+@pytest.mark.slow
 def test_a_missing_image_is_one_line(films, tmp_path):
     phrase = json.loads(Path(films.phrases).read_text().splitlines()[0]) | {"path": "gone.png"}
     source = tmp_path / "phrases.jsonl"

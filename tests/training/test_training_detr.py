@@ -7,7 +7,7 @@ import drawn_images
 import numpy as np
 import pytest
 import torch
-from test_detr import HEADS, SIZES, rt_detr
+from tiny_detectors import HEADS, SIZES, rt_detr
 
 from medground.anatomy import augment, detector, regions
 from medground.errors import MedgroundError
@@ -59,6 +59,7 @@ def test_regions_are_class_numbers_with_centres_and_sizes():
             assert corners == pytest.approx(films.boxes[n, number].tolist(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path):
     films = drawn_images.films(2, 64)
     how = replace(options, start=str(quick), steps=30, lr=3e-3, log_every=1, ranges=STILL)
@@ -72,6 +73,7 @@ def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path):
     assert {each.name for each in found.find(np.zeros((1, 64, 64), np.float32))[0]} == set(regions.NAMES)
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_path, monkeypatch):
     films = drawn_images.films(6, 64)
     assert detr.train(films, None, tmp_path / "whole", options)
@@ -93,6 +95,7 @@ def test_films_to_measure_on_belong_to_the_run(options, tmp_path):
         detr.train(films, drawn_images.films(2, 64, seed=1), tmp_path, how)
 
 
+@pytest.mark.slow
 def test_another_start_is_another_run(options, tmp_path, start):
     films = drawn_images.films(4, 64)
     assert detr.train(films, None, tmp_path, options)

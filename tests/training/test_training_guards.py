@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 
 from medground import checkpoints
-from medground.cli import training
+from medground.cli import training_options
 from medground.cli.main import cli
 from medground.data import examples
 from medground.training import loop, train
@@ -33,6 +33,7 @@ def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None)
     return CliRunner().invoke(cli, [str(each) for each in args])
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights(
     films, tmp_path, monkeypatch
 ):
@@ -53,6 +54,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
     assert all(each.isfinite().all() for each in load_file(tmp_path / "run" / "model.safetensors").values())
 
 
+@pytest.mark.slow
 def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
     lines[1]["path"] = "gone.png"
@@ -63,6 +65,7 @@ def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()][:2]
     (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -93,7 +96,7 @@ def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags,
 @pytest.mark.parametrize("weight", ["l1=nan", "l1=-1", "l1=inf"])
 def test_a_weight_is_a_number_from_0_up(weight):
     with pytest.raises(click.BadParameter, match="expected a finite number, 0 or greater"):
-        training._weights(None, None, (weight,))
+        training_options._weights(None, None, (weight,))
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
@@ -113,6 +116,7 @@ def test_a_validation_without_a_box_is_refused(films, tmp_path):
     assert "--val: no phrase has a box" in result.stderr and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["reading", "building"])
 def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatch, moment):
     where, name = {"reading": (examples, "from_pairs"), "building": (train, "_job")}[moment]

@@ -17,15 +17,13 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
-from medground import checkpoints
-from medground.cli import training
+from medground import checkpoints, registry
 from medground.cli.main import cli
 from medground.data import examples
 from medground.data.examples import Example, Query
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
-from medground.objectives.learner import OBJECTIVES
 from medground.training import loop, train, validation
 
 
@@ -80,6 +78,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_one(
     films, tmp_path, monkeypatch
 ):
@@ -108,6 +107,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     )
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_the_running_mean(films, tmp_path):
     assert pretrain(films, tmp_path / "run", "--ema-decay", 0.9).exit_code == 0
     kept, saved = (load_file(tmp_path / "run" / name) for name in ("resume.safetensors", "model.safetensors"))
@@ -117,11 +117,13 @@ def test_what_is_saved_is_the_running_mean(films, tmp_path):
     assert grounder.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_picture_of_its_losses(plain):
     with Image.open(plain / "losses.png") as picture:
         assert picture.format == "PNG" and min(picture.size) > 200
 
 
+@pytest.mark.slow
 def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
     made = run(
         "cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160
@@ -133,6 +135,7 @@ def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (plain / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
     (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
     run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160)
@@ -141,6 +144,7 @@ def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
     assert "4 films are not in" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_cache_of_another_size_is_refused(films, tmp_path):
     run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 32)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
@@ -148,6 +152,7 @@ def test_a_cache_of_another_size_is_refused(films, tmp_path):
     assert "32 px, asked for are 160" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
     figures = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(validation, "over_phrases", lambda *_: lambda network: next(figures))
@@ -160,6 +165,7 @@ def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp
     assert finetune(films, tmp_path / "run", "--patience", 2).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch's, while it traces
 def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(
@@ -172,6 +178,7 @@ def test_a_compiled_run_learns_the_same_and_names_its_weights_the_same(films, pl
         assert load_file(tmp_path / "run" / name).keys() == load_file(plain / name).keys()
 
 
+@pytest.mark.slow
 def test_losses_are_written_for_a_tracker(films, plain, tmp_path):
     pytest.importorskip("tensorboard")
     result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
@@ -203,6 +210,7 @@ def changed_pairs(films: toy.Toy, folder: Path, **changes: object) -> Path:
     return folder / "pairs.jsonl"
 
 
+@pytest.mark.slow
 def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
     pairs = changed_pairs(films, tmp_path, path="gone.png", image_id="gone")
     result = pretrain(films, tmp_path / "run", pairs=pairs)
@@ -210,6 +218,7 @@ def test_a_pair_whose_image_is_missing_is_one_line(films, tmp_path):
     assert "gone.png" in result.stderr.splitlines()[-1] and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     pairs = changed_pairs(films, tmp_path, box=[5, 5, 5, 9])
     result = pretrain(films, tmp_path / "run", pairs=pairs)
@@ -220,6 +229,7 @@ def test_a_box_without_area_is_named_by_its_line(films, tmp_path):
     assert len((tmp_path / "rejects").read_text().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -239,6 +249,7 @@ def test_a_shape_that_is_not_the_starts_is_refused_by_the_options_name(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_config_that_contradicts_the_start_is_refused_too(films, plain, tmp_path):
     (config := tmp_path / "run.toml").write_text('model_size = "paper"\n')
     result = finetune(films, tmp_path / "run", "--init-from", plain, "--config", config)
@@ -259,6 +270,7 @@ def small_encoders(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encoders, tmp_path):
     given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
     shape = ["--architecture", "mdetr", *given]
@@ -275,7 +287,7 @@ def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encode
 def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
     model = grounder.build("small", ["bright spot"])
     config = replace(model.config, fusion_layers=1)
-    network = grounder.ARCHITECTURES["transvg"](
+    network = registry.ARCHITECTURES["transvg"].load()(
         config, model.network.image_encoder, model.network.text_encoder
     )
     grounder.save(tmp_path / "own", replace(model, config=config, network=network))
@@ -291,6 +303,7 @@ def test_a_start_without_a_model_is_named(films, tmp_path):
     assert result.exit_code == 1 and "no config.json" in result.stderr
 
 
+@pytest.mark.slow
 def test_from_python_too_the_architecture_is_that_of_the_start(plain):
     with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
         train._model(
@@ -298,6 +311,7 @@ def test_from_python_too_the_architecture_is_that_of_the_start(plain):
         )
 
 
+@pytest.mark.slow
 def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(plain, model)
@@ -309,6 +323,7 @@ def test_weights_of_another_vocabulary_are_refused(films, plain, tmp_path):
     assert "do not fit its config.json" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_network_is_refused(films, plain, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(plain, folder)
@@ -344,10 +359,6 @@ def test_losses_that_are_not_there_are_refused_before_anything_is_read(films, tm
     result = pretrain(films, tmp_path / "run", *flags, pairs=tmp_path / "bad.jsonl")
     assert (result.exit_code, said in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_the_commands_know_the_losses_and_weights_of_all_objectives():
-    assert {name: dict(kind.defaults) for name, kind in OBJECTIVES.items()} == training.LOSSES
 
 
 def test_half_precision_without_a_gpu_is_refused(films, tmp_path):

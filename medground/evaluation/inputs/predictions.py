@@ -7,26 +7,18 @@ line, and a file of "original" pixels whose boxes are all within 1 ends the run.
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medground import jsonl
+from medground import jsonl, registry
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import files, frames, readers, vlm_text
-from medground.evaluation.inputs.readers import Answer, Take
+from medground.evaluation.inputs import files, frames
+from medground.evaluation.inputs.readers import Answer
 from medground.records import Box, Grounding, Phrase, ScoredBox, check_box
 
 log = logging.getLogger(__name__)
-OWN_FRAMES = {"maira-2": "crop", "radvlm": "normalised"}  # where no other is asked for
 Index = dict[tuple[str | None, str | None], list[Phrase]]
-READERS: dict[str, Callable[[files.Hashed, jsonl.BadLines, Take], None]] = {
-    "jsonl": readers.read_jsonl,
-    "csv": readers.read_csv,
-    "coco": readers.read_coco,
-    "maira-2": vlm_text.read_maira_2,
-    "radvlm": vlm_text.read_radvlm,
-}
 
 
 def read(
@@ -34,10 +26,11 @@ def read(
 ) -> dict[files.Key, Grounding]:
     """The answers of a file to these phrases, its boxes brought from the frame (None: the format's own) to
     original pixels."""
-    frame = frame or OWN_FRAMES.get(kind, frames.ORIGINAL)
+    entry = registry.PREDICTION_FORMATS[kind]
+    frame = frame or entry.frame
     frames.check(frame)
     found = _Found(frame, _index(phrases))
-    READERS[kind](stream, bad_lines, found.take)
+    entry.load()(stream, bad_lines, found.take)
     found.tell(stream.name)
     return {key: found.grounding(key) for key in found.boxes}
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground.records import Phrase
-from medground.reports import sides
+from medground.reports import laterality
 
 EASY = "cardiomegaly"
 
@@ -51,7 +51,7 @@ def of_phrases(phrases: Sequence[Phrase]) -> Groups:
     per_image = Counter(phrase.image_id for phrase in phrases)
     labels = _by("category", phrases, lambda phrase: phrase.category)
     labels += _without_easy(phrases)
-    labels += _by("side", phrases, lambda phrase: sides.side_of(phrase.text))
+    labels += _by("side", phrases, lambda phrase: laterality.side_of(phrase.text))
     labels += _by("phrases", phrases, lambda phrase: _up_to(3, per_image[phrase.image_id]))
     of_boxes = _by("boxes", phrases, lambda phrase: _up_to(2, len(phrase.boxes or ())))
     return build(labels + (of_boxes if len(of_boxes) > 1 else []), len(phrases), "category:")

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medground import ops
 from medground.anatomy import detr
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
@@ -91,8 +92,7 @@ def labels(views: Views) -> list[dict[str, Tensor]]:
     found = []
     for boxes, present in zip(views.boxes, views.present, strict=True):
         there = torch.nonzero(present > 0)[:, 0]
-        x1, y1, x2, y2 = boxes[there].unbind(-1)
-        sized = torch.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], -1)
+        sized = ops.xyxy_to_cxcywh(boxes[there])
         found.append({"class_labels": there, "boxes": sized.clamp(0, 1)})
     return found
 

@@ -11,7 +11,7 @@ from medground.data.examples import Sizes, from_phrases
 from medground.grounding import predict
 from medground.models import grounder, letterboxed
 from medground.records import Phrase
-from medground.reports.both_sides import apart
+from medground.reports.laterality import split_bilateral
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from medground.reports.both_sides import apart
     ],
 )
 def test_a_phrase_about_both_sides_becomes_two(text, right, left):
-    assert apart(text) == (right, left or right.replace("right", "left"))
+    assert split_bilateral(text) == (right, left or right.replace("right", "left"))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_phrase_about_both_sides_becomes_two(text, right, left):
     ],
 )
 def test_other_phrases_stay_whole(text):
-    assert apart(text) is None
+    assert split_bilateral(text) is None
 
 
 def phrase(text, *boxes):
@@ -74,17 +74,17 @@ def test_a_model_that_learned_sides_apart_answers_for_each(tmp_path):
     model.network.eval()
     shown = letterboxed.read(tmp_path / "film0.png", model.config.image_size)
     asked = [phrase("right opacities"), phrase("bilateral opacities"), phrase("left opacities")]
-    right, both, left = predict.look(asked, shown, model)
+    right, both, left = predict.predict_on_image(asked, shown, model)
     assert np.allclose(both.boxes, np.concatenate([right.boxes, left.boxes]), atol=1e-3)
     assert both.present == pytest.approx(max(right.present, left.present), abs=1e-4)
-    (grounding,) = predict.ground_on_image(asked[1:2], shown, model, predict.Choices(min_score=0))
+    (grounding,) = predict.ground_on_image(asked[1:2], shown, model, predict.PredictOptions(min_score=0))
     assert len(grounding.boxes) == 2 and grounding.text == "bilateral opacities"
     sides = [replace(right, present=present) for present in (2.0, 1.0, -1.0)]
-    certain = predict.Choices(
+    certain = predict.PredictOptions(
         min_score=0.99
     )  # as calibrated scores may be, of boxes that are meant all the same
-    kept = [len(predict.best_first(predict._together(two), certain)) for two in (sides[:2], sides[1:])]
+    kept = [len(predict.ranked_boxes(predict._together(two), certain)) for two in (sides[:2], sides[1:])]
     assert kept == [2, 1]
     whole = replace(model, config=replace(model.config, sides_apart=False))
-    (one,) = predict.look(asked[1:2], shown, whole)
+    (one,) = predict.predict_on_image(asked[1:2], shown, whole)
     assert len(one.boxes) == 1

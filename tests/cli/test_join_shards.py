@@ -1,10 +1,10 @@
 import json
-import subprocess
-import sys
 
 import pytest
-from conftest import ROOT
+from click.testing import CliRunner
 from samples import IMAGE, SENTENCE
+
+from medground.cli.main import cli
 
 ANSWER = {"text": "words", "boxes": [], "present": 0.5, "model": "m"}
 
@@ -14,15 +14,15 @@ def lines(records):
 
 
 @pytest.fixture
-def join(tmp_path):
-    """Run the program in a folder with a file for each list of records."""
+def join(tmp_path, monkeypatch):
+    """Run the command in a folder with a file for each list of records."""
 
     def join(*args, **files):
         for name, records in files.items():
             (tmp_path / f"{name.replace('_', '-')}.jsonl").write_text(lines(records))
-        call = [sys.executable, str(ROOT / "tools/join_shards"), "out.jsonl", *args]
-        return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return CliRunner().invoke(cli, ["join-shards", *args, "-o", "out.jsonl"])
 
+    monkeypatch.chdir(tmp_path)
     join.out = tmp_path / "out.jsonl"
     return join
 
@@ -41,33 +41,34 @@ NAMES = ["x-1-of-2.jsonl", "x-2-of-2.jsonl"]
 
 def test_shards_follow_one_another(join):
     result = join(*NAMES, **PARTS)
-    assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == "8 lines of 4 studies from 2 shards\n"
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "8 lines of 4 studies from 2 shards\n"
     assert join.out.read_text() == lines(PARTS["x_1_of_2"] + PARTS["x_2_of_2"])
 
 
 def test_with_the_input_they_come_in_its_order(join):
     silent = {"study_id": "none"}
     result = join(*NAMES, "--like", "all.jsonl", all=[*ALL[:3], silent, *ALL[3:]], **PARTS)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "8 lines of 4 studies from 2 shards, of 6 in the input\n"
     assert join.out.read_text() == lines(ALL)
 
 
 def test_the_input_may_be_a_table_of_reports(join, tmp_path):
     (tmp_path / "reports.csv").write_text("study_id,text\nc,words\na,words\nempty,\nd,words\nb,words\n")
-    assert join(*NAMES, "--like", "reports.csv", **PARTS).returncode == 0
+    assert join(*NAMES, "--like", "reports.csv", **PARTS).exit_code == 0
     assert join.out.read_text() == lines(ALL)
 
 
 BAD = {
     "a missing shard": (["x-1-of-2.jsonl"], {}, "shard 2 of 2 is missing"),
-    "a shard twice": (["x-1-of-2.jsonl"] * 2, {}, "named twice"),
+    "a shard twice": (["x-1-of-2.jsonl"] * 2, {}, "given twice"),
     "shards of two runs": ([*NAMES, "x-3-of-3.jsonl"], {"x_3_of_3": []}, "of 2 and of 3"),
     "a file that is not there": (["y.jsonl", "z.jsonl"], {}, "No such file"),
     "a study in two shards": (NAMES, {"x_1_of_2": [sentence("c", 5)]}, "c is also in x-1-of-2.jsonl"),
-    "no record": (NAMES, {"x_1_of_2": [{"a": 1}]}, "x-1-of-2.jsonl:1: neither a sentence"),
-    "a line too many": ([*NAMES, "--like", "all.jsonl"], {"all": ALL[2:]}, "c is not in all.jsonl"),
-    "another order": ([*NAMES, "--like", "all.jsonl"], {"all": ALL[::-1]}, "another order"),
+    "no record": (NAMES, {"x_1_of_2": [{"a": 1}]}, "x-1-of-2.jsonl:1: expected a sentence"),
+    "a line too many": ([*NAMES, "--like", "all.jsonl"], {"all": ALL[2:]}, "c is not in the input"),
+    "another order": ([*NAMES, "--like", "all.jsonl"], {"all": ALL[::-1]}, "another place"),
 }
 
 
@@ -75,7 +76,7 @@ BAD = {
 def test_what_does_not_go_together_is_refused_in_one_line(args, files, said, join):
     join.out.write_text("from an earlier run\n")
     result = join(*args, **(PARTS | files))
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert said in result.stderr and result.stderr.count("\n") == 1
     assert join.out.read_text() == "from an earlier run\n"
 
@@ -83,7 +84,7 @@ def test_what_does_not_go_together_is_refused_in_one_line(args, files, said, joi
 def test_half_a_line_is_refused(join, tmp_path):
     (tmp_path / "half.jsonl").write_text(lines(ALL)[:-5])
     result = join("half.jsonl")
-    assert (result.returncode, "half.jsonl:8: half a line" in result.stderr) == (1, True)
+    assert (result.exit_code, "half.jsonl:8: incomplete line" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,9 @@ def test_half_a_line_is_refused(join, tmp_path):
 def test_an_image_or_a_phrase_without_its_line_is_missed(records, name, join):
     asked = [{name: each} for each in "abc"]
     whole = join("x.jsonl", "y.jsonl", "--like", "asked.jsonl", x=records[1:2], y=records[::2], asked=asked)
-    assert (whole.returncode, join.out.read_text()) == (0, lines(records))
+    assert (whole.exit_code, join.out.read_text()) == (0, lines(records))
     parts = ["x.jsonl", "--like", "asked.jsonl"]
     lost = join(*parts, x=records[::2], asked=asked)
-    assert (lost.returncode, "b of asked.jsonl has no line" in lost.stderr) == (1, True)
+    assert (lost.exit_code, "b of the input has no line" in lost.stderr) == (1, True)
     allowed = join(*parts, "--missing-ok", x=records[::2], asked=asked)
-    assert (allowed.returncode, join.out.read_text()) == (0, lines(records[::2]))
+    assert (allowed.exit_code, join.out.read_text()) == (0, lines(records[::2]))

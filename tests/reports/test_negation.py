@@ -2,7 +2,7 @@
 
 import pytest
 
-from medground.reports.denial import denials
+from medground.reports.negation import negated_forms
 from medground.reports.parser import Parser
 
 PARSER = Parser()
@@ -21,14 +21,14 @@ PARSER = Parser()
     ],
 )
 def test_a_phrase_is_denied_as_a_radiologist_would(phrase, wanted):
-    assert set(wanted) <= set(denials(phrase, PARSER))
+    assert set(wanted) <= set(negated_forms(phrase, PARSER))
 
 
 @pytest.mark.parametrize(
     "phrase", ["no effusion", "possible pneumonia", "right lung", "bright spot", "", "lungs are clear"]
 )
 def test_what_states_nothing_for_sure_has_no_denial(phrase):
-    assert denials(phrase, PARSER) == ()
+    assert negated_forms(phrase, PARSER) == ()
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_what_states_nothing_for_sure_has_no_denial(phrase):
 )
 def test_every_form_denies_just_the_findings_of_the_phrase(phrase):
     stated = PARSER.read(phrase, 0, len(phrase), [])[0]
-    for form in denials(phrase, PARSER):
+    for form in negated_forms(phrase, PARSER):
         said = PARSER.read(form, 0, len(form), [])[0]
         assert {each.existence for each in said} == {"absent"}, form
         assert {each.finding for each in said} == {each.finding for each in stated}, form
 
 
 def test_a_list_is_not_said_to_be_unseen():
-    assert not any("seen" in form for form in denials("effusion and atelectasis", PARSER))
+    assert not any("seen" in form for form in negated_forms("effusion and atelectasis", PARSER))

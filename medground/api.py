@@ -1,0 +1,84 @@
+"""The functions `medground.detect` and `medground.align`: stages that take and return records."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from medground import locations, pairing, shipped
+from medground.errors import MedgroundError
+from medground.records import Anatomy, Existence, Image, Pair, Sentence
+
+Images = str | Path | Image | Iterable[str | Path | Image]
+
+
+def detect(
+    images: Images,
+    model: str | Path = "example",
+    *,
+    folder: str | Path = ".",
+    device: str = "auto",
+    min_score: float = 0.3,
+    batch_size: int = 8,
+) -> list[Anatomy]:
+    """Return the named regions of chest X-rays, one record per image, as `medground detect-anatomy` does.
+
+    images: path of an image or of a folder with images, several of them, or `Image` records with paths below
+    `folder`. model: folder of `train-detector` or transformers, or "example", the one included in medground.
+    device: "cpu", "cuda" or "auto". min_score: minimum score of a region. batch_size: images per batch.
+    An image that is probably not a frontal chest X-ray gets no regions and the view "other".
+    Raises MedgroundError for an unreadable image.
+    """
+    from medground import devices
+    from medground.anatomy import detect as detection
+    from medground.anatomy import detector as detectors
+
+    weights = locations.detector(model)
+    if weights == shipped.DETECTOR:
+        shipped.warn()
+    with closing(detectors.load(weights, devices.resolve(device))) as found:
+        records = image_records(images, Path(folder))
+        return list(detection.detect_regions(records, Path(folder), found, _refuse, batch_size, min_score))
+
+
+def image_records(images: Images, folder: Path) -> list[Image]:
+    """Return a record for each image; raises MedgroundError if two images have the same image_id."""
+    from medground.anatomy import listing
+    from medground.jsonl import BadLines
+
+    several = [images] if isinstance(images, str | Path | Image) else list(images)
+    records: list[Image] = []
+    for each in several:
+        if isinstance(each, Image):
+            records.append(each)
+        elif not Path(each).exists():
+            raise MedgroundError(f"no such file or folder: {each}")
+        else:
+            records += listing.open_list(str(each), folder, BadLines())
+    return list(listing.distinct(records))
+
+
+def _refuse(record: Image, problem: MedgroundError) -> None:
+    raise problem
+
+
+def align(
+    sentences: Iterable[Sentence],
+    anatomies: Iterable[Anatomy],
+    *,
+    existence: Iterable[Existence] = ("present",),
+    min_score: float = 0.5,
+    multi_region: str = "merge",
+    join: bool = True,
+) -> list[Pair]:
+    """Return pairs of a sentence and the regions it refers to, as `medground align` does.
+
+    sentences: of `parse`, each study's sentences together. anatomies: of `detect`, with the `study_id` of
+    the sentences. existence: pair findings of these existences ("present", "absent", "uncertain").
+    min_score: minimum score of region boxes. multi_region: for sentences with several regions, "merge"
+    them into one enclosing box, or "split" them into one pair each. join: join a study's sentences about
+    one region into one pair.
+    """
+    if multi_region not in ("merge", "split"):
+        raise MedgroundError(f'multi_region {multi_region!r}: expected "merge" or "split"')
+    rules = pairing.Rules(frozenset(existence), min_score, split=multi_region == "split", join=join)
+    return list(pairing.pair_sentences(sentences, anatomies, rules))

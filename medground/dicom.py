@@ -1,0 +1,160 @@
+"""DICOM images: the stored values of the first frame as a viewer shows them, and the facts of the header.
+
+Values pass, in the order of the standard (PS3.4 N.2): modality LUT or rescale, VOI LUT or window,
+presentation. Declared padding is left out of the range of grey values and shown black. pydicom is imported
+when a file needs it.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground import limits
+from medground.errors import MedgroundError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+NO_IMAGE = "a DICOM file without an image"
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luminance of red, green and blue
+
+
+def is_dicom(path: Path | str) -> bool:
+    """Return whether the file begins as DICOM does."""
+    with open(path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def describe(path: Path | str) -> tuple[int, int, tuple[float, float] | None, str | None]:
+    """Return (width, height, spacing in millimeters down and across, view) from the header alone."""
+    with _errors_of_pydicom(path):
+        data = _read(path, stop_before_pixels=True)
+        spacing = _spacing(data.get("PixelSpacing")) or _spacing(data.get("ImagerPixelSpacing"))
+        return int(data.Columns), int(data.Rows), spacing, str(data.get("ViewPosition") or "") or None
+
+
+def load(path: Path | str) -> tuple[NDArray[Any], NDArray[np.bool_] | None, bool]:
+    """Return (H, W) grey values, (H, W) where they are padding (or None), and whether white is low."""
+    with _errors_of_pydicom(path):
+        data = _read(path)
+        if "PixelData" not in data:
+            raise MedgroundError(f"{path}: {NO_IMAGE}")
+        values = _first_frame(path, data)
+        if str(data.get("PhotometricInterpretation")) == "PALETTE COLOR":
+            from pydicom.pixels.processing import apply_color_lut
+
+            values = apply_color_lut(values, data)
+        if values.ndim == 3:  # pydicom has made color RGB already
+            deep = values.astype(np.float32) @ GREY
+            return deep.round().astype(np.uint8) if values.dtype == np.uint8 else deep, None, False
+        return _windowed(values, data), _padding(values, data), _is_inverse(data)
+
+
+@contextmanager
+def _errors_of_pydicom(path: Path | str) -> Iterator[None]:
+    """Turn pydicom's own errors, which are of no common kind, into ValueError; they may quote values."""
+    try:
+        import pydicom
+    except ModuleNotFoundError:
+        raise MedgroundError(f"{path}: DICOM needs pydicom: pip install medground[dicom]") from None
+    pydicom.config.logger.setLevel(logging.CRITICAL)  # it prints tracebacks that become one line here
+    try:
+        yield
+    except (pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
+        raise ValueError("damaged DICOM") from error
+
+
+def _read(path: Path | str, **how: Any) -> "Dataset":
+    """Return the data set with its size checked; raise MedgroundError if it has no image."""
+    import pydicom
+
+    _check_deflated(path)
+    data = pydicom.dcmread(path, **how)
+    if "Rows" not in data or "Columns" not in data:
+        raise MedgroundError(f"{path}: {NO_IMAGE}")
+    limits.check_size(path, int(data.Columns), int(data.Rows))
+    return data
+
+
+def _check_deflated(path: Path | str) -> None:
+    """Raise MedgroundError for a deflated file that unpacks to too much: pydicom would unpack it at once."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+
+    with open(path, "rb") as stream:
+        read_preamble(stream, force=False)
+        if str(_read_file_meta_info(stream).get("TransferSyntaxUID")) == DEFLATED:
+            limits.check_deflated(path, stream)
+
+
+def _spacing(values: Any) -> tuple[float, float] | None:
+    """Return (down, across) in millimeters; None if missing, not two values, or 0 (anonymized files)."""
+    if values is None or isinstance(values, str | float) or len(values) != 2:
+        return None
+    down, across = float(values[0]), float(values[1])
+    return (down, across) if down > 0 and across > 0 else None
+
+
+def _first_frame(path: Path | str, data: "Dataset") -> NDArray[Any]:
+    from pydicom.pixels.utils import pixel_array
+
+    try:
+        return pixel_array(data, index=0)
+    except RuntimeError as error:
+        if "plugin" not in str(error) and "decod" not in str(error):
+            raise
+        name = data.file_meta.TransferSyntaxUID.name
+        way_out = "damaged, or it needs a decoder: pip install medground[dicom]"
+        raise MedgroundError(f"{path}: cannot decode {name}; {way_out}") from error
+
+
+def _windowed(stored: NDArray[Any], data: "Dataset") -> NDArray[Any]:
+    """Return the values after rescale and VOI LUT, or after the first window that the standard allows."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+
+    values = apply_modality_lut(stored, data)
+    if data.get("VOILUTSequence"):
+        return apply_voi(values, data)
+    exact = str(data.get("VOILUTFunction") or "LINEAR").upper() != "LINEAR"
+    for number, (center, width) in enumerate(_windows(data)):
+        if width >= 1 or (width > 0 and exact):
+            return apply_windowing(values, data, index=number)
+        if width > 0:  # LINEAR is not defined below 1: values rescaled to a small range mean LINEAR_EXACT
+            return np.clip((values - center) / width + 0.5, 0, 1)
+    return values
+
+
+def _windows(data: "Dataset") -> list[tuple[float, float]]:
+    """Return (center, width) of each window; a value that is not a number gives width 0."""
+    if "WindowCenter" not in data or "WindowWidth" not in data:
+        return []
+    return list(zip(_numbers(data.WindowCenter), _numbers(data.WindowWidth), strict=False))
+
+
+def _numbers(value: Any) -> list[float]:
+    several = [value] if value is None or isinstance(value, str | float) else list(value)
+    return [float(each) if each is not None and np.isfinite(float(each)) else 0.0 for each in several]
+
+
+def _padding(stored: NDArray[Any], data: "Dataset") -> NDArray[np.bool_] | None:
+    """Return where the stored values are padding: PixelPaddingValue, or from it to PixelPaddingRangeLimit."""
+    first = data.get("PixelPaddingValue")
+    if first is None:
+        return None
+    last = data.get("PixelPaddingRangeLimit")
+    low, high = sorted((int(first), int(first if last is None else last)))
+    inside: NDArray[np.bool_] = (stored >= low) & (stored <= high)
+    return inside if inside.any() and not inside.all() else None
+
+
+def _is_inverse(data: "Dataset") -> bool:
+    """Return whether low values are white: MONOCHROME1, or a presentation LUT of shape INVERSE (the same)."""
+    return (
+        str(data.get("PhotometricInterpretation")) == "MONOCHROME1"
+        or str(data.get("PresentationLUTShape")) == "INVERSE"
+    )

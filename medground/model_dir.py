@@ -1,0 +1,114 @@
+"""The folder of a model: which files it holds, and what they state.
+
+    config.json               the network's config
+    model.safetensors         weights; the header holds the training record
+    tokenizer.json            with tokenizer_config.json, the tokenizer
+    calibration.json          of `medground calibrate`: calibrated scores and margins
+    orientation.safetensors   of `medground calibrate --flip-correction`: detects flipped images
+    engine.json               of `medground export`, with the graphs image.xml and phrases.xml
+
+Each reader returns plain values; the modules that use them check their meaning.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from medground import checkpoints
+from medground.errors import MedgroundError
+
+CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.json"
+WEIGHTS = checkpoints.WEIGHTS
+FLIP_CORRECTION, EXPORT = "orientation.safetensors", "engine.json"
+COPY_AGAIN = "copy the model folder again"
+
+
+@dataclass(frozen=True)
+class ModelDir:
+    """A model folder, or the folder of an export."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The weights file; raises MedgroundError if there is none."""
+        return self._file(WEIGHTS)
+
+    @property
+    def name(self) -> str:
+        """The model's name: the hash of its weights."""
+        return checkpoints.hash_of(self.weights)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the folder holds weights; an export alone does not."""
+        return (self.path / WEIGHTS).is_file()
+
+    @property
+    def has_export(self) -> bool:
+        """Whether the folder holds an export."""
+        return (self.path / EXPORT).is_file()
+
+    @property
+    def has_flip_correction(self) -> bool:
+        """Whether the folder holds a flip correction."""
+        return (self.path / FLIP_CORRECTION).is_file()
+
+    def require(self) -> None:
+        """Raise MedgroundError unless config, weights and tokenizer are there."""
+        for name in (CONFIG, WEIGHTS, TOKENIZER):
+            self._file(name)
+
+    def config(self) -> dict[str, Any]:
+        """Return the values of config.json.
+
+        Raises MedgroundError if it is missing or damaged, or has a key that can load code.
+        """
+        values = self._json(CONFIG, COPY_AGAIN)
+        checkpoints.refuse_loading_keys(values, self.path / CONFIG)
+        return values
+
+    def calibration(self) -> dict[str, Any] | None:
+        """Return the values of calibration.json, None if there is none."""
+        if not (self.path / CALIBRATION).is_file():
+            return None
+        return self._json(CALIBRATION, "run medground calibrate again")
+
+    def flip_correction(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return (tensors, config) of the flip correction, None if there is none."""
+        return checkpoints.load(self.path / FLIP_CORRECTION) if self.has_flip_correction else None
+
+    def export(self) -> dict[str, Any]:
+        """Return the values of engine.json; raises MedgroundError if it is missing or damaged."""
+        if not self.has_export:
+            raise MedgroundError(f"{self.path}: no {EXPORT}; create it with medground export")
+        return self._json(EXPORT, "run medground export again")
+
+    def training_record(self) -> dict[str, Any] | None:
+        """Return the training record of the weights, or of the export; None if the folder has neither.
+
+        `subjects` are hashes of the training subjects and images. `leakage` is true if validation or test
+        subjects were among them. {} for a model whose training recorded nothing.
+        """
+        if self.has_weights:
+            return checkpoints.read_config(self.weights).get("record") or {}
+        return dict(self.export().get("record") or {}) if self.has_export else None
+
+    def _file(self, name: str) -> Path:
+        if not (self.path / name).is_file():
+            hint = "a model is a folder with config.json, model.safetensors and a tokenizer"
+            raise MedgroundError(f"{self.path}: no {name}; {hint}")
+        return self.path / name
+
+    def _json(self, name: str, hint: str) -> dict[str, Any]:
+        path = self._file(name)
+        try:
+            values = json.loads(path.read_text())
+        except ValueError:  # not JSON, not UTF-8
+            raise MedgroundError(f"{path}: not JSON; {hint}") from None
+        if not isinstance(values, dict):
+            raise MedgroundError(f"{path}: no JSON object; {hint}")
+        return values

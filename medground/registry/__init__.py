@@ -1,0 +1,73 @@
+"""The tables of everything that has a name on the command line; no torch is imported.
+
+The command line reads the names and the help texts. The code that builds things reads the targets. A target
+is "module:attribute" and is imported when it is used.
+
+Other packages add entries through entry points. The group is the table's. The name is the entry's. The value
+leads to an entry, or to a string "module:attribute" that leads to one. In pyproject.toml:
+
+    [project.entry-points."medground.objectives"]
+    centre = "my_package:CENTRE"
+
+and in my_package/__init__.py:
+
+    CENTRE = medground.registry.Objective(target="my_package.centre:Centre", help="...", ...)
+
+The module that holds the entry is imported for --help: it should import only `medground.registry`.
+"""
+
+from medground.registry.checks import check_losses
+from medground.registry.entries import (
+    Architecture,
+    Dataset,
+    Detector,
+    Entry,
+    Loss,
+    MaskFormat,
+    Objective,
+    OutputFormat,
+    PredictionFormat,
+    Protocol,
+    Table,
+    attribute,
+    one_of,
+)
+from medground.registry.tables import (
+    ARCHITECTURES,
+    DATASETS,
+    DETECTORS,
+    FINETUNE,
+    MASK_FORMATS,
+    OBJECTIVES,
+    OUTPUT_FORMATS,
+    PREDICTION_FORMATS,
+    PRETRAIN,
+    PROTOCOLS,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "DATASETS",
+    "DETECTORS",
+    "FINETUNE",
+    "MASK_FORMATS",
+    "OBJECTIVES",
+    "OUTPUT_FORMATS",
+    "PREDICTION_FORMATS",
+    "PRETRAIN",
+    "PROTOCOLS",
+    "Architecture",
+    "Dataset",
+    "Detector",
+    "Entry",
+    "Loss",
+    "MaskFormat",
+    "Objective",
+    "OutputFormat",
+    "PredictionFormat",
+    "Protocol",
+    "Table",
+    "attribute",
+    "check_losses",
+    "one_of",
+]

@@ -1,0 +1,285 @@
+"""The entries of medground itself, in the order in which the command line lists them."""
+
+from medground.registry.entries import (
+    Architecture,
+    Dataset,
+    Detector,
+    Loss,
+    MaskFormat,
+    Objective,
+    OutputFormat,
+    PredictionFormat,
+    Protocol,
+    Table,
+)
+
+PRETRAIN, FINETUNE = "pretrain", "finetune"
+
+ARCHITECTURES = Table(
+    "medground.architectures",
+    Architecture,
+    {
+        "transvg": Architecture(
+            target="medground.models.transvg:TransVG",
+            help="one box per phrase",
+            features=frozenset({"reg-token"}),
+        ),
+        "mdetr": Architecture(
+            target="medground.models.mdetr:MDETR",
+            help="no box, one or several per phrase",
+            features=frozenset({"several-boxes"}),
+        ),
+    },
+)
+
+OBJECTIVES = Table(
+    "medground.objectives",
+    Objective,
+    {
+        "agp": Objective(
+            target="medground.objectives.agp:AGP",
+            help="boxes of region names, sentences and phrases",
+            stages=frozenset({PRETRAIN, FINETUNE}),
+            losses={
+                "l1": Loss(weight=5.0),
+                "giou": Loss(weight=2.0),
+                "present": Loss(weight=1.0, published=False),
+                "score": Loss(weight=1.0, requires="several-boxes", published=False),
+                "near": Loss(weight=1.0, requires="several-boxes", published=False),
+            },
+            fuses=True,
+            trains_boxes=True,
+        ),
+        "asg": Objective(
+            target="medground.objectives.asg:ASG",
+            help="images and regions to reports and sentences, with 40 tags",
+            stages=frozenset({PRETRAIN}),
+            losses={
+                "ira": Loss(weight=1.0),
+                "arsa": Loss(weight=1.0),
+                "irl": Loss(weight=5.0),
+                "erl": Loss(weight=1.0),
+            },
+            reads_reports=True,
+        ),
+        "gk-mvlp": Objective(
+            target="medground.objectives.gkmvlp:GKMVLP",
+            help="knowledge of findings grounded in regions, a reconstruction",
+            stages=frozenset({PRETRAIN}),
+            losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
+            reads_reports=True,
+        ),
+        "gk-mvlp-unmasked": Objective(
+            target="medground.objectives.gkmvlp:Unmasked",
+            help="gk-mvlp in which a finding attends to every region",
+            stages=frozenset({PRETRAIN}),
+            losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
+            reads_reports=True,
+        ),
+        "taco": Objective(
+            target="medground.objectives.medrpg:TaCo",
+            help="MedRPG's contrast of regions and phrases; its weight rises from 0",
+            stages=frozenset({FINETUNE}),
+            losses={"taco": Loss(weight=0.05)},
+            requires="reg-token",
+        ),
+    },
+)
+
+DETECTORS = Table(
+    "medground.detectors",
+    Detector,
+    {
+        "region-query": Detector(
+            target="medground.anatomy.detector:RegionQueryDetector",
+            help="one learned query per region",
+            trainer="medground.training.detectors.trainers:train_region_query",
+        ),
+        "transformers": Detector(
+            target="medground.anatomy.detr:TransformersDetector",
+            help="RT-DETRv2 or D-FINE, from a folder that transformers saved",
+            trainer="medground.training.detectors.trainers:train_transformers",
+            stored_as="folder",
+            needs_start=True,
+        ),
+        "yolo": Detector(
+            target="medground.anatomy.yolo:YoloDetector",
+            help="ultralytics' YOLO (AGPL-3.0), needs pip install medground[yolo]",
+            trainer="medground.training.detectors.trainers:train_yolo",
+            chooses_lr=True,
+            reads_pickle=True,
+        ),
+    },
+)
+
+ARRAYS, PICTURES = (".npy", ".npz"), (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def _masks_by_class(help: str) -> MaskFormat:
+    """Return the format of files with one mask per class."""
+    reader = "medground.anatomy.mask_boxes:read_classes"
+    return MaskFormat(target=reader, help=help, suffixes=(*ARRAYS, ".json"), folders=True)
+
+
+MASK_FORMATS = Table(
+    "medground.mask_formats",
+    MaskFormat,
+    {
+        "cxas": _masks_by_class("as CXAS writes: NAME.npy, .npz, NAME/CLASS.png or NAME.json"),
+        "pspnet": _masks_by_class("the same files of TorchXRayVision's PSPNet"),
+        "named": _masks_by_class("the same files with our region names as classes"),
+        "label-map": MaskFormat(
+            target="medground.anatomy.mask_boxes:read_labels",
+            help="NAME.png of integers",
+            suffixes=(*PICTURES, *ARRAYS),
+            needs_names=True,
+        ),
+        "coco": MaskFormat(
+            target="medground.anatomy.mask_boxes:read_coco",
+            help="COCO's JSON of all images, or NAME.json",
+            suffixes=(".json",),
+            all_images="medground.anatomy.coco:load",
+        ),
+    },
+)
+
+PROTOCOLS = Table(
+    "medground.protocols",
+    Protocol,
+    {
+        "single-box": Protocol(
+            target="medground.evaluation.protocols:SINGLE_BOX",
+            help="first box of phrases with one true box",
+        ),
+        "pooled": Protocol(
+            target="medground.evaluation.protocols:POOLED",
+            help="covered areas summed over phrases (ChEX)",
+        ),
+        "all-pairs": Protocol(
+            target="medground.evaluation.protocols:ALL_PAIRS",
+            help="mean IoU over pairs of boxes (RadVLM)",
+        ),
+        "set": Protocol(
+            target="medground.evaluation.protocols:SET",
+            help="boxes of a phrase as a set",
+        ),
+        "coco": Protocol(
+            target="medground.evaluation.protocols:COCO",
+            help="average precision",
+        ),
+        "heatmap": Protocol(
+            target="medground.evaluation.run:evaluate_heatmaps",
+            help="maps instead of boxes",
+            reads="heatmaps",
+        ),
+        "anatomy": Protocol(
+            target="medground.evaluation.run:evaluate_anatomy",
+            help="boxes of named regions",
+            reads="anatomy",
+        ),
+    },
+)
+
+SHARES = ("crop", "normalised")  # boxes of vision-language models cannot be pixels
+PREDICTION_FORMATS = Table(
+    "medground.prediction_formats",
+    PredictionFormat,
+    {
+        "jsonl": PredictionFormat(
+            target="medground.evaluation.inputs.readers:read_jsonl", help="groundings, as ground writes them"
+        ),
+        "csv": PredictionFormat(
+            target="medground.evaluation.inputs.readers:read_csv", help="one row per box"
+        ),
+        "coco": PredictionFormat(
+            target="medground.evaluation.inputs.readers:read_coco", help="COCO's list of results"
+        ),
+        "maira-2": PredictionFormat(
+            target="medground.evaluation.inputs.vlm_text:read_maira_2",
+            help="MAIRA-2's text",
+            frame="crop",
+            frames=SHARES,
+        ),
+        "radvlm": PredictionFormat(
+            target="medground.evaluation.inputs.vlm_text:read_radvlm",
+            help="RadVLM's text",
+            frame="normalised",
+        ),
+    },
+)
+
+OUTPUT_FORMATS = Table(
+    "medground.output_formats",
+    OutputFormat,
+    {
+        "jsonl": OutputFormat(
+            target="medground.grounding.formats:write_jsonl", help="one line per phrase", resumable=True
+        ),
+        "csv": OutputFormat(target="medground.grounding.formats:write_csv", help="one row per box"),
+        "coco": OutputFormat(target="medground.grounding.formats:write_coco", help="one JSON file"),
+        "dicom-sr": OutputFormat(
+            target="medground.grounding.structured_report:write",
+            help="one structured report per DICOM image, in the folder -o",
+            one_per_image=True,
+            check="medground.grounding.structured_report:refuse_other",
+        ),
+    },
+)
+
+DATASETS = Table(
+    "medground.datasets",
+    Dataset,
+    {
+        "mimic-reports": Dataset(
+            target="medground.datasets.mimic_cxr:read_reports",
+            help="Convert MIMIC-CXR's report tree to reports.\n\nReads a folder, a .zip or one .txt.",
+            records="reports",
+            source="tree",
+            options=("split-table",),
+            example="mimic-cxr-reports.zip -o reports.jsonl",
+        ),
+        "mimic-sectioned": Dataset(
+            target="medground.datasets.mimic_cxr:read_sectioned",
+            help="Convert MIMIC-CXR's sections to reports.\n\n"
+            "Reads mimic_cxr_sectioned.csv; the reports have sections instead of one text.",
+            records="reports",
+            options=("split-table",),
+            example="mimic_cxr_sectioned.csv -o reports.jsonl",
+        ),
+        "mimic-jpg": Dataset(
+            target="medground.datasets.mimic_cxr:read_images",
+            help="Convert MIMIC-CXR-JPG's metadata to images.\n\n"
+            "Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions: pass them to detect-anatomy.",
+            records="images",
+            options=("split-table", "frontal-only"),
+            example="mimic-cxr-2.0.0-metadata.csv --frontal-only -o images.jsonl",
+        ),
+        "imagenome": Dataset(
+            target="medground.datasets.chest_imagenome:read_anatomy",
+            help="Convert Chest ImaGenome's scene graphs to region boxes.\n\n"
+            "Reads the scene graphs under a folder or in a .zip; invalid boxes are fixed, with a warning. "
+            "With --split, images of the gold patients (images_to_avoid.csv) are excluded.",
+            records="images",
+            source="tree",
+            options=("metadata", "split-folder"),
+            example="chest-imagenome-1.0.0 \\\n"
+            "          --metadata mimic-cxr-2.0.0-metadata.csv --split train -o boxes.jsonl",
+        ),
+        "imagenome-gold": Dataset(
+            target="medground.datasets.chest_imagenome:read_gold",
+            help="Convert Chest ImaGenome's gold boxes to region boxes.\n\n"
+            "Reads gold_bbox_coordinate_annotations_1000images.csv: manually annotated boxes.",
+            records="images",
+            options=("metadata",),
+            splits=False,
+            example="gold_bbox_coordinate_annotations_1000images.csv \\\n"
+            "          --metadata mimic-cxr-2.0.0-metadata.csv -o gold.jsonl",
+        ),
+        "ms-cxr": Dataset(
+            target="medground.datasets.ms_cxr:read",
+            help="Convert MS-CXR to phrases with boxes.\n\nReads the CSV of either version, or the JSON.",
+            records="phrases",
+            example="MS_CXR_Local_Alignment_v1.1.0.csv --split test -o test.jsonl",
+        ),
+    },
+)

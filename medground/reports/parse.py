@@ -1,0 +1,40 @@
+"""Reports -> sentences, with one parser that is built once: what `medground.parse` does."""
+
+from collections.abc import Iterable
+from functools import cache
+
+from medground.records import Report, Sentence
+from medground.reports.parser import Options, Parser
+
+STUDY = "report"  # the study_id of a report that is given as text
+
+
+@cache
+def _parser(options: Options) -> Parser:
+    return Parser(options=options)
+
+
+def parse(
+    reports: str | Report | Iterable[str | Report],
+    *,
+    likely_as: str = "uncertain",
+    all_sections: bool = False,
+) -> list[Sentence]:
+    """Return the sentences of reports with their findings, as `medground parse-reports` writes them.
+
+    reports: the text of a report, a `Report`, or several of them. A text gets the study_id "report", the
+    second one "report-2" and so on. likely_as: existence of "likely" findings, "present" or "uncertain".
+    all_sections: also parse history, technique and comparison.
+    """
+    several = [reports] if isinstance(reports, str | Report) else list(reports)
+    parser = _parser(Options(likely_as, all_sections))  # type: ignore[arg-type]
+    return [sentence for each in _with_ids(several) for sentence in parser.sentences(each)]
+
+
+def _with_ids(reports: Iterable[str | Report]) -> Iterable[Report]:
+    texts = 0
+    for each in reports:
+        if isinstance(each, str):
+            texts += 1
+            each = Report(study_id=STUDY if texts == 1 else f"{STUDY}-{texts}", text=each)
+        yield each

@@ -1,0 +1,82 @@
+"""The tables of the registry: every target exists and is what its table says."""
+
+import pytest
+from commands import COMMANDS, command_of
+
+from medground import registry
+from medground.anatomy import mask_boxes
+from medground.errors import MedgroundError
+from medground.evaluation.protocols import Protocol
+from medground.models.network import Network
+from medground.objectives.objective import Objective
+
+TABLES = [
+    registry.ARCHITECTURES,
+    registry.OBJECTIVES,
+    registry.DETECTORS,
+    registry.MASK_FORMATS,
+    registry.PROTOCOLS,
+    registry.PREDICTION_FORMATS,
+    registry.OUTPUT_FORMATS,
+    registry.DATASETS,
+]
+ENTRIES = [(table.group, name, entry) for table in TABLES for name, entry in table.built_in.items()]
+
+
+@pytest.mark.parametrize(("group", "name", "entry"), ENTRIES, ids=lambda each: str(each)[:40])
+def test_every_target_can_be_loaded(group, name, entry):
+    assert callable(entry.load()) or isinstance(entry.load(), Protocol)
+
+
+OPTIONS = [
+    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
+    ("finetune", "objective", ["agp", "taco"]),
+    ("pretrain", "architecture", [*registry.ARCHITECTURES]),
+    ("train-detector", "detector", [*registry.DETECTORS]),
+    ("detect-anatomy", "detector", [*registry.DETECTORS]),
+    ("detect-anatomy", "mask_format", [*registry.MASK_FORMATS]),
+    ("evaluate", "protocols", [*registry.PROTOCOLS]),
+    ("evaluate", "input_format", [*registry.PREDICTION_FORMATS]),
+    ("evaluate", "compare_format", [*registry.PREDICTION_FORMATS]),
+    ("ground", "output_format", [*registry.OUTPUT_FORMATS]),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "names"), OPTIONS)
+def test_commands_offer_the_names_of_the_tables(command, option, names):
+    (found,) = (each for each in command_of((command,)).params if each.name == option)
+    assert [*found.type.choices] == names
+
+
+def test_convert_has_a_command_per_data_set():
+    assert {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]} == {*registry.DATASETS}
+
+
+def test_architectures_are_networks_and_objectives_are_objectives():
+    assert all(issubclass(each.load(), Network) for each in registry.ARCHITECTURES.built_in.values())
+    assert all(issubclass(each.load(), Objective) for each in registry.OBJECTIVES.built_in.values())
+
+
+def test_losses_that_need_several_boxes_are_left_out_without_them():
+    agp = registry.OBJECTIVES["agp"]
+    assert agp.weights(frozenset()) == {"l1": 5, "giou": 2, "present": 1}
+    assert agp.weights(frozenset({"several-boxes"})).keys() == {"l1", "giou", "present", "score", "near"}
+
+
+def test_an_objective_names_the_architecture_that_it_requires():
+    with pytest.raises(MedgroundError, match="--objective taco requires --architecture transvg"):
+        registry.check_losses(["agp", "taco"], [], "mdetr")
+
+
+def test_mask_formats_may_have_one_file_for_all_images(tmp_path):
+    whole = tmp_path / "masks.json"
+    whole.write_text('{"images": [], "annotations": [], "categories": []}')
+    assert mask_boxes.Source(whole, mask_boxes.Options(kind="coco")).whole is not None
+    assert mask_boxes.Source(whole, mask_boxes.Options(kind="cxas")).whole is None
+
+
+def test_a_target_that_is_missing_is_named():
+    with pytest.raises(MedgroundError, match=r"medground\.models\.transvg:Nothing: cannot be imported"):
+        registry.attribute("medground.models.transvg:Nothing")
+    with pytest.raises(MedgroundError, match="no_such_module:Thing: cannot be imported"):
+        registry.attribute("no_such_module:Thing")
