@@ -22,9 +22,13 @@ def detect(
 ) -> list[Anatomy]:
     """Return the named regions of chest X-rays, one record per image, as `medground detect-anatomy` does.
 
-    images: path of an image or of a folder with images, several of them, or `Image` records with paths below
-    `folder`. model: folder of `train-detector` or transformers, or "example", the one included in medground.
-    device: "cpu", "cuda" or "auto". min_score: minimum score of a region. batch_size: images per batch.
+    images: path of an image or of a folder with images, several of them, or `Image` records.
+    model: folder of `train-detector` or transformers, or "example", the one included in medground.
+    folder: the folder that paths of `Image` records start from.
+    device: "cpu", "cuda" or "auto".
+    min_score: minimum score of a region.
+    batch_size: images per batch.
+
     An image that is probably not a frontal chest X-ray gets no regions and the view "other".
     Raises MedgroundError for an unreadable image.
     """
@@ -72,11 +76,12 @@ def align(
 ) -> list[Pair]:
     """Return pairs of a sentence and the regions it refers to, as `medground align` does.
 
-    sentences: of `parse`, each study's sentences together. anatomies: of `detect`, with the `study_id` of
-    the sentences. existence: pair findings of these existences ("present", "absent", "uncertain").
-    min_score: minimum score of region boxes. multi_region: for sentences with several regions, "merge"
-    them into one enclosing box, or "split" them into one pair each. join: join a study's sentences about
-    one region into one pair.
+    sentences: of `parse`, each study's sentences together.
+    anatomies: of `detect`, with the `study_id` of the sentences.
+    existence: pair findings of these existences ("present", "absent", "uncertain").
+    min_score: minimum score of region boxes.
+    multi_region: for sentences with several regions, "merge" gives one enclosing box, "split" one pair each.
+    join: join a study's sentences about one region into one pair.
     """
     if multi_region not in ("merge", "split"):
         raise MedgroundError(f'multi_region {multi_region!r}: expected "merge" or "split"')

@@ -32,7 +32,7 @@ def is_dicom(path: Path | str) -> bool:
 
 
 def describe(path: Path | str) -> tuple[int, int, tuple[float, float] | None, str | None]:
-    """Return (width, height, spacing in millimeters down and across, view) from the header alone."""
+    """Return (width, height, spacing in millimeters down and across, view) from the header only."""
     with _errors_of_pydicom(path):
         data = _read(path, stop_before_pixels=True)
         spacing = _spacing(data.get("PixelSpacing")) or _spacing(data.get("ImagerPixelSpacing"))
@@ -40,7 +40,7 @@ def describe(path: Path | str) -> tuple[int, int, tuple[float, float] | None, st
 
 
 def load(path: Path | str) -> tuple[NDArray[Any], NDArray[np.bool_] | None, bool]:
-    """Return (H, W) grey values, (H, W) where they are padding (or None), and whether white is low."""
+    """Return (H, W) grey values, (H, W) mask of padding (or None), and whether white is low."""
     with _errors_of_pydicom(path):
         data = _read(path)
         if "PixelData" not in data:

@@ -1,15 +1,21 @@
-"""What a user can mend. Everything else keeps its traceback: it is our bug, and we want to see it."""
+"""Errors that a user can fix, and the policy for invalid items. Bugs keep their traceback."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class MedgroundError(Exception):
-    """A failure that the user can mend; the command line shows it as one line and exits with 1."""
+    """A failure that the user can fix; the command line shows it as one line and exits with 1."""
 
     def __str__(self) -> str:
         return super().__str__().replace("\n", "\\n")  # a file's name may have a line feed
 
 
 class BadRecord(MedgroundError):
-    """A line that is not the record it should be.
+    """An invalid record.
 
     The message names the place and the field, never the value: report text may be private.
     """
@@ -19,15 +25,42 @@ class BadRecord(MedgroundError):
         self.problem, self.path, self.place = problem, path, ""
 
     def under(self, step: str | int) -> "BadRecord":
-        """The same problem, seen from the object or array that holds the value."""
+        """Return this error with one more step, an object's key or an array's index, before its path."""
         self.path = (step, *self.path)
         return self
 
     def at(self, source: str, line: int) -> "BadRecord":
-        """The same problem, with the file and line where it stands."""
+        """Return this error with its file and line."""
         self.place = f"{source}:{line}: "
         return self
 
     def __str__(self) -> str:
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
         return self.place + (f"{field.lstrip('.')}: " if field else "") + self.problem
+
+
+def sift(
+    items: Iterable[Item],
+    make: Callable[[Item], Made],
+    take: Callable[[Item, BadRecord], None],
+    source: str | None = None,
+    unit: str = "line",
+) -> Iterator[Made]:
+    """Yield make(item) for each item; an item for which it raises BadRecord goes to `take` with the error.
+
+    Raises MedgroundError if there were items and all were invalid. `source` and `unit` are for its message;
+    the default source is the file in the place of the first error.
+    """
+    good = rejected = 0
+    for item in items:
+        try:
+            made = make(item)
+        except BadRecord as bad:
+            take(item, bad)
+            source = source or bad.place.split(":")[0]
+            rejected += 1
+        else:
+            good += 1
+            yield made
+    if rejected and not good:
+        raise MedgroundError(f"{source}: every {unit} was rejected")

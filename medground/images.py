@@ -1,11 +1,11 @@
-"""Any film in: PNG, JPEG, TIFF or DICOM -> float32 (H, W), 0 black to 1 white; and its letterbox.
+"""Image files: PNG, JPEG, TIFF, BMP, WebP or DICOM -> float32 (H, W), 0 black to 1 white; and the letterbox.
 
-Letters: H x W pixels of the film as a viewer shows it. A film is always bright where the body absorbs
-(MONOCHROME1 is inverted), upright (the EXIF orientation is applied, so boxes are in upright pixels), grey,
-and the first frame of several. Colour becomes luminance, transparency black. Eight-bit values are divided by
-255; deeper ones are stretched from their own least to their own greatest value, since a 12-bit film in a
-16-bit file does not say so. The kind of file is told by its first bytes, never by its suffix.
-Whatever cannot be read raises a MedgroundError of one line that names the file.
+Letters: H x W pixels of the image in a viewer. Dense tissue is always bright (MONOCHROME1 is inverted). An
+image is upright (the EXIF orientation is applied, so boxes are in upright pixels), grey, and the first frame
+of several. Color becomes luminance, transparency black. Eight-bit values are divided by 255. Deeper values
+are stretched from their own minimum to their own maximum: a 16-bit file may hold 12 bits. The first bytes
+decide the kind of file, never the suffix. An unreadable file raises a MedgroundError of one line with its
+name.
 """
 
 import os
@@ -33,7 +33,7 @@ Pixels = NDArray[np.float32]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 # The formats that are opened. PIL knows 40 others, one of which (PostScript) starts another program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
-SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that lay the film on its side
+SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that rotate the image by 90 degrees
 ORIENTATION = 0x0112
 # What PIL, pydicom and their decoders raise on broken bytes.
 BROKEN = (
@@ -57,9 +57,9 @@ BROKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of its film without decoding it; None where it does not say.
+    """The header of an image file; None for missing values.
 
-    `spacing` is millimetres a pixel, down and across; `view` is DICOM's word.
+    `spacing` is millimeters per pixel, down and across; `view` is the view position of DICOM.
     """
 
     width: int
@@ -69,32 +69,32 @@ class Header:
 
 
 def is_image(path: Path | str) -> bool:
-    """Whether the name ends like a film's; for listing folders only, `load` looks at the bytes."""
+    """Return whether the suffix is that of an image; only for listing folders: `load` checks the bytes."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
 def load(path: Path | str) -> Pixels:
-    """The film, (H, W) float32 in [0, 1]."""
+    """Return the image, (H, W) float32 in [0, 1]."""
     with _one_message(path):
         _check_file(path)
         return _load_dicom(path) if dicom.is_dicom(path) else _load_picture(path)
 
 
 def size(path: Path | str) -> tuple[int, int]:
-    """(width, height) of what `load` would return, read from the header alone."""
+    """Return (width, height) of the result of `load`, from the header only."""
     header = describe(path)
     return header.width, header.height
 
 
 def describe(path: Path | str) -> Header:
-    """The file's header; raises as `load` does, but for damage that only decoding would find."""
+    """Return the header of the file; raises as `load` does, except for damage found only by decoding."""
     with _one_message(path):
         _check_file(path)
         return Header(*dicom.describe(path)) if dicom.is_dicom(path) else _describe_picture(path)
 
 
 def letterbox(image: Pixels, size: int) -> tuple[Pixels, Letterbox]:
-    """The film resized without aliases and centred in a black square of `size` pixels; how it lies there."""
+    """Return the image resized without aliasing in a black square of `size` pixels, and its place."""
     height, width = image.shape
     place = Letterbox(width, height, size)
     inner = Image.fromarray(np.ascontiguousarray(image, np.float32))
@@ -108,7 +108,7 @@ def letterbox(image: Pixels, size: int) -> tuple[Pixels, Letterbox]:
 
 @contextmanager
 def _one_message(path: Path | str) -> Iterator[None]:
-    """Turn what libraries say and raise about a broken file into one line."""
+    """Turn errors and warnings of libraries about a broken file into one line."""
     try:
         with _QUIET:
             yield
@@ -119,9 +119,9 @@ def _one_message(path: Path | str) -> Iterator[None]:
 
 
 class _Quiet:
-    """No warnings of libraries while any thread reads a film; a bomb's is an error.
+    """No warnings of libraries while any thread reads an image; a decompression bomb is an error.
 
-    `warnings.catch_warnings` alone is not for threads: the last to leave would restore another's silence.
+    `warnings.catch_warnings` is not safe for threads: the last to exit would restore the state of another.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _check_file(path: Path | str) -> None:
-    """Raise for a pipe or a device: reading it might never end."""
+    """Raise for a pipe or a device, whose reading might never end."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise MedgroundError(f"{path}: not a file, but a pipe or a device")
@@ -203,7 +203,7 @@ def _describe_picture(path: Path | str) -> Header:
     exif: Mapping[int, Any]
     with open_picture(path) as picture:
         width, height = picture.size
-        # asked for what it does not have, a PNG decodes itself to look behind its pixels
+        # a PNG without EXIF is decoded whole when EXIF is requested
         exif = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
         if exif.get(ORIENTATION) in SWAPS_SIDES:
             width, height = height, width
@@ -212,7 +212,7 @@ def _describe_picture(path: Path | str) -> Header:
 
 
 def _grey(picture: Image.Image) -> NDArray[Any]:
-    """(H, W) grey values as deep as the file holds them, transparent parts black."""
+    """Return (H, W) grey values at the bit depth of the file, transparent parts black."""
     if picture.mode.startswith("I") or picture.mode == "F":
         return np.asarray(picture)
     if "A" in picture.getbands() or "transparency" in picture.info:

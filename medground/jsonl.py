@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 import orjson
 
-from medground.errors import BadRecord, MedgroundError
+from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
 from medground.records import known_keys, to_json
 
@@ -61,25 +61,22 @@ def read(
     `check` may refuse a record by raising BadRecord: that line is then bad like one that is not JSON.
     Raises MedgroundError when there were lines and every one was rejected.
     """
-    source, good, rejected = name_of(stream), 0, 0
-    known = known_keys(kind)
-    for number, line in enumerate(stream, start=1):
-        if line.isspace():
-            continue
-        try:
-            record = _record(_parse(line.removeprefix(b"\xef\xbb\xbf")), kind, known)
-            if check is not None:
-                check(record)
-        except BadRecord as bad:
-            if number == 1:
-                bad.problem = explained(bad.problem, line)
-            bad_lines.take(line, bad.at(source, number))
-            rejected += 1
-        else:
-            good += 1
-            yield record
-    if rejected and not good:
-        raise MedgroundError(f"{source}: every line was rejected")
+    source, known = name_of(stream), known_keys(kind)
+
+    def make(numbered: tuple[int, bytes]) -> Record:
+        record = _record(_parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
+        if check is not None:
+            check(record)
+        return record
+
+    def reject(numbered: tuple[int, bytes], bad: BadRecord) -> None:
+        number, line = numbered
+        if number == 1:
+            bad.problem = explained(bad.problem, line)
+        bad_lines.take(line, bad.at(source, number))
+
+    lines = ((number, line) for number, line in enumerate(stream, start=1) if not line.isspace())
+    yield from sift(lines, make, reject, source)
 
 
 def name_of(stream: Any) -> str:

@@ -31,9 +31,10 @@ KINDS: dict[str, type] = {
 def read(path: str | Path, kind: type[Record] | str | None = None) -> list[Record]:
     """Return the records of a JSON lines file, in order; unknown keys are kept in `extra`.
 
-    path: the file. kind: a record class such as `medground.Phrase`, or its name; without it, the kind is
-    inferred from the keys of the first line. Raises MedgroundError, with file, line and key, for an invalid
-    line, and if the kind cannot be inferred.
+    path: the file.
+    kind: a record class such as `medground.Phrase`, or its name; None infers it from the first line's keys.
+
+    Raises MedgroundError, with file, line and key, for an invalid line, and if the kind cannot be inferred.
     """
     with open(path, "rb") as stream:
         chosen = _kind_of_file(path) if kind is None else kind_of(kind)
@@ -67,7 +68,9 @@ def _all_keys(record: Any) -> dict[str, Any]:
 def records_from(rows: Iterable[Mapping[str, Any]], kind: type[Record] | str) -> list[Record]:
     """Return the records of dicts as `rows` makes them, also after a table of pandas or datasets.
 
-    rows: for example `frame.to_dict("records")`, or a `datasets.Dataset`. kind: a record class or its name.
+    rows: for example `frame.to_dict("records")`, or a `datasets.Dataset`.
+    kind: a record class or its name.
+
     None and NaN count as a missing key, unless the key is required. Raises MedgroundError with the row's
     number for a row that is not such a record.
     """

@@ -190,7 +190,7 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredBox:
-    """One box of an answer; `score` in [0, 1]."""
+    """One predicted box; `score` in [0, 1]."""
 
     box: Box
     score: float
@@ -201,16 +201,15 @@ class ScoredBox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grounding:
-    """Where a model finds a phrase, best box first: written by ground, read by evaluate.
+    """The predicted boxes for a phrase, best first: written by ground, read by evaluate.
 
-    `present` is the model's belief, 0 to 1, that there is something to show; `model` the checkpoint's hash.
-    Further keys: `calibrated` where both are frequencies; `coverage`, the share of true boxes that the boxes
-    were widened to hold; `min_score`, `min_present` and `engine` (bf16) where ground was told so; `leakage`
-    where the model's training had patients of its validation or test; `mirrored` where the film was taken for
-    one with left and right changed and looked at turned (boxes are on it as it hangs), `as_hung` where ground
-    was told not to look for that; of a report's finding `study_id`, `sentence_id`, `section`, `start` and
-    `end` (its sentence's span), `finding`, `regions` and `existence`: what is absent has no boxes and
-    `present` 0.
+    `present` is the predicted probability that the finding is visible. `model` is the hash of the weights.
+    Further keys: `calibrated` if both are calibrated; `coverage`, the share of true boxes that the widened
+    boxes contain; `min_score`, `min_present` and `engine` (bf16) if they differ from the defaults; `leakage`
+    if the model was trained on its validation or test subjects; `mirrored` if the image was flip-corrected
+    (boxes are on the image as given); `as_hung` if flip correction was switched off. A finding of a report
+    has `study_id`, `sentence_id`, `section`, `start` and `end` (the sentence's span), `finding`, `regions`
+    and `existence`; an absent one has no boxes and `present` 0.
     """
 
     image_id: str

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medground.data.collate import Asked, Batch, Batches, Plan, collate
+from medground.data.collate import Batch, Batches, Plan, Queried, collate
 from medground.data.examples import Example, all_texts
 from medground.data.image_store import ImageStore
 from medground.data.report_targets import Needs
@@ -52,7 +52,7 @@ class Trained:
         """The examples in batches, unchanged, with what the network makes of them."""
         self.learner.eval()
         for first in range(0, len(examples), together):
-            asked: list[Asked] = [(each, []) for each in examples[first : first + together]]
+            asked: list[Queried] = [(each, []) for each in examples[first : first + together]]
             batch = collate(asked, store, self.model.tokenize, self.always)
             yield batch, self.learner.encode(*batch.inputs())
 

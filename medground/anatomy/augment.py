@@ -154,11 +154,11 @@ def move_boxes(boxes: Tensor, ahead: Tensor, shift: Tensor) -> Tensor:
     A rotated box becomes the box of the rotated ellipse inside it: the box of its rotated corners would be
     too large for round organs.
     """
-    centre = (boxes[..., :2] + boxes[..., 2:]) - 1
+    center = (boxes[..., :2] + boxes[..., 2:]) - 1
     half = boxes[..., 2:] - boxes[..., :2]
-    centre = centre @ ahead.transpose(1, 2) + shift[:, None]
+    center = center @ ahead.transpose(1, 2) + shift[:, None]
     half = (half**2 @ (ahead**2).transpose(1, 2)).sqrt()
-    return torch.cat([centre - half, centre + half], dim=-1) / 2 + 0.5
+    return torch.cat([center - half, center + half], dim=-1) / 2 + 0.5
 
 
 def _cut(moved: Views) -> Views:
@@ -192,7 +192,7 @@ def _expose(images: Tensor, ranges: Ranges, dice: Dice) -> Tensor:
 
 
 def standardise(images: Tensor, inside: Tensor) -> Tensor:
-    """Return (B, 1, S, S) images with mean 0 and deviation 1 where they are `inside`."""
+    """Return (B, 1, S, S) images with mean 0 and deviation 1 over the pixels `inside`."""
     number = inside.sum((1, 2, 3), keepdim=True).clamp(min=1)
     mean = (images * inside).sum((1, 2, 3), keepdim=True) / number
     spread = (((images - mean) * inside) ** 2).sum((1, 2, 3), keepdim=True) / number

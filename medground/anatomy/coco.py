@@ -1,6 +1,6 @@
 """Masks and boxes in COCO's JSON: one file for many images, or one per image, as in CXAS.
 
-Annotations may be run lengths (packed or not), polygons, or boxes [x, y, width, height] alone. An image is
+Annotations may be run lengths (packed or not), polygons, or only boxes [x, y, width, height]. An image is
 identified by its `file_name`: the path of the record, or the file name without its suffix. Its `width` and
 `height` may be missing if the run lengths have a size.
 """

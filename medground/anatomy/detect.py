@@ -159,9 +159,9 @@ def is_chest(found: Sequence[Found], doubt: float) -> bool:
 
 
 def core_score(score_of: Mapping[str, float], known: Collection[str | None] = CORE) -> float:
-    """Return the mean score of the CORE regions that a detector knows; a missing region counts as 0.
+    """Return the mean score of the CORE regions among the detector's classes; a missing region counts as 0.
 
-    The result is 0 if the detector knows none of them.
+    The result is 0 without any such class.
 
     """
     wanted = [name for name in CORE if name in known]

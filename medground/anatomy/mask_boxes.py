@@ -33,7 +33,7 @@ TURNED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to read masks: `names` is a TOML file, `fit` the placement of their grid on the image (None: see
+    """Options of reading masks: `names` is a TOML file, `fit` their grid on the image (None: see
     Frame), `viewer` whether left in their names is the left side of the image."""
 
     kind: str
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a reader of masks is given besides the path of the file or folder.
+    """The arguments of a mask reader next to the path of the file or folder.
 
     names: the names under which masks of the image are searched. image_size: (width, height). model: the
     classes and their regions. labels: the keys of --mask-names.

@@ -24,7 +24,7 @@ from medground.errors import MedgroundError
 from medground.limits import MAX_PIXELS, check_unpacked
 from medground.registry.tables import ARRAYS, PICTURES
 
-Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, where it is, how likely
+Part = tuple[str, NDArray[np.bool_], NDArray[np.floating[Any]] | None]  # class, its mask, its probabilities
 
 UNREADABLE = (*images.BROKEN, zipfile.BadZipFile)
 

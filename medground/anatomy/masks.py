@@ -107,7 +107,7 @@ class Rule:
     of: tuple[str, ...]
     rows: tuple[float, float] | None = None
     above: tuple[str, float] | None = None
-    beside: str | None = None
+    lateral_of: str | None = None
     part: Box | None = None
     across: tuple[str, ...] = ()
     down: bool = False
@@ -116,7 +116,7 @@ class Rule:
     def needs(self) -> set[str]:
         """All required structures."""
         others = {self.above[0]} if self.above else set()
-        return {*self.of, *self.across, *others, *([self.beside] if self.beside else [])}
+        return {*self.of, *self.across, *others, *([self.lateral_of] if self.lateral_of else [])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _made(rule: Rule, found: Mapping[str, Shape]) -> Shape | None:
     """Return one rule's shape: its steps in order, until nothing is left."""
     whole = union([found[name] for name in rule.of])
     steps: list[Callable[[Shape], Shape | None]] = [lambda shape: _cut_rows(rule, shape, found)]
-    if rule.beside:
+    if rule.lateral_of:
         steps.append(lambda shape: _beside(rule, shape, found))
     if rule.part:
         steps.append(lambda shape: _part(rule, shape))
@@ -235,8 +235,8 @@ def _cut_rows(rule: Rule, shape: Shape, found: Mapping[str, Shape]) -> Shape | N
 def _beside(rule: Rule, shape: Shape, found: Mapping[str, Shape]) -> Shape | None:
     """Return the part on the region's side of the other's middle; the patient's right is the left of the
     image."""
-    assert rule.beside  # called only if there is one
-    x1, _, x2, _ = found[rule.beside].box
+    assert rule.lateral_of  # called only if there is one
+    x1, _, x2, _ = found[rule.lateral_of].box
     middle = (x1 + x2) / 2
     right = rule.region.startswith("right")
     return cut(shape, (-np.inf, -np.inf, middle, np.inf) if right else (middle, -np.inf, np.inf, np.inf))
@@ -269,7 +269,7 @@ class Frame:
     """The placement of a grid of `grid` = (width, height) on an image of `image_size` pixels.
 
     stretch: the whole image in the whole grid; crop: its center square, as in TorchXRayVision's
-    XRayCenterCrop; letterbox: the whole image centred in a square.
+    XRayCenterCrop; letterbox: the whole image centered in a square.
     """
 
     grid: tuple[int, int]

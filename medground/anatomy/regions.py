@@ -55,6 +55,6 @@ def holds(whole: str, part: str) -> bool:
 
 
 def mirror(name: str) -> str:
-    """Return the region on the other side, or the same name where there is none (spine, right atrium)."""
+    """Return the region on the other side, or the same name without one (spine, right atrium)."""
     other = swap_sides(name)
     return other if other in SYNONYMS else name

@@ -159,7 +159,7 @@ class YoloDetector:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How YOLO is trained; `cfg` is an architecture of ultralytics, `start` a pickle with initial weights."""
+    """Training options of YOLO; `cfg` is an architecture of ultralytics, `start` initial weights."""
 
     epochs: int = EPOCHS
     batch: int = 16
@@ -214,7 +214,7 @@ def _write_data(folder: Path, learned: ImageSet, checked: ImageSet) -> Path:
 
 
 def _labels(images: ImageSet, row: int) -> str:
-    """Return one line per present region: class, centre and size in shares of the side."""
+    """Return one line per present region: class, center and size in shares of the side."""
     lines = []
     for n in np.flatnonzero(images.present[row] == 1):
         x1, y1, x2, y2 = images.boxes[row, n].astype(float)

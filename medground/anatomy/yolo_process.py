@@ -106,7 +106,7 @@ class Worker:
         images = np.frombuffer(stream.read(count * side * side), np.uint8).reshape(count, 1, side, side)
         given = torch.from_numpy(images.copy()).to(self.device).float().expand(-1, 3, -1, -1) / 255
         with torch.inference_mode():
-            raw = self.network(given)[0].float()  # (B, 4 + classes, A): centre and size, then scores
+            raw = self.network(given)[0].float()  # (B, 4 + classes, A): center and size, then scores
         scores, best = raw[:, 4:].max(dim=2)  # one box per class: a region occurs once
         boxes = raw[:, :4].gather(2, best[:, None].expand(-1, 4, -1)).transpose(1, 2)
         answer({"done": True, "boxes": ops.cxcywh_to_xyxy(boxes).tolist(), "scores": scores.tolist()})

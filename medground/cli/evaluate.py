@@ -14,6 +14,13 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
 from medground.cli.named import Named
 
 
+def _default_frames() -> str:
+    """Return the default of --coordinates for each format."""
+    formats = registry.PREDICTION_FORMATS.built_in
+    own = [f"{name}: {each.frame}" for name, each in formats.items() if each.frame != "original"]
+    return "; ".join(["original", *own])
+
+
 @command()
 @options.records
 @option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes.")
@@ -32,7 +39,7 @@ from medground.cli.named import Named
     "--coordinates",
     "frame",
     metavar="SYSTEM",
-    show_default="original; maira-2: crop; radvlm: normalised",
+    show_default=_default_frames(),
     old=["--frame"],
     group=FILES,
     help="Boxes of FILE: original, normalised, crop, letterbox:N or stretch:WxH.",
@@ -121,8 +128,7 @@ def evaluate(
     given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
     options.refuse_two_stdins(records, *(given[key] for key in ("truth", "train", "compare") if given[key]))
-    found = _found(records, protocols, images, given)
-    scores = [score for each in found for score in each.scores]
+    scores = _scores(records, protocols, images, given)
     from medground import jsonl
 
     with jsonl.create(output) as stream:
@@ -130,15 +136,15 @@ def evaluate(
     if html:
         from medground.evaluation.report import page
 
-        page.write(html, found, images)
+        page.write(html, scores, images)
     if table:
         from medground.evaluation.report.table import show
 
         show(scores, sys.stderr if output == "-" else sys.stdout)
 
 
-def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dict[str, Any]) -> list[Any]:
-    """The evaluations that the options ask for."""
+def _scores(records: BinaryIO, protocols: Sequence[str], images: Path, given: dict[str, Any]) -> Any:
+    """Return the scores that the options request."""
     from medground import jsonl
     from medground.evaluation import run
     from medground.evaluation.stats.scoring import Resampling
@@ -153,7 +159,7 @@ def _found(records: BinaryIO, protocols: Sequence[str], images: Path, given: dic
     from medground.cli import evaluate_probes
 
     inputs = run.Inputs(predictions=records, bad_lines=bad_lines, **(given | {"truth": records}))
-    return [evaluate_probes.evaluate(given["model"], images, device, inputs, how)]
+    return evaluate_probes.evaluate(given["model"], images, device, inputs, how)
 
 
 def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from medground.cli.command import FILES, command, option
     metavar="INPUT",
     type=options.FILE,
     group=FILES,
-    help="Input of the sharded command: write its order, and check that nothing is missing.",
+    help="Input of the sharded command; sets the order and finds gaps.",
 )
 @option(
     "--missing-ok",
     is_flag=True,
     group=FILES,
-    help="Allow images and phrases of --like without a line (they may have been rejected).",
+    help="Allow images and phrases of --like without a line.",
 )
 @options.output
 def join_shards(shards: tuple[Path, ...], like: Path | None, missing_ok: bool, output: str) -> None:

@@ -85,7 +85,7 @@ def _page(source: str, html: str, build_with: tuple, bad_lines: Any, choices: di
         shown = islice(reports, choices["html_limit"])
         page = write_page(((each, parser.parse_report(each)) for each in shown), "Parsed reports")
     with jsonl.create(html) as stream:
-        stream.write(page.encode())
+        stream.write(page)
 
 
 def _parse(source: str, build_with: tuple, bad_lines: Any, choices: dict) -> None:

@@ -1,1 +1,1 @@
-"""What a training batch is made of: examples, splits, augmentation and image storage."""
+"""Training batches: examples, splits, augmentation and image storage."""

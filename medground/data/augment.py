@@ -1,13 +1,12 @@
-"""Random views of a batch, so that a model learns anatomy.
+"""Random augmentation of the images of a batch.
 
-Left and right are words here: so a film is mirrored only where that is asked for, and its words then stay
-with its anatomy. The left lung of a mirrored film is still the one with the heart's apex; a model that learns
-from such films tells sides by what it sees.
+Images are flipped left-right only with --hflip-prob, and the text is not changed. The left lung of a flipped
+image is still the one with the apex of the heart, so a model trained on such images has to use the anatomy.
 
-mild: shift, scale, exposure, noise; AGP fine-tunes with colour jitter, noise, shift and crop [its code]; the
-ranges are ours. strong: the detector's views (`anatomy.augment`), for models that are to read films of
-machines that they never saw. Each view follows from its image's own random numbers.
-Letters: B images, S side, N boxes. Boxes are normalised [cx, cy, w, h].
+mild: shift, scale, exposure, noise. AGP fine-tunes with color jitter, noise, shift and crop [its code]; the
+ranges are ours. strong: the augmentation of the detector (`anatomy.augment`), for images of other devices.
+Each view depends only on the random generator of its image.
+Letters: B images, S side, N boxes. Boxes are normalized [cx, cy, w, h].
 """
 
 from collections.abc import Sequence
@@ -22,12 +21,12 @@ from medground import ops
 from medground.anatomy import augment as anatomy
 
 KINDS = ("none", "mild", "strong")
-Drawn = tuple[Tensor, Tensor, Tensor]
+Augmented = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """How far a view may be from its image: shares of the side, factors, deviations; 0 turns a part off."""
+    """The ranges of an augmentation: shares of the side, factors, standard deviations; 0 disables a part."""
 
     shift: float = 0.08
     scale: float = 0.15
@@ -37,57 +36,59 @@ class Ranges:
     noise: float = 0.02
 
 
-DRAWS = 6  # numbers that one view takes
+DRAWS = 6  # random numbers per view
 
 
 def draw(
     kind: str,
-    pictures: Tensor,
+    images: Tensor,
     boxes: Tensor,
     image_of: Tensor,
     rngs: Sequence[np.random.Generator],
-    mirror: float = 0.0,
-) -> Drawn:
-    """New (B, 2, S, S) pictures of a kind, the (M, 4) boxes on them, and (M,) whether each is still there.
+    flip_prob: float = 0.0,
+) -> Augmented:
+    """Return augmented (B, 2, S, S) images, their (M, 4) boxes, and (M,) whether each box is still inside.
 
-    Row i of `boxes` lies on picture image_of[i]; rngs has one for each picture. `mirror` is the share of
-    pictures that are mirrored first.
+    kind: one of `KINDS`. Row i of `boxes` belongs to image image_of[i]. rngs: one generator per image.
+    flip_prob: the probability of a left-right flip before it.
     """
-    if mirror:
-        turned = torch.tensor([rng.random() < mirror for rng in rngs])
-        pictures, boxes = mirrored(pictures, boxes, image_of, turned)
+    if flip_prob:
+        flipped = torch.tensor([rng.random() < flip_prob for rng in rngs])
+        images, boxes = flip(images, boxes, image_of, flipped)
     if kind == "none":
-        return pictures, boxes, torch.ones(len(boxes), dtype=torch.bool)
+        return images, boxes, torch.ones(len(boxes), dtype=torch.bool)
     if kind == "strong":
-        return _strong(pictures, boxes, image_of, rngs)
+        return _strong(images, boxes, image_of, rngs)
     draws = np.stack([rng.uniform(-1, 1, DRAWS) for rng in rngs]).astype(np.float32)
-    noise = np.stack([rng.standard_normal(pictures.shape[2:], dtype=np.float32) for rng in rngs])
+    noise = np.stack([rng.standard_normal(images.shape[2:], dtype=np.float32) for rng in rngs])
     ranges = Ranges()
-    moved = views(pictures, boxes, image_of, ranges, torch.from_numpy(draws), torch.from_numpy(noise))
+    moved = views(images, boxes, image_of, ranges, torch.from_numpy(draws), torch.from_numpy(noise))
     return *moved, torch.ones(len(boxes), dtype=torch.bool)
 
 
-def mirrored(pictures: Tensor, boxes: Tensor, image_of: Tensor, turned: Tensor) -> tuple[Tensor, Tensor]:
-    """The pictures and boxes, as `draw` has them, left and right changed where (B,) `turned` is true."""
-    across = torch.where(turned[image_of], 1 - boxes[:, 0], boxes[:, 0])
-    pictures = torch.where(turned[:, None, None, None], pictures.flip(3), pictures)
-    return pictures, torch.cat([across[:, None], boxes[:, 1:]], dim=1)
+def flip(images: Tensor, boxes: Tensor, image_of: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images and boxes of `draw`, flipped left-right if (B,) `flipped` is True."""
+    across = torch.where(flipped[image_of], 1 - boxes[:, 0], boxes[:, 0])
+    images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+    return images, torch.cat([across[:, None], boxes[:, 1:]], dim=1)
 
 
-def _strong(pictures: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]) -> Drawn:
-    """Views as the detector learns from; on those that are spoilt on purpose no box is there any more."""
-    films = pictures[:, :1].clamp(min=1 / 255) * pictures[:, 1:]  # black is where no film is
+def _strong(
+    images: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]
+) -> Augmented:
+    """Return the augmentation of the detector; views that it corrupts have no boxes any more."""
+    pixels = images[:, :1].clamp(min=1 / 255) * images[:, 1:]  # 0 means padding
     corners = ops.cxcywh_to_xyxy(boxes)
-    seen, there = [], torch.ones(len(boxes), dtype=torch.bool)
+    views_made, there = [], torch.ones(len(boxes), dtype=torch.bool)
     for row, rng in enumerate(rngs):
         (mine,) = (image_of == row).nonzero(as_tuple=True)
         all_there = torch.ones(1, len(mine))
-        given = anatomy.Views(films[row : row + 1], corners[None, mine], all_there, all_there)
+        given = anatomy.Views(pixels[row : row + 1], corners[None, mine], all_there, all_there)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         moved = anatomy.views(given, anatomy.Ranges(), generator)
-        seen.append(moved.images[0])
+        views_made.append(moved.images[0])
         corners[mine], there[mine] = moved.boxes[0], moved.present[0] != 0
-    new = torch.stack(seen)
+    new = torch.stack(views_made)
     return torch.cat([new, (new > 0).float()], dim=1), _with_area(corners), there
 
 
@@ -98,26 +99,27 @@ def _with_area(corners: Tensor) -> Tensor:
 
 
 def views(
-    pictures: Tensor, boxes: Tensor, image_of: Tensor, ranges: Ranges, draws: Tensor, noise: Tensor
+    images: Tensor, boxes: Tensor, image_of: Tensor, ranges: Ranges, draws: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """New (B, 2, S, S) pictures (film, and where film is) and the (N, 4) boxes on them.
+    """Return augmented (B, 2, S, S) images with masks, and their (N, 4) boxes.
 
-    draws: (B, DRAWS) in [-1, 1]; noise: (B, S, S) standard normal. Row i of `boxes` lies on picture
-    image_of[i]. What is shifted out of the square is lost, from boxes too; a box keeps at least a
-    thousandth of the side.
+    draws: (B, DRAWS) in [-1, 1]. noise: (B, S, S) standard normal. Row i of `boxes` belongs to image
+    image_of[i]. Images and boxes are clipped to the square; a box keeps at least 1/1000 of the side.
     """
     scale, shift = 1 + draws[:, 0] * ranges.scale, draws[:, 1:3] * ranges.shift
-    theta = torch.zeros(len(pictures), 2, 3)
+    theta = torch.zeros(len(images), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
-    theta[:, :, 2] = -2 * shift / scale[:, None]  # affine_grid maps new places to old ones in [-1, 1]
-    grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
-    moved = functional.grid_sample(pictures, grid, align_corners=False)
-    film, inside = moved[:, 0], moved[:, 1]
+    theta[:, :, 2] = -2 * shift / scale[:, None]  # affine_grid maps new to old positions in [-1, 1]
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images, grid, align_corners=False)
+    pixels, inside = moved[:, 0], moved[:, 1]
     contrast, gamma, light = (draws[:, n, None, None] for n in (3, 4, 5))
-    film = film.clamp(min=1e-4) ** torch.exp(gamma * ranges.gamma)
-    film = (film - 0.5) * (1 + contrast * ranges.contrast) + 0.5 + light * ranges.light + noise * ranges.noise
+    pixels = pixels.clamp(min=1e-4) ** torch.exp(gamma * ranges.gamma)
+    pixels = (
+        (pixels - 0.5) * (1 + contrast * ranges.contrast) + 0.5 + light * ranges.light + noise * ranges.noise
+    )
     return (
-        torch.stack([film.clamp(0, 1) * inside, inside], dim=1),
+        torch.stack([pixels.clamp(0, 1) * inside, inside], dim=1),
         _moved(boxes, scale[image_of], shift[image_of]),
     )
 

@@ -1,6 +1,6 @@
-"""What training sees: an image and the phrases to find on it, made from Pairs, Anatomy or Phrases.
+"""Training examples: an image with the phrases to localize on it, from Pairs, Anatomy or Phrases.
 
-Boxes are pixels of the original image, as in files.
+Boxes are in pixels of the original image, as in files.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Words to find: one of `texts` is drawn each time. Without `boxes` there is nothing to show.
+    """A phrase: one of `texts` is sampled each time. Without `boxes` its finding is absent.
 
-    For none of `denials` is there anything to show on this image either.
+    denials: negative texts, whose findings are absent from this image.
     """
 
     texts: tuple[str, ...]
@@ -35,10 +35,10 @@ class Query:
 
 @dataclass(slots=True)
 class Example:
-    """One image with all that is asked of it: `terms` name anatomy, `sentences` come from its report.
+    """An image with its queries: `terms` name anatomy, `sentences` come from its report.
 
-    For objectives that read reports: `report` has its sentences in order, `pairs` what each of them speaks
-    of, absent findings too; `findings` and `tags` have what is said of them most strongly.
+    For objectives that use reports: `report` has its sentences in order. `pairs` has the region of each, also
+    for absent findings. `findings` and `tags` have the strongest existence of each.
     """
 
     image_id: str
@@ -56,10 +56,9 @@ class Example:
 
 
 def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example], synonyms: bool = True) -> None:
-    """Add to `examples` (by image) the terms of each image's regions: AGP's pairs.
+    """Add the region names of each image to `examples` (by image): the pairs of AGP.
 
-    Images that lack regions are used for those that they have. A region outside the image is left out.
-    Without `synonyms` a region is asked for by its own name alone.
+    A region outside the image is left out. Without `synonyms` only the names of regions are used.
     """
     for anatomy in anatomies:
         example = _of_image(examples, _example(anatomy))
@@ -75,21 +74,20 @@ def from_pairs(
     reads: bool = False,
     synonyms: bool = True,
 ) -> None:
-    """Add to `examples` (by image) the sentence of each pair; with all its findings absent it has no box.
+    """Add the sentence of each pair to `examples` (by image); it has no box if all its findings are absent.
 
-    A sentence of several regions, whose box is around theirs, has the box of each. With `terms` the names of
-    the pairs' regions, and with `synonyms` other words for them, are asked for too, each region once an
-    image. With `reads` the pairs are kept for objectives that read reports, and are the report until
-    `from_sentences` brings it.
+    A sentence about several regions has the box of each if its box encloses them. terms: also add the names
+    of the pairs' regions, once per image; with `synonyms` their synonyms. reads: keep pairs for objectives
+    that use reports; they are the report until `from_sentences` replaces it.
     """
     for pair in pairs:
         example = _of_image(examples, _example(pair))
         if reads:
-            _read(pair, example)
+            _keep(pair, example)
         absent = pair.triplets and all(each.existence == "absent" for each in pair.triplets)
-        shown = () if absent else _shown(pair)
-        if absent or shown:
-            example.sentences.append(Query((pair.text,), shown))
+        boxes = () if absent else _boxes(pair)
+        if absent or boxes:
+            example.sentences.append(Query((pair.text,), boxes))
         for name, area in zip(pair.regions, pair.region_boxes, strict=False) if terms else ():
             if inside := clip(area, pair.width, pair.height):
                 query = Query(_names(name, synonyms), (inside,))
@@ -97,24 +95,24 @@ def from_pairs(
                     example.terms.append(query)
 
 
-def _shown(pair: Pair) -> tuple[Box, ...]:
-    """The boxes of the pair's regions where its own is the one around them, else that one; cut to the image.
+def _boxes(pair: Pair) -> tuple[Box, ...]:
+    """Return the boxes of the pair's regions if its own encloses them, else its own; clipped to the image.
 
-    A network that answers with one box learns the box around them all the same.
+    A network with one box is trained on the enclosing box in both cases.
     """
     several = pair.region_boxes and union(pair.region_boxes) == pair.box
     cut = [clip(box, pair.width, pair.height) for box in (pair.region_boxes if several else [pair.box])]
     return tuple(box for box in cut if box is not None)
 
 
-def _read(pair: Pair, example: Example) -> None:
+def _keep(pair: Pair, example: Example) -> None:
     if box := clip(pair.box, pair.width, pair.height):
         example.pairs.append(Query((pair.text,), (box,)))
-    _note(pair.text, pair.triplets, example)
+    _add_sentence(pair.text, pair.triplets, example)
 
 
-def _note(text: str, triplets: Sequence[Triplet], example: Example) -> None:
-    """Add a sentence to the image's report, with what it says of findings and tags."""
+def _add_sentence(text: str, triplets: Sequence[Triplet], example: Example) -> None:
+    """Add a sentence to the image's report, with its findings and tags."""
     if text not in example.report:
         example.report.append(text)
     tags.merge(((each.finding, each.existence) for each in triplets), example.findings)
@@ -122,9 +120,9 @@ def _note(text: str, triplets: Sequence[Triplet], example: Example) -> None:
 
 
 def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) -> None:
-    """Give the images in `examples` the whole report of their study, in the order of its sentences.
+    """Set the report of the images in `examples` to all sentences of their study, in order.
 
-    The sentences stream; those of studies without an image in `examples` are passed over.
+    Sentences of studies without an image in `examples` are ignored.
     """
     images = defaultdict(list)
     for example in examples.values():
@@ -133,10 +131,10 @@ def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) 
     met = False
     for sentence in sentences:
         for example in images.get(sentence.study_id, ()):
-            _note(" ".join(sentence.text.split()), sentence.triplets, example)
+            _add_sentence(" ".join(sentence.text.split()), sentence.triplets, example)
             met = True
     if examples and not met:
-        log.warning("no image is of a study of the reports; are the study_ids written alike?")
+        log.warning("no image belongs to a study of the reports: compare their study_ids")
 
 
 def _names(region: str, synonyms: bool) -> tuple[str, ...]:
@@ -144,18 +142,18 @@ def _names(region: str, synonyms: bool) -> tuple[str, ...]:
 
 
 def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "drop") -> list[Example]:
-    """One Example an image for phrases that have boxes drawn, in order of first mention.
+    """Return one Example per image of phrases with annotated boxes, in order of first occurrence.
 
-    A phrase with several boxes is left out with multi_box "drop" (the single-box protocol), has the box
-    around all of them with "hull", or each of them with "all". With "sides" one about both sides, with two
-    boxes, becomes two phrases, one a side; others have their hull.
+    multi_box: what to do with phrases with several boxes. "drop" leaves them out (the single-box protocol).
+    "hull" takes the enclosing box, "all" all boxes. "sides" splits bilateral phrases with two boxes into one
+    phrase per side and takes the hull of others.
     """
     examples: dict[str, Example] = {}
     dropped = 0
     for phrase in phrases:
         if phrase.boxes is None:
             raise MedgroundError(
-                f"phrase {phrase.phrase_id}: no boxes; finetune needs phrases with boxes drawn"
+                f"phrase {phrase.phrase_id}: no boxes; finetune requires phrases with annotated boxes"
             )
         if len(phrase.boxes) > 1 and multi_box == "drop":
             dropped += 1
@@ -170,26 +168,26 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
 
 
 def _sides(phrase: Phrase) -> tuple[Phrase, ...]:
-    """The phrase for each side, the patient's right on the left of the film; or the phrase as it is."""
-    said = laterality.split_bilateral(phrase.text)
-    if said is None or phrase.boxes is None or len(phrase.boxes) != 2:
+    """Return the phrase of each side, or the phrase unchanged; the patient's right is left in the image."""
+    texts = laterality.split_bilateral(phrase.text)
+    if texts is None or phrase.boxes is None or len(phrase.boxes) != 2:
         return (phrase,)
     across = sorted(phrase.boxes, key=lambda box: box[0] + box[2])
-    return tuple(replace(phrase, text=text, boxes=[box]) for text, box in zip(said, across, strict=True))
+    return tuple(replace(phrase, text=text, boxes=[box]) for text, box in zip(texts, across, strict=True))
 
 
 def _inside(phrase: Phrase, width: int, height: int, multi_box: str) -> tuple[Box, ...]:
-    """The phrase's boxes, cut to the image."""
-    drawn = phrase.boxes or []
-    cut = [clip(box, width, height) for box in ([union(drawn)] if drawn and multi_box != "all" else drawn)]
+    """Return the phrase's boxes, clipped to the image."""
+    given = phrase.boxes or []
+    cut = [clip(box, width, height) for box in ([union(given)] if given and multi_box != "all" else given)]
     found = tuple(box for box in cut if box is not None)
-    if drawn and not found:
+    if given and not found:
         raise MedgroundError(f"phrase {phrase.phrase_id}: its box lies outside the image")
     return found
 
 
 class Sizes:
-    """(width, height) of a phrase's image: what its record says, else what the file says, looked up once."""
+    """(width, height) of a phrase's image: from its record, else from the file, read once."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -206,13 +204,15 @@ class Sizes:
 
 
 def _of_image(examples: dict[str, Example], new: Example) -> Example:
-    """The example of the image among these, the new one where there is none yet; raises MedgroundError where
-    the two count its boxes in pixels of different sizes."""
+    """Return the example of the image; add the new one if there is none.
+
+    Raises MedgroundError if the two differ in the image size.
+    """
     held = examples.setdefault(new.image_id, new)
     if (held.width, held.height) != (new.width, new.height):
         raise MedgroundError(
             f"image {new.image_id}: its records say {held.width} x {held.height} and "
-            f"{new.width} x {new.height} pixels; give boxes of one image in the pixels of one size"
+            f"{new.width} x {new.height} pixels; all boxes of an image must refer to the same size"
         )
     return held
 
@@ -223,7 +223,7 @@ def _example(record: Anatomy | Pair) -> Example:
 
 
 def all_texts(examples: Iterable[Example]) -> list[str]:
-    """Every text that training may show, once, sorted: what a vocabulary is made of."""
+    """Return all distinct texts of the training, sorted, to build a vocabulary."""
     queries = (query for each in examples for query in (*each.terms, *each.sentences))
     reports = {text for each in examples for text in each.report}
     return sorted({text for query in queries for text in (*query.texts, *query.denials)} | reports)

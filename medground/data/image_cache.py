@@ -1,12 +1,11 @@
-"""Films decoded once: windowed, letterboxed squares of one byte a pixel, in files mapped into memory.
+"""A cache of decoded images: windowed, letterboxed squares with one byte per pixel, in memory-mapped files.
 
-CACHE/cache.json        the side of the squares and the version of how they are made
-CACHE/NAME-00000.npy    (n, S, S) uint8: up to 256 films, 105 MB at 640 px
-CACHE/NAME-00000.jsonl  line i is of row i: path, width, height; size and time of the file; hash of the row
+CACHE/cache.json        the side of the squares and the version of the format
+CACHE/NAME-00000.npy    (n, S, S) uint8: up to 256 images, 105 MB at 640 px
+CACHE/NAME-00000.jsonl  a line per row: path, width, height; size and time of the file; hash of the row
 
-NAME is `films`, or `films-2of7` for the share of the films that one of several machines makes. The lines of a
-part come last: a part with them is whole, and what a killed run leaves besides is written over.
-Letters: S side of the square, n films of a part.
+NAME is `films`, or `films-2of7` for the shard of one of several machines. The .jsonl of a part is written
+last: a part without it is incomplete and is overwritten. Letters: S side of the square, n images of a part.
 """
 
 import hashlib
@@ -33,12 +32,12 @@ from medground.records import Image
 log = logging.getLogger(__name__)
 CONFIG = "cache.json"
 DIGITS = "[0-9]" * 5
-TOGETHER = 256  # films of a part: what a killed worker has to make again
+TOGETHER = 256  # images per part; a killed worker has to repeat one part
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One film of a cache: where it lies, the size of its original, and what its file was."""
+class CachedImage:
+    """An image of a cache: its part and row, the size of the original, and the size and time of its file."""
 
     part: str
     number: int
@@ -51,7 +50,7 @@ class Row:
 
 
 class Cache:
-    """The films of a cache folder; raises MedgroundError for a folder that is none, or of another size."""
+    """The images of a cache folder; raises MedgroundError if it is no cache, or one of another size."""
 
     def __init__(self, folder: Path, size: int):
         self.folder, self.size = folder, size
@@ -66,7 +65,7 @@ class Cache:
         return path in self._rows
 
     def get(self, path: str) -> letterboxed.LetterboxedImage | None:
-        """The film of a record's path, or None where it is not in the cache."""
+        """Return the image of a record's path, None if it is not in the cache."""
         row = self._rows.get(path)
         if row is None:
             return None
@@ -76,21 +75,20 @@ class Cache:
         return letterboxed.LetterboxedImage(square, Letterbox(row.width, row.height, self.size))
 
 
-def rows(folder: Path) -> Iterator[Row]:
-    """Yield what each line of the folder's whole parts says, part after part; raises MedgroundError for a
-    line that is none of ours."""
+def rows(folder: Path) -> Iterator[CachedImage]:
+    """Yield the images of the folder's complete parts, in order; raise MedgroundError for an invalid line."""
     for file in sorted(folder.glob("films*.jsonl")):
         for number, line in enumerate(file.read_bytes().splitlines()):
             try:
-                row = Row(part=file.stem, number=number, **orjson.loads(line))
+                row = CachedImage(part=file.stem, number=number, **orjson.loads(line))
                 if min(row.width, row.height) < 1:
-                    raise ValueError("no size of a film")
+                    raise ValueError("invalid image size")
             except (ValueError, TypeError):
-                raise _spoilt(file, number + 1) from None
+                raise _damaged(file, number + 1) from None
             yield row
 
 
-def _spoilt(file: Path, line: int | None = None) -> MedgroundError:
+def _damaged(file: Path, line: int | None = None) -> MedgroundError:
     place = f"{file}:{line}" if line else str(file)
     return MedgroundError(f"{place}: missing or damaged; delete {file.stem}.* and make the cache again")
 
@@ -99,11 +97,11 @@ def _check(folder: Path, size: int) -> None:
     try:
         config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
-        raise MedgroundError(f"{folder}: no cache of films ({CONFIG} is missing)") from None
+        raise MedgroundError(f"{folder}: not an image cache ({CONFIG} is missing)") from None
     if config.get("format") != letterboxed.FORMAT:
-        raise MedgroundError(f"{folder}: made by another version of medground; make the cache anew")
+        raise MedgroundError(f"{folder}: made by another version of medground; make the cache again")
     if config["size"] != size:
-        raise MedgroundError(f"{folder}: its films have {config['size']} px, asked for are {size}")
+        raise MedgroundError(f"{folder}: its images have {config['size']} px, expected {size} px")
 
 
 def _squares(folder: Path, part: str) -> NDArray[np.uint8]:
@@ -111,7 +109,7 @@ def _squares(folder: Path, part: str) -> NDArray[np.uint8]:
     try:
         return np.load(file, mmap_mode="r")
     except (OSError, ValueError):
-        raise _spoilt(file) from None
+        raise _damaged(file) from None
 
 
 def build(
@@ -123,10 +121,9 @@ def build(
     workers: int = 1,
     name: str = "films",
 ) -> int:
-    """Put the films of `folder` that the cache lacks into it; return how many were added.
+    """Add the missing images of `folder` to the cache; return the number of added images.
 
-    A film that cannot be read goes to `reject`, in the order of the images. The parts are the same for any
-    number of workers.
+    Unreadable images go to `reject`, in order. The parts are the same for any number of workers.
     """
     cache.mkdir(parents=True, exist_ok=True)
     if (cache / CONFIG).exists():
@@ -150,7 +147,7 @@ def build(
 
 
 def _part_name(cache: Path, name: str, number: int) -> str:
-    """The name of the `number`th new part: the numbers go on after those that are there."""
+    """Return the name of new part `number`; numbers continue after the existing parts."""
     numbers = [int(file.stem.rpartition("-")[2]) for file in cache.glob(f"{name}-{DIGITS}.jsonl")]
     return f"{name}-{max(numbers, default=-1) + 1 + number:05d}"
 
@@ -160,7 +157,7 @@ Problems = list[tuple[int, str]]
 
 
 def _make(task: Task) -> Problems:
-    """Write one part; return the place in it and the problem of each film that cannot be read."""
+    """Write one part; return the index and the problem of each unreadable image."""
     folder, cache, part, size, images = task
     squares, lines, problems = [], [], Problems()
     for place, image in enumerate(images):
@@ -194,7 +191,7 @@ def _hash(square: NDArray[np.uint8]) -> str:
 
 
 def _npy(squares: Sequence[NDArray[np.uint8]], size: int) -> Iterator[bytes]:
-    """The bytes of an .npy file, film by film, so that a part is not in memory twice."""
+    """Yield the bytes of an .npy file, image by image, to save memory."""
     header = io.BytesIO()
     shape = {"descr": "|u1", "fortran_order": False, "shape": (len(squares), size, size)}
     np.lib.format.write_array_header_1_0(header, shape)
@@ -213,12 +210,14 @@ def _write(file: Path, pieces: Iterable[bytes]) -> None:
         os.replace(partial, file)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise MedgroundError(f"{file}: {error.strerror}; the parts before it stand") from None
+        raise MedgroundError(f"{file}: {error.strerror}; earlier parts are kept") from None
 
 
 def problems(cache: Path, size: int, folder: Path, wanted: Iterable[Image]) -> Iterator[str]:
-    """Yield a line for each film of the wanted that the cache lacks, and for each of its rows that is not
-    what was written, or whose file has changed since. Files that are not there any more are not missed."""
+    """Yield a message for each missing image, damaged row, and image whose file has changed.
+
+    Deleted files are no problem.
+    """
     held = Cache(cache, size)
     for image in wanted:
         if image.path not in held:
@@ -228,14 +227,14 @@ def problems(cache: Path, size: int, folder: Path, wanted: Iterable[Image]) -> I
             yield problem
 
 
-def _problem(held: Cache, row: Row, folder: Path) -> str | None:
+def _problem(held: Cache, row: CachedImage, folder: Path) -> str | None:
     place = f"{row.path} ({row.part}, row {row.number})"
     found: Any = held.get(row.path)
     if _hash(found.square) != row.hash:
         return f"{place}: damaged; delete {row.part}.* and make the cache again"
     file = folder / row.path
     if file.exists() and (file.stat().st_size, file.stat().st_mtime_ns) != (row.bytes, row.modified):
-        return f"{place}: the film has changed since; delete {row.part}.* and make the cache again"
+        return f"{place}: the image has changed; delete {row.part}.* and make the cache again"
     if file.exists() and images.size(file) != (row.width, row.height):
         return f"{place}: width or height damaged; delete {row.part}.* and make the cache again"
     return None

@@ -1,12 +1,11 @@
-"""What there is nothing to show for on an image: phrases denied, and findings that it does not have.
+"""Negative phrases for fine-tuning: negated phrases, and phrases about findings absent from the image.
 
-Words alone must not tell. Were phrases of what is there asked in full, and what is absent by bare names or
-behind a "no" alone, a network would learn manners of asking and need not look. So what a report denies is
-asked in the words of other patients' phrases, and a phrase is asked of the other side where that side is free
-of it. (`rewording` asks for what is there by its bare name.)
+Positives and negatives must be phrased alike, so that a model cannot separate them by the text. So a
+finding that the report states as absent is queried with phrases of other patients. A phrase is also swapped
+to the other side if the finding is absent there. (`paraphrasing` adds bare names of findings as positives.)
 
-What a report says of one side it leaves unsaid of the other where there is nothing: that is how radiologists
-write, and an assumption here. A finding without a side anywhere in the report is never asked of another one.
+If a report mentions a finding on one side only, the other side is assumed to be free of it: radiologists
+write so. A finding with any mention without a side is never swapped.
 """
 
 from collections import defaultdict
@@ -22,47 +21,47 @@ from medground.reports.laterality import side_of_region, swap
 from medground.reports.negation import negated_forms
 from medground.reports.parser import Parser
 
-MOST_FOREIGN = 6  # phrases of other patients for each finding that an image does not have
+MOST_FOREIGN = 6  # phrases of other patients per absent finding
 Phrases = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Account:
-    """What the phrases and the report of an image say of findings.
+    """The findings of an image, from its phrases and report.
 
-    sides: of each finding that is there, or may be, "left", "right" or "" for anywhere else; absent: those
-    that the report denies, while nothing affirms them, sorted.
+    sides: of each present or uncertain finding: "left", "right", or "" for elsewhere. absent: findings that
+    the report states as absent and that no phrase mentions as present, sorted.
     """
 
     sides: Mapping[str, frozenset[str]]
     absent: tuple[str, ...] = ()
 
     def swapped(self, text: str, parser: Parser) -> str | None:
-        """The text with the other side, where its side alone has what it names; else None."""
-        said = _read(text, parser)
-        sides = {side_of_region(each.region) for each in said}
+        """Return the text with the other side, if its findings are on its side only; else None."""
+        triplets = _parse(text, parser)
+        sides = {side_of_region(each.region) for each in triplets}
         one_sided = len(sides) == 1 and "" not in sides
-        if not one_sided or any(self.sides.get(each.finding) != sides for each in said):
+        if not one_sided or any(self.sides.get(each.finding) != sides for each in triplets):
             return None
         return swap(text)
 
 
 def findings(texts: Iterable[str], parser: Parser) -> set[str]:
-    """The findings that these texts name."""
-    return {each.finding for text in texts for each in _read(text, parser)}
+    """Return the findings that these texts mention."""
+    return {each.finding for text in texts for each in _parse(text, parser)}
 
 
 def accounts(examples: Iterable[Example], rehearsal: Iterable[Example], parser: Parser) -> list[Account]:
-    """The account of each example's image; its report is that of the example of `rehearsal` with its id."""
+    """Return the account of each example; its report is in the example of `rehearsal` with its image_id."""
     reports = {each.image_id: each for each in rehearsal}
     return [_account(each, reports.get(each.image_id), parser) for each in examples]
 
 
 def _account(example: Example, reported: Example | None, parser: Parser) -> Account:
-    asked = [text for query in example.sentences for text in query.texts]
-    texts = [*asked, *(reported.report if reported else ())]
+    queried = [text for query in example.sentences for text in query.texts]
+    texts = [*queried, *(reported.report if reported else ())]
     sides: dict[str, set[str]] = defaultdict(set)
-    for each in chain.from_iterable(_read(text, parser) for text in texts):
+    for each in chain.from_iterable(_parse(text, parser) for text in texts):
         if each.existence != "absent":
             sides[each.finding].add(side_of_region(each.region))
     absent = denied(reported) if reported else ()
@@ -73,22 +72,22 @@ def _account(example: Example, reported: Example | None, parser: Parser) -> Acco
 
 
 def denied(example: Example) -> tuple[str, ...]:
-    """The findings that the image's report says are absent, sorted."""
-    return tuple(sorted(name for name, said in example.findings.items() if said == "absent"))
+    """Return the findings that the image's report states as absent, sorted."""
+    return tuple(sorted(name for name, existence in example.findings.items() if existence == "absent"))
 
 
 def deny(
     examples: Sequence[Example], rehearsal: Sequence[Example], known: Sequence[Account], parser: Parser
 ) -> None:
-    """Give phrases with boxes what there is nothing to show for on their image, each kind as often.
+    """Add negatives to phrases with boxes, equally many of each kind.
 
-    Those of `examples`, whose accounts are `known`, get their negated forms. They and those of `rehearsal`
-    get what their image does not have, in the words of the phrases of `examples`.
+    Phrases of `examples`, with accounts `known`, get their negated forms. Phrases of `examples` and
+    `rehearsal` get findings absent from their image, in the words of the phrases of `examples`.
     """
     phrases = _phrases_of(examples, parser)
     theirs = accounts(rehearsal, rehearsal, parser)
-    for group, told, negated in ((examples, known, True), (rehearsal, theirs, False)):
-        for example, account in zip(group, told, strict=True):
+    for group, group_accounts, negated in ((examples, known, True), (rehearsal, theirs, False)):
+        for example, account in zip(group, group_accounts, strict=True):
             foreign = _foreign(account, phrases, example.image_id)
             example.sentences = [
                 _with_denials(query, account, foreign, parser, negated) if query.boxes else query
@@ -106,14 +105,17 @@ def _with_denials(
 
 
 def _as_often(*groups: Sequence[str]) -> tuple[str, ...]:
-    """The texts of the groups, those of smaller groups again until all are as large."""
+    """Return the texts of the groups; smaller groups are repeated to the size of the largest."""
     most = max(map(len, groups))
     return tuple(group[n % len(group)] for group in groups if group for n in range(most))
 
 
 def _phrases_of(examples: Iterable[Example], parser: Parser) -> Phrases:
-    """finding -> the texts of phrases with boxes that speak of it alone, each as often as it would be asked:
-    wordings that were rarer among what is there than among what is not would tell the two apart."""
+    """Return the texts of phrases with boxes about a single finding, by finding.
+
+    Texts are repeated as often as they are queried, so that positives and negatives have the same
+    frequencies.
+    """
     found: dict[str, list[str]] = defaultdict(list)
     for query in chain.from_iterable(each.sentences for each in examples):
         for text in query.texts if query.boxes else ():
@@ -123,8 +125,10 @@ def _phrases_of(examples: Iterable[Example], parser: Parser) -> Phrases:
 
 
 def _foreign(account: Account, phrases: Phrases, image_id: str) -> list[str]:
-    """What other patients have and this image does not, as their phrases say it; the same texts for the same
-    image. What no phrase has anywhere is not asked: its words alone would tell."""
+    """Return phrases of other patients about findings absent from this image; the same for the same image.
+
+    Findings without any phrase are left out, as they would have no positives.
+    """
     found = []
     for name in account.absent:
         theirs = phrases.get(name, ())
@@ -133,5 +137,5 @@ def _foreign(account: Account, phrases: Phrases, image_id: str) -> list[str]:
 
 
 @lru_cache(maxsize=65_536)  # reports repeat sentences
-def _read(text: str, parser: Parser) -> tuple[Triplet, ...]:
+def _parse(text: str, parser: Parser) -> tuple[Triplet, ...]:
     return tuple(parser.read(text, 0, len(text), [])[0])

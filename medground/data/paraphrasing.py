@@ -1,4 +1,4 @@
-"""In what words the phrases of training are asked: their own, the lexicon's, and bare names of findings."""
+"""Paraphrases of the training phrases: from the lexicon, and bare names of findings."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +17,10 @@ Forms = Callable[[str], tuple[str, ...]]
 def reword(
     examples: Iterable[Example], most: int, parser: Parser, accounts: Sequence[Account] | None = None
 ) -> None:
-    """Give each phrase at most so many other wordings; half of the draws are the phrase itself.
+    """Add up to `most` paraphrases to each phrase; the phrase itself is sampled half of the time.
 
-    With `accounts`, one for each example, a phrase of a finding that its image has in one place alone is
-    also asked by the finding's bare names, as many again at most: no side or place then says where to look.
+    accounts: one per example. With them, a phrase about a finding with a single location on its image also
+    gets up to as many bare names of the finding, without a location.
     """
     forms_of = lru_cache(maxsize=65_536)(lambda text: paraphrases(text, parser, most))  # reports repeat texts
     for number, example in enumerate(examples):
@@ -36,13 +36,15 @@ def _in_other_words(query: Query, forms_of: Forms, finding: str | None) -> Query
 
 
 def _only_finding(example: Example, account: Account, parser: Parser) -> dict[Query, str]:
-    """The phrases with a box that speak of one finding, where the image has it on one side, or in the middle,
-    and no other phrase speaks of it: which finding that is."""
-    said = {query: findings(query.texts, parser) for query in example.sentences}
-    times = Counter(chain.from_iterable(said.values()))
+    """Return the finding of each phrase with a box about a single finding.
+
+    The finding must have one location on the image, and no other phrase may mention it.
+    """
+    mentioned = {query: findings(query.texts, parser) for query in example.sentences}
+    times = Counter(chain.from_iterable(mentioned.values()))
     return {
         query: next(iter(names))
-        for query, names in said.items()
+        for query, names in mentioned.items()
         if query.boxes
         and len(names) == 1
         and all(times[n] == len(account.sides.get(n, ())) == 1 for n in names)

@@ -1,7 +1,7 @@
-"""The next steps' batches, made while this one is worked on: the same ones, in the same order.
+"""Batches prepared ahead of the training step, in the same order.
 
-Threads, not processes: decoding, resizing, noise and views run outside Python's lock, films stay in one
-store, and nothing has to be sent. A batch follows from its step alone, so it does not matter who makes it.
+Threads, not processes: decoding, resizing, noise and augmentation run outside Python's lock, images stay in
+one store, and no data has to be sent. A batch depends only on its step, so the thread has no effect.
 """
 
 import time
@@ -14,10 +14,10 @@ Made = TypeVar("Made")
 
 
 class Prefetched(Generic[Made]):
-    """Iterates over (step, make(step)); `workers` threads work ahead, none with 0.
+    """An iterator over (step, make(step)); `workers` threads work ahead.
 
-    `waited` is how many seconds the reader has waited for batches so far. What `make` raises is raised
-    where the step's turn comes.
+    waited: seconds that the reader has waited for batches so far. Exceptions of `make` are raised at the turn
+    of their step.
     """
 
     def __init__(self, make: Callable[[int], Made], steps: Iterable[int], workers: int = 1):
@@ -39,7 +39,7 @@ class Prefetched(Generic[Made]):
         waiting: deque[tuple[int, Future[Made]]] = deque()
         for step in self._steps:
             waiting.append((step, pool.submit(self._make, step)))
-            if len(waiting) > self._workers + 1:  # one is ready while each thread makes another
+            if len(waiting) > self._workers + 1:  # one is ready while each thread works on another
                 first, made = waiting.popleft()
                 yield first, self._timed(made.result)
         while waiting:

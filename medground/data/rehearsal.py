@@ -1,8 +1,8 @@
-"""What fine-tuning shows a model beside drawn phrases, so that it keeps what pre-training taught it.
+"""Replay of pre-training pairs in fine-tuning, so that the model keeps its knowledge.
 
-Drawn phrases always have something to show: a model that sees them alone soon answers everything with
-"present", and forgets sides and negations. So pairs of pre-training are asked again beside them (and, by
-`absence`, what there is nothing to show for).
+Annotated phrases always have boxes. A model fine-tuned only on them soon predicts "present" for every phrase
+and ignores sides and negations. So pre-training pairs are added to the batches (and negatives, by
+`negatives`).
 """
 
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ from medground.records import Anatomy, Pair
 def rehearse(
     pairs: Iterable[Pair], anatomies: Iterable[Anatomy] | None, held_out: Iterable[leakage.Imaged]
 ) -> list[Example]:
-    """The images of pairs and anatomies, without those of patients who are held out.
+    """Return the examples of pairs and anatomies, without held-out patients.
 
-    Region names come from the anatomies or, where there are none, from the pairs.
+    Region names come from the anatomies, or from the pairs if `anatomies` is None.
     """
     found: dict[str, Example] = {}
     from_pairs(pairs, found, terms=anatomies is None, reads=True)

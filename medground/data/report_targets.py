@@ -1,4 +1,4 @@
-"""What the reports of some images say, gathered for a batch. Letters as in `objectives.reports`."""
+"""Report text and labels as batch tensors. Letters as in `objectives.report_batch`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,23 +22,25 @@ NUMBER_OF = {name: number for number, name in enumerate(regions.NAMES)}
 
 @dataclass(frozen=True)
 class Needs:
-    """What the objectives of a run want of its batches: `asks`, whether phrases are asked; `always`, the
-    texts that stand beside those of reports, None where no report is read."""
+    """The contents of batches that the objectives of a run need.
 
-    asks: bool
+    fuses: phrases with boxes. always: texts in addition to those of the reports, None if no report is used.
+    """
+
+    fuses: bool
     always: tuple[str, ...] | None
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Needs":
-        """The needs of the objectives of these names."""
+        """Return the needs of the objectives with these names."""
         entries = [registry.OBJECTIVES[name] for name in names]
         texts = tuple(dict.fromkeys(text for entry in entries for text in entry.load().texts))
         reads_reports = any(entry.reads_reports for entry in entries)
         return cls(any(entry.fuses for entry in entries), texts if reads_reports else None)
 
     def met_by(self, examples: Sequence[Example]) -> list[Example]:
-        """The examples that can be learned from; raises MedgroundError where none can."""
-        kept = [each for each in examples if each.report or self.asks]
+        """Return the examples that can be trained on; raise MedgroundError if there are none."""
+        kept = [each for each in examples if each.report or self.fuses]
         if not kept:
             raise MedgroundError(
                 "nothing to read: no image has a report; give --report-sentences, or pairs with text"
@@ -47,17 +49,17 @@ class Needs:
 
 
 def texts_of(examples: Sequence[Example]) -> list[str]:
-    """Every text that the reports of these images have in a batch."""
+    """Return every text of the reports of these images in a batch."""
     return [text for each in examples for text in (*each.report, *(q.texts[0] for q in each.pairs))]
 
 
-def tell(
+def collate(
     examples: Sequence[Example],
     letterboxes: Sequence[Letterbox],
     rows: Mapping[str, int],
     always: Sequence[str],
 ) -> ReportBatch:
-    """The reports of these images; `rows` has the row of each of their texts, and of those in `always`."""
+    """Return the reports of these images; `rows` has the row of each text, also of those in `always`."""
     pairs = _of_each(examples, lambda each: [q for q in each.pairs if q.boxes])
     areas = _of_each(examples, lambda each: [q for q in each.terms if q.texts[0] in NUMBER_OF])
     sentences = [(n, text) for n, each in enumerate(examples) for text in each.report]
@@ -88,9 +90,9 @@ def _long(numbers: object) -> Tensor:
 
 
 def _boxes(placed: list[tuple[int, Query]], letterboxes: Sequence[Letterbox]) -> Tensor:
-    """(n, 4) the first box of each query, normalised as its image is."""
-    normalised = [letterboxes[n].normalise(_row(query.boxes[0])) for n, query in placed]
-    return torch.from_numpy(np.concatenate([*normalised, np.zeros((0, 4))])).float()
+    """Return (n, 4) the first box of each query, normalized to its image."""
+    normalized = [letterboxes[n].normalise(_row(query.boxes[0])) for n, query in placed]
+    return torch.from_numpy(np.concatenate([*normalized, np.zeros((0, 4))])).float()
 
 
 def _row(box: Box) -> NDArray[np.float64]:

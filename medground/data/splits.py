@@ -1,7 +1,7 @@
-"""Which phrases train, which validate and which are held out, always by patient.
+"""Splits of phrases into training, validation and test, by patient.
 
-A patient is a subject_id or, where a record has none, its image. Whatever is drawn follows from the seed and
-the records' ids, not from their order.
+A patient is a subject_id, or the image if a record has none. Random choices depend on the seed and the
+records' ids, not on their order.
 """
 
 import itertools
@@ -17,15 +17,18 @@ from medground.errors import MedgroundError
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
-# MIMIC-CXR says "validate", MS-CXR says "val", Chest ImaGenome says "valid".
+# MIMIC-CXR has "validate", MS-CXR "val", Chest ImaGenome "valid".
 VALIDATION = {"val", "valid", "validate", "validation"}
-Parts = dict[str, list[Phrase]]  # "train", "val" and "test"; what is in "test" is never shown to a model
+Parts = dict[str, list[Phrase]]  # "train", "val" and "test"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """How to split: by `split` of the records, by lists of subjects, or in `num_folds` with `fold` as test
-    part; and how much of the training part to keep: `num_phrases`, or a `subject_fraction`."""
+    """The options of a split: by `split` of the records, by lists of subjects, or by cross-validation.
+
+    fold: the test part of the `num_folds` folds. num_phrases, subject_fraction: the size of the training
+    part.
+    """
 
     val_subjects: Path | None = None
     test_subjects: Path | None = None
@@ -37,7 +40,7 @@ class Choice:
 
 
 def split(phrases: Iterable[Phrase], how: Choice) -> Parts:
-    """The phrases in their parts; no phrase is in two, and patients are only where the choice sees to it."""
+    """Return the phrases by part; each phrase is in one part."""
     if how.num_folds and how.fold:
         parts = by_fold(phrases, how.num_folds, how.fold, how.seed)
     else:
@@ -51,24 +54,24 @@ def split(phrases: Iterable[Phrase], how: Choice) -> Parts:
 
 
 def subjects_in(path: Path) -> set[str]:
-    """The subject_ids of a list, one a line; empty lines and what follows a # do not count."""
+    """Return the subject_ids of a file, one per line; empty lines and comments after # are ignored."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise MedgroundError(f"{path}: not text; want one subject_id a line") from None
+        raise MedgroundError(f"{path}: not a text file; expected one subject_id per line") from None
     if not (names := {name for line in lines if (name := line.partition("#")[0].strip())}):
-        raise MedgroundError(f"{path}: no subject in it; want one subject_id a line")
+        raise MedgroundError(f"{path}: has no subject_id; expected one per line")
     return names
 
 
 def by_split(
     phrases: Iterable[Phrase], val: Collection[str] | None = None, test: Collection[str] | None = None
 ) -> Parts:
-    """The phrases by their own `split`; without one they train, with one that is not known here they test.
+    """Return the phrases by their `split`: train if it is missing, test if it is unknown.
 
-    The subjects of `val` and `test`, where given, take the place of the records' own word for that part: who
-    is on no list then trains, unless the other part's own word stands and says otherwise. Numbers are alike
-    with and without MIMIC's p before them. Raises MedgroundError where no phrase is of anyone on a list.
+    If `val` or `test` is given, its subjects replace the `split` of the records for that part, and other
+    phrases of that part become training phrases. Subject numbers may have MIMIC's prefix p or not. Raises
+    MedgroundError if a list matches no phrase.
     """
     val, test = (None if each is None else {subject_id(name) for name in each} for each in (val, test))
     if both := sorted(set(val or ()) & set(test or ())):
@@ -97,9 +100,9 @@ def _part_of(phrase: Phrase, val: Collection[str] | None, test: Collection[str] 
 
 
 def by_fold(phrases: Iterable[Phrase], count: int, fold: int, seed: int) -> Parts:
-    """The phrases for cross-validation: fold `fold` of 1 to `count` tests, the one after it validates.
+    """Return the phrases for cross-validation: fold `fold` of 1 to `count` is test, the next one validation.
 
-    All others train; the records' own `split` is not looked at. `count` is at least 3.
+    Other folds are training; the `split` of the records is ignored. `count` is at least 3.
     """
     listed = list(phrases)
     fold_of = folds(listed, count, seed)
@@ -111,17 +114,17 @@ def by_fold(phrases: Iterable[Phrase], count: int, fold: int, seed: int) -> Part
 
 
 def folds(phrases: Iterable[Phrase], count: int, seed: int) -> dict[str, int]:
-    """The fold, 0 to count - 1, of each patient: categories as evenly spread as the patients allow."""
-    brought = _categories_of_patients(phrases)
-    if len(brought) < count:
-        raise MedgroundError(f"{count} folds need at least as many patients; there are {len(brought)}")
-    return _spread(brought, [1 / count] * count, seed)
+    """Return the fold, 0 to count - 1, of each patient, stratified by category."""
+    counts = _categories_of_patients(phrases)
+    if len(counts) < count:
+        raise MedgroundError(f"{count} folds need at least as many patients; there are {len(counts)}")
+    return _spread(counts, [1 / count] * count, seed)
 
 
 def fraction(phrases: Sequence[Phrase], share: float, seed: int) -> list[Phrase]:
-    """The phrases of some patients, in their first order: about this share of each category's phrases.
+    """Return the phrases of some patients, in order: about this share of each category's phrases.
 
-    At least one patient is taken, where there is any.
+    At least one patient is taken if there is any.
     """
     if share >= 1 or not phrases:
         return list(phrases)
@@ -131,23 +134,23 @@ def fraction(phrases: Sequence[Phrase], share: float, seed: int) -> list[Phrase]
     return [phrase for phrase in phrases if part_of[patient_of(phrase)] == 0]
 
 
-def _spread(brought: Mapping[str, Counter[str]], shares: Sequence[float], seed: int) -> dict[str, int]:
-    """The part of each patient, such that every part gets its share of each category.
+def _spread(counts: Mapping[str, Counter[str]], shares: Sequence[float], seed: int) -> dict[str, int]:
+    """Return the part of each patient, so that every part gets its share of each category.
 
-    Greedy: patients with the rarest categories and the most phrases choose first, each the part that lacks
-    most of what they bring (after Sechidis et al. 2011, with patients for their labels).
+    Greedy: patients with the rarest categories and the most phrases come first. Each goes to the part that
+    lacks most of the patient's categories (after Sechidis et al. 2011, with patients instead of labels).
     """
     whole = Counter[str]()
-    for own in brought.values():
+    for own in counts.values():
         whole.update(own)
-    queue = _shuffled(brought, seed)
-    queue.sort(key=lambda patient: (min(whole[name] for name in brought[patient]), -brought[patient].total()))
+    queue = _shuffled(counts, seed)
+    queue.sort(key=lambda patient: (min(whole[name] for name in counts[patient]), -counts[patient].total()))
     held = [Counter[str]() for _ in shares]
-    patients = [0.0] * len(shares)  # in shares, for parts that are even otherwise
+    patients = [0.0] * len(shares)  # in shares, to break ties
     part_of = {}
     for patient in queue:
-        own = brought[patient]
-        # what sum(held^2 / wanted) grows by when the patient joins: least where most is missing
+        own = counts[patient]
+        # the increase of sum(held^2 / wanted) if the patient is added
         cost = [
             sum(n * (2 * each[name] + n) / (share * whole[name]) for name, n in own.items())
             for each, share in zip(held, shares, strict=True)
@@ -160,9 +163,9 @@ def _spread(brought: Mapping[str, Counter[str]], shares: Sequence[float], seed: 
 
 
 def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
-    """`count` of the single-box phrases, as even over the categories as they allow, drawn with the seed.
+    """Return `count` random single-box phrases, balanced over categories, in their order.
 
-    They come in their first order. All are kept, with a warning, where there are not so many.
+    All are returned, with a warning, if there are fewer.
     """
     groups: dict[str, list[Phrase]] = defaultdict(list)
     for phrase in phrases:
@@ -174,20 +177,20 @@ def few(phrases: list[Phrase], count: int, seed: int) -> list[Phrase]:
     drawn = itertools.islice((t for t in turns if t is not None), count)
     chosen = {(each.image_id, each.phrase_id) for each in drawn}
     if len(chosen) < count:
-        log.warning("asked for %d phrases, there are %d with one box", count, len(chosen))
+        log.warning("--num-phrases %d: only %d phrases have one box", count, len(chosen))
     return [phrase for phrase in phrases if (phrase.image_id, phrase.phrase_id) in chosen]
 
 
 def patient_of(phrase: Phrase) -> str:
-    """Who the phrase is about, or its image where nobody says."""
+    """Return the subject_id of the phrase, or its image_id."""
     return phrase.subject_id or phrase.image_id
 
 
 def _categories_of_patients(phrases: Iterable[Phrase]) -> Mapping[str, Counter[str]]:
-    brought: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     for phrase in phrases:
-        brought[patient_of(phrase)][phrase.category or ""] += 1
-    return brought
+        counts[patient_of(phrase)][phrase.category or ""] += 1
+    return counts
 
 
 def _shuffled(patients: Iterable[str], seed: int) -> list[str]:

@@ -1,12 +1,12 @@
 """RadGraph and RadGraph-XL (Jain et al., 2021; Delbrouck et al., 2024): entities and relations of reports.
 
-The file is one JSON object from a report's path (`p10/p10000032/s50414267.txt`) to its tokenised text and
+The file is one JSON object from a report's path (`p10/p10000032/s50414267.txt`) to its tokenized text and
 its entities; each holds the indices of its first and last token in `text.split(" ")`, the last included.
 Labels are ANAT-DP, OBS-DP, OBS-DA, OBS-U, or XL's `Observation::definitely present`. An observation that
 modifies another is part of it; anatomies that modify each other are one region; a finding is in the region it
 is `located_at`. DP is present, DA absent, U uncertain.
 
-The spans of these sentences refer to the tokenised text, not to the original report.
+The spans of these sentences refer to the tokenized text, not to the original report.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from medground.datasets.mimic_cxr import ids_in
 from medground.datasets.sources import Source, TakeBad, is_unicode, name_of, opened, refuse
-from medground.errors import BadRecord, MedgroundError
+from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Existence, Sentence, Span, Triplet
 
 NameFinding = Callable[[str], str | None]
@@ -40,22 +40,23 @@ def read(
     `name_finding` and `name_regions` map RadGraph's words to our names; a finding without a name keeps
     its own words. An invalid report goes to `take`. Sentences end at the token ".".
     """
-    name, reports, good = name_of(source), 0, 0
+    name = name_of(source)
+
+    def make(member: tuple[int, str, Any]) -> list[Sentence]:
+        _, path, report = member
+        if not is_unicode(path):
+            raise BadRecord("its key is not Unicode: it has half of a surrogate pair")
+        return list(_sentences(path, report, name_finding, name_regions))
+
+    def reject(member: tuple[int, str, Any], bad: BadRecord) -> None:
+        number, path, report = member
+        bad.place = f"{name}: report {number}: "
+        take(json.dumps({path: report}).encode() + b"\n", bad)
+
     with opened(source) as stream:
-        for path, report in _members(stream, name):
-            reports += 1
-            try:
-                if not is_unicode(path):
-                    raise BadRecord("its key is not Unicode: it has half of a surrogate pair")
-                sentences = list(_sentences(path, report, name_finding, name_regions))
-            except BadRecord as bad:
-                bad.place = f"{name}: report {reports}: "
-                take(json.dumps({path: report}).encode() + b"\n", bad)
-                continue
-            good += 1
+        members = ((n, *each) for n, each in enumerate(_members(stream, name), start=1))
+        for sentences in sift(members, make, reject, name, "report"):
             yield from sentences
-    if reports and not good:
-        raise MedgroundError(f"{name}: every report was rejected")
 
 
 def _members(stream: BinaryIO, name: str) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
+from medground import errors
 from medground.errors import BadRecord, MedgroundError
 from medground.limits import MAX_UNPACKED, TOO_LONG
 
@@ -48,20 +49,12 @@ def sift(items: Iterable[Read], make: Callable[[Read], Made], take: TakeBad) -> 
 
     Raises MedgroundError if there were items and all were invalid.
     """
-    good = bad_ones = 0
-    place = ""
-    for item in items:
-        try:
-            made = make(item)
-        except BadRecord as bad:
-            bad.place = place = bad.place or item.place
-            take(item.raw, bad)
-            bad_ones += 1
-        else:
-            good += 1
-            yield made
-    if bad_ones and not good:
-        raise MedgroundError(f"{place.split(':')[0]}: every row was rejected")
+
+    def reject(item: Read, bad: BadRecord) -> None:
+        bad.place = bad.place or item.place
+        take(item.raw, bad)
+
+    return errors.sift(items, make, reject, unit="row")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,5 @@
-"""Groundings and truth in, scores out: metrics, protocols, the image-free prior, intervals, pictures."""
+"""Evaluation: predictions and truth in, scores with intervals out; metrics, protocols, baseline, pictures."""
+
+from medground.evaluation.front import Scores, evaluate
+
+__all__ = ["Scores", "evaluate"]

@@ -42,6 +42,10 @@ class Prior:
         x1, y1, x2, y2 = self.medoids[cell]
         return (x1 * width, y1 * height, x2 * width, y2 * height)
 
+    def box_of(self, phrase: Phrase, width: int | None = None, height: int | None = None) -> Box:
+        """Return the box for a phrase, in pixels of its image (of width x height pixels, if given)."""
+        return self.answer(cell_of(phrase), width or phrase.width or 1, height or phrase.height or 1)
+
 
 def fit(entries: Iterable[tuple[Cell, Box]]) -> Prior:
     """The prior of normalised training boxes with their cells; raises MedgroundError where there is none."""

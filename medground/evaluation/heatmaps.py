@@ -3,145 +3,169 @@
 miou  the mean over t = .1, ..., .5 of IoU({heat map > t}, union of the boxes), then over phrases
 cnr   |mean inside - mean outside| / sqrt(variance inside + variance outside); not in points of 100
 
-Published figures are means over categories: the group `macro`. A file holds one (h, w) array for each phrase,
-named by its phrase_id or by image_id/phrase_id, that covers the whole original image at any resolution:
-npz or safetensors. The image-free prior's heat map is 1 in its box and 0 elsewhere.
+Published figures are means over categories: the group `macro`. A heat map is an (h, w) array that covers the
+whole original image at any resolution. Its name is the phrase_id or image_id/phrase_id. The heat map of the
+image-free baseline is 1 in its box and 0 elsewhere.
 """
 
-import hashlib
 import logging
-import tokenize
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from medground.errors import MedgroundError
-from medground.evaluation import metrics
-from medground.evaluation.protocols import Figures, as_array
+from medground.evaluation import baseline, metrics, phrases, sources
+from medground.evaluation.cases import as_array
+from medground.evaluation.phrases import Truth
+from medground.evaluation.prepared import Kind, Prepared
+from medground.evaluation.report import heatmap_pictures
+from medground.evaluation.report.pictures import Galleries
+from medground.evaluation.stats import groups, scoring
 from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.figures import mean_over
+from medground.evaluation.stats.scoring import Figures, Measured
 from medground.records import Box, Phrase
 
 log = logging.getLogger(__name__)
 NUMBERS = "biuf"  # numpy's kinds of dtype that a heat map may have
-# What numpy and zipfile raise on objects (never unpickled), cut-off, damaged and encrypted members.
-DAMAGED = (
-    *(ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
-    *(tokenize.TokenError, SyntaxError, TypeError, KeyError, MemoryError, OSError),  # of a header's words
-)
 
 
 @dataclass(frozen=True)
 class Maps:
-    """The heat maps of a file, read one at a time; `digest` is the start of the file's SHA-256."""
+    """Heat maps by name, read one at a time; `source` is for messages."""
 
-    path: Path
-    digest: str
-    names: set[str]
-    get: Callable[[str], Any]
+    arrays: Mapping[str, Any]
+    source: str
 
     def check(self, known: Iterable[Phrase], scored: Iterable[Phrase]) -> None:
-        """Raise for a heat map that is of no known phrase or of several; warn of scored ones without one."""
+        """Raise for a heat map of no known phrase or of several; warn of scored phrases without one."""
         asked = Counter(map(self.name_of, known))
-        if unknown := sorted(self.names - asked.keys()):
-            raise MedgroundError(f"{self.path}: {unknown[0]}: the truth has no such phrase")
+        if unknown := sorted(self.arrays.keys() - asked.keys()):
+            raise MedgroundError(f"{self.source}: {unknown[0]}: the truth has no such phrase")
         if several := sorted(name for name, times in asked.items() if name is not None and times > 1):
             raise MedgroundError(
-                f"{self.path}: {several[0]}: more than one phrase of the truth; name it image_id/phrase_id"
+                f"{self.source}: {several[0]}: more than one phrase of the truth; name it image_id/phrase_id"
             )
         if None in map(self.name_of, scored):
-            log.warning("%s: phrases without a heat map count as 0", self.path)
+            log.warning("%s: phrases without a heat map count as 0", self.source)
 
     def name_of(self, phrase: Phrase) -> str | None:
-        """The name of the phrase's heat map, None where it has none."""
+        """Return the name of the phrase's heat map, None if it has none."""
         both = f"{phrase.image_id}/{phrase.phrase_id}"
-        return next((name for name in (both, phrase.phrase_id) if name in self.names), None)
+        return next((name for name in (both, phrase.phrase_id) if name in self.arrays), None)
 
     def of(self, phrase: Phrase) -> Array | None:
-        """The (h, w) heat map of a phrase, None where there is none; raises where it is no heat map."""
+        """Return the (h, w) heat map of a phrase, None if it has none. Raises if it is no heat map."""
         name = self.name_of(phrase)
         if name is None:
             return None
-        try:
-            found = np.asarray(self.get(name))
-        except DAMAGED:
-            raise MedgroundError(f"{self.path}: {name}: cannot be read as an array of numbers") from None
+        found = np.asarray(self.arrays[name])
         if found.dtype.kind not in NUMBERS or found.ndim != 2 or not found.size:
-            raise MedgroundError(f"{self.path}: {name}: expected finite numbers in two dimensions")
+            raise MedgroundError(f"{self.source}: {name}: expected finite numbers in two dimensions")
         found = found.astype(float)
         if not np.isfinite(found).all():
-            raise MedgroundError(f"{self.path}: {name}: expected finite numbers in two dimensions")
+            raise MedgroundError(f"{self.source}: {name}: expected finite numbers in two dimensions")
         return found
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Maps]:
-    """The heat maps of a file that stays open for the block; raises where it is none of the two kinds."""
-    if path.suffix not in (".npz", ".safetensors") or not path.is_file():
-        raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-    with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
-        get = file.__getitem__ if path.suffix == ".npz" else partial(_tensor, path, file)
-        yield Maps(path, digest, set(file.keys()), get)
+@dataclass(kw_only=True)
+class HeatmapData(Prepared):
+    """Phrases with boxes, and the heat maps of a model and of another one to compare with."""
+
+    scored: Sequence[Phrase]
+    train: Sequence[Phrase] | None = None
+    maps: dict[str, Maps]
+
+    @cached_property
+    def found(self) -> dict[str, "Found"]:
+        """The figures of each phrase, for each model."""
+        return {name: figures_of(self.scored, each) for name, each in self.maps.items()}
 
 
-def _npz(path: Path) -> Any:
-    try:
-        file = np.load(path, allow_pickle=False)
-    except DAMAGED:
-        file = None
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise MedgroundError(f"{path}: not an npz file")
-    return file
+def prepare(
+    predictions: Mapping[str, Any],
+    truth: Iterable[Phrase],
+    train: Iterable[Phrase] | None,
+    compare: Mapping[str, Any] | None,
+    split: str | None,
+) -> HeatmapData:
+    """Return the phrases of the split that have boxes, with the heat maps of each model."""
+    target = phrases.select(truth, split)
+    scored = [phrase for phrase in target.scored if phrase.boxes]
+    phrases.need_sizes(scored, "the protocol heatmap")
+    maps = {"predictions": _maps(predictions, "predictions", target, scored)}
+    if compare is not None:
+        maps["compare"] = _maps(compare, "compare", target, scored)
+    return HeatmapData(
+        scored=scored,
+        train=phrases.select_training(train, scored, split),
+        elsewhere=target.elsewhere,
+        maps=maps,
+    )
 
 
-def _safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="numpy")
-    except SafetensorError:
-        raise MedgroundError(f"{path}: not a safetensors file") from None
+def _maps(arrays: Mapping[str, Any], default: str, target: Truth, scored: Sequence[Phrase]) -> Maps:
+    maps = Maps(arrays, sources.name_of(arrays, default))
+    maps.check(target.known, scored)
+    return maps
 
 
-def _tensor(path: Path, file: Any, name: str) -> Any:
-    """The tensor as an array; bfloat16 and the like, which numpy does not have, as float32."""
-    if not file.get_slice(name).get_dtype().startswith(("BF", "F8")):
-        return file.get_tensor(name)
-    from safetensors import safe_open
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """The protocol: the figures of heat maps over phrases with boxes."""
 
-    with safe_open(path, framework="pt") as again:
-        return again.get_tensor(name).float().numpy()
+    name: str = "heatmap"
+    takes: Kind = "heatmaps"
+
+    def measure(self, data: HeatmapData) -> Sequence[Measured]:
+        """Return the figures, with the groups of `stats.groups`."""
+        grouped = groups.of_phrases(data.scored)
+        found = data.found
+        return [
+            Measured(
+                protocol=self.name,
+                groups=grouped,
+                owners=scoring.clusters(data.scored),
+                counts=grouped.counts,
+                own=found["predictions"].figures(),
+                prior=None if data.train is None else _baseline_figures(data.train, data.scored),
+                other=found["compare"].figures() if "compare" in found else None,
+            )
+        ]
+
+    def galleries(self, data: HeatmapData) -> Galleries:
+        """Return what makes pictures of the best, median and worst heat maps, which are read at once."""
+        ious = {name: each.ious for name, each in data.found.items()}
+        reads = {name: each.of for name, each in data.maps.items()}
+        return partial(heatmap_pictures.galleries, heatmap_pictures.choose(data.scored, reads, ious))
+
+
+HEATMAP = Heatmap()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the heat maps get right on each phrase: IoU, and contrast (None where it has no value)."""
+    """IoU and contrast of each phrase; contrast is None if it has no value."""
 
     ious: list[float]
     contrasts: list[float | None]
 
     def figures(self) -> Figures:
-        """The metrics over all phrases."""
+        """Return the metrics over all phrases."""
         return {"miou": mean_over(self.ious), "cnr": mean_over(self.contrasts)}
 
 
-def measure(phrases: Sequence[Phrase], maps: Maps) -> Found:
-    """What the heat maps get right on phrases that have boxes and sizes; 0 without a heat map."""
-    pairs = [_right(phrase, maps.of(phrase)) for phrase in phrases]
+def figures_of(scored: Sequence[Phrase], maps: Maps) -> Found:
+    """Return the figures of phrases that have boxes and sizes; 0 without a heat map."""
+    pairs = [_compared(phrase, maps.of(phrase)) for phrase in scored]
     return Found([iou for iou, _ in pairs], [contrast for _, contrast in pairs])
 
 
-def _right(phrase: Phrase, heatmap: Array | None) -> tuple[float, float | None]:
+def _compared(phrase: Phrase, heatmap: Array | None) -> tuple[float, float | None]:
     if heatmap is None:
         return 0.0, 0.0
     true = as_array(phrase.boxes or [])
@@ -149,9 +173,14 @@ def _right(phrase: Phrase, heatmap: Array | None) -> tuple[float, float | None]:
     return metrics.heatmap_iou(heatmap, shares), metrics.contrast_to_noise(heatmap, shares)
 
 
-def box_figures(phrases: Sequence[Phrase], found: Sequence[Box]) -> Figures:
-    """The same for heat maps that are 1 in one box and 0 elsewhere, from areas."""
-    pairs = [(p, as_array([box]), as_array(p.boxes or [])) for p, box in zip(phrases, found, strict=True)]
+def _baseline_figures(train: Sequence[Phrase], scored: Sequence[Phrase]) -> Figures:
+    fitted = baseline.fit_phrases(train) if scored else None
+    return box_figures(scored, [fitted.box_of(phrase) for phrase in scored if fitted])
+
+
+def box_figures(scored: Sequence[Phrase], found: Sequence[Box]) -> Figures:
+    """Return the figures of heat maps that are 1 in one box and 0 elsewhere, from areas."""
+    pairs = [(p, as_array([box]), as_array(p.boxes or [])) for p, box in zip(scored, found, strict=True)]
     return {
         "miou": mean_over([metrics.union_iou(box, true) for _, box, true in pairs]),
         "cnr": mean_over([_box_contrast(box, true, _area(phrase)) for phrase, box, true in pairs]),

@@ -1,49 +1,91 @@
-"""The protocols by name: six different things are called mIoU on MS-CXR, so each score says which it is.
+"""What a protocol is, and the protocols over phrases. Six different figures are called mIoU on MS-CXR.
 
-single-box  MedRPG, TransVG, AGP: phrases with one true box; the first box found, no box counting as IoU 0.
-            `miou` is the mean IoU, `acc@.5` the share with IoU >= .5.
-pooled      ChEX: sum of intersections / sum of unions of the covered areas over all phrases, for the boxes
-            with score >= t, then the mean over t = .1, ..., .5: `miou`.
-all-pairs   RadVLM: mean IoU over all pairs of a found and a true box of a phrase, then over phrases: `miou`
-            (right answers with several boxes are punished); `ap@.5` as in coco.
-set         MedGrounder, ClueGround: `coverage` (mean over true boxes of the best IoU), `union_iou` of the
-            covered areas, `setf1@.5` by the largest one-to-one matching, `precision@f1=1`: the share of
-            phrases answered without a fault. Phrases with nothing to show are scored too.
+single-box  MedRPG, TransVG, AGP: phrases with one true box. Only the first predicted box counts, and no box
+            is IoU 0. `miou` is the mean IoU, `acc@.5` the share with IoU >= .5.
+pooled      ChEX: sum of intersections / sum of unions of the covered areas over all phrases, of the boxes
+            with score >= t. `miou` is the mean over t = .1, ..., .5.
+all-pairs   RadVLM: `miou` is the mean IoU over all pairs of a predicted and a true box of a phrase, then over
+            phrases. (Correct predictions with several boxes are penalized.) `ap@.5` is that of coco.
+set         MedGrounder, ClueGround: `coverage` is the mean over true boxes of the best IoU, `union_iou` that
+            of the covered areas, `setf1@.5` F1 by the largest one-to-one matching at IoU >= .5, and
+            `precision@f1=1` the share of phrases with F1 = 1. Phrases without a true box are scored too.
 coco        `ap@.5` and `ap@.5:.95`, 101 recall levels: the boxes of a phrase compete as those of an image do
-            in COCO, one ranking runs over a group, equal scores at once. Category groups are classes, macro
-            is their mAP.
+            in COCO. One ranking runs over a group. Category groups are classes, and macro is their mAP.
 
-All areas are exact, in original pixels. A Case without a found box is an answer like any other.
+All areas are exact, in original pixels. A phrase without a predicted box is scored like any other.
+
+Another package adds a protocol with one file and an entry point of the group "medground.protocols"
+(`medground.registry`). Over phrases it is a `PhraseProtocol`; over other records, any `Protocol`.
 """
 
-from collections.abc import Callable, Mapping
+import typing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from medground import boxes, registry
 from medground.evaluation import metrics
 from medground.evaluation.cases import Case, Cases, as_array
-from medground.evaluation.stats.average_precision import Ranked
+from medground.evaluation.phrases import PhraseData
+from medground.evaluation.prepared import Kind
+from medground.evaluation.report import pictures
+from medground.evaluation.report.pictures import Galleries
 from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.figures import Ratio, mean_over
+from medground.evaluation.stats.scoring import Figures, Measured
 from medground.records import Phrase
 
-__all__ = ["Case", "Cases", "Figures", "Protocol", "as_array"]
-Figures = Mapping[str, Ratio | Ranked]
+__all__ = ["Case", "Cases", "Figures", "PhraseProtocol", "Protocol", "as_array"]
+
+
+class Protocol(typing.Protocol):
+    """A way to score one kind of predictions: its name in each Score, its figures and its pictures."""
+
+    @property
+    def name(self) -> str:
+        """The protocol of the scores."""
+
+    @property
+    def takes(self) -> Kind:
+        """The kind of predictions: each kind has a subclass of `prepared.Prepared`."""
+
+    def measure(self, data: Any) -> Sequence[Measured]:
+        """Return the figures of the prepared records, and their groups."""
+
+    def galleries(self, data: Any) -> Galleries:
+        """Return what makes the pictures of a page, given the folder of the images."""
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
-    """Which phrases a protocol scores, and how."""
+class PhraseProtocol:
+    """Figures over the phrases that `scores` accepts; `primary` is the metric that sorts the phrases.
 
-    takes: Callable[[Phrase], bool]
-    measure: Callable[[Cases], Figures]
-    primary: str  # the metric that sorts phrases from worst to best
+    first_only: only the first predicted box of a phrase is shown.
+    """
+
+    name: str
+    scores: Callable[[Phrase], bool]
+    figures: Callable[[Cases], Figures]
+    primary: str
+    first_only: bool = False
+    takes: Kind = "phrases"
+
+    def measure(self, data: PhraseData) -> Sequence[Measured]:
+        """Return the figures, with the groups of `stats.groups`."""
+        part = data.part(self.scores)
+        return [part.measured(self.name, self.figures, part.baseline(data.train, self.scores))]
+
+    def galleries(self, data: PhraseData) -> Galleries:
+        """Return what makes pictures of the best, median and worst phrases."""
+        part = data.part(self.scores)
+        return partial(pictures.galleries, part.own, part.other, self.first_only)
 
 
 def first_ious(cases: Cases) -> Array:
-    """(N,) IoU of the first box found with the first true box; 0 without a found box."""
+    """Return the (N,) IoU of the first predicted box with the first true box; 0 without a predicted box."""
     both = np.flatnonzero((cases.counts > 0) & (cases.true_counts > 0))
     found = cases.found[cases.begin(cases.counts)[both]]
     overlap = np.zeros(len(cases))
@@ -83,7 +125,7 @@ def _set(cases: Cases) -> Figures:
 
 
 def matched(cases: Cases, threshold: float = 0.5) -> Array:
-    """(N,) the most found and true boxes of each case that go together one to one with IoU >= threshold."""
+    """Return the (N,) size of the largest one-to-one matching of each case's boxes with IoU >= threshold."""
     ious, owner, _ = cases.pairs
     pairs = np.bincount(owner[ious >= threshold], minlength=len(cases))
     most = np.minimum(pairs, 1.0)
@@ -96,14 +138,13 @@ def _coco(cases: Cases) -> Figures:
     return {"ap@.5": cases.ranked.at(0), "ap@.5:.95": cases.ranked}
 
 
-SINGLE_BOX = Protocol(lambda phrase: len(phrase.boxes or ()) == 1, _single_box, "miou")
-POOLED = Protocol(lambda phrase: bool(phrase.boxes), _pooled, "miou")
-ALL_PAIRS = Protocol(lambda phrase: bool(phrase.boxes), _all_pairs, "miou")
-SET = Protocol(lambda phrase: phrase.boxes is not None, _set, "setf1@.5")
-COCO = Protocol(lambda phrase: phrase.boxes is not None, _coco, "ap@.5")
+SINGLE_BOX = PhraseProtocol("single-box", lambda p: len(p.boxes or ()) == 1, _single_box, "miou", True)
+POOLED = PhraseProtocol("pooled", lambda phrase: bool(phrase.boxes), _pooled, "miou")
+ALL_PAIRS = PhraseProtocol("all-pairs", lambda phrase: bool(phrase.boxes), _all_pairs, "miou")
+SET = PhraseProtocol("set", lambda phrase: phrase.boxes is not None, _set, "setf1@.5")
+COCO = PhraseProtocol("coco", lambda phrase: phrase.boxes is not None, _coco, "ap@.5")
 
 
-def named(name: str) -> Protocol:
-    """Return the protocol over phrases of this name in the registry."""
-    protocol: Protocol = registry.PROTOCOLS[name].load()
-    return protocol
+def named(name: str) -> Any:
+    """Return the protocol of this name in the registry."""
+    return registry.PROTOCOLS[name].load()

@@ -1,28 +1,27 @@
-"""Does a model look, and does it read? How far its answer moves when the image or the words are changed.
+"""Robustness: how far predictions change if the image or the phrase is perturbed.
 
-as asked         the phrase on its image
-blank image      the phrase on an even image of the same size: what is left is what the words alone tell
-mirrored image   the phrase on its image, left and right changed: boxes should follow the picture
-other patient    the phrase on the next image that is of somebody else; boxes by shares of the image
-foreign phrase   a phrase of somebody else, of a category that no phrase of this image has: only `absent` is
-                 measured, and should be high (what a phrase says may be there all the same, unsaid)
-other side       left for right in the phrase, and right for left: the box should change its side
+as asked         the phrase on its image, without a perturbation
+blank image      the phrase on an even image of the same size: only the text can inform the prediction
+mirrored image   the phrase on its image flipped left-right: boxes should follow the image
+other patient    the phrase on the next image of another patient, with boxes scaled to this image
+foreign phrase   a phrase of another patient, of a category that no phrase of this image has. Only `absent` is
+                 measured, and should be high. (The finding may be present all the same, unreported.)
+other side       left and right swapped in the phrase: the box should change its side
 negated          "no ..." before the phrase: `present` should fall
 synonym          another name for the finding: nothing should change
 held-out negation, held-out synonym
-                 the same in wordings that fine-tuning never makes up. `finetune --negative-prob` and
-                 `--paraphrases` may have shown those of the two above: they tell what was learned, these
-                 whether more was learned than the words
+                 the same in wordings that fine-tuning never generates. `finetune --negative-prob` and
+                 `--paraphrases` may generate those of `negated` and `synonym`.
 
-Mirrored images have two more rows: phrases that name one side, whose words now contradict the picture, and
-the others. Figures, all over phrases; where a probe has nothing to change (a phrase without a side) the
-phrase is no part of it. IoU is that of the areas that boxes cover together.
-miou             IoU with the truth; with the mirrored truth on the mirrored image
-prior_miou       that of the image-free prior, beside `as asked` and `blank image`
-same             IoU with the answer as asked
-same_mirrored    IoU with the mirrored answer as asked: 1 where the boxes follow a mirrored image
-changed_side     share of answers whose centre lies in the other half of the image than as asked
-absent           share of answers with `present` below .5
+Mirrored images have two more rows. One is of phrases that name one side, which the flip contradicts; the
+other is of the rest. All figures are over phrases. A phrase that a perturbation cannot change (one without a
+side, say) is left out. IoU is that of the areas that all boxes cover.
+miou             IoU with the truth; on the mirrored image, with the mirrored truth
+prior_miou       IoU of the image-free baseline with the truth, for `as asked` and `blank image`
+same             IoU with the original prediction
+same_mirrored    IoU with the mirrored original prediction: 1 if the boxes follow a flipped image
+changed_side     share of predictions whose center is in the other half of the image than originally
+absent           share of predictions with `present` below .5
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +43,7 @@ from medground.records import Box, Grounding, Phrase
 from medground.reports import laterality, negation
 
 Image = NDArray[np.float32]  # (H, W) in [0, 1]
-Asked = tuple[str, Phrase, str]  # probe, phrase, words
+Query = tuple[str, Phrase, str]  # perturbation, phrase, text
 Load = Callable[[str], Image]
 Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of this image
 
@@ -58,18 +57,18 @@ WORDINGS: dict[str, Callable[[str], str | None]] = {
     "held-out synonym": wordings.new_synonym,
 }
 PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, FOREIGN, *WORDINGS)
-WITH_BOX = tuple(name for name in PROBES if name != FOREIGN)  # their phrase's box is known
-NEARBY = 50  # images among which a foreign phrase is looked for
+WITH_BOX = tuple(name for name in PROBES if name != FOREIGN)  # the true box of the phrase is known
+NEARBY = 50  # images that foreign phrases are taken from
 SIDED, SIDELESS = f"{MIRRORED}, side named", f"{MIRRORED}, no side"
 PRESENT = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What a model says under one probe: (F, 4) boxes in pixels of the phrase's own image, and `present`.
+class Perturbed:
+    """A prediction for a perturbed input: (F, 4) boxes in pixels of the phrase's own image, and `present`.
 
-    `size` is the image's (width, height), `shown` the path of the image that was shown, `text` the words that
-    were asked, `model` who was asked.
+    size: the image's (width, height). shown: the path of the input image. text: the input text. model: the
+    model's hash.
     """
 
     phrase: Phrase
@@ -82,56 +81,56 @@ class Answer:
     model: str
 
 
-def probe(phrases: Iterable[Phrase], load: Load, ground: Ground) -> Iterator[Answer]:
-    """Yield the answers under each probe, image by image; phrases of one image are to follow one another.
+def probe(phrases: Iterable[Phrase], load: Load, ground: Ground) -> Iterator[Perturbed]:
+    """Yield the predictions under each perturbation, image by image.
 
-    `ground` sees an image once for all that is asked of it.
+    Phrases of one image must follow one another. `ground` is called once for each input image.
     """
-    films = [list(group) for _, group in groupby(phrases, key=lambda phrase: phrase.path)]
-    for number, group in enumerate(films):
-        path, other = group[0].path, _somebody_else(films, number)
+    groups = [list(group) for _, group in groupby(phrases, key=lambda phrase: phrase.path)]
+    for number, group in enumerate(groups):
+        path, other = group[0].path, _other_patient(groups, number)
         image = load(path)
         height, width = image.shape
         _refuse_other_size(group, width, height)
 
-        def ask(asked: Sequence[Asked], shown: Image, path: str = path) -> Iterator[Answer]:
-            return _asked(asked, path, shown, (width, height), ground)  # noqa: B023  (used up before the next)
+        def predict(queries: Sequence[Query], shown: Image, path: str = path) -> Iterator[Perturbed]:
+            return _predicted(queries, path, shown, (width, height), ground)  # noqa: B023  (used up before the next)
 
-        foreign = [(FOREIGN, group[0], text) for text in _foreign(films, number)]
-        yield from ask([(AS_ASKED, e, e.text) for e in group] + foreign + list(_reworded(group)), image)
-        yield from ask([(BLANK, each, each.text) for each in group], np.zeros_like(image))
-        yield from ask([(MIRRORED, each, each.text) for each in group], mirrored(image))
+        foreign = [(FOREIGN, group[0], text) for text in _foreign(groups, number)]
+        yield from predict([(AS_ASKED, e, e.text) for e in group] + foreign + list(_reworded(group)), image)
+        yield from predict([(BLANK, each, each.text) for each in group], np.zeros_like(image))
+        yield from predict([(MIRRORED, each, each.text) for each in group], mirrored(image))
         if other:
-            yield from ask([(OTHER, each, each.text) for each in group], load(other), other)
+            yield from predict([(OTHER, each, each.text) for each in group], load(other), other)
 
 
-def _reworded(group: Sequence[Phrase]) -> Iterator[Asked]:
+def _reworded(group: Sequence[Phrase]) -> Iterator[Query]:
     for name, change in WORDINGS.items():
         for phrase in group:
             if (text := change(phrase.text)) is not None:
                 yield name, phrase, text
 
 
-def _asked(
-    asked: Sequence[Asked], path: str, image: Image, size: tuple[int, int], ground: Ground
-) -> Iterator[Answer]:
-    """The answers on one image, their boxes brought to an image of this size."""
+def _predicted(
+    queries: Sequence[Query], path: str, image: Image, size: tuple[int, int], ground: Ground
+) -> Iterator[Perturbed]:
+    """Yield the predictions on one image, with boxes scaled to an image of this size."""
     texts = [
-        replace(phrase, text=text, width=image.shape[1], height=image.shape[0]) for _, phrase, text in asked
+        replace(phrase, text=text, width=image.shape[1], height=image.shape[0]) for _, phrase, text in queries
     ]
     scale = np.tile([size[0] / image.shape[1], size[1] / image.shape[0]], 2)
-    for (name, phrase, text), found in zip(asked, ground(texts, image), strict=True):
+    for (name, phrase, text), found in zip(queries, ground(texts, image), strict=True):
         boxes = as_array([each.box for each in found.boxes]) * scale
-        yield Answer(phrase, name, path, text, size, boxes, found.present, found.model)
+        yield Perturbed(phrase, name, path, text, size, boxes, found.present, found.model)
 
 
 def mirrored(image: Image) -> Image:
-    """The image with left and right changed."""
+    """Return the image flipped left-right."""
     return np.ascontiguousarray(image[:, ::-1])
 
 
 def mirrored_boxes(boxes: Array, width: float) -> Array:
-    """(F, 4) boxes where they lie when an image of this width is mirrored; the same again gives them back."""
+    """Return (F, 4) boxes on the left-right flipped image of this width; twice gives the boxes again."""
     return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
@@ -140,64 +139,67 @@ def _refuse_other_size(group: Sequence[Phrase], width: int, height: int) -> None
         if (phrase.width or width, phrase.height or height) != (width, height):
             raise MedgroundError(
                 f"phrase_id {phrase.phrase_id}: its boxes are for {phrase.width} x {phrase.height} pixels, "
-                f"its image has {width} x {height}; give the images that they were drawn on"
+                f"its image has {width} x {height}; give the images that the boxes were annotated on"
             )
 
 
-def _somebody_else(films: Sequence[Sequence[Phrase]], number: int) -> str | None:
-    """The path of the next image that is of another patient; None where there is nobody else."""
-    return next((group[0].path for group in _others(films, number)), None)
+def _other_patient(groups: Sequence[Sequence[Phrase]], number: int) -> str | None:
+    """Return the path of the next image of another patient, None if there is none."""
+    return next((group[0].path for group in _others(groups, number)), None)
 
 
-def _others(films: Sequence[Sequence[Phrase]], number: int) -> Iterator[Sequence[Phrase]]:
+def _others(groups: Sequence[Sequence[Phrase]], number: int) -> Iterator[Sequence[Phrase]]:
     """Yield the phrases of each image that is of another patient, from the next image on."""
-    own = films[number][0]
-    for step in range(1, len(films)):
-        group = films[(number + step) % len(films)]
+    own = groups[number][0]
+    for step in range(1, len(groups)):
+        group = groups[(number + step) % len(groups)]
         if (group[0].subject_id or group[0].image_id) != (own.subject_id or own.image_id):
             yield group
 
 
-def _foreign(films: Sequence[Sequence[Phrase]], number: int) -> list[str]:
-    """Phrases of other patients, none of a category that this image's phrases have: as many as it has, or
-    what is found nearby. Phrases without a category tell nothing, and images that have one get none."""
-    own = films[number]
+def _foreign(groups: Sequence[Sequence[Phrase]], number: int) -> list[str]:
+    """Return phrases of other patients, of categories that no phrase of this image has.
+
+    They are as many as the image has, if enough are nearby. An image with a phrase without a category gets
+    none.
+    """
+    own = groups[number]
     if any(each.category is None for each in own):
         return []
     here = {each.category for each in own}
-    nearby = islice(_others(films, number), NEARBY)
+    nearby = islice(_others(groups, number), NEARBY)
     found = (each.text for group in nearby for each in group if each.category and each.category not in here)
     return list(islice(dict.fromkeys(found), len(own)))
 
 
-def measure(answers: Sequence[Answer], guess: Callable[[Phrase, int, int], Box] | None = None) -> Measured:
-    """The figures of each probe, as groups `probe:NAME`; `guess`, the prior, answers a phrase of an image's
-    width and height."""
-    as_asked = {id(each.phrase): each for each in answers if each.probe == AS_ASKED}
-    first = [as_asked[id(each.phrase)] for each in answers]
+def measure(found: Sequence[Perturbed], guess: Callable[[Phrase, int, int], Box] | None = None) -> Measured:
+    """Return the figures of each perturbation, as groups `probe:NAME`.
+
+    guess: the image-free baseline's box for a phrase, given the width and height of its image.
+    """
+    as_asked = {id(each.phrase): each for each in found if each.probe == AS_ASKED}
+    first = [as_asked[id(each.phrase)] for each in found]
     own = {
-        "miou": mean_over(_where(_ious(answers, [truth_of(each) for each in answers]), answers, WITH_BOX)),
-        "same": mean_over(_where(_ious(answers, [each.boxes for each in first]), answers, WITH_BOX[1:])),
-        "same_mirrored": mean_over(_where(_ious(answers, _flipped(first)), answers, (MIRRORED,))),
-        "changed_side": mean_over(_changed(answers, first)),
-        "absent": mean_over(np.array([each.present < PRESENT for each in answers], dtype=float)),
+        "miou": mean_over(_where(_ious(found, [truth_of(each) for each in found]), found, WITH_BOX)),
+        "same": mean_over(_where(_ious(found, [each.boxes for each in first]), found, WITH_BOX[1:])),
+        "same_mirrored": mean_over(_where(_ious(found, _flipped(first)), found, (MIRRORED,))),
+        "changed_side": mean_over(_changed(found, first)),
+        "absent": mean_over(np.array([each.present < PRESENT for each in found], dtype=float)),
     }
     if guess is not None:
-        guesses = [as_array([guess(each.phrase, *each.size)]) for each in answers]
-        guessed = _ious(
-            [replace(a, boxes=b) for a, b in zip(answers, guesses, strict=True)], _truths(answers)
-        )
-        own["prior_miou"] = mean_over(_where(guessed, answers, (AS_ASKED, BLANK)))
-    parted = _parted(answers)
-    owners = scoring.clusters([each.phrase for each in answers])
-    return Measured("probes", parted, owners, parted.counts, own)
+        guesses = [as_array([guess(each.phrase, *each.size)]) for each in found]
+        guessed = _ious([replace(a, boxes=b) for a, b in zip(found, guesses, strict=True)], _truths(found))
+        own["prior_miou"] = mean_over(_where(guessed, found, (AS_ASKED, BLANK)))
+    grouped = _grouped(found)
+    owners = scoring.clusters([each.phrase for each in found])
+    return Measured("probes", grouped, owners, grouped.counts, own, keeps_empty=False)
 
 
-def _parted(answers: Sequence[Answer]) -> Groups:
-    """A group for each probe that was asked, and after the mirrored image's the two it consists of."""
-    of_probe = {name: np.array([each.probe == name for each in answers], dtype=bool) for name in PROBES}
+def _grouped(found: Sequence[Perturbed]) -> Groups:
+    """Return a group for each perturbation in use; the two parts of the mirrored image follow it."""
+    of_probe = {name: np.array([each.probe == name for each in found], dtype=bool) for name in PROBES}
     sided = np.array(
-        [laterality.side_of(each.phrase.text) in ("left", "right") for each in answers], dtype=bool
+        [laterality.side_of(each.phrase.text) in ("left", "right") for each in found], dtype=bool
     )
     masks: dict[str, NDArray[np.bool_]] = {}
     for name, mask in of_probe.items():
@@ -205,44 +207,44 @@ def _parted(answers: Sequence[Answer]) -> Groups:
         if name == MIRRORED:
             masks |= {SIDED: mask & sided, SIDELESS: mask & ~sided}
     kept = {f"probe:{name}": mask for name, mask in masks.items() if mask.any()}
-    return Groups(list(kept), np.array(list(kept.values())).reshape(len(kept), len(answers)), [])
+    return Groups(list(kept), np.array(list(kept.values())).reshape(len(kept), len(found)), [])
 
 
-def _truths(answers: Sequence[Answer]) -> list[Array]:
-    return [as_array(each.phrase.boxes or ()) for each in answers]
+def _truths(found: Sequence[Perturbed]) -> list[Array]:
+    return [as_array(each.phrase.boxes or ()) for each in found]
 
 
-def truth_of(answer: Answer) -> Array:
-    """(T, 4) where the truth lies: mirrored on the mirrored image."""
-    true = as_array(answer.phrase.boxes or ())
-    return mirrored_boxes(true, answer.size[0]) if answer.probe == MIRRORED else true
+def truth_of(found: Perturbed) -> Array:
+    """Return the (T, 4) true boxes, mirrored on the mirrored image."""
+    true = as_array(found.phrase.boxes or ())
+    return mirrored_boxes(true, found.size[0]) if found.probe == MIRRORED else true
 
 
-def _flipped(answers: Sequence[Answer]) -> list[Array]:
-    return [mirrored_boxes(each.boxes, each.size[0]) for each in answers]
+def _flipped(found: Sequence[Perturbed]) -> list[Array]:
+    return [mirrored_boxes(each.boxes, each.size[0]) for each in found]
 
 
-def _ious(answers: Sequence[Answer], others: Sequence[Array]) -> Array:
-    """(N,) IoU of the areas that answers and others cover; 1 where neither has a box."""
-    pairs = zip(answers, others, strict=True)
+def _ious(found: Sequence[Perturbed], others: Sequence[Array]) -> Array:
+    """Return the (N,) IoU of the areas that predictions and others cover; 1 if neither has a box."""
+    pairs = zip(found, others, strict=True)
     return np.array([metrics.union_iou(each.boxes, other) for each, other in pairs], dtype=float)
 
 
-def _where(values: Array, answers: Sequence[Answer], probes: Sequence[str]) -> Array:
-    """The values under these probes, NaN under the others."""
-    return np.where([each.probe in probes for each in answers], values, np.nan)
+def _where(values: Array, found: Sequence[Perturbed], probes: Sequence[str]) -> Array:
+    """Return the values under these perturbations, NaN under the others."""
+    return np.where([each.probe in probes for each in found], values, np.nan)
 
 
-def _changed(answers: Sequence[Answer], first: Sequence[Answer]) -> Array:
-    """(N,) 1 where the answer has crossed the middle of the image, NaN as asked and without a box."""
-    found = []
-    for each, before in zip(answers, first, strict=True):
+def _changed(found: Sequence[Perturbed], first: Sequence[Perturbed]) -> Array:
+    """Return (N,): 1 if the box is in the other half than originally; NaN without a box."""
+    changed = []
+    for each, before in zip(found, first, strict=True):
         known = each.probe in WITH_BOX[1:] and len(each.boxes) and len(before.boxes)
-        found.append(float(_is_left(each) != _is_left(before)) if known else np.nan)
-    return np.array(found, dtype=float)
+        changed.append(float(_is_left(each) != _is_left(before)) if known else np.nan)
+    return np.array(changed, dtype=float)
 
 
-def _is_left(answer: Answer) -> bool:
-    """Whether the centre of the boxes, each weighted by its area, lies in the left half of the picture."""
-    x1, y1, x2, y2 = answer.boxes.T
-    return bool(np.average((x1 + x2) / 2, weights=(x2 - x1) * (y2 - y1)) < answer.size[0] / 2)
+def _is_left(found: Perturbed) -> bool:
+    """Return whether the center of the boxes, weighted by area, lies in the left half of the image."""
+    x1, y1, x2, y2 = found.boxes.T
+    return bool(np.average((x1 + x2) / 2, weights=(x2 - x1) * (y2 - y1)) < found.size[0] / 2)

@@ -1,8 +1,7 @@
-"""Boxes over the image, as a picture that a person can read.
+"""Boxes over the image, as a figure.
 
-Found boxes are solid, each in its own colour with its score; true boxes are dashed and green. The words stand
-in a strip below the image and hide nothing of it. Boxes come in pixels of the original image and are scaled
-with it; what reaches outside is cut off at the edge.
+Predicted boxes are solid, each in its own color with its score; ground-truth boxes are dashed and green. The
+text is in a strip below the image. Boxes are in pixels of the original image, scaled with it and clipped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +28,7 @@ def overlay(
     truth: Sequence[Box] = (),
     frame: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """The (H, W) image in [0, 1] with its boxes, and a strip below with the words and what the lines mean.
+    """Return the (H, W) image in [0, 1] with its boxes, and a strip below with the phrase and the legend.
 
     Without a found box the strip says "nothing to show". The image's long side is brought to between
     `SHORTEST` and `LONGEST` pixels. Boxes are in pixels of an image of size `frame` (width, height), of which
@@ -47,7 +46,7 @@ def boxed(
     longest: int = LONGEST,
     frame: tuple[int, int] | None = None,
 ) -> Image.Image:
-    """The (H, W) image in [0, 1] with its boxes and their scores alone, its long side at most `longest`;
+    """Return the (H, W) image in [0, 1] with only its boxes and scores, its long side at most `longest`;
     `frame` as for `overlay`."""
     picture = _picture(image, longest)
     width, height = frame or (image.shape[1], image.shape[0])
@@ -66,7 +65,7 @@ def boxed(
 
 
 def sheet(pictures: Iterable[Image.Image], columns: int = 3, gap: int = 8) -> Image.Image:
-    """The pictures in rows of `columns`, each in a cell as large as the largest; at least one is needed."""
+    """Return the pictures (at least one) in rows of `columns`, each in a cell of the size of the largest."""
     shown = list(pictures)
     across, down = max(each.width for each in shown) + gap, max(each.height for each in shown) + gap
     rows = -(-len(shown) // columns)
@@ -77,7 +76,7 @@ def sheet(pictures: Iterable[Image.Image], columns: int = 3, gap: int = 8) -> Im
 
 
 def _picture(image: NDArray[np.float32], most: int) -> Image.Image:
-    """The image in colour within the size limits."""
+    """Return the image in color within the size limits."""
     grey = Image.fromarray((np.clip(np.nan_to_num(image), 0, 1) * 255).round().astype(np.uint8))
     factor = min(most, max(SHORTEST, *grey.size)) / max(grey.size)
     size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
@@ -86,7 +85,7 @@ def _picture(image: NDArray[np.float32], most: int) -> Image.Image:
 
 
 def _scaled(box: Box, scale: tuple[float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Whole pixels of the picture, inside it, at least one pixel long each way."""
+    """Return integer corners inside the picture, at least one pixel apart on each axis."""
     x1, y1, x2, y2 = (round(each * scale[i % 2]) for i, each in enumerate(box))
     x1, y1 = (min(max(each, 0), limit - 1) for each, limit in zip((x1, y1), size, strict=True))
     x2, y2 = (min(each, limit - 1) for each, limit in zip((x2, y2), size, strict=True))
@@ -118,7 +117,7 @@ def _dashed(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], line: int
 def _tag(
     draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], words: str, colour: str, font: Font
 ) -> None:
-    """The words on a patch of the box's colour: above its top left corner if there is room, else inside."""
+    """Draw the text on a patch of the box color: above its top left corner if there is room, else inside."""
     left, top, right, bottom = (round(each) for each in draw.textbbox((0, 0), words, font=font))
     width, height = right - left, bottom - top
     pad = max(2, height // 4)
@@ -130,7 +129,7 @@ def _tag(
     draw.text((x + pad - left, y + pad - top), words, fill=HALO, font=font)
 
 
-Legend = list[tuple[str, str, bool]]  # words, colour, dashed
+Legend = list[tuple[str, str, bool]]  # text, color, dashed
 
 
 def _legend(found: Sequence[ScoredBox], truth: Sequence[Box]) -> Legend:
@@ -139,7 +138,7 @@ def _legend(found: Sequence[ScoredBox], truth: Sequence[Box]) -> Legend:
 
 
 def _strip(width: int, label: str, legend: Legend, font: Font) -> Image.Image:
-    """The words, wrapped to the width, and a line that says what the colours mean."""
+    """Return a strip with the text, wrapped to the width, and a color legend."""
     lines = wrapped(label, width - 16, font)
     step = round(_height(font) * 1.35)
     strip = Image.new("RGB", (width, step * (len(lines) + 1) + 16), STRIP)
@@ -156,7 +155,7 @@ def _strip(width: int, label: str, legend: Legend, font: Font) -> Image.Image:
 
 
 def _sample(draw: ImageDraw.ImageDraw, x: int, y: int, colour: str, dashed: bool, step: int) -> int:
-    """Draw a short line of the kind that a box has; return where the words after it begin."""
+    """Draw a short line in the style of a box; return the x position of the text after it."""
     length, thick = round(step * 1.2), max(2, step // 8)
     pieces = [(0.0, 0.38), (0.62, 1.0)] if dashed else [(0.0, 1.0)]
     for begin, end in pieces:
@@ -165,7 +164,7 @@ def _sample(draw: ImageDraw.ImageDraw, x: int, y: int, colour: str, dashed: bool
 
 
 def wrapped(words: str, width: float, font: Font) -> list[str]:
-    """The words in lines no wider than the width; a word that alone is wider is broken. At least one line."""
+    """Return the text in lines no wider than the width, at least one; a wider word is broken."""
     lines = [""]
     for word in words.split():
         joined = f"{lines[-1]} {word}".strip()

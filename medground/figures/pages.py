@@ -1,6 +1,6 @@
-"""Pages that need nothing beside them: a jinja2 template of a room, with pictures inside.
+"""Self-contained HTML pages: a jinja2 template of a room, with embedded pictures.
 
-A page holds films and words of reports, so it falls under the same agreement as they do.
+A page contains images and report text, so the same data use agreement applies to it.
 """
 
 import base64
@@ -15,7 +15,7 @@ QUALITY = 85
 
 
 def render(room: str, name: str, **values: object) -> bytes:
-    """The template NAME of a package as UTF-8; values are escaped, and one that it lacks is an error."""
+    """Return the template NAME of a package as UTF-8; values are escaped, and a missing value is an error."""
     import jinja2
 
     source = files(room).joinpath(name).read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def render(room: str, name: str, **values: object) -> bytes:
 
 
 def embedded(picture: "Image.Image", quality: int = QUALITY) -> str:
-    """The picture as a data URI that an <img> can show, as JPEG."""
+    """Return the picture as a JPEG data URI for an <img>."""
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -57,13 +57,14 @@ class GroundingModel:
     ) -> list[Grounding]:
         """Return a grounding for each image and phrase, in order: the records that `medground ground` writes.
 
-        images: path of an image, several of them, or `Phrase` records with paths below `folder`.
+        images: path of an image, several of them, or `Phrase` records.
         phrases: one or several phrases to localize in each image.
-        report: instead of phrases, a report whose findings are localized: its text, the `Path` of a text
-        file, or a `Report`.
+        report: instead of phrases, a report whose findings are localized: text, `Path`, or `Report`.
+        folder: the folder that paths of `Phrase` records start from.
         coverage: widen boxes to contain this share of true boxes; requires a calibrated model.
         min_score: minimum score of a phrase's further boxes, 0.5 by default; the best box is always kept.
         min_present: minimum `present` of a phrase; below it, its boxes are removed.
+
         Raises MedgroundError for an unreadable image and for options that the model cannot meet.
         """
         records = phrases_for(images, phrases, report)
@@ -129,6 +130,7 @@ def load(
     backend: "torch", "exported", "bf16", or "auto": the export if the folder holds one, otherwise torch.
     calibration: calibrate scores if the folder holds a calibration.
     flip_correction: correct flipped images if the folder holds a flip correction.
+
     Raises MedgroundError if the folder holds no such model.
     """
     folder = locations.grounder(model)

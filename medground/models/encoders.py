@@ -17,7 +17,7 @@ from medground.errors import MedgroundError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Default mean and standard deviation for three-channel backbones (ImageNet's, averaged over the colours, as
+# Default mean and standard deviation for three-channel backbones (ImageNet's, averaged over the colors, as
 # radiographs are grey) and for the small networks of this package.
 THREE_CHANNELS, ONE_CHANNEL = (0.449, 0.226), (0.5, 0.25)
 WORD_MARK = "##"

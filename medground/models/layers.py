@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def sine_positions(height: int, width: int, dim: int) -> Tensor:
-    """Return (height * width, dim) `sine_code` of the centres of a patch grid, row by row."""
+    """Return (height * width, dim) `sine_code` of the centers of a patch grid, row by row."""
     rows, columns = (torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width
     places = [columns.expand(height, -1), rows[:, None].expand(-1, width)]
     return sine_code(torch.stack(places, dim=2).flatten(0, 1), dim)  # as graphs can be exported

@@ -58,6 +58,6 @@ class MDETR(Network):
 
 
 def spread(count: int) -> Tensor:
-    """Return (count, 2) points [x, y] in [0, 1], evenly spread over the image; a single one is the centre."""
+    """Return (count, 2) points [x, y] in [0, 1], evenly spread over the image; a single one is the center."""
     x = (torch.arange(count) * 0.618034 + 0.5) % 1  # the golden ratio spreads any number evenly
     return 0.15 + 0.7 * torch.stack([x, (torch.arange(count) + 0.5) / count], dim=1)

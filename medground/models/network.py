@@ -49,7 +49,7 @@ class Network(nn.Module):
     """Encoders, their projections to one width, visual layers and a joint encoder.
 
     own_sizes: an architecture's changes to the named sizes. most_boxes: Q. places: (Q, 2), the reference
-    point [x, y] of each query in [0, 1] of the square; architectures with one box have one in the centre.
+    point [x, y] of each query in [0, 1] of the square; architectures with one box have one in the center.
     """
 
     own_sizes: Mapping[str, Any] = {}

@@ -43,7 +43,9 @@ def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
     own_code = hasattr(config, "auto_map") and config.model_type in KIN.values()
     kind = BertTokenizer if own_code else AutoTokenizer
     tokenizer = _read(kind, name, "tokenizer there that transformers can load", trust_remote_code=False)
-    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # transformers makes an empty one where none is
+    if len(tokenizer) <= len(
+        set(tokenizer.all_special_ids)
+    ):  # transformers makes an empty one if there is none
         raise MedgroundError(f"{name}: no tokenizer there that transformers can load")
     words = _weights(type(encoders.text_encoder_of(config)), name, config, "text encoder")
     encoders.check_vocabulary(tokenizer, words, name)
@@ -66,7 +68,7 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
 
 
 def grey_of(name: str) -> list[float] | None:
-    """Return [mean, standard deviation] of a backbone's training images, averaged over the colours.
+    """Return [mean, standard deviation] of a backbone's training images, averaged over the colors.
 
     None if preprocessor_config.json does not have them.
     """

@@ -1,7 +1,7 @@
 """Anatomical grounding pre-training: regress each phrase's boxes (AGP; Zhang et al., arXiv 2502.16585).
 
 The loss of a box is 5 L1 + 2 (1 - GIoU) [AGP's public code]. Fine-tuning on annotated boxes has the same
-loss. Differences: L1 is over centre and sides, as in TransVG and DETR; AGP's code uses the corners. A
+loss. Differences: L1 is over center and sides, as in TransVG and DETR; AGP's code uses the corners. A
 presence logit is trained on phrases without boxes (weight 1).
 
 For architectures with several boxes the box loss is that of predictions matched to true boxes. A score logit
@@ -10,7 +10,7 @@ nearest to its reference point is added (weight 1, `near`): otherwise most queri
 steps. Group DETR (Chen et al. 2023) and H-DETR (Jia et al. 2023) have such many-to-one losses too; the choice
 by reference point is ours.
 
-Letters: N pairs, M true boxes, Q predicted boxes per pair. Boxes are normalised [cx, cy, w, h] in [0, 1].
+Letters: N pairs, M true boxes, Q predicted boxes per pair. Boxes are normalized [cx, cy, w, h] in [0, 1].
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ from medground.objectives import distributed
 from medground.objectives.objective import Encoded, Objective
 
 MATCHED_SCORE = 1.0  # weight of the score in the matching cost; the box loss has weight 1
-MATCHED_PLACE = 5.0  # weight of the L1 distance from a query's reference point to the true centre
+MATCHED_PLACE = 5.0  # weight of the L1 distance from a query's reference point to the true center
 
 
 class AGP(Objective):
@@ -108,7 +108,7 @@ def match(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return pair (K,), query (K,) and true box (K, 4) of the best one-to-one assignment.
 
-    found: (N, Q, 4). logits: (N, Q). far: (M, Q) distance of each true centre to each reference point. The
+    found: (N, Q, 4). logits: (N, Q). far: (M, Q) distance of each true center to each reference point. The
     assignment minimizes box loss, score and, for a stable assignment between steps, that distance (Hungarian
     method; Carion et al. 2020). If a pair has more than Q true boxes, the ones with the highest cost are left
     out.

@@ -107,7 +107,7 @@ class _Shared(nn.modules.batchnorm._NormBase):
     """Batch norm with the statistics of all processes in training; in evaluation, torch's."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Return (n, C, ...) normalised by the mean and variance over all processes."""
+        """Return (n, C, ...) normalized by the mean and variance over all processes."""
         if not self.training or count() == 1:
             return super().forward(input)
         width, rest = input.shape[1], [1] * (input.dim() - 2)

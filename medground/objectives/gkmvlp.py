@@ -5,7 +5,7 @@ are about and are added to the image features, which four losses use.
 
 itc   image-report contrast, symmetric, temperature 0.07.
 itm   image-report matching. Negatives are sampled from the batch by similarity.
-lm    language modelling of the report from the grounded visual tokens.
+lm    language modeling of the report from the grounded visual tokens.
 ecls  the findings that the report states as present, from their grounded knowledge.
 
 The rest is ours. Every finding of `knowledge.toml` is a query for every image, whether or not its report

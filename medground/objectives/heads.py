@@ -1,6 +1,6 @@
 """Heads that objectives share, and the features of boxes from patches.
 
-Letters: B images, P patches (h x w), D width, R boxes, E embedding. Boxes are normalised [cx, cy, w, h].
+Letters: B images, P patches (h x w), D width, R boxes, E embedding. Boxes are normalized [cx, cy, w, h].
 """
 
 import torch
@@ -101,7 +101,7 @@ def contrast(similar: Tensor) -> Tensor:
 
 
 def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAMPLES) -> Tensor:
-    """Return (R, D) one feature per box: RoIAlign with a 1 x 1 output (He et al. 2017), aligned to centres.
+    """Return (R, D) one feature per box: RoIAlign with a 1 x 1 output (He et al. 2017), aligned to centers.
 
     patches: (B, D, h, w). boxes: (R, 4). images: (R,) rows. The feature is the mean over samples x samples
     points, evenly spaced in the box, with bilinear interpolation. The map is extended by its border values.
@@ -125,5 +125,5 @@ def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAM
 def _weights(points: Tensor, cells: int) -> Tensor:
     """Return (R, cells) the weight of each cell in the mean of linear samples at (R, samples) points."""
     place = (points * cells - 0.5).clamp(0, cells - 1)
-    centres = torch.arange(cells, device=points.device)
-    return (1 - (place[..., None] - centres).abs()).clamp(min=0).mean(dim=1)
+    centers = torch.arange(cells, device=points.device)
+    return (1 - (place[..., None] - centers).abs()).clamp(min=0).mean(dim=1)

@@ -15,7 +15,7 @@ contrast has a separate pass through the joint encoder, as the last layer otherw
 Training fuses each pair with a box twice; grounding has no extra cost.
 
 Letters: N pairs with boxes, R regions (the true one first), P patches (h x w), T tokens, L = 1 + T + P, D
-width. Boxes are normalised [cx, cy, w, h].
+width. Boxes are normalized [cx, cy, w, h].
 """
 
 from typing import Any, cast
@@ -89,8 +89,8 @@ def other_boxes(true: Tensor) -> tuple[Tensor, Tensor]:
     """
     count = len(true)
     sides = (true[:, None, 2:] * (0.5 + torch.rand(count, CANDIDATES, 2).to(true))).clamp(max=0.95)
-    centres = sides / 2 + torch.rand(count, CANDIDATES, 2).to(true) * (1 - sides)
-    candidates = torch.cat([centres, sides], dim=2)
+    centers = sides / 2 + torch.rand(count, CANDIDATES, 2).to(true) * (1 - sides)
+    candidates = torch.cat([centers, sides], dim=2)
     near = ops.box_iou(ops.cxcywh_to_xyxy(candidates), ops.cxcywh_to_xyxy(true)[:, None]) > MOST_IOU
     first = near.int().argsort(dim=1, stable=True)[:, :OTHERS]  # those with small IoU first, in random order
     others = candidates.gather(1, first[..., None].expand(-1, -1, 4))

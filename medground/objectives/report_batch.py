@@ -19,7 +19,7 @@ class ReportBatch:
     regions, region_images: (K,), region_boxes: (K, 4), indices into `anatomy.regions.NAMES`.
     tags: (B, 40), findings: (B, F): 1 present, 0 absent or not mentioned, -1 uncertain.
     has_report: (B,), False for an image without a report. always: (F,) texts of the objectives.
-    Boxes are normalised [cx, cy, w, h].
+    Boxes are normalized [cx, cy, w, h].
     """
 
     sentences: Tensor

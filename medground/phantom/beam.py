@@ -1,4 +1,4 @@
-"""The beam: from the patient's centimetres to the image's pixels, with a diverging source.
+"""The beam: from the patient's centimeters to the image's pixels, with a diverging source.
 
 A structure at depth z is magnified by distance / (distance - gap), where gap is its distance to the
 detector. The front of the body faces the detector in a PA image, the back in an AP image. So the heart is

@@ -1,4 +1,4 @@
-"""Which findings a patient has: kinds, sides, zones, severities.
+"""The findings of a patient: kinds, sides, zones, severities.
 
 A finding is one visible thing with one box; findings with the same `group` share one phrase ("bibasilar
 atelectasis"). The names are Chest ImaGenome's attributes, the categories MS-CXR's.

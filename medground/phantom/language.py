@@ -3,8 +3,9 @@
 A triplet is (region, finding, existence). The rules:
 - a zone or lobe names its lung zone: "right middle lobe" and "RML" the right mid, "lingula" the left mid,
   a base the lower lung zone;
-- a side alone ("left pleural effusion") names that side's lung; for a line it names where the line comes in
-  (a PICC that arm, a jugular line that clavicle), beside the region where the sentence says it ends; for a
+- only a side ("left pleural effusion") names the lung of that side; for a line it names the entry point
+  (a PICC that arm, a jugular line that clavicle), together with the region of its tip; for a
+
   pacemaker it names nothing;
 - "bilateral", "both lungs" are two triplets, one per lung; "bibasilar", "both lung bases" two lower zones;
 - an enlarged heart has the region cardiac silhouette; edema without a location has region null, and so has
@@ -186,7 +187,7 @@ def _say_device(rng: np.random.Generator, finding: Finding) -> Statement:
 def say_absent(
     rng: np.random.Generator, findings: list[Finding], spoken: set[str], share: float
 ) -> list[Statement]:
-    """Return True sentences about what is not there, none of them about a finding spoken of already."""
+    """Return true sentences about absent findings, none of them about a finding mentioned before."""
     there = {each.name for each in findings} | spoken
     dirty = {each.side for each in findings if each.name not in DEVICES}
     blocks = words()["absent"]

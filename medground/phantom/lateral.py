@@ -53,15 +53,15 @@ def render_lateral(rng: np.random.Generator, patient: Patient, size: int) -> NDA
 def _middle(grid: Grid, patient: Patient) -> tuple[Solid, Solid]:
     """Return the tissue between the lungs, in front and behind."""
     heart, vessels = heart_of(grid, patient), vessels_of(grid, patient)
-    front = hull([*heart.values(), *(vessels[n] for n in ("ascending", "trunk", "arch", "centre"))])
+    front = hull([*heart.values(), *(vessels[n] for n in ("ascending", "trunk", "arch", "center"))])
     return front, hull([vessels["descending"], vessels["column"]])
 
 
 def _cage(grid: Grid, patient: Patient, side: str) -> Solid:
     """Return one lung's space, from the spine's side to the lateral wall."""
     across, y = grid.plane(0.0)
-    half, centre = depth_of_cage(patient, y)
-    inside = 1 - np.clip(np.abs((-across - centre) / half), 0, 1) ** 2.2
+    half, center = depth_of_cage(patient, y)
+    inside = 1 - np.clip(np.abs((-across - center) / half), 0, 1) ** 2.2
     reach = (
         lateral_wall(patient, y, side)
         * inside ** (1 / 2.4)
@@ -75,10 +75,10 @@ def _cage(grid: Grid, patient: Patient, side: str) -> Solid:
 def _body(grid: Grid, patient: Patient) -> Array:
     """Return path from side to side; the arms are raised out of the image."""
     across, y = grid.plane(0.0)
-    half, centre = depth_of_cage(patient, np.maximum(y, 0.2 * patient.frame))
+    half, center = depth_of_cage(patient, np.maximum(y, 0.2 * patient.frame))
     depth = half + patient.wall
     wide = lateral_wall(patient, np.maximum(y, 0.2 * patient.frame)) + 0.9 + patient.side_wall
-    trunk = wide * np.sqrt(np.maximum(1 - np.abs((-across - centre) / depth) ** 2.6, 0))
+    trunk = wide * np.sqrt(np.maximum(1 - np.abs((-across - center) / depth) ** 2.6, 0))
     above = np.clip((y + 6) / (0.3 * patient.frame), 0.35, 1)
     return np.asarray(2 * trunk * above, np.float32)
 

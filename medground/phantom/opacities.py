@@ -107,13 +107,13 @@ def blobs(rng: np.random.Generator, chest: Chest, finding: Finding) -> Array:
     solid, diffuse = finding.name == "consolidation", finding.regions[0].endswith("lung")
     count = int(rng.integers(2, 6) if finding.name != "lung opacity" else rng.integers(1, 4))
     size = {"small": 3.0, "moderate": 5.2, "large": 7.4}[finding.severity] * float(rng.uniform(0.8, 1.25))
-    centre = _spot(rng, chest, finding, size)
+    center = _spot(rng, chest, finding, size)
     total = np.zeros(chest.grid.shape, np.float32)
     scatter = np.array([0.42, 0.9 if diffuse else 0.42, 0.42]) * size
     for _ in range(count + 2 * diffuse):
         jitter = rng.normal(0, scatter) * (count > 1 or diffuse)
         semi = size * rng.uniform(0.75, 1.25, 3) * (0.72 if count > 1 or diffuse else 1.0)
-        lump = ellipsoid(chest.grid, tuple(centre + jitter), tuple(semi), float(rng.uniform(0, 3)))
+        lump = ellipsoid(chest.grid, tuple(center + jitter), tuple(semi), float(rng.uniform(0, 3)))
         total = np.maximum(total, aerated(chest, lump, side))
     low, high = {"consolidation": (0.52, 0.75), "pneumonia": (0.35, 0.6)}.get(finding.name, (0.26, 0.5))
     total *= cloud(rng, chest, 0.9, 0.15 if solid else 0.28)

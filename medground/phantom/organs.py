@@ -41,7 +41,7 @@ class Chest:
 def build_chest(grid: Grid, patient: Patient) -> Chest:
     """Return all big solids of the chest."""
     heart, vessels = heart_of(grid, patient), vessels_of(grid, patient)
-    front = hull([*heart.values(), *(vessels[n] for n in ("ascending", "trunk", "arch", "svc", "centre"))])
+    front = hull([*heart.values(), *(vessels[n] for n in ("ascending", "trunk", "arch", "svc", "center"))])
     back = hull([vessels["descending"], vessels["column"]])
     domes = {side: diaphragm(grid, patient, side) for side in SIDES}
     cages = {side: cage(grid, patient, side) for side in SIDES}
@@ -85,7 +85,7 @@ def vessels_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
     bow = patient.tortuosity
     svc = np.array([[-1.9, 0.12 * f, 1], [-2.1, 0.3 * f, 1], [-2.2, 0.56 * f, 1]])
     down = np.array([[2.3, 0.33 * f, -4.6], [2.4 + bow, 0.5 * f, -4.6], [1.0, 1.02 * f, -4.6]])
-    centre = np.array([[0, -0.3 * f, 0], [0, 0.08 * f, 0], [0, 0.3 * f, 0], [0, 0.6 * f, 0], [0, 1.2 * f, 0]])
+    center = np.array([[0, -0.3 * f, 0], [0, 0.08 * f, 0], [0, 0.3 * f, 0], [0, 0.6 * f, 0], [0, 1.2 * f, 0]])
     spine = np.array([[0, -0.4 * f, -5.5], [0, 0.5 * f, -5.5], [0, 2 * f, -5.5]])
     wide = np.array([2.2, 2.1, 2.3, 2.4, 2.0]) * m
     return {
@@ -93,14 +93,14 @@ def vessels_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
         "ascending": ellipsoid(grid, (-1.2 - 0.4 * bow, 0.46 * f, 1.5), (1.9 * a, 0.15 * f, 2.2)),
         "trunk": ellipsoid(grid, (1.9, 0.47 * f, 1.8), (2.3, 0.12 * f, 2.4), -0.3),
         "svc": column(grid, svc, 0.95, 1.0),
-        "centre": column(grid, centre, 1.15 * wide, 4.6, 1.1),
+        "center": column(grid, center, 1.15 * wide, 4.6, 1.1),
         "descending": column(grid, down, 1.25 * a, 1.4),
         "column": column(grid, spine, patient.medial + 0.7, 3.2, 1.0),
     }
 
 
 def body_path(grid: Grid, patient: Patient) -> Array:
-    """Return path through the whole body (twice its half depth, the parts being centred about the same
+    """Return path through the whole body (twice its half depth, the parts being centered about the same
     plane).
     """
     x, y = grid.plane(0.0)

@@ -54,7 +54,7 @@ class Exposure:
     """The image: geometry of the beam, position of the patient, and the response of the detector.
 
     `width` x `height` are pixels; `reach` is the share of the image width that the lungs fill; `shift` moves
-    the lungs in the remaining space (0 centred, -1 and 1 at the borders). `blur` and `sharpen` are in cm and
+    the lungs in the remaining space (0 centered, -1 and 1 at the borders). `blur` and `sharpen` are in cm and
     share.
     """
 

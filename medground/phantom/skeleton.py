@@ -1,6 +1,6 @@
 """Ribs, clavicles, shoulder girdle and spine, as swept curves whose mass is added to the image.
 
-Bone is a dense cortex round a lighter middle: the edges of a rib are brighter than its centre.
+Bone is a dense cortex round a lighter middle: the edges of a rib are brighter than its center.
 `density` is the attenuation of bone above soft tissue, per cm.
 """
 
@@ -26,9 +26,9 @@ def rib_path(patient: Patient, side: str, number: int, count: int = 240) -> Arra
     bend = np.interp(number, [1, 3, 6], [1.0, 1.2, 1.4])
     y = max(head, -0.7) + drop * s**bend - min(0.5, 0.2 * n) * np.sin(np.clip(s * 3.2, 0, np.pi))
     reach = np.maximum(y, 0.004 * patient.frame)
-    half, centre = depth_of_cage(patient, reach)
+    half, center = depth_of_cage(patient, reach)
     x = SIGN[side] * (lateral_wall(patient, reach, side) + 0.35) * np.sin(angle)
-    return np.stack([x, y, centre - (half + 0.4) * np.cos(angle)], 1)
+    return np.stack([x, y, center - (half + 0.4) * np.cos(angle)], 1)
 
 
 def draw_ribs(image: Array, beam: Beam, patient: Patient) -> None:

@@ -18,7 +18,7 @@ Solid = tuple[Array, Array]
 
 @dataclass(slots=True)
 class Grid:
-    """The coarse pixels of one image: `u` (1, D) and `v` (C, 1) are their centres in image pixels.
+    """The coarse pixels of one image: `u` (1, D) and `v` (C, 1) are their centers in image pixels.
 
     On a `lateral` image the beam runs from side to side: x becomes depth, and -z the horizontal axis.
     """
@@ -63,7 +63,7 @@ def turned(points: Array) -> Array:
 
 def ellipsoid(
     grid: Grid,
-    centre: tuple[float, float, float],
+    center: tuple[float, float, float],
     semi: tuple[float, float, float],
     angle: float = 0.0,
     power: float = 2.0,
@@ -72,14 +72,14 @@ def ellipsoid(
     image).
     """
     if grid.lateral:
-        centre, semi, angle = (-centre[2], centre[1], centre[0]), (semi[2], semi[1], semi[0]), 0.0
-    x, y = grid.plane(centre[2])
-    dx, dy = x - centre[0], y - centre[1]
+        center, semi, angle = (-center[2], center[1], center[0]), (semi[2], semi[1], semi[0]), 0.0
+    x, y = grid.plane(center[2])
+    dx, dy = x - center[0], y - center[1]
     cos, sin = np.cos(angle), np.sin(angle)
     a, b = np.abs((cos * dx + sin * dy) / semi[0]), np.abs((cos * dy - sin * dx) / semi[1])
     inside = 1 - a * a - b * b if power == 2 else 1 - a**power - b**power
     half = semi[2] * np.sqrt(np.maximum(inside, 0))
-    return centre[2] - half, centre[2] + half
+    return center[2] - half, center[2] + half
 
 
 def column(grid: Grid, path: Array, radius: Array | float, depth: float, power: float = 0.5) -> Solid:
@@ -146,7 +146,7 @@ def apex(patient: Patient, side: str) -> float:
 
 
 def depth_of_cage(patient: Patient, y: Array | float) -> tuple[Array, Array]:
-    """Return (half depth, centre) of the rib cage's inside at height y."""
+    """Return (half depth, center) of the rib cage's inside at height y."""
     t = np.clip(np.asarray(y) / patient.frame, 0, 1)
     half = patient.half_depth * (0.35 + 0.65 * (1 - (1 - t) ** 2.5) ** 0.7)
     return half, -2.2 * (1 - t) ** 2
@@ -162,13 +162,13 @@ def cage(grid: Grid, patient: Patient, side: str, inset: Array | float = 0.0) ->
     t = y / patient.frame
     rise = np.clip(1 - t / 0.12, 0, 1)
     inner = patient.medial + (apex(patient, side) - patient.medial) * (1 - np.sqrt(1 - rise**2))
-    half, centre = depth_of_cage(patient, y)
+    half, center = depth_of_cage(patient, y)
     across = np.sqrt(np.maximum(1 - np.clip(q / np.maximum(outer, 0.1), 0, 1) ** 2.4, 0))
     near_spine = np.clip((inner + 2.4 - q) / 2.4, 0, 1)
     below = np.clip((1.14 - y / patient.floor[side]) / 0.2, 0, 1)
     half = np.maximum(half - inset, 0) * across * np.sqrt(1 - near_spine**2) * below**1.5
     half = np.where((y < 0) | (q < inner), 0, half).astype(np.float32)
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def diaphragm(grid: Grid, patient: Patient, side: str) -> Solid:
@@ -180,5 +180,5 @@ def diaphragm(grid: Grid, patient: Patient, side: str) -> Solid:
     floor = patient.floor[side]
     edge = float(lateral_wall(patient, floor, side))
     ax = (edge - x) / (1 - (drop / ay) ** power) ** (1 / power)
-    centre = (SIGN[side] * x, floor + drop, 1.2)
-    return ellipsoid(grid, centre, (ax, ay, patient.half_depth + 0.5), power=power)
+    center = (SIGN[side] * x, floor + drop, 1.2)
+    return ellipsoid(grid, center, (ax, ay, patient.half_depth + 0.5), power=power)

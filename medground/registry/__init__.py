@@ -7,11 +7,11 @@ Other packages add entries through entry points. The group is the table's. The n
 leads to an entry, or to a string "module:attribute" that leads to one. In pyproject.toml:
 
     [project.entry-points."medground.objectives"]
-    centre = "my_package:CENTRE"
+    center = "my_package:CENTER"
 
 and in my_package/__init__.py:
 
-    CENTRE = medground.registry.Objective(target="my_package.centre:Centre", help="...", ...)
+    CENTER = medground.registry.Objective(target="my_package.center:Center", help="...", ...)
 
 The module that holds the entry is imported for --help: it should import only `medground.registry`.
 """

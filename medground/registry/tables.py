@@ -168,12 +168,12 @@ PROTOCOLS = Table(
             help="average precision",
         ),
         "heatmap": Protocol(
-            target="medground.evaluation.run:evaluate_heatmaps",
+            target="medground.evaluation.heatmaps:HEATMAP",
             help="maps instead of boxes",
             reads="heatmaps",
         ),
         "anatomy": Protocol(
-            target="medground.evaluation.run:evaluate_anatomy",
+            target="medground.evaluation.anatomy:ANATOMY",
             help="boxes of named regions",
             reads="anatomy",
         ),

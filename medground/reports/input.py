@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from medground.errors import BadRecord, MedgroundError
+from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Report
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,9 @@ class _Layout:
     others: tuple[tuple[str, int], ...]
 
 
+Row = tuple[int, bytes, list[str] | None]  # line number, bytes, cells; None if it is not a row
+
+
 def read_table(
     lines: Iterable[bytes], name: str, columns: Columns | None = None, take: TakeBad = refuse
 ) -> Iterator[Report]:
@@ -95,19 +98,18 @@ def read_table(
     header = _cells([header_text], delimiter) or []
     layout = _layout(header, columns or Columns(), name)
     empty = _Empty(name)
-    good = bad_rows = 0
-    for number, raw, cells in _rows(source, decode, delimiter, layout.width):
+
+    def make(row: Row) -> tuple[int, Report]:
+        number, raw, cells = row
         if cells is None:
-            take(raw, BadRecord(_why(raw, layout.width)).at(name, number))
-            bad_rows += 1
-            continue
-        good += 1
-        report = _report(cells, layout, number)
+            raise BadRecord(_why(raw, layout.width)).at(name, number)
+        return number, _report(cells, layout, number)
+
+    rows = _rows(source, decode, delimiter, layout.width)
+    for number, report in sift(rows, make, lambda row, bad: take(row[1], bad), name, "row"):
         if empty.has_text(report, number):
             yield report
     empty.warn()
-    if bad_rows and not good:
-        raise MedgroundError(f"{name}: every row was rejected")
 
 
 class _Source:
@@ -128,10 +130,8 @@ class _Source:
         self.number -= len(lines)
 
 
-def _rows(
-    source: _Source, decode: _Decoder, delimiter: str, width: int
-) -> Iterator[tuple[int, bytes, list[str] | None]]:
-    """(line number, row as it was, cells or None where it is no row) of each row."""
+def _rows(source: _Source, decode: _Decoder, delimiter: str, width: int) -> Iterator[Row]:
+    """Yield each row of the table."""
     while (line := source.next()) is not None:
         number = source.number
         if line.isspace():

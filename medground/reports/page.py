@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from itertools import pairwise
 
+from medground.figures import pages
 from medground.records import Report, Sentence, Triplet
 
 ORDER = {"present": 0, "uncertain": 1, "absent": 2}
@@ -19,20 +19,15 @@ class Piece:
     title: str
 
 
-def write_page(reports: Iterable[tuple[Report, list[Sentence]]], title: str) -> str:
-    """The page as HTML that needs nothing else; a report without a sentence is shown as such."""
-    from jinja2 import Environment
-
-    template = resources.files("medground.reports").joinpath("page.html").read_text("utf-8")
+def write_page(reports: Iterable[tuple[Report, list[Sentence]]], title: str) -> bytes:
+    """Return a self-contained HTML page, in UTF-8; a report without sentences is marked as such."""
     shown = [_shown(report, sentences) for report, sentences in reports]
     counts: dict[str, int] = {}
     for report in shown:
         for name in report["findings"]:
             counts[name] = counts.get(name, 0) + 1
     choices = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return (
-        Environment(autoescape=True).from_string(template).render(reports=shown, choices=choices, title=title)
-    )
+    return pages.render("medground.reports", "page.html", reports=shown, choices=choices, title=title)
 
 
 def _shown(report: Report, sentences: list[Sentence]) -> dict:

@@ -22,8 +22,8 @@ def parse(
 ) -> list[Sentence]:
     """Return the sentences of reports with their findings, as `medground parse-reports` writes them.
 
-    reports: the text of a report, a `Report`, or several of them. A text gets the study_id "report", the
-    second one "report-2" and so on. likely_as: existence of "likely" findings, "present" or "uncertain".
+    reports: the text of a report, a `Report`, or several. Texts get the study_id "report", "report-2", ...
+    likely_as: existence of "likely" findings, "present" or "uncertain".
     all_sections: also parse history, technique and comparison.
     """
     several = [reports] if isinstance(reports, str | Report) else list(reports)

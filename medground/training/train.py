@@ -214,11 +214,11 @@ def _batches(
     """Return the function of a step that makes this process's batch, with replayed examples."""
     plan = collate.Plan(
         images=options.batch_size,
-        terms=options.max_terms if needs.asks else 0,
-        sentences=options.max_sentences if needs.asks else 0,
+        terms=options.max_terms if needs.fuses else 0,
+        sentences=options.max_sentences if needs.fuses else 0,
         seed=options.seed,
         views=options.augment,
-        mirror=options.hflip_prob,
+        flip_prob=options.hflip_prob,
         negatives=options.negative_prob,
         always=needs.always,
     )
@@ -264,6 +264,6 @@ def _settings(material: Material, options: Options, start: Path | None) -> dict[
     """Return what identifies a run; the device and the places of files do not."""
     settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
-        settings["start"] = grounder.name_of(start)
+        settings["init_from"] = grounder.name_of(start)
     digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
     return settings | dict(material.chosen) | digests

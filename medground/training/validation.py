@@ -40,7 +40,7 @@ def over_phrases(
             queries = [(each, [(q.texts[0], q.boxes) for q in own]) for each, own in some]
             batch = collate.collate(queries, store, model.tokenize).to(device)
             found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
-            letterboxes = [collate.shown(each, store).letterbox for each, own in some for _ in own]
+            letterboxes = [collate.load(each, store).letterbox for each, own in some for _ in own]
             pixels = [b.restore(row[None])[0] for b, row in zip(letterboxes, found, strict=True)]
             annotated = [list(q.boxes) for _, own in some for q in own]
             truth = [np.array(each if several else [union(each)], dtype=np.float64) for each in annotated]

@@ -148,7 +148,7 @@ def test_images_that_only_one_side_has_are_told(evaluate):
     truth = [anatomy(n, [region("carina", 10, 10, 20, 20)]) for n in range(2)]
     result = evaluate([anatomy(n, [region("carina", 10, 10, 20, 20)]) for n in range(1, 4)], truth)
     assert figures(result)["all", "miou"]["value"] == 0.5
-    assert "passed over 2 images" in result.stderr and "no answer for 1 of 2 images" in result.stderr
+    assert "skipped 2 images" in result.stderr and "no prediction for 1 of 2 images" in result.stderr
 
 
 def test_a_comparison_is_paired(evaluate):
@@ -160,7 +160,7 @@ def test_a_comparison_is_paired(evaluate):
 
 
 def test_the_protocol_stands_alone(evaluate):
-    for flags, word in ((["--protocol", "set"], "stand alone"), (["--split", "test"], "no --split")):
+    for flags, word in ((["--protocol", "set"], "stands alone"), (["--split", "test"], "no --split")):
         result = evaluate([], [], *flags)
         assert result.exit_code == 2 and word in result.stderr
 
@@ -229,7 +229,7 @@ def test_the_page_shows_the_worst_ten_films(evaluate, film):
     result = evaluate(moved, truth, "--html", "page.html", "--table")
     assert result.exit_code == 0, result.stderr
     page = Path("page.html").read_text()
-    assert "Worst films" in page and page.count("data:image/jpeg") == 10
+    assert "Worst images" in page and page.count("data:image/jpeg") == 10
     shown = [n for n in range(14) if f"i{n}: mean IoU" in page]
     assert shown == list(range(4, 14))
     assert page.index("i13: mean IoU") < page.index("i12: mean IoU")

@@ -132,6 +132,7 @@ def test_a_flag_has_the_same_type_in_all_commands():
     kinds: dict[str, set[str]] = {}
     for _, each in ALL:
         kind = "flag" if each.is_flag else type(each.type).__name__
+        kind = "Choice" if isinstance(each.type, click.Choice) else kind
         kinds.setdefault(each.opts[-1], set()).add(kind)
     several = {flag: kind for flag, kind in kinds.items() if len(kind) > 1}
     # -o is a file, or for some commands the folder of their files; a detector may be a file

@@ -1,4 +1,4 @@
-"""The cache of films: the same squares as from the files, made once, whatever happens meanwhile."""
+"""The image cache: the same squares as from the files, made once, also after interruptions."""
 
 import json
 import os
@@ -59,7 +59,7 @@ def made(films, tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-def test_a_film_of_the_cache_is_the_film_of_its_file(films, made):
+def test_an_image_of_the_cache_is_the_image_of_its_file(films, made):
     held = image_cache.Cache(made, SIZE)
     assert len(held) == 7
     for number in range(7):
@@ -88,14 +88,14 @@ def test_the_cache_is_the_same_for_any_number_of_workers(films, made, tmp_path):
     assert bytes_of(tmp_path / "two") == bytes_of(made)
 
 
-def test_films_that_are_held_are_not_made_again(films, made, monkeypatch):
+def test_cached_images_are_not_made_again(films, made, monkeypatch):
     before = bytes_of(made)
     monkeypatch.setattr(letterboxed, "read", None)
     assert make(films, made).exit_code == 0
     assert bytes_of(made) == before
 
 
-def test_new_films_are_added_beside_the_others(films, tmp_path):
+def test_new_images_are_added_to_the_others(films, tmp_path):
     first = tmp_path / "first.jsonl"
     first.write_text("".join(Path(films.phrases).read_text().splitlines(keepends=True)[:3]))
     make(films, tmp_path / "cache", source=first)
@@ -134,7 +134,7 @@ cache.build(films, Path(sys.argv[1]), Path(sys.argv[2]), 64, None)
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(films, made, tmp_path):
+def test_a_killed_run_is_continued(films, made, tmp_path):
     folder = tmp_path / "killed"
     done = subprocess.run([sys.executable, "-c", KILLED, films.folder, folder], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -169,7 +169,7 @@ def test_no_worker_outlives_a_killed_parent(films, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_film_that_cannot_be_read_goes_to_the_rejects(films, made, tmp_path, workers):
+def test_an_unreadable_image_goes_to_the_rejects(films, made, tmp_path, workers):
     lines = Path(films.phrases).read_text().splitlines(keepends=True)
     gone = json.dumps({"image_id": "gone", "path": "gone.png", "note": 7}) + "\n"
     source = tmp_path / "list.jsonl"
@@ -189,7 +189,7 @@ def test_verify_is_content_with_a_whole_cache(films, made):
 
 
 @pytest.mark.parametrize("key", ["width", "height"])
-def test_verify_looks_at_the_size_of_films_too(films, made, key):
+def test_verify_checks_the_size_of_images(films, made, key):
     file = next(made.glob("*.jsonl"))
     first, *rest = file.read_text().splitlines()
     line = json.loads(first)
@@ -208,7 +208,7 @@ def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
     make(mine, tmp_path / "cache", source=films.phrases)
     part = tmp_path / "cache" / "films-00001.npy"
     content = bytearray(part.read_bytes())
-    content[-1] ^= 1  # of the last film of the part, film3
+    content[-1] ^= 1  # of the last image of the part
     part.write_bytes(content)
     os.utime(own / "film5.png", (1, 1))
     (tmp_path / "cache" / "films-00003.jsonl").unlink()  # held film6
@@ -219,7 +219,7 @@ def test_verify_names_what_is_missing_damaged_or_changed(films, tmp_path):
     assert "damaged; delete films-00001.*" in warned[1] and "changed" in warned[2]
 
 
-def test_films_whose_files_are_elsewhere_now_are_still_verified(films, made, tmp_path):
+def test_images_whose_files_have_moved_are_verified(films, made, tmp_path):
     (tmp_path / "empty").mkdir()
     result = run(
         "cache", films.phrases, "--images", tmp_path / "empty", "-o", made, "--image-size", SIZE, "--verify"
@@ -230,11 +230,11 @@ def test_films_whose_files_are_elsewhere_now_are_still_verified(films, made, tmp
 def test_a_cache_of_another_size_is_refused(films, made):
     result = run("cache", films.phrases, "--images", films.folder, "-o", made, "--image-size", 32)
     assert result.exit_code == 1
-    assert "64 px, asked for are 32" in result.stderr
+    assert "64 px, expected 32 px" in result.stderr
 
 
 def test_a_folder_that_is_no_cache_is_refused(tmp_path):
-    with pytest.raises(MedgroundError, match="no cache of films"):
+    with pytest.raises(MedgroundError, match="not an image cache"):
         image_cache.Cache(tmp_path, SIZE)
 
 
@@ -246,7 +246,7 @@ def test_a_part_that_was_cut_short_is_one_message(made):
 
 
 @pytest.mark.parametrize("spoilt", [b'{"pa', b"{}", b"[]", b"7", b"\xff"])
-def test_a_line_that_was_spoilt_is_one_message(spoilt, films, made):
+def test_an_invalid_line_is_one_message(spoilt, films, made):
     file = made / "films-00001.jsonl"
     file.write_bytes(file.read_bytes().splitlines(keepends=True)[0] + spoilt + b"\n")
     for flags in ([], ["--verify"]):
@@ -255,7 +255,7 @@ def test_a_line_that_was_spoilt_is_one_message(spoilt, films, made):
         assert (result.exit_code, result.stderr) == (1, expected)
 
 
-def test_a_full_disk_is_one_message_and_the_parts_before_stand(films, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_message_and_earlier_parts_are_kept(films, tmp_path, monkeypatch):
     real, calls = os.fsync, []
 
     def fsync(number):

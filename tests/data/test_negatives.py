@@ -1,4 +1,4 @@
-"""What there is nothing to show for on an image, and what is asked by its bare name."""
+"""Negative phrases of an image, and bare names of findings."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def image(name: str, *phrases: str, report: tuple[str, ...] = (), **findings: st
 
 
 def denied(learned: list[Example], reported: list[Example]) -> list[set[str]]:
-    """What each phrase of the first image is denied with."""
+    """Return the negatives of each phrase of the first image."""
     negatives.deny(learned, reported, negatives.accounts(learned, reported, PARSER), PARSER)
     return [set(query.denials) for query in learned[0].sentences]
 
@@ -28,13 +28,13 @@ def test_a_phrase_gets_its_negated_forms():
     assert {"no left lung opacity", "left lung opacity is not seen"} <= found
 
 
-def test_what_a_report_denies_is_asked_in_the_words_of_other_patients():
+def test_absent_findings_are_queried_in_the_words_of_other_patients():
     learned = [image("i", "left lung opacity"), image("j", "small right pneumothorax", "mild cardiomegaly")]
     (found,) = denied(learned, [image("i", report=("No pneumothorax.",), pneumothorax="absent")])
     assert "small right pneumothorax" in found and "mild cardiomegaly" not in found
 
 
-def test_what_no_phrase_has_is_not_asked_since_its_words_alone_would_tell():
+def test_absent_findings_without_any_phrase_are_not_queried():
     learned, reported = [image("i", "left lung opacity")], [image("i", report=("x",), pneumothorax="absent")]
     assert not any("pneumothorax" in text for text in denied(learned, reported)[0])
 
@@ -59,12 +59,12 @@ def test_what_a_report_affirms_or_doubts_anywhere_is_not_denied(elsewhere):
     assert not any("pneumothorax" in text for text in found)
 
 
-def test_what_a_phrase_names_is_not_denied_whatever_the_report_says():
+def test_a_finding_of_a_phrase_is_never_a_negative():
     (found,) = denied([image("i", "left lung opacity")], [image("i", lung_opacity="absent")])
     assert "lung opacity" not in found
 
 
-def test_the_other_side_is_free_of_what_is_said_of_one_alone():
+def test_a_finding_on_one_side_is_a_negative_on_the_other():
     (found,) = denied([image("i", "RLL atelectasis")], [image("i", report=("Right basilar atelectasis.",))])
     assert "LLL atelectasis" in found
 
@@ -80,7 +80,7 @@ def test_the_other_side_is_free_of_what_is_said_of_one_alone():
         ("right lung", ""),
     ],
 )
-def test_the_other_side_is_not_asked_where_it_may_have_the_finding_too(phrase, report):
+def test_no_swap_if_the_other_side_may_have_the_finding(phrase, report):
     (found,) = denied([image("i", phrase)], [image("i", report=(report,))])
     assert not any("left" in text for text in found)
 
@@ -109,7 +109,7 @@ def reworded(*phrases: str, report: tuple[str, ...] = ()) -> list[tuple[str, ...
     return [query.texts for query in learned[0].sentences]
 
 
-def test_a_finding_in_one_place_is_also_asked_by_its_bare_name():
+def test_a_finding_with_one_location_is_also_queried_by_its_bare_name():
     (texts,) = reworded("small left pneumothorax", report=("Left pneumothorax.",))
     assert "pneumothorax" in texts
     assert texts.count("small left pneumothorax") == len(texts) / 2

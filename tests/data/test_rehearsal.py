@@ -1,4 +1,4 @@
-"""What is asked beside the phrases: pairs of pre-training."""
+"""Replay of pre-training pairs together with the phrases."""
 
 import os
 import signal
@@ -101,7 +101,7 @@ def asked(batch) -> list[tuple[int, str, int]]:
     return [(image, texts[text], count) for image, text, count in rows]
 
 
-def test_a_step_has_images_to_rehearse_beside_those_of_phrases():
+def test_a_step_has_replayed_images_and_those_of_phrases():
     def made(first, sentences):
         return [Example(f"i{n}", str(n), 100, 80, None, [], sentences(n)) for n in range(first, first + 5)]
 
@@ -125,7 +125,7 @@ def test_a_step_has_images_to_rehearse_beside_those_of_phrases():
 
 
 @pytest.mark.slow
-def test_rehearsal_goes_on_where_it_was_stopped(toy_films, pretrained, tmp_path, monkeypatch):
+def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypatch):
     flags = [
         "--init-from",
         pretrained,

@@ -60,7 +60,7 @@ def read(pairs=PAIRS, sentences=None) -> dict[str, Example]:
 
 
 def test_a_sentence_of_several_regions_has_the_box_of_each():
-    """Where the pair's own box is the one around them; what reaches out of the image is cut."""
+    """A pair whose box encloses those of its regions; boxes are clipped to the image."""
     both = [(-5.0, 20.0, 30.0, 60.0), (50.0, 25.0, 90.0, 70.0)]
     hull = replace(
         PAIRS[0], regions=["left lung", "right lung"], region_boxes=both, box=(-5.0, 20.0, 90.0, 70.0)
@@ -109,7 +109,7 @@ def test_all_images_of_a_study_have_its_report():
     assert found["i1"].report == found["i2"].report == ["One.", "Two."]
 
 
-def test_an_image_known_from_its_anatomy_alone_is_joined_too():
+def test_an_image_with_only_anatomy_is_joined():
     found: dict[str, Example] = {}
     region = Region(name="left lung", box=(1, 1, 50, 50))
     image = {"image_id": "i1", "study_id": "s", "path": "1", "width": 100, "height": 80}
@@ -136,7 +136,7 @@ def test_plain_pretraining_keeps_no_reports():
 
 
 class ImageSet:
-    """Grey films, so that a test needs no file."""
+    """Grey images, so that a test needs no file."""
 
     size = 32
 
@@ -193,7 +193,7 @@ def test_reports_change_nothing_else_in_a_batch(views):
 
 
 def in_order(batch, found: list[Example]) -> list[Example]:
-    """The examples of a batch: the grey of the unchanged film says which."""
+    """The examples of a batch: identified by the grey value of the image."""
     return [found[round(grey * 255)] for grey in batch.pictures[:, 0, 16, 16].tolist()]
 
 
@@ -210,7 +210,7 @@ def test_a_batch_tells_each_images_report(whole):
         assert [said[n] for n in told.pair_texts[told.pair_images == row]] == [
             q.texts[0] for q in example.pairs
         ]
-        assert told.read[row].item() == bool(example.report)
+        assert told.has_report[row].item() == bool(example.report)
         assert told.tags[row].nonzero()[:, 0].tolist() == [int(example.path)]
         assert told.findings[row].tolist() == [
             -float(n == int(example.path)) for n in range(len(knowledge.NAMES))
@@ -228,7 +228,7 @@ def test_regions_are_those_that_have_a_name(whole):
 def test_a_batch_without_a_single_text_can_be_made():
     bare = [Example("i", "1", 100, 80, None)]
     batch = Batches(bare, ImageSet(), tokenize, Plan(images=2, always=())).at(0)
-    assert batch.reports.read.tolist() == [False, False] and len(batch.reports.pair_boxes) == 0
+    assert batch.reports.has_report.tolist() == [False, False] and len(batch.reports.pair_boxes) == 0
 
 
 @pytest.mark.parametrize("views", ["mild", "strong"])
@@ -258,8 +258,10 @@ def test_the_report_of_a_view_that_shows_no_chest_is_not_read():
     batches = Batches(found, ImageSet(), tokenize, Plan(images=5, seed=4, views="strong", always=()))
     told = [batches.at(step).reports for step in range(40)]
     left = [set(each.pair_images.tolist()) | set(each.region_images.tolist()) for each in told]
-    assert all(set(each.read.nonzero()[:, 0].tolist()) == own for each, own in zip(told, left, strict=True))
-    assert any(not each.read.all() for each in told)
+    assert all(
+        set(each.has_report.nonzero()[:, 0].tolist()) == own for each, own in zip(told, left, strict=True)
+    )
+    assert any(not each.has_report.all() for each in told)
 
 
 def test_reports_do_not_depend_on_the_number_of_processes():
@@ -275,12 +277,12 @@ def test_reports_do_not_depend_on_the_number_of_processes():
 
 
 @pytest.mark.parametrize(
-    ("names", "asks", "always"),
+    ("names", "fuses", "always"),
     [(["agp"], True, None), (["asg"], False, 0), (["agp", "asg"], True, 0), (["gk-mvlp"], False, 91)],
 )
-def test_objectives_say_what_they_need(names, asks, always):
+def test_objectives_say_what_they_need(names, fuses, always):
     needs = Needs.of(names)
-    assert needs.asks == asks
+    assert needs.fuses == fuses
     assert needs.always is None if always is None else len(needs.always) == always
 
 
@@ -315,13 +317,13 @@ def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, 
         "gk-mvlp": {"itc", "itm", "lm", "ecls"},
     }
     assert set.union(*(wanted[name] for name in names)) <= line.keys()
-    model = grounder.load(tmp_path / "run")  # heads are for training alone
+    model = grounder.load(tmp_path / "run")  # heads are only for training
     assert not any("objectives" in name for name in model.network.state_dict())
     heads = load_file(tmp_path / "run" / "resume.safetensors")
     assert any(name.startswith(f"model.objectives.{names[-1]}.") for name in heads)
 
 
-def test_reports_that_nobody_reads_are_refused(films, tmp_path):
+def test_reports_that_no_objective_uses_are_refused(films, tmp_path):
     result = pretrain(films, tmp_path / "run", "--report-sentences", films.pairs)
     assert result.exit_code == 2
     assert "--objective" in result.stderr

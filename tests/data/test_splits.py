@@ -1,4 +1,4 @@
-"""Who trains, who validates, who is held out: always whole patients, whatever is drawn."""
+"""Training, validation and test parts always have whole patients."""
 
 import random
 from collections import Counter
@@ -106,7 +106,7 @@ def test_a_fraction_follows_from_the_seed_and_is_never_nothing():
     assert splits.fraction(phrases, 1.0, 0) == phrases
 
 
-def test_few_are_few_where_the_phrases_of_each_image_are_numbered_anew():
+def test_few_are_few_where_the_phrases_of_each_image_are_numbered_again():
     phrases = [replace(phrase(n, f"s{n}"), phrase_id=str(n % 2)) for n in range(20)]
     kept = splits.few(phrases, 4, seed=0)
     assert len(kept) == 4 and kept == [each for each in phrases if each in kept]
@@ -136,7 +136,7 @@ def test_a_subject_on_both_lists_is_refused():
         splits.by_split([], val={"a", "b"}, test={"b"})
 
 
-def test_an_image_stands_for_a_patient_nobody_names():
+def test_an_image_replaces_a_missing_patient():
     parts = splits.by_split([phrase(1, None), phrase(2, None)], test={"i2"})
     assert (names(parts["train"]), names(parts["test"])) == ({"p1"}, {"p2"})
 
@@ -157,10 +157,10 @@ def test_a_list_of_subjects_may_have_comments(tmp_path: Path):
     file.write_text("# of the first year\np10\n\n p11  # twice\np10\n")
     assert splits.subjects_in(file) == {"p10", "p11"}
     file.write_text("# none\n")
-    with pytest.raises(MedgroundError, match="no subject in it"):
+    with pytest.raises(MedgroundError, match="has no subject_id"):
         splits.subjects_in(file)
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(MedgroundError, match="not text"):
+    with pytest.raises(MedgroundError, match="not a text file"):
         splits.subjects_in(file)
 
 

@@ -94,7 +94,7 @@ def test_p_is_small_where_the_interval_leaves_zero_out_and_one_without_a_differe
 
 
 def measured(cases: list[Case], **others: list[Case]) -> Measured:
-    phrases, measure = [case.phrase for case in cases], named("single-box").measure
+    phrases, measure = [case.phrase for case in cases], named("single-box").figures
     parted = groups.of_phrases(phrases)
     return Measured(
         protocol="single-box", groups=parted, owners=scoring.clusters(phrases), counts=parted.counts,

@@ -24,8 +24,8 @@ def test_single_box_is_the_mean_iou_of_first_boxes_and_the_share_at_a_half():
 
 
 def test_single_box_takes_only_phrases_with_one_true_box_and_only_the_first_box_found():
-    assert not named("single-box").takes(phrase_of(0, []))
-    assert not named("single-box").takes(phrase_of(0, [box_of(RNG), box_of(RNG)]))
+    assert not named("single-box").scores(phrase_of(0, []))
+    assert not named("single-box").scores(phrase_of(0, [box_of(RNG), box_of(RNG)]))
     good, bad = ScoredBox(box=(0, 0, 9, 9), score=0.1), ScoredBox(box=(50, 50, 60, 60), score=0.9)
     assert value_of("single-box", "miou", [Case(phrase_of(0, [(0, 0, 9, 9)]), [good, bad])]) == 1
 

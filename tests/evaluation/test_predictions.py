@@ -159,7 +159,7 @@ def test_a_fault_is_one_line_with_its_place(miou, text, flags, message):
 
 
 def test_formats_are_for_phrases(miou):
-    assert "take no --input-format" in miou("", "--protocol", "anatomy", "--input-format", "csv")
+    assert "takes no --input-format" in miou("", "--protocol", "anatomy", "--input-format", "csv")
 
 
 # --- what is kept, dropped and told -----------------------------------------------------------------------

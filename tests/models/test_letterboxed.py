@@ -1,4 +1,4 @@
-"""What a network sees of a film."""
+"""Images as network inputs."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_exposure_does_not_change_what_the_network_sees(gain, offset):
     assert np.allclose(letterboxed.windowed(image * gain + offset), letterboxed.windowed(image), atol=1e-4)
 
 
-def test_an_even_film_is_black_not_nan():
+def test_a_constant_image_is_black_not_nan():
     assert (letterboxed.windowed(np.full((20, 30), 0.7, np.float32)) == 0).all()
 
 
@@ -49,5 +49,5 @@ def test_another_picture_than_the_record_means_is_refused_with_both_sizes(size):
         copy.sized(*size, "a.png", "phrase p1")
     assert str(raised.value) == (
         f"a.png: is 426 x 512 pixels, phrase p1 says {size[0]} x {size[1]}, which is no scaled copy; "
-        "give --images that the boxes were drawn on"
+        "give the annotated images with --images"
     )

@@ -71,7 +71,7 @@ def test_a_position_code_is_that_of_its_patch():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 20])
-def test_places_are_spread_over_both_halves_of_a_film(count):
+def test_reference_points_are_spread_over_both_halves_of_an_image(count):
     places = mdetr.spread(count)
     assert ((places > 0.1) & (places < 0.9)).all()
     assert torch.allclose(places.mean(dim=0), torch.tensor([0.5, 0.5]), atol=0.16)
@@ -79,7 +79,7 @@ def test_places_are_spread_over_both_halves_of_a_film(count):
 
 
 def test_a_query_looks_from_its_place():
-    """Two queries that differ in their places alone answer differently."""
+    """Two queries that differ only in their reference points have different predictions."""
     model = built("mdetr")
     with torch.no_grad():
         model.network.queries[1] = model.network.queries[0]
@@ -89,7 +89,7 @@ def test_a_query_looks_from_its_place():
     assert not torch.allclose(said.boxes[0, 0], said.boxes[0, 1], atol=1e-3)
 
 
-def test_padding_does_not_change_the_answer_for_a_text(model):
+def test_padding_does_not_change_the_prediction_for_a_text(model):
     picture, inside = torch.rand(1, 1, 160, 160), torch.ones(1, 1, 160, 160)
     ids, mask = model.tokenize(TEXTS)
     padded = model.network(picture, inside, ids, mask, torch.tensor([0]), torch.tensor([0]))
@@ -205,7 +205,7 @@ def test_a_save_cut_short_while_it_moves_is_noticed_or_whole(model, saved, monke
     ("name", "text", "said"),
     [
         ("tokenizer.json", '{"version', r"tokenizer\.json: damaged"),
-        ("config.json", "[]", r"config\.json: no JSON object"),
+        ("config.json", "[]", r"config\.json: expected a JSON object"),
         ("config.json", "\xff", r"config\.json: not JSON"),
         ("config.json", None, r"config\.json: width: expected `int`, got `str`"),
     ],

@@ -56,13 +56,13 @@ def test_a_backbone_of_each_kind_comes_with_its_weights(kind, head, tmp_path):
 
 
 def bare(kind: str, model) -> dict:
-    """The weights of a model by names without the prefixes of whatever stands around it."""
+    """Return the weights of a model by names without prefixes."""
     found = model.state_dict().items()
     return {name.removeprefix("model.").removeprefix(f"{kind}."): each for name, each in found}
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_a_model_on_it_answers_and_is_found_again_in_its_folder(kind, tmp_path):
+def test_a_model_with_it_predicts_and_is_loaded_from_its_folder(kind, tmp_path):
     save(kind, IMAGES[kind], tmp_path / "encoder")
     built = grounder.build("small", TEXTS, image_encoder=str(tmp_path / "encoder"))
     grounder.save(tmp_path / "model", built)
@@ -77,7 +77,7 @@ def test_a_model_on_it_answers_and_is_found_again_in_its_folder(kind, tmp_path):
 
 
 def test_patches_cover_the_whole_square(tmp_path):
-    """160 is no multiple of 14: eleven patches would leave a strip of every film unseen."""
+    """160 is no multiple of 14: eleven patches would not cover a strip of every image."""
     save("dinov2", IMAGES["dinov2"], tmp_path)
     built = grounder.build("small", TEXTS, image_encoder=str(tmp_path))
     assert built.config.image_size == 168
@@ -129,7 +129,7 @@ def test_a_roberta_reads_with_its_own_tokenizer(tmp_path):
 
 
 def test_a_bert_with_code_of_its_own_is_read_as_the_bert_that_it_is(bert, tmp_path):
-    """CXR-BERT-specialized: another model type, classes in files beside it, which are never run."""
+    """CXR-BERT-specialized: another model type, classes in files of the model, which are never run."""
     words = encoders.build_tokenizer(TEXTS).get_vocab()
     pieces = [*sorted(words, key=words.get), "[MASK]"]
     folder = tmp_path / "cxr"
@@ -168,13 +168,13 @@ def test_a_text_encoder_without_its_tokenizer_is_refused(bert):
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(bert):
     encoders.build_tokenizer([*TEXTS, "many further words"]).save_pretrained(bert)
-    assert "another model's vocabulary" in refusal(bert)
+    assert "they are of different models" in refusal(bert)
 
 
 def test_a_model_folder_with_another_tokenizer_is_refused(tmp_path):
     grounder.save(tmp_path, grounder.build("small", TEXTS))
     encoders.build_tokenizer([*TEXTS, "many further words"]).save_pretrained(tmp_path)
-    assert "another model's vocabulary" in refusal(tmp_path, lambda name: grounder.load(tmp_path))
+    assert "they are of different models" in refusal(tmp_path, lambda name: grounder.load(tmp_path))
 
 
 def test_weights_of_another_architecture_are_refused(bert, tmp_path):
@@ -198,9 +198,9 @@ def test_a_truncated_file_is_refused(bert):
 def test_a_pickle_is_refused_and_the_way_out_named(bert):
     (bert / "model.safetensors").unlink()
     torch.save({}, bert / "pytorch_model.bin")
-    assert "a pickle is not read" in refusal(bert)
+    assert "pickles are not read" in refusal(bert)
 
 
 def test_a_text_encoder_is_no_image_encoder(bert):
-    with pytest.raises(MedgroundError, match="a bert is no image encoder"):
+    with pytest.raises(MedgroundError, match="bert is not an image encoder"):
         pretrained.load_image_encoder(str(bert))

@@ -1,4 +1,4 @@
-"""ASG's losses, each beside a slow, obvious reference, and its tags."""
+"""ASG's losses, each compared with a slow, obvious reference, and its tags."""
 
 import math
 
@@ -71,7 +71,7 @@ def test_region_sentence_alignment_is_each_images_own_contrast(images, seed):
     assert found.item() == pytest.approx(cost / count, abs=1e-9)
 
 
-def test_a_pair_alone_in_its_image_costs_nothing():
+def test_the_only_pair_of_an_image_has_no_loss():
     assert asg.within_images(torch.randn(3, 3), rows(0, 1, 2)).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -263,7 +263,7 @@ def encoded(model: grounder.Grounder, count: int) -> tuple[Encoded, torch.Tensor
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), ids
 
 
-def test_the_names_of_tags_are_frozen_and_told_apart(learner):
+def test_the_names_of_tags_are_frozen_and_differ(learner):
     recogniser = learner.objectives["asg"].recogniser
     assert recogniser.names.shape == (40, 128)
     assert "names" not in dict(recogniser.named_parameters())

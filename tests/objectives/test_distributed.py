@@ -1,4 +1,4 @@
-"""Several processes together compute what one would; a stop is heard by all, and a lost one ends all."""
+"""Several processes together compute what one would; a stop ends all of them, and so does a lost one."""
 
 import json
 from pathlib import Path
@@ -137,7 +137,7 @@ def curve(folder: Path) -> dict[int, dict]:
 @pytest.mark.slow
 def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp_path):
     films = toy.make(tmp_path)
-    flags = [  # Adam steps as far for a gradient that is mere rounding: at a high rate that would show
+    flags = [  # Adam takes full steps for rounding errors too: visible at a high learning rate
         "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
         "--text-encoder", words, "--steps", 6, "--batch-size", 3, "--save-every", 2, "--log-every", 1,
         "--ema-decay", 0.9, "--lr", 5e-5, "-o",
@@ -158,7 +158,9 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
     assert "exitcode  : 75" in stopped.stderr
     assert read_config(folder / "resume.safetensors")["step"] == 5
 
-    finished = CliRunner().invoke(cli, [str(each) for each in [*flags, folder]])  # one may go on alone
+    finished = CliRunner().invoke(
+        cli, [str(each) for each in [*flags, folder]]
+    )  # a single process may continue
     assert finished.exit_code == 0, finished.stderr
     expected, found = curve(alone), curve(folder)
     assert expected.keys() == found.keys() == set(range(1, 7))

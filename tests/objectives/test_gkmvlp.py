@@ -1,4 +1,4 @@
-"""GK-MVLP's parts, each beside a slow, obvious reference, and the table of knowledge."""
+"""GK-MVLP's parts, each compared with a slow, obvious reference, and the table of knowledge."""
 
 import math
 from dataclasses import replace
@@ -105,7 +105,7 @@ def moved(objective, material, image: int, region: int) -> set[str]:
     return {name for name, each in zip(knowledge.NAMES, changed.tolist(), strict=True) if each}
 
 
-def test_a_finding_sees_its_own_regions_alone(objective, material):
+def test_a_finding_attends_only_to_its_own_regions(objective, material):
     own = {name: set(each) for name, each in zip(knowledge.NAMES, knowledge.REGIONS, strict=True)}
     for region in (RIGHT, HEART):
         assert moved(objective, material, 0, region) == {
@@ -113,7 +113,7 @@ def test_a_finding_sees_its_own_regions_alone(objective, material):
         }
 
 
-def test_a_region_without_a_box_is_seen_by_nobody(objective, material):
+def test_a_region_without_a_box_gets_no_attention(objective, material):
     assert moved(objective, material, 1, HEART) == set()
     assert moved(objective, material, 2, RIGHT) == set()
 
@@ -170,15 +170,15 @@ def test_a_partner_is_never_ones_own_report_nor_one_of_the_same_words():
     assert chances[0, 2] / chances[0, 3] == pytest.approx(math.exp(2), rel=1e-4)
 
 
-def test_hard_negatives_are_drawn_more_often():
+def test_hard_negatives_are_sampled_more_often():
     torch.manual_seed(0)
     chances = torch.tensor([[0.0, 0.8, 0.2], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    drawn = [gkmvlp._drawn(chances, torch.arange(3)) for _ in range(300)]
+    drawn = [gkmvlp._sampled(chances, torch.arange(3)) for _ in range(300)]
     assert all(able.tolist() == [0, 2] and picked[1] == 0 for able, picked in drawn)
     assert 200 < sum(int(picked[0] == 1) for _, picked in drawn) < 280
 
 
-def test_matching_is_the_mean_over_true_and_drawn_pairs(objective, monkeypatch):
+def test_matching_is_the_mean_over_true_and_sampled_pairs(objective, monkeypatch):
     monkeypatch.setattr(gkmvlp.GKMVLP, "match", lambda self, words, *_: words[:, 0, 0])
     words = torch.tensor([2.0, -1.0]).view(2, 1, 1)
     given = (words, torch.ones(2, 1).bool(), torch.zeros(2, 1, 1), torch.zeros(2, 1).bool())

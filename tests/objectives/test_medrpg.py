@@ -137,7 +137,7 @@ def test_its_weight_grows_as_published(model):
     assert weights == pytest.approx([0, 0.05 * 0.5**0.9, 0.05])
 
 
-def test_it_is_for_transvg_alone():
+def test_it_requires_transvg():
     with pytest.raises(MedgroundError, match="--objective taco requires --architecture transvg"):
         Learner(grounder.build("small", ["a"], architecture="mdetr"), ("agp", "taco"))
 

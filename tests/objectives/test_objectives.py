@@ -1,4 +1,4 @@
-"""The losses, each beside a slow, obvious reference."""
+"""The losses, each compared with a slow, obvious reference."""
 
 import itertools
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ def slow_giou(a: list[float], b: list[float]) -> float:
 
 
 def answers(boxes: torch.Tensor, present: list[float]) -> Predictions:
-    """Of a network with one box a pair."""
+    """Return predictions of a network with one box per pair."""
     logits = torch.tensor(present)
     return Predictions(boxes[:, None], logits[:, None], logits)
 
@@ -41,7 +41,7 @@ def slow_box_loss(found: torch.Tensor, true: torch.Tensor) -> float:
     return 5 * (found - true).abs().sum().item() + 2 * (1 - overlap)
 
 
-def test_boxes_where_nothing_is_shown_cost_nothing():
+def test_box_losses_of_absent_findings_are_0():
     torch.manual_seed(0)
     found, true = torch.rand(3, 4), torch.rand(1, 4)
     all_of_it = agp.losses(answers(found, [0.0] * 3), true, owners(0), CENTRE)
@@ -120,8 +120,8 @@ def test_every_query_learns_the_true_box_nearest_to_its_place(seed):
     assert parts["near"].item() == pytest.approx(sum(costs) / 8, rel=1e-5)
 
 
-def test_queries_that_answer_alike_are_matched_by_their_places():
-    """Where boxes and scores do not tell queries apart, each step asks the same one."""
+def test_queries_with_equal_predictions_are_matched_by_their_reference_points():
+    """Queries with the same boxes and scores are matched in the same way in every step."""
     alike = torch.full((1, 4, 4), 0.3)
     true = torch.tensor([[0.75, 0.3, 0.2, 0.2], [0.25, 0.7, 0.2, 0.2]])
     far = (FOUR - true[:, None, :2]).abs().sum(-1)

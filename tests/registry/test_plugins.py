@@ -44,11 +44,11 @@ def phrases(toy_films, tmp_path_factory) -> Path:
 def test_an_architecture_and_an_objective_are_trained_run_and_scored(toy_films, phrases, tmp_path):
     assert len(toy_runs.lines(phrases)) == 12
     same = ["--images", toy_films.folder, "--device", "cpu"]
-    model = ["--architecture", "averaging", "--objective", "centre", "--loss-weight", "centre=3"]
+    model = ["--architecture", "averaging", "--objective", "center", "--loss-weight", "center=3"]
     sizes = ["--steps", 2, "--batch-size", 2, "--save-every", 2, "-o", tmp_path / "run"]
     done("finetune", phrases, *same, *model, *sizes)
     logged = toy_runs.lines(tmp_path / "run" / "metrics.jsonl")
-    assert logged[0]["centre"] > 0 and "giou" not in logged[0]
+    assert logged[0]["center"] > 0 and "giou" not in logged[0]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["architecture"] == "averaging"
     found = tmp_path / "found.tsv"
@@ -56,8 +56,8 @@ def test_an_architecture_and_an_objective_are_trained_run_and_scored(toy_films, 
     done(*ground, "--output-format", "tsv", "-o", found)
     assert len(found.read_text().splitlines()) == 12
     evaluate = ["evaluate", found, "--truth", phrases, "--input-format", "tsv"]
-    scores = [json.loads(line) for line in done(*evaluate, "--protocol", "centre-inside").splitlines()]
-    assert {each["protocol"] for each in scores} == {"centre-inside"}
+    scores = [json.loads(line) for line in done(*evaluate, "--protocol", "center-inside").splitlines()]
+    assert {each["protocol"] for each in scores} == {"center-inside"}
     assert any(each["group"] == "all" and 0 <= each["value"] <= 1 for each in scores)
 
 
@@ -80,11 +80,11 @@ def test_a_detector_is_trained_and_run_and_masks_are_read(toy_films, tmp_path):
 
 
 HELP = [
-    (["finetune"], ["averaging", "centre"]),
-    (["pretrain"], ["averaging", "centre"]),
+    (["finetune"], ["averaging", "center"]),
+    (["pretrain"], ["averaging", "center"]),
     (["train-detector"], ["mean-boxes"]),
     (["detect-anatomy"], ["mean-boxes", "rectangles"]),
-    (["evaluate"], ["centre-inside", "tsv"]),
+    (["evaluate"], ["center-inside", "tsv"]),
     (["ground"], ["tsv"]),
     (["convert"], ["toy-tsv"]),
     (["convert", "toy-tsv"], ["tab-separated phrases", "phrases.tsv -o phrases.jsonl"]),

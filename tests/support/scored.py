@@ -74,5 +74,5 @@ def all_apart(size: int) -> Split:
 
 def value_of(name: str, metric: str, cases: list[Case]) -> float:
     """The metric over all cases, as the protocol's figure gives it without a draw."""
-    measured = named(name).measure(Cases(cases))[metric]
+    measured = named(name).figures(Cases(cases))[metric]
     return float(under(measured, all_apart(len(cases)), np.ones((1, len(cases))))[0, 0])

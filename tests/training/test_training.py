@@ -333,7 +333,7 @@ def test_a_mirrored_view_mirrors_its_boxes_and_no_others():
     boxes = torch.rand(60, 4)
     image_of = torch.arange(60) % 40
     rngs = [np.random.default_rng(n) for n in range(40)]
-    seen, found, there = augment.draw("none", pictures, boxes, image_of, rngs, mirror=0.5)
+    seen, found, there = augment.draw("none", pictures, boxes, image_of, rngs, flip_prob=0.5)
     turned = [torch.equal(new, old.flip(2)) for new, old in zip(seen, pictures, strict=True)]
     assert 10 < sum(turned) < 30 and there.all()
     for row, image in enumerate(image_of):

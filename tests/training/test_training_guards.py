@@ -61,7 +61,7 @@ def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     result = pretrain(films, tmp_path / "run", "--anatomy", "/dev/null", pairs=tmp_path / "pairs.jsonl")
     assert result.exit_code == 1
-    assert "gone.png: no such film (1 of 5 are missing); is --images right?" in result.stderr
+    assert "gone.png: no such image (1 of 5 are missing); check --images" in result.stderr
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 

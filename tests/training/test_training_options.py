@@ -103,7 +103,13 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     config = (tmp_path / "run" / "config.toml").read_text()
     assert all(
         each in config
-        for each in ("ema = 0.9", "accumulate = 2", 'schedule = "step"', "clip = 0.5", "patience = 9")
+        for each in (
+            "ema_decay = 0.9",
+            "micro_batches = 2",
+            'lr_schedule = "step"',
+            "max_grad_norm = 0.5",
+            "patience = 9",
+        )
     )
 
 
@@ -149,7 +155,7 @@ def test_a_cache_of_another_size_is_refused(films, tmp_path):
     run("cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 32)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache")
     assert result.exit_code == 1
-    assert "32 px, asked for are 160" in result.stderr
+    assert "32 px, expected 160 px" in result.stderr
 
 
 @pytest.mark.slow

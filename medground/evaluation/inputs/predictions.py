@@ -9,12 +9,14 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from medground import jsonl, registry
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files, frames
 from medground.evaluation.inputs.readers import Answer
+from medground.evaluation.phrases import Key
+from medground.evaluation.sources import Records
 from medground.records import Box, Grounding, Phrase, ScoredBox, check_box
 
 log = logging.getLogger(__name__)
@@ -22,17 +24,20 @@ Index = dict[tuple[str | None, str | None], list[Phrase]]
 
 
 def read(
-    stream: files.Hashed, kind: str, frame: str | None, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
-) -> dict[files.Key, Grounding]:
-    """The answers of a file to these phrases, its boxes brought from the frame (None: the format's own) to
-    original pixels."""
+    stream: BinaryIO, kind: str, frame: str | None, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
+) -> Records[Grounding]:
+    """Return the predictions of a file for these phrases, with boxes in original pixels.
+
+    frame: what the file's boxes are measured in (None: the format's own frame).
+    """
+    hashed = files.Hashed(stream)
     entry = registry.PREDICTION_FORMATS[kind]
     frame = frame or entry.frame
     frames.check(frame)
     found = _Found(frame, _index(phrases))
-    entry.load()(stream, bad_lines, found.take)
-    found.tell(stream.name)
-    return {key: found.grounding(key) for key in found.boxes}
+    entry.load()(hashed, bad_lines, found.take)
+    found.check(hashed.name)
+    return Records([found.grounding(key) for key in found.boxes], hashed.name, hashed.digest)
 
 
 def _index(phrases: Sequence[Phrase]) -> Index:
@@ -50,8 +55,8 @@ class _Found:
 
     frame: str
     index: Index
-    boxes: dict[files.Key, list[ScoredBox]] = field(default_factory=dict)
-    said: dict[files.Key, dict[str, Any]] = field(default_factory=dict)
+    boxes: dict[Key, list[ScoredBox]] = field(default_factory=dict)
+    said: dict[Key, dict[str, Any]] = field(default_factory=dict)
     flat: int = 0
     beyond: int = 0
 
@@ -79,7 +84,7 @@ class _Found:
         except BadRecord as bad:
             raise bad.under(number).under("boxes") if answer.ours and bad.path == ("box",) else bad from None
 
-    def tell(self, source: str) -> None:
+    def check(self, source: str) -> None:
         """Warn of what was dropped and of what means nothing; raise where the frame cannot be right."""
         if self.flat:
             log.warning("%s: dropped %d boxes without area", source, self.flat)
@@ -92,12 +97,12 @@ class _Found:
         if boxes and max(max(box) for box in boxes) <= 1:
             raise MedgroundError(f"{source}: every box is within one pixel; say --coordinates normalised?")
 
-    def grounding(self, key: files.Key) -> Grounding:
+    def grounding(self, key: Key) -> Grounding:
         """All that was found for one phrase."""
-        best, said = sorted(self.boxes[key], key=lambda each: -each.score), dict(self.said[key])
-        known = {"text": "", "present": float(bool(best)), "model": ""}
+        found, said = self.boxes[key], dict(self.said[key])
+        known = {"text": "", "present": float(bool(found)), "model": ""}
         own = {name: said.pop(name, value) for name, value in known.items()}
-        return Grounding(image_id=key[0], phrase_id=key[1], boxes=best, **own, extra=said)
+        return Grounding(image_id=key[0], phrase_id=key[1], boxes=found, **own, extra=said)
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from medground import jsonl
-from medground.errors import BadRecord, MedgroundError
+from medground.errors import BadRecord, MedgroundError, sift
 from medground.evaluation.inputs import files
 from medground.records import Box
 
@@ -88,17 +88,13 @@ def read_csv(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> Non
 
 
 def _hand_on(rows: Iterable[Row], bad_lines: jsonl.BadLines, take: Take, source: str) -> None:
-    good = rejected = 0
-    for place, content, answer in rows:
-        try:
-            take(answer())
-            good += 1
-        except BadRecord as bad:
-            bad.place = f"{place}: "
-            bad_lines.take(content, bad)
-            rejected += 1
-    if rejected and not good:
-        raise MedgroundError(f"{source}: every line was rejected")
+    def reject(row: Row, bad: BadRecord) -> None:
+        place, content, _ = row
+        bad.place = f"{place}: "
+        bad_lines.take(content, bad)
+
+    for _ in sift(rows, lambda row: take(row[2]()), reject, source):
+        pass  # each is given to `take`
 
 
 def _rows(text: str, source: str) -> Iterator[Row]:

@@ -1,7 +1,7 @@
-"""The films on which the boxes of regions fit worst, as pictures for a page.
+"""The images on which the boxes of regions fit worst, as pictures for a page.
 
-A film with all its boxes, found and true, is a thicket. So a picture shows the regions that fit worst, and
-names them in its note with their IoU.
+All boxes of an image are too many for one picture. It shows only the regions that fit worst, and names them
+in its note with their IoU.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from medground import boxes
-from medground.evaluation.anatomy import Answers
 from medground.evaluation.report.pictures import LONGEST, Exhibit, Gallery, Picture, as_source
 from medground.records import Anatomy, Box, Region, ScoredBox
 
-MOST = 10  # films shown
+MOST = 10  # images shown
 REGIONS = 5  # regions shown on each
 
 
 @dataclass(frozen=True, slots=True)
 class AnatomyImage:
-    """A film of the truth and, for each model, its regions and the IoU of each true one, 0 without a box."""
+    """An image and, for each model, the predicted regions and the IoU of each true one, 0 without a box."""
 
     truth: Anatomy
     found: Mapping[str, Mapping[str, Region]]
@@ -29,22 +28,25 @@ class AnatomyImage:
 
     @property
     def value(self) -> float:
-        """The first model's mean IoU."""
+        """Return the first model's mean IoU."""
         return float(np.mean(list(next(iter(self.overlaps.values())).values())))
 
 
-def films(truth: Sequence[Anatomy], own: Answers, other: Answers | None) -> list[AnatomyImage]:
-    """Each film of the truth that has regions, with the answers of the model and of another, if given."""
+Found = Mapping[str, Anatomy]  # by image_id
+
+
+def images_of(truth: Sequence[Anatomy], own: Found, other: Found | None) -> list[AnatomyImage]:
+    """Return each image of the truth that has regions, with the predictions of one or two models."""
     models = {"model": own} | ({} if other is None else {"other": other})
-    return [_film(anatomy, models) for anatomy in truth if anatomy.regions]
+    return [_image(anatomy, models) for anatomy in truth if anatomy.regions]
 
 
-def _film(anatomy: Anatomy, models: Mapping[str, Answers]) -> AnatomyImage:
+def _image(anatomy: Anatomy, models: Mapping[str, Found]) -> AnatomyImage:
     found = {
-        name: {region.name: region for region in answers[anatomy.image_id].regions}
-        if anatomy.image_id in answers
+        name: {region.name: region for region in predicted[anatomy.image_id].regions}
+        if anatomy.image_id in predicted
         else {}
-        for name, answers in models.items()
+        for name, predicted in models.items()
     }
     return AnatomyImage(anatomy, found, {name: _overlaps(anatomy, each) for name, each in found.items()})
 
@@ -60,27 +62,29 @@ def _iou(a: Box, b: Box) -> float:
     return float(boxes.paired_iou(np.array([a], float), np.array([b], float))[0])
 
 
-def worst(shown: Sequence[AnatomyImage], folder: Path) -> Gallery:
-    """The films with the lowest mean IoU, the worst first; FOLDER is where their paths start."""
-    order = sorted(shown, key=lambda film: film.value)[:MOST]
-    note = f"by mean IoU over the true boxes; the {REGIONS} regions that fit worst are drawn"
-    return Gallery("Worst films", note, [_exhibit(film, folder) for film in order])
+def galleries(shown: Sequence[AnatomyImage], folder: Path) -> list[Gallery]:
+    """Return the images with the lowest mean IoU, the worst first. Paths start in the folder."""
+    if not shown:
+        return []
+    order = sorted(shown, key=lambda each: each.value)[:MOST]
+    note = f"by mean IoU over the true boxes; only the {REGIONS} regions that fit worst are shown"
+    return [Gallery("Worst images", note, [_exhibit(each, folder) for each in order])]
 
 
-def _exhibit(film: AnatomyImage, folder: Path) -> Exhibit:
+def _exhibit(scored: AnatomyImage, folder: Path) -> Exhibit:
     from medground import images
 
-    image = images.load(folder / film.truth.path)
-    words = f"{film.truth.image_id}: mean IoU {film.value:.2f}"
-    return Exhibit(words, [_picture(film, name, image) for name in film.found])
+    image = images.load(folder / scored.truth.path)
+    words = f"{scored.truth.image_id}: mean IoU {scored.value:.2f}"
+    return Exhibit(words, [_picture(scored, name, image) for name in scored.found])
 
 
-def _picture(film: AnatomyImage, name: str, image: np.ndarray) -> Picture:
+def _picture(scored: AnatomyImage, name: str, image: np.ndarray) -> Picture:
     from medground.figures import draw
 
-    overlaps, found = film.overlaps[name], film.found[name]
+    overlaps, found = scored.overlaps[name], scored.found[name]
     shown = sorted(overlaps, key=lambda region: overlaps[region])[:REGIONS]
     drawn = [ScoredBox(box=found[each].box, score=found[each].score) for each in shown if each in found]
-    true = [region.box for region in film.truth.regions if region.name in shown]
+    true = [region.box for region in scored.truth.regions if region.name in shown]
     note = ", ".join(f"{each} {overlaps[each]:.2f}" for each in shown)
     return Picture(as_source(draw.boxed(image, drawn, true, LONGEST)), name, note)

@@ -1,6 +1,6 @@
 """Heat maps over their images, with the true boxes, as pictures for a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medground.evaluation.heatmaps import Maps
 from medground.evaluation.report import pictures
 from medground.evaluation.report.pictures import LONGEST, Exhibit, Gallery, Picture, as_source
 from medground.evaluation.stats.bootstrap import Array
@@ -33,10 +32,13 @@ class Hot:
     ious: Mapping[str, float]
 
 
+Read = Callable[[Phrase], Array | None]
+
+
 def choose(
-    phrases: Sequence[Phrase], maps: Mapping[str, Maps], ious: Mapping[str, Sequence[float]]
+    phrases: Sequence[Phrase], reads: Mapping[str, Read], ious: Mapping[str, Sequence[float]]
 ) -> list[Hot]:
-    """Where two models differ most, then the best, middling and worst of the first; files are open."""
+    """Return the phrases on which two models differ most, then the first model's best, median and worst."""
     own, *others = ious.values()
     places = [(f"{name} phrases", place) for name, some in pictures.spread(own, EACH) for place in some]
     if others:
@@ -46,7 +48,7 @@ def choose(
         Hot(
             heading,
             phrases[place],
-            {name: each.of(phrases[place]) for name, each in maps.items()},
+            {name: read(phrases[place]) for name, read in reads.items()},
             {name: values[place] for name, values in ious.items()},
         )
         for heading, place in places

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medground import jsonl
-from medground.evaluation.report import anatomy_pictures, heatmap_pictures, pictures, probe_pictures, table
+from medground.evaluation.report import table
 from medground.evaluation.report.pictures import Gallery
 from medground.evaluation.stats.scoring import BESIDE
 from medground.figures import pages
 from medground.records import Score
 
 if TYPE_CHECKING:
-    from medground.evaluation.run import Evaluation
-
-EACH = 3  # best, middling and worst phrases shown
-MOST_DIFFERENT = 10
+    from medground.evaluation.front import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +119,8 @@ def grid(scores: Sequence[Score]) -> Chart:
         prior = found.get(f"prior_{first}")
         at = _points(prior.value, first) if prior else None
         more = [[table.cell(found.get(metric), "prior_")] for metric in others]  # without intervals
-        name, n = group.partition(":")[2], found[first].n
-        rows.append(Row(name, n, [mark(0, found[first])], at, more))
+        name, n = group.partition(":")[2], next(iter(found.values())).n
+        rows.append(Row(name, n, [mark(0, found.get(first))], at, more))
     return Chart("probes: IoU with the truth", ["model"], others, rows, head="probe")
 
 
@@ -144,37 +141,16 @@ def facts(score: Score) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in score.extra.items() if name != "p"]
 
 
-def write(path: Path, evaluations: Sequence["Evaluation"], folder: Path) -> None:
-    """Write the page of an evaluation: its scores by protocol, then phrases from best to worst."""
-    scores = [score for each in evaluations for score in each.scores]
+def write(path: Path, scores: "Scores", folder: Path) -> None:
+    """Write the page of an evaluation: its scores by protocol, then its pictures."""
     charts = []
-    for each in evaluations:
-        if each.protocol == table.GRID and each.scores:  # of no phrase there is nothing to draw
-            charts.append(grid(each.scores))
+    for protocol in dict.fromkeys(score.protocol for score in scores):
+        own = [score for score in scores if score.protocol == protocol]
+        if protocol == table.GRID:
+            charts.append(grid(own))
             continue
-        for metric in dict.fromkeys(s.metric for s in each.scores if not s.metric.startswith(BESIDE)):
-            charts.append(chart(f"{each.protocol}: {metric}", metric, {"model": each.scores}))
-    galleries = _galleries(evaluations[0], folder) if evaluations and evaluations[0].own else []
-    for each in evaluations:
-        galleries += heatmap_pictures.galleries(each.hot, folder)
-    galleries += [probe_pictures.gallery(each.probed, folder) for each in evaluations if each.probed]
-    galleries += [anatomy_pictures.worst(each.films, folder) for each in evaluations if each.films]
+        for metric in dict.fromkeys(s.metric for s in own if not s.metric.startswith(BESIDE)):
+            charts.append(chart(f"{protocol}: {metric}", metric, {"model": own}))
     lead = "Figures in points of 100, with 95 % intervals over patients."
-    save(path, Page("Grounding scores", lead, facts(scores[0]) if scores else [], charts, galleries))
-
-
-def _galleries(evaluation: "Evaluation", folder: Path) -> list[Gallery]:
-    """Best, middling and worst phrases; with another model, those where the two differ most come first."""
-    one = pictures.first_only if evaluation.protocol == "single-box" else lambda case: case
-    own, shown = [one(case) for case in evaluation.own], []
-    values = pictures.overlaps(own)
-    models = {"model": own}
-    if evaluation.other is not None:
-        models["other"] = [one(case) for case in evaluation.other]
-        apart = [a - b for a, b in zip(values, pictures.overlaps(models["other"]), strict=True)]
-        order = sorted(range(len(apart)), key=lambda place: -abs(apart[place]))[:MOST_DIFFERENT]
-        shown.append(pictures.gallery("Where the two differ most", "", order, models, folder))
-    for name, places in pictures.spread(values, EACH):
-        note = "by IoU of the areas found and true"
-        shown.append(pictures.gallery(f"{name} phrases", note, places, models, folder))
-    return shown
+    origin = facts(scores[0]) if scores else []
+    save(path, Page("Grounding scores", lead, origin, charts, scores.galleries(folder)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medground.evaluation import metrics
-from medground.evaluation.protocols import Case
+from medground.evaluation.cases import Case
 from medground.figures import pages
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LONGEST = 512  # long side of a picture on a page, in pixels
 QUALITY = 80
+EACH = 3  # best, median and worst phrases shown
+MOST_DIFFERENT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,34 @@ class Gallery:
     title: str
     note: str
     exhibits: Sequence[Exhibit]
+
+
+Galleries = Callable[[Path], list[Gallery]]  # from the folder where the paths of images start
+
+
+def no_galleries(folder: Path) -> list[Gallery]:
+    """Return []: there is nothing to show."""
+    return []
+
+
+def galleries(
+    own: Sequence[Case], other: Sequence[Case] | None, first_only_: bool, folder: Path
+) -> list[Gallery]:
+    """Return the best, median and worst phrases; before them those where two models differ most."""
+    if not own:
+        return []
+    models = {"model": own} | ({} if other is None else {"other": other})
+    if first_only_:
+        models = {name: [first_only(case) for case in cases] for name, cases in models.items()}
+    shown, values = [], overlaps(models["model"])
+    if other is not None:
+        apart = [a - b for a, b in zip(values, overlaps(models["other"]), strict=True)]
+        order = sorted(range(len(apart)), key=lambda place: -abs(apart[place]))[:MOST_DIFFERENT]
+        shown.append(gallery("Where the two differ most", "", order, models, folder))
+    note = "by IoU of the areas that predicted and true boxes cover"
+    return shown + [
+        gallery(f"{name} phrases", note, places, models, folder) for name, places in spread(values, EACH)
+    ]
 
 
 def first_only(case: Case) -> Case:

@@ -11,20 +11,22 @@ bounds to 6: beyond that they would differ between machines.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground.evaluation.protocols import Figures
 from medground.evaluation.stats import bootstrap
+from medground.evaluation.stats.average_precision import Ranked
 from medground.evaluation.stats.bootstrap import Figure, Sample, Split
+from medground.evaluation.stats.figures import Ratio
 from medground.evaluation.stats.groups import Groups
 from medground.records import Anatomy, Phrase, Score
 
 log = logging.getLogger(__name__)
+Figures = Mapping[str, Ratio | Ranked]
 BESIDE = ("prior_", "gain_", "other_", "difference_")  # what may stand beside a metric
 
 
@@ -44,6 +46,7 @@ class Measured:
     prior: Figures | None = None
     other: Figures | None = None
     clusters: int | None = None
+    keeps_empty: bool = True  # whether a figure without a value is a score
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ def score_all(measured: Sequence[Measured], how: Resampling) -> list[list[Score]
 def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> Iterator[Score]:
     for g, group in _rows(measured) if samples else ():
         for metric, sample in samples.items():
+            if np.isnan(sample.value[g]) and not measured.keeps_empty:
+                continue
             bounds, p = None, None
             if group.patients > 1:
                 bounds = bootstrap.interval(sample.draws[:, g])

@@ -5,11 +5,11 @@ from medground import registry
 AVERAGING = registry.Architecture(
     target="example_plugin.architecture:Averaging", help="one box from the mean of text and patches"
 )
-CENTRE = registry.Objective(
-    target="example_plugin.objective:Centre",
-    help="centres of boxes only",
+CENTER = registry.Objective(
+    target="example_plugin.objective:Center",
+    help="centers of boxes only",
     stages=frozenset({"pretrain", "finetune"}),
-    losses={"centre": registry.Loss(weight=2.0)},
+    losses={"center": registry.Loss(weight=2.0)},
     fuses=True,
     trains_boxes=True,
 )
@@ -17,8 +17,8 @@ MEAN_BOXES = "example_plugin.entries:MEAN_BOXES"  # the value of an entry point 
 RECTANGLES = registry.MaskFormat(
     target="example_plugin.masks:read", help="NAME.rect with one rectangle per line", suffixes=(".rect",)
 )
-CENTRE_INSIDE = registry.Protocol(
-    target="example_plugin.protocol:CENTRE_INSIDE", help="the centre of the first box is in the true box"
+CENTER_INSIDE = registry.Protocol(
+    target="example_plugin.protocol:CENTER_INSIDE", help="the center of the first box is in the true box"
 )
 TSV_INPUT = registry.PredictionFormat(target="example_plugin.tsv:read", help="tab-separated boxes")
 TSV_OUTPUT = registry.OutputFormat(target="example_plugin.tsv:write", help="tab-separated boxes")

@@ -1,4 +1,4 @@
-"""A protocol: the share of phrases whose first predicted box has its centre in the true box."""
+"""A protocol: the share of phrases whose first predicted box has its center in the true box."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def _measure(cases):
     for n in np.flatnonzero(cases.counts > 0):
         (x1, y1, x2, y2), (left, top, right, bottom) = found[first[n]], true[first_true[n]]
         inside[n] = left <= (x1 + x2) / 2 <= right and top <= (y1 + y2) / 2 <= bottom
-    return {"centre": mean_over(inside)}
+    return {"center": mean_over(inside)}
 
 
-CENTRE_INSIDE = Protocol(lambda phrase: len(phrase.boxes or ()) == 1, _measure, "centre")
+CENTER_INSIDE = Protocol(lambda phrase: len(phrase.boxes or ()) == 1, _measure, "center")

@@ -1,0 +1,130 @@
+"""The one function of this room: predictions and truth in, scores out.
+
+Everything here works on records. `inputs` makes records of files, and `report` makes tables and pages of
+scores.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import medground
+from medground import leakage
+from medground.errors import MedgroundError
+from medground.evaluation import anatomy, coverage, heatmaps, perturbations, phrases, protocols, sources
+from medground.evaluation.prepared import Prepared
+from medground.evaluation.protocols import Protocol
+from medground.evaluation.report.pictures import Galleries, no_galleries
+from medground.evaluation.stats import scoring
+from medground.evaluation.stats.scoring import Resampling
+from medground.records import Anatomy, Phrase, Score
+
+PREPARE: Mapping[str, Callable[..., Prepared]] = {
+    "phrases": phrases.prepare,
+    "anatomy": anatomy.prepare,
+    "heatmaps": heatmaps.prepare,
+    "perturbations": perturbations.prepare,
+}
+
+
+@dataclass(frozen=True)
+class Scores(Sequence[Score]):
+    """The scores of an evaluation, and what makes the pictures of its page."""
+
+    scores: Sequence[Score]
+    galleries: Galleries = no_galleries
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __iter__(self) -> Iterator[Score]:
+        return iter(self.scores)
+
+    @overload
+    def __getitem__(self, place: int) -> Score: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Score]: ...
+    def __getitem__(self, place: int | slice) -> Score | Sequence[Score]:
+        return self.scores[place]
+
+
+def evaluate(
+    predictions: Any,
+    truth: Iterable[Phrase] | Iterable[Anatomy],
+    protocols: Sequence[str | Protocol] = ("single-box",),
+    train: Iterable[Phrase] | Iterable[Anatomy] | None = None,
+    *,
+    compare: Any = None,
+    draws: int = 10_000,
+    seed: int = 0,
+    split: str | None = None,
+    model: str | Path | None = None,
+    allow_leakage: bool = False,
+) -> Scores:
+    """Return the scores of predictions by each protocol, with 95 % intervals over draws of patients.
+
+    predictions, compare: Grounding records with boxes in original pixels, for protocols over phrases.
+        Anatomy records for the protocol "anatomy". For "heatmap" a mapping of phrase_id, or
+        "image_id/phrase_id", to an (h, w) array over the whole image. compare is another model's.
+    truth: Phrase records with boxes, or Anatomy records.
+    protocols: names in `registry.PROTOCOLS`, or objects; all must take the same kind of predictions.
+    train: training records, which fit the image-free baseline.
+    split: score only this split of the truth; use only the split "train" of train.
+    model: the folder of the model, whose training subjects must not be scored.
+
+    Raises MedgroundError for records that do not fit together, and for patients that leak from training to
+    truth. With allow_leakage they are scored and each score is marked.
+    """
+    chosen = [_protocol(each) for each in protocols]
+    kind = _common_kind(chosen)
+    data = PREPARE[kind](predictions, truth, train, compare, split)
+    leaky = _leaks(data, model, allow_leakage)
+    scoring.warn_of_lone_images(data.scored)
+    measured = [one for protocol in chosen for one in protocol.measure(data)]
+    stated = coverage.stated(data.predictions)
+    if model is not None:
+        leakage.warn_of_another_model(Path(model), data.models())
+    origin = _origin(data, leaky, predictions=predictions, truth=truth, train=train, compare=compare)
+    how = Resampling(draws, seed, origin | stated | {"draws": draws, "seed": seed})
+    batches = [measured]
+    if stated and isinstance(data, phrases.PhraseData):
+        batches.append([coverage.measure(data.own)])
+    found = [score for batch in batches for some in scoring.score_all(batch, how) for score in some]
+    return Scores(found, chosen[0].galleries(data))
+
+
+def _protocol(named: str | Protocol) -> Protocol:
+    found: Protocol = protocols.named(named) if isinstance(named, str) else named
+    return found
+
+
+def _common_kind(chosen: Sequence[Protocol]) -> str:
+    kinds = {each.takes for each in chosen}
+    if len(kinds) != 1:
+        raise MedgroundError(f"expected protocols of one kind of predictions, got {sorted(kinds)}")
+    return kinds.pop()
+
+
+def _leaks(data: Prepared, model: str | Path | None, allowed: bool) -> bool:
+    """Return whether training patients are scored, or whether the model's own training leaked."""
+    record = leakage.training_record(Path(model)) if model is not None else {}
+    others = {
+        "--train": leakage.Patients.of(data.train or ()),
+        "another split of --truth": leakage.Patients.of(data.elsewhere),
+        "the training data of --model": leakage.Patients.trained(record),
+    }
+    leaks = [
+        leak
+        for name, patients in others.items()
+        for leak in leakage.overlap(data.scored, patients, f"the scored records and {name}")
+    ]
+    found = leakage.check(leaks, allowed, "leave them out of one, or give --allow-leakage")
+    return found | leakage.is_marked(record, [*data.predictions, *data.compared])
+
+
+def _origin(data: Prepared, leaky: bool, **inputs: Any) -> dict[str, Any]:
+    """Return what each score states of its origin: hashes of files, models, our version, leakage."""
+    models = {"model": ",".join(sorted(names))} if (names := data.models()) else {}
+    marks = {"leakage": True} if leaky else {}
+    return sources.origin_of(**inputs) | models | {"medground": medground.__version__} | marks

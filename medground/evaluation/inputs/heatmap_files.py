@@ -1,0 +1,86 @@
+"""Files of heat maps: .npz or .safetensors, with an array for each phrase, read one at a time."""
+
+import hashlib
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medground.errors import MedgroundError
+
+# What numpy and zipfile raise on objects (never unpickled), cut-off, damaged and encrypted members.
+DAMAGED = (
+    *(ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError),
+    *(tokenize.TokenError, SyntaxError, TypeError, KeyError, MemoryError, OSError),  # of a header's words
+)
+
+
+class HeatmapFile(Mapping[str, Any]):
+    """The arrays of an open file by name; `digest` is the start of the file's SHA-256."""
+
+    def __init__(self, path: Path, names: set[str], get: Callable[[str], Any]):
+        self.name, self._names, self._get = str(path), names, get
+        with path.open("rb") as stream:
+            self.digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            return np.asarray(self._get(name))
+        except DAMAGED:
+            raise MedgroundError(f"{self.name}: {name}: cannot be read as an array of numbers") from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[HeatmapFile]:
+    """Yield the heat maps of a file that stays open for the block. Raises for a file of another kind."""
+    if path.suffix not in (".npz", ".safetensors") or not path.is_file():
+        raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
+    with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
+        get = file.__getitem__ if path.suffix == ".npz" else partial(_tensor, path, file)
+        yield HeatmapFile(path, set(file.keys()), get)
+
+
+def _npz(path: Path) -> Any:
+    try:
+        file = np.load(path, allow_pickle=False)
+    except DAMAGED:
+        file = None
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise MedgroundError(f"{path}: not an npz file")
+    return file
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError:
+        raise MedgroundError(f"{path}: not a safetensors file") from None
+
+
+def _tensor(path: Path, file: Any, name: str) -> Any:
+    """Return the tensor as an array; bfloat16 and the like, which numpy does not have, as float32."""
+    if not file.get_slice(name).get_dtype().startswith(("BF", "F8")):
+        return file.get_tensor(name)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as again:
+        return again.get_tensor(name).float().numpy()
