@@ -83,7 +83,7 @@ def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films
     ("flags", "message"),
     [
         (["--patience", 2], "--patience counts validations"),
-        (["--val", "/dev/null", "--objective", "asg"], "which only agp trains"),
+        (["--val", "/dev/null", "--objective", "asg"], "which no objective trains"),
     ],
 )
 def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags, message):
