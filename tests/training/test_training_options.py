@@ -142,12 +142,12 @@ def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
+def test_images_that_a_cache_lacks_are_counted(films, tmp_path):
     (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
     run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--steps", 1)
     assert result.exit_code == 0
-    assert "4 films are not in" in result.stderr
+    assert "4 images are not in" in result.stderr
 
 
 @pytest.mark.slow
