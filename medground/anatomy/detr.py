@@ -57,16 +57,23 @@ class TransformersDetector:
     def find(self, squares: Pixels) -> list[list[Found]]:
         """Return the best box of every region on each image, at any score."""
         images = torch.from_numpy(squares)[:, None].to(self.device).expand(-1, 3, -1, -1)
-        answer = self.network(pixel_values=(images - self.mean.to(images)) / self.spread.to(images))
-        scores, best = _scores(answer.logits.float(), len(self.names)).max(dim=1)  # one box per class: (B, C)
-        boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4)) * self.size
-        corners = ops.cxcywh_to_xyxy(boxes)
+        pixels = (images - self.mean.to(images)) / self.spread.to(images)
+        scores, corners = best_of_classes(self.network, pixels, len(self.names))
+        corners *= self.size
         return [
             best_of_each(self.names, *each) for each in zip(corners.tolist(), scores.tolist(), strict=True)
         ]
 
     def close(self) -> None:
         """Do nothing: there are no resources to release."""
+
+
+def best_of_classes(network: Any, pixels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return the (B, C) scores and (B, C, 4) corners, in shares of the side, of each class's best box."""
+    answer = network(pixel_values=pixels)
+    scores, best = _scores(answer.logits.float(), classes).max(dim=1)
+    boxes = answer.pred_boxes.float().gather(1, best[..., None].expand(-1, -1, 4))
+    return scores, ops.cxcywh_to_xyxy(boxes)
 
 
 def _scores(logits: Tensor, classes: int) -> Tensor:

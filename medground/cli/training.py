@@ -26,13 +26,14 @@ def check(
 ) -> None:
     """Raise UsageError, before any input is read, for a weight of an unknown loss, objectives that cannot be
     combined, and a tracker that is not installed."""
-    from medground.training import tracking
-
     try:
         registry.check_losses(objective, loss_weight, architecture)
     except MedgroundError as error:
         raise click.UsageError(str(error)) from None
-    tracking.require(tracker)
+    if tracker:
+        from medground.training.loop import require_tracker
+
+        require_tracker(tracker)
 
 
 def may_be_stopped(command: Callable[..., None]) -> Callable[..., None]:
@@ -87,7 +88,7 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     images, folder, overwrite = (chosen.pop(name) for name in ("images", "folder", "overwrite"))
     more = {name: chosen.pop(name) for name in ("rehearsal", "leakage", "chosen") if name in chosen}
     material = Material(examples=learned, validation=checked, **more)
-    chosen["device"] = _training_device(chosen["device"])
+    _check_device(chosen["device"])
     done = fit(material, images, folder, Options(**chosen), start, overwrite)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _leave(0 if done else shared.STOPPED)
@@ -95,21 +96,13 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
         raise click.exceptions.Exit(shared.STOPPED)
 
 
-def _training_device(name: str) -> str:
-    """Return auto or cpu for accelerate, which takes torch's current GPU; make cuda:N the current one.
-
-    Raise UsageError for cuda:N with several processes: torchrun gives each its own GPU.
-    """
+def _check_device(name: str) -> None:
+    """Raise UsageError for a device that torch cannot use, and for cuda:N with several processes."""
     if name in ("auto", "cpu"):
-        return name
-    import torch
-
+        return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and ":" in name:
         raise click.UsageError(f"--device {name}: torchrun assigns the GPUs; give --device cuda or auto")
-    device = torch.device(shared.device_of(name))
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-    return "auto"
+    shared.device_of(name)
 
 
 def _leave(code: int) -> NoReturn:

@@ -46,19 +46,19 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; a pinned one is copied asynchronously."""
-        result: Batch = _each(self, lambda part: part.to(device, non_blocking=True))
+        result: Batch = each_tensor(self, lambda part: part.to(device, non_blocking=True))
         return result
 
     def pinned(self) -> "Batch":
         """Return the batch in pinned memory."""
-        result: Batch = _each(self, lambda part: part.pin_memory())
+        result: Batch = each_tensor(self, lambda part: part.pin_memory())
         return result
 
 
-def _each(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
+def each_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """Return a tensor, or a dataclass of tensors, with `change` applied to each; None stays None."""
     if is_dataclass(part):
-        changed = {each.name: _each(getattr(part, each.name), change) for each in fields(part)}
+        changed = {each.name: each_tensor(getattr(part, each.name), change) for each in fields(part)}
         return replace(part, **changed)  # type: ignore[type-var]
     return None if part is None else change(part)
 

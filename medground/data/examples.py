@@ -3,11 +3,13 @@
 Boxes are in pixels of the original image, as in files.
 """
 
+import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from medground.anatomy import regions
 from medground.boxes import clip, union
@@ -225,3 +227,25 @@ def all_texts(examples: Iterable[Example]) -> list[str]:
     queries = (query for each in examples for query in (*each.terms, *each.sentences))
     reports = {text for each in examples for text in each.report}
     return sorted({text for query in queries for text in (*query.texts, *query.denials)} | reports)
+
+
+FIELDS = {kind: [each.name for each in fields(kind)] for kind in (Example, Query)}
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """Return 12 hex digits over repr([asdict(each) for each in examples]).
+
+    It is computed one example at a time: the text of hundreds of thousands would need gigabytes.
+    """
+    found = hashlib.sha256(b"[")
+    for number, each in enumerate(examples):
+        found.update(f"{', ' if number else ''}{_plain(each)!r}".encode())
+    found.update(b"]")
+    return found.hexdigest()[:12]
+
+
+def _plain(part: Any) -> Any:
+    """Return the same as asdict, without copies of what is inside."""
+    if type(part) in FIELDS:
+        return {name: _plain(getattr(part, name)) for name in FIELDS[type(part)]}
+    return [_plain(each) for each in part] if isinstance(part, list) else part

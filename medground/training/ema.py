@@ -1,4 +1,4 @@
-"""A running mean of a network's weights: often better than the last ones, and steadier to validate."""
+"""The exponential moving average of a network's weights: `--ema-decay`, and the default detector."""
 
 import copy
 
@@ -7,22 +7,21 @@ from torch import Tensor, nn
 
 
 class Average:
-    """A network beside another one whose weights are the exponential mean of the other's, step by step.
+    """A copy of a network that holds the moving average of its weights.
 
-    Early on the mean follows closely, so that it does not remember how the network began. Buffers, such as
-    the statistics of batch norms, are means already and are taken over as they are.
+    The decay is lower in the first steps, so that the initial weights are soon forgotten. Buffers, such as
+    the statistics of batch norm, are copied.
     """
 
-    def __init__(self, network: nn.Module, keep: float):
-        self.keep = keep
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def follow(self, network: nn.Module, step: int) -> None:
-        """Move towards the network's weights after `step` steps, counted from 1."""
-        keep = min(self.keep, (1 + step) / (10 + step))
-        own: list[Tensor] = list(self.network.parameters())
-        new: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(own, new, 1 - keep)
-        for kept, seen in zip(self.network.buffers(), network.buffers(), strict=True):
-            kept.copy_(seen)
+    def update(self, network: nn.Module, step: int) -> None:
+        """Add the network's weights after `step` steps, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averages: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(averages, list(network.parameters()), 1 - decay)
+        for copied, current in zip(self.network.buffers(), network.buffers(), strict=True):
+            copied.copy_(current)

@@ -1,66 +1,77 @@
-"""How long and how fast a run learns, and the optimiser that does it."""
+"""The learning rate over the steps, the end of a run, the optimizer and the frozen parts of a network."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from medground.models.network import Network
 from medground.objectives.learner import Learner
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
-LATE, SLOWER = 2 / 3, 0.1  # AGP trains 90 epochs, the last 30 of them at a tenth of the rate [its code]
+DROP_AT, DROP = 2 / 3, 0.1  # AGP trains 90 epochs, the last 30 with a tenth of the learning rate [its code]
+# --freeze; "visual" is the part between the image encoder and the joint encoder.
+PARTS: dict[str, tuple[str, ...]] = {
+    "image-encoder": ("image_encoder",),
+    "text-encoder": ("text_encoder",),
+    "visual": ("to_patches", "visual"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Rates rise over the first `warmup` share, then fall: as a half cosine, or at once after two thirds."""
+    """The settings of the loop, named like the long flags.
+
+    The learning rate rises over the first `warmup_ratio` of the steps. Then it falls as a half cosine, or
+    with `lr_schedule` "step" once, after two thirds.
+    """
 
     steps: int
-    rate: float
-    encoder_rate: float
+    lr: float
+    encoder_lr: float | None = None  # `lr` if None
     weight_decay: float = 1e-4
-    warmup: float = 0.05
-    fall: str = "cosine"  # or "step"
-    clip_norm: float = 1.0
+    warmup_ratio: float = 0.05
+    lr_schedule: str = "cosine"  # or "step"
+    max_grad_norm: float = 1.0
     log_every: int = 20
     save_every: int = 200
-    patience: int | None = None  # validations without a better one after which a run ends
-    average: float | None = None  # how much of the mean of the weights each step keeps
-    parts: int = 1  # that a step's batch is worked on in
+    patience: int | None = None  # validations without improvement before the run ends
+    ema_decay: float | None = None
+    micro_batches: int = 1
 
-    def share(self, step: int) -> float:
-        """The share of the full rate at this step, in (0, 1]."""
-        rise = max(1, round(self.steps * self.warmup))
+    def lr_factor(self, step: int) -> float:
+        """Return the factor of the learning rate at this step, in (0, 1]."""
+        rise = max(1, round(self.steps * self.warmup_ratio))
         if step < rise:
             return (step + 1) / rise
-        if self.fall == "step":
-            return 1.0 if step < self.steps * LATE else SLOWER
+        if self.lr_schedule == "step":
+            return 1.0 if step < self.steps * DROP_AT else DROP
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
 
-    def is_beat(self, step: int) -> bool:
-        """Whether this many steps are a time to validate and save, in a run that nobody stops."""
+    def is_checkpoint(self, step: int) -> bool:
+        """Return whether an undisturbed run validates and saves after this many steps."""
         return step % self.save_every == 0 or step == self.steps
 
     def is_over(self, step: int, best_step: int, best: float | None) -> bool:
-        """Whether a run ends after this many steps: all done, or no better validation for too long."""
-        tired = (
+        """Return whether a run ends after this many steps: all are done, or patience has run out."""
+        impatient = (
             self.patience is not None
             and best is not None
-            and self.is_beat(step)
+            and self.is_checkpoint(step)
             and step - best_step >= self.patience * self.save_every
         )
-        return step >= self.steps or tired
+        return step >= self.steps or impatient
 
 
 def build_optimizer(learner: Learner, schedule: Schedule, fused: bool = False) -> torch.optim.Optimizer:
-    """AdamW with the encoders' own rate, and no decay of biases, norms and embeddings.
+    """Return AdamW with the encoders' own learning rate; biases, norms and embeddings do not decay.
 
-    The layers over the image learn at the encoders' rate too: they are part of what AGP, TransVG and MedRPG
-    take from a pre-trained detector [their code]. Each group knows its full rate as "full"; parameters that
-    no training moves are in none. `fused`: one kernel for all, on a GPU; its step counts then lie there too,
-    also after a resume, where those of the plain one would be fetched one by one.
+    The layers over the image encoder have the encoders' learning rate too: AGP, TransVG and MedRPG take them
+    from a pre-trained detector [their code]. Frozen parameters are left out. `fused` is for GPUs: one kernel,
+    with its step counts on the GPU.
     """
     network = learner.network
     slow = (network.image_encoder, network.to_patches, network.visual, network.text_encoder)
@@ -74,13 +85,24 @@ def build_optimizer(learner: Learner, schedule: Schedule, fused: bool = False) -
             groups.setdefault((id(each) in encoders, each.ndim > 1 and id(each) not in kept), []).append(each)
     made: list[dict[str, Any]] = []
     for (of_encoder, decays), parameters in sorted(groups.items()):
-        rate = schedule.encoder_rate if of_encoder else schedule.rate
+        lr = (schedule.encoder_lr or schedule.lr) if of_encoder else schedule.lr
         decay = schedule.weight_decay if decays else 0.0
-        made.append({"params": parameters, "lr": rate, "full": rate, "weight_decay": decay})
+        made.append({"params": parameters, "lr": lr, "weight_decay": decay})
     return torch.optim.AdamW(made, fused=fused or None)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """Let each group have this share of its full rate."""
+def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group's learning rate to this factor of the one that the optimizer was built with."""
     for group in optimizer.param_groups:
-        group["lr"] = group["full"] * share
+        group["lr"] = group.setdefault("full_lr", group["lr"]) * factor
+
+
+def freeze(network: Network, parts: Iterable[str]) -> list[nn.Module]:
+    """Return the modules of the named parts, without gradients; the loop keeps them in evaluation mode.
+
+    So they stay the same to the last bit: no statistics of norms, no dropout and no weight decay.
+    """
+    frozen = [getattr(network, name) for part in parts for name in PARTS[part]]
+    for module in frozen:
+        module.requires_grad_(False)
+    return frozen

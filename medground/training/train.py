@@ -1,70 +1,57 @@
-"""From examples to a trained model: what `pretrain` and `finetune` ask of the loop."""
+"""From examples to a trained model: what `pretrain` and `finetune` run."""
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from medground import leakage
-from medground.boxes import iou, union
 from medground.data import collate
-from medground.data.examples import Example, Query, all_texts
+from medground.data.examples import Example, all_texts, digest
 from medground.data.image_store import ImageStore
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import grounder
-from medground.models.network import best_boxes
+from medground.models.network import Network
+from medground.objectives import distributed
 from medground.objectives.learner import Learner
 from medground.reports.paraphrase import vocabulary
 from medground.reports.parser import Parser
-from medground.training.freezing import freeze
-from medground.training.loop import Job, Schedule, open_engine, train
+from medground.training import loop, validation
+from medground.training.optim import Schedule, build_optimizer, freeze
 from medground.training.run_dir import RunFolder
 from medground.training.stop import StopRequest
 
 log = logging.getLogger(__name__)
-COMPILER = "inductor"  # torch.compile's own
-NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}
+COMPILER = "inductor"  # the default backend of torch.compile
+LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}  # these do not change the trained model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Schedule):
     """Settings of a training run, named like the long flags; the commands have the defaults."""
 
-    model_size: str | None  # None where a model to go on from has a shape of its own
+    model_size: str | None  # None if the model to start from has another shape
     architecture: str
     objective: tuple[str, ...]
     loss_weight: dict[str, float]
     image_encoder: str | None
     text_encoder: str | None
-    steps: int
     batch_size: int
     max_terms: int
     max_sentences: int
-    lr: float
-    encoder_lr: float | None
-    weight_decay: float
-    warmup_ratio: float
-    save_every: int
     seed: int
     device: str
     precision: str
     augment: str
     hflip_prob: float = 0.0
     sides_apart: bool = False
-    log_every: int = 20
-    lr_schedule: str = "cosine"
-    max_grad_norm: float = 1.0
-    micro_batches: int = 1
-    ema_decay: float | None = None
-    patience: int | None = None
     compile: bool = False
     tracker: str | None = None
     cache: Path | None = None
@@ -78,29 +65,30 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a run learns from: examples, those that it is validated on, those it rehearses beside them, and
-    whether patients of validation or test are known to be among the ones it has seen. `chosen` says how the
-    examples were chosen, for people: config.toml keeps it."""
+    """The data of a run. `chosen` says how the examples were chosen; it is kept in config.toml.
+
+    `leakage`: whether subjects of validation or test are known to be among the training subjects.
+    """
 
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
-    rehearsal: Sequence[Example] = ()
+    rehearsal: Sequence[Example] = ()  # pairs of pre-training to replay
     leakage: bool = False
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
-    def usable(self) -> "Material":
-        """Without images that nothing is asked of; raises MedgroundError where none is left."""
-        if not (examples := _asked(self.examples)):
+    def usable(self, needs: Needs) -> "Material":
+        """Return it without images that have no query; raise MedgroundError if none is left."""
+        examples, rehearsal = (
+            [each for each in some if each.terms or each.sentences]
+            for some in (self.examples, self.rehearsal)
+        )
+        if not examples:
             raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
-        return replace(self, examples=examples, rehearsal=_asked(self.rehearsal))
+        return replace(self, examples=needs.met_by(examples), rehearsal=rehearsal)
 
     def seen(self) -> list[Example]:
-        """All that the model is shown to learn from."""
+        """Return all examples that the model is trained on."""
         return [*self.examples, *self.rehearsal]
-
-
-def _asked(examples: Sequence[Example]) -> list[Example]:
-    return [each for each in examples if each.terms or each.sentences]
 
 
 def fit(
@@ -111,44 +99,35 @@ def fit(
     start: Path | None = None,
     overwrite: bool = False,
 ) -> bool:
-    """Train on the material and leave the model in `folder`; True when done, False when stopped after saving.
+    """Train on the material and leave the model in `folder`; return True when done, False when stopped.
 
-    With validation examples the best model by their mean IoU is kept, else the last. `start` is the folder
-    of the model to go on from; None builds a new one. `overwrite` forgets a run with other settings.
+    Keeps the best model by mean IoU on the validation examples, or the last one without them. `start` is the
+    folder of the model to start from; None builds a new one. `overwrite` forgets a run with other settings.
     """
     with StopRequest() as stop:
-        material = material.usable()
-        material = replace(material, examples=Needs.of(options.objective).met_by(material.examples))
+        material = material.usable(Needs.of(options.objective))
         _check_validation(material, options)
-        engine = open_engine(options.device, options.precision, options.tracker, folder)
-        try:
+        with loop.opened_engine(options.device, options.precision, options.tracker, folder) as engine:
             _check_share(options, engine.num_processes)
             with engine.main_process_first():
                 first = engine.is_main_process  # the others neither write settings nor compare them
                 settings = _settings(material, options, start) if first else {}
                 run = RunFolder(folder, settings, overwrite, first)
-            return train(_job(material, images, run, options, start, engine), stop)
-        finally:
-            engine.end_training()
-
-
-def with_boxes(examples: Sequence[Example]) -> list[Example]:
-    """The examples of which a phrase has a box: those that a validation can measure."""
-    return [each for each in examples if any(query.boxes for query in each.sentences)]
+            return loop.train(_job(material, images, run, options, start, engine), stop) is not None
 
 
 def _check_validation(material: Material, options: Options) -> None:
-    """Say where there is nothing to validate on; raises MedgroundError where patience would count it."""
-    if with_boxes(material.validation):
+    """Warn if no phrase can be validated on; raise MedgroundError if --patience needs one."""
+    if validation.with_boxes(material.validation):
         return
     if options.patience:
-        raise MedgroundError("--patience is counted in validations: no phrase with a box validates")
+        raise MedgroundError("--patience counts validations, but no validation phrase has a box")
     if material.validation:
-        log.warning("no phrase of validation has a box: the last model is kept, not the best one")
+        log.warning("no validation phrase has a box: the last model is kept, not the best one")
 
 
 def _check_share(options: Options, processes: int) -> None:
-    """Raise MedgroundError where a part of a step's batch would be without an image."""
+    """Raise MedgroundError if a micro-batch would have no image."""
     parts = processes * options.micro_batches
     if options.batch_size < parts:
         raise MedgroundError(
@@ -164,39 +143,75 @@ def _job(
     options: Options,
     start: Path | None,
     engine: Accelerator,
-) -> Job:
-    """The job of a run folder; every process builds the same."""
+) -> loop.Job:
+    """Return the job of a run folder; every process builds the same."""
     needs = Needs.of(options.objective)
     torch.manual_seed(options.seed)
     model = _model(material, needs, options, start)
     model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
-    checked = with_boxes(material.validation)
-    store = ImageStore(images, model.config.image_size, cache=options.cache)
-    films = [each.path for each in (*material.seen(), *material.validation)]
-    store.require(films)
-    if lacking := store.uncached(set(films)):
-        log.warning("%d films are not in %s; they are read from their files", lacking, options.cache)
-    return Job(
+    store = _store(material, images, model.config.image_size, options.cache)
+    learner = Learner(model, options.objective, options.loss_weight)
+    frozen = freeze(model.network, options.freeze)
+    if start is None:
+        distributed.share_norms(learner, engine.device)
+    record = leakage.new_record(material.seen(), start, material.leakage)
+
+    def keep(network: Any, step: int) -> None:
+        grounder.save(run.path, replace(model, network=network), {**record, "step": step})
+
+    measured = validation.with_boxes(material.validation)
+    return loop.Job(
         engine=engine,
-        model=model,
-        learner=Learner(model, options.objective, options.loss_weight),
-        batches=_batches(material, options, store, model, needs),
-        schedule=_schedule(options),
+        learner=learner,
+        optimizer=build_optimizer(learner, options, fused=engine.device.type == "cuda"),
+        batches=_batches(material, options, store, model, needs, engine),
+        schedule=options,
         folder=run,
-        validate=_validator(checked, store, model) if checked else None,
+        validate=validation.over_phrases(measured, store, model) if measured else None,
+        keep=keep,
         seed=options.seed,
-        record=leakage.new_record(material.seen(), start, material.leakage),
-        frozen=freeze(model.network, options.freeze),
+        frozen=frozen,
         freeze_norms=start is not None,
-        workers=options.loader_threads,
-        compiler=COMPILER if options.compile else None,
+        loader_threads=options.loader_threads,
+        compiled=list(_compilable(model.network)) if options.compile else (),
+        compiler=COMPILER,
+        memory_advice=_memory_advice(options, engine.num_processes),
     )
 
 
+def _memory_advice(options: Options, processes: int) -> str:
+    """Return the option that saves memory: more micro-batches if there can be more, else a smaller batch."""
+    more = 2 * options.micro_batches
+    if options.batch_size >= processes * more:
+        return f"give --micro-batches {more} (same gradient, less memory) or a smaller --batch-size"
+    return "give a smaller --batch-size, or fewer --max-terms and --max-sentences"
+
+
+def _compilable(network: Network) -> Iterator[nn.Module]:
+    """Yield the parts that torch.compile makes faster: the encoders and the transformer layers."""
+    yield from (network.image_encoder, network.text_encoder)
+    yield from (each for each in network.modules() if isinstance(each, LAYERS))
+
+
+def _store(material: Material, images: Path, size: int, cache: Path | None) -> ImageStore:
+    """Return the store of all images of the run; raise MedgroundError if one is missing."""
+    store = ImageStore(images, size, cache=cache)
+    paths = [each.path for each in (*material.seen(), *material.validation)]
+    store.require(paths)
+    if lacking := store.uncached(set(paths)):
+        log.warning("%d images are not in %s; they are loaded from their files", lacking, cache)
+    return store
+
+
 def _batches(
-    material: Material, options: Options, store: ImageStore, model: grounder.Grounder, needs: Needs
-) -> collate.Batches:
-    """The batches of the examples, with those of rehearsal beside them."""
+    material: Material,
+    options: Options,
+    store: ImageStore,
+    model: grounder.Grounder,
+    needs: Needs,
+    engine: Accelerator,
+) -> Callable[[int], collate.Batch]:
+    """Return the function of a step that makes this process's batch, with replayed examples."""
     plan = collate.Plan(
         images=options.batch_size,
         terms=options.max_terms if needs.fuses else 0,
@@ -207,47 +222,38 @@ def _batches(
         negatives=options.negative_prob,
         always=needs.always,
     )
-    beside = None
+    replayed = None
     if material.rehearsal and options.rehearse_images:
-        theirs = replace(
+        own = replace(
             plan,
             images=options.rehearse_images,
             terms=options.rehearse_terms,
             sentences=options.rehearse_sentences,
-            seed=options.seed + 1,  # no image shares its random numbers with one of the examples
+            seed=options.seed + 1,  # so that no image shares its random numbers with an example
         )
-        beside = collate.Batches(material.rehearsal, store, model.tokenize, theirs)
-    return collate.Batches(material.examples, store, model.tokenize, plan, beside)
+        replayed = collate.Batches(material.rehearsal, store, model.tokenize, own)
+    batches = collate.Batches(material.examples, store, model.tokenize, plan, replayed)
+    rank, world, pins = engine.process_index, engine.num_processes, engine.device.type == "cuda"
 
+    def at(step: int) -> collate.Batch:
+        batch = batches.at(step, rank, world)
+        return batch.pinned() if pins else batch  # a GPU copies pinned memory while it computes
 
-def _schedule(options: Options) -> Schedule:
-    return Schedule(
-        steps=options.steps,
-        rate=options.lr,
-        encoder_rate=options.encoder_lr or options.lr,
-        weight_decay=options.weight_decay,
-        warmup=options.warmup_ratio,
-        save_every=options.save_every,
-        log_every=options.log_every,
-        fall=options.lr_schedule,
-        clip_norm=options.max_grad_norm,
-        patience=options.patience,
-        average=options.ema_decay,
-        parts=options.micro_batches,
-    )
+    return at
 
 
 def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
+    """Return the model in `start`, or a new one with a vocabulary of the examples' and the lexicon's words.
+
+    Raise MedgroundError if the model in `start` has another architecture than the options.
+    """
     if start is not None:
         model = grounder.load(start)
-        if model.config.architecture != options.architecture:
-            raise MedgroundError(
-                f"{start}: holds a {model.config.architecture}, not a {options.architecture}"
-            )
+        if (own := model.config.architecture) != options.architecture:
+            raise MedgroundError(f"{start}: holds a {own}, not a {options.architecture}")
         return model
     assert options.model_size  # the commands have a default
-    # the lexicon's words too: those that reports use, so that few are spelt out in letters later
-    texts: list[str] = []  # a pre-trained encoder has its own
+    texts: list[str] = []  # a pre-trained text encoder has its own vocabulary
     if options.text_encoder is None:
         texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
@@ -255,59 +261,9 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:
-    """What makes two runs the same run; the device does not, nor where films are read from."""
+    """Return what identifies a run; the device and the places of files do not."""
     settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
         settings["init_from"] = grounder.name_of(start)
-    shown = {name: _digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
-    return settings | dict(material.chosen) | shown
-
-
-FIELDS = {kind: [each.name for each in fields(kind)] for kind in (Example, Query)}
-
-
-def _digest(examples: Sequence[Example]) -> str:
-    """12 hex digits over all examples: of repr([asdict(each) for each in examples]), made one at a time, as
-    hundreds of thousands of images would be gigabytes of text."""
-    digest = hashlib.sha256(b"[")
-    for number, each in enumerate(examples):
-        digest.update(f"{', ' if number else ''}{_plain(each)!r}".encode())
-    digest.update(b"]")
-    return digest.hexdigest()[:12]
-
-
-def _plain(part: Any) -> Any:
-    """What asdict makes of it, without copying what is inside."""
-    if type(part) in FIELDS:
-        return {name: _plain(getattr(part, name)) for name in FIELDS[type(part)]}
-    return [_plain(each) for each in part] if isinstance(part, list) else part
-
-
-def _validator(
-    examples: Sequence[Example], store: ImageStore, model: grounder.Grounder, together: int = 32
-) -> Callable[[nn.Module], float]:
-    """A function that gives the mean IoU of a network's likeliest boxes, in the images' own pixels.
-
-    The box around all of a phrase's boxes is what counts; of a network that may answer with several boxes,
-    the true box that the likeliest one overlaps most.
-    """
-    several = model.network.most_boxes > 1
-    wanted = [(each, [q for q in each.sentences if q.boxes]) for each in examples]
-    wanted = [(each, queries) for each, queries in wanted if queries]
-
-    def mean_iou(network: nn.Module) -> float:
-        scores = []
-        device = next(network.parameters()).device
-        for first in range(0, len(wanted), together):
-            some = wanted[first : first + together]
-            asked = [(each, [(q.texts[0], q.boxes) for q in queries]) for each, queries in some]
-            batch = collate.collate(asked, store, model.tokenize).to(device)
-            found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
-            letterboxes = [collate.load(each, store).letterbox for each, queries in some for _ in queries]
-            pixels = np.concatenate([b.restore(row[None]) for b, row in zip(letterboxes, found, strict=True)])
-            drawn = [list(q.boxes) for _, queries in some for q in queries]
-            truth = [np.array(each if several else [union(each)], dtype=np.float64) for each in drawn]
-            scores += [iou(own[None], each).max() for own, each in zip(pixels, truth, strict=True)]
-        return float(np.mean(scores))
-
-    return torch.inference_mode()(mean_iou)
+    digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
+    return settings | dict(material.chosen) | digests

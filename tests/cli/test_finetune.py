@@ -10,7 +10,7 @@ from toy_runs import digests, finetune, lines, record, run, write
 from medground.cli import config
 from medground.models import encoders
 from medground.models.config import SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER
-from medground.training.freezing import PARTS
+from medground.training.optim import PARTS
 
 RECIPES = [
     ("agp-pretrain", "pretrain"),

@@ -18,8 +18,10 @@ from medground.anatomy import regions
 from medground.anatomy.augment import Ranges
 from medground.anatomy.region_query import Config
 from medground.cli.main import cli
+from medground.training import loop
 from medground.training.detectors import region_query
 from medground.training.detectors.region_query import Options
+from medground.training.stop import StopRequest
 
 TINY = Config(names=tuple(regions.NAMES), size=48, channels=(8, 16, 24, 32), width=32, heads=2)
 CALM = Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, shift=0.03, spoilt=0.02)
@@ -45,13 +47,15 @@ def run(cohort, folder, *flags: str, source: str = "anatomy.jsonl"):
 
 
 def options(**changed):
-    return Options(**{"steps": 12, "batch": 4, "rate": 3e-3, "save_every": 4, "ranges": CALM} | changed)
+    return Options(**{"steps": 12, "batch_size": 4, "lr": 3e-3, "save_every": 4, "ranges": CALM} | changed)
 
 
 @pytest.mark.slow
 def test_it_learns_where_things_are(tmp_path):
     learned, unseen = drawn_images.films(48, 48), drawn_images.films(16, 48, seed=1)
-    assert region_query.train(learned, unseen, TINY, tmp_path, options(steps=160, batch=8, save_every=160))
+    assert region_query.train(
+        learned, unseen, TINY, tmp_path, options(steps=160, batch_size=8, save_every=160)
+    )
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0] / 1.5
@@ -75,16 +79,15 @@ def mean_overlap(boxes, films) -> float:
 def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     assert region_query.train(films, films, TINY, tmp_path / "whole", options())
-    real, steps = region_query._step, []
+    real, steps = loop._step, []
 
     def step(*given):
-        figures = real(*given)
         steps.append(given)
         if len(steps) == 5:
             os.kill(os.getpid(), signal.SIGUSR1)
-        return figures
+        return real(*given)
 
-    monkeypatch.setattr(region_query, "_step", step)
+    monkeypatch.setattr(loop, "_step", step)
     assert not region_query.train(films, films, TINY, tmp_path / "parts", options())
     assert len(steps) == 5 and not (tmp_path / "parts" / "model.safetensors").exists()
     assert region_query.train(films, films, TINY, tmp_path / "parts", options())
@@ -94,8 +97,8 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
 
 
 def test_a_signal_between_two_looks_is_saved_before_the_run_ends(tmp_path, monkeypatch):
-    films, answers = drawn_images.films(4, 48), iter([False, True, True, True])
-    monkeypatch.setattr(region_query.StopRequest, "__bool__", lambda _: next(answers))
+    films, answers = drawn_images.films(4, 48), iter([False, False, True, True, True])
+    monkeypatch.setattr(StopRequest, "__bool__", lambda _: next(answers))
     assert not region_query.train(films, None, TINY, tmp_path, options())
     assert checkpoints.read_config(tmp_path / "resume.safetensors")["step"] == 2
 
@@ -114,7 +117,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     region_query.train(films, None, TINY, tmp_path, options(steps=2))
     before = (tmp_path / "model.safetensors").read_bytes()
-    monkeypatch.setattr(region_query, "_step", None)
+    monkeypatch.setattr(loop, "_step", None)
     assert region_query.train(films, None, TINY, tmp_path, options(steps=2))
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
@@ -185,7 +188,7 @@ def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 75
-    assert "asked to stop: saved step" in said and (tmp_path / "resume.safetensors").exists()
+    assert "stopped on request: saved step" in said and (tmp_path / "resume.safetensors").exists()
 
 
 @pytest.mark.slow

@@ -154,7 +154,7 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
 
     stopped = torchrun(script, 10, 4, *flags, folder)  # SIGUSR1
     assert stopped.returncode != 0
-    assert stopped.stderr.count("asked to stop: saved step 5 of 6") == 2, stopped.stderr
+    assert stopped.stderr.count("stopped on request: saved step 5 of 6") == 2, stopped.stderr
     assert "exitcode  : 75" in stopped.stderr
     assert read_config(folder / "resume.safetensors")["step"] == 5
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import ablation_common
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,6 @@ from medground.data.report_targets import Needs
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.records import Phrase
-from medground.training import probing
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, ca
         (variant, 0) for variant in module.VARIANTS
     ]
     assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == list(module.VARIANTS)
-    monkeypatch.setattr(probing, "train", None)  # nothing is done again
+    monkeypatch.setattr(ablation_common, "train", None)  # nothing is done again
     assert run(monkeypatch, capsys, module, *own, *common(films), "-o", out) == table
 
 
@@ -136,7 +136,7 @@ def material(films: toy.Toy):
 @pytest.mark.slow
 @pytest.mark.parametrize(("objective", "names"), [("asg", ["arsa", "irl"]), ("gk-mvlp", ["lm", "ecls"])])
 def test_what_is_trained_is_learned(films, objective, names):
-    store, (learned, _) = probing.ImageStore(films.folder, 32), material(films)
+    store, (learned, _) = ablation_common.ImageStore(films.folder, 32), material(films)
     always = Needs.of([objective]).always
     torch.manual_seed(0)
     model = grounder.build("small", [*all_texts(learned), *always])
@@ -157,15 +157,15 @@ def test_what_is_trained_is_learned(films, objective, names):
 
 @pytest.mark.slow
 def test_a_training_follows_from_its_recipe(films):
-    store, (learned, tested) = probing.ImageStore(films.folder, 32), material(films)
+    store, (learned, tested) = ablation_common.ImageStore(films.folder, 32), material(films)
     assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
-    recipe = probing.Recipe(objective="asg", weights={}, steps=1, images=3)
-    first, again = (probing.train(learned, store, recipe).learner.state_dict() for _ in range(2))
+    recipe = ablation_common.Recipe(objective="asg", weights={}, steps=1, images=3)
+    first, again = (ablation_common.train(learned, store, recipe).learner.state_dict() for _ in range(2))
     assert all(first[name].equal(again[name]) for name in first)
 
 
 @pytest.mark.slow
 def test_cells_have_students_interval():
     lines = [{"variant": "a", "seed": n, "steps": 1, "x": x} for n, x in enumerate([0.1, 0.2, 0.3])]
-    assert probing.table(lines, ["a", "b"]).splitlines()[-1] == "| a | 0.200 ± 0.248 |"
-    assert probing.table(lines[:1], ["a"]).splitlines()[-1] == "| a | 0.100 |"
+    assert ablation_common.table(lines, ["a", "b"]).splitlines()[-1] == "| a | 0.200 ± 0.248 |"
+    assert ablation_common.table(lines[:1], ["a"]).splitlines()[-1] == "| a | 0.100 |"

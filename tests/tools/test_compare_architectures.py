@@ -14,7 +14,7 @@ from medground.data.examples import Example, Query
 from medground.data.image_store import ImageStore
 from medground.models import grounder
 from medground.models.network import Predictions
-from medground.training import train
+from medground.training import validation
 
 
 @pytest.fixture(scope="module")
@@ -86,4 +86,4 @@ def test_validation_asks_of_several_boxes_for_any_one(architecture, expected, tm
 
     model.network.__class__ = FindsLeft
     example = Example("i", "film0.png", toy.WIDTH, toy.HEIGHT, "p", sentences=[Query(("halves",), halves)])
-    assert train._validator([example], store, model)(model.network) == pytest.approx(expected)
+    assert validation.over_phrases([example], store, model)(model.network) == pytest.approx(expected)

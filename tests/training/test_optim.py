@@ -1,4 +1,4 @@
-"""Rates, what decays, when a run ends, and the running mean of its weights."""
+"""Learning rates, weight decay, the end of a run, and the moving average of the weights."""
 
 import pytest
 import torch
@@ -7,21 +7,21 @@ from torch import nn
 from medground.models import grounder
 from medground.objectives.learner import Learner
 from medground.training.ema import Average
-from medground.training.optim import Schedule, build_optimizer, set_rate
+from medground.training.optim import Schedule, build_optimizer, set_lr
 
 
 def plan(**given) -> Schedule:
-    return Schedule(**{"steps": 90, "rate": 1.0, "encoder_rate": 0.1, "warmup": 0.1} | given)
+    return Schedule(**{"steps": 90, "lr": 1.0, "encoder_lr": 0.1, "warmup_ratio": 0.1} | given)
 
 
-def test_the_rate_rises_then_falls():
-    shares = [plan(steps=100).share(step) for step in range(100)]
+def test_the_learning_rate_rises_then_falls():
+    shares = [plan(steps=100).lr_factor(step) for step in range(100)]
     assert shares[:10] == sorted(shares[:10]) and shares[9] == 1.0
     assert shares[10:] == sorted(shares[10:], reverse=True) and shares[-1] < 0.01
 
 
-def test_a_rate_in_steps_is_a_tenth_after_two_thirds():
-    shares = [plan(fall="step").share(step) for step in range(90)]
+def test_the_step_schedule_is_a_tenth_after_two_thirds():
+    shares = [plan(lr_schedule="step").lr_factor(step) for step in range(90)]
     assert shares[8:60] == [1.0] * 52
     assert shares[60:] == [0.1] * 30
 
@@ -32,7 +32,7 @@ def test_a_rate_in_steps_is_a_tenth_after_two_thirds():
         (10, 10, 0.5, False),
         (29, 10, 0.5, False),
         (30, 10, 0.5, True),  # two validations, at 20 and 30, were no better
-        (31, 10, 0.5, False),  # stopped off the beat: an undisturbed run would not have ended here
+        (31, 10, 0.5, False),  # stopped between two checkpoints: an undisturbed run would not end here
         (30, 20, 0.5, False),
         (30, 0, None, False),  # nothing is validated
         (90, 80, 0.5, True),
@@ -48,11 +48,11 @@ def learner() -> Learner:
     return Learner(grounder.build("small", ["left lung"]), ["agp"])
 
 
-def test_every_parameter_is_optimised_once_and_encoders_have_their_rate(learner):
+def test_every_parameter_is_optimized_once_and_encoders_have_their_learning_rate(learner):
     optimizer = build_optimizer(learner, plan(weight_decay=0.3))
     held = [id(each) for group in optimizer.param_groups for each in group["params"]]
     assert sorted(held) == sorted(map(id, learner.parameters()))
-    set_rate(optimizer, 0.5)
+    set_lr(optimizer, 0.5)
     network = learner.network
     slow = (network.image_encoder, network.to_patches, network.visual, network.text_encoder)
     encoders = {id(each) for part in slow for each in part.parameters()}
@@ -81,16 +81,16 @@ def test_frozen_parameters_are_left_out():
     assert not held & {*map(id, learner.network.image_encoder.parameters())}
 
 
-def test_the_running_mean_against_a_slow_reference():
+def test_the_moving_average_against_a_slow_reference():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    average = Average(network, keep=0.5)
+    average = Average(network, decay=0.5)
     expected = network[0].weight.detach().clone()
     for step in range(1, 20):
         with torch.no_grad():
             network[0].weight.normal_()
             network[1].running_mean.normal_()
-        average.follow(network, step)
+        average.update(network, step)
         keep = min(0.5, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * network[0].weight.detach()
     assert torch.allclose(average.network[0].weight, expected, atol=1e-6)

@@ -26,7 +26,7 @@ from medground.models import grounder
 from medground.models.letterboxed import LetterboxedImage
 from medground.objectives import agp
 from medground.records import Phrase
-from medground.training import loop, train
+from medground.training import loop, validation
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +402,7 @@ def test_validation_on_scaled_copies_counts_as_on_the_films_themselves(films, tm
     box = (10.0, 20.0, 60.0, 90.0)
     example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, sentences=[Query(("spot",), (box,))])
     own, other = (
-        train._validator([example], ImageStore(folder, size), model)(model.network.eval())
+        validation.over_phrases([example], ImageStore(folder, size), model)(model.network.eval())
         for folder in (films.folder, scaled(films, tmp_path / "halves"))
     )
     assert own == pytest.approx(other, abs=0.02) and own > 0

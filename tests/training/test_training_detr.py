@@ -11,8 +11,9 @@ from tiny_detectors import HEADS, SIZES, rt_detr
 
 from medground.anatomy import augment, detector, regions
 from medground.errors import MedgroundError
-from medground.training.detectors import detr, region_query
+from medground.training.detectors import common, detr
 from medground.training.detectors.detr import Options
+from medground.training.stop import StopRequest
 
 CALM = augment.Ranges(light=0.1, shadow=0.1, noise=0.1, bend=0.1, turn=1, zoom=0.1, spoilt=0.0)
 STILL = augment.Ranges(**{each.name: 0.0 for each in fields(augment.Ranges)})  # films as they are
@@ -39,7 +40,7 @@ def quick(tmp_path_factory):
 
 @pytest.fixture
 def options(start):
-    return Options(start=str(start), size=64, steps=6, batch=2, rate=1e-3, save_every=3, ranges=CALM)
+    return Options(start=str(start), size=64, steps=6, batch_size=2, lr=1e-3, save_every=3, ranges=CALM)
 
 
 def losses(folder):
@@ -48,8 +49,8 @@ def losses(folder):
 
 def test_regions_are_class_numbers_with_centres_and_sizes():
     films = drawn_images.films(2, 64)
-    views = region_query.as_views(films, [0, 1])
-    for n, each in enumerate(detr.labels(views, "cpu")):
+    views = common.as_views(films, [0, 1])
+    for n, each in enumerate(detr.labels(views)):
         assert [regions.NAMES[i] for i in each["class_labels"]] == [
             name for name in regions.NAMES if films.present[n, regions.NAMES.index(name)] == 1
         ]
@@ -59,15 +60,14 @@ def test_regions_are_class_numbers_with_centres_and_sizes():
 
 
 @pytest.mark.slow
-def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(detr, "LOG_EVERY", 1)
+def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path):
     films = drawn_images.films(2, 64)
-    how = replace(options, start=str(quick), steps=30, rate=3e-3, ranges=STILL)
+    how = replace(options, start=str(quick), steps=30, lr=3e-3, log_every=1, ranges=STILL)
     assert detr.train(films, films, tmp_path, how)
     lines = losses(tmp_path)
     told = [line["loss"] for line in lines if "loss" in line]
     assert len(told) == 30 and sum(told[-5:]) / 5 < 0.85 * told[0]
-    assert 0 <= lines[-1]["validation_miou"] <= 1
+    assert 0 <= lines[-1]["validation"] <= 1
     found = detector.load(tmp_path / "model", "cpu")
     assert found.size == 64 and found.names == regions.NAMES
     assert {each.name for each in found.find(np.zeros((1, 64, 64), np.float32))[0]} == set(regions.NAMES)
@@ -77,8 +77,8 @@ def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path, m
 def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_path, monkeypatch):
     films = drawn_images.films(6, 64)
     assert detr.train(films, None, tmp_path / "whole", options)
-    asked = iter([False, False, False, True])  # after the fourth step; each looks once
-    monkeypatch.setattr(detr.StopRequest, "__bool__", lambda _: next(asked))
+    requests = iter([False, False, False, False, True])  # before the first step, and in each of four
+    monkeypatch.setattr(StopRequest, "__bool__", lambda _: next(requests))
     assert not detr.train(films, None, tmp_path / "twice", options)
     assert not (tmp_path / "twice" / "model").exists()
     monkeypatch.undo()
@@ -100,7 +100,7 @@ def test_films_to_measure_on_belong_to_the_run(options, tmp_path):
 def test_another_start_is_another_run(options, tmp_path, start):
     films = drawn_images.films(4, 64)
     assert detr.train(films, None, tmp_path, options)
-    with pytest.raises(MedgroundError, match="another 'rate'"):
-        detr.train(films, None, tmp_path, replace(options, rate=1e-5))
+    with pytest.raises(MedgroundError, match="another 'lr'"):
+        detr.train(films, None, tmp_path, replace(options, lr=1e-5))
     with pytest.raises(MedgroundError, match=r"no config\.json"):
         detr.train(films, None, tmp_path / "new", replace(options, start=str(tmp_path)))

@@ -49,7 +49,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
     monkeypatch.setattr(loop, "_gradients", spoilt)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 1
-    assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint stands"
+    assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint was kept"
     assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
     assert all(each.isfinite().all() for each in load_file(tmp_path / "run" / "model.safetensors").values())
 
@@ -130,5 +130,43 @@ def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatc
     monkeypatch.setattr(loop, "_step", None)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 75, result.output
-    assert "asked to stop before" in result.stderr or "stopped on request before" in result.stderr
+    assert "stopped on request before" in result.stderr
     assert not (tmp_path / "run" / "resume.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "GPU memory"),
+        (MemoryError(), "memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), "memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+            "memory",
+        ),
+    ],
+)
+def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeypatch, error, where):
+    backward, steps = loop._gradients, itertools.count(1)
+
+    def failing(*args):
+        if next(steps) == 3:
+            raise error
+        return backward(*args)
+
+    monkeypatch.setattr(loop, "_gradients", failing)
+    result = pretrain(films, tmp_path / "run")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: step 3: out of {where}; give --micro-batches 2 (same gradient, less memory) or a smaller "
+        "--batch-size (the last checkpoint was kept)\n"
+    )
+    assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
+
+
+def test_another_runtime_error_keeps_its_traceback(films, tmp_path, monkeypatch):
+    def failing(*args):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(loop, "_gradients", failing)
+    assert isinstance(pretrain(films, tmp_path / "run").exception, RuntimeError)

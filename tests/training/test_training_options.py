@@ -19,11 +19,12 @@ from safetensors.torch import load_file
 
 from medground import checkpoints, registry
 from medground.cli.main import cli
+from medground.data import examples
 from medground.data.examples import Example, Query
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
-from medground.training import loop, train
+from medground.training import loop, train, validation
 
 
 @pytest.fixture(scope="module")
@@ -141,12 +142,12 @@ def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
 
 
 @pytest.mark.slow
-def test_films_that_a_cache_lacks_are_counted(films, tmp_path):
+def test_images_that_a_cache_lacks_are_counted(films, tmp_path):
     (first := tmp_path / "first.jsonl").write_text(Path(films.anatomy).read_text().splitlines(True)[0])
     run("cache", first, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160)
     result = pretrain(films, tmp_path / "run", "--cache", tmp_path / "cache", "--steps", 1)
     assert result.exit_code == 0
-    assert "4 films are not in" in result.stderr
+    assert "4 images are not in" in result.stderr
 
 
 @pytest.mark.slow
@@ -160,10 +161,10 @@ def test_a_cache_of_another_size_is_refused(films, tmp_path):
 @pytest.mark.slow
 def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp_path, monkeypatch):
     figures = iter([0.5, 0.4, 0.3])
-    monkeypatch.setattr(train, "_validator", lambda *_: lambda network: next(figures))
+    monkeypatch.setattr(validation, "over_phrases", lambda *_: lambda network: next(figures))
     result = finetune(films, tmp_path / "run", "--patience", 2)
     assert result.exit_code == 0
-    assert "ended at step 3: none since step 1 was better" in result.stderr
+    assert "ended at step 3: no better validation since step 1" in result.stderr
     saved = checkpoints.read_config(tmp_path / "run" / "model.safetensors")
     assert saved["record"]["step"] == 1
     monkeypatch.setattr(loop, "_step", None)
@@ -380,7 +381,7 @@ def test_a_digest_of_examples_does_not_change_from_version_to_version(films):
     ]
     for some in ([], found[:1], found):
         whole = repr([asdict(each) for each in some]).encode()
-        assert train._digest(some) == hashlib.sha256(whole).hexdigest()[:12]
+        assert examples.digest(some) == hashlib.sha256(whole).hexdigest()[:12]
 
 
 def test_with_a_text_encoder_no_vocabulary_is_built(films, small_encoders, tmp_path, monkeypatch):

@@ -1,1 +1,1 @@
-"""Training of anatomy detectors."""
+"""Training of the detectors of regions, on the same loop as the grounder."""

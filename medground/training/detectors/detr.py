@@ -1,12 +1,11 @@
-"""Fine-tuning a detector of the transformers library on films with region boxes.
+"""Fine-tuning a detector of the transformers library on images with region boxes.
 
-It starts from a folder that `save_pretrained` left, say RT-DETRv2 with COCO's weights; its classes become our
-regions, and its own loss (Hungarian matching) is what is learned by. The views of step n follow from the seed
-and n, as in `training.detector`. RUN_DIR/model is again such a folder: detect-anatomy takes it for --model.
+It starts from a folder that `save_pretrained` left, for example RT-DETRv2 with COCO's weights. Its classes
+become our regions; the loss is its own (Hungarian matching). RUN_DIR/model is such a folder again:
+detect-anatomy takes it as --model.
 """
 
 import json
-import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,131 +13,108 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from medground import boxes as geometry
 from medground import ops
 from medground.anatomy import detr
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
 from medground.anatomy.regions import NAMES
-from medground.errors import MedgroundError
-from medground.training.detectors import region_query
-from medground.training.run_dir import RunFolder, State
-from medground.training.stop import StopRequest
+from medground.training.detectors import common
 
-log = logging.getLogger(__name__)
-STEPS, RATE, WEIGHT_DECAY, CLIP_NORM = 5000, 1e-4, 1e-4, 0.1  # as RT-DETR is fine-tuned
-LOG_EVERY, MODEL = 20, "model"
+MODEL = "model"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(region_query.Options):
-    """How it is trained; `start` is the folder to begin with, `size` the side of its squares."""
+class Options(common.Options):
+    """The settings of a fine-tuning; `start` is the folder to start from, `size` the side of the squares.
+
+    The defaults are those with which RT-DETR is fine-tuned.
+    """
 
     start: str
     size: int = detr.SIZE
-    steps: int = STEPS
-    rate: float = RATE
+    steps: int = 5000
+    lr: float = 1e-4
+    max_grad_norm: float = 0.1
+
+
+class Learner(nn.Module):
+    """A network of transformers; its forward returns the network's own loss for a batch of views."""
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """Return the loss, by the name "detection"."""
+        images = views.images.expand(-1, 3, -1, -1)
+        return {"detection": self.network(pixel_values=images, labels=labels(views)).loss}
+
+    def weights(self, progress: float) -> dict[str, float]:
+        """Return the weight of the loss."""
+        return {"detection": 1.0}
 
 
 def train(
     learned: ImageSet, checked: ImageSet | None, folder: Path, options: Options, overwrite: bool = False
 ) -> bool:
-    """Train on the films and leave FOLDER/model; True when done, False when stopped after saving.
+    """Train on the images and leave FOLDER/model; return True when done, False when stopped after saving.
 
-    The same call again goes on where a stopped one ended. `checked` are films to measure on.
+    The same call again continues a stopped run. `checked` are images to validate on. `overwrite` forgets a
+    run with other settings.
     """
-    settings = {name: each for name, each in vars(options).items() if name not in ("device", "ranges")}
-    begun = {"detector": detr.KIND, "begun": detr.hash_of(Path(options.start)), "films": learned.digest()}
-    begun |= {"validation": checked.digest()} if checked else {}
-    run = RunFolder(folder, settings | begun, overwrite)
-    with StopRequest() as stop, torch.random.fork_rng():
-        torch.manual_seed(options.seed)  # for the heads of the new classes
-        network = load(options).to(options.device)
-        done = _steps(network, learned, run, options, stop)
-    if done < options.steps:
-        log.warning("asked to stop: saved step %d of %d", done, options.steps)
+
+    def build() -> tuple[nn.Module, torch.optim.Optimizer, ImageSet]:
+        learner = Learner(load(options))
+        optimizer = torch.optim.AdamW(learner.parameters(), options.lr, weight_decay=options.weight_decay)
+        return learner, optimizer, learned
+
+    settings = {"detector": detr.KIND, "start_hash": detr.hash_of(Path(options.start))}
+    images = common.Images(training=learned, validation=checked)
+    network = common.train(build, predict, images, folder, options, settings, overwrite)
+    if network is None:
         return False
     _save(network, folder / MODEL, options)
-    if checked:
-        found = detr.TransformersDetector(folder / MODEL, options.device)
-        run.log(step=done, validation_miou=mean_iou(found, checked))
     return True
 
 
 def load(options: Options) -> Any:
-    """The network of the folder to begin with, its classes our regions."""
+    """Return the network of the folder to start from, with our regions as its classes."""
     return detr.load_network(
         Path(options.start), id2label=dict(enumerate(NAMES)), ignore_mismatched_sizes=True
     )
 
 
-def _steps(network: Any, films: ImageSet, run: RunFolder, options: Options, stop: StopRequest) -> int:
-    """Step until the end or until asked to stop; the number of steps done, saved."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=WEIGHT_DECAY)
-    first = run.restore(network, optimizer).step
-    network.train()
-    for step in range(first, options.steps):
-        loss = _step(network, optimizer, films, step, options)
-        if (step + 1) % LOG_EVERY == 0 or step + 1 == options.steps:
-            run.log(step=step + 1, loss=loss)
-        asked = bool(stop)  # read once: a signal between two looks would end the run without a save
-        if asked or (step + 1) % options.save_every == 0:
-            run.save(network, optimizer, State(step=step + 1))
-        if asked:
-            return step + 1
-    return options.steps
-
-
-def _step(
-    network: Any, optimizer: torch.optim.Optimizer, films: ImageSet, step: int, options: Options
-) -> float:
-    for group in optimizer.param_groups:
-        group["lr"] = options.rate_at(step)
-    torch.manual_seed(options.seed * 1_000_003 + step)  # for the network's own noise
-    views = region_query.batch_at(films, step, options)
-    pictures = views.images.to(options.device).expand(-1, 3, -1, -1)
-    loss: Tensor = network(pixel_values=pictures, labels=labels(views, options.device)).loss
-    if not loss.isfinite():
-        raise MedgroundError(f"step {step + 1}: the loss became {loss.item()}; the last checkpoint stands")
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
-    optimizer.step()
-    return float(loss.detach())
-
-
-def labels(views: Views, device: str) -> list[dict[str, Tensor]]:
-    """For each film its regions as these networks learn them: class numbers, centres and sizes in shares."""
+def labels(views: Views) -> list[dict[str, Tensor]]:
+    """Return the targets of each image: class numbers, and boxes as cxcywh in shares of the side."""
     found = []
     for boxes, present in zip(views.boxes, views.present, strict=True):
         there = torch.nonzero(present > 0)[:, 0]
         sized = ops.xyxy_to_cxcywh(boxes[there])
-        found.append({"class_labels": there.to(device), "boxes": sized.clamp(0, 1).to(device)})
+        found.append({"class_labels": there, "boxes": sized.clamp(0, 1)})
     return found
 
 
+@torch.inference_mode()
+def predict(network: Any, images: ImageSet) -> NDArray[np.float32]:
+    """Return (N, Q, 4): the best box of each region on each image, in shares of the side."""
+    network.eval()
+    device, found = next(network.parameters()).device, []
+    for row in range(len(images)):
+        views = common.as_views(images, slice(row, row + 1))
+        _, boxes = detr.best_of_classes(network, views.images.to(device).expand(-1, 3, -1, -1), len(NAMES))
+        found.append(boxes.cpu().numpy())
+    return np.concatenate(found)
+
+
 def _save(network: Any, folder: Path, options: Options) -> None:
-    """The folder as transformers would leave it, and how films have to come; it appears when it is whole."""
+    """Write the folder as transformers does, with the size of its images; it appears when it is complete."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     network.save_pretrained(partial)
-    said = {"size": {"height": options.size, "width": options.size}, "do_normalize": False}
-    (partial / "preprocessor_config.json").write_text(json.dumps(said, indent=1) + "\n")
+    preprocessing = {"size": {"height": options.size, "width": options.size}, "do_normalize": False}
+    (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-
-
-def mean_iou(found: detr.TransformersDetector, films: ImageSet) -> float:
-    """Mean overlap of found and true boxes over all regions of all films that have one; 0 where none has."""
-    pairs = []
-    for row, square in enumerate(films.squares):
-        (regions,) = found.find(square[None].astype(np.float32) / 255)
-        box_of = {each.name: each.box for each in regions}
-        there = np.flatnonzero(films.present[row] == 1)
-        pairs += [(box_of[NAMES[n]], films.boxes[row, n] * len(square)) for n in there]
-    if not pairs:
-        return 0.0
-    boxes, true = (np.array(each, dtype=float) for each in zip(*pairs, strict=True))
-    return float(geometry.paired_iou(boxes, true).mean())

@@ -37,8 +37,8 @@ class TrainerOptions:
     def pace(self, images: int) -> dict[str, Any]:
         """Return batch size, seed, steps and learning rate as fields of `region_query.Options`."""
         steps = -(-self.epochs * images // self.batch_size) if self.epochs else self.steps
-        given = {"steps": steps, "rate": self.lr}
-        always = {"batch": self.batch_size, "seed": self.seed, "device": self.device}
+        given = {"steps": steps, "lr": self.lr}
+        always = {"batch_size": self.batch_size, "seed": self.seed, "device": self.device}
         return always | {name: value for name, value in given.items() if value}
 
 

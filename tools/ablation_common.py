@@ -20,7 +20,7 @@ from medground.data.report_targets import Needs
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
-from medground.training.optim import Schedule, build_optimizer
+from medground.training.optim import Schedule, build_optimizer, set_lr
 
 LEAST = 3  # images with and without a label, that a label needs for an AUC
 
@@ -33,7 +33,7 @@ class Recipe:
     weights: Mapping[str, float]
     steps: int
     images: int = 16
-    rate: float = 5e-4
+    lr: float = 5e-4
     seed: int = 0
 
 
@@ -65,16 +65,15 @@ def train(examples: Sequence[Example], store: ImageStore, recipe: Recipe) -> Tra
     learner = Learner(model, [recipe.objective], dict(recipe.weights))
     plan = Plan(images=recipe.images, terms=0, sentences=0, seed=recipe.seed, always=always)
     batches = Batches(examples, store, model.tokenize, plan)
-    schedule = Schedule(steps=recipe.steps, rate=recipe.rate, encoder_rate=recipe.rate)
+    schedule = Schedule(steps=recipe.steps, lr=recipe.lr)
     optimizer = build_optimizer(learner, schedule)
     learner.train()
     for step in range(recipe.steps):
         torch.manual_seed(hash((recipe.seed, step)))
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * schedule.share(step)
+        set_lr(optimizer, schedule.lr_factor(step))
         optimizer.zero_grad()
         total(learner(batches.at(step)), learner.weights(step / recipe.steps)).backward()
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), schedule.clip_norm)
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), schedule.max_grad_norm)
         optimizer.step()
     return Trained(model, learner.eval(), always)
 

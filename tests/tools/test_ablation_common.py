@@ -2,13 +2,12 @@
 
 import math
 
+import ablation_common
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from medground.training import probing
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 1, -1])), min_size=1, max_size=30))
@@ -16,8 +15,8 @@ from medground.training import probing
 def test_auc_counts_pairs(scored):
     scores, labels = (np.array(each, dtype=float) for each in zip(*scored, strict=True))
     have, lack = scores[labels == 1], scores[labels == 0]
-    found = probing.auc(scores, labels)
-    if min(len(have), len(lack)) < probing.LEAST:
+    found = ablation_common.auc(scores, labels)
+    if min(len(have), len(lack)) < ablation_common.LEAST:
         assert found is None
     else:
         wins = [(a > b) + (a == b) / 2 for a in have for b in lack]
@@ -29,8 +28,8 @@ def test_labels_without_an_auc_are_left_out_of_the_mean():
     labels = torch.zeros(8, 3)
     labels[4:, 0] = 1  # perfect
     labels[7, 1] = 1  # too few
-    assert probing.macro_auc(scores, labels) == 1
-    assert math.isnan(probing.macro_auc(scores[:, 1:], labels[:, 1:]))
+    assert ablation_common.macro_auc(scores, labels) == 1
+    assert math.isnan(ablation_common.macro_auc(scores[:, 1:], labels[:, 1:]))
 
 
 def test_a_linear_probe_learns_from_its_share():
@@ -39,9 +38,9 @@ def test_a_linear_probe_learns_from_its_share():
     labels = (features[:, :2] + 0.3 * torch.randn(400, 2, generator=generator) > 0).float()
     labels[0] = -1
     learned, tested = (features[:200], labels[:200]), (features[200:], labels[200:])
-    few, all_of_them = (probing.linear_probe(learned, tested, share, seed=1) for share in (0.02, 1.0))
+    few, all_of_them = (ablation_common.linear_probe(learned, tested, share, seed=1) for share in (0.02, 1.0))
     assert 0.5 < few < all_of_them and all_of_them > 0.95
-    assert probing.linear_probe(learned, tested, 0.02, seed=1) == few
+    assert ablation_common.linear_probe(learned, tested, 0.02, seed=1) == few
 
 
 def test_retrieval_asks_among_the_pairs_of_one_image():
@@ -49,8 +48,8 @@ def test_retrieval_asks_among_the_pairs_of_one_image():
     similar = torch.full((6, 6), 9.0)  # what lies in other images is more alike, and not asked
     similar[:2, :2] = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
     similar[2:5, 2:5] = torch.tensor([[2.0, 1.0, 1.0], [0.0, 1.0, 2.0], [0.0, 2.0, 1.0]])
-    hits, chance, count = probing.best_of_image(similar, images, rows)
+    hits, chance, count = ablation_common.best_of_image(similar, images, rows)
     # regions: 0 takes the wrong one, all others right (3 and 4 have the same words); sentences: all right
     assert (hits, count) == (9, 10)
     assert chance == pytest.approx(2 * (2 / 2 + 1 / 3 + 2 * 2 / 3))
-    assert probing.best_of_image(similar[:0, :0], images[:0], rows[:0]) == (0, 0, 0)
+    assert ablation_common.best_of_image(similar[:0, :0], images[:0], rows[:0]) == (0, 0, 0)
