@@ -1,1 +1,1 @@
-"""Reports in, sentences with <region, finding, existence> triplets out."""
+"""Parsing of reports into sentences with <region, finding, existence> triplets."""

@@ -1,4 +1,6 @@
-"""The CheXpert 14 of a report: one row with 1 (present), 0 (absent), -1 (uncertain) or nothing (not said)."""
+"""The CheXpert 14 of a report: one row with 1 (present), 0 (absent), -1 (uncertain) or empty (not
+mentioned).
+"""
 
 from collections.abc import Iterable
 
@@ -29,8 +31,11 @@ CELL = {None: "", 0: "0", 1: "-1", 2: "1"}
 def to_row(
     study_id: str, subject_id: str | None, sentences: Iterable[Sentence], findings: dict[str, Finding]
 ) -> list[str]:
-    """The cells of HEADER for one report. What is said of a column most strongly holds: present, then
-    uncertain, then absent. "No Finding" is 1 where nothing but devices is present or uncertain."""
+    """Return the cells of HEADER for one report.
+
+    If a column has several existences, present takes precedence over uncertain, and uncertain over absent.
+    "No Finding" is 1 if only devices are present or uncertain.
+    """
     said: dict[str, int] = {}
     for sentence in sentences:
         for triplet in sentence.triplets:

@@ -1,4 +1,4 @@
-"""The part of a sentence that speaks of one region, for sentences that speak of several.
+"""The part of a sentence about one region, for sentences about several.
 
 Spans count code points: of the report in the records, of the sentence's text inside this module.
 """
@@ -13,11 +13,12 @@ _JOINTS = re.compile(r"(?:\s|[,;/]|\b(?:and|or|as well as|versus)\b|\bvs\b\.?)*"
 
 
 def part_for(region: str, sentence: Sentence) -> str:
-    """The words about this region: from the first of its finding, place and cue to the last, out to the
-    next comma or conjunction before words of another region, and without those words.
+    """Return the words about this region.
 
-    A word that both regions need ("bilateral", a shared finding) stays in both parts. The whole sentence
-    where no word of it names the region.
+    They go from the first of its finding, place and cue to the last. They are extended to the next comma or
+    conjunction before words of another region, and those words are removed. A word that both regions need
+    ("bilateral", a shared finding) stays in both parts. Returns the whole sentence if no word of it names the
+    region.
     """
     own = list(_spans(sentence, (each for each in sentence.triplets if each.region == region)))
     if not own:
@@ -32,7 +33,7 @@ def part_for(region: str, sentence: Sentence) -> str:
 
 
 def _spans(sentence: Sentence, triplets: Iterable[Triplet]) -> Iterator[Span]:
-    """The spans of the triplets that lie in the sentence; an inherited region has its words elsewhere."""
+    """Yield the spans of the triplets inside the sentence; an inherited region has its words elsewhere."""
     for triplet in triplets:
         for span in (triplet.finding_span, triplet.region_span, triplet.cue_span):
             if span is not None and sentence.start <= span[0] < span[1] <= sentence.end:
@@ -44,7 +45,7 @@ def _overlap(a: Span, b: Span) -> bool:
 
 
 def _after_break(text: str, start: int, end: int) -> int:
-    """Where our words begin in the gap between another region's words and ours: after its last break."""
+    """Return the start of our words in the gap after another region's words: after its last break."""
     if start == 0:
         return 0
     breaks = [each.end() for each in _BREAK.finditer(text, start, end)]
@@ -52,7 +53,7 @@ def _after_break(text: str, start: int, end: int) -> int:
 
 
 def _before_break(text: str, start: int, end: int | None) -> int:
-    """Where our words end in the gap before another region's words: at its first break."""
+    """Return the end of our words in the gap before another region's words: at its first break."""
     if end is None:
         return len(text)
     found = _BREAK.search(text, start, end)
@@ -60,7 +61,7 @@ def _before_break(text: str, start: int, end: int | None) -> int:
 
 
 def _without(text: str, within: Span, holes: list[Span], own: list[Span]) -> str:
-    """text[within] without the holes and the commas and conjunctions between them and our next word."""
+    """Return text[within] without the holes and the commas and conjunctions up to our next word."""
     kept, (at, end) = [], within
     for hole in sorted(holes):
         kept.append(text[at : hole[0]])

@@ -1,9 +1,9 @@
-"""Whether a finding is there: cues, their reach, and which of them wins.
+"""Existence of a finding: cues, their reach, and their precedence.
 
-Precedence: words that only look like a cue (they are longer matches, and have no role) > doubt whose words
-hold a negation ("cannot exclude") > negation > doubt > present. A negation reaches forward to the next
-break or back to the last; a doubt likewise; "likely" and "possible" reach forward where a finding follows.
-"No new X" is read as absent, "unlikely" as absent, "nearly resolved" as present (and improved).
+Words that only resemble a cue come first: they are longer matches, and have no role. Then follow a doubt
+whose words contain a negation ("cannot exclude"), negation, doubt, and present. A negation reaches forward to
+the next break or back to the last; so does a doubt. "likely" and "possible" reach forward if a finding
+follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present (and improved).
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ CLOSERS = frozenset(("or", "nor"))
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided, by which rule, and the cue that decided it (None for a plain statement)."""
+    """The decision about a finding, its rule, and the cue that decided it (None for a plain statement)."""
 
     existence: Existence | None  # None: no statement about now
     rule: str
@@ -37,10 +37,10 @@ PRESENT = Verdict("present", "stated")
 
 
 def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> tuple[list[int], list[int]]:
-    """(hard, soft) breaks, each a sorted list of word places.
+    """Return (hard, soft) breaks, each a sorted list of word places.
 
-    A hard break ends every cue's reach; a soft one, before "mild", "right", "stable" and such in a list,
-    ends it too, unless the list is closed by a later "or": "no edema, small effusion or pneumothorax".
+    A hard break ends every cue's reach. A soft one, before "mild", "right", "stable" and such in a list, ends
+    it too, unless a later "or" closes the list: "no edema, small effusion or pneumothorax".
     """
     within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
     hard = [n for n, word in enumerate(words) if word in HARD and n not in within]
@@ -65,7 +65,7 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
 
 
 def _closed(words: list[str], place: int, hard: list[int]) -> bool:
-    """Whether an "or" follows before the next hard break: then the list goes on."""
+    """Return whether an "or" follows before the next hard break, so that the list continues."""
     end = next((each for each in hard if each > place), len(words))
     return any(word in CLOSERS for word in words[place + 1 : end])
 
@@ -88,11 +88,11 @@ class Scopes:
             self.reach = [self._reach(cue) for cue in self.cues]
 
     def reaches(self) -> list[tuple[Cue, tuple[int, int]]]:
-        """Each cue with the words [start, end) that it speaks of."""
+        """Return each cue with the words [start, end) that it applies to."""
         return list(zip(self.cues, self.reach, strict=True)) if self.cues else []
 
     def _reach(self, cue: Cue) -> tuple[int, int]:
-        """(first, last + 1) of the words that a cue speaks of."""
+        """Return (first, last + 1) of the words that a cue applies to."""
         i, j, kind = cue
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
         after = self._break_after(j, breaks)
@@ -116,20 +116,22 @@ class Scopes:
             return (
                 i,
                 i,
-            )  # "effusion, possibly from pancreatitis", "pain was not relieved": it is not said of it
+            )  # "effusion, possibly from pancreatitis", "pain was not relieved": the cue does not apply
         if not self._spot(before, i):
             before = max((each + 1 for each in breaks if each < before - 1), default=0)
         return before, i
 
     def _break_after(self, j: int, breaks: list[int]) -> int:
-        """Where the reach from j on ends; "left and trace right effusion" is one phrase to its noun."""
+        """Return the end of the reach from j; "left and trace right effusion" is one phrase to its noun."""
         for each in breaks:
             if each >= j and not (each in self.soft and not self._spot(j, each) and self._noun(each)):
                 return each
         return len(self.words)
 
     def _leads_in(self, i: int) -> bool:
-        """Whether a comma ends what is denied: "in the absence of fever, ...", "despite no fever, ..."."""
+        """Return whether a comma ends the negated part: "in the absence of fever, ...", "despite no fever,
+        ...".
+        """
         before = self.words[max(0, i - 2) : i]
         return before[-1:] == ["despite"] or (before[-1:] == ["the"] and before[0] in LEADS_IN)
 
@@ -137,14 +139,14 @@ class Scopes:
         return self._spot(place, next((n for n in self.breaks if n > place), len(self.words)))
 
     def _around(self, i: int, j: int, before: int, after: int) -> tuple[int, int]:
-        """From the alternative right before the cue to the end of its clause."""
+        """Return the words from the alternative right before the cue to the end of its clause."""
         floor = [n + 1 for n in range(before, i) if self.words[n] in EXPLAINING]
         floor += [end for start, end, _ in self.cues if before <= start and end <= i]
         start = max([before, *floor])
         return (start if self._spot(start, i) else before), after
 
     def _both(self, cue: Cue) -> bool:
-        """Whether the same words are a cue of either direction, as "absent" is."""
+        """Return whether the same words are a cue in both directions, as "absent" is."""
         return sum(each[:2] == cue[:2] for each in self.cues) > 1
 
     def _spot(self, start: int, end: int) -> bool:
@@ -153,7 +155,9 @@ class Scopes:
     def verdict(
         self, i: int, j: int, likely_as: Existence = "uncertain", anchor: int | None = None
     ) -> Verdict:
-        """What the cues say of the finding on words [i, j); `anchor` is where its state stands."""
+        """Return the verdict of the cues on the finding at words [i, j); `anchor` is the place of its
+        state.
+        """
         if not self.cues:
             return PRESENT
         at = i if anchor is None else anchor

@@ -1,4 +1,4 @@
-"""Why a sentence was read as it was: every match, cue, its reach and the rule that decided."""
+"""Explanation of a parsed sentence: every match, every cue with its reach, and the rule that decided."""
 
 from collections.abc import Iterator
 
@@ -29,7 +29,7 @@ KINDS = {
 
 
 def explain(parser: Parser, sentence: str) -> Iterator[str]:
-    """Yield lines for a person: what was found in the sentence, then each triplet and why."""
+    """Yield lines of text: the matches in the sentence, then each triplet and its rule."""
     reading = parser.analyse(sentence)
     yield "matches"
     yield from _matches(sentence, reading)

@@ -1,4 +1,4 @@
-"""Wordings held out from generated training texts, for `evaluate --probes`.
+"""Phrasings held out from generated training texts, for `evaluate --probes`.
 
 `lexicons/held_out.toml` has names of findings that `paraphrase` never generates. `NEGATION` opens a form that
 `negated_forms` never generates. A user's own training texts may contain both; they are not changed.
@@ -15,12 +15,12 @@ NEGATION = "negative for"
 
 @lru_cache(maxsize=1)
 def names() -> dict[str, str]:
-    """A name as phrases have it -> the held-out name of the same finding that can take its place."""
+    """Return, for each name as phrases have it, the held-out name of the same finding that can replace it."""
     return {name: other for table in read_table("held_out.toml").values() for name, other in table.items()}
 
 
 def has_held_out(words: Sequence[str]) -> bool:
-    """Whether a held-out name stands anywhere in these words."""
+    """Return whether these words contain a held-out name."""
     return any(
         tuple(words[n : n + len(each)]) == each
         for each in _as_words()

@@ -1,8 +1,8 @@
-"""Reports from whatever file they come in: tables with any column names, text files, trees of them.
+"""Reports from files: tables with any column names, text files, folders of them.
 
-A row is a report. `take` is called with each row or file that cannot be read, as it was, and the problem
-with its place (`jsonl.BadLines(...).take` fits; the default raises). Text is kept as it was given, so that
-spans count in it: only the encoding is undone. A file that is not UTF-8 is read as Latin-1, with a warning.
+A row is a report. `take` is called with each unreadable row or file, unchanged, and the problem with its
+place (`jsonl.BadLines(...).take` fits; the default raises). Text is only decoded and not changed, so that
+spans count in it. A file that is not UTF-8 is read as Latin-1, with a warning.
 """
 
 import csv
@@ -30,18 +30,20 @@ TEXTS = (
     "body",
 )  # fmt: skip
 SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
-LONGEST = 32 * 1024 * 1024  # bytes of one row: beyond it a quote was left open
+LONGEST = 32 * 1024 * 1024  # bytes of one row: a longer row has an unclosed quote
 csv.field_size_limit(LONGEST)
 
 
 def refuse(line: bytes, bad: BadRecord) -> None:
-    """End the run at the first bad row: what readers do unless they are told otherwise."""
+    """End the run at the first invalid row; the default of all readers."""
     raise bad
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns of a table hold what; None is found by its name. `sections` maps ours to theirs."""
+    """The columns of a table; those that are None are found by name. `sections` maps our names to the
+    table's.
+    """
 
     text: str | None = None
     study: str | None = None
@@ -50,7 +52,7 @@ class Columns:
 
 
 class _Decoder:
-    """Bytes to text: UTF-8, or Latin-1 from the first line on that is not; said once."""
+    """Conversion of bytes to text: UTF-8, or Latin-1 from the first line on that is not; warns once."""
 
     def __init__(self, name: str):
         self.name, self.latin = name, False
@@ -67,7 +69,7 @@ class _Decoder:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where in a row each thing stands."""
+    """The indexes of a row's columns."""
 
     width: int
     study: int | None
@@ -85,8 +87,8 @@ def read_table(
 ) -> Iterator[Report]:
     """Yield a report for each row of a CSV table (comma, semicolon or tab), in order, one row in memory.
 
-    A quote that is left open costs the row it stands in, and no other. Columns that are not known are
-    carried in `extra`. Rows without text are passed over, and counted in one warning.
+    An unclosed quote invalidates its own row and no other. Unknown columns are kept in `extra`. Rows without
+    text are skipped, and counted in one warning.
     """
     decode = _Decoder(name)
     source = _Source(lines)
@@ -153,7 +155,7 @@ def _rows(source: _Source, decode: _Decoder, delimiter: str, width: int) -> Iter
 
 
 def _cells(lines: list[str], delimiter: str) -> list[str] | None:
-    """The cells of one row, or None where its quotes are not those of a CSV row."""
+    """Return the cells of one row; None if its quotes are not valid CSV."""
     try:
         rows = list(csv.reader(lines, delimiter=delimiter, strict=True))
     except csv.Error:
@@ -202,7 +204,7 @@ def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
 
 
 def _shown(header: list[str]) -> str:
-    """The columns, for a message; not where the "header" is long, and so may be report text."""
+    """Return the columns for a message; omitted if the "header" is long, and so may be report text."""
     names = [each.strip() for each in header]
     if len(names) > 40 or any(len(each) > 40 or not each.isprintable() for each in names):
         return "no names that look like columns: is this a table with a header?"
@@ -221,7 +223,7 @@ def _report(cells: list[str], layout: _Layout, number: int) -> Report:
 
 
 class _Empty:
-    """Counts what has no text, and says so once."""
+    """A counter of reports without text, which logs one warning."""
 
     def __init__(self, name: str):
         self.name, self.count, self.first = name, 0, 0
@@ -241,13 +243,13 @@ class _Empty:
 
 
 def has_text(report: Report) -> bool:
-    """Whether there is a word to read in the report."""
+    """Return whether the report contains a word."""
     cells = (report.text, report.findings, report.impression, report.last_paragraph)
     return any(cell is not None and not cell.isspace() and cell != "" for cell in cells)
 
 
 def read_text(content: bytes, name: str, study_id: str, subject_id: str | None = None) -> Report:
-    """One text file as a report. Raises BadRecord where it is binary or has no text."""
+    """Return one text file as a report; raises BadRecord if it is binary or has no text."""
     text = _Decoder(name)(content.removeprefix(b"\xef\xbb\xbf"), 1)
     if "\0" in text:
         raise BadRecord("this is binary, not a report")
@@ -257,9 +259,9 @@ def read_text(content: bytes, name: str, study_id: str, subject_id: str | None =
 
 
 def refuse_many(start: bytes, name: str) -> None:
-    """Raise MedgroundError where a file that begins so is a table or JSON lines, not the text of one report.
+    """Raise MedgroundError if a file with this start is a table or JSON lines, not the text of one report.
 
-    A first line of one word ("FINDINGS") is no table's, unless the file is named like one.
+    A first line of one word ("FINDINGS") is not a table's, unless the file's name is a table's.
     """
     kind, first = kind_of(start, name), start.split(b"\n", 1)[0]
     named = Path(name).suffix.lower() in (".csv", ".tsv")
@@ -269,9 +271,9 @@ def refuse_many(start: bytes, name: str) -> None:
 
 
 def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Report]:
-    """Yield the one report that a text file is; its study is the file's stem ("report" for stdin).
+    """Yield the one report of a text file; its study is the file's stem ("report" for stdin).
 
-    An empty file is no report.
+    An empty file is not a report.
     """
     stem = Path(name).stem if not name.startswith("<") else "report"
     content = stream.read()
@@ -285,15 +287,15 @@ def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Re
 
 
 def _subject(path: Path) -> str | None:
-    """The patient's folder, where one is named as MIMIC-CXR's are (p10000032)."""
+    """Return the name of the patient's folder, if one is named as in MIMIC-CXR (p10000032)."""
     return next((each for each in reversed(path.parts[:-1]) if re.fullmatch(r"p\d{3,}", each)), None)
 
 
 def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
     """Yield a report for each .txt below a folder, sorted by folder and name.
 
-    The study is the file's stem; the patient is the folder that is named like MIMIC-CXR's (p10000032).
-    Where files are named like MIMIC-CXR's (s50414267.txt), others (LICENSE.txt) are passed over.
+    The study is the file's stem. The patient is the folder with a name as in MIMIC-CXR (p10000032). If some
+    files are named as in MIMIC-CXR (s50414267.txt), others (LICENSE.txt) are skipped.
     """
     found = good = 0
     for path in _text_files(root):
@@ -314,7 +316,7 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
 
 
 def _text_files(root: Path) -> Iterator[Path]:
-    """The .txt below a folder, depth first, one folder's names in memory at a time."""
+    """Yield the .txt files below a folder, depth first, one folder's names in memory at a time."""
     entries = sorted(root.iterdir())
     for path in entries:
         if path.is_file() and path.suffix.lower() == ".txt" and not path.name.startswith("."):
@@ -325,7 +327,7 @@ def _text_files(root: Path) -> Iterator[Path]:
 
 
 def kind_of(start: bytes, name: str) -> str:
-    """jsonl, table or text: by the file's name, else by how it begins."""
+    """Return "jsonl", "table" or "text": by the file's name, otherwise by its first bytes."""
     suffix = Path(name).suffix.lower()
     if suffix in (".jsonl", ".ndjson", ".json"):
         return "jsonl"

@@ -1,12 +1,11 @@
 """The words of the parser, read from TOML files and built into two tries of words.
 
-A trie node is a dict from word to node; under "" it holds the roles of the phrase that ends there, each a
-pair (kind, value). The first trie holds findings, states, subjects and cues, the second places.
-Kinds: F finding, S subject (s: one in the last words of a finding's phrase), T state (a frozenset of their
-names), N and M negation before and after (B either), U and V doubt before and after (u and v where
-it is stronger than negation), L likely and P
-possible (before or after), A alternative, E break (e for negation alone), H earlier, R advice, C change,
-Q severity. What only looks like a cue is a phrase without a role.
+A trie node is a dict from word to node. Under "" it has the roles of the phrase that ends there, each a pair
+(kind, value). The first trie has findings, states, subjects and cues, the second places. Kinds: F finding, S
+subject (s: one in the last words of a finding's phrase), T state (a frozenset of their names), N and M
+negation before and after (B either), U and V doubt before and after (u and v if it is stronger than
+negation), L likely and P possible (before or after), A alternative, E break (e for negation only), H earlier,
+R advice, C change, Q severity. A phrase that only resembles a cue has no role.
 """
 
 import re
@@ -52,7 +51,7 @@ SEVERITIES = ("mild", "moderate", "severe")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One entry of findings.toml; see there for what each key means."""
+    """One entry of findings.toml, which explains the keys."""
 
     name: str
     group: str = "own"
@@ -72,7 +71,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A thing that is always there; `states` maps a state to "+finding" or "-finding"."""
+    """An anatomical structure that is always present; `states` maps a state to "+finding" or "-finding"."""
 
     name: str
     region: list[str]
@@ -84,12 +83,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Everything the parser knows of words."""
+    """The vocabulary of the parser."""
 
     findings: dict[str, Finding]
     subjects: dict[str, Subject]
     trie: Trie
-    own: Trie  # a user's findings, which are found inside longer phrases of ours too
+    own: Trie  # a user's findings, also matched inside longer built-in phrases
     places: Trie
     many: frozenset[str]
     prepositions: frozenset[str]
@@ -98,7 +97,7 @@ class Lexicon:
 
 
 def spellings(pattern: str) -> Iterator[tuple[str, ...]]:
-    """Every phrase that a pattern stands for, as words: "(a|b) c" gives a c and b c."""
+    """Yield every phrase that a pattern generates, as words: "(a|b) c" gives a c and b c."""
     parts = _GROUP.split(pattern)
     choices = [part.split("|") if n % 2 else [part] for n, part in enumerate(parts)]
     seen = dict.fromkeys(words_of("".join(choice)) for choice in product(*choices))
@@ -112,7 +111,7 @@ def _plural(word: str) -> str:
 
 
 def variants(phrase: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
-    """The phrase in both spellings and, where asked, with its last word in the plural."""
+    """Yield the phrase in both spellings and, with `plural`, with its last word in the plural."""
     other = tuple(part for word in phrase for part in _BRITISH.get(word, (word,)))
     for each in dict.fromkeys((phrase, other)):
         yield each
@@ -153,7 +152,7 @@ def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _claim(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> None:
-    """Add a finding's phrase; an earlier finding's claim to the same words stands aside for a later one."""
+    """Add a finding's phrase; it replaces an earlier finding with the same words."""
     for word in words:
         trie = trie.setdefault(word, {})
     others = tuple(each for each in trie.get("", ()) if each[0] != "F")
@@ -179,7 +178,7 @@ def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject
 
 
 def _add_inner_subjects(trie: Trie, named: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()) -> None:
-    """Let "calcified aorta" keep its subject, so that "tortuous calcified aorta" says both."""
+    """Keep the subject of "calcified aorta", so that "tortuous calcified aorta" has both states."""
     for word, node in trie.items():
         if word == "":
             if any(kind == "F" for kind, _ in node):
@@ -206,7 +205,7 @@ def _add_cues(trie: Trie, cues: Mapping[str, Any]) -> None:
 
 
 def _add_negspacy(trie: Trie, cues: Mapping[str, Any]) -> None:
-    """Add the terms of negspacy's en_clinical that our own lists do not have."""
+    """Add the terms of negspacy's en_clinical that are not in our own lists."""
     doubt, left_out = set(cues["negspacy"]["doubt"]), set(cues["negspacy"]["left_out"])
     kinds = {
         "preceding_negations": "N",
@@ -253,7 +252,7 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
 
 
 def _finding(entry: Any, source: str) -> Finding:
-    """One entry of a file as a Finding; raises MedgroundError where it is none."""
+    """Return one entry of a file as a Finding; raises MedgroundError if it is invalid."""
     import msgspec
 
     if isinstance(entry, dict) and (unknown := sorted(entry.keys() - Finding.__dataclass_fields__.keys())):
@@ -266,7 +265,7 @@ def _finding(entry: Any, source: str) -> Finding:
 
 
 def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: str) -> dict[str, Finding]:
-    """The findings with a user's: words are added to those of a known name, other keys replace its own."""
+    """Return the findings with a user's: words are added to a known name, other keys replace its own."""
     for entry in table.get("finding", ()):
         own = _finding(entry, source)
         old = findings.get(own.name)
@@ -274,13 +273,13 @@ def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: st
             given = {key: value for key, value in entry.items() if key != "words"}
             kept = {key: getattr(old, key) for key in Finding.__dataclass_fields__}
             own = Finding(**{**kept, **given, "words": [*old.words, *own.words]})
-            findings.pop(own.name)  # what is added last claims its words from all others
+            findings.pop(own.name)  # the last finding takes its words from all others
         findings[own.name] = own
     return findings
 
 
 def _read_own(path: str, cues: dict[str, Any]) -> dict[str, Any]:
-    """A user's lexicon; its cues are added to ours."""
+    """Return a user's lexicon; its cues are added to the built-in ones."""
     try:
         with open(path, "rb") as stream:
             own = tomllib.load(stream)
@@ -299,7 +298,7 @@ def _read_own(path: str, cues: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def load(own: str | None = None) -> Lexicon:
-    """The package's lexicon, with the entries of the TOML file `own` added to it."""
+    """Return the package's lexicon, with the entries of the TOML file `own` added to it."""
     table, regions, cues = read_table("findings.toml"), read_table("regions.toml"), read_table("cues.toml")
     states = read_table("states.toml")
     findings = {entry["name"]: _finding(entry, "findings.toml") for entry in table["finding"]}
@@ -326,7 +325,7 @@ def _build(
     places: Trie = {}
     _add_findings(trie, findings.values())
     _add_both(trie, both)
-    _add_findings(trie, [findings[name] for name in own])  # a user's words are theirs
+    _add_findings(trie, [findings[name] for name in own])  # a user's words take precedence
     _add_states(trie, states, subjects.values())
     _add_cues(trie, cues)
     _add_negspacy(trie, cues)

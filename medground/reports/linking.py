@@ -1,4 +1,4 @@
-"""Which finding lies where: places given to findings, shared in lists, and carried to what explains them."""
+"""Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -20,19 +20,19 @@ HARD = frozenset(";:.()")
 
 @dataclass(slots=True)
 class Mention:
-    """One finding said on words [i, j), with what was decided about it."""
+    """One mention of a finding on words [i, j), with the decision about it."""
 
     i: int
     j: int
     finding: Finding
     verdict: Verdict
     places: list[Place] = field(default_factory=list)
-    shared: bool = False  # its places are another mention's
-    fixed: list[str] | None = None  # regions that the subject of a statement brings
+    shared: bool = False  # its places belong to another mention
+    fixed: list[str] | None = None  # regions of the subject of a statement
     about: tuple[int, int] | None = (
-        None  # the words of the thing whose state it is: a nodule that is calcified
+        None  # the words of the structure with this state: a nodule that is calcified
     )
-    tip: bool = False  # the end of a line or tube, which is named where it lies
+    tip: bool = False  # the end of a line or tube, named with its place
     severity: str | None = None
     change: str | None = None
     regions: list[str] = field(default_factory=list)
@@ -46,7 +46,7 @@ def link(
     verbs: frozenset[str],
     bridges: list[tuple[int, int]],
 ) -> None:
-    """Give every place to a mention, then share places in lists and with what explains a mention.
+    """Give every place to a mention, then share places in lists and with explanations.
 
     `bridges` are the words of doubts and explanations ("may represent", "consistent with").
     """
@@ -66,7 +66,7 @@ def link(
 
 
 def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]) -> None:
-    """Give "the left upper lobe with scarring" its place; a finding that has one of its own keeps that."""
+    """Give "the left upper lobe with scarring" its place; a finding that has its own place keeps it."""
     for place in places:
         after = next((each for each in mentions if each.i >= place.j), None)
         if after and not after.places and after.fixed is None and not HARD & set(words[place.j : after.i]):
@@ -74,7 +74,7 @@ def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]
 
 
 def _same_thing(one: Mention, other: Mention) -> bool:
-    """Whether one phrase names both findings, or one is the state of the other."""
+    """Return whether one phrase names both findings, or one is the state of the other."""
     a, b = one.about or (one.i, one.j), other.about or (other.i, other.j)
     return a == b or (one.about != other.about and a[0] < b[1] and b[0] < a[1])
 
@@ -110,7 +110,7 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
 
 
 def _goes_on(words: list[str], mention: Mention, place: Place) -> bool:
-    """Whether a place is the next of a list of the mention's places."""
+    """Return whether a place is the next one in a list of the mention's places."""
     return words[place.i - 1] in LIST and any(each.j == place.i - 1 for each in mention.places)
 
 
@@ -119,9 +119,9 @@ def _label(words: list[str], place: Place) -> bool:
 
 
 def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, int]]) -> None:
-    """Mentions without a place take that of a neighbour in the same list, or of what they explain.
+    """Give mentions without a place that of a neighbor in the same list, or of the finding they explain.
 
-    "scarring or atelectasis in the right base" shares backwards before "left pneumonia and scarring" does
+    "scarring or atelectasis in the right base" shares backwards before "left pneumonia and scarring" shares
     forwards.
     """
     _share_back(words, mentions, frozenset(("or", "/")))
@@ -148,7 +148,9 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
 
 
 def _refers(gap: list[str]) -> bool:
-    """Whether a second clause speaks of the first: "opacity in the left base; this may be atelectasis"."""
+    """Return whether a second clause refers to the first: "opacity in the left base; this may be
+    atelectasis".
+    """
     last = max(n for n, word in enumerate(gap) if word in HARD)
     begins = gap[last + 1 : last + 3]
     return gap[last] == ";" and bool(begins) and (begins[0] in REFERRING or begins == APPEARANCE)
@@ -159,7 +161,7 @@ def _in_lungs(mention: Mention) -> bool:
 
 
 def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]) -> None:
-    """A place that is said after the last finding of a list holds for the ones before it."""
+    """Give a place after the last finding of a list to the findings before it."""
     for earlier, later in zip(mentions[-2::-1], mentions[:0:-1], strict=False):
         if earlier.places or earlier.fixed is not None or not later.places:
             continue
@@ -170,7 +172,7 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
 
 
 def _may_share(mention: Mention, places: list[Place]) -> bool:
-    """Whether another's places may be a mention's too: no one side's, where it is diffuse."""
+    """Return whether a mention may take another's places; a diffuse finding takes no place with one side."""
     sides = {side for place in places for side, _ in place.pairs}
     return bool(places) and not (mention.finding.diffuse and sides & {"right", "left"} and len(sides) == 1)
 
@@ -182,7 +184,7 @@ def _is_list(gap: list[str]) -> bool:
 
 
 def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding]) -> None:
-    """Decide the mention's regions, and its name where the place refines it, and say where they come from."""
+    """Decide the mention's regions, their source, and its name if the place refines it."""
     if mention.finding.at:
         _refine(mention, findings)
     finding = mention.finding
@@ -201,7 +203,7 @@ def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding])
 
 
 def lies_outside(mention: Mention) -> bool:
-    """Whether what only lungs can show is said of an arm or a breast: a density over the glenoid."""
+    """Return whether a finding of the lungs is at an arm or a breast: a density over the glenoid."""
     if not mention.places:
         return False
     levels = [level for place in mention.places for _, level in place.pairs]
@@ -209,7 +211,7 @@ def lies_outside(mention: Mention) -> bool:
 
 
 def _refine(mention: Mention, findings: dict[str, Finding]) -> None:
-    """Name what the place makes of a finding: degenerative changes of the spine, a fracture of a rib."""
+    """Rename a finding by its place: degenerative changes of the spine, a fracture of a rib."""
     for place in mention.places:
         for each in (*place.names, *(level for _, level in place.pairs if level)):
             if each in mention.finding.at:
@@ -218,9 +220,10 @@ def _refine(mention: Mention, findings: dict[str, Finding]) -> None:
 
 
 def _finest(places: list[Place], finding: Finding) -> list[str]:
-    """The regions of the places; a whole lung steps back behind its zones, a bare side behind any region.
+    """Return the most specific regions of the places.
 
-    Lines and tubes keep their side beside the place where they end.
+    A whole lung is dropped if one of its zones is named, a bare side if any region is. Lines and tubes keep
+    their side together with the place of their end.
     """
     places = _with_known_side(places)
     if finding.asg == "line":
@@ -239,8 +242,10 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
 
 
 def _with_known_side(places: list[Place]) -> list[Place]:
-    """A level without a side has the one side of the other places: "in the right lung, at the base"; and
-    that of a bare side even where it comes later: "basilar atelectasis on the left"."""
+    """Return the places, with a level without a side given the one side of the other places.
+
+    Examples: "in the right lung, at the base"; and with a later bare side "basilar atelectasis on the left".
+    """
     sided = [place for place in places if any(side for side, _ in place.pairs)]
     sides = {side for place in sided for side, _ in place.pairs if side}
     if len(sides) != 1 or len(sided) == len(places):

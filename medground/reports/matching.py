@@ -1,4 +1,4 @@
-"""The longest phrases of a lexicon in a sentence."""
+"""Longest matches of a lexicon's phrases in a sentence."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from medground.reports.lexicon import Roles, Trie
 
 
 def match(trie: Trie, words: list[str]) -> list[tuple[int, int, Roles]]:
-    """(i, j, roles) of the longest phrases of the trie, left to right, that stand on words [i, j)."""
+    """Return (i, j, roles) of the trie's longest phrases at words [i, j), from left to right."""
     found: list[tuple[int, int, Roles]] = []
     free, count = 0, len(words)
     for n in [n for n, word in enumerate(words) if word in trie]:
@@ -26,7 +26,7 @@ def match(trie: Trie, words: list[str]) -> list[tuple[int, int, Roles]]:
 
 
 def by_kind(matches: list[tuple[int, int, Roles]]) -> dict[str, list[tuple[int, int, Any]]]:
-    """The matches by kind of role: lists of (i, j, value)."""
+    """Return the matches by kind of role: lists of (i, j, value)."""
     found: dict[str, list[tuple[int, int, Any]]] = {}
     for i, j, roles in matches:
         for kind, value in roles:
@@ -38,5 +38,5 @@ def by_kind(matches: list[tuple[int, int, Roles]]) -> dict[str, list[tuple[int, 
 
 
 def in_order(matches: list[tuple[int, int, Roles]]) -> list[tuple[int, int, str, Any]]:
-    """A (i, j, kind, value) for each role of each match."""
+    """Return (i, j, kind, value) for each role of each match."""
     return [(i, j, kind, value) for i, j, roles in matches for kind, value in roles]

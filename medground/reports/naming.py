@@ -1,4 +1,4 @@
-"""Names for what another parser found: its words for a finding and for a place, in our names."""
+"""Conversion of another parser's words for findings and places into our names."""
 
 from medground.reports.existence import PRESENT
 from medground.reports.lexicon import Lexicon
@@ -9,19 +9,19 @@ from medground.reports.tokens import tokenise
 
 
 class Naming:
-    """Names findings and regions by the words of one lexicon."""
+    """The names of findings and regions by the words of one lexicon."""
 
     def __init__(self, lexicon: Lexicon):
         self.lexicon = lexicon
 
     def finding(self, words: str) -> str | None:
-        """The finding that the words name, the longest first; None where the lexicon has none."""
+        """Return the finding that the words name, the longest first; None if the lexicon has none."""
         found = by_kind(match(self.lexicon.trie, tokenise(words)[0]))
         names = sorted(found.get("F", ()), key=lambda tag: tag[0] - tag[1])
         return names[0][2] if names else None
 
     def regions(self, words: str, finding: str) -> list[str]:
-        """The regions that the words name for a finding of ours; [] where no side is known."""
+        """Return the regions that the words name for one of our findings; [] if no side is known."""
         entry = self.lexicon.findings.get(finding)
         places = self._places(words)
         if entry is None:

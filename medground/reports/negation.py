@@ -103,7 +103,7 @@ def _low(words: str) -> str:
 
 
 def _is_plural(noun: str) -> bool:
-    """Return whether its head, the word before the first preposition, is a plural."""
+    """Return whether the head, the word before the first preposition, is a plural."""
     words = noun.split()
     end = next((n for n, word in enumerate(words) if word in _NO_NOUN), len(words))
     return bool(_PLURAL.search(words[max(0, end - 1)]))

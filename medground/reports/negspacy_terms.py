@@ -1,11 +1,11 @@
-"""negspacy's lists of terms, which the cues of the parser build on.
+"""negspacy's lists of terms, which the cues of the parser extend.
 
-Of negspacy we take what it knows, its `en_clinical` terms, and not its component. That has one boolean for
-each finding and no doubt; its scope runs to the end of the sentence ("No pneumothorax; small effusion"
-negates the effusion); "versus", "cannot exclude" and "evaluate for" negate; what follows a finding ("no
-longer seen", "resolved") is mostly unknown to it; and a finding with a termination word in it is never
-negated. It needs a spaCy Doc too: bare tokenising runs at 55,000 reports a second, but matchers and spans
-take the whole below 3,000. cues.toml says which terms are read otherwise here ([negspacy]).
+Only negspacy's `en_clinical` terms are used, not its component, for these reasons. It has one boolean for
+each finding and no doubt. Its scope runs to the end of the sentence ("No pneumothorax; small effusion"
+negates the effusion). "versus", "cannot exclude" and "evaluate for" negate. It has few terms that follow a
+finding ("no longer seen", "resolved"). A finding that contains a termination word is never negated. It also
+needs a spaCy Doc: tokenizing only runs at 55,000 reports per second, with matchers and spans below 3,000.
+cues.toml lists the terms with another meaning here ([negspacy]).
 """
 
 from importlib import util
@@ -14,7 +14,7 @@ from medground.errors import MedgroundError
 
 
 def negspacy_terms() -> dict[str, list[str]]:
-    """The installed negspacy's `en_clinical` terms by kind: pseudo_negations, preceding_negations, ...
+    """Return negspacy's `en_clinical` terms by kind: pseudo_negations, preceding_negations, ...
 
     The file is read without importing the package, which would load spaCy and torch: 2 to 4 seconds.
     """

@@ -1,4 +1,4 @@
-"""A page to look at: reports with their findings coloured by existence, regions and cues marked."""
+"""An HTML page of reports, with findings colored by existence, and regions and cues marked."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ORDER = {"present": 0, "uncertain": 1, "absent": 2}
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text of one look: `kind` is present, uncertain, absent, region, cue or "" for plain text."""
+    """Text with one style: `kind` is present, uncertain, absent, region, cue or "" for plain text."""
 
     text: str
     kind: str
@@ -42,7 +42,7 @@ def _shown(report: Report, sentences: list[Sentence]) -> dict[str, Any]:
 
 
 def _pieces(sentence: Sentence) -> list[Piece]:
-    """The sentence cut where a mark begins or ends; a finding's lies over a region's, that over a cue's."""
+    """Return the sentence cut at the ends of marks; findings cover regions, and regions cover cues."""
     length = sentence.end - sentence.start
     look: list[tuple[str, str]] = [("", "")] * length
     for start, end, kind, title in _marks(sentence):
@@ -54,7 +54,9 @@ def _pieces(sentence: Sentence) -> list[Piece]:
 
 
 def _marks(sentence: Sentence) -> list[tuple[int, int, str, str]]:
-    """(start, end, kind, title), the last on top: cues, regions, then findings from absent to present."""
+    """Return (start, end, kind, title), the topmost last: cues, regions, then findings from absent to
+    present.
+    """
     triplets = sorted(sentence.triplets, key=lambda each: -ORDER[each.existence])
     cues = [(*each.cue_span, "cue", each.rule) for each in triplets if each.cue_span]
     regions = [(*each.region_span, "region", each.region or "") for each in triplets if each.region_span]

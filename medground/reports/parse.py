@@ -1,4 +1,4 @@
-"""Reports -> sentences, with one parser that is built once: what `medground.parse` does."""
+"""Function `medground.parse`: reports to sentences, with one parser that is built once."""
 
 from collections.abc import Iterable
 from functools import cache

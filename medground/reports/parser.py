@@ -1,7 +1,7 @@
-"""Reports to sentences with triplets.
+"""Parser of reports: sentences with triplets.
 
-Every span counts code points of the text as it was given: of `text`, or of the section's own cell where a
-report comes as named sections.
+Every span counts code points of the original text: of `text`, or of the section's own cell if a report has
+named sections.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,10 @@ from medground.reports.wordlists import word_set
 
 CELLS = ("findings", "impression")
 COPULAS = word_set("states", "copulas")
-LONGEST_KNOWN, MOST_KNOWN = 160, 20_000  # signs of a sentence, and sentences, that are kept: some 40 MB
+LONGEST_KNOWN, MOST_KNOWN = (
+    160,
+    20_000,
+)  # characters of a sentence, and sentences, that are cached: some 40 MB
 CUES = frozenset("NMBUVuvLPAHREe")
 NO_CUES = Scopes([], [], frozenset(), [])
 BRIDGES = frozenset("LPUuA")
@@ -31,7 +34,7 @@ BRIDGES = frozenset("LPUuA")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to read: what "likely" means, and whether history and technique count too."""
+    """Settings of the parser: the existence of "likely", and whether to parse history and technique too."""
 
     likely_as: Existence = "uncertain"
     all_sections: bool = False
@@ -39,7 +42,7 @@ class Options:
 
 @dataclass(slots=True)
 class Reading:
-    """One sentence taken apart: its words, what was found on them, and the mentions that came of it."""
+    """One analyzed sentence: its words, the matches on them, and the resulting mentions."""
 
     words: list[str]
     starts: list[int]
@@ -50,11 +53,11 @@ class Reading:
     mentions: list[Mention] = field(default_factory=list)
     statements: list[Statement] = field(default_factory=list)
     scopes: Scopes | None = None
-    refers: bool = False  # it speaks of the sentence before it
+    refers: bool = False  # it refers to the sentence before it
 
 
 class Parser:
-    """Reads reports with one lexicon; cheap to keep, half a second to build."""
+    """A parser of reports with one lexicon. It takes half a second to build."""
 
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
@@ -67,11 +70,11 @@ class Parser:
             yield from self.sentences(report)
 
     def parse_report(self, report: Report) -> list[Sentence]:
-        """The sentences of one report; [] where it has no counted section."""
+        """Return the sentences of one report; [] if it has no counted section."""
         return list(self.sentences(report))
 
     def sentences(self, report: Report) -> Iterator[Sentence]:
-        """Yield the sentences of one report; none where it has no counted section."""
+        """Yield the sentences of one report; none if it has no counted section."""
         number = 0
         for default, text in self._texts(report):
             regions: list[str] = []
@@ -106,7 +109,9 @@ class Parser:
         yield from ((name, text) for name, text in cells if text)
 
     def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
-        """(triplets of text[start:end], its regions); `before` are the regions of the sentence before it."""
+        """Return (triplets of text[start:end], its regions); `before` are the regions of the previous
+        sentence.
+        """
         sentence = text[start:end]
         known = self._known.get(sentence)
         if known is None:
@@ -121,13 +126,13 @@ class Parser:
         return [_moved(each, start) for each in known[0]], known[1]
 
     def _learn(self, sentence: str, read: tuple[list[Triplet], list[str]]) -> None:
-        """Keep what a sentence says: half of a corpus is sentences that were said before."""
+        """Cache the result of a sentence: half of a corpus's sentences are repetitions."""
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
         self._known[sentence] = read
 
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
-        """The sentence taken apart; spans are counted from `offset` on."""
+        """Return the analyzed sentence; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
         if self.lexicon.own:
@@ -140,7 +145,7 @@ class Parser:
         return reading
 
     def _find_own(self, reading: Reading) -> None:
-        """Add a user's findings where they stand in longer phrases of ours: "edema" in "scalp edema"."""
+        """Add a user's findings inside longer built-in phrases: "edema" in "scalp edema"."""
         found = [(i, j, name) for i, j, _, name in in_order(match(self.lexicon.own, reading.words))]
         if found:
             reading.tags["F"] = sorted({*reading.tags.get("F", ()), *found})
@@ -183,7 +188,9 @@ class Parser:
         self._modify(reading)
 
     def _scopes(self, reading: Reading, found: list[tuple[int, int, str]]) -> Scopes:
-        """How far the sentence's cues reach; a subject that is part of a finding's name ends no list."""
+        """Return the reach of the sentence's cues; a subject that is part of a finding's name ends no
+        list.
+        """
         spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
         covered = {n for i, j, _ in found for n in range(i, j)}
         subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
@@ -194,11 +201,11 @@ class Parser:
         if statement.holds:
             return said
         if said.existence == "absent" or "guarded" in statement.state:
-            return None  # "not normal" says nothing of any one finding
+            return None  # "not normal" is about no single finding
         return Verdict("absent", "normality", (statement.at, statement.at + 1, "T"))
 
     def _modify(self, reading: Reading) -> None:
-        """Severity and change: the words before a finding in its own phrase, or said of it after."""
+        """Set severity and change, from words before a finding in its own phrase, or after it."""
         for kind in ("Q", "C"):
             for i, j, value in reading.tags.get(kind, ()):
                 owner = _owner_of_word(reading.words, reading.mentions, i, j)
@@ -225,7 +232,7 @@ class Parser:
 
 
 def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Mention:
-    """A statement as a mention; its subject is the place where it lies."""
+    """Return a statement as a mention; its subject is its place."""
     regions = statement.subject.region
     places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
     about = statement.place if statement.subject.keeps else None
@@ -233,7 +240,9 @@ def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Men
 
 
 def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:
-    """Whether "is normal" follows words that end at j: "vascular engorgement is within normal limits"."""
+    """Return whether "is normal" follows the words that end at j: "vascular engorgement is within normal
+    limits".
+    """
     for i, _, names in states:
         if j < i <= j + 3 and ("normal" in names or "guarded" in names):
             return all(word in COPULAS for word in words[j:i])
@@ -241,7 +250,7 @@ def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, fr
 
 
 def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) -> Mention | None:
-    """The mention that a modifier on words [i, j) belongs to: the next of its phrase, else the one before."""
+    """Return the mention of a modifier on words [i, j): the next of its phrase, else the one before."""
     for mention in mentions:
         if mention.i <= i and j <= mention.j:
             return mention
@@ -260,13 +269,15 @@ def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) ->
 
 
 def _without_named_tips(mentions: list[Mention]) -> list[Mention]:
-    """The tip of a line that is named is no line of its own: where it lies, the line ends."""
+    """Return the mentions without tips of named lines: such a tip is the place of the line's end."""
     lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
     return [m for m in mentions if not m.tip] if lines else mentions
 
 
 def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
-    """The mentions without those that count only at certain places, or that lie outside the chest."""
+    """Return the mentions, except those outside the chest, and those that count only at certain other
+    places.
+    """
     return [
         m
         for m in mentions
@@ -297,7 +308,7 @@ def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet
 
 
 def _moved(triplet: Triplet, by: int) -> Triplet:
-    """The triplet with its spans counted from `by` code points earlier."""
+    """Return the triplet with its spans counted from `by` code points earlier."""
     if by == 0:
         return triplet
     finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
@@ -324,7 +335,7 @@ def _place_of(mention: Mention, region: str | None) -> Place | None:
 
 
 def _without_doubles(triplets: list[Triplet]) -> list[Triplet]:
-    """The first triplet of each region, finding and existence."""
+    """Return the first triplet of each region, finding and existence."""
     seen: dict[tuple[Any, ...], Triplet] = {}
     for each in triplets:
         seen.setdefault((each.region, each.finding, each.existence), each)

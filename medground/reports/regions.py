@@ -1,8 +1,8 @@
-"""Places in a sentence, and which finding lies where.
+"""Places in a sentence, as names of regions.
 
-A place is put together from a side, levels and nouns that share them: "left upper, right middle and left
-lower lobes" is three regions. A level without a side is no region: a side is never guessed.
-Tags are (i, j, kind, value) over words [i, j), as the trie of places gives them.
+A place is composed of a side, levels and nouns that share them: "left upper, right middle and left lower
+lobes" is three regions. A level without a side is no region: a side is never guessed. Tags are (i, j, kind,
+value) over words [i, j), as the trie of places gives them.
 """
 
 from dataclasses import dataclass
@@ -25,17 +25,20 @@ AS_WELL_AS = ["as", "well", "as"]
 
 @dataclass(slots=True)
 class Place:
-    """Words [i, j) that name places: `pairs` of side and level, or the `names` of places without a side of
-    their own, with the sides that are said of them ("right paratracheal")."""
+    """Words [i, j) that name places.
+
+    `pairs` are side and level. `names` are places without a side of their own, with the sides given for them
+    ("right paratracheal").
+    """
 
     i: int
     j: int
     pairs: list[Pair]
     names: list[str]
-    post: bool = False  # said after a preposition: "in the right base"
+    post: bool = False  # follows a preposition: "in the right base"
 
     def regions(self, finding: Finding) -> list[str]:
-        """The names of the regions, as this finding lies in them; [] where no side is known."""
+        """Return the names of the regions for this finding; [] if no side is known."""
         if self.names:
             outside = finding.only or (finding.within == "lungs" and self.names[0] in OUTSIDE)
             beside = [f"{side} {finding.place}" for side, _ in self.pairs if finding.within == "lungs"]
@@ -49,7 +52,7 @@ class Place:
             if finding.only or level is None:
                 level = finding.place
             if not level:
-                continue  # a side alone says nothing of where this lies
+                continue  # a side does not determine the region of this finding
             for each in ("right", "left") if side == "both" else (side,):
                 found.append(f"{each} {level}")
         return list(dict.fromkeys(found))
@@ -58,8 +61,10 @@ class Place:
 def find_places(
     tags: list[Tag], words: list[str], stops: set[int], prepositions: frozenset[str]
 ) -> list[Place]:
-    """The places of a sentence, in order. `stops` are the words that findings stand on: a bare side before
-    one of them closes."""
+    """Return the places of a sentence, in order.
+
+    `stops` are the words of findings: a bare side before one of them closes.
+    """
     places: list[Place] = []
     run: list[Tag] = []
     for tag in tags:
@@ -98,7 +103,9 @@ def _joins(run: list[Tag], tag: Tag, words: list[str], stops: set[int]) -> bool:
 
 
 def _after_side(run: list[Tag], tag: Tag, gap: list[str]) -> bool:
-    """Whether a word for a place belongs to the side before it: "right [lateral] base", "right and left"."""
+    """Return whether a word for a place belongs to the side before it: "right [lateral] base", "right and
+    left".
+    """
     if tag[2] == "side":
         return len(run) == 1 and gap in (["and"], ["or"], ["/"])
     if len(run) > 1 and run[-2][2] in ("level", "noun") and gap:
@@ -128,7 +135,7 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
 
 
 def _pairs(run: list[Tag]) -> list[Pair]:
-    """The (side, level) pairs of one run of tags."""
+    """Return the (side, level) pairs of one run of tags."""
     side: str | None = None
     found: list[list[Any]] = []  # [side, level, number]
     pending: list[list[Any]] = []
@@ -144,7 +151,7 @@ def _pairs(run: list[Tag]) -> list[Pair]:
         else:
             name, number = cast(tuple[str, str], value)
             if pending and n and run[n - 1][0] == i and run[n - 1][2] == "adjective":
-                continue  # "apical": an adjective that can stand alone; see below
+                continue  # "apical": an adjective that needs no noun; see below
             if pending and name == "lung" and n + 1 < len(run) and run[n + 1][2] == "noun" and same:
                 continue  # "upper lung": the noun completes the adjectives
             found += [[s, level, "words"] for s, level, _ in pending if name in LUNG]
@@ -158,7 +165,7 @@ def _pairs(run: list[Tag]) -> list[Pair]:
 
 
 def _next_side(side: str | None, value: str, found: list[list[Any]], pending: list[list[Any]]) -> str:
-    """The side that holds from here on; levels that were named without one take it."""
+    """Return the side that is valid from here on; levels that were named without one take it."""
     if side and not found and not pending and side != value:
         return "both"
     if side is None:

@@ -1,7 +1,7 @@
-"""A report's sections: where its findings and impression stand, and what is history.
+"""Sections of a report: findings, impression, history and others.
 
-Headers are words at the start of a line or after a full stop, followed by a colon; those that stand alone
-on a line in capitals need none. Offsets count code points of the text as it was given.
+Headers are words at the start of a line or after a full stop, followed by a colon. Those on a line of their
+own in capitals need none. Offsets count code points of the original text.
 """
 
 import re
@@ -23,8 +23,11 @@ _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A stretch [start, end) of the text; `name` is findings, impression, history, comparison, technique,
-    other, text (no header at all) or last_paragraph (headers, but none of findings)."""
+    """A stretch [start, end) of the text.
+
+    `name` is findings, impression, history, comparison, technique, other, text (no header at all) or
+    last_paragraph (headers, but none of findings).
+    """
 
     name: str
     start: int
@@ -32,10 +35,10 @@ class Section:
 
 
 def split_sections(text: str) -> list[Section]:
-    """The sections of a text in their order; what stands before the first header is `text`.
+    """Return the sections of a text in their order; text before the first header is `text`.
 
-    Where headers are found but none of findings or impression, the last paragraph without a header of its
-    own counts as findings and is marked `last_paragraph`.
+    If there are headers but none of findings or impression, the last paragraph without a header of its own
+    counts as findings and is named `last_paragraph`.
     """
     headers = list(_HEADER.finditer(text)) if ":" in text or "\n" in text else []
     if not headers:
@@ -56,7 +59,7 @@ def _kind(header: re.Match[str]) -> str:
 
 
 def _with_last_paragraph(text: str, sections: list[Section]) -> list[Section]:
-    """Cut the last section at its first blank line; what follows it was written without a header."""
+    """Cut the last section at its first blank line; the text after it has no header."""
     last = sections[-1]
     gap = _PARAGRAPH.search(text, last.start, last.end)
     while gap and not text[last.start : gap.start()].strip():

@@ -1,9 +1,9 @@
 """Sentences of a section, by their places in the text.
 
-A sentence ends at a full stop, question or exclamation mark, a blank line, before a bullet or a number at a
-line's start, and before a `Label:` that opens a line. A hard-wrapped line goes on. Full stops of decimals,
-abbreviations (Dr., vs., mm., a.m., No. 2), initials and enumerators end nothing; "normal.No" does. In a list
-that counts ("1. ... 2. ...") the next number ends a sentence wherever it stands.
+A sentence ends at a full stop, question or exclamation mark, or a blank line. It also ends before a bullet or
+a number at a line's start, and before a `Label:` that opens a line. It continues over a hard line break. Full
+stops of decimals, abbreviations (Dr., vs., mm., a.m., No. 2), initials and enumerators end nothing;
+"normal.No" does. In a numbered list ("1. ... 2. ...") the next number ends a sentence at any place.
 """
 
 import re
@@ -58,7 +58,7 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The stretch without what leads in, or nothing; in pieces where it is too long to be a sentence."""
+    """Yield the stretch without its lead-in, or nothing; in pieces if it is too long for a sentence."""
     while start < end:
         cut = end if end - start <= LONGEST else text.rfind(" ", start, start + LONGEST)
         cut = cut if cut > start else start + LONGEST
@@ -68,7 +68,7 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _enumerator(text: str, begin: int, place: int, counted: int) -> int | None:
-    """Where the number before a full stop begins, if it is the next of a list that counts."""
+    """Return the start of the number before a full stop, if it is the next of a numbered list."""
     number = _NUMBER.search(text, max(begin, place - 4), place)
     if number is None or int(number[1]) != counted + 1:
         return None
@@ -78,7 +78,7 @@ def _enumerator(text: str, begin: int, place: int, counted: int) -> int | None:
 
 
 def _ends(text: str, begin: int, place: int, after: int) -> bool:
-    """Whether the full stop at `place` ends a sentence; `after` is where what follows it begins."""
+    """Return whether the full stop at `place` ends a sentence; `after` is the start of the following text."""
     if text[after : after + 1].isalpha() and text[place - 1 : place].isupper():
         return False  # U.S, P.M
     word = _LAST_WORD.search(text, max(begin, place - 12), place)

@@ -1,7 +1,7 @@
-"""States of things that are always there: "the heart is enlarged", "normal heart size and mediastinum".
+"""States of structures that are always present: "the heart is enlarged", "normal heart size and mediastinum".
 
-A state belongs to the subjects before it ("heart and mediastinum are normal") or, where it stands right
-before one, to the subjects after it ("clear lungs", "blunting of the left costophrenic angle").
+A state belongs to the subjects before it ("heart and mediastinum are normal"). Directly before a subject, it
+belongs to the subjects after it ("clear lungs", "blunting of the left costophrenic angle").
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Spot = tuple[int, int, str]  # words [i, j) and the subject's name
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A subject's state: words [i, j) of both, where the state stands, and what it says."""
+    """A subject's state: words [i, j) of both, the state's place, and its meaning."""
 
     i: int
     j: int
@@ -40,7 +40,7 @@ def find_statements(
     states: list[tuple[int, int, frozenset[str]]],
     breaks: list[int],
 ) -> list[Statement]:
-    """Each state with each subject that it belongs to; `breaks` are the words no statement goes across."""
+    """Return each state with each subject that it belongs to; no statement crosses a word in `breaks`."""
     found: list[Statement] = []
     used: set[int] = set()
     known: set[tuple[tuple[int, int], str]] = set()
@@ -74,7 +74,7 @@ def _owners(
     before: list[Spot],
     after: list[Spot],
 ) -> list[Spot]:
-    """The subjects that a state on words [i, j) is said of."""
+    """Return the subjects of a state on words [i, j)."""
     fits = [s for s in after if _finding(lexicon.subjects[s[2]], names)]
     if (
         fits
@@ -97,7 +97,7 @@ def _attributive(words: list[str], j: int, subject: tuple[int, int, str], reach:
 def _predicative(
     lexicon: Lexicon, words: list[str], i: int, names: frozenset[str], before: list[Spot]
 ) -> bool:
-    """Whether a subject before the state claims it although another stands after it."""
+    """Return whether a subject before the state claims it although another follows it."""
     own = [s for s in before if _finding(lexicon.subjects[s[2]], names)]
     if not own:
         return False
@@ -106,7 +106,7 @@ def _predicative(
 
 
 def _listed(words: list[str], subjects: list[Spot]) -> list[Spot]:
-    """The first subject and those that follow it in a list."""
+    """Return the first subject and those that follow it in a list."""
     found = subjects[:1]
     for s in subjects[1:]:
         if not all(word in LIST for word in words[found[-1][1] : s[0]]):
@@ -116,7 +116,7 @@ def _listed(words: list[str], subjects: list[Spot]) -> list[Spot]:
 
 
 def _finding(subject: Subject, names: frozenset[str]) -> tuple[str, str] | None:
-    """(state, signed finding) that these names of states mean for a subject."""
+    """Return the (state, signed finding) of a subject for these names of states."""
     for name, finding in subject.states.items():
         if name in names:
             return name, finding

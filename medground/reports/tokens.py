@@ -1,7 +1,7 @@
-"""Words of a sentence, in lower case, with where they stand.
+"""Words of a sentence, in lower case, with their places.
 
-A hyphen inside a word separates two words and is none itself ("air-space" is "air", "space"); a dash that
-stands alone is one. Words that were taken out of a report (XXXX, ___) are words.
+A hyphen inside a word separates two words and is none itself ("air-space" is "air", "space"). A dash between
+spaces is one. Placeholders of removed text (XXXX, ___) are words.
 """
 
 import re
@@ -12,9 +12,9 @@ Tokens = tuple[list[str], list[int], list[int]]
 
 
 def tokenise(text: str, offset: int = 0) -> Tokens:
-    """(words, starts, ends) of one sentence; the places are counted from `offset` code points on."""
+    """Return (words, starts, ends) of one sentence; the places are counted from `offset` code points on."""
     lower = text.lower()
-    if len(lower) != len(text):  # a few signs grow when they become small: their places would shift
+    if len(lower) != len(text):  # a few characters get longer in lower case: places would shift
         lower = "".join(small if len(small := each.lower()) == 1 else each for each in text)
     spans = [match.span() for match in TOKEN.finditer(lower)]
     words = [lower[start:end] for start, end in spans]
@@ -22,5 +22,5 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
 
 
 def words_of(phrase: str) -> tuple[str, ...]:
-    """The words of a phrase of the lexicon, as `tokenise` gives them."""
+    """Return the words of a phrase of the lexicon, as `tokenise` gives them."""
     return tuple(tokenise(phrase)[0])
