@@ -26,8 +26,6 @@ TORCH := torch==2.13.0
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-# Docstring rules that are checked together with the word list; they move to pyproject.toml when all are met.
-DOCSTRINGS := --extend-select D205,D209,D401,D402,D403,D404,D415
 
 .PHONY: help demo test test-fast check check-words lint docs site clean slurm-demo wheelhouse
 
@@ -67,10 +65,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/gen_docs --check
+	$(BIN)/python tools/check_words
 
 check-words: $(VENV)/installed-dev
 	$(BIN)/python tools/check_words
-	$(BIN)/ruff check --output-format concise $(DOCSTRINGS) medground tools
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python tools/gen_docs

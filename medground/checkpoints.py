@@ -50,7 +50,7 @@ def save(
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)  # frees its space on a full disk
-        raise MedgroundError(f"{path}: {error.strerror}; what it held before stands") from None
+        raise MedgroundError(f"{path}: {error.strerror}; the previous file was kept") from None
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, "Tensor"], dict[str, Any]]:

@@ -200,7 +200,7 @@ def go_on(
     """
     partial = f"{path}.partial"
     if _is_special(path):
-        raise MedgroundError(f"{path}: --resume needs a file that it can go on in")
+        raise MedgroundError(f"{path}: --resume needs a file that it can continue")
     if not os.path.exists(partial) and os.path.exists(path):
         shutil.copyfile(path, f"{partial}.copy")
         os.replace(f"{partial}.copy", partial)
@@ -296,7 +296,7 @@ def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
 def is_finished(path: str) -> bool:
     """Return whether PATH exists without an interrupted run, so that `journal` has nothing to add."""
     if _is_special(path):
-        raise MedgroundError(f"{path}: --resume needs a file that it can go on in")
+        raise MedgroundError(f"{path}: --resume needs a file that it can continue")
     return os.path.exists(path) and not os.path.exists(f"{path}.partial{DONE}")
 
 
@@ -311,7 +311,7 @@ def _noted(path: str, task: dict[str, Any]) -> tuple[int, int]:
         return 0, 0
     before, now = _parse(lines[0]), orjson.loads(orjson.dumps(task))
     if other := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
-        raise MedgroundError(f"{partial}: begun with another {other[0]}; delete it to begin anew")
+        raise MedgroundError(f"{partial}: begun with another {other[0]}; delete it to start from scratch")
     size = os.path.getsize(partial)
     whole = [(int(units), int(end)) for units, end in map(bytes.split, lines[1:]) if int(end) <= size]
     return whole[-1] if whole else (0, 0)

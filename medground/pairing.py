@@ -121,8 +121,9 @@ def _image(anatomy: Anatomy, min_score: float, layouts: dict[tuple[str, ...], tu
 
 
 def around(boxes: list[Box]) -> Box:
-    """Return the smallest box that contains all of them; needs at least one. (`boxes.union` would load
-    numpy.)
+    """Return the smallest box that contains all of them; needs at least one.
+
+    `boxes.union` would load numpy.
     """
     if len(boxes) == 1:
         return boxes[0]

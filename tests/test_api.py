@@ -134,7 +134,7 @@ def test_the_example_model_is_the_default(images):
         (("film0.png", ["spot"]), {"report": REPORT}, "either phrases or a report"),
         (("film0.png", [" "]), {}, "text: is empty"),
         (("film0.png", ["spot"]), {"coverage": 0.5, "min_score": 0.1}, "leave out min_score"),
-        (("film0.png", ["spot"]), {"coverage": 0.999}, "can promise no more than"),
+        (("film0.png", ["spot"]), {"coverage": 0.999}, "support at most"),
         (("missing.png", ["spot"]), {}, "missing.png"),
     ],
 )

@@ -62,11 +62,11 @@ class Dice:
         self.generator = generator
 
     def between(self, low: float, high: float, *shape: int) -> Tensor:
-        """Uniform numbers."""
+        """Return uniform numbers."""
         return torch.rand(shape, generator=self.generator) * (high - low) + low
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
+        """Return standard normal numbers."""
         return torch.randn(shape, generator=self.generator)
 
     def chance(self, share: float, count: int) -> Tensor:
@@ -162,7 +162,7 @@ def move_boxes(boxes: Tensor, ahead: Tensor, shift: Tensor) -> Tensor:
 
 
 def _cut(moved: Views) -> Views:
-    """The boxes clipped to the view; boxes mostly outside are no targets."""
+    """Clip the boxes to the view; boxes mostly outside are no targets."""
     cut = moved.boxes.clamp(0, 1)
     size, whole = cut[..., 2:] - cut[..., :2], moved.boxes[..., 2:] - moved.boxes[..., :2]
     seen = size.prod(-1) / whole.prod(-1).clamp(min=SMALLEST**2)

@@ -96,7 +96,7 @@ class Worker:
         answer({"done": True, "size": config["size"], "names": config["names"]})
 
     def find(self, request: Request, stream: BinaryIO, answer: Answer) -> None:
-        """The best box and score of every class on each image."""
+        """Reply with the best box and score of every class on each image."""
         import numpy as np
         import torch
 

@@ -168,7 +168,7 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
         raise click.UsageError("Missing option '--truth'.")
     others = [name for name in registry.PROTOCOLS if name in protocols and not _reads_phrases(name)]
     if len(protocols) > 1 and others:
-        raise click.UsageError(f"--protocol {others[0]} stands alone: it reads {_read_by(others[0])}")
+        raise click.UsageError(f"--protocol {others[0]} cannot be combined: it reads {_read_by(others[0])}")
     if given["split"] and any(_read_by(name) == "anatomy" for name in others):
         raise click.UsageError(f"--protocol {others[0]} takes no --split")
     for kind, frame in (given["format"], given["compare_format"]):

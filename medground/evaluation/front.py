@@ -102,7 +102,7 @@ def _protocol(named: str | Protocol) -> Protocol:
 def _common_kind(chosen: Sequence[Protocol]) -> str:
     kinds = {each.takes for each in chosen}
     if len(kinds) != 1:
-        raise MedgroundError(f"expected protocols of one kind of predictions, got {sorted(kinds)}")
+        raise MedgroundError(f"protocols must read the same kind of predictions, got {sorted(kinds)}")
     return kinds.pop()
 
 

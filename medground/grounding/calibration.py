@@ -110,8 +110,8 @@ class Calibration:
             reach = bisect_left([each is None for each in self.margins], True) / (n + 1)
             most = math.floor(100 * reach) / 100
             raise MedgroundError(
-                f"--coverage {coverage:g}: {n} validation boxes can promise no more than {most:g}; "
-                "calibrate on more phrases, or ask for less"
+                f"--coverage {coverage:g}: {n} validation boxes support at most {most:g}; "
+                "calibrate on more phrases, or lower --coverage"
             )
         return found
 

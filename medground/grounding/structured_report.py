@@ -69,7 +69,7 @@ def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
     for (path, image_id), group in itertools.groupby(answers, key=_image):
         refuse_other(folder / path)
         if image_id in written:
-            raise MedgroundError(f"image_id {image_id}: for dicom-sr its phrases must stand together")
+            raise MedgroundError(f"image_id {image_id}: for dicom-sr phrases must be on consecutive lines")
         written.add(image_id)
         report = build(folder / path, list(group))
         with jsonl.create(str(out / f"{names.of_image(image_id)}.dcm")) as stream:

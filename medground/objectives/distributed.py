@@ -31,7 +31,7 @@ def gathered(rows: Tensor) -> Tensor:
     """
     if count() == 1:
         return rows
-    result: Tensor = _Gather.apply(rows, row_counts(rows))
+    result: Tensor = _Gather.apply(rows, row_counts(rows))  # type: ignore[no-untyped-call]
     return result
 
 

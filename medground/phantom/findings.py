@@ -158,7 +158,7 @@ def _add_device(rng: np.random.Generator, found: list[Finding], name: str) -> No
 
 
 def _forget_some(rng: np.random.Generator, found: list[Finding]) -> None:
-    """The report leaves one finding in twelve unsaid, more often a small one."""
+    """Omit one finding in twelve from the report, more often a small one."""
     for group in sorted({each.group for each in found}):
         mine = [each for each in found if each.group == group]
         silent = rng.random() < (0.13 if mine[0].severity == "small" else 0.04)

@@ -34,7 +34,7 @@ def burn_in(rng: np.random.Generator, image: NDArray[np.uint8], exposure: Exposu
 
 
 def _marker(rng: np.random.Generator, draw: ImageDraw.ImageDraw, exposure: Exposure) -> None:
-    """An L on the right side of the image or an R on the left, sometimes in a disc or a box."""
+    """Draw an L on the right side of the image or an R on the left, sometimes in a disc or a box."""
     w, h = exposure.width, exposure.height
     left = rng.random() < 0.6
     size = max(8, int(rng.uniform(0.035, 0.07) * max(w, h)))

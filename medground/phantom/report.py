@@ -143,7 +143,7 @@ class _Writer:
         self.text += _wrapped(line)[0] + "\n \n"
 
     def section(self, title: str, name: str, statements: list[Statement], numbered: bool) -> None:
-        """A header and its sentences, as one paragraph or as a numbered list."""
+        """Add a header and its sentences, as one paragraph or as a numbered list."""
         self.text += f" {title}: \n \n"
         begin = len(self.text)
         if numbered:

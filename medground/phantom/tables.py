@@ -35,7 +35,7 @@ def image_path(study: Study, image_id: str) -> str:
 
 
 def row(study: Study) -> dict[str, Any]:
-    """The table rows of one study, small enough to pass between processes."""
+    """Return the table row of one study, small enough to pass between processes."""
     height, width = study.image.shape
     return {
         "dicom_id": study.image_id,

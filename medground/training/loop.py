@@ -236,7 +236,8 @@ def _save(job: Job, running: Running, state: State) -> State:
     processes wait here for process 0.
     """
     if not job.engine.is_main_process:
-        return distributed.broadcast(None)
+        received: State = distributed.broadcast(None)
+        return received
     running.network.eval()
     due = job.schedule.is_checkpoint(state.step)
     figure = job.validate(running.network) if job.validate and due else None
@@ -248,4 +249,5 @@ def _save(job: Job, running: Running, state: State) -> State:
             job.keep(running.network, state.step)
     average = running.average.network if running.average else None
     job.folder.save(job.learner, running.optimizer, state, average)
-    return distributed.broadcast(state)
+    shared: State = distributed.broadcast(state)
+    return shared

@@ -209,7 +209,7 @@ def _check_moments(
     shapes = dict(enumerate(each.shape for group in optimizer.param_groups for each in group["params"]))
     for number, own in moments.items():
         if any(each.dim() and each.shape != shapes.get(number) for each in own.values()):
-            raise MedgroundError(f"{path}: the optimiser is another run's (moment {number} does not fit)")
+            raise MedgroundError(f"{path}: the optimizer state does not fit this model (moment {number})")
 
 
 def _state(config: dict[str, Any], path: Path) -> State:

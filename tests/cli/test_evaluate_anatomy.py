@@ -160,7 +160,7 @@ def test_a_comparison_is_paired(evaluate):
 
 
 def test_the_protocol_stands_alone(evaluate):
-    for flags, word in ((["--protocol", "set"], "stands alone"), (["--split", "test"], "no --split")):
+    for flags, word in ((["--protocol", "set"], "cannot be combined"), (["--split", "test"], "no --split")):
         result = evaluate([], [], *flags)
         assert result.exit_code == 2 and word in result.stderr
 

@@ -173,5 +173,5 @@ def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refuse
     assert "the last model is kept" in done.stderr and record(tmp_path / "ft")["step"] == 4
     assert not any("validation" in each for each in lines(tmp_path / "ft" / "metrics.jsonl"))
     done = finetune(toy_films, tmp_path / "patient", "--patience", 2, phrases=source)
-    assert (done.exit_code, "--patience is counted in validations" in done.stderr) == (1, True)
+    assert (done.exit_code, "--patience counts validations" in done.stderr) == (1, True)
     assert not (tmp_path / "patient").exists()

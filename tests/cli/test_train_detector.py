@@ -1,7 +1,6 @@
 """medground train-detector: it learns, it stops, it goes on, and it ends in one file."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -84,7 +83,7 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
     def step(*given):
         steps.append(given)
         if len(steps) == 5:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
         return real(*given)
 
     monkeypatch.setattr(loop, "_step", step)

@@ -1,6 +1,5 @@
 """Replay of pre-training pairs together with the phrases."""
 
-import os
 import signal
 
 import numpy as np
@@ -146,7 +145,7 @@ def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypa
     def step_and_ask(*args):
         calls.append(1)
         if len(calls) == 1:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
         return real_step(*args)
 
     monkeypatch.setattr(loop, "_step", step_and_ask)

@@ -103,7 +103,7 @@ def test_anatomy_is_scored_by_region():
 
 
 def test_protocols_of_two_kinds_are_refused():
-    with pytest.raises(MedgroundError, match="one kind of predictions"):
+    with pytest.raises(MedgroundError, match="the same kind of predictions"):
         evaluate(PREDICTIONS, TRUTH, ["set", "anatomy"])
 
 

@@ -137,7 +137,7 @@ def test_a_field_without_end_is_no_csv(miou):
             ("--coordinates", "normalised"),
             "<stdin>:2: box: lies beyond",
         ),
-        ("phrase_id,x1,y1,x2,y2\np0,.1,.2,.3,.4\n", (), "say --coordinates normalised?"),
+        ("phrase_id,x1,y1,x2,y2\np0,.1,.2,.3,.4\n", (), "try --coordinates normalised"),
         ("phrase_id,x1,y1,x2,y2\np9,1,2,3,4\n", (), "<stdin>:2: phrase_id: the truth has no such phrase"),
         ("phrase_id,x1,y1,x2,y2\np0,1,2,x,4\n", (), "<stdin>:2: x2: expected a number"),
         ("phrase_id,x1,y1,x2,y2\np0,2,2,1,4\n", (), "<stdin>:2: box: a box needs x2 > x1"),

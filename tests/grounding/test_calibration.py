@@ -62,7 +62,7 @@ def test_the_margin_is_the_smallest_that_covers_enough_of_one_more(margins, cove
     n = len(margins)
     enough = [each for k, each in enumerate(margins, start=1) if k >= (n + 1) * coverage - 1e-9]
     if not enough:
-        with pytest.raises(MedgroundError, match="can promise no more than"):
+        with pytest.raises(MedgroundError, match="support at most"):
             fitted(margins).margin(coverage)
     else:
         assert fitted(margins).margin(coverage) == enough[0]
@@ -80,7 +80,7 @@ def test_the_promise_is_kept_on_average_over_draws():
 def test_boxes_that_nothing_was_found_for_limit_the_promise():
     margins = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, None]
     assert fitted(margins).margin(0.8) == 0.8
-    with pytest.raises(MedgroundError, match=r"9 validation boxes can promise no more than 0\.8"):
+    with pytest.raises(MedgroundError, match=r"9 validation boxes support at most 0\.8"):
         fitted(margins).margin(0.9)
 
 
@@ -194,7 +194,7 @@ def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
     assert run(*one, 0.9, "--min-present", 0.5).exit_code == 2
     run("calibrate", films.phrases, "--model", model, "--images", films.folder)
     result = run(*one, 0.99)
-    assert (result.exit_code, "can promise no more than 0.96" in result.stderr) == (1, True)
+    assert (result.exit_code, "support at most 0.96" in result.stderr) == (1, True)
     result = run("calibrate", films.phrases, "--split", "val", "--model", model, "--images", films.folder)
     assert (result.exit_code, "on 6 phrases only" in result.stderr) == (0, True)
     result = run("calibrate", films.phrases, "--split", "no", "--model", model, "--images", films.folder)

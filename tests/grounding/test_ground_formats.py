@@ -257,7 +257,7 @@ def test_the_page_says_what_a_report_calls_absent(films, model, tmp_path):
     asked = (films.folder / "film0.png", "--report", tmp_path / "r.txt", "--html", tmp_path / "p.html")
     assert run("ground", "--model", model, *asked).exit_code == 0
     page = (tmp_path / "p.html").read_text()
-    assert page.count("not looked for: the report says so") == 1 == page.count(" disabled>")
+    assert page.count("absent according to the report") == 1 == page.count(" disabled>")
 
 
 @pytest.mark.slow

@@ -94,7 +94,7 @@ def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained,
     def step_and_ask(*args):
         calls.append(1)
         if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
         return real_step(*args)
 
     monkeypatch.setattr(loop, "_step", step_and_ask)
@@ -188,7 +188,7 @@ def test_moments_of_other_parameters_are_refused_in_one_line(films, pretrained, 
     before = (tmp_path / "run" / "config.toml").read_bytes()
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 1 and result.stderr.count("\n") == 1
-    assert "resume.safetensors: the optimiser is another run's (moment 0 does not fit)" in result.stderr
+    assert "resume.safetensors: the optimizer state does not fit this model (moment 0)" in result.stderr
     assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 
@@ -232,7 +232,7 @@ def test_a_disk_that_fills_while_saving_loses_nothing(films, pretrained, tmp_pat
     monkeypatch.setattr(os, "fsync", fsync)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].endswith("No space left on device; what it held before stands")
+    assert result.stderr.splitlines()[-1].endswith("No space left on device; the previous file was kept")
     assert not list((tmp_path / "run").glob("*.partial"))
     assert grounder.load(tmp_path / "run")
     assert pretrain(films, tmp_path / "run").exit_code == 0

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -123,7 +122,7 @@ def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatc
     real = getattr(where, name)
 
     def asked(*args):
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
         return real(*args)
 
     monkeypatch.setattr(where, name, asked)

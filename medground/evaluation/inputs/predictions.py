@@ -95,7 +95,7 @@ class _Found:
             )
         boxes = [each.box for some in self.boxes.values() for each in some]
         if boxes and max(max(box) for box in boxes) <= 1:
-            raise MedgroundError(f"{source}: every box is within one pixel; say --coordinates normalised?")
+            raise MedgroundError(f"{source}: every box is within one pixel; try --coordinates normalised")
 
     def grounding(self, key: Key) -> Grounding:
         """Return all boxes predicted for one phrase."""

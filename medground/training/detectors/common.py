@@ -1,6 +1,6 @@
-"""What both detectors share: options, the views of a step, and a run of the loop.
+"""The parts that both detectors share: options, the views of a step, and a run of the loop.
 
-The views and the order of step n follow from the seed and n alone. So a stopped and resumed run ends, on a
+The views and the order of step n depend only on the seed and n. So a stopped and resumed run ends, on a
 CPU, with exactly the weights of an undisturbed one.
 """
 
