@@ -250,7 +250,6 @@ def files(root: Path, pattern: str) -> Iterator[File]:
 
     `root` is a folder (searched recursively), a .zip as downloaded, or one file. Raises MedgroundError if
     nothing matches.
-
     """
     found = False
     for each in _files(root, pattern):

@@ -73,7 +73,7 @@ def _cage(grid: Grid, patient: Patient, side: str) -> Solid:
 
 
 def _body(grid: Grid, patient: Patient) -> Array:
-    """Return path from side to side; the arms are raised out of the image."""
+    """Return the path from side to side; the arms are raised out of the image."""
     across, y = grid.plane(0.0)
     half, center = depth_of_cage(patient, np.maximum(y, 0.2 * patient.frame))
     depth = half + patient.wall
@@ -125,7 +125,7 @@ def _draw_bones(fine: Array, beam: Beam, patient: Patient) -> None:
 
 
 def _vertebrae(grid: Grid, patient: Patient) -> Array:
-    """Return attenuation of the vertebral bodies, from the side."""
+    """Return the attenuation of the vertebral bodies, from the side."""
     across, y = grid.plane(0.0)
     f = patient.frame / 25.2
     phase = (y / (2.15 * f + 0.008 * y)) % 1.0

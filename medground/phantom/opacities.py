@@ -20,7 +20,7 @@ BANDS |= {"lower lung zone": (0.62, 0.92), "lung": (0.1, 0.9)}
 
 
 def hila(chest: Chest) -> Array:
-    """Return path through the knots of vessels and nodes at both hila, where they displace lung."""
+    """Return the path through the knots of vessels and nodes at both hila, where they displace lung."""
     total = np.zeros(chest.grid.shape, np.float32)
     for side in SIDES:
         x, y, z = hilum(chest.patient, side)
@@ -32,7 +32,7 @@ def hila(chest: Chest) -> Array:
 
 
 def aerated(chest: Chest, solid: Solid, side: str) -> Array:
-    """Return path through aerated lung inside a solid that lies in one side's cage."""
+    """Return the path through aerated lung inside a solid that lies in one side's cage."""
     return outside(overlap(solid, chest.cages[side]), [chest.domes[side], chest.front, chest.back])
 
 

@@ -100,7 +100,7 @@ def vessels_of(grid: Grid, patient: Patient) -> dict[str, Solid]:
 
 
 def body_path(grid: Grid, patient: Patient) -> Array:
-    """Return path through the whole body (twice its half depth, the parts being centered about the same
+    """Return the path through the whole body (twice its half depth, the parts being centered about the same
     plane).
     """
     x, y = grid.plane(0.0)
@@ -141,7 +141,7 @@ def _arms(x: Array, y: Array, patient: Patient) -> Array:
 
 
 def breast_path(grid: Grid, patient: Patient) -> Array:
-    """Return path through both breasts: half ellipsoids on the front wall with a fuller lower edge."""
+    """Return the path through both breasts: half ellipsoids on the front wall with a fuller lower edge."""
     total = np.zeros(grid.shape, np.float32)
     if patient.breast < 0.1:
         return total

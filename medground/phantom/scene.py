@@ -72,7 +72,7 @@ def project(rng: np.random.Generator, patient: Patient, exposure: Exposure, find
 
 
 def _soft(rng: np.random.Generator, chest: Chest) -> Array:
-    """Return attenuation of everything smooth."""
+    """Return the attenuation of everything smooth."""
     grid, patient = chest.grid, chest.patient
     air = sum(chest.air.values()) * (1 - patient.lung_density * opacities.cloud(rng, chest, 0.5, 0.13))
     path = body_path(grid, patient) + breast_path(grid, patient) - air - _gas(rng, grid, patient)
@@ -82,7 +82,7 @@ def _soft(rng: np.random.Generator, chest: Chest) -> Array:
 
 
 def _gas(rng: np.random.Generator, grid: Grid, patient: Patient) -> Array:
-    """Return path through the stomach bubble and some loops of bowel."""
+    """Return the path through the stomach bubble and some loops of bowel."""
     total = np.zeros(grid.shape, np.float32)
     top = dome_top(patient, "left")
     if patient.gas > 0.4:
@@ -103,7 +103,7 @@ def _gas(rng: np.random.Generator, grid: Grid, patient: Patient) -> Array:
 def _place(
     rng: np.random.Generator, chest: Chest, fine: Array, findings: list[Finding], exposure: Exposure
 ) -> Array:
-    """Return attenuation that the findings add to the smooth part; fine parts go to `fine`. Fills in the
+    """Return the attenuation that the findings add to the smooth part; fine parts go to `fine`. Fills in the
     boxes.
     """
     total = np.zeros(chest.grid.shape, np.float32)

@@ -110,7 +110,7 @@ def draw_girdle(image: Array, beam: Beam, patient: Patient) -> None:
 
 
 def girdle_path(grid: Grid, patient: Patient) -> Array:
-    """Return attenuation of the flat and round parts: scapular blades and humeral heads."""
+    """Return the attenuation of the flat and round parts: scapular blades and humeral heads."""
     w, f = patient.half_width, patient.frame / 25.2
     total = np.zeros(grid.shape, np.float32)
     away = 1.0 if patient.arms_up else -1.2
@@ -130,7 +130,7 @@ def girdle_path(grid: Grid, patient: Patient) -> Array:
 
 
 def spine_path(grid: Grid, patient: Patient) -> Array:
-    """Return attenuation of vertebral bodies, pedicles and spinous processes."""
+    """Return the attenuation of vertebral bodies, pedicles and spinous processes."""
     x, y = grid.plane(-patient.half_depth * 0.62)
     f = patient.frame / 25.2
     x = x - patient.scoliosis * np.sin(y / (9 * f))

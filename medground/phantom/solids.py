@@ -45,7 +45,7 @@ class Grid:
 
 
 def coarse_grid(beam: Beam, lateral: bool = False) -> Grid:
-    """Return about two image pixels a cell, but not fewer than 192 cells (or the image's own) on the long
+    """Return a grid of two image pixels per cell, but at least 192 cells (or one per pixel) on the long
     side.
     """
     long = max(beam.width, beam.height)
@@ -99,7 +99,7 @@ def column(grid: Grid, path: Array, radius: Array | float, depth: float, power: 
 
 
 def length(solid: Solid) -> Array:
-    """Return path inside a solid, 0 where the ray misses."""
+    """Return the path inside a solid, 0 where the ray misses."""
     return np.maximum(solid[1] - solid[0], 0)
 
 
@@ -119,7 +119,7 @@ def hull(solids: list[Solid]) -> Solid:
 
 
 def outside(solid: Solid, others: list[Solid]) -> Array:
-    """Return path inside `solid` and in none of up to three others, by inclusion and exclusion."""
+    """Return the path inside `solid` and in none of up to three others, by inclusion and exclusion."""
     cut = [overlap(solid, each) for each in others]
     left = length(solid)
     for i, a in enumerate(cut):
