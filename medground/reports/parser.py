@@ -11,6 +11,7 @@ from typing import Any
 from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.existence import HARD, Cue, Scopes, Verdict
+from medground.reports.languages import added_words, is_foreign
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
@@ -34,10 +35,14 @@ BRIDGES = frozenset("LPUuA")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Settings of the parser: the existence of "likely", and whether to parse history and technique too."""
+    """Settings of the parser.
+
+    The existence of "likely", and whether to parse history and technique, and reports that are not English.
+    """
 
     likely_as: Existence = "uncertain"
     all_sections: bool = False
+    any_language: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +67,7 @@ class Parser:
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
         self.options = options or Options()
+        self._added = added_words(self.lexicon.trie)
         self._known: dict[str, tuple[list[Triplet], list[str]]] = {}
 
     def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
@@ -74,7 +80,9 @@ class Parser:
         return list(self.sentences(report))
 
     def sentences(self, report: Report) -> Iterator[Sentence]:
-        """Yield the sentences of one report; none if it has no counted section."""
+        """Yield the sentences of one report; none if it is not English or has no counted section."""
+        if self.is_foreign(report):
+            return
         number = 0
         for default, text in self._texts(report):
             regions: list[str] = []
@@ -96,6 +104,10 @@ class Parser:
                         subject_id=report.subject_id,
                         extra=report.extra,
                     )
+
+    def is_foreign(self, report: Report) -> bool:
+        """Return whether a report is not parsed because it is not English."""
+        return not self.options.any_language and is_foreign(report, self._added)
 
     def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
         if report.text is not None:
