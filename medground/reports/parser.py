@@ -20,6 +20,7 @@ from medground.reports.sections import COUNTED, Section, split_sections
 from medground.reports.sentences import split_sentences
 from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
+from medground.reports.triplets import moved, without_doubles
 from medground.reports.wordlists import word_set
 
 CELLS = ("findings", "impression")
@@ -132,10 +133,10 @@ class Parser:
                 each for mention in reading.mentions for each in _triplets(sentence, reading, mention)
             ]
             places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
-            known = _without_doubles(triplets), next(places, [])
+            known = without_doubles(triplets), next(places, [])
             if not reading.refers and len(sentence) <= LONGEST_KNOWN:
                 self._learn(sentence, known)
-        return [_moved(each, start) for each in known[0]], known[1]
+        return [moved(each, start) for each in known[0]], known[1]
 
     def _learn(self, sentence: str, read: tuple[list[Triplet], list[str]]) -> None:
         """Cache the result of a sentence: half of a corpus's sentences are repetitions."""
@@ -319,36 +320,8 @@ def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet
         )
 
 
-def _moved(triplet: Triplet, by: int) -> Triplet:
-    """Return the triplet with its spans counted from `by` code points earlier."""
-    if by == 0:
-        return triplet
-    finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
-    return Triplet(
-        region=triplet.region,
-        finding=triplet.finding,
-        existence=triplet.existence,
-        finding_span=(finding[0] + by, finding[1] + by),
-        region_span=(region[0] + by, region[1] + by) if region else None,
-        cue=triplet.cue,
-        cue_span=(cue[0] + by, cue[1] + by) if cue else None,
-        region_source=triplet.region_source,
-        rule=triplet.rule,
-        severity=triplet.severity,
-        change=triplet.change,
-    )
-
-
 def _place_of(mention: Mention, region: str | None) -> Place | None:
     for place in mention.places:
         if region is None or region in place.regions(mention.finding) or mention.finding.region:
             return place
     return None
-
-
-def _without_doubles(triplets: list[Triplet]) -> list[Triplet]:
-    """Return the first triplet of each region, finding and existence."""
-    seen: dict[tuple[Any, ...], Triplet] = {}
-    for each in triplets:
-        seen.setdefault((each.region, each.finding, each.existence), each)
-    return list(seen.values())
