@@ -44,7 +44,8 @@ HEART_FAILURE = re.compile(r"\b(chf|heart failure)\b", re.IGNORECASE)  # also an
 HARMLESS = frozenset(
     (
         "artifact", "breast/nipple shadows", "cabg grafts", "device tip", "epicardial fat",
-        "low lung volumes", "rotated", "skin fold", "sternotomy wires", "stimulator", "surgical clips", "aortic graft/repair",
+        "low lung volumes", "rotated", "skin fold", "sternotomy wires", "stimulator",
+        "surgical clips", "aortic graft/repair",
     )
 )  # fmt: skip
 
