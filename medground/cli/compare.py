@@ -34,7 +34,7 @@ PHRASES = Named(registry.PROTOCOLS, lambda entry: entry.reads == "phrases")
     default=("jsonl",),
     show_default=True,
     group=FILES,
-    help="Format of the FILEs: one for all, or one per FILE.",
+    help="Format of the FILEs: one for all, or one each.",
 )
 @option(
     "--coordinates",
@@ -42,7 +42,7 @@ PHRASES = Named(registry.PROTOCOLS, lambda entry: entry.reads == "phrases")
     metavar="SYSTEM",
     multiple=True,
     group=FILES,
-    help="Boxes of the FILEs, as in evaluate: one for all, or one per FILE.",
+    help="Box coordinates of the FILEs: one for all, or one each.",
 )
 @option(
     "--output-format",

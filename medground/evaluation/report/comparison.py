@@ -89,8 +89,8 @@ def _notes(scores: Sequence[Score], base: str) -> list[str]:
     counts = ", ".join(f"{protocol} {n}" for protocol, n in of_all.items())
     return [
         "Shares in points of 100, with 95 % intervals over draws of patients.",
-        f"Differences are paired with {base}. Their p is corrected for the number of models (Holm), not for that "
-        "of metrics and groups.",
+        f"Differences are paired with {base}. Their p is corrected for the number of models (Holm).",
+        "It is not corrected for the number of metrics and groups.",
         f"Scored phrases: {counts}.",
         *(["Some training patients are in the test set: see the key leakage."] if _leaks(scores) else []),
     ]
