@@ -67,13 +67,15 @@ class Options(Schedule):
 class Material:
     """The data of a run. `chosen` says how the examples were chosen; it is kept in config.toml.
 
-    `leakage`: whether subjects of validation or test are known to be among the training subjects.
+    `leakage`: whether subjects of validation or test are known to be among the training subjects. `record`:
+    whether the model records its training subjects.
     """
 
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
     rehearsal: Sequence[Example] = ()  # pairs of pre-training to replay
     leakage: bool = False
+    record: bool = True
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def usable(self, needs: Needs) -> "Material":
@@ -154,7 +156,7 @@ def _job(
     frozen = freeze(model.network, options.freeze)
     if start is None:
         distributed.share_norms(learner, engine.device)
-    record = leakage.new_record(material.seen(), start, material.leakage)
+    record = leakage.new_record(material.seen(), start, material.leakage, material.record)
 
     def keep(network: Any, step: int) -> None:
         grounder.save(run.path, replace(model, network=network), {**record, "step": step})
