@@ -221,8 +221,8 @@ def new_record(
 ) -> dict[str, Any]:
     """Return the training record of a model trained on these records, from the model in `start` if any.
 
-    Subjects of the start are included, with their own key. `leakage` is set if this training or an earlier one
-    leaked. `keep` False leaves out all subjects. Creates the site key if there is none.
+    Subjects of the start are included, with their own key. `leakage` is set if this training or an earlier
+    one leaked. `keep` False leaves out all subjects. Creates the site key if there is none.
     """
     from medground.model_dir import ModelDir
 
