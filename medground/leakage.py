@@ -9,8 +9,8 @@ The weights of a model carry a training record in their header:
     incomplete  true if a model that training started from had no record
     leakage     true if a training was allowed to leak
 
-`pretrain --no-record` and `finetune --no-record` leave out all but `leakage`. (Older versions recorded an image
-only if its patient was unknown.)
+`pretrain --no-record` and `finetune --no-record` leave out all but `leakage`. (Older versions recorded an
+image only if its patient was unknown.)
 """
 
 import logging
