@@ -14,6 +14,7 @@ from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
 from medground.cli.command import Group
+from medground.cli.compare import compare
 from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
 from medground.cli.doctor import doctor
@@ -30,7 +31,7 @@ from medground.errors import MedgroundError, printable
 
 
 class OneLine(logging.Formatter):
-    """A format that keeps each message on one line, whatever the names in it contain."""
+    """A format that keeps each message on one line, with any names in it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the message without control characters; a traceback follows on its own lines."""
@@ -79,7 +80,7 @@ def _one_line(error: Exception) -> str:
 SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
-    "Grounding and scoring": (ground, evaluate),
+    "Grounding and scoring": (ground, evaluate, compare),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }
