@@ -23,7 +23,9 @@ _BREAK = re.compile(
 _LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
 _NUMBER = re.compile(r"(?:^|[\s(])(\d{1,2})$")
 LONGEST = 2_000  # code points; no writer's sentence is so long
-PIECE = 500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
+PIECE = (
+    500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
+)
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(r"[\s*•·>#-]*(?:\(?\d{1,2}[.)](?!\d)[\s.,]*)?[\s*•·>#.,-]*")
 
