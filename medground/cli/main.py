@@ -12,6 +12,7 @@ from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
 from medground.cli.command import Group
+from medground.cli.compare import compare
 from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
 from medground.cli.doctor import doctor
@@ -57,7 +58,7 @@ def _one_line(error: Exception) -> str:
 SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
-    "Grounding and scoring": (ground, evaluate),
+    "Grounding and scoring": (ground, evaluate, compare),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }

@@ -193,6 +193,13 @@ _SAME_FOR_ALL = [
         old=["--workers"],
         help="Threads that prepare batches; results do not depend on it.",
     ),
+    option(
+        "--record/--no-record",
+        default=True,
+        show_default=True,
+        group=DATA,
+        help="Record keyed hashes of training subjects in the model.",
+    ),
     shared.device,
     shared.seed,
     shared.overwrite,

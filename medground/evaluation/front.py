@@ -128,6 +128,7 @@ def _common_kind(chosen: Sequence[Protocol]) -> str:
 def _leaks(data: Prepared, model: str | Path | None, allowed: bool) -> bool:
     """Return whether training patients are scored, or whether the model's own training leaked."""
     record = leakage.training_record(Path(model)) if model is not None else {}
+    scored = "the scored records"
     others = {
         "--train": leakage.Patients.of(data.train or ()),
         "another split of --truth": leakage.Patients.of(data.elsewhere),
@@ -136,7 +137,7 @@ def _leaks(data: Prepared, model: str | Path | None, allowed: bool) -> bool:
     leaks = [
         leak
         for name, patients in others.items()
-        for leak in leakage.overlap(data.scored, patients, f"the scored records and {name}")
+        for leak in leakage.overlap(data.scored, patients, f"{scored} and {name}", scored)
     ]
     found = leakage.check(leaks, allowed, "leave them out of one, or give --allow-leakage")
     return found | leakage.is_marked(record, [*data.predictions, *data.compared])

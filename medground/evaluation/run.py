@@ -76,8 +76,12 @@ def _evaluate(records: dict[str, Any], chosen: Sequence[Any], inputs: Inputs, ho
 
 def read_phrases(inputs: Inputs, name: str) -> Records[Phrase] | None:
     """Return the phrases of a file of the inputs, None if it is not given."""
-    stream = getattr(inputs, name)
-    return stream and files.read(stream, Phrase, inputs.bad_lines, phrases.check_truth())
+    return read_truth(getattr(inputs, name), inputs.bad_lines)
+
+
+def read_truth(stream: BinaryIO | None, bad_lines: BadLines) -> Records[Phrase] | None:
+    """Return the phrases of a file, None without a file."""
+    return files.read(stream, Phrase, bad_lines, phrases.check_truth()) if stream else None
 
 
 def _read_phrases(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:

@@ -18,7 +18,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "published", "compat", "shipped"},
     {
-        *("boxes", "console", "devices", "limits", "locations", "ops", "registry", "shards"),
+        *("boxes", "console", "devices", "limits", "locations", "ops", "registry", "shards", "site_key"),
         *("anatomy.regions", "reports.clauses"),
     },
     {"dicom"},

@@ -6,7 +6,7 @@ from pathlib import Path
 import toy
 from click.testing import CliRunner
 
-from medground import checkpoints, leakage
+from medground import checkpoints, site_key
 from medground.cli.main import cli
 
 
@@ -46,4 +46,6 @@ def write(path: Path, records: list[dict]) -> Path:
 def digests(names) -> list[str]:
     """Return the digests in a training record of these toy patients, pN, and of their images, filmN."""
     names = list(names)
-    return sorted(map(leakage.digest_of, [*names, *(name.replace("p", "film") for name in names)]))
+    return sorted(
+        map(site_key.find_or_create().digest, [*names, *(name.replace("p", "film") for name in names)])
+    )
