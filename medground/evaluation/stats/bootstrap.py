@@ -186,7 +186,7 @@ def sign_flip_p(differences: Array) -> float:
 def exact_bounds(share: float, patients: int) -> tuple[float, float]:
     """Return the 95 % interval of a share that is 0 or 1 in each of the patients (Clopper and Pearson 1934).
 
-    All draws of a bootstrap are equal then, which says nothing about other patients.
+    All draws of a bootstrap are equal then, so its interval would be one point.
     """
     reach = LEVELS[0] ** (1 / patients)
     return (reach, 1.0) if share else (0.0, 1 - reach)
