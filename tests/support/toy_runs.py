@@ -21,10 +21,10 @@ def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = Non
     )  # fmt: skip
 
 
-def pretrain(films: toy.Toy, folder: Path, *flags: object):
+def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
     done = run(
-        "pretrain", films.pairs, "--images", films.folder, "-o", folder, "--steps", 1, "--batch-size", 2,
-        "--device", "cpu", *flags,
+        "pretrain", pairs or films.pairs, "--images", films.folder, "-o", folder, "--steps", 1,
+        "--batch-size", 2, "--device", "cpu", *flags,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return folder
