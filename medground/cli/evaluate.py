@@ -83,7 +83,7 @@ def _default_frames() -> str:
 @option(
     "--bootstrap-samples",
     "draws",
-    type=click.IntRange(min=100),
+    type=options.Integer(min=100, largest=10_000_000),
     default=10_000,
     show_default=True,
     old=["--draws"],

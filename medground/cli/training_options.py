@@ -187,7 +187,7 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--loader-threads",
-        type=shared.NONE_OR_MORE,
+        type=shared.THREADS,
         default=1,
         show_default=True,
         old=["--workers"],

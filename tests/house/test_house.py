@@ -19,6 +19,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     {"errors", "records", "published", "compat", "shipped"},
     {
         *("boxes", "console", "devices", "limits", "locations", "ops", "registry", "shards", "site_key"),
+        "strict_json",
         *("anatomy.regions", "reports.clauses"),
     },
     {"dicom", "run_lengths"},
@@ -42,6 +43,7 @@ OUTSIDE = {
     "run_lengths": {"numpy"},
     "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
+    "strict_json": {"orjson"},
     "dicom": {"numpy"},
     "images": {"numpy", "PIL"},
     "checkpoints": {"safetensors", "torch"},
