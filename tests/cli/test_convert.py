@@ -2,6 +2,7 @@ import csv
 import gzip
 import json
 
+import box_files
 import pytest
 from click.testing import CliRunner
 from imagenome_files import GOLD, IMAGE, LUNG, METADATA, drawn, graph
@@ -31,26 +32,11 @@ def folder(tmp_path):
         "split.csv": SPLIT,
         "gold.csv": GOLD + f"{IMAGE}.dcm,1,2,3,4,2,2,spine,A,5,50,6,60\n",
         "ms.json": json.dumps(coco()),
-        "vindr.csv": "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\na,R1,ILD,1,2,30,40\n",
-        "nih.csv": "Image Index,Finding Label,Bbox [x,y,w,h],,,\na.png,Mass,1,2,30,40,,,\n",
-        "det.json": '[{"file_name": "a.png", "syms": ["Mass"], "boxes": [[1, 2, 30, 40]]}]',
-        "rsna.csv": "patientId,x,y,width,height,Target\na,1,2,30,40,1\nb,,,,,0\n",
-        "siim.csv": "ImageId, EncodedPixels\na, 100 5\nb, -1\n",
-        "localize.json": '{"patient1_study1_view1_frontal": {"Edema": {"size": [2, 3], "counts": "222"}}}',
-        "grounded.json": '[{"ImageID": "a.png", "findings": [{"sentence_en": "Clear.", "boxes": []}]}]',
-        "sizes.jsonl": '{"image_id": "a", "path": "a.png", "width": 100, "height": 80}\n',
-        "coco.json": json.dumps(coco()),
-        "label.json": json.dumps([LABELED]),
-        "cvat.xml": f"<annotations>{TAGGED}</annotations>",
     }.items():
         (tmp_path / name).write_text(text)
+    box_files.write(tmp_path)
     (tmp_path / "ms.csv").write_bytes(table().getvalue())
     return tmp_path
-
-
-LABELED = {"data": {"image": "a", "path": "a", "image_id": "a", "phrase_id": "p", "text": "edema"}}
-TAGGED = "<image name='a.png' width='9' height='9'><tag label='x'/></image>"
-LABELED |= {"annotations": [{"result": []}]}
 
 
 def run(*args, **more):
@@ -65,16 +51,14 @@ COMMANDS = [
     (["imagenome-gold", "{}/gold.csv", "--metadata", "{}/metadata.csv"], Anatomy, 1),
     (["ms-cxr", "{}/ms.csv"], Phrase, 3),
     (["ms-cxr", "{}/ms.json", "--split", "test"], Phrase, 1),
-    (["vindr-cxr", "{}/vindr.csv"], Phrase, 1),
-    (["nih-boxes", "{}/nih.csv"], Phrase, 1),
-    (["chestx-det", "{}/det.json"], Phrase, 1),
-    (["rsna", "{}/rsna.csv", "--absent"], Phrase, 2),
-    (["siim", "{}/siim.csv", "--absent"], Phrase, 2),
-    (["chexlocalize", "{}/localize.json"], Phrase, 1),
-    (["padchest-gr", "{}/grounded.json", "--image-sizes", "{}/sizes.jsonl"], Phrase, 1),
-    (["coco", "{}/coco.json"], Phrase, 3),
-    (["label-studio", "{}/label.json"], Phrase, 1),
-    (["cvat", "{}/cvat.xml"], Phrase, 1),
+]
+COMMANDS += [
+    (
+        [name, *(f"{{}}/{each}" if "." in each else each for each in args.split())],
+        Phrase,
+        3 if name == "coco" else 1,
+    )
+    for name, args in box_files.CONVERT.items()
 ]
 
 
