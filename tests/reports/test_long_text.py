@@ -5,7 +5,9 @@ import pytest
 from medground.reports.sentences import LONGEST, PIECE, split_sentences
 
 
-@pytest.mark.parametrize(("length", "longest"), [(LONGEST, LONGEST), (LONGEST + PIECE, PIECE), (100_000, PIECE)])
+@pytest.mark.parametrize(
+    ("length", "longest"), [(LONGEST, LONGEST), (LONGEST + PIECE, PIECE), (100_000, PIECE)]
+)
 @pytest.mark.parametrize("unit", ["no edema, ", "x"])
 def test_only_longer_stretches_are_cut(unit, length, longest):
     text = (unit * length)[: length - 1] + "x"
