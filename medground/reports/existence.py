@@ -6,6 +6,7 @@ the next break or back to the last; so does a doubt. "likely" and "possible" rea
 follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present (and improved).
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,8 @@ class Scopes:
         self.spots = spots
         self.halves = halves
         if self.cues:
+            places = Counter(cue[:2] for cue in self.cues)
+            self.doubled = {place for place, count in places.items() if count > 1}
             hard, soft = find_breaks(words, cues, subjects, states)
             hard = sorted({*hard, *(a - 1 for a, _ in halves if a), *(b for _, b in halves)})
             self.hard = hard
@@ -196,7 +199,7 @@ class Scopes:
 
     def _both(self, cue: Cue) -> bool:
         """Return whether the same words are a cue in both directions, as "absent" is."""
-        return sum(each[:2] == cue[:2] for each in self.cues) > 1
+        return cue[:2] in self.doubled
 
     def _spot(self, start: int, end: int) -> bool:
         return any(start <= i and j <= end for i, j in self.spots)
@@ -220,13 +223,15 @@ class Scopes:
         at = i if anchor is None else anchor
         found: dict[str, Cue] = {}
         for cue, (start, end) in zip(self.cues, self.reach, strict=True):
-            kind = cue[2]
-            if cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
-                if cue[0] < i and kind in BEFORE and start < end:
-                    found[kind] = cue  # its last words begin the finding: "no [focal] airspace disease"
+            opens = cue[0] < i < cue[1]  # its last words begin the finding: "no [focal airspace disease]"
+            if not (start <= at < end or opens):
+                continue
+            if opens:
+                opens = cue[2] in BEFORE and start < end
+            elif cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
                 continue  # inside the finding's own words
-            if start <= at < end and not (event and "further" in self.words[cue[0] : cue[1]]):
-                found[kind] = cue
+            if opens or not (event and "further" in self.words[cue[0] : cue[1]]):
+                found[cue[2]] = cue
         if not passing:
             found.pop("G", None)
         if not found:
