@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # Model types that are published with their own code around a model of transformers.
 KIN = {"cxr-bert": "bert"}
 # Weights that a checkpoint may lack: poolers are not used, and backbones add a norm of their last map.
-OWN_PARTS = re.compile(r"pooler|norm")
+OWN_PARTS = re.compile(r"(pooler|hidden_states_norms)\.")
+NAMED = 3  # missing weights that the error message names
 
 
 def load_image_encoder(name: str) -> nn.Module:
@@ -125,7 +126,11 @@ def _weights(kind: Any, name: str, config: Any, what: str) -> nn.Module:
         raise MedgroundError(f"{name}: its weights do not fit its config.json") from None
     except SafetensorError:
         raise MedgroundError(f"{name}: its weights are damaged or truncated") from None
-    if lacking := sorted(each for each in found["missing_keys"] if not OWN_PARTS.search(each)):
-        raise MedgroundError(f"{name}: its weights are of another architecture ({lacking[0]} is missing)")
+    if lacking := sorted(each for each in found["missing_keys"] if not OWN_PARTS.match(each)):
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        raise MedgroundError(
+            f"{name}: its weights are of another architecture or incomplete; "
+            f"missing: {', '.join(lacking[:NAMED])}{more}"
+        )
     result: nn.Module = model
     return result
