@@ -10,9 +10,9 @@ Differences: the patches are those after the visual layers of the grounding netw
 mean of its patches. A report feature is the mean of the words of its sentences; each sentence is encoded once
 per batch, so a report may be longer than the text encoder's limit. Word pieces and special tokens count as
 words. Equal reports of a batch, and equal boxes or sentences of an image, are one target with equal shares.
-Their loss is 0 if they are predicted with equal shares. Uncertain findings are left out of irl. The text encoder keeps all its layers (published: six). Images
-are letterboxed to the model's size, not cropped to 224. With `align --existence absent` sentences about
-absent findings are pairs, too.
+Their loss is 0 if they are predicted with equal shares. Uncertain findings are left out of irl. The text
+encoder keeps all its layers (published: six). Images are letterboxed to the model's size, not cropped to 224.
+With `align --existence absent` sentences about absent findings are pairs, too.
 
 Letters: B images, U texts, T tokens, D width, R region-sentence pairs, E embedding, n images with a report.
 """
@@ -154,8 +154,8 @@ def relation_loss(similar: Tensor, labels: Tensor, same: Tensor | None = None) -
     """Return half of KL(q || p) + KL(p || q), the mean over rows and both directions; 0 for no rows.
 
     p: softmax of (n, n) `similar`, and of its transpose. q: 0.8 I + 0.2 cos(tags) + 1e-6 with rows normalized
-    to sum 1. labels: (n, 40); uncertain counts as absent. The cosine of tags that are all 0 is 0. same: (n, n),
-    True for equal reports, which share the weight of the pair itself.
+    to sum 1. labels: (n, 40); uncertain counts as absent. The cosine of tags that are all 0 is 0.
+    same: (n, n), True for equal reports, which share the weight of the pair itself.
     """
     if not len(similar):
         return similar.sum()

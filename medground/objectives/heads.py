@@ -94,8 +94,8 @@ def similarity(left: Tensor, right: Tensor, temperature: float) -> Tensor:
 def contrast(similar: Tensor, same: Tensor | None = None) -> Tensor:
     """Return symmetric InfoNCE of (n, n) logits: the mean of the rows plus that of the columns.
 
-    Row i belongs to column i, and to all columns j with `same[i, j]`: see `soft_cross_entropy`. The loss of no
-    rows is 0.
+    Row i belongs to column i, and to all columns j with `same[i, j]` (see `soft_cross_entropy`). The loss of
+    no rows is 0.
     """
     if not len(similar):
         return similar.sum()
