@@ -51,7 +51,7 @@ class BadLines:
 
 
 def read(
-    stream: BinaryIO,
+    stream: Iterable[bytes],
     kind: type[Record],
     bad_lines: BadLines,
     check: Callable[[Record], None] | None = None,

@@ -71,6 +71,7 @@ from medground.cli.report_modes import run
     help='Existence of "likely" and "probable" findings.',
 )
 @option("--all-sections", is_flag=True, group=DATA, help="Also parse history, technique and comparison.")
+@option("--any-language", is_flag=True, group=DATA, help="Also parse reports that are not in English.")
 @options.config
 @options.shard
 @options.workers
@@ -82,7 +83,8 @@ def parse_reports(**choices: Any) -> None:
 
     FILE is a CSV table with any columns (mimic_cxr_sectioned.csv, ...), JSON lines, one .txt, or a folder
     of them. Parses findings and impression, not history, technique and comparison. Spans count code points of
-    the input: of the report's text, or of the section's column.
+    the input: of the report's text, or of the section's column. Reports that are not English give no
+    sentence, and are counted in a warning.
 
     --input-format: radgraph reads RadGraph(-XL) JSON; chest-imagenome reads scene graphs in a folder or .zip.
 

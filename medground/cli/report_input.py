@@ -12,6 +12,7 @@ def open_reports(stack: ExitStack, source: str, columns: Any, bad_lines: Any) ->
     """Yield the reports of a file of any supported kind, a folder or stdin."""
     from medground import jsonl
     from medground.records import Report
+    from medground.reports import encodings
     from medground.reports import input as report_input
 
     if source != "-" and Path(source).is_dir():
@@ -20,9 +21,10 @@ def open_reports(stack: ExitStack, source: str, columns: Any, bad_lines: Any) ->
     if not hasattr(stream, "peek"):
         stream = io.BufferedReader(stream)
     name = "<stdin>" if source == "-" else source
+    stream = encodings.as_utf8(stream, name)
     kind = report_input.kind_of(stream.peek(65536), "" if source == "-" else source)
     if kind == "jsonl":
-        return jsonl.read(stream, Report, bad_lines)
+        return jsonl.read(encodings.Utf8Lines(stream, name), Report, bad_lines)
     if kind == "table":
         return report_input.read_table(stream, name, columns, bad_lines.take)
     return report_input.read_one(stream, name, bad_lines.take)

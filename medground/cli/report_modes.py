@@ -4,7 +4,7 @@ import csv
 import gc
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import click
 
 from medground.cli import options
+from medground.cli.report_spread import Render, Result
 
 if TYPE_CHECKING:
     from medground.jsonl import Journal
 
 log = logging.getLogger(__name__)
-Render = Callable[[Iterable[Any]], tuple[bytes, list[str], int]]
+BUILD_WITH = ("lexicon", "likely_as", "all_sections", "any_language")
 
 
 def run(source: str, explain: str | None, input_format: str, html: str | None, **choices: Any) -> None:
@@ -26,7 +27,7 @@ def run(source: str, explain: str | None, input_format: str, html: str | None, *
     from medground import jsonl
 
     bad_lines = jsonl.BadLines(choices["rejects"])
-    build_with = (choices["lexicon"], choices["likely_as"], choices["all_sections"])
+    build_with = tuple(choices[each] for each in BUILD_WITH)
     if explain is not None:
         _explain(explain, build_with)
     elif input_format != "auto":
@@ -107,15 +108,35 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
         _write(out, stack.enter_context(closing(results)))
 
 
-def _write(out: "Journal", results: Iterable[tuple[bytes, list[str], int]]) -> None:
-    """Write results in order; log the studies without findings or impression, the first as a warning."""
-    level = logging.WARNING
-    for content, empty, reports in results:
+def _write(out: "Journal", results: Iterable[Result]) -> None:
+    """Write results in order; count the studies without findings, and those in other languages."""
+    silent = Unparsed("no findings or impression")
+    foreign = Unparsed("not English, --any-language parses it")
+    for content, unparsed, reports in results:
         out.add(content, reports)
         out.stream.flush()
-        for study in empty:
-            log.log(level, "%s: no findings or impression (-v lists all such studies)", study)
-            level = logging.INFO
+        for study, in_english in unparsed:
+            (silent if in_english else foreign).add(study)
+    silent.warn()
+    foreign.warn()
+
+
+class Unparsed:
+    """A counter of reports that gave no sentence, for one warning."""
+
+    def __init__(self, why: str):
+        self._why, self._first, self._count = why, "", 0
+
+    def add(self, study: str) -> None:
+        """Count one report."""
+        log.info("%s: %s", study, self._why)
+        self._first = self._first or study
+        self._count += 1
+
+    def warn(self) -> None:
+        """Log the number of reports and the first of them."""
+        if self._count:
+            log.warning("%s: %s; %d such in all (-v lists them)", self._first, self._why, self._count)
 
 
 def _columns(choices: dict[str, Any]) -> Any:
@@ -133,12 +154,12 @@ def _columns(choices: dict[str, Any]) -> Any:
     return Columns(choices["text_column"], choices["id_column"], choices["subject_column"], sections)
 
 
-def build_parser(lexicon: str | None = None, likely_as: Any = "uncertain", all_sections: bool = False) -> Any:
-    """Return a parser with these options."""
+def build_parser(lexicon: str | None = None, *settings: Any) -> Any:
+    """Return a parser with a lexicon and the values of `Options`."""
     from medground.reports import lexicon as lexicons
     from medground.reports.parser import Options, Parser
 
-    parser = Parser(lexicons.load(lexicon), Options(likely_as, all_sections))
+    parser = Parser(lexicons.load(lexicon), Options(*settings))
     gc.freeze()  # the lexicon is a million small objects that the garbage collector can skip
     return parser
 
@@ -149,17 +170,17 @@ def build_lines(*build_with: Any) -> Render:
 
     parser = build_parser(*build_with)
 
-    def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
+    def render(reports: Iterable[Any]) -> Result:
         lines = bytearray()  # a list of lines would keep their unused capacity, about 4 kB each
-        empty: list[str] = []
+        unparsed: list[tuple[str, bool]] = []
         count = 0
         for count, report in enumerate(reports, start=1):  # noqa: B007
             before = len(lines)
             for sentence in parser.sentences(report):
                 lines += jsonl.dumps(sentence)
             if len(lines) == before:
-                empty.append(report.study_id)
-        return bytes(lines), empty, count
+                unparsed.append((report.study_id, not parser.is_foreign(report)))
+        return bytes(lines), unparsed, count
 
     return render
 
@@ -176,16 +197,16 @@ def build_table(*build_with: Any) -> Render:
 
     parser = build_parser(*build_with)
 
-    def render(reports: Iterable[Any]) -> tuple[bytes, list[str], int]:
+    def render(reports: Iterable[Any]) -> Result:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        empty: list[str] = []
+        unparsed: list[tuple[str, bool]] = []
         count = 0
         for count, each in enumerate(reports, start=1):  # noqa: B007
             sentences = parser.parse_report(each)
             rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
             if not sentences:
-                empty.append(each.study_id)
-        return text.getvalue().encode(), empty, count
+                unparsed.append((each.study_id, not parser.is_foreign(each)))
+        return text.getvalue().encode(), unparsed, count
 
     return render

@@ -2,7 +2,7 @@
 
 A row is a report. `take` is called with each unreadable row or file, unchanged, and the problem with its
 place (`jsonl.BadLines(...).take` fits; the default raises). Text is only decoded and not changed, so that
-spans count in it. A file that is not UTF-8 is read as Latin-1, with a warning.
+spans count in it. Lines that are not UTF-8 are read as Windows-1252, with a warning. UTF-16 is recognized.
 """
 
 import csv
@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Report
+from medground.reports.encodings import Decoder, text_of
 
 log = logging.getLogger(__name__)
 TakeBad = Callable[[bytes, BadRecord], None]
@@ -51,22 +52,6 @@ class Columns:
     sections: dict[str, str] = field(default_factory=dict)
 
 
-class _Decoder:
-    """Conversion of bytes to text: UTF-8, or Latin-1 from the first line on that is not; warns once."""
-
-    def __init__(self, name: str):
-        self.name, self.latin = name, False
-
-    def __call__(self, line: bytes, number: int) -> str:
-        try:
-            return line.decode("utf-8")
-        except UnicodeDecodeError:
-            if not self.latin:
-                self.latin = True
-                log.warning("%s:%d: not UTF-8; such lines are read as Latin-1", self.name, number)
-            return line.decode("latin-1")
-
-
 @dataclass(frozen=True, slots=True)
 class _Layout:
     """The indexes of a row's columns."""
@@ -90,12 +75,12 @@ def read_table(
     An unclosed quote invalidates its own row and no other. Unknown columns are kept in `extra`. Rows without
     text are skipped, and counted in one warning.
     """
-    decode = _Decoder(name)
+    decode = Decoder()
     source = _Source(lines)
     header_line = source.next()
     if header_line is None:
         return
-    header_text = decode(header_line, 1).removeprefix("﻿")
+    header_text = decode(header_line, f"{name}:1").removeprefix("﻿")
     delimiter = _delimiter(header_text)
     header = _cells([header_text], delimiter) or []
     layout = _layout(header, columns or Columns(), name)
@@ -107,7 +92,10 @@ def read_table(
             raise BadRecord(_why(raw, layout.width)).at(name, number)
         return number, _report(cells, layout, number)
 
-    rows = _rows(source, decode, delimiter, layout.width)
+    def text(line: bytes, number: int) -> str:
+        return decode(line, f"{name}:{number}")
+
+    rows = _rows(source, text, delimiter, layout.width)
     for number, report in sift(rows, make, lambda row, bad: take(row[1], bad), name, "row"):
         if empty.has_text(report, number):
             yield report
@@ -132,7 +120,7 @@ class _Source:
         self.number -= len(lines)
 
 
-def _rows(source: _Source, decode: _Decoder, delimiter: str, width: int) -> Iterator[Row]:
+def _rows(source: _Source, decode: Callable[[bytes, int], str], delimiter: str, width: int) -> Iterator[Row]:
     """Yield each row of the table."""
     while (line := source.next()) is not None:
         number = source.number
@@ -248,14 +236,14 @@ def has_text(report: Report) -> bool:
     return any(cell is not None and not cell.isspace() and cell != "" for cell in cells)
 
 
-def read_text(content: bytes, name: str, study_id: str, subject_id: str | None = None) -> Report:
+def read_text(content: bytes, decode: Decoder, path: Path, study_id: str) -> Report:
     """Return one text file as a report; raises BadRecord if it is binary or has no text."""
-    text = _Decoder(name)(content.removeprefix(b"\xef\xbb\xbf"), 1)
+    text = text_of(content, decode, str(path))
     if "\0" in text:
         raise BadRecord("this is binary, not a report")
     if not text.strip():
         raise BadRecord("no report text")
-    return Report(study_id=study_id, subject_id=subject_id, text=text)
+    return Report(study_id=study_id, subject_id=_subject(path), text=text)
 
 
 def refuse_many(start: bytes, name: str) -> None:
@@ -280,7 +268,7 @@ def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Re
     if not content:
         return
     try:
-        yield read_text(content, name, stem, _subject(Path(name)))
+        yield read_text(content, Decoder("such files"), Path(name), stem)
     except BadRecord as bad:
         bad.place = f"{name}: "
         take(content, bad)
@@ -298,13 +286,14 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
     files are named as in MIMIC-CXR (s50414267.txt), others (LICENSE.txt) are skipped.
     """
     found = good = 0
+    decode = Decoder("such files")
     for path in _text_files(root):
         found += 1
         subject = _subject(path)
         if subject and not re.fullmatch(r"s\d+", path.stem):
             continue
         try:
-            yield read_text(path.read_bytes(), str(path), path.stem, subject)
+            yield read_text(path.read_bytes(), decode, path, path.stem)
             good += 1
         except BadRecord as bad:
             bad.place = f"{path}: "

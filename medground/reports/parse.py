@@ -19,15 +19,17 @@ def parse(
     *,
     likely_as: str = "uncertain",
     all_sections: bool = False,
+    any_language: bool = False,
 ) -> list[Sentence]:
     """Return the sentences of reports with their findings, as `medground parse-reports` writes them.
 
     reports: the text of a report, a `Report`, or several. Texts get the study_id "report", "report-2", ...
     likely_as: existence of "likely" findings, "present" or "uncertain".
     all_sections: also parse history, technique and comparison.
+    any_language: also parse reports that are not English; otherwise they have no sentences.
     """
     several = [reports] if isinstance(reports, str | Report) else list(reports)
-    parser = _parser(Options(likely_as, all_sections))  # type: ignore[arg-type]
+    parser = _parser(Options(likely_as, all_sections, any_language))  # type: ignore[arg-type]
     return [sentence for each in _with_ids(several) for sentence in parser.sentences(each)]
 
 

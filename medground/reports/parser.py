@@ -11,6 +11,7 @@ from typing import Any
 from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.existence import HARD, Cue, Scopes, Verdict
+from medground.reports.languages import added_words, is_foreign
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
@@ -19,6 +20,7 @@ from medground.reports.sections import COUNTED, Section, split_sections
 from medground.reports.sentences import split_sentences
 from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
+from medground.reports.triplets import moved, without_doubles
 from medground.reports.wordlists import word_set
 
 CELLS = ("findings", "impression")
@@ -34,10 +36,14 @@ BRIDGES = frozenset("LPUuA")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Settings of the parser: the existence of "likely", and whether to parse history and technique too."""
+    """Settings of the parser.
+
+    The existence of "likely", and whether to parse history and technique, and reports that are not English.
+    """
 
     likely_as: Existence = "uncertain"
     all_sections: bool = False
+    any_language: bool = False
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Parser:
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
         self.options = options or Options()
+        self._added = added_words(self.lexicon.trie)
         self._known: dict[str, tuple[list[Triplet], list[str]]] = {}
 
     def parse(self, reports: Iterable[Report]) -> Iterator[Sentence]:
@@ -74,7 +81,9 @@ class Parser:
         return list(self.sentences(report))
 
     def sentences(self, report: Report) -> Iterator[Sentence]:
-        """Yield the sentences of one report; none if it has no counted section."""
+        """Yield the sentences of one report; none if it is not English or has no counted section."""
+        if self.is_foreign(report):
+            return
         number = 0
         for default, text in self._texts(report):
             regions: list[str] = []
@@ -96,6 +105,10 @@ class Parser:
                         subject_id=report.subject_id,
                         extra=report.extra,
                     )
+
+    def is_foreign(self, report: Report) -> bool:
+        """Return whether a report is not parsed because it is not English."""
+        return not self.options.any_language and is_foreign(report, self._added)
 
     def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
         if report.text is not None:
@@ -120,10 +133,10 @@ class Parser:
                 each for mention in reading.mentions for each in _triplets(sentence, reading, mention)
             ]
             places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
-            known = _without_doubles(triplets), next(places, [])
+            known = without_doubles(triplets), next(places, [])
             if not reading.refers and len(sentence) <= LONGEST_KNOWN:
                 self._learn(sentence, known)
-        return [_moved(each, start) for each in known[0]], known[1]
+        return [moved(each, start) for each in known[0]], known[1]
 
     def _learn(self, sentence: str, read: tuple[list[Triplet], list[str]]) -> None:
         """Cache the result of a sentence: half of a corpus's sentences are repetitions."""
@@ -307,36 +320,8 @@ def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet
         )
 
 
-def _moved(triplet: Triplet, by: int) -> Triplet:
-    """Return the triplet with its spans counted from `by` code points earlier."""
-    if by == 0:
-        return triplet
-    finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
-    return Triplet(
-        region=triplet.region,
-        finding=triplet.finding,
-        existence=triplet.existence,
-        finding_span=(finding[0] + by, finding[1] + by),
-        region_span=(region[0] + by, region[1] + by) if region else None,
-        cue=triplet.cue,
-        cue_span=(cue[0] + by, cue[1] + by) if cue else None,
-        region_source=triplet.region_source,
-        rule=triplet.rule,
-        severity=triplet.severity,
-        change=triplet.change,
-    )
-
-
 def _place_of(mention: Mention, region: str | None) -> Place | None:
     for place in mention.places:
         if region is None or region in place.regions(mention.finding) or mention.finding.region:
             return place
     return None
-
-
-def _without_doubles(triplets: list[Triplet]) -> list[Triplet]:
-    """Return the first triplet of each region, finding and existence."""
-    seen: dict[tuple[Any, ...], Triplet] = {}
-    for each in triplets:
-        seen.setdefault((each.region, each.finding, each.existence), each)
-    return list(seen.values())

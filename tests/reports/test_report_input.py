@@ -1,10 +1,12 @@
 """Reports from tables, text files and trees, with all the dirt that they bring."""
 
+import io
 import logging
 
 import pytest
 
 from medground.errors import BadRecord, MedgroundError
+from medground.reports.encodings import as_utf8, utf16
 from medground.reports.input import Columns, kind_of, read_one, read_table, read_tree
 
 
@@ -63,11 +65,13 @@ def test_bom_crlf_and_quoted_newlines_are_no_part_of_the_trouble():
     assert report.text == 'Lungs\r\nclear, "normal".'
 
 
-def test_latin_1_is_read_with_one_warning(caplog):
+def test_windows_1252_is_read_with_one_warning(caplog):
     with caplog.at_level(logging.WARNING):
-        reports = table("id,text\n1,Ödem\n2,Müller\n".encode("latin-1"))
+        reports = table("id,text\n1,Ödem\n2,Müller\n".encode("cp1252"))
     assert [each.text for each in reports] == ["Ödem", "Müller"]
-    assert len(caplog.records) == 1 and "t.csv:2: not UTF-8" in caplog.text
+    assert (
+        len(caplog.records) == 1 and "t.csv:2: not UTF-8; such lines are read as Windows-1252" in caplog.text
+    )
 
 
 def test_rows_without_text_are_passed_over_and_counted(caplog):
@@ -173,3 +177,39 @@ def test_one_text_file_is_one_report(tree):
 )
 def test_the_kind_of_input_shows(start, name, kind):
     assert kind_of(start, name) == kind
+
+
+REPORT = "FINDINGS: No pneumothorax – clear “lungs”.\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_text_file_of_any_encoding_keeps_its_dashes(tmp_path, encoding):
+    (tmp_path / "s1.txt").write_bytes(REPORT.encode(encoding))
+    assert [each.text for each in read_tree(tmp_path)] == [REPORT]
+
+
+def test_files_that_are_not_utf_8_are_one_warning(tmp_path, caplog):
+    for name in ("s1", "s2"):
+        (tmp_path / f"{name}.txt").write_bytes(REPORT.encode("cp1252"))
+    assert len(list(read_tree(tmp_path))) == 2
+    assert (
+        len(caplog.records) == 1 and "s1.txt: not UTF-8; such files are read as Windows-1252" in caplog.text
+    )
+
+
+def test_bytes_that_windows_1252_does_not_define_cost_no_other():
+    assert table(b"id,text\n1,a \x96 b \x81\n")[0].text == "a – b \x81"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x00\xff\x00", b"\x00" * 40, bytes(range(256)), b"\x01\x00\x02\x00a\x00", b""]
+)
+def test_zero_bytes_alone_are_no_utf_16(content):
+    assert utf16(content) is None
+
+
+def test_a_table_in_utf_16_is_read_line_by_line():
+    lines = (f"{n},Erguss – {n}\n" for n in range(20_000))
+    stream = as_utf8(io.BufferedReader(io.BytesIO("".join(["id,text\n", *lines]).encode("utf-16"))), "t.csv")
+    reports = list(read_table(stream, "t.csv"))
+    assert len(reports) == 20_000 and reports[-1].text == "Erguss – 19999"
