@@ -5,7 +5,6 @@ named regions, F findings, L tokens of a report, D width.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
