@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # radiographs are grey) and for the small networks of this package.
 THREE_CHANNELS, ONE_CHANNEL = (0.449, 0.226), (0.5, 0.25)
 WORD_MARK = "##"
+SPECIAL_TOKENS = 2  # at the start and the end of a text
+MOST_TOKENS = 512
 
 
 class PatchTokens(nn.Module):
@@ -151,14 +153,24 @@ def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
 def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str], most: int) -> tuple[Tensor, Tensor]:
     """Return (U, T) token ids and (U, T) mask, True on tokens; longer texts are cut to `most` tokens.
 
-    T is a multiple of 8, at most `most`: torch caches a kernel for each shape, so few shapes save memory.
+    T is a multiple of 8, or `most`: torch caches a kernel for each shape, so few shapes save memory.
     """
     coded = tokenizer(
         texts,
         padding=True,
         pad_to_multiple_of=8,
         truncation=True,
-        max_length=most - most % 8,
+        max_length=most,
         return_tensors="pt",
     )
-    return coded["input_ids"], coded["attention_mask"].to(torch.bool)
+    ids, mask = coded["input_ids"][:, :most], coded["attention_mask"][:, :most]
+    return ids, mask.to(torch.bool)
+
+
+def longest_text(encoder: nn.Module) -> int:
+    """Return the maximum number of tokens that a text encoder takes, at most `MOST_TOKENS`."""
+    config: Any = encoder.config
+    positions = getattr(config, "max_position_embeddings", None) or MOST_TOKENS
+    if "roberta" in config.model_type:  # positions of tokens start after that of the padding
+        positions -= config.pad_token_id + 1
+    return min(int(positions), MOST_TOKENS)

@@ -71,6 +71,7 @@ def build(
     sizes = {**SIZES[size], **kind.own_sizes}
     sizes["equalise"] = image_encoder is None  # pre-trained encoders expect images without equalization
     sizes["grey"] = None if image_encoder is None else pretrained.grey_of(image_encoder)
+    sizes["text_tokens"] = encoders.longest_text(words)
     sizes["image_size"] = encoders.side_for(pictures, sizes.get("image_size", GrounderConfig.image_size))
     config = GrounderConfig.from_json({"architecture": architecture, **plain, **sizes})
     return Grounder(config, kind(config, pictures, words), tokenizer)
@@ -159,7 +160,7 @@ def read_config(folder: Path) -> GrounderConfig:
 def size_of(config: GrounderConfig) -> str | None:
     """Return the name of the size that a model was built with, None if it is none of `SIZES`."""
     own = _kind(config).own_sizes
-    shape = SIZES["paper"].keys() - {"image_size"}  # patches may require a larger one
+    shape = SIZES["paper"].keys() - {"image_size", "text_tokens"}  # the encoders decide on these
     for name, sizes in SIZES.items():
         built = GrounderConfig(image_encoder={}, text_encoder={}, **{**sizes, **own})
         if all(getattr(built, each) == getattr(config, each) for each in shape):

@@ -15,7 +15,8 @@ class TransVG(Network):
     """A joint encoder of [REG], text and patches; the output of [REG] gives the box and the presence.
 
     Differences from the published network: norms come before attention, not after. Positions in the joint
-    encoder are sine codes, not learned. There is a presence logit. Padding patches are masked.
+    encoder are sine codes, not learned. There is a presence logit. Padding is black and masked; TransVG masks
+    padding of the mean color, and AGP's code does not mask its black padding.
 
     At least one fusion layer is required: without it [REG] does not depend on text or image.
     """

@@ -5,6 +5,7 @@ named regions, F findings, L tokens of a report, D width.
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,9 +43,8 @@ class ReportBatch:
     def to(self, device: torch.device) -> "ReportBatch":
         """Return a copy on a device."""
         given = {each.name: getattr(self, each.name) for each in fields(self)}
-        return ReportBatch(
-            **{name: each if each is None else each.to(device) for name, each in given.items()}
-        )
+        moved: dict[str, Any] = {n: None if each is None else each.to(device) for n, each in given.items()}
+        return ReportBatch(**moved)
 
     def same(self) -> Tensor | None:
         """Return (N, N), True for equal reports among those of all processes; None if all differ."""

@@ -14,6 +14,7 @@ from medground import leakage
 from medground.data import collate
 from medground.data.examples import Example, all_texts, digest
 from medground.data.image_store import ImageStore
+from medground.data.long_texts import LongTexts
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import grounder
@@ -222,6 +223,7 @@ def _batches(
         negatives=options.negative_prob,
         always=needs.always,
     )
+    tokenize = _fitted(material, model, engine.is_main_process)
     replayed = None
     if material.rehearsal and options.rehearse_images:
         own = replace(
@@ -231,8 +233,8 @@ def _batches(
             sentences=options.rehearse_sentences,
             seed=options.seed + 1,  # so that no image shares its random numbers with an example
         )
-        replayed = collate.Batches(material.rehearsal, store, model.tokenize, own)
-    batches = collate.Batches(material.examples, store, model.tokenize, plan, replayed)
+        replayed = collate.Batches(material.rehearsal, store, tokenize, own)
+    batches = collate.Batches(material.examples, store, tokenize, plan, replayed)
     rank, world, pins = engine.process_index, engine.num_processes, engine.device.type == "cuda"
 
     def at(step: int) -> collate.Batch:
@@ -240,6 +242,16 @@ def _batches(
         return batch.pinned() if pins else batch  # a GPU copies pinned memory while it computes
 
     return at
+
+
+def _fitted(material: Material, model: grounder.Grounder, warns: bool) -> Callable[[list[str]], Any]:
+    """Return the model's `tokenize`, with shorter forms of training texts that are too long; warn of them."""
+    long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
+    long_texts.take(all_texts(material.seen()))
+    if warns:
+        long_texts.warn("training texts")
+    short = long_texts.short
+    return lambda texts: model.tokenize([short.get(text, text) for text in texts])
 
 
 def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
