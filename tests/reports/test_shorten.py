@@ -6,9 +6,9 @@ from medground.reports.parser import Parser
 from medground.reports.shorten import shortened
 
 LONG = (
-    "There is, as had been described on the outside radiograph obtained earlier today with an estimated width "
-    "of about two centimetres at the level of the third rib, again an opacity which has not changed since then "
-    "and which is thought by the team to lie in the {side} lower lobe"
+    "There is, as had been described on the outside radiograph obtained earlier today with an estimated "
+    "width of about two centimetres at the level of the third rib, again an opacity which has not changed "
+    "since then and which is thought by the team to lie in the {side} lower lobe"
 )
 
 
