@@ -96,12 +96,14 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
     from medground.cli.report_input import open_reports
     from medground.cli.report_spread import spread
 
-    build = build_table if choices["output_format"] == "chexpert" else build_lines
+    as_table = choices["output_format"] == "chexpert"
+    build = build_table if as_table else build_lines
     with ExitStack() as stack:
         out = stack.enter_context(options.journal(choices["output"], choices["resume"]))
-        reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
+        every = open_reports(stack, source, _columns(choices), bad_lines, keep_empty=as_table)
+        reports = choices["shard"].keep(every)
         reports = console.progress(islice(reports, out.done, None), "parse-reports", start=out.done)
-        if choices["output_format"] == "chexpert" and not out.done:
+        if as_table and not out.done:
             out.stream.write(_table_header())
             out.stream.flush()  # a forked process would write it again
         results = spread(reports, build, build_with, choices["workers"])
