@@ -111,6 +111,16 @@ def side_for(encoder: nn.Module, size: int) -> int:
     return -(-size // patch) * patch if isinstance(patch, int) else size
 
 
+def patch_count(encoder: nn.Module, size: int) -> int:
+    """Return the number of patches of a square of this side."""
+    with torch.no_grad():
+        was = encoder.training
+        square = torch.zeros(1, 1, size, size)
+        found = feature_map(encoder.eval(), square)
+        encoder.train(was)
+    return found.shape[-2] * found.shape[-1]
+
+
 def to_plain(encoder: nn.Module) -> dict[str, Any]:
     """Return the transformers config of an encoder as a plain object, to build it again."""
     values = encoder.config.to_diff_dict()  # type: ignore[union-attr,operator]
@@ -118,11 +128,19 @@ def to_plain(encoder: nn.Module) -> dict[str, Any]:
     return {"model_type": encoder.config.model_type} | {k: v for k, v in values.items() if k not in dropped}  # type: ignore[union-attr]
 
 
-def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None) -> Tensor:
-    """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]; grey: see GrounderConfig."""
+def feature_map(
+    encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None, inside: Tensor | None = None
+) -> Tensor:
+    """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1].
+
+    grey: see GrounderConfig. inside: (B, 1, S, S), 0 on the padding, which gets the mean color.
+    """
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
-    mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
+    values = images.new_tensor(grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL))
+    mean, deviation = values.view(2, 1, -1, 1, 1)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
+    if inside is not None:
+        scaled = scaled * inside
     result: Tensor = encoder(scaled).feature_maps[-1]
     return result
 
@@ -155,16 +173,11 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str], most: int) 
 
     T is a multiple of 8, or `most`: torch caches a kernel for each shape, so few shapes save memory.
     """
-    coded = tokenizer(
-        texts,
-        padding=True,
-        pad_to_multiple_of=8,
-        truncation=True,
-        max_length=most,
-        return_tensors="pt",
-    )
-    ids, mask = coded["input_ids"][:, :most], coded["attention_mask"][:, :most]
-    return ids, mask.to(torch.bool)
+    coded = tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt")
+    ids, mask = coded["input_ids"], coded["attention_mask"].to(torch.bool)
+    more = (0, min(-ids.shape[1] % 8, most - ids.shape[1]))
+    pad = tokenizer.pad_token_id or 0
+    return nn.functional.pad(ids, more, value=pad), nn.functional.pad(mask, more, value=False)
 
 
 def longest_text(encoder: nn.Module) -> int:
