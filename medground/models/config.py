@@ -42,6 +42,7 @@ class GrounderConfig:
     grey: list[float] | None = None  # mean and standard deviation of the image encoder's images; or 3 of each
     norm: str = "pre"  # "post": the layers, positions and projections of the published networks
     padding: str = "black"  # "mean": of the mean color; "visible": black, and not masked
+    sum_word_pieces: bool = False  # ASG: the pieces of a word are one vector, their sum
     width: int = 128
     heads: int = 4
     feed_forward: int = 256

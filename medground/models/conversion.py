@@ -37,6 +37,7 @@ class Settings:
     text_encoder: str | None = None
     image_size: int = 640
     heads: int = 8
+    queries: int | None = None  # keep only the first ones
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ def convert(path: Path, folder: Path, settings: Settings) -> Converted:
         kind = "transvg" if "vl_pos_embed.weight" in weights else "mdetr"
     _check_arguments(path, arguments)
     found = _renamed(path, weights, arguments, kind)
+    if settings.queries and "queries" in found.weights:
+        found.weights["queries"] = found.weights["queries"][: settings.queries]
     if kind == "detr":
         _write_image_encoder(path, folder, found, settings)
     else:
@@ -182,7 +185,11 @@ def _model(path: Path, found: Converted, kind: str, settings: Settings) -> groun
     """Return the model with the tensors of a checkpoint."""
     if settings.text_encoder is None:
         raise MedgroundError("--text-encoder: give the text encoder that the checkpoint was trained with")
+    torch.manual_seed(0)  # of parts that the checkpoint lacks
     texts, tokenizer = pretrained.text_skeleton(settings.text_encoder)
+    used = found.arguments.get("bert_enc_num")
+    if used is not None and used != getattr(texts.config, "num_hidden_layers", used):
+        raise MedgroundError(f"{path}: trained with {used} layers of the text encoder; give one with as many")
     sizes = _sizes(found.weights)
     config = GrounderConfig(
         architecture="mdetr" if kind == "mdetr" else "transvg",

@@ -96,6 +96,16 @@ def text_encoder_of(config: Any) -> nn.Module:
         raise MedgroundError(f"{config.model_type} is not a text encoder") from None
 
 
+def keep_layers(encoder: Any, count: int) -> None:
+    """Keep the first layers of a text encoder; raise MedgroundError if it has fewer, or another structure."""
+    found = [getattr(encoder, name) for name in ("encoder", "transformer") if hasattr(encoder, name)]
+    layers = getattr(found[0], "layer", None) if found else None
+    if layers is None or count > len(layers):
+        raise MedgroundError(f"--text-layers {count}: the text encoder has {len(layers or ())} layers")
+    found[0].layer = layers[:count]
+    setattr(encoder.config, "n_layers" if hasattr(encoder.config, "n_layers") else "num_hidden_layers", count)
+
+
 def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", encoder: nn.Module, place: str) -> None:
     """Raise MedgroundError if the tokenizer has more tokens than the encoder has embeddings."""
     known = encoder.get_input_embeddings().num_embeddings  # type: ignore[operator]

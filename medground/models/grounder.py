@@ -51,6 +51,7 @@ def build(
     architecture: str = "transvg",
     image_encoder: str | None = None,
     text_encoder: str | None = None,
+    text_layers: int | None = None,
     **shape: Any,
 ) -> Grounder:
     """Return a new network of a named size and architecture, with random weights of torch's generator.
@@ -64,6 +65,8 @@ def build(
         words = encoders.build_text_encoder(SMALL_TEXT_ENCODER | {"vocab_size": len(tokenizer)})
     else:
         words, tokenizer = pretrained.load_text_encoder(text_encoder)
+    if text_layers:
+        encoders.keep_layers(words, text_layers)
     if image_encoder is None:
         pictures = encoders.build_image_encoder(SMALL_IMAGE_ENCODER)
     else:

@@ -31,6 +31,7 @@ from medground.training.stop import StopRequest
 log = logging.getLogger(__name__)
 COMPILER = "inductor"  # the default backend of torch.compile
 LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+SHAPE = ("norm", "padding", "image_size", "text_tokens", "text_layers", "sum_word_pieces")
 NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}  # these do not change the trained model
 
 
@@ -51,6 +52,13 @@ class Options(Schedule):
     device: str
     precision: str
     augment: str
+    norm: str | None = None  # these and the next ones are None for the model's own
+    padding: str | None = None
+    image_size: int | None = None
+    text_tokens: int | None = None
+    text_layers: int | None = None
+    num_queries: int | None = None
+    sum_word_pieces: bool = False
     hflip_prob: float = 0.0
     sides_apart: bool = False
     compile: bool = False
@@ -263,13 +271,17 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
         model = grounder.load(start)
         if (own := model.config.architecture) != options.architecture:
             raise MedgroundError(f"{start}: holds a {own}, not a {options.architecture}")
+        if options.padding:
+            model = replace(model, config=replace(model.config, padding=options.padding))
+            model.network.padding = options.padding
         return model
     assert options.model_size  # the commands have a default
     texts: list[str] = []  # a pre-trained text encoder has its own vocabulary
     if options.text_encoder is None:
         texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
-    encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
-    return grounder.build(options.model_size, texts, architecture=options.architecture, **encoders)
+    names = ("architecture", "image_encoder", "text_encoder", *SHAPE)
+    given = {name: getattr(options, name) for name in names}
+    return grounder.build(options.model_size, texts, queries=options.num_queries, **given)
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ tensors.
 Everything is sequence first and batch second inside the transformers, as in the public code.
 """
 
+import itertools
 import math
 
 import torch
@@ -132,7 +133,7 @@ class MLP(nn.Module):
     def __init__(self):
         super().__init__()
         widths = [WIDTH, WIDTH, WIDTH, 4]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x):
         return self.layers[2](self.layers[1](self.layers[0](x).relu()).relu())
