@@ -56,8 +56,9 @@ def test_published_layers_are_trained_and_saved(tmp_path):
     (line,) = toy_runs.lines(run / "metrics.jsonl")
     assert line["grad_norm"] > 0
     assert grounder.load(run).config.norm == "post"
-    again = toy_runs.run("finetune", films.phrases, "--images", tmp_path, "--init-from", run, "--norm", "pre")
+    again = toy_runs.finetune(films, tmp_path / "again", "--init-from", run, "--norm", "pre")
     assert again.exit_code == 2
+    assert "--norm pre" in again.output
 
 
 @pytest.mark.slow
