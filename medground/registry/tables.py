@@ -180,6 +180,10 @@ PROTOCOLS = Table(
             target="medground.evaluation.protocols:COCO",
             help="average precision",
         ),
+        "presence": Protocol(
+            target="medground.evaluation.presence:PRESENCE",
+            help="`present` of present and absent phrases",
+        ),
         "heatmap": Protocol(
             target="medground.evaluation.heatmaps:HEATMAP",
             help="maps instead of boxes",

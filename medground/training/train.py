@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from medground import leakage
-from medground.data import collate
+from medground.data import collate, vocabulary
 from medground.data.examples import Example, all_texts, digest
 from medground.data.image_store import ImageStore
 from medground.data.long_texts import LongTexts
@@ -21,8 +21,6 @@ from medground.models import grounder
 from medground.models.network import Network
 from medground.objectives import distributed
 from medground.objectives.learner import Learner
-from medground.reports.paraphrase import vocabulary
-from medground.reports.parser import Parser
 from medground.training import loop, validation
 from medground.training.optim import Schedule, build_optimizer, freeze
 from medground.training.run_dir import RunFolder
@@ -76,13 +74,15 @@ class Options(Schedule):
 class Material:
     """The data of a run. `chosen` says how the examples were chosen; it is kept in config.toml.
 
-    `leakage`: whether subjects of validation or test are known to be among the training subjects.
+    `leakage`: whether subjects of validation or test are known to be among the training subjects. `record`:
+    whether the model records its training subjects.
     """
 
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
     rehearsal: Sequence[Example] = ()  # pairs of pre-training to replay
     leakage: bool = False
+    record: bool = True
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def usable(self, needs: Needs) -> "Material":
@@ -163,7 +163,7 @@ def _job(
     frozen = freeze(model.network, options.freeze)
     if start is None:
         distributed.share_norms(learner, engine.device)
-    record = leakage.new_record(material.seen(), start, material.leakage)
+    record = leakage.new_record(material.seen(), start, material.leakage, material.record)
 
     def keep(network: Any, step: int) -> None:
         grounder.save(run.path, replace(model, network=network), {**record, "step": step})
@@ -263,7 +263,7 @@ def _fitted(material: Material, model: grounder.Grounder, warns: bool) -> Callab
 
 
 def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
-    """Return the model in `start`, or a new one with a vocabulary of the examples' and the lexicon's words.
+    """Return the model in `start`, or a new one with the words of `data.vocabulary`.
 
     Raise MedgroundError if the model in `start` has another architecture than the options.
     """
@@ -276,12 +276,12 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
             model.network.padding = options.padding
         return model
     assert options.model_size  # the commands have a default
-    texts: list[str] = []  # a pre-trained text encoder has its own vocabulary
+    words: list[str] = []  # a pre-trained text encoder has its own vocabulary
     if options.text_encoder is None:
-        texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
+        words = vocabulary.words_for(material.seen(), needs.always or ())
     names = ("architecture", "image_encoder", "text_encoder", *SHAPE)
     given = {name: getattr(options, name) for name in names}
-    return grounder.build(options.model_size, texts, queries=options.num_queries, **given)
+    return grounder.build(options.model_size, words, queries=options.num_queries, **given)
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:

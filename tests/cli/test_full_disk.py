@@ -41,6 +41,7 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
+    "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
     "convert mimic-jpg": f"{COHORT} -o FULL/out",
