@@ -31,7 +31,7 @@ NEW = re.compile(r"present\.|align_(queries|tokens)\.|text_encoder\.pooler\.")  
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the shapes of a checkpoint do not tell; values in the checkpoint replace `heads`."""
+    """Values that do not follow from the shapes of tensors; the arguments in a checkpoint take precedence."""
 
     kind: str
     text_encoder: str | None = None
@@ -156,7 +156,7 @@ def _image_config(path: Path, weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the sizes of a network that the shapes of its tensors tell."""
+    """Return the sizes of a network that follow from the shapes of its tensors."""
 
     def count(part: str) -> int:
         found = [re.match(rf"{part}\.layers\.(\d+)\.", name) for name in weights]

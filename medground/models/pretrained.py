@@ -19,7 +19,7 @@ from medground.models import encoders
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VISUAL = "visual.safetensors"  # beside an image encoder: the projection and the layers over it
+VISUAL = "visual.safetensors"  # next to an image encoder: the projection and the layers over it
 # Model types that are published with their own code around a model of transformers.
 KIN = {"cxr-bert": "bert"}
 # Weights that a checkpoint may lack: poolers are not used, and backbones add a norm of their last map.

@@ -109,7 +109,7 @@ def soft_cross_entropy(logits: Tensor, belongs: Tensor) -> Tensor:
 
     logits: (n, m), minus infinity for columns that do not count. belongs: (n, m), True at least once per row.
     With one such column it is the cross-entropy. With several its minimum is 0 too: equal texts or boxes
-    cannot be told apart.
+    cannot be distinguished.
     """
     count = belongs.sum(dim=1)
     mean = logits.masked_fill(~belongs, 0).sum(dim=1) / count
