@@ -69,6 +69,7 @@ HEAVY = {
     "tqdm",
     "PIL",
     "accelerate",
+    "importlib.metadata",
 }
 
 
