@@ -22,6 +22,13 @@ log = logging.getLogger(__name__)
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
 
 
+UNPARSED = {
+    "silent": "no findings or impression",
+    "foreign": "not English, --any-language parses it",
+    "skipped": "text about another part of the body was not parsed",
+}
+
+
 def run(source: str, explain: str | None, input_format: str, html: str | None, **choices: Any) -> None:
     """Run the mode that the options select."""
     from medground import jsonl
@@ -111,20 +118,19 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
 
 
 def _write(out: "Journal", results: Iterable[Result]) -> None:
-    """Write results in order; count the studies without findings, and those in other languages."""
-    silent = Unparsed("no findings or impression")
-    foreign = Unparsed("not English, --any-language parses it")
+    """Write results in order; count the studies with text that gave no sentence, by reason."""
+    counters = {reason: Unparsed(why) for reason, why in UNPARSED.items()}
     for content, unparsed, reports in results:
         out.add(content, reports)
         out.stream.flush()
-        for study, in_english in unparsed:
-            (silent if in_english else foreign).add(study)
-    silent.warn()
-    foreign.warn()
+        for study, reason in unparsed:
+            counters[reason].add(study)
+    for counter in counters.values():
+        counter.warn()
 
 
 class Unparsed:
-    """A counter of reports that gave no sentence, for one warning."""
+    """A counter of reports with text that gave no sentence, for one warning."""
 
     def __init__(self, why: str):
         self._why, self._first, self._count = why, "", 0
@@ -179,14 +185,14 @@ def build_lines(*build_with: Any) -> Render:
 
     def render(reports: Iterable[Any]) -> Result:
         lines = bytearray()  # a list of lines would keep their unused capacity, about 4 kB each
-        unparsed: list[tuple[str, bool]] = []
+        unparsed: list[tuple[str, str]] = []
         count = 0
         for count, report in enumerate(reports, start=1):  # noqa: B007
             before = len(lines)
             for sentence in parser.sentences(report):
                 lines += jsonl.dumps(sentence)
-            if len(lines) == before:
-                unparsed.append((report.study_id, not parser.is_foreign(report)))
+            if reason := parser.unparsed(report, len(lines) > before):
+                unparsed.append((report.study_id, reason))
         return bytes(lines), unparsed, count
 
     return render
@@ -207,13 +213,13 @@ def build_table(*build_with: Any) -> Render:
     def render(reports: Iterable[Any]) -> Result:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        unparsed: list[tuple[str, bool]] = []
+        unparsed: list[tuple[str, str]] = []
         count = 0
         for count, each in enumerate(reports, start=1):  # noqa: B007
             sentences = parser.parse_report(each)
             rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
-            if not sentences:
-                unparsed.append((each.study_id, not parser.is_foreign(each)))
+            if reason := parser.unparsed(each, bool(sentences)):
+                unparsed.append((each.study_id, reason))
         return text.getvalue().encode(), unparsed, count
 
     return render

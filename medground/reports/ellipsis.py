@@ -55,7 +55,10 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
         excepted = a > 0 and bool(EXCEPTIONS & set(words[max(0, a - 2) : a]))
         if not (inside & PREDICATES or excepted):
             continue
-        side = next((m for m in range(a, b) if words[m] in SIDES), None)
+        sides = [m for m in range(a, b) if words[m] in SIDES]
+        if len({words[m][0] for m in sides}) > 1:
+            continue  # "left worse than right"
+        side = sides[0] if sides else None
         if first < a and (side is not None or inside & ELSEWHERE):
             found.append(Half(a, b, side))
         elif side is not None and _finding_follows(words, nouns, segments[n + 1 : n + 2], inside):

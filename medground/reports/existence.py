@@ -30,6 +30,7 @@ OPENS_LIST = frozenset("NUuLPD")
 BEFORE = frozenset("NBUuLPHRDG")
 INCLUDES = word_set("existence", "includes")
 NONE: frozenset[int] = frozenset()
+OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
 
 
@@ -244,7 +245,7 @@ def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
         if kind in found:
             return Verdict("uncertain", rule, found[kind])
     for kind in "HG":
-        if kind in found and not found.keys() & set("MNB"):
+        if kind in found and not found.keys() & OVERRIDES[kind]:
             return Verdict(None, "earlier", found[kind])
     for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
         if kind in found:
