@@ -119,10 +119,16 @@ def to_plain(encoder: nn.Module) -> dict[str, Any]:
 def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None) -> Tensor:
     """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]; grey: see GrounderConfig."""
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
-    mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
+    mean, deviation = gray_values(channels, grey)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
     result: Tensor = encoder(scaled).feature_maps[-1]
     return result
+
+
+def gray_values(channels: int, grey: Sequence[float] | None) -> tuple[float, float]:
+    """Return (mean, standard deviation) of an encoder's images; `grey` is that of a GrounderConfig."""
+    mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
+    return mean, deviation
 
 
 def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
