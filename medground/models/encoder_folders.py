@@ -1,6 +1,6 @@
 """The two encoders of a grounding model as folders that transformers loads in one line.
 
-    AutoBackbone.from_pretrained("encoders/image-encoder")    # AutoModel for a vision transformer
+    AutoModel.from_pretrained("encoders/image-encoder")
     AutoModel.from_pretrained("encoders/text-encoder")
 
 `preprocessor_config.json` has the image size, mean and standard deviation of the training. `medground.json`

@@ -37,14 +37,14 @@ def with_vit(small):
     )
 
 
-def test_transformers_loads_a_backbone_and_a_text_encoder_in_one_line(small, tmp_path):
-    from transformers import AutoBackbone, AutoModel, AutoTokenizer
+def test_transformers_loads_an_image_and_a_text_encoder_in_one_line(small, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
 
     encoder_folders.save(small, tmp_path / "encoders")
-    image = AutoBackbone.from_pretrained(f"{tmp_path}/encoders/image-encoder").eval()
+    image = AutoModel.from_pretrained(f"{tmp_path}/encoders/image-encoder").eval()
     pixels = torch.rand(1, 1, 64, 64)
     expected = small.network.image_encoder(pixels).feature_maps[-1]
-    assert torch.equal(image(pixels).feature_maps[-1], expected)
+    assert torch.equal(image(pixels).last_hidden_state, expected)
     text = AutoModel.from_pretrained(f"{tmp_path}/encoders/text-encoder").eval()
     tokens = AutoTokenizer.from_pretrained(tmp_path / "encoders" / "text-encoder")(
         TEXTS[:1], return_tensors="pt"
