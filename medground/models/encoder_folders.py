@@ -46,13 +46,16 @@ def preprocessing(model: Grounder) -> dict[str, Any]:
     """Return the preprocessing of the image encoder in the keys of transformers."""
     config = model.config
     channels: int = model.network.image_encoder.config.num_channels  # type: ignore[union-attr,assignment]
-    mean, deviation = encoders.gray_values(channels, config.grey)
+    mean, deviation = (
+        each if isinstance(each, list) else [each] * channels
+        for each in encoders.gray_values(channels, config.grey)
+    )
     return {
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": [mean] * channels,
-        "image_std": [deviation] * channels,
+        "image_mean": mean,
+        "image_std": deviation,
         "rescale_factor": 1 / 255,
         "size": {"height": config.image_size, "width": config.image_size},
     }
