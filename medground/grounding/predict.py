@@ -127,7 +127,7 @@ def predict_phrases(
             sized = [replace(phrase, width=width, height=height) for phrase in together]
             found = predict_on_image(sized, image, model, flip_correction, long_texts)
             if any(each.flip_corrected for each in found if each):
-                log.warning("%s: flipped left-right; corrected (see --no-flip-correction)", path)
+                log.warning("%s: probably flipped left-right, corrected (see --no-flip-correction)", path)
             yield from zip(sized, found, strict=True)
     long_texts.warn("phrases")
 
