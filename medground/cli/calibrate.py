@@ -44,7 +44,7 @@ def calibrate(
     options.refuse_shipped(model)
     import json
 
-    from medground import console, jsonl, leakage
+    from medground import console, jsonl, leakage, locks, output_files
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
@@ -55,12 +55,13 @@ def calibrate(
     leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
-    found = fitting.calibrate(known, network, images, bad_lines.take_record)
-    calibration.save(model, found)
-    figures = {"model": found.model} | found.figures
-    if fit_flip_correction:
-        figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
-    with jsonl.create(output) as stream:
+    with locks.hold(model):
+        found = fitting.calibrate(known, network, images, bad_lines.take_record)
+        calibration.save(model, found)
+        figures = {"model": found.model} | found.figures
+        if fit_flip_correction:
+            figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
+    with output_files.create(output) as stream:
         stream.write(json.dumps(figures).encode() + b"\n")
 
 

@@ -8,7 +8,7 @@ from medground.cli.command import command
 
 @command()
 @options.model(required=True, help="Model folder of pretrain or finetune, or example.")
-@options.folder("Folder for the export; it may be the model folder.")
+@options.folder("Folder for the export; it may be the model folder.", may_be=("model",))
 @options.config
 def export(model: Path, folder: Path) -> None:
     """Export a model for faster prediction on a CPU, with the same boxes.
