@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 import orjson
 
+from medground import strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
 from medground.records import known_keys, to_json
@@ -55,7 +56,7 @@ def read(
     source, known = name_of(stream), known_keys(kind)
 
     def make(numbered: tuple[int, bytes]) -> Record:
-        record = _record(loads(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
+        record = _record(strict_json.parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
         if check is not None:
             check(record)
         return record
@@ -91,15 +92,6 @@ def _record(value: Any, kind: type[Record], known: frozenset[str]) -> Record:
     if extra := {key: each for key, each in value.items() if key not in known}:
         object.__setattr__(record, "extra", extra)  # the records are frozen for everyone else
     return record
-
-
-def loads(line: bytes) -> Any:
-    """Return the JSON value of a line; raises BadRecord."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
-        raise BadRecord(problem) from None
 
 
 _MESSAGE = re.compile(r"(?P<problem>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)

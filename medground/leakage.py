@@ -1,26 +1,29 @@
 """Patient-level leakage checks, for training, calibration and scoring.
 
 Two records are of the same patient if they share a subject_id or an image_id: either may lack the first.
-The weights of a model carry a training record in their header. It holds `subjects`, the digests of all
-patients and images that the model was trained on, and `leakage` if a training was allowed to leak.
-(Older versions recorded an image only if its patient was unknown.)
+The weights of a model carry a training record in their header:
 
-A digest is the first 16 hexadecimal digits of the SHA-256 of an ID, the same on every machine. It is no
-protection: anyone who has a list of IDs can match them.
+    subjects    digests of all patients and images that the model was trained on
+    key         the name of the site key that made them; without it they are unkeyed, of an older version
+    earlier     a list of `subjects` and `key` with other keys, of the models that training started from
+    incomplete  true if a model that training started from had no record
+    leakage     true if a training was allowed to leak
+
+`pretrain --no-record` and `finetune --no-record` leave out all but `leakage`. (Older versions recorded an
+image only if its patient was unknown.)
 """
 
-import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from medground import site_key
 from medground.errors import MedgroundError
 
 log = logging.getLogger(__name__)
-DIGITS = 16
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -40,15 +43,27 @@ Item = TypeVar("Item", bound=Imaged)
 
 
 @dataclass(frozen=True)
+class Hashed:
+    """The digests of a training record that were made with one key."""
+
+    digest: Callable[[str], str]
+    digests: frozenset[str]
+
+    def holds(self, name: str) -> bool:
+        """Return whether the ID of a subject or an image is among them."""
+        return self.digest(name) in self.digests
+
+
+@dataclass(frozen=True)
 class Patients:
     """A set of patients; `record in patients` is True if any of the record's IDs is known.
 
-    subjects, images: IDs as records state them. digests: those of both, from a model's training record.
+    subjects, images: IDs as records state them. hashed: digests of both, from a model's training record.
     """
 
     subjects: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
-    digests: frozenset[str] = frozenset()
+    hashed: tuple["Hashed", ...] = ()
 
     @classmethod
     def of(cls, records: Iterable[Imaged]) -> "Patients":
@@ -60,51 +75,77 @@ class Patients:
 
     @classmethod
     def trained(cls, record: Mapping[str, Any]) -> "Patients":
-        """Return the training patients that a model's training record names."""
-        return cls(digests=frozenset(record.get("subjects") or ()))
+        """Return the training patients of a model's training record, except those of other site keys."""
+        own, parts = site_key.find(), _parts(record)
+        digests = {None: site_key.unkeyed_digest} | ({own.name: own.digest} if own else {})
+        return cls(hashed=tuple(Hashed(digests[key], parts[key]) for key in parts.keys() & digests.keys()))
 
     def __contains__(self, record: Imaged) -> bool:
         if record.subject_id in self.subjects or record.image_id in self.images:
             return True
-        return bool(self.digests) and not self.digests.isdisjoint(digests_of([record]))
+        return any(each.holds(name) for each in self.hashed for name in _names(record))
 
 
 @dataclass(frozen=True)
 class Leak:
-    """Patients found on two sides that must share none: their number, the first ID, and the two sides."""
+    """Patients found on two sides that must share none: their number, the sides, and the first record of one.
+
+    The message contains no ID, because logs are copied into tickets.
+    """
 
     count: int
-    first: str
     where: str
+    first: int
+    side: str
 
     def __str__(self) -> str:
         patients = f"{self.count} subjects are" if self.count > 1 else "1 subject is"
-        return f"{patients} in both {self.where} (first: {self.first})"
+        return f"{patients} in both {self.where} (first: record {self.first} of {self.side})"
 
 
-def digest_of(name: str) -> str:
-    """Return the 16 hexadecimal digits for a subject_id or an image_id."""
-    return hashlib.sha256(name.encode()).hexdigest()[:DIGITS]
+def digests_of(records: Iterable[Imaged], key: site_key.SiteKey) -> frozenset[str]:
+    """Return the digests of the records' subjects and images."""
+    return frozenset(map(key.digest, {name for each in records for name in _names(each)}))
 
 
-def digests_of(records: Iterable[Imaged]) -> list[str]:
-    """Return the digests of the records' subjects and images, each once, sorted."""
-    return sorted({digest_of(name) for each in records for name in (each.subject_id, each.image_id) if name})
+def _names(record: Imaged) -> list[str]:
+    return [name for name in (record.subject_id, record.image_id) if name]
 
 
-def overlap(records: Iterable[Imaged], patients: Patients, where: str) -> list[Leak]:
+def _parts(record: Mapping[str, Any]) -> dict[str | None, frozenset[str]]:
+    """Return the digests of a training record by the name of their key; None for unkeyed ones.
+
+    Raises MedgroundError for a record of another form: models come from strangers.
+    """
+    found: dict[str | None, frozenset[str]] = {}
+    try:
+        for part in (record, *(record.get("earlier") or ())):
+            key, digests = part.get("key"), part.get("subjects") or []
+            if not (isinstance(digests, list) and all(isinstance(each, str) for each in digests)):
+                raise TypeError
+            if digests:
+                found[key] = found.get(key, frozenset()).union(digests)
+    except (TypeError, AttributeError):
+        raise MedgroundError("damaged training record; copy the model folder again") from None
+    return found
+
+
+def overlap(records: Iterable[Imaged], patients: Patients, where: str, side: str) -> list[Leak]:
     """Return one leak if any of the records is of these patients, otherwise [].
 
-    where: the two sides, for the message ("training and test").
+    where, side: the two sides ("training and test") and the records' own ("test"), for the message.
     """
-    both = sorted({each.subject_id or each.image_id for each in records if each in patients})
-    return [Leak(len(both), both[0], where)] if both else []
+    both = [(n, each) for n, each in enumerate(records, start=1) if each in patients]
+    names = {each.subject_id or each.image_id for _, each in both}
+    return [Leak(len(names), where, both[0][0], side)] if both else []
 
 
 def between(parts: Mapping[str, Sequence[Imaged]]) -> Iterator[Leak]:
     """Yield a leak for each two of the parts ("train", "val", "test") that share patients."""
     for one, other in combinations(parts, 2):
-        yield from overlap(parts[other], Patients.of(parts[one]), f"{NAMES[one]} and {NAMES[other]}")
+        yield from overlap(
+            parts[other], Patients.of(parts[one]), f"{NAMES[one]} and {NAMES[other]}", NAMES[other]
+        )
 
 
 def with_model(parts: Mapping[str, Sequence[Imaged]], folder: Path) -> Iterator[Leak]:
@@ -112,7 +153,8 @@ def with_model(parts: Mapping[str, Sequence[Imaged]], folder: Path) -> Iterator[
     trained = Patients.trained(training_record(folder))
     for name, records in parts.items():
         if name != "train":
-            yield from overlap(records, trained, f"{NAMES.get(name, name)} and the training data of {folder}")
+            side = NAMES.get(name, name)
+            yield from overlap(records, trained, f"{side} and the training data of {folder}", side)
 
 
 def check(leaks: Iterable[Leak], allowed: bool, advice: str) -> bool:
@@ -142,28 +184,60 @@ def without(records: Iterable[Item], held_out: Iterable[Imaged]) -> list[Item]:
 def training_record(folder: Path) -> dict[str, Any]:
     """Return the training record of the model, or export, in the folder.
 
-    Warns if the record has no `subjects`. Raises MedgroundError if the folder holds no model.
+    Warns if it is missing or cannot be checked here. Raises MedgroundError if the folder holds no model.
     """
     from medground.model_dir import WEIGHTS, ModelDir
 
     found = ModelDir(folder).training_record()
     if found is None:
         raise MedgroundError(f"{folder}: no {WEIGHTS}; a model is a folder that holds one")
-    if "subjects" not in found:
-        log.warning("%s: the model does not record its training subjects; cannot check for leakage", folder)
+    for warning in _doubts(found):
+        log.warning("%s: %s", folder, warning)
     return found
 
 
-def new_record(records: Iterable[Imaged], start: Path | None, leakage: bool) -> dict[str, Any]:
+def _doubts(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a reader has to know of a training record before relying on a check for leakage."""
+    keys, own = _parts(record).keys(), site_key.find()
+    if "subjects" not in record:
+        yield "the model does not record its training subjects; cannot check for leakage"
+    elif record.get("incomplete"):
+        yield "the model records only some of its training subjects; leakage may be missed"
+    if keys - {None, own and own.name}:
+        has = "has another key" if own else "does not exist"
+        yield (
+            f"its training subjects are hashed with a site key and {site_key.path()} {has}; cannot check for "
+            f"leakage: name that key with {site_key.VARIABLE}"
+        )
+    if None in keys:
+        yield (
+            "its training subjects are hashed without a site key, so anyone with a list of IDs can recover "
+            "them; do not publish it except with medground export --public"
+        )
+
+
+def new_record(
+    records: Iterable[Imaged], start: Path | None, leakage: bool, keep: bool = True
+) -> dict[str, Any]:
     """Return the training record of a model trained on these records, from the model in `start` if any.
 
-    `subjects` includes those of the start. `leakage` is set if this training or an earlier one leaked.
+    Subjects of the start are included, with their own key. `leakage` is set if this training or an earlier
+    one leaked. `keep` False leaves out all subjects. Creates the site key if there is none.
     """
     from medground.model_dir import ModelDir
 
     before = (ModelDir(start).training_record() if start else None) or {}
-    digests = sorted({*digests_of(records), *(before.get("subjects") or ())})
-    return {"subjects": digests} | ({"leakage": True} if leakage or before.get("leakage") else {})
+    mark = {"leakage": True} if leakage or before.get("leakage") else {}
+    if not keep:
+        return mark
+    key, parts = site_key.find_or_create(), _parts(before)
+    own = digests_of(records, key) | parts.pop(key.name, frozenset())
+    record: dict[str, Any] = {"subjects": sorted(own), "key": key.name}
+    if parts:
+        record["earlier"] = [{"key": name, "subjects": sorted(each)} for name, each in parts.items()]
+    if start and ("subjects" not in before or before.get("incomplete")):
+        record["incomplete"] = True
+    return record | mark
 
 
 class Marked(Protocol):

@@ -1,4 +1,4 @@
-"""How much of an output an earlier run has done, and for which task and input.
+"""The record of an earlier run: the part of its output that is done, its task and its input.
 
 A record is a file of lines. The first is the task: the settings that decide the output, with digests of the
 files they name. Each further line says how much is done: the number of input units, the bytes of their
@@ -23,7 +23,7 @@ NO_DIGEST = "-"
 
 
 class Note(NamedTuple):
-    """How much is done: input units, bytes of output, and the digest of these units."""
+    """A state of an output: input units, bytes of output, and the digest of these units."""
 
     units: int = 0
     end: int = 0
@@ -39,7 +39,7 @@ START = Note()
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier run left in the file `place`: its task, if that is known, and its notes."""
+    """The remains of an earlier run in the file `place`: its task, if that is known, and its notes."""
 
     place: str
     task: Task | None = None

@@ -18,9 +18,8 @@ from typing import Any, BinaryIO, TypeVar
 
 import orjson
 
-from medground import output_files, progress
+from medground import output_files, progress, strict_json
 from medground.errors import BadRecord, MedgroundError
-from medground.jsonl import loads
 from medground.output_files import DONE, PARTIAL, mark_of, naming
 from medground.progress import START, Earlier, Input, Note, Task
 
@@ -214,7 +213,7 @@ def _held(path: str, keys: Sequence[str]) -> tuple[list[Values], "array[int]"]:
 
 def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Values:
     try:
-        return tuple(map(loads(line).get, keys))
+        return tuple(map(strict_json.parse(line).get, keys))
     except (BadRecord, AttributeError):
         raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
 

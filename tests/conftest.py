@@ -1,14 +1,21 @@
 """Settings and fixtures that all tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from paths import ROOT
 
+from medground import site_key
+
 # One thread in each process, also in those that tests start: several workers (`pytest -n 2`) then do not
 # compete for the cores. Libraries read it when they are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Training records of all tests, also in processes that they start, are made with this key.
+os.environ[site_key.VARIABLE] = f"{tempfile.gettempdir()}/medground-tests-{os.getuid()}/site.key"
+site_key.find_or_create()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,14 +1,16 @@
 """Leakage by patient: digests, training records, what is refused, and what marks a model."""
 
 import hashlib
+import hmac
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from keyed import KEY, unkeyed
 from toy_runs import digests, finetune, lines, pretrain, record, write
 
-from medground import checkpoints, leakage
+from medground import checkpoints, leakage, site_key
 from medground.data.examples import Example
 from medground.errors import MedgroundError
 
@@ -19,26 +21,32 @@ class Seen:
     subject_id: str | None = None
 
 
-def test_a_digest_is_the_start_of_the_sha256_of_the_id():
-    assert leakage.digest_of("p10000032") == hashlib.sha256(b"p10000032").hexdigest()[:16]
+def test_a_digest_is_the_start_of_the_hmac_of_the_id_with_the_site_key():
+    whole = hmac.new(KEY.secret, b"p10000032", "sha256").hexdigest()
+    assert KEY.digest("p10000032") == whole[:16]
+    assert site_key.unkeyed_digest("p10000032") == hashlib.sha256(b"p10000032").hexdigest()[:16]
 
 
 def test_each_subject_and_each_image_counts_once():
     records = [Seen("i1", "s1"), Seen("i2", "s1"), Seen("i3"), Seen("i3"), Seen("i4", "")]
-    assert leakage.digests_of(records) == sorted(map(leakage.digest_of, ("s1", "i1", "i2", "i3", "i4")))
-    assert leakage.digests_of(reversed(records)) == leakage.digests_of(records)
-    assert leakage.digests_of([]) == []
+    assert leakage.digests_of(records, KEY) == {*map(KEY.digest, ("s1", "i1", "i2", "i3", "i4"))}
+    assert leakage.digests_of([], KEY) == set()
 
 
 def test_an_overlap_names_each_patient_once_and_the_first_in_order():
     records = [Seen("i1", "c"), Seen("i2", "a"), Seen("i3", "c"), Seen("i4", "d"), Seen("i5")]
     known = leakage.Patients.of([Seen("x", "c"), Seen("i2"), Seen("i5", "z"), Seen("y", "b")])
-    assert leakage.overlap(records, known, "x and y") == [leakage.Leak(3, "a", "x and y")]
-    assert leakage.overlap([], known, "x and y") == leakage.overlap(records, leakage.Patients(), "") == []
+    assert leakage.overlap(records, known, "x and y", "x") == [leakage.Leak(3, "x and y", 1, "x")]
+    assert leakage.overlap(records[1:], known, "x and y", "x") == [leakage.Leak(3, "x and y", 1, "x")]
+    assert (
+        leakage.overlap([], known, "x and y", "x")
+        == leakage.overlap(records, leakage.Patients(), "", "")
+        == []
+    )
 
 
 def test_a_subject_is_no_image_of_the_same_name():
-    assert leakage.overlap([Seen("1", "a")], leakage.Patients.of([Seen("2", "1")]), "") == []
+    assert leakage.overlap([Seen("1", "a")], leakage.Patients.of([Seen("2", "1")]), "", "") == []
 
 
 IDS = st.sampled_from(["", "1", "2", "3"])
@@ -54,17 +62,20 @@ def test_two_records_leak_if_they_share_a_subject_or_an_image(some, others):
         if one.image_id == two.image_id or (one.subject_id and one.subject_id == two.subject_id)
     ]
     both = {one.subject_id or one.image_id for one, _ in pairs}
+    first = next((n for n, one in enumerate(some, start=1) if any(one is each for each, _ in pairs)), 0)
     for known in (
         leakage.Patients.of(others),
-        leakage.Patients.trained({"subjects": leakage.digests_of(others)}),
+        leakage.Patients.trained({"subjects": sorted(leakage.digests_of(others, KEY)), "key": KEY.name}),
     ):
-        found = leakage.overlap(some, known, "")
-        assert [(each.count, each.first) for each in found] == ([(len(both), min(both))] if both else [])
+        found = leakage.overlap(some, known, "", "")
+        assert [(each.count, each.first) for each in found] == ([(len(both), first)] if both else [])
 
 
 def test_the_first_leak_is_named_unless_leaks_are_allowed(caplog):
-    leaks = [leakage.Leak(1, "a", "this and that"), leakage.Leak(2, "b", "this and those")]
-    with pytest.raises(MedgroundError, match=r"1 subject is in both this and that \(first: a\); split them"):
+    leaks = [leakage.Leak(1, "this and that", 5, "that"), leakage.Leak(2, "this and those", 1, "this")]
+    with pytest.raises(
+        MedgroundError, match=r"1 subject is in both this and that \(first: record 5 of that\); split them"
+    ):
         leakage.check(leaks, False, "split them")
     assert leakage.check(leaks, True, "split them") is True
     assert "in both this and that" in caplog.text and "in both this and those" in caplog.text
@@ -80,8 +91,8 @@ def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_fi
     done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert done.exit_code == 0, done.output
     names = {each[key] for each in new if each["split"] == "train" for key in ("subject_id", "image_id")}
-    both = sorted({*digests(before), *map(leakage.digest_of, names)})
-    assert record(tmp_path / "ft") == {"step": 2, "subjects": both}
+    both = sorted({*digests(before), *map(KEY.digest, names)})
+    assert record(tmp_path / "ft") == {"step": 2, "subjects": both, "key": KEY.name}
 
 
 @pytest.mark.slow
@@ -93,12 +104,12 @@ def test_training_patients_of_the_start_are_refused_or_mark_the_model(toy_films,
     refused = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert refused.exit_code == 1
     assert "2 subjects are in both test and the training data of" in refused.stderr
-    assert "(first: p0)" in refused.stderr
+    assert "(first: record 1 of test)" in refused.stderr
     assert "--allow-leakage" in refused.stderr and not (tmp_path / "ft").exists()
     allowed = finetune(
         toy_films, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source
     )
-    assert allowed.exit_code == 0 and "(first: p0)" in allowed.stderr
+    assert allowed.exit_code == 0 and "(first: record 1 of test)" in allowed.stderr
     assert record(tmp_path / "ft")["leakage"] is True
 
 
@@ -125,6 +136,7 @@ def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
     checkpoints.save(model / "model.safetensors", weights, config)
     assert leakage.new_record([], model, leakage=False) == {
         "subjects": record(pretrained)["subjects"],
+        "key": KEY.name,
         "leakage": True,
     }
 
@@ -143,17 +155,17 @@ def test_a_patient_in_two_parts_is_counted_once_and_named():
 
     leaks = leakage.between({"train": part("a", "b", "b"), "val": part("c"), "test": part("b", "c", None)})
     assert [str(each) for each in leaks] == [
-        "1 subject is in both training and test (first: b)",
-        "1 subject is in both validation and test (first: c)",
+        "1 subject is in both training and test (first: record 1 of test)",
+        "1 subject is in both validation and test (first: record 2 of test)",
     ]
 
 
 def test_an_image_of_an_unnamed_patient_is_known_by_itself(tmp_path):
     named, nameless = Example("i1", "x", 1, 1, "a"), Example("i1", "x", 1, 1, None)
     (leak,) = leakage.between({"train": [named], "test": [nameless]})
-    assert str(leak) == "1 subject is in both training and test (first: i1)"
+    assert str(leak) == "1 subject is in both training and test (first: record 1 of test)"
     (leak,) = leakage.between({"train": [nameless], "test": [named]})
-    assert str(leak) == "1 subject is in both training and test (first: a)"
+    assert str(leak) == "1 subject is in both training and test (first: record 1 of test)"
     for seen, judged in ((named, nameless), (nameless, named)):
         config = {"record": leakage.new_record([seen], None, False)}
         checkpoints.save(tmp_path / "model.safetensors", {}, config)
@@ -162,11 +174,11 @@ def test_an_image_of_an_unnamed_patient_is_known_by_itself(tmp_path):
 
 def test_a_record_of_an_older_version_still_names_its_training_patients(tmp_path):
     """It had the image only where no subject was known."""
-    config = {"record": {"subjects": sorted(map(leakage.digest_of, ("a", "i2")))}}
+    config = {"record": unkeyed("a", "i2")}
     checkpoints.save(tmp_path / "model.safetensors", {}, config)
     judged = [Example("i1", "x", 1, 1, "a"), Example("i2", "x", 1, 1, "b"), Example("i3", "x", 1, 1, "c")]
     assert [str(each).split("(")[1] for each in leakage.with_model({"val": judged}, tmp_path)] == [
-        "first: a)"
+        "first: record 1 of validation)"
     ]
     assert next(leakage.with_model({"val": judged}, tmp_path)).count == 2
 

@@ -30,7 +30,7 @@ _SPLITTING = [
     ),
     option(
         "--num-folds",
-        type=click.IntRange(min=3),
+        type=options.Integer(min=3),
         old=["--folds"],
         group=DATA,
         help="Cross-validation folds by subject; ignores `split` in records.",

@@ -3,6 +3,8 @@
 import errno
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,6 +14,7 @@ from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
 from medground.cli.command import Group
+from medground.cli.compare import compare
 from medground.cli.convert import convert
 from medground.cli.detect_anatomy import detect_anatomy
 from medground.cli.doctor import doctor
@@ -24,7 +27,16 @@ from medground.cli.parse_reports import parse_reports
 from medground.cli.phantom import phantom
 from medground.cli.pretrain import pretrain
 from medground.cli.train_detector import train_detector
-from medground.errors import MedgroundError
+from medground.errors import MedgroundError, printable
+
+
+class OneLine(logging.Formatter):
+    """A format that keeps each message on one line, with any names in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message without control characters; a traceback follows on its own lines."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 class Toolbox(Group):
@@ -32,32 +44,43 @@ class Toolbox(Group):
 
     def make_context(self, *args: Any, **attrs: Any) -> click.Context:
         """Configure messages on stderr before -v and -q change their level."""
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s", force=True
-        )
-        return super().make_context(*args, **attrs)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
+        logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+        with _as_messages():
+            return super().make_context(*args, **attrs)
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _as_messages():
             return super().invoke(ctx)
-        except (MedgroundError, OSError) as error:
-            if getattr(error, "errno", None) == errno.EPIPE:
-                raise  # the reader of our output has exited (| head): click ends quietly
-            logging.getLogger(__name__).debug("traceback:", exc_info=True)
-            raise click.ClickException(_one_line(error)) from error
+
+
+@contextmanager
+def _as_messages() -> Iterator[None]:
+    """Turn errors that users can fix into click's, whose messages stay on one line."""
+    try:
+        yield
+    except (MedgroundError, OSError) as error:
+        if getattr(error, "errno", None) == errno.EPIPE:
+            raise  # the reader of our output has exited (| head): click ends quietly
+        logging.getLogger(__name__).debug("traceback:", exc_info=True)
+        raise click.ClickException(_one_line(error)) from error
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)
+        raise
 
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
-    return " ".join(str(error).split())
+        return printable(f"{place}{error.strerror}")
+    return printable(" ".join(str(error).split()))
 
 
 SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
-    "Grounding and scoring": (ground, evaluate),
+    "Grounding and scoring": (ground, evaluate, compare),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }

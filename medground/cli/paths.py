@@ -104,7 +104,7 @@ class Named:
 
     @property
     def is_folder(self) -> bool:
-        """Whether this is a folder, or an output folder."""
+        """True for a folder that exists, and for an output folder."""
         return isinstance(self.param.type, OutputFolder) or os.path.isdir(self.path)
 
     def identities(self) -> set[Any]:

@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 
-def open_reports(stack: ExitStack, source: str, columns: Any, bad_lines: Any) -> Iterator[Any]:
-    """Yield the reports of a file of any supported kind, a folder or stdin."""
+def open_reports(
+    stack: ExitStack, source: str, columns: Any, bad_lines: Any, keep_empty: bool = False
+) -> Iterator[Any]:
+    """Yield the reports of a file of any supported kind, a folder or stdin.
+
+    With `keep_empty`, rows of a table without text are reports, too.
+    """
     from medground import jsonl
     from medground.records import Report
     from medground.reports import encodings
@@ -26,5 +31,5 @@ def open_reports(stack: ExitStack, source: str, columns: Any, bad_lines: Any) ->
     if kind == "jsonl":
         return jsonl.read(encodings.Utf8Lines(stream, name), Report, bad_lines)
     if kind == "table":
-        return report_input.read_table(stream, name, columns, bad_lines.take)
+        return report_input.read_table(stream, name, columns, bad_lines.take, keep_empty)
     return report_input.read_one(stream, name, bad_lines.take)

@@ -78,7 +78,7 @@ def _is_given(name: str) -> bool:
 def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:
     """Train with these options, and exit with 75 when stopped before the end.
 
-    `chosen` may also hold `rehearsal`, `leakage` and `chosen` of the material.
+    `chosen` may also hold `rehearsal`, `leakage`, `record` and `chosen` of the material.
     """
     # torch keeps a compiled kernel, with its memory, for each of the last 1,024 shapes of a batch on a CPU;
     # every step has another number of phrases, so that would grow to gigabytes and save nothing
@@ -86,7 +86,7 @@ def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: An
     from medground.training.train import Material, Options, fit
 
     images, folder, overwrite = (chosen.pop(name) for name in ("images", "folder", "overwrite"))
-    more = {name: chosen.pop(name) for name in ("rehearsal", "leakage", "chosen") if name in chosen}
+    more = {name: chosen.pop(name) for name in ("rehearsal", "leakage", "record", "chosen") if name in chosen}
     material = Material(examples=learned, validation=checked, **more)
     _check_device(chosen["device"])
     done = fit(material, images, folder, Options(**chosen), start, overwrite)

@@ -30,6 +30,7 @@ class Inputs:
     truth: BinaryIO
     train: BinaryIO | None = None
     compare: BinaryIO | None = None
+    anatomy: BinaryIO | None = None
     model: Path | None = None
     split: str | None = None
     allow_leakage: bool = False
@@ -46,6 +47,9 @@ def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> Sco
     chosen = [protocols.named(name) for name in names]
     with ExitStack() as stack:  # keeps heat maps open while they are scored
         records = READERS[chosen[0].takes](inputs, stack)
+        if inputs.anatomy:
+            check = anatomy.check_truth()
+            records["anatomy"] = files.read(inputs.anatomy, Anatomy, inputs.bad_lines, check)
         return _evaluate(records, chosen, inputs, how)
 
 
@@ -72,8 +76,12 @@ def _evaluate(records: dict[str, Any], chosen: Sequence[Any], inputs: Inputs, ho
 
 def read_phrases(inputs: Inputs, name: str) -> Records[Phrase] | None:
     """Return the phrases of a file of the inputs, None if it is not given."""
-    stream = getattr(inputs, name)
-    return stream and files.read(stream, Phrase, inputs.bad_lines, phrases.check_truth())
+    return read_truth(getattr(inputs, name), inputs.bad_lines)
+
+
+def read_truth(stream: BinaryIO | None, bad_lines: BadLines) -> Records[Phrase] | None:
+    """Return the phrases of a file, None without a file."""
+    return files.read(stream, Phrase, bad_lines, phrases.check_truth()) if stream else None
 
 
 def _read_phrases(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:

@@ -68,12 +68,16 @@ Row = tuple[int, bytes, list[str] | None]  # line number, bytes, cells; None if 
 
 
 def read_table(
-    lines: Iterable[bytes], name: str, columns: Columns | None = None, take: TakeBad = refuse
+    lines: Iterable[bytes],
+    name: str,
+    columns: Columns | None = None,
+    take: TakeBad = refuse,
+    keep_empty: bool = False,
 ) -> Iterator[Report]:
     """Yield a report for each row of a CSV table (comma, semicolon or tab), in order, one row in memory.
 
     An unclosed quote invalidates its own row and no other. Unknown columns are kept in `extra`. Rows without
-    text are skipped, and counted in one warning.
+    text are skipped, and counted in one warning, unless `keep_empty`.
     """
     decode = Decoder()
     source = _Source(lines)
@@ -97,7 +101,7 @@ def read_table(
 
     rows = _rows(source, text, delimiter, layout.width)
     for number, report in sift(rows, make, lambda row, bad: take(row[1], bad), name, "row"):
-        if empty.has_text(report, number):
+        if keep_empty or empty.has_text(report, number):
             yield report
     empty.warn()
 

@@ -9,6 +9,7 @@ validates and writes. If any process gets a stop request, all stop after the sam
 import importlib.util
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -126,7 +127,7 @@ def train(job: Job, stop: StopRequest) -> nn.Module | None:
         return None
     steps = range(state.step, state.step if _is_over(job, state) else schedule.steps)
     batches = Prefetched(job.batches, steps, job.loader_threads)
-    requested = False
+    requested, began = False, time.monotonic()
     with memory.explained(job.memory_advice, lambda: f"step {state.step + 1}"):
         for step, batch in console.progress(batches, job.folder.path.name, schedule.steps, start=state.step):
             losses, requested = _step(job, running, step, batch, stop)
@@ -137,7 +138,8 @@ def train(job: Job, stop: StopRequest) -> nn.Module | None:
                 state = _save(job, running, state)
             if requested or _is_over(job, state):
                 break
-    log.info("waited %.1f s for batches", batches.waited)
+    count, took = state.step - steps.start, time.monotonic() - began
+    log.info("%d steps in %.1f s, of which %.1f s waiting for batches", count, took, batches.waited)
     return running.network if _is_done(job, state) else None
 
 

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from medground import leakage
-from medground.data import collate
-from medground.data.examples import Example, all_texts, digest
+from medground.data import collate, vocabulary
+from medground.data.examples import Example, digest
 from medground.data.image_store import ImageStore
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
@@ -20,8 +20,6 @@ from medground.models import grounder
 from medground.models.network import Network
 from medground.objectives import distributed
 from medground.objectives.learner import Learner
-from medground.reports.paraphrase import vocabulary
-from medground.reports.parser import Parser
 from medground.training import loop, validation
 from medground.training.optim import Schedule, build_optimizer, freeze
 from medground.training.run_dir import RunFolder
@@ -67,13 +65,15 @@ class Options(Schedule):
 class Material:
     """The data of a run. `chosen` says how the examples were chosen; it is kept in config.toml.
 
-    `leakage`: whether subjects of validation or test are known to be among the training subjects.
+    `leakage`: whether subjects of validation or test are known to be among the training subjects. `record`:
+    whether the model records its training subjects.
     """
 
     examples: Sequence[Example]
     validation: Sequence[Example] = ()
     rehearsal: Sequence[Example] = ()  # pairs of pre-training to replay
     leakage: bool = False
+    record: bool = True
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def usable(self, needs: Needs) -> "Material":
@@ -154,7 +154,7 @@ def _job(
     frozen = freeze(model.network, options.freeze)
     if start is None:
         distributed.share_norms(learner, engine.device)
-    record = leakage.new_record(material.seen(), start, material.leakage)
+    record = leakage.new_record(material.seen(), start, material.leakage, material.record)
 
     def keep(network: Any, step: int) -> None:
         grounder.save(run.path, replace(model, network=network), {**record, "step": step})
@@ -243,7 +243,7 @@ def _batches(
 
 
 def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
-    """Return the model in `start`, or a new one with a vocabulary of the examples' and the lexicon's words.
+    """Return the model in `start`, or a new one with the words of `data.vocabulary`.
 
     Raise MedgroundError if the model in `start` has another architecture than the options.
     """
@@ -253,11 +253,11 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
             raise MedgroundError(f"{start}: holds a {own}, not a {options.architecture}")
         return model
     assert options.model_size  # the commands have a default
-    texts: list[str] = []  # a pre-trained text encoder has its own vocabulary
+    words: list[str] = []  # a pre-trained text encoder has its own vocabulary
     if options.text_encoder is None:
-        texts = [*all_texts(material.seen()), *(needs.always or ()), *vocabulary(Parser())]
+        words = vocabulary.words_for(material.seen(), needs.always or ())
     encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
-    return grounder.build(options.model_size, texts, architecture=options.architecture, **encoders)
+    return grounder.build(options.model_size, words, architecture=options.architecture, **encoders)
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:

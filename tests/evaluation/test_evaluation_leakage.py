@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from keyed import recorded
 
 from medground import checkpoints, leakage
 from medground.cli.main import cli
@@ -67,23 +68,22 @@ def test_a_phrase_is_known_by_its_subject_and_by_its_image():
         Phrase(image_id=f"i{n}", phrase_id="p", subject_id=subject, path="x", text="")
         for n, subject in enumerate(("s0", "s1", None))
     ]
-    seen = leakage.Patients.trained({"subjects": list(map(leakage.digest_of, ("s1", "i2", "s9")))})
-    assert leakage.overlap(scored, seen, "x") == [leakage.Leak(2, "i2", "x")]
-    assert leakage.overlap(scored, leakage.Patients.trained({"subjects": []}), "x") == []
+    seen = leakage.Patients.trained(recorded("s1", "i2", "s9"))
+    assert leakage.overlap(scored, seen, "x", "y") == [leakage.Leak(2, "x", 2, "y")]
+    assert leakage.overlap(scored, leakage.Patients.trained({"subjects": []}), "x", "y") == []
 
 
 def test_patients_that_the_model_was_trained_on_are_counted_named_and_refused(evaluate, tmp_path):
-    seen = [leakage.digest_of(name) for name in ("s1", "s0", "s7")]
-    model = model_of(tmp_path / "model", {"subjects": sorted(seen)})
+    model = model_of(tmp_path / "model", recorded("s1", "s0", "s7"))
     result = evaluate("--model", str(model))
     assert result.exit_code == 1 and result.stdout == ""
-    message = "2 subjects are in both the scored records and the training data of --model (first: s0)"
-    assert message in result.stderr
+    message = "2 subjects are in both the scored records and the training data of --model"
+    assert f"{message} (first: record 1 of the scored records)" in result.stderr
     assert "--allow-leakage" in result.stderr
 
 
 def test_allowed_leakage_marks_every_score(evaluate, tmp_path):
-    model = model_of(tmp_path / "model", {"subjects": [leakage.digest_of("s1")]})
+    model = model_of(tmp_path / "model", recorded("s1"))
     result = evaluate("--model", str(model), "--allow-leakage")
     assert result.exit_code == 0, result.stderr
     scores = [json.loads(line) for line in result.stdout.splitlines()]
@@ -91,7 +91,7 @@ def test_allowed_leakage_marks_every_score(evaluate, tmp_path):
 
 
 def test_a_model_trained_on_others_leaves_no_mark(evaluate, tmp_path):
-    model = model_of(tmp_path / "model", {"subjects": [leakage.digest_of("s2")]})
+    model = model_of(tmp_path / "model", recorded("s2"))
     result = evaluate("--model", str(model))
     assert result.exit_code == 0, result.stderr
     assert not any("leakage" in json.loads(line) for line in result.stdout.splitlines())
@@ -104,7 +104,7 @@ def marks(result) -> set[bool]:
 
 
 def test_a_model_whose_training_was_allowed_to_leak_marks_scores_of_anybody(evaluate, tmp_path):
-    model = model_of(tmp_path / "model", {"subjects": [leakage.digest_of("s2")], "leakage": True})
+    model = model_of(tmp_path / "model", recorded("s2") | {"leakage": True})
     result = evaluate("--model", str(model))
     assert marks(result) == {True}
     assert "the model was trained on patients of its validation or test set" in result.stderr
@@ -119,10 +119,10 @@ def test_answers_carry_the_mark_where_the_model_is_not_at_hand(evaluate, tmp_pat
 
 def test_an_export_carries_the_training_record_of_its_model(evaluate, tmp_path):
     (tmp_path / "export").mkdir()
-    record = {"subjects": [leakage.digest_of("s1")]}
+    record = recorded("s1")
     (tmp_path / "export/engine.json").write_text(json.dumps({"format": 1, "model": "m1", "record": record}))
     result = evaluate("--model", "export")
-    assert (result.exit_code, "(first: s1)" in result.stderr) == (1, True)
+    assert (result.exit_code, "(first: record 2 of the scored records)" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("record", [None, {"step": 3}])
@@ -138,8 +138,8 @@ def test_a_patient_in_another_split_of_the_truth_is_refused(evaluate):
     )
     result = evaluate()
     assert result.exit_code == 1
-    message = "1 subject is in both the scored records and another split of --truth (first: s0)"
-    assert message in result.stderr
+    message = "1 subject is in both the scored records and another split of --truth"
+    assert f"{message} (first: record 1 of the scored records)" in result.stderr
     assert evaluate("--allow-leakage").exit_code == 0
 
 

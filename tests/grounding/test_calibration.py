@@ -11,9 +11,10 @@ import toy
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from keyed import recorded
 from PIL import Image
 
-from medground import jsonl, leakage
+from medground import jsonl
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.errors import MedgroundError
@@ -203,7 +204,7 @@ def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
 
 def test_a_model_is_not_calibrated_on_its_training_patients(films, model):
     torch.manual_seed(0)
-    seen = {"subjects": [leakage.digest_of("p3")]}
+    seen = recorded("p3")
     grounder.save(model, grounder.build("small", ["bright spot"]), record=seen)
     result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
     assert (result.exit_code, "1 subject is in both" in result.stderr) == (1, True)

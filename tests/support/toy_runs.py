@@ -6,7 +6,7 @@ from pathlib import Path
 import toy
 from click.testing import CliRunner
 
-from medground import checkpoints, leakage
+from medground import checkpoints, site_key
 from medground.cli.main import cli
 
 
@@ -21,10 +21,10 @@ def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = Non
     )  # fmt: skip
 
 
-def pretrain(films: toy.Toy, folder: Path, *flags: object):
+def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
     done = run(
-        "pretrain", films.pairs, "--images", films.folder, "-o", folder, "--steps", 1, "--batch-size", 2,
-        "--device", "cpu", *flags,
+        "pretrain", pairs or films.pairs, "--images", films.folder, "-o", folder, "--steps", 1,
+        "--batch-size", 2, "--device", "cpu", *flags,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return folder
@@ -46,4 +46,6 @@ def write(path: Path, records: list[dict]) -> Path:
 def digests(names) -> list[str]:
     """Return the digests in a training record of these toy patients, pN, and of their images, filmN."""
     names = list(names)
-    return sorted(map(leakage.digest_of, [*names, *(name.replace("p", "film") for name in names)]))
+    return sorted(
+        map(site_key.find_or_create().digest, [*names, *(name.replace("p", "film") for name in names)])
+    )

@@ -2,7 +2,8 @@
 
 import itertools
 import json
-import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -15,8 +16,7 @@ from safetensors.torch import load_file
 from medground import checkpoints
 from medground.cli import training_options
 from medground.cli.main import cli
-from medground.data import examples
-from medground.training import loop, train
+from medground.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +24,16 @@ def films(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=6)
 
 
-def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+def arguments(films: toy.Toy, folder: Path, *flags: object, pairs: object = None) -> list[str]:
     args = [
         "pretrain", pairs or films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
         "--steps", 4, "--batch-size", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
     ]  # fmt: skip
-    return CliRunner().invoke(cli, [str(each) for each in args])
+    return [str(each) for each in args]
+
+
+def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+    return CliRunner().invoke(cli, arguments(films, folder, *flags, pairs=pairs))
 
 
 @pytest.mark.slow
@@ -115,21 +119,32 @@ def test_a_validation_without_a_box_is_refused(films, tmp_path):
     assert "--val: no phrase has a box" in result.stderr and not (tmp_path / "run").exists()
 
 
+# a medground that gets a signal when it calls a function for the first time
+SIGNALLED = """
+import importlib, os, signal, sys
+module, name = sys.argv.pop(1), sys.argv.pop(1)
+from medground.__main__ import main
+where = importlib.import_module(module)
+real = getattr(where, name)
+def signalled(*args):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return real(*args)
+setattr(where, name, signalled)
+main()
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["reading", "building"])
-def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, monkeypatch, moment):
-    where, name = {"reading": (examples, "from_pairs"), "building": (train, "_job")}[moment]
-    real = getattr(where, name)
-
-    def asked(*args):
-        signal.raise_signal(signal.SIGUSR1)
-        return real(*args)
-
-    monkeypatch.setattr(where, name, asked)
-    monkeypatch.setattr(loop, "_step", None)
-    result = pretrain(films, tmp_path / "run")
-    assert result.exit_code == 75, result.output
-    assert "stopped on request before" in result.stderr
+@pytest.mark.parametrize(
+    "moment", [("medground.data.examples", "from_pairs"), ("medground.training.train", "_job")]
+)
+def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
+    script = tmp_path / "signalled.py"
+    script.write_text(SIGNALLED)
+    call = [sys.executable, script, *moment, *arguments(films, tmp_path / "run")]
+    done = subprocess.run([str(each) for each in call], capture_output=True, text=True)
+    assert done.returncode == 75, done.stderr
+    assert "stopped on request before" in done.stderr
     assert not (tmp_path / "run" / "resume.safetensors").exists()
 
 
