@@ -75,6 +75,7 @@ HEAVY = {
     "tqdm",
     "PIL",
     "accelerate",
+    "importlib.metadata",
 }
 
 
