@@ -84,7 +84,7 @@ def _name_holder(descriptor: int) -> None:
     with suppress(OSError):  # on a full disk the lock holds without a name
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
-        os.fsync(descriptor)  # for readers on other machines
+        os.fdatasync(descriptor)  # for readers on other machines
 
 
 def _holder(descriptor: int) -> str:

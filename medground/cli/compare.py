@@ -150,7 +150,7 @@ def _each(given: Sequence[Any], count: int, flag: str, default: Any) -> list[Any
 
 def _scores(files: dict[str, BinaryIO], **given: Any) -> Any:
     """Return the scores of the files."""
-    from medground import jsonl, output_files
+    from medground import jsonl
     from medground.evaluation import comparison, run
     from medground.evaluation.inputs import predictions
 
