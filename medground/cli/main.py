@@ -2,12 +2,12 @@
 
 import errno
 import logging
-import sys
 from typing import Any
 
 import click
 
 import medground
+from medground.cli import messages
 from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
@@ -33,9 +33,7 @@ class Toolbox(Group):
 
     def make_context(self, *args: Any, **attrs: Any) -> click.Context:
         """Configure messages on stderr before -v and -q change their level."""
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s", force=True
-        )
+        messages.configure()
         return super().make_context(*args, **attrs)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -49,9 +47,9 @@ class Toolbox(Group):
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError):  # the text of some, such as BadGzipFile, quotes the file
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
+        return f"{place}{error.strerror or f'cannot be read or written ({type(error).__name__})'}"
     return " ".join(str(error).split())
 
 

@@ -35,7 +35,8 @@ class HeatmapFile(Mapping[str, Any]):
         try:
             return np.asarray(self._get(name))
         except DAMAGED:
-            raise MedgroundError(f"{self.name}: {name}: cannot be read as an array of numbers") from None
+            place = f"array {list(self._names).index(name) + 1}"
+            raise MedgroundError(f"{self.name}: {place}: cannot be read as an array of numbers") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
