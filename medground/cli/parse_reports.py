@@ -63,6 +63,14 @@ from medground.cli.report_modes import run
     help="TOML file with terms to add to the lexicon.",
 )
 @option(
+    "--existence-by",
+    type=click.Choice(["rules", "negspacy"]),
+    default="rules",
+    show_default=True,
+    group=DATA,
+    help="Decide existence by the parser's rules or by negspacy's component.",
+)
+@option(
     "--likely-as",
     type=click.Choice(["present", "uncertain"]),
     default="uncertain",

@@ -4,7 +4,7 @@ import csv
 import gc
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from medground.jsonl import Journal
 
 log = logging.getLogger(__name__)
-BUILD_WITH = ("lexicon", "likely_as", "all_sections", "any_language")
+BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
 
 
 def run(source: str, explain: str | None, input_format: str, html: str | None, **choices: Any) -> None:
@@ -157,12 +157,17 @@ def _columns(choices: dict[str, Any]) -> Any:
     return Columns(choices["text_column"], choices["id_column"], choices["subject_column"], sections)
 
 
-def build_parser(lexicon: str | None = None, *settings: Any) -> Any:
+def build_parser(lexicon: str | None = None, existence_by: str = "rules", *settings: Any) -> Any:
     """Return a parser with a lexicon and the values of `Options`."""
     from medground.reports import lexicon as lexicons
     from medground.reports.parser import Options, Parser
 
-    parser = Parser(lexicons.load(lexicon), Options(*settings))
+    kind: Callable[..., Parser] = Parser
+    if existence_by == "negspacy":
+        from medground.reports.negspacy_existence import NegspacyParser
+
+        kind = NegspacyParser
+    parser = kind(lexicons.load(lexicon), Options(*settings))
     gc.freeze()  # the lexicon is a million small objects that the garbage collector can skip
     return parser
 

@@ -1,11 +1,11 @@
 """negspacy's lists of terms, which the cues of the parser extend.
 
-Only negspacy's `en_clinical` terms are used, not its component, for these reasons. It has one boolean for
-each finding and no doubt. Its scope runs to the end of the sentence ("No pneumothorax; small effusion"
-negates the effusion). "versus", "cannot exclude" and "evaluate for" negate. It has few terms that follow a
-finding ("no longer seen", "resolved"). A finding that contains a termination word is never negated. It also
-needs a spaCy Doc: tokenizing only runs at 55,000 reports per second, with matchers and spans below 3,000.
-cues.toml lists the terms with another meaning here ([negspacy]).
+Only negspacy's `en_clinical` terms are used, not its component, which is a baseline (negspacy_existence.py).
+It has one boolean for each finding and no doubt. Its scope runs to the end of the sentence ("No pneumothorax;
+small effusion" negates the effusion). "versus", "cannot exclude" and "evaluate for" negate. It has few terms
+that follow a finding ("no longer seen", "resolved"). A finding that contains a termination word is never
+negated. It also needs a spaCy Doc: tokenizing only runs at 55,000 reports per second, with matchers and spans
+below 3,000. cues.toml lists the terms with another meaning here ([negspacy]).
 """
 
 from importlib import util

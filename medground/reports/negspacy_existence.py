@@ -1,0 +1,66 @@
+"""A parser whose existences are those of negspacy's own component, as a baseline for our rules.
+
+Findings, regions and sentences are those of our parser. A finding is absent if negspacy negates it, and
+present otherwise: negspacy has no doubt. States that deny a finding ("lungs are clear") remain absent,
+because they do not name it.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from medground.records import Span, Triplet
+from medground.reports.lexicon import Lexicon
+from medground.reports.parser import Options, Parser
+from medground.reports.triplets import without_doubles
+
+FINDINGS = "findings"  # the group of spans that negspacy reads; unlike doc.ents, they may overlap
+RULE = "negspacy"
+
+
+class NegspacyParser(Parser):
+    """Our parser with negspacy's component, which has its `en_clinical` terms."""
+
+    def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
+        super().__init__(lexicon, options)
+        import negspacy.negation  # noqa: F401  (registers the component)
+        import spacy
+
+        self._nlp = spacy.blank("en")
+        self._negex: Any = self._nlp.add_pipe("negex", config={"span_keys": [FINDINGS]})
+
+    def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
+        """Return (triplets of text[start:end] with negspacy's existences, its regions)."""
+        triplets, regions = super().read(text, start, end, before)
+        named = {each.finding_span for each in triplets if each.rule != "normality"}
+        if named:
+            negated = self._negated(text[start:end], start, named)
+            triplets = [
+                _with_existence(each, each.finding_span in negated) if each.finding_span in named else each
+                for each in triplets
+            ]
+        return without_doubles(triplets), regions
+
+    def _negated(self, sentence: str, start: int, spans: set[Span]) -> set[Span]:
+        """Return the spans that negspacy negates; they count from `start` characters earlier."""
+        doc = self._nlp.make_doc(sentence)
+        for token in doc:
+            token.is_sent_start = token.i == 0
+        found: dict[Span, Any] = {
+            (a, b): doc.char_span(a - start, b - start, alignment_mode="expand") for a, b in spans
+        }
+        doc.spans[FINDINGS] = list(found.values())
+        self._negex(doc)
+        return {span for span, tokens in found.items() if tokens._.negex}
+
+
+def _with_existence(triplet: Triplet, negated: bool) -> Triplet:
+    """Return the triplet with negspacy's existence, which has no cue."""
+    return replace(
+        triplet,
+        existence="absent" if negated else "present",
+        rule=RULE,
+        cue=None,
+        cue_span=None,
+        severity=None if negated else triplet.severity,
+        change=None if negated else triplet.change,
+    )
