@@ -6,7 +6,6 @@ only when a file needs it.
 """
 
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,9 +65,7 @@ def _errors_of_pydicom(path: Path | str) -> Iterator[None]:
         raise MedgroundError(f"{path}: DICOM needs pydicom: pip install medground[dicom]") from None
     pydicom.config.logger.setLevel(logging.CRITICAL)  # it prints tracebacks that become one line here
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote values of the header
-            yield
+        yield
     except (pydicom.errors.BytesLengthException, pydicom.errors.InvalidDicomError) as error:
         raise ValueError("damaged DICOM") from error
 
