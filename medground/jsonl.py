@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 import orjson
 
+from medground import strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
 from medground.records import known_keys, to_json
@@ -64,7 +65,7 @@ def read(
     source, known = name_of(stream), known_keys(kind)
 
     def make(numbered: tuple[int, bytes]) -> Record:
-        record = _record(_parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
+        record = _record(strict_json.parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
         if check is not None:
             check(record)
         return record
@@ -100,14 +101,6 @@ def _record(value: Any, kind: type[Record], known: frozenset[str]) -> Record:
     if extra := {key: each for key, each in value.items() if key not in known}:
         object.__setattr__(record, "extra", extra)  # the records are frozen for everyone else
     return record
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
-        raise BadRecord(problem) from None
 
 
 _MESSAGE = re.compile(r"(?P<problem>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -231,7 +224,7 @@ def _held(path: str, keys: Sequence[str]) -> tuple[list[Values], "array[int]"]:
 
 def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Values:
     try:
-        return tuple(map(_parse(line).get, keys))
+        return tuple(map(strict_json.parse(line).get, keys))
     except (BadRecord, AttributeError):
         raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
 
@@ -309,7 +302,7 @@ def _noted(path: str, task: dict[str, Any]) -> tuple[int, int]:
         lines = [line for line in stream if line.endswith(b"\n")]
     if not lines:
         return 0, 0
-    before, now = _parse(lines[0]), orjson.loads(orjson.dumps(task))
+    before, now = strict_json.parse(lines[0]), orjson.loads(orjson.dumps(task))
     if other := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
         raise MedgroundError(f"{partial}: begun with another {other[0]}; delete it to start from scratch")
     size = os.path.getsize(partial)

@@ -6,7 +6,7 @@ S1  one sentence, one region: the region's box.
 S2  one region in several words (a region and a part of it), or in several sentences of the study: one box,
     the sentences joined in their order. `sentence_id` is the first one's, `sentence_ids` lists them all.
 S3  one sentence, several regions: one box around them, or with `split` a pair for each region with the part
-    of the sentence about it (`medground.reports.clauses`).
+    of the sentence about it (`medground.reports.clauses`). Sentences about the same set are joined as in S2.
 S4  no box: no pair. If some of several regions have no box, `regions_without_box` lists them.
 
 A pair's text has single spaces in place of the report's line breaks. The spans of its triplets still count in
@@ -147,16 +147,16 @@ class Place:
 
 
 def _places(sentences: Iterable[Sentence], rules: Rules) -> list[Place]:
-    """Return the places of one study, with sentences about one region joined if the rules require it."""
+    """Return the places of one study; if the rules join, sentences about the same regions are one place."""
     places: list[Place] = []
-    at: dict[str, int] = {}
+    at: dict[frozenset[str], int] = {}
     for sentence in sentences:
         for place in _places_of(sentence, rules):
-            if rules.join and place.whole in at:
-                places[at[place.whole]] = _joined(places[at[place.whole]], place)
+            about = frozenset([place.whole] if place.whole is not None else place.names)
+            if rules.join and about in at:
+                places[at[about]] = _joined(places[at[about]], place)
                 continue
-            if place.whole is not None:
-                at[place.whole] = len(places)
+            at[about] = len(places)
             places.append(place)
     return places
 
@@ -186,7 +186,7 @@ def _names(triplets: list[Triplet], existences: frozenset[Existence]) -> list[st
 
 
 def _joined(first: Place, then: Place) -> Place:
-    """Return both places, which have the same `whole`, as one; repeated words are kept once."""
+    """Return both places, which are about the same regions, as one; repeated words are kept once."""
     return Place(
         sentences=first.sentences + then.sentences,
         texts=list(dict.fromkeys(first.texts + then.texts)),
@@ -226,11 +226,9 @@ def _pair(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> Pair:
 
 
 def _rule(place: Place) -> str:
-    if len(place.sentences) > 1:
-        return "S2"
     if place.cut or place.whole is None:
         return "S3"
-    return "S2" if len(place.names) > 1 else "S1"
+    return "S2" if len(place.names) > 1 or len(place.sentences) > 1 else "S1"
 
 
 def _extra(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 @options.folder("Cache folder; images already in it are skipped.")
 @option(
     "--image-size",
-    type=options.COUNT,
+    type=options.SIDE,
     default=640,
     show_default=True,
     old=["--size"],

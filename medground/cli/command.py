@@ -121,6 +121,23 @@ class Number(click.FloatRange):
         return super().convert(number, param, ctx)
 
 
+class Integer(click.IntRange):
+    """A whole number in a range. `largest` bounds it silently; --help shows only `min` and `max`."""
+
+    def __init__(self, min: int, max: int | None = None, largest: int = (1 << 31) - 1):
+        super().__init__(min, max)
+        self.largest = largest
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the integer; fail if it is no whole number or out of range."""
+        if isinstance(value, bool | float):  # from --config
+            self.fail("expected a whole number", param, ctx)
+        number = super().convert(value, param, ctx)
+        if number > self.largest:
+            self.fail(f"larger than {self.largest}", param, ctx)
+        return number
+
+
 def _set_level(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Set the level of messages on stderr; an option that is not given changes nothing."""
     if value:

@@ -77,7 +77,7 @@ PHRASES = Named(registry.PROTOCOLS, lambda entry: entry.reads == "phrases")
 @option(
     "--bootstrap-samples",
     "draws",
-    type=click.IntRange(min=100),
+    type=options.Integer(min=100, largest=10_000_000),
     default=10_000,
     show_default=True,
     group=DATA,

@@ -41,7 +41,9 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise click.BadParameter(f"{path}: nested too deeply") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of more than 4300 digits
         raise click.BadParameter(f"{path}: {error}") from None
 
 
@@ -68,11 +70,11 @@ class Keys:
         """Return the values under the names that click uses; log a warning for each old key."""
         taken: dict[str, Any] = {}
         for key, value in values.items():
-            if key in self.known:
-                name, new = str(self.known[key].name), _plain(value)
-            else:
-                each = self.old[key]
-                name, new = str(each.name), _plain(self._renamed(each, key, value, source))
+            each = self.known[key] if key in self.known else self.old[key]
+            value = value if key in self.known else self._renamed(self.old[key], key, value, source)
+            name, new = str(each.name), _plain(value)
+            if not _fits(new, each):
+                raise click.BadParameter(f"{source}: {key}: expected {_expected(each)}")
             if name in taken:
                 raise click.BadParameter(f"{source}: {key} and its old name are both given; keep {name}")
             taken[name] = new
@@ -90,6 +92,21 @@ class Keys:
 def _plain(value: Any) -> Any:
     """Return a table as click takes it on the command line: a list of NAME=VALUE."""
     return [f"{name}={each}" for name, each in value.items()] if isinstance(value, dict) else value
+
+
+def _fits(value: Any, param: click.Parameter) -> bool:
+    """Return whether click can convert the value: a text, a number or a flag, or a list of such."""
+    if isinstance(value, list):
+        return _takes_list(param) and all(isinstance(each, str | int | float) for each in value)
+    return isinstance(value, str | int | float)
+
+
+def _takes_list(param: click.Parameter) -> bool:
+    return param.nargs != 1 or (isinstance(param, click.Option) and param.multiple)
+
+
+def _expected(param: click.Parameter) -> str:
+    return "a list of texts or numbers" if _takes_list(param) else "a text, a number, true or false"
 
 
 def _fill(ctx: click.Context, option: click.Parameter, name: str | None) -> None:

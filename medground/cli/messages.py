@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TextIO
 
-from medground.errors import MedgroundError
+from medground.errors import MedgroundError, printable
 
 log = logging.getLogger(__name__)
 READERS = ("pydicom", "highdicom", "PIL", "py", "spacy")  # loggers of libraries that read files of patients
@@ -22,7 +22,12 @@ HARMLESS = (MedgroundError, AssertionError, AttributeError, ImportError, MemoryE
 
 
 class Formatter(logging.Formatter):
-    """A format whose tracebacks quote no value."""
+    """A format that keeps each message on one line, and whose tracebacks quote no value."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message without control characters; a traceback follows on its own lines."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
         """Return the traceback for a record with `exc_info`."""

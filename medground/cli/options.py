@@ -11,19 +11,34 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import click
 
 from medground import shipped
-from medground.cli.command import DATA, FILES, MODEL, TRAINING, Command, Group, Number, command, option
+from medground.cli.command import (
+    DATA,
+    FILES,
+    MODEL,
+    TRAINING,
+    Command,
+    Group,
+    Integer,
+    Number,
+    command,
+    option,
+)
 from medground.cli.config import config
 
 if TYPE_CHECKING:
     from medground.jsonl import Journal
     from medground.shards import Shard
 
-__all__ = ["Command", "Group", "Number", "command", "config", "option"]
+__all__ = ["Command", "Group", "Integer", "Number", "command", "config", "option"]
 log = logging.getLogger(__name__)
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 STOPPED = 75  # stopped on request after saving: EX_TEMPFAIL of sysexits, on which batch scripts requeue
-COUNT = click.IntRange(min=1)
-NONE_OR_MORE = click.IntRange(min=0)
+COUNT = Integer(min=1)
+NONE_OR_MORE = Integer(min=0)
+PROCESSES = Integer(min=1, largest=1024)
+THREADS = Integer(min=0, largest=1024)
+SEED = Integer(min=0, largest=(1 << 63) - 1)  # what JSON, numpy and torch hold
+SIDE = Integer(min=1, largest=8192)  # of a square of pixels
 SHARE = Number(0, 1)
 POSITIVE = Number(min=0, min_open=True)
 OPEN_SHARE = Number(0, 1, min_open=True, max_open=True)
@@ -71,7 +86,7 @@ images = option(
     help="Folder that image paths in the records start from.",
 )
 device = option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-seed = option("--seed", type=NONE_OR_MORE, default=0, show_default=True, help="Random seed.")
+seed = option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
 overwrite = option(
     "--overwrite", is_flag=True, old=["--anew"], help="Overwrite a run with other settings or data."
 )
@@ -142,7 +157,7 @@ shard = option(
 resume = option("--resume", is_flag=True, help="Continue an interrupted run that wrote to -o FILE.")
 workers = option(
     "--workers",
-    type=COUNT,
+    type=PROCESSES,
     default=1,
     show_default=True,
     help="Worker processes; the output does not depend on it.",

@@ -45,7 +45,8 @@ def attribute(target: str) -> Any:
 class Architecture(Entry):
     """A `models.network.Network`; `features` are what objectives may require of it.
 
-    several-boxes: a phrase can have more than one box. reg-token: as TransVG's [REG].
+    several-boxes: a phrase can have more than one box. reg-token: as TransVG's [REG]. soft-tokens: with
+    --norm post, as MDETR's queries.
     """
 
     features: frozenset[str] = frozenset()

@@ -122,6 +122,17 @@ def test_s3_of_several_regions_those_without_a_box_are_named():
     assert pair.extra["regions_without_box"] == ["left chest wall"]
 
 
+def test_s3_sentences_about_the_same_set_of_regions_are_joined():
+    [pair, other] = pairs(
+        sentence("right lung", "left lung", number=0, text="First."),
+        sentence("left lung", number=1, text="Between."),
+        sentence("left lung", "right lung", number=2, text="Second."),
+    )
+    assert (pair.rule, pair.text, pair.box) == ("S3", "First. Second.", (10, 10, 190, 190))
+    assert (pair.extra["sentence_ids"], len(pair.triplets)) == (["s1|0", "s1|2"], 4)
+    assert (other.rule, other.text) == ("S1", "Between.")
+
+
 def test_s4_no_box_gives_no_pair():
     assert pairs(sentence("spine")) == []
     assert pairs(sentence("left breast")) == []
