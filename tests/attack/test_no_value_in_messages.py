@@ -90,7 +90,7 @@ READERS = [
     "convert mimic-sectioned in", "convert mimic-jpg in", "convert mimic-jpg in --split-table in",
     "convert imagenome in", "convert imagenome-gold in", "convert ms-cxr in",
     "convert ms-cxr in --split test",
-    "convert imagenome z.zip", "convert mimic-reports z.zip", "convert mimic-jpg in.gz",
+    "convert imagenome z.zip", "convert mimic-reports z.zip",
     "align in --anatomy in",
     "detect-anatomy in --images . --masks masks.json --mask-format coco",
     "detect-anatomy a.png --images . --masks in --mask-format coco",
@@ -148,7 +148,7 @@ def test_invalid_records_are_not_quoted(record, command):
     words = ["in.jsonl" if word == "in" else word for word in command.split()]
     words += FEW if words[0] == "evaluate" else ()
     junk = ('{"a": "Zqmark"', '"Zqmark"', "Zqmark", '["Zqmark"]', '{"Zqmark": "Zqmark"}')
-    for number, bad in enumerate((*changed(record), *junk)):
+    for number, bad in enumerate((*list(changed(record))[::5], *junk)):
         write("in.jsonl", *((bad, record) if number % 2 else (bad,)))
         check(*words)
     write("in.jsonl", *changed(record), *junk)
@@ -167,14 +167,14 @@ def test_cells_of_tables_are_not_quoted(name):
     with zipfile.ZipFile("z.zip", "w") as archive:
         archive.writestr("a_SceneGraph.json", content)
         archive.writestr("files/p10/p10000032/s50414267.txt", content)
+    for command in READERS:
+        words = [name if word == "in" else word for word in command.split()]
+        check(*words, *(FEW if words[0] == "evaluate" else ()))
+        if words[0] in ("parse-reports", "convert"):
+            check(*words, "--rejects", "rejected")
     for packed in (content, gzip.compress(content)):
         Path(f"{name}.gz").write_bytes(packed)
-        for command in READERS:
-            words = command.replace("in.gz", f"{name}.gz").split()
-            words = [name if word == "in" else word for word in words]
-            check(*words, *(FEW if words[0] == "evaluate" else ()))
-            if packed is not content and "--rejects" in check(words[0], *words[1:2], "--help"):
-                check(*words, "--rejects", "rejected")
+        check("convert", "mimic-jpg", f"{name}.gz")
 
 
 TAGS = {
