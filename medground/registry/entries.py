@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from medground.errors import MedgroundError
+from medground.registry.installed import entry_points
 
 log = logging.getLogger(__name__)
 # what an import of a module of another package may raise
@@ -203,8 +204,6 @@ class Table(Mapping[str, E], Generic[E]):
 
     def _added(self) -> dict[str, E]:
         if self._others is None:
-            from importlib.metadata import entry_points
-
             self._others = {}
             for point in entry_points(group=self.group):
                 self._add(point)
