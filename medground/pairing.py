@@ -29,6 +29,7 @@ from medground.records import Anatomy, Box, Existence, Pair, Sentence, Triplet
 from medground.reports.clauses import part_for
 
 log = logging.getLogger(__name__)
+KNOWN: frozenset[str | None] = frozenset((None, *regions.SYNONYMS))  # None: a finding without a region
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,36 @@ def pair_studies(
     The first `done` studies are skipped.
     """
     images = hold(anatomies, rules.min_score)
+    unknown: set[str | None] = set()
+    sentences = _noting_unknown(sentences, unknown)
     study_id, met = None, False
     for study_id, group in islice(groupby(sentences, attrgetter("study_id")), done, None):
         shown = images.get(study_id, [])
         met = met or bool(shown)
         places = _places(group, rules) if shown else []
         yield [pair for image in shown for pair in _pairs(image, places)]
+    _warn_of_names(unknown, images)
     if study_id is not None and not (met or done):
         log.warning("no study of the sentences has an image in the boxes; are the study_ids written alike?")
+
+
+def _noting_unknown(sentences: Iterable[Sentence], unknown: set[str | None]) -> Iterator[Sentence]:
+    """Yield the sentences; add their region names that are in no list of ours to `unknown`."""
+    for sentence in sentences:
+        unknown.update(each.region for each in sentence.triplets if each.region not in KNOWN)
+        yield sentence
+
+
+def _warn_of_names(unknown: set[str | None], images: dict[str, list["Image"]]) -> None:
+    """Warn of region names that are in no list of ours, and only in the sentences or only in the boxes."""
+    layouts = {image.names for shown in images.values() for image in shown}
+    own: set[str | None] = {name for names in layouts for name in names if name not in KNOWN}
+    if unknown != own:
+        log.warning(
+            "unknown region names: %d in the sentences, %d in the boxes; see docs/parser.md",
+            len(unknown - own),
+            len(own - unknown),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -324,3 +324,23 @@ def test_two_inputs_cannot_both_be_stdin():
     result = CliRunner().invoke(cli, ["align", "--anatomy", "-"], input="")
     assert result.exit_code == 2
     assert "only one input can be stdin" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "boxed", "counts"),
+    [
+        (["left lnug", "left lung", "rigth lung"], ["left lung"], (2, 0)),
+        (["left lung"], ["left lung", "Herz", "Lunge"], (0, 2)),
+        (["left lung", "Herz"], ["left lung", "Herz"], None),
+        (["left lung", None, "unknown", "left breast"], ["right lung"], None),
+    ],
+)
+def test_region_names_that_nobody_knows_are_one_warning(caplog, named, boxed, counts):
+    image = Anatomy(
+        image_id="i1", study_id="s1", path="i1.png", width=9, height=9,
+        regions=[Region(name=each, box=(1, 1, 5, 5)) for each in boxed],
+    )  # fmt: skip
+    list(pair_sentences([sentence(*named), sentence(*named, number=1)], [image]))
+    messages = [each.getMessage() for each in caplog.records]
+    expected = "unknown region names: {} in the sentences, {} in the boxes; see docs/parser.md"
+    assert messages == ([expected.format(*counts)] if counts else [])
