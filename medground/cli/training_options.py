@@ -222,11 +222,11 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--augment",
-        type=click.Choice(["none", "mild", "strong"]),
+        type=click.Choice(["none", "mild", "jitter", "crop", "window", "strong"]),
         default="mild",
         show_default=True,
         group=DATA,
-        help="Image augmentation; strong: for images of other devices.",
+        help="Image augmentation; jitter: AGP's; crop: TransVG's; window: ASG's.",
     ),
     option(
         "--hflip-prob",
