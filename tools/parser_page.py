@@ -18,6 +18,7 @@ RULES = {
     "doubt-before": ("uncertain", "A doubt before the finding.", "Concern for pneumonia."),
     "doubt-after": ("uncertain", "A doubt after the finding.", "Pneumonia cannot be excluded."),
     "alternative": ("uncertain", "The first of several alternatives.", "Atelectasis versus pneumonia."),
+    "differential": ("uncertain", "One of the list of a differential.", "Differential includes pneumonia."),
     "possible": ("uncertain", "A question mark, or a word such as possible.", "Possible pneumonia."),
     "likely": ("uncertain", "Likely or probable; `--likely-as present` changes it.", "Likely atelectasis."),
     "advice": ("uncertain", "Advice mentions the finding.", "Recommend CT to evaluate for mass."),
@@ -58,6 +59,8 @@ CUES = {
     "breaks": "words that end the reach of a cue: \"but\"",
     "causes": "words that end the reach of a negation: \"due to\"",
     "earlier_before": "an earlier state, which gives no triplet: \"history of\"",
+    "over_before": "a finding that is over, which gives no triplet: \"sequela of\"",
+    "differential": "the start of a list of alternatives: \"differential diagnosis\"",
     "known_before": "a finding known from before, still present: \"previously seen\"",
     "advice": "recommendations: \"recommend\"",
 }  # fmt: skip
