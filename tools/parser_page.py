@@ -81,7 +81,7 @@ negation_before = ["no trace of"]
 
 SPACY = """import spacy
 
-nlp = spacy.blank("en")          # or any English pipeline
+nlp = spacy.blank("en")  # or any English pipeline
 nlp.add_pipe("medground")
 doc = nlp("No pneumothorax. Small left pleural effusion.")
 for entity in doc.ents:
