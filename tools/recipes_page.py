@@ -8,13 +8,13 @@ from pathlib import Path
 from medground.cli import config
 
 LINE = re.compile(r"^(?P<key>[\w-]+) = (?P<value>.*?)\s+# (?P<source>paper|code|ours)(?P<note>.*)$")
-INTRO = """A recipe has the settings of one publication: `--config NAME`. Its lines are listed below, each with the
+INTRO = """A recipe has the settings of one publication: `--config NAME`. Its lines are listed below. Each has its
 source: the paper, the authors' public code, or our choice. `mdetr` is ours and is not listed.
 
     medground finetune ms_cxr.jsonl --images images --config transvg -o runs/transvg
 
-A test (`tests/models/test_conversion.py`) compares converted networks with their published definitions. Outputs and
-losses of small networks are equal to 1e-5. No published weights were available here.
+A test (`tests/models/test_conversion.py`) compares converted networks with their published definitions.
+Outputs and losses of small networks are equal to 1e-5. No published weights were available here.
 """
 
 
