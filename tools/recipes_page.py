@@ -8,8 +8,8 @@ from pathlib import Path
 from medground.cli import config
 
 LINE = re.compile(r"^(?P<key>[\w-]+) = (?P<value>.*?)\s+# (?P<source>paper|code|ours)(?P<note>.*)$")
-INTRO = """A recipe has the settings of one publication: `--config NAME`. Its lines are listed below. Each has its
-source: the paper, the authors' public code, or our choice. `mdetr` is ours and is not listed.
+INTRO = """A recipe has the settings of one publication: `--config NAME`. Its lines are listed below. Each
+has its source: the paper, the authors' public code, or our choice. `mdetr` is ours and is not listed.
 
     medground finetune ms_cxr.jsonl --images images --config transvg -o runs/transvg
 
