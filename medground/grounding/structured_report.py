@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import medground
-from medground import dicom, jsonl
+from medground import dicom, output_files
 from medground.errors import MedgroundError
-from medground.grounding import names
+from medground.grounding import calibration, names
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
             raise MedgroundError(f"image_id {image_id}: for dicom-sr phrases must be on consecutive lines")
         written.add(image_id)
         report = build(folder / path, list(group))
-        with jsonl.create(str(out / f"{names.of_image(image_id)}.dcm")) as stream, quiet(folder / path):
+        target = str(out / f"{names.of_image(image_id)}.dcm")
+        with output_files.create(target) as stream, quiet(folder / path):
             report.save_as(stream, enforce_file_format=True)
 
 
@@ -249,7 +250,8 @@ def _algorithm(found: Grounding) -> Any:
     from highdicom import sr
 
     said = [f"model={found.model}", f"phrase_id={found.phrase_id}"]
-    said += [f"{key}={found.extra[key]}" for key in ("calibrated", "coverage") if key in found.extra]
+    said += [f"calibrated={calibration.described(found.extra)}"] if "calibrated" in found.extra else []
+    said += [f"coverage={found.extra['coverage']}"] if "coverage" in found.extra else []
     return sr.AlgorithmIdentification(name=NAME, version=medground.__version__, parameters=said)
 
 

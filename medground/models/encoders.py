@@ -146,13 +146,20 @@ def feature_map(
     grey: see GrounderConfig. inside: (B, 1, S, S), 0 on the padding, which gets the mean color.
     """
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
-    values = images.new_tensor(grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL))
-    mean, deviation = values.view(2, 1, -1, 1, 1)
+    mean, deviation = images.new_tensor(gray_values(channels, grey)).view(2, 1, -1, 1, 1)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
     if inside is not None:
         scaled = scaled * inside
     result: Tensor = encoder(scaled).feature_maps[-1]
     return result
+
+
+def gray_values(channels: int, grey: Sequence[float] | None) -> Sequence[float]:
+    """Return the mean and standard deviation of an encoder's images, one number each or one per channel.
+
+    grey: that of a GrounderConfig.
+    """
+    return grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
 
 
 def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
