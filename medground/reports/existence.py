@@ -83,8 +83,8 @@ def find_breaks(
 def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
     """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
     found = set()
-    for _, j, kind in cues:
-        if kind in OPENS_LIST:
+    for i, j, kind in cues:
+        if kind in OPENS_LIST or (kind in "MBVv" and "following" in words[:i]):
             while j < len(words) and words[j] in LEADS_LIST:
                 j += 1
             if words[j : j + 1] == [":"]:

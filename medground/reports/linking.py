@@ -70,8 +70,9 @@ def link(
             for twin in mentions:
                 if _same_thing(owner, twin):
                     twin.places.append(place)
-    _place_beside(words, mentions, beside)
-    _share(words, mentions, bridges)
+    current = [each for each in mentions if each.verdict.existence]  # others only take their own places
+    _place_beside(words, current, beside)
+    _share(words, current, bridges)
 
 
 def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]) -> None:

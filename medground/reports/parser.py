@@ -224,9 +224,7 @@ class Parser:
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
-        reading.mentions = sorted(
-            (m for m in reading.mentions if m.verdict.existence), key=lambda m: (m.i, m.j)
-        )
+        reading.mentions.sort(key=lambda m: (m.i, m.j))
         modify(words, tags, reading.mentions, reading.halves)
 
     def _scopes(self, reading: Reading, found: list[tuple[int, int, str]]) -> Scopes:
@@ -266,6 +264,7 @@ class Parser:
         exceptions = _exceptions(words)
         apart = {n for half in reading.halves for n in range(half.start, half.end)}
         link(words, mentions, [p for p in reading.places if p.i not in apart], self.lexicon.verbs, bridges)
+        mentions = [each for each in mentions if each.verdict.existence]
         for mention in mentions if exceptions else ():
             _keep_own_places(mention, exceptions)
         reading.refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))

@@ -75,7 +75,7 @@ class _Clauses:
         while end < len(self.words) and self.words[end] in BETWEEN:
             end += 1
         j, names = self.states.get(end, (0, frozenset()))
-        return j if names & known else None
+        return j if names & known or "guarded" in names else None
 
     def begins(self, n: int, negated: bool) -> bool:
         """Return whether the words from n on are a structure with its predicate, or a new finding."""
