@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from medground.resuming import Journal
 
 log = logging.getLogger(__name__)
+FOREIGN = "not English, --any-language parses it"
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
-
-
 UNPARSED = {
     "silent": "no findings or impression",
-    "foreign": "not English, --any-language parses it",
+    "foreign": FOREIGN,
     "skipped": "text about another part of the body was not parsed",
 }
 
@@ -92,10 +91,15 @@ def _page(
     parser = build_parser(*build_with)
     with ExitStack() as stack:
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
-        shown = islice(reports, choices["html_limit"])
+        shown = list(islice(reports, choices["html_limit"]))
         page = write_page(((each, parser.parse_report(each)) for each in shown), "Parsed reports")
     with output_files.create(html) as stream:
         stream.write(page)
+    foreign = Unparsed(FOREIGN)
+    for number, report in enumerate(shown, start=1):
+        if parser.is_foreign(report):
+            foreign.add(number)
+    foreign.warn()
 
 
 def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: dict[str, Any]) -> None:

@@ -125,10 +125,15 @@ def set_apart(mentions: list[Mention], exceptions: list[int]) -> list[Mention]:
 
 
 def _whole_of(half: Half, mentions: list[Mention]) -> Mention | None:
-    """Return the mention whose finding a half repeats: the next after it, or the last before it."""
+    """Return the mention whose finding a half repeats: the next after it, or the last before it.
+
+    A finding with a side precedes others: "effusion on the right without shift, none on the left".
+    """
     if half.forward:
         return next((each for each in mentions if each.i >= half.end), None)
-    return next((each for each in reversed(mentions) if each.j <= half.start), None)
+    before = [each for each in reversed(mentions) if each.j <= half.start]
+    sided = (each for each in before if any(side for place in each.places for side, _ in place.pairs))
+    return next(sided, next(iter(before), None))
 
 
 def without_regions(mentions: list[Mention], special: Mention) -> list[Mention]:

@@ -261,7 +261,7 @@ def load(own: str | None = None) -> Lexicon:
     subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
     names = dict.fromkeys(entry["name"] for entry in extra.get("finding", ()))
     lexicon = _build(findings, subjects, states, regions, cues, table.get("both", ()), names, ours)
-    _add_findings(lexicon.own, (findings[name] for name in names))
+    _add_findings(lexicon.own, (_finding(entry, own or "") for entry in extra.get("finding", ())))
     return lexicon
 
 
