@@ -177,7 +177,8 @@ class Scopes:
     def _break_after(self, j: int, breaks: list[int]) -> int:
         """Return the end of the reach from j; "left and trace right effusion" is one phrase to its noun."""
         for each in breaks:
-            if each >= j and not (each in self.soft and not self._spot(j, each) and self._noun(each)):
+            opens = each in self.soft and SOFT.issuperset(self.words[j:each]) and self._noun(each)
+            if each >= j and not opens:
                 return each
         return len(self.words)
 
