@@ -20,11 +20,14 @@ HARD = frozenset(";:()?.-–—[]") | MARKS
 STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
+MODIFIERS = SOFT | word_set("existence", "modifiers")
 SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
 LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
+AT_END = (["out"], ["removed"])
+CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
 LEADS_LIST = word_set("existence", "leads_list")
 OPENS_LIST = frozenset("NUuLPD")
 BEFORE = frozenset("NBUuLPHRDG")
@@ -139,6 +142,10 @@ class Scopes:
                 return half
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
         after = self._break_after(j, breaks)
+        if words[i:j] in AT_END and words[j : j + 1] not in CLAUSE_ENDS:
+            return i, i  # "the tube is out" is a removal, "out of the field" is none
+        if kind == "B" and after <= j and any(b <= i for _, b, other in self.cues if other == "M"):
+            return i, i  # "the edema has cleared but the effusions have not"
         if kind == "N" and self._leads_in(i):
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
@@ -177,7 +184,7 @@ class Scopes:
     def _break_after(self, j: int, breaks: list[int]) -> int:
         """Return the end of the reach from j; "left and trace right effusion" is one phrase to its noun."""
         for each in breaks:
-            opens = each in self.soft and SOFT.issuperset(self.words[j:each]) and self._noun(each)
+            opens = each in self.soft and MODIFIERS.issuperset(self.words[j:each]) and self._noun(each)
             if each >= j and not opens:
                 return each
         return len(self.words)

@@ -77,6 +77,13 @@ class _Clauses:
         j, names = self.states.get(end, (0, frozenset()))
         return j if names & known or "guarded" in names else None
 
+    def _found_after(self, end: int) -> bool:
+        """Return whether a finding is the predicate: "the bones are osteopenic"."""
+        start = end
+        while end < len(self.words) and self.words[end] in BETWEEN:
+            end += 1
+        return end > start and end in self.findings
+
     def begins(self, n: int, negated: bool) -> bool:
         """Return whether the words from n on are a structure with its predicate, or a new finding."""
         words, k = self.words, n
@@ -85,7 +92,7 @@ class _Clauses:
         ):
             k += 1
         if k in self.structures:
-            return self._predicate(k) is not None
+            return self._predicate(k) is not None or self._found_after(self.structures[k][0])
         if k not in self.findings:
             return False
         end, name = self.findings[k]

@@ -1,8 +1,8 @@
 """Sections of a report: findings, impression, history and others.
 
-Headers are words at the start of a line or after a full stop, followed by a colon. Those on a line of their
-own in capitals or Markdown need none, and capitals may have a dash in its place. Offsets count code points of
-the original text.
+Headers are words at the start of a line or after a full stop, followed by a colon. Those on a line of
+their own in capitals or Markdown need none, and those at the start of a line may have a dash in its
+place. Offsets count code points of the original text.
 """
 
 import re
@@ -12,12 +12,13 @@ from medground.reports.wordlists import words
 
 _NAMES: dict[str, str] = words()["sections"]
 _HEADER = re.compile(
-    r"(?:^|(?<=\n)|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))[\ \t>•-]*+(?P<mark>[\#*_]++[\ \t]*+)?(?P<name>"
+    r"(?:(?P<line>^|(?<=\n))|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))"
+    r"[\ \t>•-]*+(?P<mark>[\#*_]++[\ \t]*+)?(?P<name>"
     + "|".join(f"(?P<{key}>{names})" for key, names in _NAMES.items())
     + r""")(?:
       [\ \t]*+(?:\([^)\n]{0,40}\)[\ \t]*+)?:     # a colon
       |(?(mark)[\ \t*_:]*+(?=\n|$)|(?!))            # a Markdown heading on a line of its own
-      |(?<=(?-i:[A-Z]))[\ \t]++[-–—](?=[\ \t])      # capitals and a dash
+      |(?(line)[\ \t]++[-–—](?=[\ \t])|(?!))        # a dash, at the start of a line
       |[\ \t]*+(?:\([^)\n]{0,40}\)[\ \t]*+)?(?=\n)(?<=(?-i:[A-Z]))
     )""",
     re.IGNORECASE | re.VERBOSE,

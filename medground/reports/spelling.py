@@ -50,6 +50,8 @@ class Speller:
 
     def _nearest(self, word: str) -> str:
         """Return the nearest word of a finding, or the word itself if none or several are near."""
+        if word.endswith("(s)"):
+            return word.removesuffix("(s)")
         if not word.isalpha():
             return word
         near: dict[int, list[str]] = {}
