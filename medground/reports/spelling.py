@@ -29,10 +29,10 @@ class Speller:
         visible = {name for name, each in lexicon.findings.items() if each.group not in GROUPS}
         visible -= lexicon.devices
         targets = (word for word, node in lexicon.trie.items() if _names(node) & visible)
-        self._targets: dict[str, list[str]] = {}
+        self._targets: dict[str, list[tuple[str, set[str]]]] = {}
         for word in sorted(targets):
             if word.isalpha() and (len(word) >= TARGET or word in SHORT):
-                self._targets.setdefault(word[0], []).append(word)
+                self._targets.setdefault(word[0], []).append((word, set(word)))
         self._known: dict[str, str] = {}
 
     def correct(self, words: list[str]) -> None:
@@ -49,14 +49,17 @@ class Speller:
         return nearest
 
     def _nearest(self, word: str) -> str:
-        """Return the nearest word of a finding, or the word itself if none or several are near."""
+        """Return the nearest word of a finding, or the word itself if none is near."""
         if word.endswith("(s)"):
             return word.removesuffix("(s)")
         if not word.isalpha():
             return word
         near: dict[int, list[str]] = {}
-        for target in self._targets.get(word[0], ()):
+        letters = set(word)
+        for target, wanted in self._targets.get(word[0], ()):
             limit = 1 if len(target) < LONG else 2
+            if len(letters ^ wanted) > 2 * limit:
+                continue  # an error changes at most two letters of the set
             if abs(len(target) - len(word)) <= limit and (far := distance(word, target, limit)) <= limit:
                 near.setdefault(far, []).append(target)
         best = near[min(near)] if near else []
