@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import medground
+from medground import limits
 from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
@@ -48,6 +49,7 @@ class Toolbox(Group):
         handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
         logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
         with _as_messages():
+            limits.factor()
             return super().make_context(*args, **attrs)
 
     def invoke(self, ctx: click.Context) -> object:

@@ -200,6 +200,7 @@ def _table_header() -> bytes:
 
 def build_table(*build_with: Any) -> Render:
     """Return a function that turns reports into CSV rows of the 14 CheXpert labels."""
+    from medground import spreadsheet
     from medground.reports.chexpert import to_row
 
     parser = build_parser(*build_with)
@@ -211,7 +212,8 @@ def build_table(*build_with: Any) -> Render:
         count = 0
         for count, each in enumerate(reports, start=1):  # noqa: B007
             sentences = parser.parse_report(each)
-            rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
+            row = to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings)
+            rows.writerow(map(spreadsheet.cell, row))
             if not sentences:
                 unparsed.append((each.study_id, not parser.is_foreign(each)))
         return text.getvalue().encode(), unparsed, count

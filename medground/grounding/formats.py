@@ -3,7 +3,8 @@
 csv   one row per box, best first; a phrase without a box has one row with empty box columns. Columns:
       image_id, phrase_id, subject_id, text, category, existence, present, box (1 for the best), score, x1,
       y1, x2, y2 (pixels of the original image), width, height (of that image), model, coverage, leakage
-      (true if the model's training data had patients of its validation or test data)
+      (true if the model's training data had patients of its validation or test data). Text that a
+      spreadsheet would run as a formula has an apostrophe in front; evaluate removes it.
 coco  one JSON object that pycocotools loads: `images` with our `image_id` and COCO's integer `id`,
       `categories`, and `annotations`: bbox [x, y, width, height] in original pixels with `score`,
       `phrase_id` and `text`. A phrase's category is its `category`, else its `finding`, else "phrase".
@@ -17,7 +18,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import jsonl, spreadsheet
 from medground.records import Grounding, Phrase
 
 Answered = Iterable[tuple[Phrase, Grounding]]
@@ -40,7 +41,8 @@ def write_csv(stream: BinaryIO, answers: Answered) -> None:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
     table.writeheader()
     for phrase, found in answers:
-        table.writerows(_rows(phrase, found))
+        for row in _rows(phrase, found):
+            table.writerow({name: spreadsheet.cell(value) for name, value in row.items()})
         stream.write(text.getvalue().encode())
         stream.flush()
         text.seek(0)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from medground import limits
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Report
 from medground.reports.encodings import Decoder, text_of
@@ -31,7 +32,7 @@ TEXTS = (
     "body",
 )  # fmt: skip
 SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
-LONGEST = 32 * 1024 * 1024  # bytes of one row: a longer row has an unclosed quote
+LONGEST = limits.MAX_LINE  # bytes of one row: a longer row has an unclosed quote
 csv.field_size_limit(LONGEST)
 
 
@@ -80,7 +81,7 @@ def read_table(
     text are skipped, and counted in one warning, unless `keep_empty`.
     """
     decode = Decoder()
-    source = _Source(lines)
+    source = _Source(limits.lines(lines, name))
     header_line = source.next()
     if header_line is None:
         return
@@ -268,7 +269,7 @@ def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Re
     An empty file is not a report.
     """
     stem = Path(name).stem if not name.startswith("<") else "report"
-    content = stream.read()
+    content = limits.whole(stream, name, limits.MAX_LINE)
     if not content:
         return
     try:
@@ -297,7 +298,7 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
         if subject and not re.fullmatch(r"s\d+", path.stem):
             continue
         try:
-            yield read_text(path.read_bytes(), decode, path, path.stem)
+            yield read_text(_content(path), decode, path, path.stem)
             good += 1
         except BadRecord as bad:
             bad.place = f"{path}: "
@@ -308,15 +309,32 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
         raise MedgroundError(f"{root}: no report in it that can be read")
 
 
+def _content(path: Path) -> bytes:
+    """Return the bytes of a text file; raise BadRecord if they are too many for a report."""
+    with path.open("rb") as stream:
+        content = stream.read(limits.MAX_LINE + 1)
+    if len(content) > limits.MAX_LINE:
+        raise BadRecord(f"a report of more than {limits.MAX_LINE >> 20} MiB; {limits.RAISE}")
+    return content
+
+
 def _text_files(root: Path) -> Iterator[Path]:
-    """Yield the .txt files below a folder, depth first, one folder's names in memory at a time."""
-    entries = sorted(root.iterdir())
-    for path in entries:
-        if path.is_file() and path.suffix.lower() == ".txt" and not path.name.startswith("."):
-            yield path
-    for path in entries:
-        if path.is_dir() and not path.name.startswith("."):
-            yield from _text_files(path)
+    """Yield the .txt files below a folder, depth first.
+
+    A folder is read once. Links to folders that were read before are skipped with one warning.
+    """
+    waiting, seen, skipped = [root], set[tuple[int, int]](), 0
+    while waiting:
+        folder = waiting.pop()
+        if (known := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
+            if not skipped:
+                log.warning("%s: a link to a folder that was read before; such links are skipped", folder)
+            skipped += 1
+            continue
+        seen.add(known)
+        entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+        yield from (each for each in entries if each.suffix.lower() == ".txt" and each.is_file())
+        waiting += reversed([each for each in entries if each.is_dir()])
 
 
 def kind_of(start: bytes, name: str) -> str:
