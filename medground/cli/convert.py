@@ -25,7 +25,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class DatasetOption:
-    """An option of data sets: the keyword of the reader, and `value(given, source, take)` for it."""
+    """An option of data sets: the keyword of the reader, and `value(given, source, bad_lines)` for it."""
 
     add: Callable[[Any], Any]
     name: str
@@ -33,23 +33,33 @@ class DatasetOption:
     value: Callable[[Any, Any, Any], Any]
 
 
-def _split_table(given: Path | None, source: Any, take: Any) -> Any:
+def _split_table(given: Path | None, source: Any, bad_lines: Any) -> Any:
     from medground.datasets import mimic_cxr
 
-    return mimic_cxr.read_splits(given, take) if given else None
+    return mimic_cxr.read_splits(given, bad_lines.take) if given else None
 
 
-def _split_folder(given: Path | None, source: Path, take: Any) -> Any:
+def _split_folder(given: Path | None, source: Path, bad_lines: Any) -> Any:
     from medground.datasets import chest_imagenome
 
     folder = given or chest_imagenome.splits_beside(source)
-    return chest_imagenome.read_splits(folder, take) if folder else None
+    return chest_imagenome.read_splits(folder, bad_lines.take) if folder else None
 
 
-def _sizes(given: Path, source: Any, take: Any) -> Any:
+def _sizes(given: Path, source: Any, bad_lines: Any) -> Any:
     from medground.datasets import mimic_cxr
 
-    return {each.image_id: each for each in mimic_cxr.read_images(given, take)}
+    return {each.image_id: each for each in mimic_cxr.read_images(given, bad_lines.take)}
+
+
+def _image_sizes(given: Path | None, source: Any, bad_lines: Any) -> Any:
+    from medground import image_sizes
+
+    return image_sizes.read(given, bad_lines) if given else None
+
+
+def _unchanged(given: Any, source: Any, bad_lines: Any) -> Any:
+    return given
 
 
 OPTIONS = {
@@ -95,7 +105,67 @@ OPTIONS = {
         ),
         "frontal_only",
         "frontal",
-        lambda given, source, take: given,
+        _unchanged,
+    ),
+    "templates": DatasetOption(
+        option(
+            "--templates",
+            type=options.FILE,
+            group=DATA,
+            help="TOML table of phrases by class.",
+        ),
+        "templates",
+        "templates",
+        _unchanged,
+    ),
+    "sides": DatasetOption(
+        option("--sides", is_flag=True, group=DATA, help="One phrase per side, for classes with a side."),
+        "sides",
+        "sides",
+        _unchanged,
+    ),
+    "absent": DatasetOption(
+        option("--absent", is_flag=True, group=DATA, help="Also phrases of absent classes, without boxes."),
+        "absent",
+        "absent",
+        _unchanged,
+    ),
+    "image-sizes": DatasetOption(
+        option(
+            "--image-sizes",
+            type=options.FILE,
+            group=FILES,
+            help="JSON lines with image_id, width and height, as of detect-anatomy.",
+        ),
+        "image_sizes",
+        "sizes",
+        _image_sizes,
+    ),
+    "readers": DatasetOption(
+        option(
+            "--readers",
+            type=click.Choice(["fuse", "keep"]),
+            default="fuse",
+            show_default=True,
+            group=DATA,
+            help="Join the boxes of several readers, or one phrase each.",
+        ),
+        "readers",
+        "readers",
+        _unchanged,
+    ),
+    "language": DatasetOption(
+        option(
+            "--language",
+            type=click.Choice(["en", "es"]),
+            default="en",
+            show_default=True,
+            group=DATA,
+            help="Language of the sentences.",
+        ),
+        "language",
+        "language",
+        _unchanged,
     ),
 }
 """The options that entries of `registry.DATASETS` may list."""
@@ -124,10 +194,10 @@ def _command(name: str, entry: registry.Dataset) -> click.Command:
     ) -> None:
         from medground import jsonl
 
-        take = jsonl.BadLines(rejects).take
+        bad_lines = jsonl.BadLines(rejects)
         source = sys.stdin.buffer if source == "-" else Path(source)
-        values = {each.keyword: each.value(given[each.name], source, take) for each in used}
-        _write(entry.load()(source, take=take, **values), split, output, entry.records)
+        values = {each.keyword: each.value(given[each.name], source, bad_lines) for each in used}
+        _write(entry.load()(source, take=bad_lines.take, **values), split, output, entry.records)
 
     added = [*(each.add for each in used), *([options.split] if entry.splits else [])]
     function = options.with_all([*added, options.rejects, options.output])(convert_dataset)

@@ -27,6 +27,12 @@ def _default_frames() -> str:
 @option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
 @option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
+    "--anatomy",
+    type=click.File("rb"),
+    group=FILES,
+    help="Regions of detect-anatomy for all images; adds an anatomy-relative baseline.",
+)
+@option(
     "--input-format",
     type=Named(registry.PREDICTION_FORMATS),
     default="jsonl",
@@ -110,9 +116,9 @@ def evaluate(
     """Score predictions against ground-truth boxes.
 
     Reads the output of ground and writes one figure per line, with a 95 % interval over patients. Figures are
-    for all phrases, each category, each side and more. --train adds an image-free baseline. With --protocol
-    anatomy, all files are output of detect-anatomy. With --protocol heatmap, FILE is an .npz or .safetensors
-    file with one array per phrase_id.
+    for all phrases, each category, each side and more. --train adds an image-free baseline, and --anatomy one
+    placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
+    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.
@@ -125,7 +131,9 @@ def evaluate(
     given["format"] = (given.pop("input_format"), given.pop("frame"))
     given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
-    options.refuse_two_stdins(records, *(given[key] for key in ("truth", "train", "compare") if given[key]))
+    options.refuse_two_stdins(
+        records, *(given[key] for key in ("truth", "train", "compare", "anatomy") if given[key])
+    )
     scores = _scores(records, protocols, images, given)
     from medground import jsonl
 
@@ -166,6 +174,7 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
         _refuse_beside_probes(given)
     elif not given["truth"]:
         raise click.UsageError("Missing option '--truth'.")
+    _refuse_anatomy(protocols, given)
     others = [name for name in registry.PROTOCOLS if name in protocols and not _reads_phrases(name)]
     if len(protocols) > 1 and others:
         raise click.UsageError(f"--protocol {others[0]} cannot be combined: it reads {_read_by(others[0])}")
@@ -179,6 +188,14 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
             raise click.UsageError(
                 f"--coordinates of {kind} is {registry.one_of(allowed)}: its boxes are fractions"
             )
+
+
+def _refuse_anatomy(protocols: set[str], given: dict[str, Any]) -> None:
+    """Raise UsageError if --anatomy has no use."""
+    if given["anatomy"] and (
+        given["probes"] or not given["train"] or not all(map(_reads_phrases, protocols))
+    ):
+        raise click.UsageError("--anatomy places the boxes of --train, with protocols over phrases")
 
 
 def _read_by(protocol: str) -> str:

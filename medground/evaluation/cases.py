@@ -23,10 +23,11 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A phrase with its true boxes and its predicted boxes, best first."""
+    """A phrase with its true boxes, its predicted boxes, best first, and the predicted presence."""
 
     phrase: Phrase
     found: Sequence[ScoredBox]
+    present: float = 0.0
 
     @property
     def boxes(self) -> Array:

@@ -4,6 +4,7 @@ Everything here works on records. `inputs` makes records of files, and `report` 
 scores.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, overload
 import medground
 from medground import leakage
 from medground.errors import MedgroundError
-from medground.evaluation import anatomy, coverage, heatmaps, perturbations, phrases, protocols, sources
+from medground.evaluation import anatomy as regions
+from medground.evaluation import baseline, coverage, heatmaps, perturbations, phrases, protocols, sources
 from medground.evaluation.prepared import Prepared
 from medground.evaluation.protocols import Protocol
 from medground.evaluation.report.pictures import Galleries, no_galleries
@@ -20,9 +22,10 @@ from medground.evaluation.stats import scoring
 from medground.evaluation.stats.scoring import Resampling
 from medground.records import Anatomy, Phrase, Score
 
+log = logging.getLogger(__name__)
 PREPARE: Mapping[str, Callable[..., Prepared]] = {
     "phrases": phrases.prepare,
-    "anatomy": anatomy.prepare,
+    "anatomy": regions.prepare,
     "heatmaps": heatmaps.prepare,
     "perturbations": perturbations.prepare,
 }
@@ -56,6 +59,7 @@ def evaluate(
     train: Iterable[Phrase] | Iterable[Anatomy] | None = None,
     *,
     compare: Any = None,
+    anatomy: Iterable[Anatomy] | None = None,
     draws: int = 10_000,
     seed: int = 0,
     split: str | None = None,
@@ -70,6 +74,7 @@ def evaluate(
     truth: Phrase records with boxes, or Anatomy records.
     protocols: names in `registry.PROTOCOLS`, or objects; all must take the same kind of predictions.
     train: training records, which fit the image-free baseline.
+    anatomy: regions of the scored and the training images, for the anatomy-relative baseline.
     split: score only this split of the truth; use only the split "train" of train.
     model: the folder of the model, whose training subjects must not be scored.
 
@@ -79,19 +84,33 @@ def evaluate(
     chosen = [_protocol(each) for each in protocols]
     kind = _common_kind(chosen)
     data = PREPARE[kind](predictions, truth, train, compare, split)
+    _place(data, anatomy)
     leaky = _leaks(data, model, allow_leakage)
     scoring.warn_of_lone_images(data.scored)
     measured = [one for protocol in chosen for one in protocol.measure(data)]
     stated = coverage.stated(data.predictions)
     if model is not None:
         leakage.warn_of_another_model(Path(model), data.models())
-    origin = _origin(data, leaky, predictions=predictions, truth=truth, train=train, compare=compare)
+    origin = _origin(
+        data, leaky, predictions=predictions, truth=truth, train=train, compare=compare, anatomy=anatomy
+    )
     how = Resampling(draws, seed, origin | stated | {"draws": draws, "seed": seed})
     batches = [measured]
     if stated and isinstance(data, phrases.PhraseData):
         batches.append([coverage.measure(data.own)])
     found = [score for batch in batches for some in scoring.score_all(batch, how) for score in some]
     return Scores(found, chosen[0].galleries(data))
+
+
+def _place(data: Prepared, anatomy: Iterable[Anatomy] | None) -> None:
+    """Add the lungs of the images to the data; raise MedgroundError if they cannot be used."""
+    if anatomy is None:
+        return
+    if not isinstance(data, phrases.PhraseData) or data.train is None:
+        raise MedgroundError("--anatomy places the boxes of --train: give both, with a protocol over phrases")
+    data.lungs = baseline.lungs_of(anatomy)
+    if lacking := len({each.image_id for each in data.scored} - data.lungs.keys()):
+        log.warning("--anatomy has no lungs of %d scored images: they get the image-free box", lacking)
 
 
 def _protocol(named: str | Protocol) -> Protocol:

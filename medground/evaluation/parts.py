@@ -6,7 +6,7 @@ Letters: N cases.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +17,7 @@ from medground.evaluation.cases import Case, Cases
 from medground.evaluation.stats import groups, scoring
 from medground.evaluation.stats.groups import Groups
 from medground.evaluation.stats.scoring import Figures, Measured
-from medground.records import Phrase, ScoredBox
+from medground.records import Box, Phrase, ScoredBox
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Part:
     groups: Groups
     owners: NDArray[np.int64]
     clusters: int
-    baselines: dict[bytes, Cases] = field(default_factory=dict)
+    baselines: dict[tuple[bytes, bool], Cases] = field(default_factory=dict)
 
     @classmethod
     def of(cls, own: Sequence[Case], other: Sequence[Case] | None, taken: bytes) -> "Part":
@@ -44,26 +44,43 @@ class Part:
         kept = np.frombuffer(taken, dtype=bool)
         return cls(mine, theirs, grouped, owners[kept], int(owners.max(initial=-1)) + 1)
 
-    def measured(self, name: str, figures: Callable[[Cases], Figures], guessed: Cases | None) -> Measured:
-        """Return the figures of the model, of the image-free baseline and of the other model."""
+    def measured(
+        self,
+        name: str,
+        figures: Callable[[Cases], Figures],
+        free: Cases | None = None,
+        placed: Cases | None = None,
+    ) -> Measured:
+        """Return the figures of the model, of the two baselines' cases, and of the other model."""
         return Measured(
             protocol=name,
             groups=self.groups,
             owners=self.owners,
             counts=self.groups.counts,
             own=figures(self.own),
-            prior=None if guessed is None else figures(guessed),
+            prior=None if free is None else figures(free),
+            anatomy=None if placed is None else figures(placed),
             other=None if self.other is None else figures(self.other),
             clusters=self.clusters,
         )
 
-    def baseline(self, train: Sequence[Phrase] | None, scores: Callable[[Phrase], bool]) -> Cases | None:
-        """Return the baseline's cases, fitted on the training phrases that `scores` accepts."""
+    def baseline(
+        self,
+        train: Sequence[Phrase] | None,
+        scores: Callable[[Phrase], bool],
+        lungs: Mapping[str, Box] | None = None,
+    ) -> Cases | None:
+        """Return the baseline's cases, fitted on the training phrases that `scores` accepts.
+
+        With `lungs`, boxes are relative to the box around both lungs, see `baseline.Placed`.
+        """
         if train is None or not len(self.own):
             return None
         used = bytes(map(scores, train))
-        if used not in self.baselines:
-            fitted = baseline.fit_phrases(itertools.compress(train, used))
+        key = used, lungs is not None
+        if key not in self.baselines:
+            kept = list(itertools.compress(train, used))
+            fitted = baseline.fit_phrases(kept) if lungs is None else baseline.fit_placed(kept, lungs)
             found = [Case(c.phrase, [ScoredBox(box=fitted.box_of(c.phrase), score=1.0)]) for c in self.own]
-            self.baselines[used] = Cases(found)
-        return self.baselines[used]
+            self.baselines[key] = Cases(found)
+        return self.baselines[key]

@@ -30,6 +30,7 @@ class PhraseData(Prepared):
 
     scored: Sequence[Phrase]
     train: Sequence[Phrase] | None = None
+    lungs: Mapping[str, Box] | None = None  # the box around both lungs of an image_id
     own: list[Case]
     other: list[Case] | None = None
     parts: dict[bytes, Part] = field(default_factory=dict)
@@ -150,10 +151,12 @@ def match(phrases: Sequence[Phrase], predictions: Iterable[Grounding], source: s
             "%s: no prediction for %d of %d phrases; they count as no box (first: phrase_id %s)",
             *(source, len(missing), len(phrases), missing[0].phrase_id),
         )
-    found = [_found(of_key.get(key_of(phrase)), phrase) for phrase in phrases]
+    own = [of_key.get(key_of(phrase)) for phrase in phrases]
+    found = [_found(each, phrase) for each, phrase in zip(own, phrases, strict=True)]
     _warn_of_clipping(source, sum(moved for _, moved in found), len(phrases))
     _warn_of_corner(source, of_key, phrases)
-    return [Case(phrase, each) for phrase, (each, _) in zip(phrases, found, strict=True)]
+    present = [each.present if each else 0.0 for each in own]
+    return [Case(phrase, each, p) for phrase, (each, _), p in zip(phrases, found, present, strict=True)]
 
 
 def _found(prediction: Grounding | None, phrase: Phrase) -> tuple[list[ScoredBox], bool]:

@@ -65,7 +65,8 @@ class Protocol(typing.Protocol):
 class PhraseProtocol:
     """Figures over the phrases that `scores` accepts; `primary` is the metric that sorts the phrases.
 
-    first_only: only the first predicted box of a phrase is shown.
+    first_only: only the first predicted box of a phrase is shown. has_baselines: baselines predict boxes, so
+    figures of `present` have none.
     """
 
     name: str
@@ -73,12 +74,16 @@ class PhraseProtocol:
     figures: Callable[[Cases], Figures]
     primary: str
     first_only: bool = False
+    has_baselines: bool = True
     takes: Kind = "phrases"
 
     def measure(self, data: PhraseData) -> Sequence[Measured]:
         """Return the figures, with the groups of `stats.groups`."""
         part = data.part(self.scores)
-        return [part.measured(self.name, self.figures, part.baseline(data.train, self.scores))]
+        train = data.train if self.has_baselines else None
+        free = part.baseline(train, self.scores)
+        placed = part.baseline(train, self.scores, data.lungs) if data.lungs is not None else None
+        return [part.measured(self.name, self.figures, free, placed)]
 
     def galleries(self, data: PhraseData) -> Galleries:
         """Return the function that makes pictures of the best, median and worst phrases."""

@@ -30,6 +30,7 @@ class Inputs:
     truth: BinaryIO
     train: BinaryIO | None = None
     compare: BinaryIO | None = None
+    anatomy: BinaryIO | None = None
     model: Path | None = None
     split: str | None = None
     allow_leakage: bool = False
@@ -46,6 +47,9 @@ def evaluate_files(inputs: Inputs, names: Iterable[str], how: Resampling) -> Sco
     chosen = [protocols.named(name) for name in names]
     with ExitStack() as stack:  # keeps heat maps open while they are scored
         records = READERS[chosen[0].takes](inputs, stack)
+        if inputs.anatomy:
+            check = anatomy.check_truth()
+            records["anatomy"] = files.read(inputs.anatomy, Anatomy, inputs.bad_lines, check)
         return _evaluate(records, chosen, inputs, how)
 
 

@@ -12,6 +12,7 @@ only from log odds `THRESHOLD` on. A map that fails on images that it was not fi
 Letters: F images, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from medground.anatomy import augment
 from medground.errors import MedgroundError
 from medground.grounding import backends
 from medground.grounding.backends import EncodedImage, Model
-from medground.model_dir import FLIP_CORRECTION, ModelDir
+from medground.model_dir import CHANGED, DIGEST, FLIP_CORRECTION, ModelDir
 from medground.models.letterboxed import LetterboxedImage
 
 FORMAT = 1
@@ -139,8 +140,13 @@ def _fit(differences: NDArray[np.float32]) -> Array:
 
 def save(folder: Path, found: FlipCorrection) -> None:
     """Write orientation.safetensors into the model folder; it appears only when it is complete."""
-    config = {"format": FORMAT, "model": found.model}
+    config = {"format": FORMAT, "model": found.model, DIGEST: _digest(found.weights)}
     checkpoints.save(folder / FLIP_CORRECTION, {"weights": found.weights}, config)
+
+
+def _digest(weights: Tensor) -> str:
+    content = weights.detach().cpu().contiguous().numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def load(folder: Path, model: str) -> FlipCorrection | None:
@@ -157,4 +163,6 @@ def load(folder: Path, model: str) -> FlipCorrection | None:
         raise MedgroundError(f"{path}: written by another version; {again}")
     if config.get("model") != model:
         raise MedgroundError(f"{path}: fitted for other weights than these; {again}, or delete it")
+    if config.get(DIGEST) not in (None, _digest(tensors["weights"])):
+        raise MedgroundError(f"{path}: {CHANGED}; {again}")
     return FlipCorrection(model, tensors["weights"])

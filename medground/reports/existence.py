@@ -6,6 +6,7 @@ the next break or back to the last; so does a doubt. "likely" and "possible" rea
 follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present (and improved).
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from medground.records import Existence
@@ -79,6 +80,8 @@ class Scopes:
         self.words, self.cues = words, [cue for cue in cues if cue[2] not in "Ee"]
         self.spots = spots
         if self.cues:
+            places = Counter(cue[:2] for cue in self.cues)
+            self.doubled = {place for place, count in places.items() if count > 1}
             hard, soft = find_breaks(words, cues, subjects)
             causes = {i: j for i, j, kind in cues if kind == "e"}
             self.breaks = sorted({*hard, *soft})
@@ -147,7 +150,7 @@ class Scopes:
 
     def _both(self, cue: Cue) -> bool:
         """Return whether the same words are a cue in both directions, as "absent" is."""
-        return sum(each[:2] == cue[:2] for each in self.cues) > 1
+        return cue[:2] in self.doubled
 
     def _spot(self, start: int, end: int) -> bool:
         return any(start <= i and j <= end for i, j in self.spots)
@@ -163,11 +166,11 @@ class Scopes:
         at = i if anchor is None else anchor
         found: dict[str, Cue] = {}
         for cue, (start, end) in zip(self.cues, self.reach, strict=True):
-            kind = cue[2]
+            if not start <= at < end:
+                continue
             if cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
                 continue  # inside the finding's own words
-            if start <= at < end:
-                found[kind] = cue
+            found[cue[2]] = cue
         if not found:
             return PRESENT
         return _decide(found, likely_as)

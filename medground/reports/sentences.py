@@ -22,7 +22,10 @@ _BREAK = re.compile(
 )
 _LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
 _NUMBER = re.compile(r"(?:^|[\s(])(\d{1,2})$")
-LONGEST = 2_000  # code points; no writer's sentence is so long, and reading one takes its length squared
+LONGEST = 2_000  # code points; no writer's sentence is so long
+PIECE = (
+    500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
+)
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(r"[\s*•·>#-]*(?:\(?\d{1,2}[.)](?!\d)[\s.,]*)?[\s*•·>#.,-]*")
 
@@ -59,9 +62,10 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the stretch without its lead-in, or nothing; in pieces if it is too long for a sentence."""
+    size = LONGEST if end - start <= LONGEST else PIECE
     while start < end:
-        cut = end if end - start <= LONGEST else text.rfind(" ", start, start + LONGEST)
-        cut = cut if cut > start else start + LONGEST
+        cut = end if end - start <= size else text.rfind(" ", start, start + size)
+        cut = cut if cut > start else start + size
         if span := _trimmed(text, start, cut):
             yield span
         start = cut

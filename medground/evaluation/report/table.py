@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from medground.errors import printable
-from medground.evaluation.stats.scoring import BESIDE
+from medground.evaluation.stats.scoring import BESIDE, DERIVED
 from medground.records import Score
 
 GRID = "probes"  # the protocol whose metrics are shown side by side
 GRID_METRICS = ("miou", "prior_miou", "same", "same_mirrored", "changed_side", "absent")
-WITH_INTERVAL = ("", "gain_", "difference_")
+WITH_INTERVAL = ("", *DERIVED.values())
 
 
 def percent(score: Score | None) -> str:

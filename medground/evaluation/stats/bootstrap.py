@@ -8,6 +8,7 @@ Letters: N items, C clusters (patients), D draws, G groups, U sums. A figure giv
 group has no item in that draw.
 """
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,6 +170,26 @@ def p_value(differences: Array) -> float | None:
         return None
     tail = min(np.sum(known <= 0), np.sum(known >= 0))
     return float(min(1.0, 2 * (tail + 1) / (len(known) + 1)))
+
+
+def sign_flip_p(differences: Array) -> float:
+    """Return the exact two-sided p-value for "no difference" of few patients' (C,) summed differences.
+
+    It is the share of all 2^C choices of signs whose sum is at least as far from 0. A bootstrap of few
+    patients gives values that are far too small.
+    """
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(differences))))
+    sums = np.abs(signs @ differences)
+    return float(np.mean(sums >= abs(differences.sum()) - 1e-12))
+
+
+def exact_bounds(share: float, patients: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share that is 0 or 1 in each of the patients (Clopper and Pearson 1934).
+
+    All draws of a bootstrap are equal then, so its interval would be one point.
+    """
+    reach = LEVELS[0] ** (1 / patients)
+    return (reach, 1.0) if share else (0.0, 1 - reach)
 
 
 def _mean(rows: Array) -> Array:

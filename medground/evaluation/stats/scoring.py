@@ -1,8 +1,9 @@
 """Score records from the figures of a protocol: values, intervals, gains and differences.
 
 Each metric X has these too, if there is a baseline or another model:
-prior_X       the image-free baseline's figure             gain_X        X - prior_X
-other_X       the other model's figure                  difference_X  X - other_X, with its p-value as `p`
+prior_X       the image-free baseline's figure          gain_X          X - prior_X
+anatomy_X     that of the anatomy-relative baseline     over_anatomy_X  X - anatomy_X
+other_X       the other model's figure                  difference_X    X - other_X, with its p-value as `p`
 All come from the same draws of the patients of the whole test set, so the intervals of gains and differences
 are paired.
 
@@ -13,27 +14,39 @@ bounds to 6: beyond that they would differ between machines.
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medground.evaluation.stats import bootstrap
-from medground.evaluation.stats.average_precision import Ranked
 from medground.evaluation.stats.bootstrap import Figure, Sample, Split
 from medground.evaluation.stats.figures import Ratio
 from medground.evaluation.stats.groups import Groups
 from medground.records import Anatomy, Phrase, Score
 
 log = logging.getLogger(__name__)
-Figures = Mapping[str, Ratio | Ranked]
-BESIDE = ("prior_", "gain_", "other_", "difference_")  # prefixes of metrics that compare
+
+
+class Bindable(Protocol):
+    """A figure over items, such as `figures.Ratio`."""
+
+    def bind(self, split: Split) -> Figure:
+        """Return the figure of each group of the split, given weights of the clusters of the items."""
+
+
+Figures = Mapping[str, Bindable]
+# prefixes of metrics that compare, and the prefix of the figure minus each baseline
+DERIVED = {"prior_": "gain_", "anatomy_": "over_anatomy_", "other_": "difference_"}
+BESIDE = tuple(prefix for both in DERIVED.items() for prefix in both)
+FEW = 10  # patients: below, the p-value is exact, or there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The figures of N items: of the model, of the image-free baseline and of another model, if given.
+    """The figures of N items: of the model, of the two baselines and of another model, if given.
 
+    prior: of the image-free baseline. anatomy: of the same boxes, placed relative to detected lungs.
     owners: (N,) the cluster of each item. counts: scored items in each group. clusters: number of clusters in
     the whole test set, some of which may have no item here. None means that `owners` has all of them.
     """
@@ -44,6 +57,7 @@ class Measured:
     counts: Sequence[int]
     own: Figures
     prior: Figures | None = None
+    anatomy: Figures | None = None
     other: Figures | None = None
     clusters: int | None = None
     keeps_empty: bool = True  # whether a figure without a value is a score
@@ -89,8 +103,8 @@ def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> 
                 continue
             bounds, p = None, None
             if group.patients > 1:
-                bounds = bootstrap.interval(sample.draws[:, g])
-                p = bootstrap.p_value(sample.draws[:, g]) if metric.startswith("difference_") else None
+                bounds = _bounds(metric, sample, g, group.patients)
+                p = _p_value(measured, metric, sample, g, group.patients)
             yield Score(
                 protocol=measured.protocol,
                 metric=metric,
@@ -101,6 +115,32 @@ def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> 
                 n=group.n,
                 extra=({} if p is None else {"p": _rounded(p, 6)}) | how.origin,
             )
+
+
+def _bounds(metric: str, sample: Sample, g: int, patients: int) -> tuple[float, float] | None:
+    """Return the interval; the exact one of a share that is 0 or 1 in every draw."""
+    found = bootstrap.interval(sample.draws[:, g])
+    if found and found[0] == found[1] in (0.0, 1.0) and not metric.startswith(tuple(DERIVED.values())):
+        return bootstrap.exact_bounds(found[0], patients)
+    return found
+
+
+def _p_value(measured: Measured, metric: str, sample: Sample, g: int, patients: int) -> float | None:
+    """Return the p-value of a difference between two models: the exact one for few patients.
+
+    None for other metrics, and for few patients if the metric is no mean over items.
+    """
+    if not metric.startswith("difference_") or measured.other is None:
+        return None
+    if patients >= FEW:
+        return bootstrap.p_value(sample.draws[:, g])
+    pair = [each[metric.removeprefix("difference_")] for each in (measured.own, measured.other)]
+    if g >= len(measured.groups.masks) or not all(isinstance(e, Ratio) and len(e.parts) == 1 for e in pair):
+        return None
+    one, other = (each.parts[0][0] for each in pair if isinstance(each, Ratio))
+    mask = measured.groups.masks[g]
+    summed = np.bincount(measured.owners[mask], weights=(one - other)[mask])
+    return bootstrap.sign_flip_p(summed[np.unique(measured.owners[mask])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +190,8 @@ def _clusters_of(measured: Measured) -> int:
 
 def _bound(measured: Measured, split: Split) -> dict[str, Figure]:
     """Return each metric's figure, with the baseline's and the other model's."""
-    sources = {"": measured.own, "prior_": measured.prior, "other_": measured.other}
+    beside = {"prior_": measured.prior, "anatomy_": measured.anatomy, "other_": measured.other}
+    sources = {"": measured.own} | beside
     return {
         prefix + metric: source[metric].bind(split)
         for metric in measured.own
@@ -160,11 +201,11 @@ def _bound(measured: Measured, split: Split) -> dict[str, Figure]:
 
 
 def _with_derived(samples: dict[str, Sample]) -> dict[str, Sample]:
-    """Return the samples, each baseline followed by the gain and each other model by the difference."""
+    """Return the samples, each baseline and each other model followed by the figure's difference from it."""
     found: dict[str, Sample] = {}
     for name, sample in samples.items():
         found[name] = sample
-        for prefix, derived in (("prior_", "gain_"), ("other_", "difference_")):
+        for prefix, derived in DERIVED.items():
             if name.startswith(prefix):
                 metric = name.removeprefix(prefix)
                 found[derived + metric] = samples[metric] - sample
