@@ -17,6 +17,7 @@ from typing import BinaryIO
 from medground import limits
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Report
+from medground.reports import folders
 from medground.reports.encodings import Decoder, text_of
 
 log = logging.getLogger(__name__)
@@ -292,13 +293,13 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
     """
     found = good = 0
     decode = Decoder("such files")
-    for path in _text_files(root):
+    for path in folders.text_files(root):
         found += 1
         subject = _subject(path)
         if subject and not re.fullmatch(r"s\d+", path.stem):
             continue
         try:
-            yield read_text(_content(path), decode, path, path.stem)
+            yield read_text(folders.content(path), decode, path, path.stem)
             good += 1
         except BadRecord as bad:
             bad.place = f"{path}: "
@@ -307,34 +308,6 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
         raise MedgroundError(f"{root}: no .txt in it")
     if not good:
         raise MedgroundError(f"{root}: no report in it that can be read")
-
-
-def _content(path: Path) -> bytes:
-    """Return the bytes of a text file; raise BadRecord if they are too many for a report."""
-    with path.open("rb") as stream:
-        content = stream.read(limits.MAX_LINE + 1)
-    if len(content) > limits.MAX_LINE:
-        raise BadRecord(f"a report of more than {limits.MAX_LINE >> 20} MiB; {limits.RAISE}")
-    return content
-
-
-def _text_files(root: Path) -> Iterator[Path]:
-    """Yield the .txt files below a folder, depth first.
-
-    A folder is read once. Links to folders that were read before are skipped with one warning.
-    """
-    waiting, seen, skipped = [root], set[tuple[int, int]](), 0
-    while waiting:
-        folder = waiting.pop()
-        if (known := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
-            if not skipped:
-                log.warning("%s: a link to a folder that was read before; such links are skipped", folder)
-            skipped += 1
-            continue
-        seen.add(known)
-        entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-        yield from (each for each in entries if each.suffix.lower() == ".txt" and each.is_file())
-        waiting += reversed([each for each in entries if each.is_dir()])
 
 
 def kind_of(start: bytes, name: str) -> str:

@@ -1,0 +1,38 @@
+"""Folders of reports: one report in each .txt file."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from medground import limits
+from medground.errors import BadRecord
+
+log = logging.getLogger(__name__)
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a text file; raise BadRecord if they are too many for a report."""
+    with path.open("rb") as stream:
+        found = stream.read(limits.MAX_LINE + 1)
+    if len(found) > limits.MAX_LINE:
+        raise BadRecord(f"a report of more than {limits.MAX_LINE >> 20} MiB; {limits.RAISE}")
+    return found
+
+
+def text_files(root: Path) -> Iterator[Path]:
+    """Yield the .txt files below a folder, depth first.
+
+    A folder is read once. Links to folders that were read before are skipped with one warning.
+    """
+    waiting, seen, skipped = [root], set[tuple[int, int]](), 0
+    while waiting:
+        folder = waiting.pop()
+        if (known := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
+            if not skipped:
+                log.warning("%s: a link to a folder that was read before; such links are skipped", folder)
+            skipped += 1
+            continue
+        seen.add(known)
+        entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+        yield from (each for each in entries if each.suffix.lower() == ".txt" and each.is_file())
+        waiting += reversed([each for each in entries if each.is_dir()])
