@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -124,15 +125,11 @@ def report(data: bytes) -> None:
                 assert 0 <= triplet.finding_span[0] < triplet.finding_span[1] <= len(text)
 
 
-_PARSERS: list = []
-
-
+@cache
 def _parser():  # type: ignore[no-untyped-def]
     from medground.reports.parser import Parser
 
-    if not _PARSERS:
-        _PARSERS.append(Parser())
-    return _PARSERS[0]
+    return Parser()
 
 
 ENTITY = '{"tokens":"effusion","label":"OBS-DP","start_ix":1,"end_ix":1,"relations":[["located_at","2"]]}'

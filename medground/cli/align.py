@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     default=True,
     show_default=True,
     group=DATA,
-    help="Join a study's sentences about one region into one pair.",
+    help="Join a study's sentences about the same regions into one pair.",
 )
 @options.config
 @options.shard

@@ -11,6 +11,7 @@ import click
 from medground import registry
 from medground.cli import options
 from medground.cli.command import DATA, FILES, Command, Group, option
+from medground.cli.convert_weights import convert_weights
 
 SOURCES = {
     "tree": click.Argument(["source"], metavar="PATH", type=click.Path(exists=True, path_type=Path)),
@@ -175,8 +176,8 @@ class Datasets(Group):
     """A group with one subcommand per data set; those of other packages are added when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all data sets."""
-        return [*registry.DATASETS]
+        """Return the names of all data sets, and `weights`."""
+        return [*registry.DATASETS, "weights"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the subcommand of a data set, None if there is no such data set."""
@@ -208,7 +209,7 @@ def _command(name: str, entry: registry.Dataset) -> click.Command:
 
 @click.group(cls=Datasets)
 def convert() -> None:
-    """Convert published data sets into JSON lines.
+    """Convert published data sets into JSON lines, and published weights.
 
     Files may be gzipped; trees may be .zip files. Patient and study IDs are p10000032 and s50414267 in all
     data sets. Corrections are reported on stderr. For sentences of Chest ImaGenome and RadGraph, see
@@ -220,6 +221,7 @@ def convert() -> None:
     """
 
 
+convert.add_command(convert_weights)
 for name, entry in registry.DATASETS.built_in.items():
     convert.add_command(_command(name, entry))
 

@@ -7,7 +7,7 @@ import click
 
 from medground import registry
 from medground.cli import options, training, training_options
-from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, command, option
+from medground.cli.command import DATA, FILES, OBJECTIVE, TRAINING, command, option
 from medground.cli.named import Named
 
 # Fields of splits.Choice.
@@ -126,24 +126,9 @@ _REPLAY = [  # negatives, paraphrases and pre-training pairs, together with the 
 
 @command()
 @options.records
-@option(
-    "--init-from",
-    metavar="FOLDER",
-    type=options.GROUNDER,
-    old=["--from"],
-    old_keys=["start"],
-    group=MODEL,
-    help="Model folder to start from (default: train from scratch).",
-)
+@training_options.init_from
 @options.with_all(_SPLITTING)
 @options.with_all(_REPLAY)
-@option(
-    "--freeze",
-    type=click.Choice(["image-encoder", "text-encoder", "visual"]),
-    multiple=True,
-    group=TRAINING,
-    help="Part to keep fixed; repeatable.",
-)
 @option(
     "--objective",
     type=Named(registry.OBJECTIVES, lambda entry: registry.FINETUNE in entry.stages),

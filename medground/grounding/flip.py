@@ -6,13 +6,17 @@ are both encoded, and a linear map of their patches scores which of the two is u
 to unflipped images. Its input is only the difference of the two, so no image counts as flipped only
 because it is dark, small or abnormal. A heart on the right (dextrocardia) looks like a flipped image.
 
-Flipped images are rare, and a wrong correction is worse than a missing one. So an image counts as flipped
-only from log odds `THRESHOLD` on. A map that fails on images that it was not fitted to is not kept.
+Flipped images are rare, and a wrong correction is worse than a missing one. So the threshold is beyond
+the odds of all but 1 in 1,000 unflipped images, in a cross-validation. A map that fails there is not kept.
 
 Letters: F images, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
 """
 
+<<<<<<< HEAD
 import hashlib
+=======
+import logging
+>>>>>>> main
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +36,13 @@ from medground.grounding.backends import EncodedImage, Model
 from medground.model_dir import CHANGED, DIGEST, FLIP_CORRECTION, ModelDir
 from medground.models.letterboxed import LetterboxedImage
 
-FORMAT = 1
+log = logging.getLogger(__name__)
+FORMAT = 2
 SIDE = 10  # cells per side that patches are averaged to
-THRESHOLD = 3.0  # log odds: probability 0.95
+THRESHOLD = 3.0  # least log odds of a correction: probability 0.95
+SAFETY = 1.25  # the threshold, as a multiple of the odds of the worst unflipped image
+MOST_TURNED = 0.001  # share of unflipped images that may be corrected by mistake
+MIN_FOUND = 0.5  # share of flipped copies that must be detected
 RIDGE = 0.03  # weight of the squared map, for features of unit deviation
 VIEWS = 2  # strongly augmented views per image, in addition to the image
 MAX_IMAGES = 1_000  # more bring little, and all are held in memory
@@ -45,18 +53,22 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FlipCorrection:
-    """The linear map for one model; `model` is the hash of its weights, `weights` are (C D,)."""
+    """The linear map for one model; `model` is the hash of its weights, `weights` are (C D,).
+
+    threshold: the log odds of a flip from which an image is corrected.
+    """
 
     model: str
     weights: Tensor
+    threshold: float = THRESHOLD
 
     def odds(self, image: EncodedImage, mirror_image: EncodedImage) -> float:
         """Return the log odds that the image is unflipped, given it and its flipped copy."""
         return float((features(image) - features(mirror_image)) @ self.weights)
 
     def is_flipped(self, image: EncodedImage, mirror_image: EncodedImage) -> bool:
-        """Return whether the image is flipped with a probability above 0.95."""
-        return self.odds(image, mirror_image) < -THRESHOLD
+        """Return whether the odds of a flip are above the threshold."""
+        return self.odds(image, mirror_image) < -self.threshold
 
 
 def features(image: EncodedImage) -> Tensor:
@@ -72,7 +84,7 @@ def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrectio
 
     `right`: share of images that score as less flipped than their flipped copy. `turned`: share of images
     that would be corrected by mistake. `found`: share of flipped copies that are detected.
-    Raises MedgroundError if there are too few images, or if `right` is below `MIN_ACCURACY`.
+    Raises MedgroundError if there are too few images, or if `right` or `found` is too low.
     """
     views = [
         _differences(image, number, model) for number, image in zip(range(MAX_IMAGES), images, strict=False)
@@ -80,7 +92,8 @@ def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrectio
     if len(views) < FOLDS:
         raise MedgroundError(f"flip correction: {len(views)} images are too few to fit it, expected {FOLDS}")
     odds = np.concatenate(list(_held_out_odds(views)))
-    shares = {"right": odds > 0, "turned": odds < -THRESHOLD, "found": odds > THRESHOLD}
+    threshold = safe_threshold(odds)
+    shares = {"right": odds > 0, "turned": odds < -threshold, "found": odds > threshold}
     figures = {name: round(float(each.mean()), 4) for name, each in shares.items()}
     if figures["right"] < MIN_ACCURACY:
         raise MedgroundError(
@@ -88,8 +101,24 @@ def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrectio
             f"unflipped, expected {MIN_ACCURACY:.0%}; give more images, or a model pre-trained with "
             "--hflip-prob"
         )
+    if figures["found"] < MIN_FOUND:
+        raise MedgroundError(
+            f"flip correction: only {figures['found']:.0%} of flipped copies are detected if at most 1 in "
+            "1,000 unflipped images may be corrected by mistake; give more images"
+        )
+    if len(views) * MOST_TURNED < 1:
+        log.warning(
+            "flip correction: %d images cannot show that 1 in 1,000 is corrected by mistake", len(views)
+        )
     weights = torch.from_numpy(_fit(np.concatenate(views))).float()
-    return FlipCorrection(model.name, weights), {"n": len(views)} | figures
+    found = FlipCorrection(model.name, weights, round(threshold, 4))
+    return found, {"n": len(views), "threshold": found.threshold} | figures
+
+
+def safe_threshold(odds: Array) -> float:
+    """Return the threshold for (F,) held-out odds: all but `MOST_TURNED` of the images are within it."""
+    worst = np.sort(odds)[int(len(odds) * MOST_TURNED)]
+    return max(THRESHOLD, SAFETY * -float(worst))
 
 
 @torch.inference_mode()
@@ -140,7 +169,11 @@ def _fit(differences: NDArray[np.float32]) -> Array:
 
 def save(folder: Path, found: FlipCorrection) -> None:
     """Write orientation.safetensors into the model folder; it appears only when it is complete."""
+<<<<<<< HEAD
     config = {"format": FORMAT, "model": found.model, DIGEST: _digest(found.weights)}
+=======
+    config = {"format": FORMAT, "model": found.model, "threshold": found.threshold}
+>>>>>>> main
     checkpoints.save(folder / FLIP_CORRECTION, {"weights": found.weights}, config)
 
 
@@ -163,6 +196,10 @@ def load(folder: Path, model: str) -> FlipCorrection | None:
         raise MedgroundError(f"{path}: written by another version; {again}")
     if config.get("model") != model:
         raise MedgroundError(f"{path}: fitted for other weights than these; {again}, or delete it")
+<<<<<<< HEAD
     if config.get(DIGEST) not in (None, _digest(tensors["weights"])):
         raise MedgroundError(f"{path}: {CHANGED}; {again}")
     return FlipCorrection(model, tensors["weights"])
+=======
+    return FlipCorrection(model, tensors["weights"], float(config["threshold"]))
+>>>>>>> main

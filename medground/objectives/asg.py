@@ -9,9 +9,10 @@ L = ira + arsa + 5 irl + erl, temperature 0.07 throughout.
 Differences: the patches are those after the visual layers of the grounding network. An image feature is the
 mean of its patches. A report feature is the mean of the words of its sentences; each sentence is encoded once
 per batch, so a report may be longer than the text encoder's limit. Word pieces and special tokens count as
-words. Uncertain findings are left out of irl. The text encoder keeps all its layers (published: six). Images
-are letterboxed to the model's size, not cropped to 224. With `align --existence absent` sentences about
-absent findings are pairs, too.
+words. Equal reports of a batch, and equal boxes or sentences of an image, are one target with equal shares.
+Their loss is 0 if they are predicted with equal shares. Uncertain findings are left out of irl. The text
+encoder keeps all its layers (published: six). Images are letterboxed to the model's size, not cropped to 224.
+With `align --existence absent` sentences about absent findings are pairs, too.
 
 Letters: B images, U texts, T tokens, D width, R region-sentence pairs, E embedding, n images with a report.
 """
@@ -49,14 +50,16 @@ class ASG(Objective):
         """Return the losses of the batch's reports; images without a report do not count."""
         reports: ReportBatch = batch.reports
         images, whole_reports = self.wholes(encoded, reports)
-        kept = reports.has_report
+        kept, same = reports.has_report, reports.same()
         similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
         areas, sentences = self.parts(encoded, reports)
         return {
-            "ira": heads.contrast(similar),
-            "arsa": within_images(heads.similarity(areas, sentences, TEMPERATURE), reports.pair_images),
+            "ira": heads.contrast(similar, same),
+            "arsa": within_images(
+                heads.similarity(areas, sentences, TEMPERATURE), reports.pair_images, pairs_alike(reports)
+            ),
             "irl": recognition_loss(self.recogniser(encoded.images)[kept], reports.tags[kept]),
-            "erl": relation_loss(similar, gathered(reports.tags[kept])),
+            "erl": relation_loss(similar, gathered(reports.tags[kept]), same),
         }
 
     def wholes(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
@@ -115,13 +118,28 @@ def name_features(model: Grounder, names: list[str]) -> Tensor:
     return result
 
 
-def within_images(similar: Tensor, images: Tensor) -> Tensor:
+def pairs_alike(reports: ReportBatch) -> Tensor:
+    """Return (R, R), True at i, j if sentence j is one of the sentences about the box of pair i.
+
+    Boxes of an image that are equal are one region, and equal texts are one sentence.
+    """
+    images, boxes, texts = reports.pair_images, reports.pair_boxes, reports.pair_texts
+    same_image = images[:, None] == images
+    same_box = same_image & (boxes[:, None] == boxes).all(dim=2)
+    same_text = same_image & (texts[:, None] == texts)
+    return (same_box.float() @ same_text.float()) > 0
+
+
+def within_images(similar: Tensor, images: Tensor, alike: Tensor | None = None) -> Tensor:
     """Return the mean of row plus column cross-entropy of (R, R) logits, among the pairs of each image.
 
-    images: (R,) the image of each pair. The only pair of an image has a loss of 0; so have no pairs.
+    images: (R,) the image of each pair. alike: as `pairs_alike`; None if all boxes and texts differ. The only
+    pair of an image has a loss of 0; so have no pairs.
     """
     own = similar.masked_fill(images[:, None] != images, -torch.inf)
-    return mean(own.logsumexp(dim=0) + own.logsumexp(dim=1) - 2 * own.diagonal())
+    if alike is None:
+        alike = torch.eye(len(own), dtype=torch.bool, device=own.device)
+    return mean(heads.soft_cross_entropy(own, alike) + heads.soft_cross_entropy(own.T, alike.T))
 
 
 def recognition_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -132,16 +150,19 @@ def recognition_loss(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def relation_loss(similar: Tensor, labels: Tensor) -> Tensor:
+def relation_loss(similar: Tensor, labels: Tensor, same: Tensor | None = None) -> Tensor:
     """Return half of KL(q || p) + KL(p || q), the mean over rows and both directions; 0 for no rows.
 
     p: softmax of (n, n) `similar`, and of its transpose. q: 0.8 I + 0.2 cos(tags) + 1e-6 with rows normalized
     to sum 1. labels: (n, 40); uncertain counts as absent. The cosine of tags that are all 0 is 0.
+    same: (n, n), True for equal reports, which share the weight of the pair itself.
     """
     if not len(similar):
         return similar.sum()
     present = functional.normalize(labels.clamp(min=0), dim=1)
     own = torch.eye(len(labels), dtype=labels.dtype, device=labels.device)
+    if same is not None:
+        own = functional.normalize(same.to(labels.dtype), p=1, dim=1)
     soft = functional.normalize(OWN * own + RELATED * (present @ present.T) + TINY, p=1, dim=1)
     both = []
     for logits in (similar, similar.T):

@@ -26,7 +26,7 @@ ARCHITECTURES = Table(
         "mdetr": Architecture(
             target="medground.models.mdetr:MDETR",
             help="no box, one or several per phrase",
-            features=frozenset({"several-boxes"}),
+            features=frozenset({"several-boxes", "soft-tokens"}),
         ),
     },
 )
@@ -74,6 +74,19 @@ OBJECTIVES = Table(
             stages=frozenset({PRETRAIN}),
             losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
             reads_reports=True,
+        ),
+        "mdetr": Objective(
+            target="medground.objectives.mdetr:MDETRLosses",
+            help="MDETR's losses, for --architecture mdetr --norm post",
+            stages=frozenset({PRETRAIN, FINETUNE}),
+            losses={
+                f"{layer}{name}": Loss(weight=weight)
+                for layer in ("", "aux-")
+                for name, weight in {"l1": 5.0, "giou": 2.0, "soft-token": 1.0, "align": 1.0}.items()
+            },
+            fuses=True,
+            trains_boxes=True,
+            requires="soft-tokens",
         ),
         "taco": Objective(
             target="medground.objectives.medrpg:TaCo",

@@ -15,9 +15,10 @@ _ABBREVIATIONS = word_set("sentences", "abbreviations")
 _UNITS = word_set("sentences", "units")
 _MARK = re.compile(r"[.!?\n]")
 _STOP = re.compile(r"[.!?]{1,20}[\"')\]]*(?=\s|$|[A-Z])")
+_BULLETS = "*•·>◦●▪○■‣∙⁃□✓–—"  # bullets other than the hyphen
 _BREAK = re.compile(
     r"\n(?:[ \t\r]*\n\s*"  # a blank line
-    r"|[ \t]*(?=(?:[-*•·>]|\(?\d{1,2}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
+    rf"|[ \t]*(?=(?:[-{_BULLETS}]|\(?\d{{1,2}}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
     r"|[ \t]*(?=[A-Z][A-Za-z/& -]{1,38}:))"  # a label
 )
 _LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
@@ -27,7 +28,9 @@ PIECE = (
     500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
 )
 _CONTENT = re.compile(r"[A-Za-z]{2}")
-_LEAD = re.compile(r"[\s*•·>#-]*(?:\(?\d{1,2}[.)](?!\d)[\s.,]*)?[\s*•·>#.,-]*")
+_LEAD = re.compile(
+    rf"(?:[\s{_BULLETS}#]|-(?!ve\b))*(?:\(?\d{{1,2}}[.)](?!\d)[\s.,]*)?(?:[\s{_BULLETS}#.,]|-(?!ve\b))*"
+)
 
 
 def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

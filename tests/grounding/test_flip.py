@@ -82,6 +82,14 @@ def test_what_cannot_be_told_is_not_kept(model):
         flip.fit([shown(heart_film(n), 160) for n in range(2)], model[0])
 
 
+def test_the_threshold_lies_beyond_all_but_one_in_a_thousand_held_out_images():
+    odds = np.linspace(-8, 40, 999)
+    assert flip.safe_threshold(odds) == 10  # 1.25 times the worst
+    assert flip.safe_threshold(np.append(odds, -100)) == 10  # 1 in 1,000 may be beyond
+    assert flip.safe_threshold(np.append(odds, [-100, -99])) == pytest.approx(1.25 * 99)
+    assert flip.safe_threshold(np.full(20, 5.0)) == flip.THRESHOLD
+
+
 def test_the_gradient_is_that_of_the_loss():
     rng = np.random.default_rng(0)
     differences = rng.normal(size=(40, 6)).astype(np.float32) + np.array([1, 0, 0, 0, 0, 0], np.float32)
@@ -167,7 +175,7 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     asked = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
     turned, hung = run(*asked), run(*asked, "--no-flip-correction")
     assert json.loads(turned.stdout)["mirrored"] is True
-    assert "wrong.png: flipped left-right" in turned.stderr
+    assert "wrong.png: probably flipped left-right" in turned.stderr
     assert json.loads(hung.stdout)["as_hung"] is True and "mirrored" not in hung.stdout
     assert json.loads(turned.stdout)["boxes"] != json.loads(hung.stdout)["boxes"]
 
@@ -176,7 +184,7 @@ def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
     Image.fromarray(heart_film(0)).save(tmp_path / "film.png")
     asked = ("ground", tmp_path / "film.png", "heart", "--model", folder)
     for config, words in (
-        ({"format": 1, "model": "other"}, "fitted for other weights"),
+        ({"format": 2, "model": "other"}, "fitted for other weights"),
         ({"format": 0}, "written by another version"),
     ):
         checkpoints.save(folder / model_dir.FLIP_CORRECTION, {"weights": torch.zeros(3)}, config)

@@ -73,6 +73,7 @@ HEAVY = {
     "tqdm",
     "PIL",
     "accelerate",
+    "importlib.metadata",
 }
 
 

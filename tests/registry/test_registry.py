@@ -29,8 +29,8 @@ def test_every_target_can_be_loaded(group, name, entry):
 
 
 OPTIONS = [
-    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
-    ("finetune", "objective", ["agp", "taco"]),
+    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked", "mdetr"]),
+    ("finetune", "objective", ["agp", "mdetr", "taco"]),
     ("pretrain", "architecture", [*registry.ARCHITECTURES]),
     ("train-detector", "detector", [*registry.DETECTORS]),
     ("detect-anatomy", "detector", [*registry.DETECTORS]),
@@ -49,7 +49,8 @@ def test_commands_offer_the_names_of_the_tables(command, option, names):
 
 
 def test_convert_has_a_command_per_data_set():
-    assert {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]} == {*registry.DATASETS}
+    found = {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]}
+    assert found == {*registry.DATASETS, "weights"}
 
 
 def test_architectures_are_networks_and_objectives_are_objectives():
