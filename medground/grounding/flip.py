@@ -12,11 +12,8 @@ the odds of all but 1 in 1,000 unflipped images, in a cross-validation. A map th
 Letters: F images, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
 """
 
-<<<<<<< HEAD
 import hashlib
-=======
 import logging
->>>>>>> main
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,17 +166,13 @@ def _fit(differences: NDArray[np.float32]) -> Array:
 
 def save(folder: Path, found: FlipCorrection) -> None:
     """Write orientation.safetensors into the model folder; it appears only when it is complete."""
-<<<<<<< HEAD
-    config = {"format": FORMAT, "model": found.model, DIGEST: _digest(found.weights)}
-=======
-    config = {"format": FORMAT, "model": found.model, "threshold": found.threshold}
->>>>>>> main
+    config = {"format": FORMAT, "model": found.model, "threshold": found.threshold, DIGEST: _digest(found)}
     checkpoints.save(folder / FLIP_CORRECTION, {"weights": found.weights}, config)
 
 
-def _digest(weights: Tensor) -> str:
-    content = weights.detach().cpu().contiguous().numpy().tobytes()
-    return hashlib.sha256(content).hexdigest()[:12]
+def _digest(found: FlipCorrection) -> str:
+    content = found.weights.detach().cpu().contiguous().numpy().tobytes()
+    return hashlib.sha256(content + repr(found.threshold).encode()).hexdigest()[:12]
 
 
 def load(folder: Path, model: str) -> FlipCorrection | None:
@@ -196,10 +189,10 @@ def load(folder: Path, model: str) -> FlipCorrection | None:
         raise MedgroundError(f"{path}: written by another version; {again}")
     if config.get("model") != model:
         raise MedgroundError(f"{path}: fitted for other weights than these; {again}, or delete it")
-<<<<<<< HEAD
-    if config.get(DIGEST) not in (None, _digest(tensors["weights"])):
+    try:
+        found = FlipCorrection(model, tensors["weights"], float(config["threshold"]))
+    except (KeyError, TypeError, ValueError):
+        raise MedgroundError(f"{path}: {CHANGED}; {again}") from None
+    if config.get(DIGEST) not in (None, _digest(found)):
         raise MedgroundError(f"{path}: {CHANGED}; {again}")
-    return FlipCorrection(model, tensors["weights"])
-=======
-    return FlipCorrection(model, tensors["weights"], float(config["threshold"]))
->>>>>>> main
+    return found
