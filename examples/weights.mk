@@ -14,7 +14,7 @@ PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/grounder/done $(WEIGHTS)/phrases-calibration.jsonl
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/grounder $(SHIPPED)/grounder
-	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --model $(SHIPPED)/grounder \
+	$(MG) calibrate $(WEIGHTS)/phrases-calibration.jsonl --model $(SHIPPED)/grounder --data-name "800 synthetic patients" \
 	  --images $(OTHERS)/mimic-cxr-jpg
 
 $(PHANTOMS)/phantom.json: | $(VENV)/installed

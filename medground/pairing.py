@@ -123,7 +123,7 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
     lost = 0
     for anatomy in anatomies:
         if anatomy.image_id in seen:
-            raise MedgroundError(f"boxes: image {anatomy.image_id} occurs twice; keep one line for each")
+            raise MedgroundError(f"boxes: {anatomy.path}: the image occurs twice; keep one line for each")
         seen.add(anatomy.image_id)
         lost += anatomy.study_id is None
         if anatomy.study_id is not None and anatomy.is_frontal:

@@ -216,9 +216,10 @@ class Grounding:
     """The predicted boxes for a phrase, best first: written by ground, read by evaluate.
 
     `present` is the predicted probability that the finding is visible. `model` is the hash of the weights.
-    Further keys: `calibrated` if both are calibrated; `coverage`, the share of true boxes that the widened
-    boxes contain; `min_score`, `min_present` and `engine` (bf16) if they differ from the defaults; `leakage`
-    if the model was trained on its validation or test subjects; `mirrored` if the image was flip-corrected
+    Further keys: `calibrated`, the name of the data that `score`, `present` and `coverage` were each fitted
+    on; `coverage`, the share of true boxes that the widened boxes contain; `min_score`, `min_present` and
+    `engine` (bf16) if they differ from the defaults; `leakage` if the model was trained on its validation or
+    test subjects; `mirrored` if the image was flip-corrected
     (boxes are on the image as given); `as_hung` if flip correction was switched off. A finding of a report
     has `study_id`, `sentence_id`, `section`, `start` and `end` (the sentence's span), `finding`, `regions`
     and `existence`; an absent one has no boxes and `present` 0.

@@ -12,6 +12,12 @@ from medground.cli.command import MODEL, command, option
 @options.model(required=True, help="Model folder; calibration.json is written into it.")
 @options.split
 @option(
+    "--data-name",
+    metavar="NAME",
+    group=MODEL,
+    help="Name of the data, stated in records (default: the name of FILE).",
+)
+@option(
     "--fit-flip-correction",
     is_flag=True,
     old=["--orientation"],
@@ -24,14 +30,15 @@ from medground.cli.command import MODEL, command, option
 @options.rejects
 @options.output
 def calibrate(
-    records: BinaryIO, model: Path, split: str | None, fit_flip_correction: bool, images: Path, device: str,
-    rejects: BinaryIO | None, output: str
+    records: BinaryIO, model: Path, split: str | None, data_name: str | None, fit_flip_correction: bool,
+    images: Path, device: str, rejects: BinaryIO | None, output: str
 ) -> None:  # fmt: skip
     """Calibrate a model's scores on held-out phrases.
 
     Reads phrases with boxes ([] for absent findings) and writes calibration.json into the model folder.
     `ground` then returns calibrated probabilities: `present`, and for each box the probability of IoU >= 0.5.
-    It also enables ground --coverage.
+    It also enables ground --coverage. `calibrated` in the records names the data of each of them. Without
+    absent findings, `present` is not calibrated.
 
     With --fit-flip-correction, orientation.safetensors is written too. `ground` then checks each image for a
     left-right flip and corrects it; corrected results have `mirrored` true. The threshold is set so that at
@@ -57,7 +64,8 @@ def calibrate(
     leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
-    found = fitting.calibrate(known, network, images, bad_lines.take_record)
+    name = data_name or Path(jsonl.name_of(records)).stem
+    found = fitting.calibrate(known, network, images, bad_lines.take_record, name)
     calibration.save(model, found)
     figures = {"model": found.model} | found.figures
     if fit_flip_correction:

@@ -115,10 +115,11 @@ def _write(out: "Journal", results: Iterable[Result]) -> None:
     silent = Unparsed("no findings or impression")
     foreign = Unparsed("not English, --any-language parses it")
     for content, unparsed, reports in results:
+        before = out.done
         out.add(content, reports)
         out.stream.flush()
-        for study, in_english in unparsed:
-            (silent if in_english else foreign).add(study)
+        for number, in_english in unparsed:
+            (silent if in_english else foreign).add(before + number)
     silent.warn()
     foreign.warn()
 
@@ -127,18 +128,18 @@ class Unparsed:
     """A counter of reports that gave no sentence, for one warning."""
 
     def __init__(self, why: str):
-        self._why, self._first, self._count = why, "", 0
+        self._why, self._first, self._count = why, 0, 0
 
-    def add(self, study: str) -> None:
-        """Count one report."""
-        log.info("%s: %s", study, self._why)
-        self._first = self._first or study
+    def add(self, number: int) -> None:
+        """Count one report by its number in the input: its ID may identify a patient."""
+        log.info("report %d: %s", number, self._why)
+        self._first = self._first or number
         self._count += 1
 
     def warn(self) -> None:
         """Log the number of reports and the first of them."""
         if self._count:
-            log.warning("%s: %s; %d such in all (-v lists them)", self._first, self._why, self._count)
+            log.warning("report %d: %s; %d such in all (-v lists them)", self._first, self._why, self._count)
 
 
 def _columns(choices: dict[str, Any]) -> Any:
@@ -179,14 +180,14 @@ def build_lines(*build_with: Any) -> Render:
 
     def render(reports: Iterable[Any]) -> Result:
         lines = bytearray()  # a list of lines would keep their unused capacity, about 4 kB each
-        unparsed: list[tuple[str, bool]] = []
+        unparsed: list[tuple[int, bool]] = []
         count = 0
-        for count, report in enumerate(reports, start=1):  # noqa: B007
+        for count, report in enumerate(reports, start=1):
             before = len(lines)
             for sentence in parser.sentences(report):
                 lines += jsonl.dumps(sentence)
             if len(lines) == before:
-                unparsed.append((report.study_id, not parser.is_foreign(report)))
+                unparsed.append((count, not parser.is_foreign(report)))
         return bytes(lines), unparsed, count
 
     return render
@@ -208,14 +209,14 @@ def build_table(*build_with: Any) -> Render:
     def render(reports: Iterable[Any]) -> Result:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        unparsed: list[tuple[str, bool]] = []
+        unparsed: list[tuple[int, bool]] = []
         count = 0
-        for count, each in enumerate(reports, start=1):  # noqa: B007
+        for count, each in enumerate(reports, start=1):
             sentences = parser.parse_report(each)
             row = to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings)
             rows.writerow(map(spreadsheet.cell, row))
             if not sentences:
-                unparsed.append((each.study_id, not parser.is_foreign(each)))
+                unparsed.append((count, not parser.is_foreign(each)))
         return text.getvalue().encode(), unparsed, count
 
     return render

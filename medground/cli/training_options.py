@@ -8,7 +8,7 @@ import click
 
 from medground import registry
 from medground.cli import options as shared
-from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, option
+from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, Integer, option
 from medground.cli.named import Named
 
 
@@ -99,7 +99,7 @@ _SAME_FOR_ALL = [
     option("--image-size", type=shared.COUNT, group=MODEL, help="Side of the square (default: by size)."),
     option(
         "--text-tokens",
-        type=click.IntRange(min=4),
+        type=Integer(min=4),
         group=MODEL,
         help="Text length (default: the text encoder's; 50 with --norm post).",
     ),
@@ -222,11 +222,11 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--augment",
-        type=click.Choice(["none", "mild", "strong"]),
+        type=click.Choice(["none", "mild", "jitter", "crop", "window", "strong"]),
         default="mild",
         show_default=True,
         group=DATA,
-        help="Image augmentation; strong: for images of other devices.",
+        help="Image augmentation; jitter: AGP's; crop: TransVG's; window: ASG's.",
     ),
     option(
         "--hflip-prob",

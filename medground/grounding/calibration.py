@@ -21,7 +21,7 @@ Letters: n validation items, c the required coverage.
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from medground.errors import MedgroundError
 from medground.model_dir import CALIBRATION, DIGEST, ModelDir
 
 FORMAT = 1
+UNNAMED = "unnamed data"
 Array = NDArray[np.float64]
 
 
@@ -57,6 +58,15 @@ class Curve:
 AS_IT_IS = Curve()
 
 
+def described(extra: Mapping[str, Any]) -> str:
+    """Return the key `calibrated` of a record as text: "score, present on NAME"; "" without a calibration."""
+    parts = extra.get("calibrated")
+    if not isinstance(parts, dict):  # of another version
+        return "yes" if parts else ""
+    of_data = {data: [name for name in parts if parts[name] == data] for data in parts.values()}
+    return "; ".join(f"{', '.join(names)} on {data}" for data, names in of_data.items())
+
+
 @dataclass(frozen=True)
 class Events:
     """(n,) logits, outcomes, and the share of the image that each box covers, 1 without a box."""
@@ -75,6 +85,8 @@ class Events:
 class Calibration:
     """The fitted curves and margins of one model; `model` is the hash of its weights.
 
+    A curve that is `AS_IT_IS` was not fitted. `data` is the name of the data that the others were fitted on.
+
     margins: the margin that covers each true box of the validation phrases, ascending. None, at the end, is
     for boxes of phrases without a predicted box. `min_score` is the minimum score of further boxes. `figures`
     has the quality before and after calibration.
@@ -86,6 +98,19 @@ class Calibration:
     margins: Sequence[float | None]
     min_score: float
     figures: dict[str, Any]
+    data: str = UNNAMED
+
+    def fitted(self, coverage: float | None = None) -> dict[str, str]:
+        """Return the data that `score`, `present` and, if boxes are widened, `coverage` were fitted on.
+
+        A part that was not fitted is missing.
+        """
+        parts = {
+            "score": self.score_curve != AS_IT_IS,
+            "present": self.present_curve != AS_IT_IS,
+            "coverage": coverage is not None,
+        }
+        return {name: self.data for name, is_fitted in parts.items() if is_fitted}
 
     def present(self, logit: float) -> float:
         """Return the calibrated probability that the finding is visible."""

@@ -17,6 +17,7 @@ from medground.errors import MedgroundError
 from medground.grounding.backends import Model
 from medground.grounding.calibration import (
     AS_IT_IS,
+    UNNAMED,
     Array,
     Calibration,
     Curve,
@@ -45,15 +46,22 @@ REPORTED = (0.5, 0.8, 0.9, 0.95)  # coverages whose margins are reported
 
 
 def calibrate(
-    phrases: Iterable[Phrase], model: Model, folder: Path, bad_image: BadImage | None = None
+    phrases: Iterable[Phrase],
+    model: Model,
+    folder: Path,
+    bad_image: BadImage | None = None,
+    data: str = UNNAMED,
 ) -> Calibration:
-    """Return the calibration of the model on these phrases; those without annotation are left out."""
+    """Return the calibration of the model on these phrases; those without annotation are left out.
+
+    data: their name, which records state.
+    """
     found = list(predict_phrases(_annotated(phrases), model, folder, bad_image))
     if not found:
         raise MedgroundError("no phrase with annotated boxes: nothing to calibrate on")
     if len(found) < FEW:
         log.warning("calibrated on %d phrases only: expect rough figures", len(found))
-    return fit([(phrase, each) for phrase, each in found if each is not None], model.name)
+    return fit([(phrase, each) for phrase, each in found if each is not None], model.name, data)
 
 
 def _annotated(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
@@ -67,7 +75,7 @@ def _annotated(phrases: Iterable[Phrase]) -> Iterator[Phrase]:
         log.warning("%d phrases have no boxes and are not used", unannotated)
 
 
-def fit(found: list[tuple[Phrase, Prediction]], model: str) -> Calibration:
+def fit(found: list[tuple[Phrase, Prediction]], model: str, data: str = UNNAMED) -> Calibration:
     """Return the calibration fitted to these predictions for annotated phrases."""
     there = _present_events(found)
     hits = _hit_events(found)
@@ -76,7 +84,7 @@ def fit(found: list[tuple[Phrase, Prediction]], model: str) -> Calibration:
         log.warning(
             "no phrase is %s: `present` is not calibrated", "absent" if there.true.all() else "present"
         )
-    bare = Calibration(model, present, score, (), DEFAULT_OPTIONS.min_score, {})
+    bare = Calibration(model, present, score, (), DEFAULT_OPTIONS.min_score, {}, data)
     margins = sorted(_margins(found, PredictOptions(calibration=bare)), key=lambda m: (m is None, m or 0.0))
     whole = replace(bare, margins=[None if each is None else round(each, 5) for each in margins])
     figures = {

@@ -39,7 +39,7 @@ def write(answers: Iterable[tuple[Phrase, Grounding]], path: Path) -> Iterator[t
     for phrase, found in answers:
         name = f"{phrase.image_id}/{phrase.phrase_id}"
         if name in maps:
-            raise MedgroundError(f"phrase_id {phrase.phrase_id}: comes twice; a map needs a name of its own")
+            raise MedgroundError(f"{phrase.path}: a phrase_id comes twice; each map needs its own name")
         maps[name] = heatmap(found.boxes, phrase.width or 1, phrase.height or 1).astype(np.float16)
         yield phrase, found
     header = json.dumps({"version": medground.__version__, "kind": "heat maps"}, sort_keys=True)

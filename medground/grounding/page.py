@@ -14,6 +14,7 @@ from PIL import Image
 
 from medground import images, jsonl
 from medground.figures import draw, pages
+from medground.grounding import calibration
 from medground.records import Box, Grounding, Phrase
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def write(
     if left_out:
         log.warning("%s: shows the first %d images, %d more are left out", path, MOST_IMAGES, left_out)
     with jsonl.create(str(path)) as stream:
-        facts = {"model": "", "calibrated": False, "coverage": None} | said
+        facts = {"model": "", "coverage": None} | said | {"calibrated": calibration.described(said)}
         stream.write(pages.render("medground.grounding", "page.html", cards=cards, facts=facts))
 
 

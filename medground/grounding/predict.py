@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -253,10 +254,10 @@ def to_grounding(
     )
 
 
-def option_keys(options: PredictOptions) -> dict[str, bool | float | str]:
+def option_keys(options: PredictOptions) -> dict[str, Any]:
     """Return the keys by which a record states the options that differ from the defaults."""
     stated = {
-        "calibrated": options.calibration is not None,
+        "calibrated": options.calibration and (options.calibration.fitted(options.coverage) or None),
         "coverage": options.coverage,
         "min_score": None if options.min_score == MIN_SCORE else options.min_score,
         "min_present": options.min_present or None,

@@ -31,6 +31,7 @@ class Earlier:
     def __init__(self, path: str, stated: dict[str, Any]):
         self.path, self._stated = path, tuple(stated.get(name) for name in OPTIONS)
         self._kept: deque[tuple[Any, ...]] = deque()
+        self._count = 0
 
     def complete(self, lines: list[tuple[Any, ...]]) -> int:
         """Return the number of lines to keep: all except those of the last image, which may be incomplete.
@@ -46,6 +47,7 @@ class Earlier:
                     )
         count = next((n for n in range(len(lines), 0, -1) if lines[n - 1][1] != lines[-1][1]), 0)
         self._kept = deque(line[: len(IDENTITY)] for line in lines[:count])
+        self._count = count
         return count
 
     def rest(self, phrases: Iterable[Phrase], skipping: bool) -> Iterator[Phrase]:
@@ -63,10 +65,13 @@ class Earlier:
             yield phrase
         self._refuse_others()
 
+    def _line(self) -> int:
+        return self._count - len(self._kept) + 1
+
     def _refuse_others(self) -> None:
         if self._kept:
             raise MedgroundError(
-                f"{self.path}: holds groundings of other phrases (phrase_id {self._kept[0][0]} is missing "
+                f"{self.path}: holds groundings of other phrases (that of line {self._line()} is missing "
                 "from the input, or changed); delete it, or use the input of the earlier run"
             )
 

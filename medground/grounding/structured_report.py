@@ -24,7 +24,7 @@ import numpy as np
 import medground
 from medground import dicom, jsonl
 from medground.errors import MedgroundError
-from medground.grounding import names
+from medground.grounding import calibration, names
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def _algorithm(found: Grounding) -> Any:
     from highdicom import sr
 
     said = [f"model={found.model}", f"phrase_id={found.phrase_id}"]
-    said += [f"{key}={found.extra[key]}" for key in ("calibrated", "coverage") if key in found.extra]
+    said += [f"calibrated={calibration.described(found.extra)}"] if "calibrated" in found.extra else []
+    said += [f"coverage={found.extra['coverage']}"] if "coverage" in found.extra else []
     return sr.AlgorithmIdentification(name=NAME, version=medground.__version__, parameters=said)
 
 

@@ -72,6 +72,18 @@ class RowNorm(nn.Module):
         return apart * torch.rsqrt(spread + self.eps)
 
 
+def whole_words(tokens: Tensor, mask: Tensor, continues: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (U, T, D) the sums of the pieces of each word, and their (U, T) mask; words come first.
+
+    tokens: (U, T, D). mask: (U, T). continues: (U, T), True for a piece that continues the word before it.
+    """
+    word = (mask & ~continues).cumsum(dim=1).sub(1).clamp(min=0)
+    kept = tokens * mask[..., None].to(tokens.dtype)
+    sums = torch.zeros_like(kept).scatter_add(1, word[..., None].expand_as(kept), kept)
+    count = (mask & ~continues).sum(dim=1, keepdim=True)
+    return sums, torch.arange(mask.shape[1], device=mask.device) < count
+
+
 def patch_map(images: EncodedImages) -> Tensor:
     """Return the patches as a (B, D, h, w) map."""
     result: Tensor = images.patches.transpose(1, 2).unflatten(2, images.grid.shape[-2:])

@@ -90,7 +90,7 @@ def test_training_patients_are_refused_or_mark_each_score():
 def test_heat_maps_are_a_mapping_of_arrays():
     maps = {f"p{n}": np.pad(np.ones((20, 20)), ((10, 70), (10, 70))) for n in range(4)}
     assert value(evaluate(maps, TRUTH, ["heatmap"], draws=100), "miou") == 1
-    with pytest.raises(MedgroundError, match="predictions: p0: expected finite numbers"):
+    with pytest.raises(MedgroundError, match="predictions: array 1: expected finite numbers"):
         evaluate({"p0": np.zeros(3)}, TRUTH, ["heatmap"])
 
 

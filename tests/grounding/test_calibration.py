@@ -48,6 +48,29 @@ def test_separable_outcomes_give_no_certainty_and_equal_ones_nothing():
     assert calibration.fit_curve(events([-2, 3], [True, True])) == calibration.AS_IT_IS
 
 
+def test_only_what_was_fitted_is_calibrated_and_the_data_are_named():
+    curves = {"none": Curve(), "fitted": Curve(0.5, -1.0)}
+    found = Calibration("m", curves["none"], curves["fitted"], [0.1] * 20, 0.5, {}, "NIH, 64 images")
+    keys = predict.option_keys(predict.PredictOptions(calibration=found))
+    assert keys == {"calibrated": {"score": "NIH, 64 images"}}
+    keys = predict.option_keys(predict.PredictOptions(calibration=found, coverage=0.9))
+    assert keys["calibrated"] == {"score": "NIH, 64 images", "coverage": "NIH, 64 images"}
+    assert calibration.described(keys) == "score, coverage on NIH, 64 images"
+    nothing = Calibration("m", Curve(), Curve(), [], 0.5, {}, "x")
+    assert predict.option_keys(predict.PredictOptions(calibration=nothing)) == {}
+    assert calibration.described({}) == ""
+
+
+def test_phrases_that_are_all_present_do_not_calibrate_present():
+    box = np.array([[10.0, 10, 30, 30]])
+    phrases = [
+        Phrase(image_id=str(n), phrase_id="p", path="", text="x", boxes=[(10, 10, 30, 30 + 40 * (n % 2))])
+        for n in range(60)
+    ]
+    some = [(each, predict.Prediction(box, np.array([1.0]), 1.0, LETTERBOX)) for each in phrases]
+    assert fitting.fit(some, "m", "mine").fitted() == {"score": "mine"}
+
+
 def test_figures_are_better_after_than_before():
     rng = np.random.default_rng(1)
     found = Events(rng.normal(4, 1, 500), rng.random(500) < 0.3, np.ones(500))
@@ -148,6 +171,7 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
     result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["margin"]["n"] == 24
+    assert json.loads((model / "calibration.json").read_text())["data"] == Path(films.phrases).stem
     out, asked = tmp_path / "found.jsonl", ("--images", films.folder, "--phrases", films.phrases)
     result = run("ground", "--model", model, *asked, "--coverage", 0.75, "-o", out)
     assert result.exit_code == 0, result.stderr

@@ -326,6 +326,22 @@ def encoded(model: grounder.Grounder, count: int) -> tuple[Encoded, torch.Tensor
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), ids
 
 
+def test_the_pieces_of_a_word_are_summed():
+    tokens = torch.arange(8.0).reshape(2, 4, 1)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool)
+    continues = torch.tensor([[0, 0, 1, 0], [0, 1, 1, 0]], dtype=torch.bool)
+    sums, kept = heads.whole_words(tokens, mask, continues)
+    assert kept.int().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert (sums[..., 0] * kept).tolist() == [[0, 1 + 2, 3, 0], [4 + 5 + 6, 0, 0, 0]]
+
+
+def test_tokens_that_continue_a_word_are_those_with_a_mark():
+    model = grounder.build("small", ["clear lungs"], sum_word_pieces=True)
+    pieces = asg.ASG(model).pieces
+    assert pieces[model.tokenizer.convert_tokens_to_ids("##a")]
+    assert not pieces[model.tokenizer.convert_tokens_to_ids("a")]
+
+
 def test_the_names_of_tags_are_frozen_and_differ(learner):
     recogniser = learner.objectives["asg"].recogniser
     assert recogniser.names.shape == (40, 128)
