@@ -4,7 +4,10 @@ Spreadsheets run a cell that begins with = + - @, a tab or a line end as a formu
 Such a text gets an apostrophe in front, which a spreadsheet hides. Numbers stay numbers. `plain` undoes it.
 """
 
+import csv
+import io
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -16,6 +19,13 @@ def cell(value: Any) -> Any:
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return "'" + value
     return value
+
+
+def line(values: Iterable[Any]) -> str:
+    """Return a row of cells as a line of CSV; a carriage return inside a cell does not end the row."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(map(cell, values))  # so it quotes both line ends
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def plain(text: str) -> str:

@@ -12,8 +12,6 @@ coco  one JSON object that pycocotools loads: `images` with our `image_id` and C
       `coverage` and `leakage`.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
@@ -37,17 +35,11 @@ def write_jsonl(stream: BinaryIO, answers: Answered) -> None:
 
 def write_csv(stream: BinaryIO, answers: Answered) -> None:
     """Write the column names, then one row per box."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    table.writeheader()
+    stream.write(spreadsheet.line(COLUMNS).encode())
     for phrase, found in answers:
         for row in _rows(phrase, found):
-            table.writerow({name: spreadsheet.cell(value) for name, value in row.items()})
-        stream.write(text.getvalue().encode())
+            stream.write(spreadsheet.line(row.get(name, "") for name in COLUMNS).encode())
         stream.flush()
-        text.seek(0)
-        text.truncate()
-    stream.write(text.getvalue().encode())  # only the column names, without phrases
 
 
 def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:
