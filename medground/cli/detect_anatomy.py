@@ -152,7 +152,7 @@ def _detect(
     """
     from medground import console, jsonl
     from medground.anatomy import listing
-    from medground.errors import MedgroundError
+    from medground.errors import MedgroundError, require_good
     from medground.records import Image
 
     bad_lines, rejected = jsonl.BadLines(rejects), 0
@@ -171,8 +171,7 @@ def _detect(
         records = (each for each in listed if each.image_id not in held)
         found = _find(source, records, images, reject, how["batch_size"], how["min_score"])
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
-    if rejected and not written and not held:
-        raise MedgroundError(f"{films}: every image was rejected")
+    require_good(written + len(held), rejected, films, "image")
 
 
 def _named(stream: BinaryIO) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from medground import registry
 from medground.errors import MedgroundError
 from medground.evaluation import baseline, metrics, phrases, sources
 from medground.evaluation.cases import as_array
@@ -125,7 +126,7 @@ class Heatmap:
     """The protocol: the figures of heat maps over phrases with boxes."""
 
     name: str = "heatmap"
-    takes: Kind = "heatmaps"
+    takes: Kind = registry.PROTOCOLS["heatmap"].reads
 
     def measure(self, data: HeatmapData) -> Sequence[Measured]:
         """Return the figures, with the groups of `stats.groups`."""

@@ -46,9 +46,9 @@ def preprocessing(model: Grounder) -> dict[str, Any]:
     """Return the preprocessing of the image encoder in the keys of transformers."""
     config = model.config
     channels: int = model.network.image_encoder.config.num_channels  # type: ignore[union-attr,assignment]
+    values = list(encoders.gray_values(channels, config.grey))
     mean, deviation = (
-        each if isinstance(each, list) else [each] * channels
-        for each in encoders.gray_values(channels, config.grey)
+        each * (channels // len(each)) for each in (values[: len(values) // 2], values[len(values) // 2 :])
     )
     return {
         "do_normalize": True,
