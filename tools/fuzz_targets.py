@@ -224,7 +224,9 @@ def predictions(data: bytes) -> None:
         registry.PREDICTION_FORMATS.built_in, key=["jsonl", "csv", "coco", "maira-2", "radvlm"].index
     )
     phrases = [Phrase(image_id="i", phrase_id="p", path="i.png", text="x", width=9, height=9, boxes=[])]
-    for each in reader.read(_stream(data[1:]), names[data[0] % len(names)], None, phrases, _bad_lines()):
+    for each in reader.read(
+        _stream(data[1:]), names[sum(data[:1]) % len(names)], None, phrases, _bad_lines()
+    ):
         jsonl.dumps(each)
 
 

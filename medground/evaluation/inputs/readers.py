@@ -103,6 +103,8 @@ def _rows(text: str, source: str) -> Iterator[Row]:
     table = csv.DictReader(_noting(io.StringIO(text, newline=""), held))
     try:
         columns = set(table.fieldnames or ())
+        if len(columns) < len(table.fieldnames or ()):
+            raise MedgroundError(f"{source}: two columns have the same name")
         names = next((each for each in (CORNERS, SIZES) if columns.issuperset(each)), None)
         if names is None or "phrase_id" not in columns:
             raise MedgroundError(f"{source}: needs the columns phrase_id and x1, y1, x2, y2 (or x, y, w, h)")
@@ -121,6 +123,8 @@ def _noting(lines: Iterable[str], held: list[str]) -> Iterator[str]:
 
 
 def _of_row(row: dict[str, str | None], names: Sequence[str]) -> Answer:
+    if None in row or None in row.values():  # of csv.DictReader, for a long and for a short row
+        raise BadRecord("expected as many cells as in the header")
     said: dict[str, Any] = {"model": spreadsheet.plain(row.get("model") or "")}
     if row.get("coverage"):
         said["coverage"] = _number(row["coverage"], "coverage")
@@ -135,7 +139,7 @@ def _of_row(row: dict[str, str | None], names: Sequence[str]) -> Answer:
 
 def _number(text: str | None, name: str) -> float:
     try:
-        return float(text or "")
+        return float((text or "").replace("_", "x"))  # Python's own notation is no number of a table
     except ValueError:
         raise BadRecord("expected a number", name) from None
 
