@@ -72,6 +72,7 @@ _SPLITTING = [
     option(
         "--save-held-out",
         metavar="FILE",
+        type=options.OutputFile(),
         old=["--held-out"],
         group=FILES,
         help="Write the held-out phrases to this file.",
@@ -162,7 +163,8 @@ def finetune(
 
     --multi-box: drop skips phrases with several boxes; hull takes one enclosing box; sides splits bilateral
     phrases into left and right, and takes the hull of others; all (mdetr only) trains on every box. --freeze
-    visual: the layers between image encoder and fusion. Recipes for --config: agp-finetune, medrpg, mdetr.
+    visual: the layers between image encoder and fusion. Recipes for --config: agp-finetune,
+    agp-mdetr, transvg, medrpg, mdetr.
 
     Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
 
@@ -264,7 +266,7 @@ def _reword(learned: list[Any], paraphrases: int, negative_prob: float, replayed
 
 
 def _write(path: str, phrases: list[Any]) -> None:
-    from medground import jsonl
+    from medground import jsonl, output_files
 
-    with jsonl.create(path) as stream:
+    with output_files.create(path) as stream:
         jsonl.write(stream, phrases)

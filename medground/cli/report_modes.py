@@ -14,7 +14,7 @@ from medground.cli import options
 from medground.cli.report_spread import Render, Result
 
 if TYPE_CHECKING:
-    from medground.jsonl import Journal
+    from medground.resuming import Journal
 
 log = logging.getLogger(__name__)
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
@@ -50,7 +50,7 @@ def _import(kind: str, source: str, bad_lines: Any, choices: dict[str, Any]) -> 
         raise click.UsageError("--output-format chexpert requires reports: leave out --input-format")
     with options.journal(choices["output"], choices["resume"]) as out:
         sentences = choices["shard"].keep(_imported(kind, source, bad_lines, choices["lexicon"]))
-        for sentence in console.progress(islice(sentences, out.done, None), "sentences", start=out.done):
+        for sentence in console.progress(out.rest(sentences), "sentences", start=out.done):
             out.add(jsonl.dumps(sentence))
 
 
@@ -76,7 +76,7 @@ def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> It
 def _page(
     source: str, html: str, build_with: tuple[Any, ...], bad_lines: Any, choices: dict[str, Any]
 ) -> None:
-    from medground import jsonl
+    from medground import output_files
     from medground.cli.report_input import open_reports
     from medground.reports.page import write_page
 
@@ -85,7 +85,7 @@ def _page(
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
         shown = islice(reports, choices["html_limit"])
         page = write_page(((each, parser.parse_report(each)) for each in shown), "Parsed reports")
-    with jsonl.create(html) as stream:
+    with output_files.create(html) as stream:
         stream.write(page)
 
 
@@ -100,7 +100,7 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
         out = stack.enter_context(options.journal(choices["output"], choices["resume"]))
         every = open_reports(stack, source, _columns(choices), bad_lines, keep_empty=as_table)
         reports = choices["shard"].keep(every)
-        reports = console.progress(islice(reports, out.done, None), "parse-reports", start=out.done)
+        reports = console.progress(out.rest(reports), "parse-reports", start=out.done)
         if as_table and not out.done:
             out.stream.write(_table_header())
             out.stream.flush()  # a forked process would write it again

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import checkpoints, jsonl
+from medground import checkpoints, output_files
 from medground.errors import MedgroundError
 from medground.model_dir import CALIBRATION, DIGEST, ModelDir
 
@@ -209,7 +209,7 @@ def save(folder: Path, found: Calibration) -> None:
     """Write calibration.json into the model folder; it appears only when it is complete."""
     values = json.loads(json.dumps({"format": FORMAT} | asdict(found)))
     text = json.dumps(values | {DIGEST: checkpoints.digest_of(values)}, indent=1) + "\n"
-    with jsonl.create(str(folder / CALIBRATION)) as stream:
+    with output_files.create(str(folder / CALIBRATION)) as stream:
         stream.write(text.encode())
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medground
-from medground import jsonl
+from medground import output_files
 from medground.errors import MedgroundError
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
@@ -43,7 +43,7 @@ def write(answers: Iterable[tuple[Phrase, Grounding]], path: Path) -> Iterator[t
         maps[name] = heatmap(found.boxes, phrase.width or 1, phrase.height or 1).astype(np.float16)
         yield phrase, found
     header = json.dumps({"version": medground.__version__, "kind": "heat maps"}, sort_keys=True)
-    with jsonl.create(str(path)) as stream:
+    with output_files.create(str(path)) as stream:
         stream.write(save(maps, metadata={"medground": header}))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import resuming
 from medground.errors import MedgroundError
 from medground.records import Phrase
 
@@ -75,10 +75,12 @@ class Earlier:
                 "from the input, or changed); delete it, or use the input of the earlier run"
             )
 
+    @contextmanager
+    def continued(self, task: dict[str, Any], resume: bool) -> Iterator[tuple[BinaryIO, resuming.Follow]]:
+        """Yield the stream to write to, and a function through which the phrases must pass.
 
-@contextmanager
-def continued(path: str, stated: dict[str, Any]) -> Iterator[tuple[BinaryIO, Earlier]]:
-    """Yield the stream to write to and the earlier groundings; PATH appears when the block has succeeded."""
-    earlier = Earlier(path, stated)
-    with jsonl.go_on(path, (*IDENTITY, *OPTIONS), earlier.complete) as (stream, _):
-        yield stream, earlier
+        The file appears when the block has succeeded. Without `resume` it has no earlier groundings.
+        """
+        keys = (*IDENTITY, *OPTIONS)
+        with resuming.go_on(self.path, keys, task, self.complete, resume) as (stream, _, follow):
+            yield stream, follow

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medground import jsonl
+from medground import output_files
 from medground.models import encoders
 from medground.models.grounder import Grounder, save_tokenizer, write_json
 
@@ -25,7 +25,7 @@ def save(model: Grounder, folder: Path) -> None:
     """Write the encoders into the folder; an earlier export is kept until these are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.TemporaryDirectory(dir=folder, prefix="encoders.partial.")
-    with jsonl.naming(str(folder)), temporary as made, _without_progress():
+    with output_files.naming(str(folder)), temporary as made, _without_progress():
         network, partial = model.network, Path(made)
         pictures = network.image_encoder
         plain = pictures.model if isinstance(pictures, encoders.PatchTokens) else pictures

@@ -22,15 +22,14 @@ def content(path: Path) -> bytes:
 def text_files(root: Path) -> Iterator[Path]:
     """Yield the .txt files below a folder, depth first.
 
-    A folder is read once. Links to folders that were read before are skipped with one warning.
+    A folder is read once. Links to folders that were read before are skipped with a warning each.
     """
-    waiting, seen, skipped = [root], set[tuple[int, int]](), 0
+    waiting, seen = [root], set[tuple[int, int]]()
     while waiting:
         folder = waiting.pop()
         if (known := (folder.stat().st_dev, folder.stat().st_ino)) in seen:
-            if not skipped:
-                log.warning("%s: a link to a folder that was read before; such links are skipped", folder)
-            skipped += 1
+            problem = "leads back to a folder that contains it, or that was read before; not followed"
+            log.warning("%s: %s", folder, problem)
             continue
         seen.add(known)
         entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from medground import jsonl
+from medground import jsonl, output_files
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import evaluate
@@ -42,7 +42,7 @@ def value(scores, metric: str, group: str = "all") -> float | None:
 
 def test_records_give_the_scores_of_the_command(tmp_path):
     for name, records in (("found", PREDICTIONS), ("truth", TRUTH), ("train", TRAIN)):
-        with jsonl.create(str(tmp_path / f"{name}.jsonl")) as stream:
+        with output_files.create(str(tmp_path / f"{name}.jsonl")) as stream:
             jsonl.write(stream, records)
     files = [str(tmp_path / f"{name}.jsonl") for name in ("found", "truth", "train")]
     flags = ["--protocol", "single-box", "--protocol", "set", "--bootstrap-samples", "200"]
