@@ -101,9 +101,13 @@ class ModelDir:
         `subjects` are hashes of the training subjects and images. `leakage` is true if validation or test
         subjects were among them. {} for a model whose training recorded nothing.
         """
-        if self.has_weights:
-            return checkpoints.read_config(self.weights).get("record") or {}
-        return dict(self.export().get("record") or {}) if self.has_export else None
+        if not (self.has_weights or self.has_export):
+            return None
+        values = checkpoints.read_config(self.weights) if self.has_weights else self.export()
+        record = values.get("record") or {}
+        if not isinstance(record, dict):
+            raise MedgroundError(f"{self.path}: damaged training record; {COPY_AGAIN}")
+        return record
 
     def hashes(self, names: Iterable[str]) -> dict[str, str]:
         """Return the hash of each of these files that is there."""
