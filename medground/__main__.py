@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any
 
+from medground.cli import messages
 from medground.cli.main import cli
 from medground.errors import MedgroundError
 
@@ -51,6 +52,7 @@ def main() -> None:
     points.
     """
     open_standard_streams()
+    messages.hide_values_of_crashes()
     cli(prog_name="medground")
 
 

@@ -72,5 +72,10 @@ def sift(
         else:
             good += 1
             yield made
+    require_good(good, rejected, source, unit)
+
+
+def require_good(good: int, rejected: int, source: str | None, unit: str) -> None:
+    """Raise MedgroundError if there were items and all were invalid."""
     if rejected and not good:
         raise MedgroundError(f"{source}: every {unit} was rejected")

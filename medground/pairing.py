@@ -19,7 +19,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -54,23 +54,24 @@ def pair_sentences(
 
 
 def pair_studies(
-    sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules, done: int = 0
+    sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules, continued: bool = False
 ) -> Iterator[list[Pair]]:
     """Yield a list of pairs for each study, also an empty one, as `pair_sentences` makes them.
 
-    The first `done` studies are skipped.
+    `continued` says that earlier studies were paired by another run.
     """
     images = hold(anatomies, rules.min_score)
     unknown: set[str | None] = set()
     sentences = _noting_unknown(sentences, unknown)
     study_id, met = None, False
-    for study_id, group in islice(groupby(sentences, attrgetter("study_id")), done, None):
+    for study_id, group in groupby(sentences, attrgetter("study_id")):
+        together = list(group)
         shown = images.get(study_id, [])
         met = met or bool(shown)
-        places = _places(group, rules) if shown else []
+        places = _places(together, rules) if shown else []
         yield [pair for image in shown for pair in _pairs(image, places)]
     _warn_of_names(unknown, images)
-    if study_id is not None and not (met or done):
+    if study_id is not None and not (met or continued):
         log.warning("no study of the sentences has an image in the boxes; are the study_ids written alike?")
 
 
@@ -123,7 +124,7 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
     lost = 0
     for anatomy in anatomies:
         if anatomy.image_id in seen:
-            raise MedgroundError(f"boxes: image {anatomy.image_id} occurs twice; keep one line for each")
+            raise MedgroundError(f"boxes: {anatomy.path}: the image occurs twice; keep one line for each")
         seen.add(anatomy.image_id)
         lost += anatomy.study_id is None
         if anatomy.study_id is not None and anatomy.is_frontal:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 @options.records
 @options.images
 @options.config
-@options.folder("Cache folder; images already in it are skipped.")
+@options.folder("Cache folder; images already in it are skipped.", locked=False)
 @option(
     "--image-size",
     type=options.SIDE,

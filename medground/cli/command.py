@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from medground.cli import paths
 from medground.cli.named import write_tables
 
 log = logging.getLogger(__name__)
@@ -161,6 +162,11 @@ class Command(click.Command):
         attrs["context_settings"] = SETTINGS | (context_settings or {})
         super().__init__(*args, **attrs)
         self.params += _verbosity()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with its outputs checked and its output folders locked."""
+        with paths.guarded(ctx):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each heading with its options."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from medground.cli import paths
 from medground.cli.command import FILES, Command, Option, key_of, option, options_of
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ def _fill(ctx: click.Context, option: click.Parameter, name: str | None) -> None
     """Fill this command's defaults from a file or recipe; an option on the command line still wins."""
     if name is None:
         return
-    path = find(name)
+    path = ctx.meta[paths.CONFIG] = find(name)
     known = {keys.command: keys for keys in _all_keys(ctx)}
     own = known[str(ctx.command.name)]
     shared: dict[str, Any] = {}

@@ -227,8 +227,8 @@ for name, entry in registry.DATASETS.built_in.items():
 
 
 def _write(records: Iterable[Any], split: str | None, output: str, label: str) -> None:
-    from medground import console, jsonl
+    from medground import console, jsonl, output_files
     from medground.datasets.selection import only_split
 
-    with jsonl.create(output) as stream:
+    with output_files.create(output) as stream:
         jsonl.write(stream, only_split(console.progress(records, label), split))

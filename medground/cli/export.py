@@ -8,7 +8,7 @@ from medground.cli.command import FILES, command, option
 
 @command()
 @options.model(required=True, help="Model folder of pretrain or finetune, or example.")
-@options.folder("Folder for the export; it may be the model folder.")
+@options.folder("Folder for the export; it may be the model folder.", may_be=("model",))
 @option(
     "--encoders",
     is_flag=True,

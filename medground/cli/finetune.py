@@ -72,6 +72,7 @@ _SPLITTING = [
     option(
         "--save-held-out",
         metavar="FILE",
+        type=options.OutputFile(),
         old=["--held-out"],
         group=FILES,
         help="Write the held-out phrases to this file.",
@@ -264,7 +265,7 @@ def _reword(learned: list[Any], paraphrases: int, negative_prob: float, replayed
 
 
 def _write(path: str, phrases: list[Any]) -> None:
-    from medground import jsonl
+    from medground import jsonl, output_files
 
-    with jsonl.create(path) as stream:
+    with output_files.create(path) as stream:
         jsonl.write(stream, phrases)

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 import medground
+from medground.cli import messages
 from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
@@ -30,23 +30,12 @@ from medground.cli.train_detector import train_detector
 from medground.errors import MedgroundError, printable
 
 
-class OneLine(logging.Formatter):
-    """A format that keeps each message on one line, with any names in it."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the message without control characters; a traceback follows on its own lines."""
-        record.message = printable(record.message)
-        return super().formatMessage(record)
-
-
 class Toolbox(Group):
     """The group of all commands: it shows errors that users can fix as one line, others with a traceback."""
 
     def make_context(self, *args: Any, **attrs: Any) -> click.Context:
         """Configure messages on stderr before -v and -q change their level."""
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(OneLine("%(levelname)s: %(message)s"))
-        logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+        messages.configure()
         with _as_messages():
             return super().make_context(*args, **attrs)
 
@@ -71,9 +60,10 @@ def _as_messages() -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError):  # the text of some, such as BadGzipFile, quotes the file
         place = f"{error.filename}: " if error.filename else ""
-        return printable(f"{place}{error.strerror}")
+        problem = error.strerror or f"cannot be read or written ({type(error).__name__})"
+        return printable(f"{place}{problem}")
     return printable(" ".join(str(error).split()))
 
 

@@ -9,7 +9,7 @@ from medground.cli.command import DATA, command, option
 
 
 @command()
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out", type=options.OutputFolder())
 @option(
     "--patients",
     type=options.COUNT,

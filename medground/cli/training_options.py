@@ -8,7 +8,7 @@ import click
 
 from medground import registry
 from medground.cli import options as shared
-from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, option
+from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, Integer, option
 from medground.cli.named import Named
 
 
@@ -99,7 +99,7 @@ _SAME_FOR_ALL = [
     option("--image-size", type=shared.COUNT, group=MODEL, help="Side of the square (default: by size)."),
     option(
         "--text-tokens",
-        type=click.IntRange(min=4),
+        type=Integer(min=4),
         group=MODEL,
         help="Text length (default: the text encoder's; 50 with --norm post).",
     ),

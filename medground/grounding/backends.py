@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import jsonl, model_dir
+from medground import model_dir, output_files
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
@@ -183,7 +183,7 @@ def export(model: Grounder, source: Path, folder: Path) -> None:
     graphs = _graphs(model)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.TemporaryDirectory(dir=folder, prefix="export.partial.")
-    with jsonl.naming(str(folder)), temporary as made:
+    with output_files.naming(str(folder)), temporary as made:
         partial = Path(made)
         for name in GRAPHS:
             _save_graph(graphs[name], partial / f"{name}.xml")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import medground
-from medground import dicom, jsonl
+from medground import dicom, output_files
 from medground.errors import MedgroundError
 from medground.grounding import calibration, names
 from medground.records import Box, Grounding, Phrase, ScoredBox
@@ -75,7 +75,8 @@ def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
             raise MedgroundError(f"image_id {image_id}: for dicom-sr phrases must be on consecutive lines")
         written.add(image_id)
         report = build(folder / path, list(group))
-        with jsonl.create(str(out / f"{names.of_image(image_id)}.dcm")) as stream, quiet(folder / path):
+        target = str(out / f"{names.of_image(image_id)}.dcm")
+        with output_files.create(target) as stream, quiet(folder / path):
             report.save_as(stream, enforce_file_format=True)
 
 

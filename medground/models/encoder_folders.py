@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medground import jsonl
+from medground import output_files
 from medground.models import encoders
 from medground.models.grounder import Grounder, save_tokenizer, write_json
 
@@ -25,7 +25,7 @@ def save(model: Grounder, folder: Path) -> None:
     """Write the encoders into the folder; an earlier export is kept until these are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.TemporaryDirectory(dir=folder, prefix="encoders.partial.")
-    with jsonl.naming(str(folder)), temporary as made, _without_progress():
+    with output_files.naming(str(folder)), temporary as made, _without_progress():
         network, partial = model.network, Path(made)
         pictures = network.image_encoder
         plain = pictures.model if isinstance(pictures, encoders.PatchTokens) else pictures
@@ -46,9 +46,9 @@ def preprocessing(model: Grounder) -> dict[str, Any]:
     """Return the preprocessing of the image encoder in the keys of transformers."""
     config = model.config
     channels: int = model.network.image_encoder.config.num_channels  # type: ignore[union-attr,assignment]
+    values = list(encoders.gray_values(channels, config.grey))
     mean, deviation = (
-        each if isinstance(each, list) else [each] * channels
-        for each in encoders.gray_values(channels, config.grey)
+        each * (channels // len(each)) for each in (values[: len(values) // 2], values[len(values) // 2 :])
     )
     return {
         "do_normalize": True,

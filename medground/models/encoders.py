@@ -157,8 +157,8 @@ def feature_map(
     return result
 
 
-def gray_values(channels: int, grey: Sequence[Any] | None) -> Sequence[Any]:
-    """Return [mean, standard deviation] of an encoder's images, one number each or one per channel.
+def gray_values(channels: int, grey: Sequence[float] | None) -> Sequence[float]:
+    """Return the mean and standard deviation of an encoder's images, one number each or one per channel.
 
     grey: that of a GrounderConfig.
     """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medground import checkpoints, registry
+from medground import checkpoints, output_files, registry
 from medground.errors import MedgroundError
 from medground.model_dir import CONFIG, COPY_AGAIN, WEIGHTS, ModelDir
 from medground.models import encoders, pretrained
@@ -128,9 +128,8 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write the values as indented JSON; PATH is replaced only when the file is complete."""
-    partial = Path(f"{path}.partial")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, path)
+    with output_files.replacing(path) as stream:
+        stream.write(json.dumps(values, indent=2, sort_keys=True).encode() + b"\n")
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:

@@ -19,7 +19,8 @@ from samples import IMAGE, REPORT, SENTENCE
 import medground.__main__ as program
 from medground import strict_json
 from medground.cli import options
-from medground.cli.main import OneLine, cli
+from medground.cli.main import cli
+from medground.cli.messages import Formatter
 from medground.errors import BadRecord, MedgroundError, printable
 from medground.evaluation.inputs import vlm_text
 from medground.evaluation.report import table
@@ -71,7 +72,7 @@ def test_control_characters_are_escaped(text):
     for error in (MedgroundError(text), BadRecord(text, text).at(text, 1)):
         assert str(error).isprintable()
     record = logging.LogRecord("x", logging.WARNING, "x", 1, "an id: %s", (text,), None)
-    assert OneLine("%(levelname)s: %(message)s").format(record).isprintable()
+    assert Formatter("%(levelname)s: %(message)s").format(record).isprintable()
 
 
 def test_words_of_any_language_are_not_escaped():

@@ -188,7 +188,7 @@ def test_of_two_boxes_for_one_region_the_better_scored_stays():
 
 
 def test_an_image_given_twice_is_refused():
-    with pytest.raises(MedgroundError, match="i1 occurs twice"):
+    with pytest.raises(MedgroundError, match="the image occurs twice"):
         pairs(sentence("left lung"), images=[anatomy(), anatomy()])
 
 

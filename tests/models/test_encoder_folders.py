@@ -1,6 +1,7 @@
 """Encoders that leave a model: transformers and our own options load them with the same outputs."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,3 +94,16 @@ def test_the_command_writes_the_same_bytes_again(small, tmp_path):
     facts = json.loads((tmp_path / "out" / "medground.json").read_text())
     assert facts["model"] == grounder.name_of(tmp_path / "model") and facts["equalized"] is True
     assert not list((tmp_path / "out").glob("*partial*"))
+
+
+@pytest.mark.parametrize("grey", [None, [0.4, 0.2], [0.5, 0.4, 0.3, 0.1, 0.2, 0.3]])
+def test_gray_values_are_written_for_each_channel(small, tmp_path, grey):
+    model = replace(with_vit(small), config=replace(with_vit(small).config, grey=grey))
+    written = encoder_folders.preprocessing(model)
+    flat = [*written["image_mean"], *written["image_std"]]
+    assert len(flat) == 6
+    pixels = torch.rand(1, 1, 64, 64)
+    encoder = model.network.image_encoder
+    assert torch.allclose(
+        encoders.feature_map(encoder, pixels, flat), encoders.feature_map(encoder, pixels, grey), atol=1e-6
+    )

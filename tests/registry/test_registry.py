@@ -6,6 +6,7 @@ from commands import COMMANDS, command_of
 from medground import registry
 from medground.anatomy import mask_boxes
 from medground.errors import MedgroundError
+from medground.evaluation import protocols
 from medground.models.network import Network
 from medground.objectives.objective import Objective
 
@@ -81,3 +82,10 @@ def test_a_target_that_is_missing_is_named():
         registry.attribute("medground.models.transvg:Nothing")
     with pytest.raises(MedgroundError, match="no_such_module:Thing: cannot be imported"):
         registry.attribute("no_such_module:Thing")
+
+
+def test_a_protocol_that_contradicts_its_entry_is_an_error(monkeypatch):
+    entry = registry.Protocol(target="medground.evaluation.protocols:SET", help="h", reads="heatmaps")
+    monkeypatch.setitem(registry.PROTOCOLS.built_in, "set", entry)
+    with pytest.raises(MedgroundError, match=r"protocols:SET: takes phrases, but its entry reads heatmaps$"):
+        protocols.named("set")
