@@ -163,7 +163,8 @@ def finetune(
 
     --multi-box: drop skips phrases with several boxes; hull takes one enclosing box; sides splits bilateral
     phrases into left and right, and takes the hull of others; all (mdetr only) trains on every box. --freeze
-    visual: the layers between image encoder and fusion. Recipes for --config: agp-finetune, medrpg, mdetr.
+    visual: the layers between image encoder and fusion. Recipes for --config: agp-finetune,
+    agp-mdetr, transvg, medrpg, mdetr.
 
     Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
 

@@ -100,7 +100,7 @@ def pretrain(
 
     Reads pairs, as align writes them, into memory. The run folder holds config.toml, metrics.jsonl, the model
     and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save and exit with 75.
-    Recipes for --config: agp-pretrain, mdetr.
+    Recipes for --config: agp-pretrain, agp-mdetr, mdetr, asg, gk-mvlp.
 
     \b
         $ medground pretrain pairs.jsonl --anatomy boxes.jsonl --images images -o runs/agp

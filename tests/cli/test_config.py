@@ -92,7 +92,7 @@ def test_weights_may_be_a_table(chosen):
 
 def test_each_recipe_has_only_known_keys():
     keys = {path[0]: config.Keys(command_of(path)) for path in COMMANDS}
-    assert config.recipes() == ["agp-finetune", "agp-pretrain", "mdetr", "medrpg"]
+    assert len(config.recipes()) == 8
     for name in config.recipes():
         for key, value in tomllib.loads(config.find(name).read_text()).items():
             inside = value if isinstance(value, dict) else {key: value}
@@ -107,7 +107,7 @@ def test_each_recipe_has_only_known_keys():
 def test_an_unknown_recipe_lists_what_there_is():
     result = CliRunner().invoke(cli, ["pretrain", "--config", "agp-pretrian", "-o", "out"])
     assert result.exit_code == 2
-    assert "no recipe 'agp-pretrian'; the recipes are agp-finetune, agp-pretrain" in " ".join(
+    assert "no recipe 'agp-pretrian'; the recipes are agp-finetune, agp-mdetr, agp-pretrain" in " ".join(
         result.stderr.split()
     )
 

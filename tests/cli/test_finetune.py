@@ -1,5 +1,6 @@
 """finetune as its user meets it: who is held out, what stays, recipes."""
 
+import re
 import tomllib
 
 import pytest
@@ -18,6 +19,11 @@ RECIPES = [
     ("medrpg", "finetune"),
     ("mdetr", "pretrain"),
     ("mdetr", "finetune"),
+    ("agp-mdetr", "pretrain"),
+    ("agp-mdetr", "finetune"),
+    ("transvg", "finetune"),
+    ("asg", "pretrain"),
+    ("gk-mvlp", "pretrain"),
 ]
 
 
@@ -134,7 +140,9 @@ def small_encoders(tmp_path_factory) -> list[object]:
     size = {"vocab_size": len(tokenizer)}
     encoders.build_text_encoder(SMALL_TEXT_ENCODER | size).save_pretrained(folder / "text")
     encoders.build_image_encoder(SMALL_IMAGE_ENCODER).save_pretrained(folder / "image")
-    return ["--image-encoder", folder / "image", "--text-encoder", folder / "text", "--model-size", "small"]
+    size_of_texts = ["--text-tokens", 20, "--text-layers", 1, "--image-size", 160]
+    named = ["--image-encoder", folder / "image", "--text-encoder", folder / "text"]
+    return [*named, "--model-size", "small", *size_of_texts]
 
 
 @pytest.mark.parametrize(("recipe", "command"), RECIPES)
@@ -150,7 +158,7 @@ def test_a_recipe_starts_a_run_with_all_its_settings(toy_films, tmp_path, recipe
     wanted = {key.replace("-", "_"): each for key, each in (values | tables.get(command, {})).items()}
     used = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     overridden = {"model_size", "steps", "batch_size", "image_encoder", "text_encoder"}
-    overridden |= {"epochs", "multi_box", "loss_weight"}
+    overridden |= {"epochs", "multi_box", "loss_weight", "text_tokens", "text_layers", "image_size"}
     assert {key: used[key] for key in wanted.keys() - overridden} == {
         key: wanted[key] for key in wanted.keys() - overridden
     }
@@ -161,7 +169,15 @@ def test_a_recipe_starts_a_run_with_all_its_settings(toy_films, tmp_path, recipe
 
 
 def test_the_published_recipes_are_there():
-    assert config.recipes() == ["agp-finetune", "agp-pretrain", "mdetr", "medrpg"]
+    published = ["agp-finetune", "agp-mdetr", "agp-pretrain", "asg", "gk-mvlp", "medrpg", "transvg"]
+    assert config.recipes() == sorted([*published, "mdetr"])
+
+
+def test_each_line_of_a_published_recipe_states_its_source():
+    for name in set(config.recipes()) - {"mdetr"}:
+        text = config.find(name).read_text()
+        lines_ = [line for line in text.splitlines() if line and not line.startswith(("#", "["))]
+        assert all(re.search(r"# (paper|code|ours)\b", line) for line in lines_), name
 
 
 @pytest.mark.slow
