@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NO_IMAGE = "a DICOM file without an image"
+VIEW_CODES = {  # of context group 4010, in SNOMED CT and in SNOMED RT
+    **{"399348003": "AP", "272479007": "PA", "399198007": "LATERAL", "399173006": "LATERAL"},
+    **{"R-10206": "AP", "R-10214": "PA", "R-10232": "LATERAL", "R-10236": "LATERAL"},
+}
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luminance of red, green and blue
 
 
@@ -36,7 +40,18 @@ def describe(path: Path | str) -> tuple[int, int, tuple[float, float] | None, st
     with _errors_of_pydicom(path):
         data = _read(path, stop_before_pixels=True)
         spacing = _spacing(data.get("PixelSpacing")) or _spacing(data.get("ImagerPixelSpacing"))
-        return int(data.Columns), int(data.Rows), spacing, str(data.get("ViewPosition") or "") or None
+        return int(data.Columns), int(data.Rows), spacing, _view(data)
+
+
+def _view(data: "Dataset") -> str | None:
+    """Return the view by ViewPosition, or else by the code or the meaning of ViewCodeSequence."""
+    if position := str(data.get("ViewPosition") or "").strip():
+        return position
+    for code in data.get("ViewCodeSequence") or ():
+        value, meaning = (str(code.get(name) or "").strip() for name in ("CodeValue", "CodeMeaning"))
+        if view := VIEW_CODES.get(value, meaning):
+            return view
+    return None
 
 
 def load(path: Path | str) -> tuple[NDArray[Any], NDArray[np.bool_] | None, bool]:

@@ -102,6 +102,12 @@ class Image:
     names: tuple[str, ...]
     numbers: "array[float]"  # four for each name
 
+    def is_copy_of(self, other: "Image") -> bool:
+        """Return whether both have one path, or the same size and the same boxes of at least one region."""
+        own, its = self.anatomy, other.anatomy
+        same = bool(self.names) and (self.names, self.numbers) == (other.names, other.numbers)
+        return own.path == its.path or (same and (own.width, own.height) == (its.width, its.height))
+
     def box(self, name: str) -> Box | None:
         """Return the region's box, or the one around all its parts; None if a part is missing."""
         if name in self.names:
@@ -116,19 +122,28 @@ class Image:
 def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image]]:
     """Return the frontal images of each study, with the boxes whose score is at least `min_score`.
 
-    Raises MedgroundError for an image that occurs twice. Images without a study_id are counted in a warning.
+    Raises MedgroundError for an image that occurs twice. Images without a study_id, and copies of another
+    image of their study, are counted in a warning.
     """
     images: dict[str, list[Image]] = defaultdict(list)
     seen: set[str] = set()
     layouts: dict[tuple[str, ...], tuple[str, ...]] = {}
-    lost = 0
+    lost = copies = 0
     for anatomy in anatomies:
         if anatomy.image_id in seen:
             raise MedgroundError(f"boxes: {anatomy.path}: the image occurs twice; keep one line for each")
         seen.add(anatomy.image_id)
         lost += anatomy.study_id is None
         if anatomy.study_id is not None and anatomy.is_frontal:
-            images[anatomy.study_id].append(_image(anatomy, min_score, layouts))
+            image = _image(anatomy, min_score, layouts)
+            copies += any(image.is_copy_of(other) for other in images[anatomy.study_id])
+            images[anatomy.study_id].append(image)
+    if copies:
+        log.warning(
+            "boxes: %d images have the path or all boxes of another image of their study; "
+            "each gives its own pairs, so remove copies",
+            copies,
+        )
     if lost:
         log.warning("boxes: %d of %d images have no study_id and meet no sentence", lost, len(seen))
     return images

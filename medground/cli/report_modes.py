@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medground.resuming import Journal
 
 log = logging.getLogger(__name__)
+FOREIGN = "not English, --any-language parses it"
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
 
 
@@ -85,10 +86,15 @@ def _page(
     parser = build_parser(*build_with)
     with ExitStack() as stack:
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
-        shown = islice(reports, choices["html_limit"])
+        shown = list(islice(reports, choices["html_limit"]))
         page = write_page(((each, parser.parse_report(each)) for each in shown), "Parsed reports")
     with output_files.create(html) as stream:
         stream.write(page)
+    foreign = Unparsed(FOREIGN)
+    for number, report in enumerate(shown, start=1):
+        if parser.is_foreign(report):
+            foreign.add(number)
+    foreign.warn()
 
 
 def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: dict[str, Any]) -> None:
@@ -113,7 +119,7 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
 def _write(out: "Journal", results: Iterable[Result]) -> None:
     """Write results in order; count the studies without findings, and those in other languages."""
     silent = Unparsed("no findings or impression")
-    foreign = Unparsed("not English, --any-language parses it")
+    foreign = Unparsed(FOREIGN)
     for content, unparsed, reports in results:
         before = out.done
         out.add(content, reports)

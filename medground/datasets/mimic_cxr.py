@@ -5,6 +5,7 @@ with the columns study, impression, findings, last_paragraph, comparison. MIMIC-
 `mimic-cxr-2.0.0-metadata.csv` and their splits in `mimic-cxr-2.0.0-split.csv`.
 """
 
+import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from medground.datasets.sources import File, Row, Source, TakeBad, files, refuse, rows, sift
 from medground.errors import BadRecord
-from medground.records import Anatomy, Report
+from medground.records import Anatomy, Report, is_known_frontal
 
+log = logging.getLogger(__name__)
 SECTIONS = ("impression", "findings", "last_paragraph", "comparison")
 METADATA = {"dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"}
 KNOWN = {
@@ -106,13 +108,20 @@ def read_images(
 ) -> Iterator[Anatomy]:
     """Yield every image of the metadata table without regions: detect-anatomy adds them.
 
-    With `frontal`, only AP and PA views.
+    The view is ViewPosition, or the meaning of ViewCodeSequence if that is empty. With `frontal`, only AP and
+    PA views. Images of unknown view are counted in a warning.
 
     `path` is that of the JPEG from the root of MIMIC-CXR-JPG; `splits` by image go to `extra["split"]`.
     """
     table = rows(source, METADATA, "mimic-cxr-2.0.0-metadata.csv", take)
-    images = sift(table, lambda row: _image(row, splits or {}), take)
-    yield from (each for each in images if each.is_frontal or not frontal)
+    unknown = 0
+    for each in sift(table, lambda row: _image(row, splits or {}), take):
+        unknown += each.view is None
+        if is_known_frontal(each.view) or not frontal:
+            yield each
+    if unknown:
+        consequence = "left out by --frontal-only" if frontal else "taken as frontal"
+        log.warning("%d images have no view and are %s", unknown, consequence)
 
 
 def _image(row: Row, splits: Mapping[str, str]) -> Anatomy:
@@ -125,7 +134,7 @@ def _image(row: Row, splits: Mapping[str, str]) -> Anatomy:
         path=jpg_path(subject, study, image),
         width=_pixels(row, "Columns"),
         height=_pixels(row, "Rows"),
-        view=row.maybe("ViewPosition"),
+        view=row.maybe("ViewPosition") or row.maybe("ViewCodeSequence_CodeMeaning"),
         regions=[],
         extra=_split(splits, image) | row.others(KNOWN),
     )

@@ -310,15 +310,22 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
         raise MedgroundError(f"{root}: no report in it that can be read")
 
 
-def _text_files(root: Path) -> Iterator[Path]:
-    """Yield the .txt files below a folder, depth first, one folder's names in memory at a time."""
+def _text_files(root: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the .txt files below a folder, depth first, one folder's names in memory at a time.
+
+    A link to a folder `above` gives a warning and is not followed.
+    """
+    here = root.resolve()
+    if here in above:
+        log.warning("%s: leads back to a folder that contains it; not followed", root)
+        return
     entries = sorted(root.iterdir())
     for path in entries:
         if path.is_file() and path.suffix.lower() == ".txt" and not path.name.startswith("."):
             yield path
     for path in entries:
         if path.is_dir() and not path.name.startswith("."):
-            yield from _text_files(path)
+            yield from _text_files(path, (*above, here))
 
 
 def kind_of(start: bytes, name: str) -> str:

@@ -1,8 +1,11 @@
 """English reports and others, by common words.
 
-A report is not English if it has more words of other languages than of English. Word lists are used instead
-of a library for three reasons. Libraries compare letters, which fails for texts such as "No pneumothorax."
-and for names of drugs. They take more time than the parser. A wrong word in a list can be found and removed.
+A report is not English if it has more words of other languages than of English. Nor is one of eight words
+or more that has no common English word, and at most a quarter of whose words are in the parser's lexicon.
+
+Word lists are used instead of a library for three reasons. Libraries compare letters, which fails for texts
+such as "No pneumothorax." and for names of drugs. They take more time than the parser. A wrong word in a list
+can be found and removed.
 
 Words that are also common in English reports are in no list of another language ("in", "is", "die", "a"). A
 word with accents counts half, because names have them, too. One half is not enough for another language.
@@ -13,20 +16,33 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from medground.records import Report
-from medground.reports.wordlists import read_table
+from medground.reports.wordlists import read_table, read_text
 
 _WORD = re.compile(r"pas de?\b|[^\W\d_]{2,}")
 ENOUGH = 4_000  # code points of a text that decide
 COMMON = (" the ", " and ", " of ", " are ", " with ", " without ", " within ", " size ", " clear", " seen")
+STRANGE = 1 / 4  # share of known words; reports of Open-i have .75 and more
+MANY = 8  # distinct words: a shorter text may consist of typing errors and names
 LAST_LATIN = "\u024f"
 NONE: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=1)
 def _lists() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the words of English and of other languages."""
+    """Return the words of English only, and those of other languages only."""
     table = read_table("languages.toml")
     return frozenset(table["english"]), frozenset().union(*table["others"].values())
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> tuple[frozenset[str], frozenset[str]]:
+    """Return common English words, and all words of the parser's lexicon files."""
+    lines = "\n".join(map(read_text, ("findings.toml", "cues.toml", "states.toml", "regions.toml"))).split(
+        "\n"
+    )
+    known = {word for line in lines if not line.startswith("#") for word in _WORD.findall(line.lower())}
+    common = _lists()[0] | set(read_table("languages.toml")["shared"])
+    return common, frozenset(known) | common
 
 
 def added_words(vocabulary: Iterable[str]) -> frozenset[str]:
@@ -47,7 +63,14 @@ def is_english(text: str, added: frozenset[str] = NONE) -> bool:
     found = float(len(words & others - added))
     if not text.isascii():
         found += sum(_weight(each) for each in words - others - added if not each.isascii())
-    return found <= len(words & english) + len(words & added) + 0.5
+    return found <= len(words & english) + len(words & added) + 0.5 and not _is_strange(words, added)
+
+
+def _is_strange(words: set[str], added: frozenset[str]) -> bool:
+    """Return whether a text has no common word, and few that any lexicon has."""
+    common, known = _vocabulary()
+    few = len(words & known) + len(words & added) <= STRANGE * len(words)
+    return few and len(words) >= MANY and common.isdisjoint(words)
 
 
 def _weight(word: str) -> float:

@@ -1,11 +1,13 @@
 """Function `medground.parse`: reports to sentences, with one parser that is built once."""
 
+import logging
 from collections.abc import Iterable
 from functools import cache
 
 from medground.records import Report, Sentence
 from medground.reports.parser import Options, Parser
 
+log = logging.getLogger(__name__)
 STUDY = "report"  # the study_id of a report that is given as text
 
 
@@ -30,7 +32,10 @@ def parse(
     """
     several = [reports] if isinstance(reports, str | Report) else list(reports)
     parser = _parser(Options(likely_as, all_sections, any_language))  # type: ignore[arg-type]
-    return [sentence for each in _with_ids(several) for sentence in parser.sentences(each)]
+    reports_of_text = list(_with_ids(several))
+    if foreign := sum(map(parser.is_foreign, reports_of_text)):
+        log.warning("%d of %d reports are not English and have no sentences", foreign, len(several))
+    return [sentence for each in reports_of_text for sentence in parser.sentences(each)]
 
 
 def _with_ids(reports: Iterable[str | Report]) -> Iterable[Report]:

@@ -8,7 +8,12 @@ from typing import Any
 
 def read_table(name: str) -> dict[str, Any]:
     """Return one of the package's own lexicon files."""
-    return tomllib.loads(resources.files("medground.reports").joinpath("lexicons", name).read_text("utf-8"))
+    return tomllib.loads(read_text(name))
+
+
+def read_text(name: str) -> str:
+    """Return the text of one of the package's own lexicon files."""
+    return resources.files("medground.reports").joinpath("lexicons", name).read_text("utf-8")
 
 
 @lru_cache(maxsize=1)

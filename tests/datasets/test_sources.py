@@ -142,8 +142,9 @@ def test_a_split_is_picked_without_the_gold_patients(caplog):
     records = [report(1, split="train"), report(2, split="test"), report(3, split="train", avoid=True)]
     assert [each.study_id for each in only_split(records, "train")] == ["s1"]
     assert len(list(only_split(records, None))) == 3
-    assert list(only_split(records, "val")) == []
-    assert "no record is in split 'val'; there are: test, train" in caplog.text
+    assert "split 'train': 1 images of gold patients are left out" in caplog.text
+    with pytest.raises(MedgroundError, match="no record is in split 'val'; there are: test, train"):
+        list(only_split(records, "val"))
 
 
 @pytest.mark.parametrize("damage", ["crc", "encrypted", "too large"])

@@ -28,11 +28,13 @@ FOREIGN = {
         "No derrame pleural.",
         "Silueta cardiaca de tamaño normal. No se observan consolidaciones.",
         "Atelectasia basal derecha.",
+        "Infiltrado alveolar en base derecha.",
     ],
     "French": [
         "Pas de pneumothorax.",
         "Épanchement pleural gauche.",
         "Silhouette cardiaque de taille normale. Absence d'opacité parenchymateuse.",
+        "Index cardiothoracique normal. Absence de foyer parenchymateux.",
         "Pas d'épanchement pleural ni de foyer.",
         "Opacité basale droite.",
     ],
@@ -49,6 +51,7 @@ FOREIGN = {
         "Ombra cardiaca nei limiti. Non addensamenti parenchimali.",
         "Assenza di pneumotorace.",
         "Atelettasia basale sinistra.",
+        "Non si osservano alterazioni.",
     ],
     "Dutch": [
         "Geen pneumothorax.",
@@ -117,6 +120,22 @@ def test_reports_in_any_language_are_parsed_on_request():
     result = CliRunner().invoke(cli, ["parse-reports", "--any-language"], input=ROWS)
     assert {json.loads(each)["study_id"] for each in result.stdout.splitlines()} == {"1", "2", "3"}
     assert medground.parse("Kein Pneumothorax.", any_language=True)
+
+
+def test_pages_and_python_warn_too(tmp_path, caplog):
+    assert [each.study_id for each in medground.parse(["No effusion.", "Kein Erguss."])] == ["report"]
+    assert [each.getMessage() for each in caplog.records] == [
+        "1 of 2 reports are not English and have no sentences"
+    ]
+    result = CliRunner().invoke(cli, ["parse-reports", "--html", str(tmp_path / "page.html")], input=ROWS)
+    assert "report 2: not English, --any-language parses it; 2 such in all" in result.stderr
+
+
+def test_a_longer_report_in_an_unlisted_language_is_recognised():
+    basque = "Biriketan ez da ikusten lesio akuturik. Bihotzaren tamaina arrunta da."
+    assert not set(basque.lower().split()) & languages._lists()[1]
+    assert not is_english(basque)
+    assert is_english("Crdiomegaly wth pulmnary edma. Smal efusion.")
 
 
 def test_a_report_in_another_language_has_no_labels():

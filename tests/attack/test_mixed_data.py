@@ -1,0 +1,91 @@
+"""What a conversion or a pairing leaves out or takes twice is counted, said or refused."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dicom_files import dicom
+from samples import IMAGE, SENTENCE
+
+from medground import images
+from medground.cli.main import cli
+
+HEADER = "dicom_id,subject_id,study_id,ViewPosition,Rows,Columns,ViewCodeSequence_CodeMeaning\n"
+ROWS = ["PA,9,9,postero-anterior", ",9,9,lateral", ",9,9,antero-posterior", ",9,9,", "LL,9,9,left lateral"]
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    path = tmp_path / "metadata.csv"
+    path.write_text(HEADER + "".join(f"a{n},9000000{n},6000000{n},{row}\n" for n, row in enumerate(ROWS)))
+    return path
+
+
+def run(*words):
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def views(result):
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line).get("view") for line in result.stdout.splitlines()]
+
+
+def test_a_view_stated_only_by_its_code_is_taken(metadata):
+    result = run("convert", "mimic-jpg", metadata)
+    assert views(result) == ["PA", "lateral", "antero-posterior", None, "LL"]
+    assert "1 images have no view and are taken as frontal" in result.stderr
+
+
+def test_frontal_only_means_known_frontal_views(metadata):
+    result = run("convert", "mimic-jpg", metadata, "--frontal-only")
+    assert views(result) == ["PA", "antero-posterior"]
+    assert "1 images have no view and are left out by --frontal-only" in result.stderr
+
+
+def test_a_split_that_nothing_is_of_is_refused(metadata, tmp_path):
+    result = run("convert", "mimic-jpg", metadata, "--split", "vla", "-o", tmp_path / "out.jsonl")
+    assert (result.exit_code, "no record is in split 'vla'" in result.stderr) == (1, True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "view"),
+    [
+        ({"CodeMeaning": "postero-anterior"}, "postero-anterior"),
+        ({"CodeValue": "R-10236", "CodeMeaning": "links"}, "LATERAL"),
+        ({"CodeValue": "272479007"}, "PA"),
+        ({}, None),
+    ],
+)
+def test_a_dicom_view_is_read_from_its_code(code, view, tmp_path):
+    from pydicom.dataset import Dataset
+
+    item = Dataset()
+    for name, value in code.items():
+        setattr(item, name, value)
+    path = dicom(tmp_path / "film.dcm", np.zeros((8, 8), np.uint8), ViewCodeSequence=[item])
+    assert images.describe(path).view == view
+
+
+@pytest.mark.parametrize(
+    ("change", "copies"), [({"path": "i1.png", "regions": []}, 1), ({}, 1), ({"width": 99}, 0)]
+)
+def test_copies_of_an_image_in_a_study_are_counted(change, copies, tmp_path):
+    other = IMAGE | {"image_id": "i2", "path": "i2.png"} | change
+    (tmp_path / "boxes").write_text("".join(json.dumps(each) + "\n" for each in (IMAGE, other)))
+    (tmp_path / "sentences").write_text(json.dumps(SENTENCE) + "\n")
+    result = run("align", tmp_path / "sentences", "--anatomy", tmp_path / "boxes")
+    assert result.exit_code == 0
+    assert ("boxes: 1 images have the path or all boxes" in result.stderr) == bool(copies)
+
+
+def test_a_link_to_a_folder_above_gives_no_report_twice(tmp_path):
+    folder = tmp_path / "tree/a"
+    folder.mkdir(parents=True)
+    (folder / "s1.txt").write_text("FINDINGS: Small effusion.")
+    (folder / "loop").symlink_to(".")
+    (folder / "up").symlink_to("..")
+    result = run("parse-reports", tmp_path / "tree")
+    assert result.exit_code == 0 and result.stdout.count('"s1"') == 1
+    assert result.stderr.count("leads back to a folder that contains it") == 2
