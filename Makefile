@@ -9,6 +9,8 @@
 #                 make ablation-agp, ablation-asg or ablation-gk
 # make weights    train the example models from scratch (hours: examples/weights.mk)
 # make slurm-demo   examples/slurm with the installed SLURM and without it, and compare the scores
+# make requirements   write requirements.txt: all published dependencies, with hashes of their files
+# make release-image BASE=python:3.11-slim@sha256:...   the container image, only from a base with a digest
 # make wheelhouse   wheels of all dependencies, for machines without internet (docs/cluster.md)
 #
 # Each target first makes a virtual environment in $(VENV). Choose a build of torch with
@@ -27,7 +29,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test test-fast check check-words lint docs site clean slurm-demo wheelhouse
+.PHONY: help demo test test-fast check check-words lint docs site clean slurm-demo wheelhouse requirements release-image
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^SHELL/q' Makefile
@@ -90,6 +92,17 @@ slurm-demo: $(VENV)/installed
 wheelhouse: $(BIN)/python
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --wheel-dir $@ --constraint constraints.txt \
 	  $(PIP_INDEX) $(if $(PIP_INDEX),--extra-index-url=https://pypi.org/simple) $(TORCH) '.[dicom]'
+
+requirements: $(BIN)/python
+	$(PIP) uv
+	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
+	  --python-version 3.11 --extra dicom --extra export --constraint constraints.txt pyproject.toml \
+	  --output-file requirements.txt
+
+release-image:
+	@[[ '$(BASE)' =~ @sha256:[0-9a-f]{64}$$ ]] || { echo 'a release needs a base with a digest:' \
+	  'make release-image BASE=python:3.11-slim@sha256:DIGEST' >&2; exit 1; }
+	docker build -f containers/Dockerfile --build-arg BASE=$(BASE) --build-arg RELEASE=1 -t medground .
 
 include examples/demo.mk
 include examples/ablation.mk

@@ -216,6 +216,11 @@ def _doubts(record: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def public_part(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a published model keeps of its training record: the mark of leakage."""
+    return {"leakage": True} if record.get("leakage") else {}
+
+
 def new_record(
     records: Iterable[Imaged], start: Path | None, leakage: bool, keep: bool = True
 ) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def new_record(
     from medground.model_dir import ModelDir
 
     before = (ModelDir(start).training_record() if start else None) or {}
-    mark = {"leakage": True} if leakage or before.get("leakage") else {}
+    mark = public_part({"leakage": leakage or before.get("leakage")})
     if not keep:
         return mark
     key, parts = site_key.find_or_create(), _parts(before)

@@ -14,6 +14,7 @@ from toy_runs import finetune, pretrain, record, run, write
 from medground import checkpoints, leakage, site_key
 from medground.data.examples import Example
 from medground.errors import MedgroundError
+from medground.models import encoders
 
 
 @pytest.fixture
@@ -192,3 +193,20 @@ def test_evaluate_states_that_it_cannot_check(tmp_path, key_file):
     result = run("evaluate", write(tmp_path / "found.jsonl", [found]), *flags, "--bootstrap-samples", "100")
     assert result.exit_code == 0, result.stderr
     assert "cannot check for leakage: name that key with MEDGROUND_SITE_KEY" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_public_export_has_no_digest_and_nothing_of_the_run(pretrained, tmp_path):
+    pytest.importorskip("openvino")
+    done = run("export", "--model", pretrained, "-o", tmp_path / "public", "--public")
+    assert done.exit_code == 0 and "vocabulary" not in done.stderr
+    secrets = [each.encode() for each in (*record(pretrained)["subjects"], KEY.name, str(pretrained))]
+    for path in (tmp_path / "public").iterdir():
+        assert not [each for each in secrets if each in path.read_bytes()], path
+    again = run("export", "--model", pretrained, "-o", pretrained, "--public")
+    assert again.exit_code == 1 and "not empty; give --public a new folder" in again.stderr
+
+
+def test_a_vocabulary_of_an_earlier_version_is_recognized_by_its_numbers():
+    assert encoders.holds_numbers(encoders.build_tokenizer(["size 12 mm"]))
+    assert not encoders.holds_numbers(encoders.build_tokenizer(["size mm"]))

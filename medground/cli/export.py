@@ -15,15 +15,17 @@ from medground.cli.command import FILES, command, option
     group=FILES,
     help="Write the image and the text encoder for transformers instead.",
 )
+@option("--public", is_flag=True, group=FILES, help="Leave out the hashes of training subjects.")
 @options.config
-def export(model: Path, folder: Path, encoders: bool) -> None:
+def export(model: Path, folder: Path, encoders: bool, public: bool) -> None:
     """Export a model for faster prediction on a CPU, with the same boxes.
 
     Writes OpenVINO graphs, tokenizer, config and, if there is one, the calibration. Pass the folder to
     ground --model, which then uses the export. With --backend bf16 it is faster still on CPUs with AMX or
     AVX512-BF16. Export again after training or calibrating again.
 
-    With --encoders, the folder gets image-encoder and text-encoder, which transformers, --image-encoder and
+    With --public, the new folder has no training record and can be published (docs/security.md). With
+    --encoders, the folder gets image-encoder and text-encoder, which transformers, --image-encoder and
     --text-encoder load.
 
     \b
@@ -41,4 +43,4 @@ def export(model: Path, folder: Path, encoders: bool) -> None:
         return
     from medground.grounding import backends
 
-    backends.export(grounder.load(model), model, folder)
+    backends.export(grounder.load(model), model, folder, public)

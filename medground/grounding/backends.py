@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import model_dir, output_files
+from medground import leakage, model_dir, output_files
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
@@ -174,11 +174,16 @@ class _Phrases(nn.Module):
 
 
 @torch.inference_mode()
-def export(model: Grounder, source: Path, folder: Path) -> None:
+def export(model: Grounder, source: Path, folder: Path, public: bool = False) -> None:
     """Write the model of the folder `source` as an export, which is complete once engine.json is there.
 
-    The files are written to a temporary folder and moved, so an earlier export is kept until then.
+    The files are written to a temporary folder and moved, so an earlier export is kept until then. `public`
+    leaves out the training record. Raises MedgroundError if the folder then holds other files.
     """
+    record = ModelDir(source).training_record() or {}
+    if public:
+        _check_public(model, folder)
+        record = leakage.public_part(record)
     ov = _openvino()
     graphs = _graphs(model)
     folder.mkdir(parents=True, exist_ok=True)
@@ -193,11 +198,22 @@ def export(model: Grounder, source: Path, folder: Path) -> None:
             if (source / name).is_file():
                 shutil.copyfile(source / name, partial / name)
         facts = {"format": FORMAT, "model": model.name, "openvino": ov.__version__}
-        facts["record"] = ModelDir(source).training_record()
+        facts["record"] = record
         grounder.write_json(partial / model_dir.EXPORT, facts)
         (folder / model_dir.EXPORT).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda each: (each.name == model_dir.EXPORT, each.name)):
             os.replace(path, folder / path.name)
+
+
+def _check_public(model: Grounder, folder: Path) -> None:
+    """Raise MedgroundError for a folder with files of a run; warn of a vocabulary of an earlier version."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise MedgroundError(f"{folder}: not empty; give --public a new folder, which is safe to publish")
+    if encoders.holds_numbers(model.tokenizer):
+        log.warning(
+            "the vocabulary holds whole numbers, so it may hold each word of the training texts: train the "
+            "model again before you publish it"
+        )
 
 
 def _save_graph(graph: Any, path: Path) -> None:

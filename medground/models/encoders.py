@@ -188,6 +188,12 @@ def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
 
 
+def holds_numbers(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Return whether a tokenizer of `build_tokenizer` holds a number of several digits, as in 0.3.0."""
+    held = tokenizer.get_vocab()
+    return held.get("[SEP]") == 3 and any(len(word) > 1 and word.isdigit() for word in held)
+
+
 def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str], most: int) -> tuple[Tensor, Tensor]:
     """Return (U, T) token ids and (U, T) mask, True on tokens; longer texts are cut to `most` tokens.
 
