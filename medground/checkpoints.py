@@ -6,7 +6,6 @@ is only one key. Pickle files are never opened: unpickling can run any code.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 import medground
+from medground import output_files
 from medground.errors import MedgroundError
 
 if TYPE_CHECKING:  # the header of a file is read without torch
@@ -38,19 +38,14 @@ def save(
     from safetensors.torch import save as serialise
 
     header = json.dumps({"version": medground.__version__, "config": config}, sort_keys=True)
-    partial = Path(f"{path}.partial")
     whole = serialise(
         _apart(weights), metadata={KEY: header}
     )  # save_file would make it readable by its owner only
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(whole)
-            os.fsync(stream.fileno())
-        before()
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)  # frees its space on a full disk
-        raise MedgroundError(f"{path}: {error.strerror}; the previous file was kept") from None
+    with (
+        output_files.keeping(path, "the previous file was kept"),
+        output_files.replacing(path, before=before) as stream,
+    ):
+        stream.write(whole)
 
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, "Tensor"], dict[str, Any]]:

@@ -7,11 +7,21 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
+def printable(text: str) -> str:
+    """Return the text on one line, with control and invisible characters as \\n, \\x1b or \\u202e.
+
+    Names and ids come from files of others. Unchanged, they could forge lines of a log or steer a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class MedgroundError(Exception):
     """A failure that the user can fix; the command line shows it as one line and exits with 1."""
 
     def __str__(self) -> str:
-        return super().__str__().replace("\n", "\\n")  # a file's name may have a line feed
+        return printable(super().__str__())
 
 
 class BadRecord(MedgroundError):
@@ -36,7 +46,7 @@ class BadRecord(MedgroundError):
 
     def __str__(self) -> str:
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
-        return self.place + (f"{field.lstrip('.')}: " if field else "") + self.problem
+        return printable(self.place + (f"{field.lstrip('.')}: " if field else "") + self.problem)
 
 
 def sift(
@@ -62,5 +72,10 @@ def sift(
         else:
             good += 1
             yield made
+    require_good(good, rejected, source, unit)
+
+
+def require_good(good: int, rejected: int, source: str | None, unit: str) -> None:
+    """Raise MedgroundError if there were items and all were invalid."""
     if rejected and not good:
         raise MedgroundError(f"{source}: every {unit} was rejected")

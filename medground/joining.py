@@ -115,7 +115,7 @@ def chain(out: BinaryIO, shards: list[Lines]) -> Joined:
     for shard in shards:
         while shard.key is not None:
             if home.setdefault(shard.key, shard) is not shard:
-                raise shard.problem(f"{shard.key} is also in {home[shard.key].stream.name}")
+                raise shard.problem(f"this study or image is also in {home[shard.key].stream.name}")
             out.write(shard.take())
             count += 1
     return Joined(count, len(home), _noun(shards), len(shards))
@@ -139,13 +139,15 @@ def merge(out: BinaryIO, shards: list[Lines], keys: Iterable[str], missing_ok: b
                 lines += 1
                 out.write(line)
             if shard.key is not None and heads.setdefault(shard.key, shard) is not shard:
-                raise shard.problem(f"{shard.key} is also in {heads[shard.key].stream.name}")
+                raise shard.problem(f"this study or image is also in {heads[shard.key].stream.name}")
         elif kind and kind.always and not missing_ok:
-            raise MedgroundError(f"{key} of the input has no line; are the shards from the same input?")
+            raise MedgroundError(
+                f"study or image {inputs} of the input has no line; are the shards from the same input?"
+            )
     for shard in shards:
         if shard.key is not None:
             raise shard.problem(
-                f"{shard.key} is not in the input, or at another place there, or twice in the shards"
+                "this study or image is not in the input, or at another place there, or twice in the shards"
             )
     return Joined(lines, found, _noun(shards), len(shards), inputs)
 

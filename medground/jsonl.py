@@ -1,30 +1,22 @@
-"""JSON lines files: reading, writing, invalid lines, and continuing an interrupted run."""
+"""JSON lines files: reading, writing and invalid lines."""
 
-import errno
 import logging
-import os
 import re
-import shutil
-import sys
 import time
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import orjson
 
+from medground import strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
 from medground.records import known_keys, to_json
 
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
-Values = tuple[Any, ...]
-DONE = ".done"  # PATH.partial.done records how much of PATH.partial is complete
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def read(
     source, known = name_of(stream), known_keys(kind)
 
     def make(numbered: tuple[int, bytes]) -> Record:
-        record = _record(_parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
+        record = _record(strict_json.parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
         if check is not None:
             check(record)
         return record
@@ -100,14 +92,6 @@ def _record(value: Any, kind: type[Record], known: frozenset[str]) -> Record:
     if extra := {key: each for key, each in value.items() if key not in known}:
         object.__setattr__(record, "extra", extra)  # the records are frozen for everyone else
     return record
-
-
-def _parse(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
-        raise BadRecord(problem) from None
 
 
 _MESSAGE = re.compile(r"(?P<problem>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -146,172 +130,3 @@ def write(stream: BinaryIO, records: Iterable[Any], every: float = 0.2) -> int:
             flushed = now
     stream.flush()
     return count
-
-
-@contextmanager
-def create(path: str) -> Iterator[BinaryIO]:
-    """Open stdout for "-", otherwise a file that gets its name only when the block succeeds.
-
-    A run that fails leaves PATH unchanged, and its own output in PATH.partial. A device or a pipe is written
-    directly, since it cannot be replaced.
-    """
-    if path == "-":
-        yield sys.stdout.buffer
-        return
-    if _is_special(path):
-        with open(path, "wb") as stream:
-            yield stream
-        return
-    partial = f"{path}.partial"
-    Path(partial + DONE).unlink(missing_ok=True)  # it describes another PATH.partial
-    with naming(path), open(partial, "wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
-def _is_special(path: str) -> bool:
-    """Return whether the path exists and is a device or a pipe, not an ordinary file."""
-    return os.path.exists(path) and not os.path.isfile(path)
-
-
-@contextmanager
-def naming(path: str) -> Iterator[None]:
-    """Add the file's name to an error without one; a full disk is reported without a name."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC and error.filename is None:
-            error.filename = path
-        raise
-
-
-@contextmanager
-def go_on(
-    path: str, keys: Sequence[str], whole: Callable[[list[Values]], int] = len
-) -> Iterator[tuple[BinaryIO, set[Values]]]:
-    """Open as `create` does, but keep the complete lines of an earlier run, from PATH.partial or else PATH.
-
-    For filters that write at most one line per record. Yields the stream and the values of `keys` in each
-    line that is kept. Every write goes to the system at once, so a killed process loses nothing. Half a line
-    at the end is cut off. `whole` takes the values of each line and returns the number of lines to keep:
-    lines of one batch are computed together.
-    """
-    partial = f"{path}.partial"
-    if _is_special(path):
-        raise MedgroundError(f"{path}: --resume needs a file that it can continue")
-    if not os.path.exists(partial) and os.path.exists(path):
-        shutil.copyfile(path, f"{partial}.copy")
-        os.replace(f"{partial}.copy", partial)
-    Path(partial + DONE).unlink(missing_ok=True)
-    held, ends = _held(partial, keys)
-    kept = whole(held)
-    with naming(path), open(partial, "ab", buffering=0) as stream:
-        stream.truncate(ends[kept])
-        yield stream, set(held[:kept])
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
-def _held(path: str, keys: Sequence[str]) -> tuple[list[Values], "array[int]"]:
-    """Return (values of `keys` in each complete line, offsets between them); empty for no file."""
-    held: list[Values] = []
-    ends = array("q", [0])
-    if not os.path.exists(path):
-        return held, ends
-    with open(path, "rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):
-                break
-            held.append(_values(line, keys, path, number))
-            ends.append(ends[-1] + len(line))
-    return held, ends
-
-
-def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Values:
-    try:
-        return tuple(map(_parse(line).get, keys))
-    except (BadRecord, AttributeError):
-        raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
-
-
-class Journal:
-    """An output file of units, with a second file that counts its complete units.
-
-    A unit is the output for one piece of the input: a study, or a chunk of reports. `done` units are in the
-    file already, and are not computed again.
-    """
-
-    def __init__(self, stream: BinaryIO, notes: BinaryIO | None = None, done: int = 0):
-        self.stream, self.done = stream, done
-        self._notes, self._noted, self._flushed = notes, done, time.monotonic()
-
-    def add(self, content: bytes, units: int = 1, every: float = 0.2) -> None:
-        """Write the output of `units` further units; flush if `every` seconds have passed since the last
-        time.
-        """
-        self.stream.write(content)
-        self.done += units
-        if (now := time.monotonic()) - self._flushed > every:
-            self.note()
-            self._flushed = now
-
-    def note(self) -> None:
-        """Hand all output to the system, and only then record how far it goes."""
-        self.stream.flush()
-        if self._notes is not None and self.done > self._noted:
-            os.fsync(self.stream.fileno())
-            self._notes.write(b"%d %d\n" % (self.done, self.stream.tell()))
-            self._noted = self.done
-
-
-@contextmanager
-def journal(path: str, task: dict[str, Any] | None) -> Iterator[Journal]:
-    """Open as `create` does, for a filter whose input comes in units, in order.
-
-    With a `task` (the settings that decide the output), the units of a killed run in PATH.partial are kept.
-    Output after its last record of progress is cut off. Raises MedgroundError for the partial file of another
-    task. A filter need not be called if `is_finished(path)`.
-    """
-    if task is None or path == "-":
-        with create(path) as stream:
-            yield Journal(stream)
-            stream.flush()
-        return
-    partial = f"{path}.partial"
-    done, end = _noted(path, task)
-    with naming(path), open(partial, "ab") as stream, open(partial + DONE, "ab", buffering=0) as notes:
-        stream.truncate(end)
-        stream.seek(0, os.SEEK_END)  # else tell() counts from where the file ended before
-        notes.truncate(0)  # it may end in half a line
-        notes.write(orjson.dumps(task, option=orjson.OPT_APPEND_NEWLINE) + b"%d %d\n" % (done, end))
-        yield (kept := Journal(stream, notes, done))
-        kept.note()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-    os.unlink(partial + DONE)
-
-
-def is_finished(path: str) -> bool:
-    """Return whether PATH exists without an interrupted run, so that `journal` has nothing to add."""
-    if _is_special(path):
-        raise MedgroundError(f"{path}: --resume needs a file that it can continue")
-    return os.path.exists(path) and not os.path.exists(f"{path}.partial{DONE}")
-
-
-def _noted(path: str, task: dict[str, Any]) -> tuple[int, int]:
-    """Return (units, bytes) that are complete in PATH.partial, by its record; 0 without one."""
-    partial = f"{path}.partial"
-    if not (os.path.exists(partial) and os.path.exists(partial + DONE)):
-        return 0, 0
-    with open(partial + DONE, "rb") as stream:
-        lines = [line for line in stream if line.endswith(b"\n")]
-    if not lines:
-        return 0, 0
-    before, now = _parse(lines[0]), orjson.loads(orjson.dumps(task))
-    if other := sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key)):
-        raise MedgroundError(f"{partial}: begun with another {other[0]}; delete it to start from scratch")
-    size = os.path.getsize(partial)
-    whole = [(int(units), int(end)) for units, end in map(bytes.split, lines[1:]) if int(end) <= size]
-    return whole[-1] if whole else (0, 0)

@@ -6,7 +6,7 @@ S1  one sentence, one region: the region's box.
 S2  one region in several words (a region and a part of it), or in several sentences of the study: one box,
     the sentences joined in their order. `sentence_id` is the first one's, `sentence_ids` lists them all.
 S3  one sentence, several regions: one box around them, or with `split` a pair for each region with the part
-    of the sentence about it (`medground.reports.clauses`).
+    of the sentence about it (`medground.reports.clauses`). Sentences about the same set are joined as in S2.
 S4  no box: no pair. If some of several regions have no box, `regions_without_box` lists them.
 
 A pair's text has single spaces in place of the report's line breaks. The spans of its triplets still count in
@@ -19,7 +19,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -29,6 +29,7 @@ from medground.records import Anatomy, Box, Existence, Pair, Sentence, Triplet
 from medground.reports.clauses import part_for
 
 log = logging.getLogger(__name__)
+KNOWN: frozenset[str | None] = frozenset((None, *regions.SYNONYMS))  # None: a finding without a region
 
 
 @dataclass(frozen=True)
@@ -53,21 +54,44 @@ def pair_sentences(
 
 
 def pair_studies(
-    sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules, done: int = 0
+    sentences: Iterable[Sentence], anatomies: Iterable[Anatomy], rules: Rules, continued: bool = False
 ) -> Iterator[list[Pair]]:
     """Yield a list of pairs for each study, also an empty one, as `pair_sentences` makes them.
 
-    The first `done` studies are skipped.
+    `continued` says that earlier studies were paired by another run.
     """
     images = hold(anatomies, rules.min_score)
+    unknown: set[str | None] = set()
+    sentences = _noting_unknown(sentences, unknown)
     study_id, met = None, False
-    for study_id, group in islice(groupby(sentences, attrgetter("study_id")), done, None):
+    for study_id, group in groupby(sentences, attrgetter("study_id")):
+        together = list(group)
         shown = images.get(study_id, [])
         met = met or bool(shown)
-        places = _places(group, rules) if shown else []
+        places = _places(together, rules) if shown else []
         yield [pair for image in shown for pair in _pairs(image, places)]
-    if study_id is not None and not (met or done):
+    _warn_of_names(unknown, images)
+    if study_id is not None and not (met or continued):
         log.warning("no study of the sentences has an image in the boxes; are the study_ids written alike?")
+
+
+def _noting_unknown(sentences: Iterable[Sentence], unknown: set[str | None]) -> Iterator[Sentence]:
+    """Yield the sentences; add their region names that are in no list of ours to `unknown`."""
+    for sentence in sentences:
+        unknown.update(each.region for each in sentence.triplets if each.region not in KNOWN)
+        yield sentence
+
+
+def _warn_of_names(unknown: set[str | None], images: dict[str, list["Image"]]) -> None:
+    """Warn of region names that are in no list of ours, and only in the sentences or only in the boxes."""
+    layouts = {image.names for shown in images.values() for image in shown}
+    own: set[str | None] = {name for names in layouts for name in names if name not in KNOWN}
+    if unknown != own:
+        log.warning(
+            "unknown region names: %d in the sentences, %d in the boxes; see docs/parser.md",
+            len(unknown - own),
+            len(own - unknown),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +124,7 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
     lost = 0
     for anatomy in anatomies:
         if anatomy.image_id in seen:
-            raise MedgroundError(f"boxes: image {anatomy.image_id} occurs twice; keep one line for each")
+            raise MedgroundError(f"boxes: {anatomy.path}: the image occurs twice; keep one line for each")
         seen.add(anatomy.image_id)
         lost += anatomy.study_id is None
         if anatomy.study_id is not None and anatomy.is_frontal:
@@ -147,16 +171,16 @@ class Place:
 
 
 def _places(sentences: Iterable[Sentence], rules: Rules) -> list[Place]:
-    """Return the places of one study, with sentences about one region joined if the rules require it."""
+    """Return the places of one study; if the rules join, sentences about the same regions are one place."""
     places: list[Place] = []
-    at: dict[str, int] = {}
+    at: dict[frozenset[str], int] = {}
     for sentence in sentences:
         for place in _places_of(sentence, rules):
-            if rules.join and place.whole in at:
-                places[at[place.whole]] = _joined(places[at[place.whole]], place)
+            about = frozenset([place.whole] if place.whole is not None else place.names)
+            if rules.join and about in at:
+                places[at[about]] = _joined(places[at[about]], place)
                 continue
-            if place.whole is not None:
-                at[place.whole] = len(places)
+            at[about] = len(places)
             places.append(place)
     return places
 
@@ -186,7 +210,7 @@ def _names(triplets: list[Triplet], existences: frozenset[Existence]) -> list[st
 
 
 def _joined(first: Place, then: Place) -> Place:
-    """Return both places, which have the same `whole`, as one; repeated words are kept once."""
+    """Return both places, which are about the same regions, as one; repeated words are kept once."""
     return Place(
         sentences=first.sentences + then.sentences,
         texts=list(dict.fromkeys(first.texts + then.texts)),
@@ -226,11 +250,9 @@ def _pair(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> Pair:
 
 
 def _rule(place: Place) -> str:
-    if len(place.sentences) > 1:
-        return "S2"
     if place.cut or place.whole is None:
         return "S3"
-    return "S2" if len(place.names) > 1 else "S1"
+    return "S2" if len(place.names) > 1 or len(place.sentences) > 1 else "S1"
 
 
 def _extra(anatomy: Anatomy, place: Place, boxes: dict[str, Box]) -> dict[str, Any]:

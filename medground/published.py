@@ -1,5 +1,7 @@
 """Published file formats, recognized by their first line, so that a message can suggest what to do."""
 
+from collections.abc import Iterable
+
 SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("mimic-sectioned", (b"study,", b"impression,", b"last_paragraph")),
     ("mimic-jpg", (b"dicom_id,", b"ViewPosition", b"Rows")),
@@ -9,6 +11,16 @@ SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("imagenome-gold", (b"image_id,", b"bbox_name", b"original_x1")),
     ("imagenome", (b'"bbox_name"', b'"original_x1"')),
 )
+
+SPLITS = ("train", "val", "valid", "validate", "validation", "dev", "test", "gold")
+
+
+def splits_shown(names: Iterable[str | None]) -> str:
+    """Return the names of splits for a message; unusual ones are only counted, as they may be private."""
+    found = set(names) - {None, "", "None"}
+    usual = sorted(str(name) for name in found if name in SPLITS)
+    others = len(found) - len(usual)
+    return ", ".join([*usual, f"{others} with other names"] if others else usual)
 
 
 def explained(problem: str, line: bytes) -> str:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from medground import jsonl
+from medground import jsonl, output_files
 from medground.errors import MedgroundError
 from medground.records import (
     Anatomy,
@@ -46,7 +46,7 @@ def write(path: str | Path, records: Iterable[Any]) -> int:
 
     The file appears only when it is complete; an earlier file is kept if writing fails.
     """
-    with jsonl.create(str(path)) as stream:
+    with output_files.create(str(path)) as stream:
         return jsonl.write(stream, records)
 
 

@@ -76,7 +76,7 @@ def _first(records: Iterable[Record]) -> tuple[Record | None, Iterator[Record]]:
 
 def _subject_of(record: Any) -> str:
     if not record.subject_id:
-        name = getattr(record, "sentence_id", None) or getattr(record, "image_id", "")
+        name = getattr(record, "path", None) or "a sentence"
         raise MedgroundError(f"{name}: no subject_id, though others have one; shards need it on every line")
     result: str = record.subject_id
     return result

@@ -181,7 +181,7 @@ def test_parse_takes_texts_and_detect_takes_records(images):
     record = medground.Image(image_id="a", path="film0.png", study_id="s0")
     (found,) = medground.detect([record], folder=images.folder)
     assert (found.image_id, found.study_id, found.width) == ("a", "s0", toy.WIDTH)
-    with pytest.raises(medground.MedgroundError, match="two images have the id"):
+    with pytest.raises(medground.MedgroundError, match="two images have the same image_id"):
         medground.detect([record, record], folder=images.folder)
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medground.errors import BadRecord, MedgroundError, sift
+from medground.errors import BadRecord, MedgroundError, require_good, sift
 
 
 def half(n: int) -> int:
@@ -38,3 +38,8 @@ def test_a_taker_that_raises_ends_the_run_at_the_first_invalid_item():
 def test_the_message_names_the_source_and_the_unit():
     with pytest.raises(MedgroundError, match=r"x\.csv: every row was rejected"):
         list(sift([1], half, lambda n, bad: None, "x.csv", "row"))
+
+
+@pytest.mark.parametrize(("good", "rejected"), [(0, 0), (1, 0), (1, 2)])
+def test_a_run_with_a_valid_item_or_without_items_goes_on(good, rejected):
+    require_good(good, rejected, "x.csv", "row")

@@ -10,22 +10,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medground import registry
 from medground.anatomy import regions
 from medground.models import config, encoders, grounder
-from medground.models.transvg import TransVG
 from medground.objectives.learner import Learner, total
 
 RESNET_50 = {"model_type": "resnet", "num_channels": 3, "out_features": ["stage4"]}
 BERT_BASE = {"model_type": "bert", "vocab_size": 30_522}
 
 
-def build(size: str, images: int, phrases: int, device: str) -> tuple[Any, Any, Any]:
+def build(
+    size: str,
+    images: int,
+    phrases: int,
+    device: str,
+    architecture: str = "transvg",
+    image_size: int | None = None,
+) -> tuple[Any, Any, Any]:
     """Return (learner, optimizer, batch) on the device; all images have the same phrases, as in AGP."""
     torch.manual_seed(0)
     texts = [regions.NAMES[n % len(regions.NAMES)] for n in range(phrases)]
-    model = published(texts) if size == "paper" else grounder.build("small", texts)
+    paper = size == "paper"
+    model = (
+        published(texts, architecture) if paper else grounder.build(size, texts, architecture=architecture)
+    )
     learner = Learner(model, ["agp"]).to(device).train()
-    side, count = model.config.image_size, images * phrases
+    side, count = image_size or model.config.image_size, images * phrases
     ids, mask = model.tokenize(texts)
     pixels, inside = torch.rand(images, 1, side, side), torch.ones(images, 1, side, side)
     image_of = torch.arange(images).repeat_interleave(phrases)
@@ -38,15 +48,18 @@ def build(size: str, images: int, phrases: int, device: str) -> tuple[Any, Any, 
     return learner, optimizer, batch
 
 
-def published(texts: list[str]) -> grounder.Grounder:
+def published(texts: list[str], architecture: str) -> grounder.Grounder:
     """Return the networks in AGP's sizes: ResNet-50 at stride 32 and BERT-base, random weights."""
     tokenizer = encoders.build_tokenizer(texts)
     vocabulary = {"vocab_size": max(BERT_BASE["vocab_size"], len(tokenizer))}
     pictures = encoders.build_image_encoder(dict(RESNET_50))
     words = encoders.build_text_encoder(BERT_BASE | vocabulary)
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
-    sizes = config.GrounderConfig(architecture="transvg", **plain, **config.SIZES["paper"])
-    return grounder.Grounder(sizes, TransVG(sizes, pictures, words), tokenizer)
+    kind = registry.ARCHITECTURES[architecture].load()
+    sizes = config.GrounderConfig(
+        architecture=architecture, **plain, **config.SIZES["paper"] | kind.own_sizes
+    )
+    return grounder.Grounder(sizes, kind(sizes, pictures, words), tokenizer)
 
 
 def batch_of(inputs: list[Tensor], boxes: Tensor, box_of: Tensor) -> SimpleNamespace:
@@ -54,11 +67,11 @@ def batch_of(inputs: list[Tensor], boxes: Tensor, box_of: Tensor) -> SimpleNames
     return SimpleNamespace(inputs=lambda: inputs, boxes=boxes, box_of=box_of)
 
 
-def learn(learner: Any, batches: list[Any], device: str) -> None:
-    """Compute the gradient of the mean loss of the batches, in bf16 on a GPU."""
+def learn(learner: Any, batches: list[Any], device: str, bf16: bool | None = None) -> None:
+    """Compute the gradient of the mean loss of the batches, by default in bf16 on a GPU only."""
     learner.zero_grad(set_to_none=True)
     for batch in batches:
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" if bf16 is None else bf16):
             parts = learner(batch)
         (total(parts, learner.weights(0)) / len(batches)).backward()
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from medground import run_lengths
 from medground.anatomy.mask_files import Part
 from medground.errors import MedgroundError
 from medground.limits import MAX_PIXELS
 
 FINE = 5  # boundary steps per pixel
 FARTHEST = 100_000  # pixels: polygons with coordinates beyond would need much memory
-LONGEST = 35  # bits of a packed run length
 
 
 @dataclass
@@ -100,7 +100,7 @@ def _outline(annotation: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray
     """Return (H, W) of the annotation's outline, or of its box if it has no outline."""
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
-        return _runs(outline)
+        return run_lengths.mask_of(outline["size"], outline["counts"])
     width, height = size
     if outline:
         together: np.ndarray = np.logical_or.reduce([polygon_mask(each, width, height) for each in outline])
@@ -152,36 +152,3 @@ def _edge(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     points[long] = along + first[long]
     points[short] = np.trunc(first[short] + slope * along + 0.5)
     return points
-
-
-def _runs(outline: Mapping[str, Any]) -> np.ndarray:
-    """Return the (H, W) mask of run lengths, column by column, the first run outside."""
-    height, width = outline["size"]
-    if not (isinstance(height, int) and isinstance(width, int)) or not 0 < height * width <= MAX_PIXELS:
-        raise ValueError("not a size, or too large")
-    counts = outline["counts"]
-    lengths = counts if isinstance(counts, list) else _unpacked(counts)
-    # Python's integers: a sum in 64 bits may wrap to the right number
-    if any(not isinstance(each, int) or each < 0 for each in lengths) or sum(lengths) != height * width:
-        raise ValueError("run lengths that do not fill the image")
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
-
-
-def _unpacked(text: str) -> list[int]:
-    """COCO's packed run lengths: each is the difference to the last but one, five bits per character from "0"
-    on; the sixth bit marks a continuation, the highest of the last five is the sign."""
-    lengths: list[int] = []
-    value = shift = 0
-    for letter in text.encode("ascii"):
-        bits = letter - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not 0 <= bits < 64 or shift > LONGEST:
-            raise ValueError("not a packed run length")
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
-        value = shift = 0
-    return lengths

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medground import images, jsonl
-from medground.errors import MedgroundError
+from medground.errors import BadRecord, MedgroundError
 from medground.records import Image
 
 
@@ -40,7 +40,7 @@ def read_images(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> It
         return distinct(_named([source], folder))
     if not first.strip() or first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return distinct(jsonl.read(stream, Image, bad_lines))
-    return distinct(_listed(stream))
+    return distinct(_listed(stream, folder, bad_lines))
 
 
 def _peek(stream: Any) -> tuple[BinaryIO, bytes]:
@@ -74,14 +74,18 @@ def _named(paths: Iterable[Path], folder: Path) -> Iterator[Image]:
         yield Image(image_id=path.stem, path=os.path.relpath(path, folder))
 
 
-def _listed(stream: BinaryIO) -> Iterator[Image]:
+def _listed(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> Iterator[Image]:
+    """Yield an image per line. A line is only quoted if it is like a path: the file may be a table."""
     for number, line in enumerate(stream, start=1):
         try:
             path = line.decode().strip()
         except UnicodeDecodeError:
             place = f"{jsonl.name_of(stream)}:{number}"
             raise MedgroundError(f"{place}: neither a path nor JSON; convert it with iconv") from None
-        if path:
+        if path and not (images.is_image(path) or os.path.exists(os.path.join(folder, path))):
+            problem = BadRecord("not a path of an image from the images folder")
+            bad_lines.take(line, problem.at(jsonl.name_of(stream), number))
+        elif path:
             yield Image(image_id=Path(path).stem, path=path)
 
 
@@ -90,7 +94,7 @@ def distinct(records: Iterable[Image]) -> Iterator[Image]:
     seen: set[str] = set()
     for record in records:
         if record.image_id in seen:
-            said = f"two images have the id {record.image_id!r}"
+            said = "two images have the same image_id"
             raise MedgroundError(f"{record.path}: {said}; give JSON lines with an image_id each")
         seen.add(record.image_id)
         yield record

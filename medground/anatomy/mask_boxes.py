@@ -146,7 +146,7 @@ def _names(record: Image) -> list[str]:
 def _of_image(file: coco.Coco, names: list[str], image_size: tuple[int, int]) -> Iterator[Part]:
     image = file.image(names)
     if image is None:
-        raise MedgroundError(f"{names[-1]}: no masks for this image in {file.path}")
+        raise MedgroundError(f"{names[0]}: no masks for this image in {file.path}")
     return file.parts(image, image_size)
 
 

@@ -1,5 +1,6 @@
 """medground align: sentences and region boxes -> pairs."""
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     default=True,
     show_default=True,
     group=DATA,
-    help="Join a study's sentences about one region into one pair.",
+    help="Join a study's sentences about the same regions into one pair.",
 )
 @options.config
 @options.shard
@@ -92,5 +93,6 @@ def align(
         anatomies = jsonl.read(anatomy, Anatomy, bad_lines)
         sentences = jsonl.read(records, Sentence, bad_lines)
         kept, boxes = shard.keep_both(sentences, anatomies)
-        for pairs in pair_studies(kept, boxes, rules, journal.done):
+        rest = journal.rest(kept, attrgetter("study_id"))
+        for pairs in pair_studies(rest, boxes, rules, continued=journal.done > 0):
             journal.add(b"".join(map(jsonl.dumps, pairs)))

@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 @options.records
 @options.images
 @options.config
-@options.folder("Cache folder; images already in it are skipped.")
+@options.folder("Cache folder; images already in it are skipped.", locked=False)
 @option(
     "--image-size",
-    type=options.COUNT,
+    type=options.SIDE,
     default=640,
     show_default=True,
     old=["--size"],

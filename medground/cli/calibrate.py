@@ -52,7 +52,7 @@ def calibrate(
     options.refuse_shipped(model)
     import json
 
-    from medground import console, jsonl, leakage
+    from medground import console, jsonl, leakage, locks, output_files
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
@@ -64,12 +64,13 @@ def calibrate(
     network = grounder.load(model, options.device_of(device))
     known = console.progress(phrases, "phrases", len(phrases))
     name = data_name or Path(jsonl.name_of(records)).stem
-    found = fitting.calibrate(known, network, images, bad_lines.take_record, name)
-    calibration.save(model, found)
-    figures = {"model": found.model} | found.figures
-    if fit_flip_correction:
-        figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
-    with jsonl.create(output) as stream:
+    with locks.hold(model):
+        found = fitting.calibrate(known, network, images, bad_lines.take_record, name)
+        calibration.save(model, found)
+        figures = {"model": found.model} | found.figures
+        if fit_flip_correction:
+            figures["orientation"] = _fit_flip_correction(phrases, network, images, model)
+    with output_files.create(output) as stream:
         stream.write(json.dumps(figures).encode() + b"\n")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from medground.cli import paths
 from medground.cli.named import write_tables
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,23 @@ class Number(click.FloatRange):
         return super().convert(number, param, ctx)
 
 
+class Integer(click.IntRange):
+    """A whole number in a range. `largest` bounds it silently; --help shows only `min` and `max`."""
+
+    def __init__(self, min: int, max: int | None = None, largest: int = (1 << 31) - 1):
+        super().__init__(min, max)
+        self.largest = largest
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the integer; fail if it is no whole number or out of range."""
+        if isinstance(value, bool | float):  # from --config
+            self.fail("expected a whole number", param, ctx)
+        number = super().convert(value, param, ctx)
+        if number > self.largest:
+            self.fail(f"larger than {self.largest}", param, ctx)
+        return number
+
+
 def _set_level(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     """Set the level of messages on stderr; an option that is not given changes nothing."""
     if value:
@@ -144,6 +162,11 @@ class Command(click.Command):
         attrs["context_settings"] = SETTINGS | (context_settings or {})
         super().__init__(*args, **attrs)
         self.params += _verbosity()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with its outputs checked and its output folders locked."""
+        with paths.guarded(ctx):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each heading with its options."""

@@ -77,7 +77,7 @@ PHRASES = Named(registry.PROTOCOLS, lambda entry: entry.reads == "phrases")
 @option(
     "--bootstrap-samples",
     "draws",
-    type=click.IntRange(min=100),
+    type=options.Integer(min=100, largest=10_000_000),
     default=10_000,
     show_default=True,
     group=DATA,
@@ -111,9 +111,9 @@ def compare(
     if given["reference"] is not None and given["reference"] not in names:
         raise click.UsageError(f"--reference {given['reference']}: the models are {', '.join(names)}")
     scores = _scores(dict(zip(names, files, strict=True)), **given)
-    from medground import jsonl
+    from medground import jsonl, output_files
 
-    with jsonl.create(output) as stream:
+    with output_files.create(output) as stream:
         if output_format == "jsonl":
             jsonl.write(stream, scores)
         else:

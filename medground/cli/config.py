@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from medground.cli import paths
 from medground.cli.command import FILES, Command, Option, key_of, option, options_of
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise click.BadParameter(f"{path}: nested too deeply") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of more than 4300 digits
         raise click.BadParameter(f"{path}: {error}") from None
 
 
@@ -68,11 +71,11 @@ class Keys:
         """Return the values under the names that click uses; log a warning for each old key."""
         taken: dict[str, Any] = {}
         for key, value in values.items():
-            if key in self.known:
-                name, new = str(self.known[key].name), _plain(value)
-            else:
-                each = self.old[key]
-                name, new = str(each.name), _plain(self._renamed(each, key, value, source))
+            each = self.known[key] if key in self.known else self.old[key]
+            value = value if key in self.known else self._renamed(self.old[key], key, value, source)
+            name, new = str(each.name), _plain(value)
+            if not _fits(new, each):
+                raise click.BadParameter(f"{source}: {key}: expected {_expected(each)}")
             if name in taken:
                 raise click.BadParameter(f"{source}: {key} and its old name are both given; keep {name}")
             taken[name] = new
@@ -92,11 +95,26 @@ def _plain(value: Any) -> Any:
     return [f"{name}={each}" for name, each in value.items()] if isinstance(value, dict) else value
 
 
+def _fits(value: Any, param: click.Parameter) -> bool:
+    """Return whether click can convert the value: a text, a number or a flag, or a list of such."""
+    if isinstance(value, list):
+        return _takes_list(param) and all(isinstance(each, str | int | float) for each in value)
+    return isinstance(value, str | int | float)
+
+
+def _takes_list(param: click.Parameter) -> bool:
+    return param.nargs != 1 or (isinstance(param, click.Option) and param.multiple)
+
+
+def _expected(param: click.Parameter) -> str:
+    return "a list of texts or numbers" if _takes_list(param) else "a text, a number, true or false"
+
+
 def _fill(ctx: click.Context, option: click.Parameter, name: str | None) -> None:
     """Fill this command's defaults from a file or recipe; an option on the command line still wins."""
     if name is None:
         return
-    path = find(name)
+    path = ctx.meta[paths.CONFIG] = find(name)
     known = {keys.command: keys for keys in _all_keys(ctx)}
     own = known[str(ctx.command.name)]
     shared: dict[str, Any] = {}

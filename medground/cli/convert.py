@@ -11,6 +11,7 @@ import click
 from medground import registry
 from medground.cli import options
 from medground.cli.command import DATA, FILES, Command, Group, option
+from medground.cli.convert_weights import convert_weights
 
 SOURCES = {
     "tree": click.Argument(["source"], metavar="PATH", type=click.Path(exists=True, path_type=Path)),
@@ -25,7 +26,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class DatasetOption:
-    """An option of data sets: the keyword of the reader, and `value(given, source, take)` for it."""
+    """An option of data sets: the keyword of the reader, and `value(given, source, bad_lines)` for it."""
 
     add: Callable[[Any], Any]
     name: str
@@ -33,23 +34,33 @@ class DatasetOption:
     value: Callable[[Any, Any, Any], Any]
 
 
-def _split_table(given: Path | None, source: Any, take: Any) -> Any:
+def _split_table(given: Path | None, source: Any, bad_lines: Any) -> Any:
     from medground.datasets import mimic_cxr
 
-    return mimic_cxr.read_splits(given, take) if given else None
+    return mimic_cxr.read_splits(given, bad_lines.take) if given else None
 
 
-def _split_folder(given: Path | None, source: Path, take: Any) -> Any:
+def _split_folder(given: Path | None, source: Path, bad_lines: Any) -> Any:
     from medground.datasets import chest_imagenome
 
     folder = given or chest_imagenome.splits_beside(source)
-    return chest_imagenome.read_splits(folder, take) if folder else None
+    return chest_imagenome.read_splits(folder, bad_lines.take) if folder else None
 
 
-def _sizes(given: Path, source: Any, take: Any) -> Any:
+def _sizes(given: Path, source: Any, bad_lines: Any) -> Any:
     from medground.datasets import mimic_cxr
 
-    return {each.image_id: each for each in mimic_cxr.read_images(given, take)}
+    return {each.image_id: each for each in mimic_cxr.read_images(given, bad_lines.take)}
+
+
+def _image_sizes(given: Path | None, source: Any, bad_lines: Any) -> Any:
+    from medground import image_sizes
+
+    return image_sizes.read(given, bad_lines) if given else None
+
+
+def _unchanged(given: Any, source: Any, bad_lines: Any) -> Any:
+    return given
 
 
 OPTIONS = {
@@ -95,7 +106,67 @@ OPTIONS = {
         ),
         "frontal_only",
         "frontal",
-        lambda given, source, take: given,
+        _unchanged,
+    ),
+    "templates": DatasetOption(
+        option(
+            "--templates",
+            type=options.FILE,
+            group=DATA,
+            help="TOML table of phrases by class.",
+        ),
+        "templates",
+        "templates",
+        _unchanged,
+    ),
+    "sides": DatasetOption(
+        option("--sides", is_flag=True, group=DATA, help="One phrase per side, for classes with a side."),
+        "sides",
+        "sides",
+        _unchanged,
+    ),
+    "absent": DatasetOption(
+        option("--absent", is_flag=True, group=DATA, help="Also phrases of absent classes, without boxes."),
+        "absent",
+        "absent",
+        _unchanged,
+    ),
+    "image-sizes": DatasetOption(
+        option(
+            "--image-sizes",
+            type=options.FILE,
+            group=FILES,
+            help="JSON lines with image_id, width and height, as of detect-anatomy.",
+        ),
+        "image_sizes",
+        "sizes",
+        _image_sizes,
+    ),
+    "readers": DatasetOption(
+        option(
+            "--readers",
+            type=click.Choice(["fuse", "keep"]),
+            default="fuse",
+            show_default=True,
+            group=DATA,
+            help="Join the boxes of several readers, or one phrase each.",
+        ),
+        "readers",
+        "readers",
+        _unchanged,
+    ),
+    "language": DatasetOption(
+        option(
+            "--language",
+            type=click.Choice(["en", "es"]),
+            default="en",
+            show_default=True,
+            group=DATA,
+            help="Language of the sentences.",
+        ),
+        "language",
+        "language",
+        _unchanged,
     ),
 }
 """The options that entries of `registry.DATASETS` may list."""
@@ -105,8 +176,8 @@ class Datasets(Group):
     """A group with one subcommand per data set; those of other packages are added when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all data sets."""
-        return [*registry.DATASETS]
+        """Return the names of all data sets, and `weights`."""
+        return [*registry.DATASETS, "weights"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the subcommand of a data set, None if there is no such data set."""
@@ -124,10 +195,10 @@ def _command(name: str, entry: registry.Dataset) -> click.Command:
     ) -> None:
         from medground import jsonl
 
-        take = jsonl.BadLines(rejects).take
+        bad_lines = jsonl.BadLines(rejects)
         source = sys.stdin.buffer if source == "-" else Path(source)
-        values = {each.keyword: each.value(given[each.name], source, take) for each in used}
-        _write(entry.load()(source, take=take, **values), split, output, entry.records)
+        values = {each.keyword: each.value(given[each.name], source, bad_lines) for each in used}
+        _write(entry.load()(source, take=bad_lines.take, **values), split, output, entry.records)
 
     added = [*(each.add for each in used), *([options.split] if entry.splits else [])]
     function = options.with_all([*added, options.rejects, options.output])(convert_dataset)
@@ -138,7 +209,7 @@ def _command(name: str, entry: registry.Dataset) -> click.Command:
 
 @click.group(cls=Datasets)
 def convert() -> None:
-    """Convert published data sets into JSON lines.
+    """Convert published data sets into JSON lines, and published weights.
 
     Files may be gzipped; trees may be .zip files. Patient and study IDs are p10000032 and s50414267 in all
     data sets. Corrections are reported on stderr. For sentences of Chest ImaGenome and RadGraph, see
@@ -150,13 +221,14 @@ def convert() -> None:
     """
 
 
+convert.add_command(convert_weights)
 for name, entry in registry.DATASETS.built_in.items():
     convert.add_command(_command(name, entry))
 
 
 def _write(records: Iterable[Any], split: str | None, output: str, label: str) -> None:
-    from medground import console, jsonl
+    from medground import console, jsonl, output_files
     from medground.datasets.selection import only_split
 
-    with jsonl.create(output) as stream:
+    with output_files.create(output) as stream:
         jsonl.write(stream, only_split(console.progress(records, label), split))

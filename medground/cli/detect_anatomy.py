@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medground.anatomy.detect import Detector, Reject
     from medground.anatomy.mask_boxes import Source
     from medground.records import Anatomy, Image
+    from medground.resuming import Follow
     from medground.shards import Shard
 
 
@@ -107,13 +108,11 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
         $ medground detect-anatomy list.jsonl --images images --model runs/detector --resume -o boxes.jsonl
         $ medground detect-anatomy images/ --masks masks --mask-format cxas -o boxes.jsonl
     """
-    from medground import jsonl
+    from medground import resuming
 
     _refuse_mixtures(chosen, resume, output)
-    if not resume:
-        with jsonl.create(output) as stream:
-            _detect(films, stream, set(), set(), **chosen)
-        return
+    if resume:
+        resuming.is_unmarked(output)
     models: set[str] = set()
 
     def whole(lines: list[tuple[str, str]]) -> int:
@@ -122,8 +121,9 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
         result: int = len(lines) // chosen["batch_size"] * chosen["batch_size"]
         return result
 
-    with jsonl.go_on(output, ["image_id", "model"], whole) as (stream, held):
-        _detect(films, stream, {image_id for image_id, _ in held}, models, **chosen)
+    keys = ["image_id", "model"]
+    with resuming.go_on(output, keys, options.task(), whole, resume) as (stream, held, follow):
+        _detect(films, stream, {image_id for image_id, _ in held}, models, follow, **chosen)
 
 
 def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
@@ -141,6 +141,7 @@ def _detect(
     stream: BinaryIO,
     held: set[str],
     models: set[str],
+    follow: "Follow",
     images: Path,
     rejects: BinaryIO | None,
     shard: "Shard",
@@ -152,7 +153,7 @@ def _detect(
     """
     from medground import console, jsonl
     from medground.anatomy import listing
-    from medground.errors import MedgroundError
+    from medground.errors import MedgroundError, require_good
     from medground.records import Image
 
     bad_lines, rejected = jsonl.BadLines(rejects), 0
@@ -167,12 +168,13 @@ def _detect(
             raise MedgroundError(
                 f"{_named(stream)}: has boxes of another model; give another file or delete it"
             )
-        listed = shard.keep(listing.open_list(films, images, bad_lines))
+        listed = follow(
+            shard.keep(listing.open_list(films, images, bad_lines)), options.size_of_image(images)
+        )
         records = (each for each in listed if each.image_id not in held)
         found = _find(source, records, images, reject, how["batch_size"], how["min_score"])
-        written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)))
-    if rejected and not written and not held:
-        raise MedgroundError(f"{films}: every image was rejected")
+        written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)), every=0)
+    require_good(written + len(held), rejected, films, "image")
 
 
 def _named(stream: BinaryIO) -> str:

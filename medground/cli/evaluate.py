@@ -69,7 +69,7 @@ def _default_frames() -> str:
 @option("--table", is_flag=True, group=FILES, help="Print a table; to stderr without -o FILE.")
 @option(
     "--html",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.OutputFile(dir_okay=False, path_type=Path),
     group=FILES,
     help="Write an HTML page with figures.",
 )
@@ -89,7 +89,7 @@ def _default_frames() -> str:
 @option(
     "--bootstrap-samples",
     "draws",
-    type=click.IntRange(min=100),
+    type=options.Integer(min=100, largest=10_000_000),
     default=10_000,
     show_default=True,
     old=["--draws"],
@@ -135,9 +135,9 @@ def evaluate(
         records, *(given[key] for key in ("truth", "train", "compare", "anatomy") if given[key])
     )
     scores = _scores(records, protocols, images, given)
-    from medground import jsonl
+    from medground import jsonl, output_files
 
-    with jsonl.create(output) as stream:
+    with output_files.create(output) as stream:
         jsonl.write(stream, scores)
     if html:
         from medground.evaluation.report import page

@@ -3,26 +3,42 @@
 from pathlib import Path
 
 from medground.cli import options
-from medground.cli.command import command
+from medground.cli.command import FILES, command, option
 
 
 @command()
 @options.model(required=True, help="Model folder of pretrain or finetune, or example.")
-@options.folder("Folder for the export; it may be the model folder.")
+@options.folder("Folder for the export; it may be the model folder.", may_be=("model",))
+@option(
+    "--encoders",
+    is_flag=True,
+    group=FILES,
+    help="Write the image and the text encoder for transformers instead.",
+)
 @options.config
-def export(model: Path, folder: Path) -> None:
+def export(model: Path, folder: Path, encoders: bool) -> None:
     """Export a model for faster prediction on a CPU, with the same boxes.
 
     Writes OpenVINO graphs, tokenizer, config and, if there is one, the calibration. Pass the folder to
     ground --model, which then uses the export. With --backend bf16 it is faster still on CPUs with AMX or
     AVX512-BF16. Export again after training or calibrating again.
 
+    With --encoders, the folder gets image-encoder and text-encoder, which transformers, --image-encoder and
+    --text-encoder load.
+
     \b
         $ medground export --model runs/finetuned -o runs/exported
         $ medground ground --model runs/exported image.png "right lower lobe opacity"
+        $ medground export --model runs/asg --encoders -o encoders
     """
     options.refuse_shipped(folder)
-    from medground.grounding import backends
     from medground.models import grounder
+
+    if encoders:
+        from medground.models import encoder_folders
+
+        encoder_folders.save(grounder.load(model), folder)
+        return
+    from medground.grounding import backends
 
     backends.export(grounder.load(model), model, folder)

@@ -7,7 +7,7 @@ import click
 
 from medground import registry
 from medground.cli import options, training, training_options
-from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, command, option
+from medground.cli.command import DATA, FILES, OBJECTIVE, TRAINING, command, option
 from medground.cli.named import Named
 
 # Fields of splits.Choice.
@@ -30,7 +30,7 @@ _SPLITTING = [
     ),
     option(
         "--num-folds",
-        type=click.IntRange(min=3),
+        type=options.Integer(min=3),
         old=["--folds"],
         group=DATA,
         help="Cross-validation folds by subject; ignores `split` in records.",
@@ -72,6 +72,7 @@ _SPLITTING = [
     option(
         "--save-held-out",
         metavar="FILE",
+        type=options.OutputFile(),
         old=["--held-out"],
         group=FILES,
         help="Write the held-out phrases to this file.",
@@ -126,24 +127,9 @@ _REPLAY = [  # negatives, paraphrases and pre-training pairs, together with the 
 
 @command()
 @options.records
-@option(
-    "--init-from",
-    metavar="FOLDER",
-    type=options.GROUNDER,
-    old=["--from"],
-    old_keys=["start"],
-    group=MODEL,
-    help="Model folder to start from (default: train from scratch).",
-)
+@training_options.init_from
 @options.with_all(_SPLITTING)
 @options.with_all(_REPLAY)
-@option(
-    "--freeze",
-    type=click.Choice(["image-encoder", "text-encoder", "visual"]),
-    multiple=True,
-    group=TRAINING,
-    help="Part to keep fixed; repeatable.",
-)
 @option(
     "--objective",
     type=Named(registry.OBJECTIVES, lambda entry: registry.FINETUNE in entry.stages),
@@ -279,7 +265,7 @@ def _reword(learned: list[Any], paraphrases: int, negative_prob: float, replayed
 
 
 def _write(path: str, phrases: list[Any]) -> None:
-    from medground import jsonl
+    from medground import jsonl, output_files
 
-    with jsonl.create(path) as stream:
+    with output_files.create(path) as stream:
         jsonl.write(stream, phrases)

@@ -14,7 +14,7 @@ from medground.cli.named import Named
 if TYPE_CHECKING:
     from medground.records import Phrase
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = options.OutputFile(dir_okay=False, path_type=Path)
 
 
 @command()
@@ -44,7 +44,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @option(
     "--overlay",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.OutputFolder(locked=False),
     group=FILES,
     help="Also draw boxes into this folder, one PNG per phrase.",
 )
@@ -135,13 +135,14 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         pictures = (chosen["overlay"], chosen["html"], chosen["heatmap"])
         return outputs.with_pictures(console.progress(grounded, "phrases"), folder, *pictures)
 
-    if not chosen["resume"]:
+    if not registry.OUTPUT_FORMATS[chosen["output_format"]].resumable:
         outputs.write(found(phrases), chosen["output"], chosen["output_format"], folder)
         return
-    stated = {"model": model.name} | predict.option_keys(limits)
-    with resume.continued(chosen["output"], stated) as (stream, earlier):
-        rest = earlier.rest(phrases, skipping=bad_lines.rejects is not None)
-        jsonl.write(stream, (grounding for _, grounding in found(rest)))
+    earlier = resume.Earlier(chosen["output"], {"model": model.name} | predict.option_keys(limits))
+    with earlier.continued(options.task(), chosen["resume"]) as (stream, follow):
+        read = follow(phrases, options.size_of_image(folder))
+        rest = earlier.rest(read, skipping=bad_lines.rejects is not None)
+        jsonl.write(stream, (grounding for _, grounding in found(rest)), every=0)
 
 
 def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":

@@ -41,12 +41,12 @@ def join_shards(shards: tuple[Path, ...], like: Path | None, missing_ok: bool, o
         $ medground join-shards part-1-of-2.jsonl part-2-of-2.jsonl --like reports.csv -o sentences.jsonl
         5,301 lines of 700 studies from 2 shards, of 702 in the input
     """
-    from medground import joining, jsonl
+    from medground import joining, output_files
 
     joining.check_names([*shards])
     with ExitStack() as stack:
         lines = [joining.Lines(stack.enter_context(path.open("rb"))) for path in shards]
-        out = stack.enter_context(jsonl.create(output))
+        out = stack.enter_context(output_files.create(output))
         if like:
             keys = _keys(stack, like, joining.key_name(lines))
             joined = joining.merge(out, lines, keys, missing_ok)

@@ -2,12 +2,14 @@
 
 import errno
 import logging
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 import medground
+from medground.cli import messages
 from medground.cli.align import align
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
@@ -25,7 +27,7 @@ from medground.cli.parse_reports import parse_reports
 from medground.cli.phantom import phantom
 from medground.cli.pretrain import pretrain
 from medground.cli.train_detector import train_detector
-from medground.errors import MedgroundError
+from medground.errors import MedgroundError, printable
 
 
 class Toolbox(Group):
@@ -33,26 +35,36 @@ class Toolbox(Group):
 
     def make_context(self, *args: Any, **attrs: Any) -> click.Context:
         """Configure messages on stderr before -v and -q change their level."""
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s", force=True
-        )
-        return super().make_context(*args, **attrs)
+        messages.configure()
+        with _as_messages():
+            return super().make_context(*args, **attrs)
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _as_messages():
             return super().invoke(ctx)
-        except (MedgroundError, OSError) as error:
-            if getattr(error, "errno", None) == errno.EPIPE:
-                raise  # the reader of our output has exited (| head): click ends quietly
-            logging.getLogger(__name__).debug("traceback:", exc_info=True)
-            raise click.ClickException(_one_line(error)) from error
+
+
+@contextmanager
+def _as_messages() -> Iterator[None]:
+    """Turn errors that users can fix into click's, whose messages stay on one line."""
+    try:
+        yield
+    except (MedgroundError, OSError) as error:
+        if getattr(error, "errno", None) == errno.EPIPE:
+            raise  # the reader of our output has exited (| head): click ends quietly
+        logging.getLogger(__name__).debug("traceback:", exc_info=True)
+        raise click.ClickException(_one_line(error)) from error
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message)
+        raise
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError):  # the text of some, such as BadGzipFile, quotes the file
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror}"
-    return " ".join(str(error).split())
+        problem = error.strerror or f"cannot be read or written ({type(error).__name__})"
+        return printable(f"{place}{problem}")
+    return printable(" ".join(str(error).split()))
 
 
 SECTIONS = {  # in the order of the pipeline

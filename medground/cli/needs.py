@@ -30,6 +30,7 @@ PARTS = {  # modules that a command imports for one option only: they get a line
     ("evaluate", "medground.checkpoints"): None,  # for --train and --model: part of the next line
     ("evaluate", "medground.cli.evaluate_probes"): "evaluate --probes",
     ("calibrate", "medground.reports.parse"): None,  # never parses: it shares a package with ground
+    ("calibrate", "medground.data.long_texts"): None,  # parses only phrases beyond the text length
     ("ground", "medground.reports.parse"): "ground --report",
 }
 TABLES: dict[str, tuple[Any, ...]] = {  # the registry's tables whose targets a command imports

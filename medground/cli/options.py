@@ -3,27 +3,54 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
+import medground
 from medground import shipped
-from medground.cli.command import DATA, FILES, MODEL, TRAINING, Command, Group, Number, command, option
+from medground.cli.command import (
+    DATA,
+    FILES,
+    MODEL,
+    TRAINING,
+    Command,
+    Group,
+    Integer,
+    Number,
+    command,
+    option,
+)
 from medground.cli.config import config
+from medground.cli.paths import OutputFile, OutputFolder, RejectsFile
 
 if TYPE_CHECKING:
-    from medground.jsonl import Journal
+    from medground.resuming import Journal
     from medground.shards import Shard
 
-__all__ = ["Command", "Group", "Number", "command", "config", "option"]
+__all__ = [
+    "Command",
+    "Group",
+    "Integer",
+    "Number",
+    "OutputFile",
+    "OutputFolder",
+    "command",
+    "config",
+    "option",
+]
 log = logging.getLogger(__name__)
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 STOPPED = 75  # stopped on request after saving: EX_TEMPFAIL of sysexits, on which batch scripts requeue
-COUNT = click.IntRange(min=1)
-NONE_OR_MORE = click.IntRange(min=0)
+COUNT = Integer(min=1)
+NONE_OR_MORE = Integer(min=0)
+PROCESSES = Integer(min=1, largest=1024)
+THREADS = Integer(min=0, largest=1024)
+SEED = Integer(min=0, largest=(1 << 63) - 1)  # what JSON, numpy and torch hold
+SIDE = Integer(min=1, largest=8192)  # of a square of pixels
 SHARE = Number(0, 1)
 POSITIVE = Number(min=0, min_open=True)
 OPEN_SHARE = Number(0, 1, min_open=True, max_open=True)
@@ -34,6 +61,7 @@ output = option(
     "-o",
     "--output",
     metavar="FILE",
+    type=OutputFile(),
     default="-",
     show_default="stdout",
     group=FILES,
@@ -41,14 +69,14 @@ output = option(
 )
 
 
-def folder(help: str) -> Callable[[Decorated], Decorated]:
-    """Return -o of a command that writes a folder; `help` describes the folder."""
+def folder(help: str, **how: Any) -> Callable[[Decorated], Decorated]:
+    """Return -o of a command that writes a folder; `help` describes it, `how` is for `OutputFolder`."""
     return option(
         "-o",
         "--output",
         "folder",
         required=True,
-        type=click.Path(file_okay=False, path_type=Path),
+        type=OutputFolder(**how),
         group=FILES,
         old_keys=["folder"],
         help=help,
@@ -58,7 +86,8 @@ def folder(help: str) -> Callable[[Decorated], Decorated]:
 run_folder = folder("Run folder; an interrupted run in it is continued.")
 rejects = option(
     "--rejects",
-    type=click.File("wb"),
+    type=RejectsFile(),
+    metavar="FILE",
     group=FILES,
     help="Write invalid lines to this file and continue (default: stop).",
 )
@@ -71,7 +100,7 @@ images = option(
     help="Folder that image paths in the records start from.",
 )
 device = option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-seed = option("--seed", type=NONE_OR_MORE, default=0, show_default=True, help="Random seed.")
+seed = option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
 overwrite = option(
     "--overwrite", is_flag=True, old=["--anew"], help="Overwrite a run with other settings or data."
 )
@@ -142,7 +171,7 @@ shard = option(
 resume = option("--resume", is_flag=True, help="Continue an interrupted run that wrote to -o FILE.")
 workers = option(
     "--workers",
-    type=COUNT,
+    type=PROCESSES,
     default=1,
     show_default=True,
     help="Worker processes; the output does not depend on it.",
@@ -196,38 +225,67 @@ def device_of(name: str) -> str:
         raise click.BadParameter(str(error), param_hint="--device") from None
 
 
-NOT_THE_TASK = {"output", "rejects", "resume", "workers", "device"}  # these do not change what is written
+NOT_THE_TASK = {"resume", "workers", "device", "batch_size"}  # these do not change what is written
+STREAMED = {"records", "report"}  # options whose file is the main input, of which the records are compared
+ABOUT_A_MODEL = ("*.json", "orientation.safetensors")  # the weights are compared by the model's name
 
 
 def task() -> dict[str, Any]:
-    """Return the settings of this command that decide its output; for an input file, its size."""
+    """Return the settings of this command that decide its output: values, and digests of the files named.
+
+    The main input is left out: a run compares its records while it reads them.
+    """
     context = click.get_current_context()
-    chosen = {name: value for name, value in context.params.items() if name not in NOT_THE_TASK}
-    return {"command": context.command.name} | {name: _as_json(each) for name, each in sorted(chosen.items())}
+    found = {"command": context.command.name, "version": medground.__version__}
+    for param in sorted(context.command.params, key=lambda each: str(each.name)):
+        name, value = str(param.name), context.params.get(str(param.name))
+        writes = isinstance(param.type, OutputFile | OutputFolder)
+        if isinstance(param, click.Option) and not writes and name not in NOT_THE_TASK | STREAMED:
+            found[name] = _as_json(getattr(value, "name", value))
+    return found
 
 
 def _as_json(value: Any) -> Any:
-    if hasattr(value, "fileno"):
-        return _size(value.name)
-    if isinstance(value, str | Path):
-        return _size(value) or str(value)
+    """Return a value as JSON: a digest for a file or a model folder, the full path for other folders."""
+    if isinstance(value, str | Path) and os.path.isfile(value):
+        return _digest([Path(value)])
+    if isinstance(value, Path) and value.is_dir():
+        about = [path for pattern in ABOUT_A_MODEL for path in sorted(value.glob(pattern))]
+        return _digest(about) if about else str(value.resolve())
     return value if value is None or isinstance(value, int | float | tuple) else str(value)
 
 
-def _size(name: Any) -> str | None:
-    """Return the size of a file in words; None for a folder, a pipe or no file name."""
-    return f"{os.path.getsize(name)} bytes" if isinstance(name, str | Path) and os.path.isfile(name) else None
+def _digest(paths: Iterable[Path]) -> str:
+    import hashlib
+
+    whole = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        with path.open("rb") as stream:
+            whole.update(hashlib.file_digest(stream, "blake2b").digest())
+    return whole.hexdigest()
+
+
+def size_of_image(folder: Path) -> Callable[[Any], bytes]:
+    """Return a function of a record: the size of its image in the folder, which stands for the image."""
+
+    def size(record: Any) -> bytes:
+        path = folder / record.path
+        return str(path.stat().st_size if path.is_file() else None).encode()
+
+    return size
 
 
 @contextmanager
 def journal(output: str, resume: bool) -> "Iterator[Journal]":
     """Open the journal of -o, continued with --resume; end the command if an earlier run has finished."""
-    from medground import jsonl
+    from medground import resuming
 
     if resume and output == "-":
         raise click.UsageError("--resume requires -o FILE")
-    if resume and jsonl.is_finished(output):
-        log.warning("%s: finished by an earlier run and kept; delete it to run again", output)
+    if resume and resuming.is_unmarked(output):
+        log.warning(
+            "%s: finished by an earlier run and kept, its options are unknown; delete it to run again", output
+        )
         raise click.exceptions.Exit(0)
-    with jsonl.journal(output, task() if resume else None) as kept:
+    with resuming.journal(output, task(), resume) as kept:
         yield kept

@@ -33,7 +33,7 @@ from medground.cli.report_modes import run
 @option(
     "--html",
     metavar="FILE",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=options.OutputFile(dir_okay=False),
     group=FILES,
     help="Write an HTML page instead of records.",
 )

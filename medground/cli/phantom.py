@@ -9,7 +9,7 @@ from medground.cli.command import DATA, command, option
 
 
 @command()
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out", type=options.OutputFolder())
 @option(
     "--patients",
     type=options.COUNT,
@@ -20,7 +20,7 @@ from medground.cli.command import DATA, command, option
 )
 @option(
     "--image-size",
-    type=click.IntRange(min=64, max=4096),
+    type=options.Integer(min=64, max=4096),
     default=256,
     show_default=True,
     old=["--size"],

@@ -77,12 +77,14 @@ log = logging.getLogger(__name__)
     group=OBJECTIVE,
     help="Pre-training objective; repeat to add their losses.",
 )
+@training_options.init_from
 @training_options.paraphrases
 @training_options.options(steps=20_000, batch_size=16, lr=5e-4, save_every=500)
 @options.rejects
 @training.may_be_stopped
 def pretrain(
     records: BinaryIO,
+    init_from: Path | None,
     anatomy: BinaryIO | None,
     report_sentences: BinaryIO | None,
     exclude_held_out: BinaryIO | None,
@@ -112,6 +114,8 @@ def pretrain(
 
     inputs = (records, anatomy, report_sentences, exclude_held_out, val)
     options.refuse_two_stdins(*(each for each in inputs if each))
+    if init_from:
+        training.follow(init_from, chosen)
     training.check(**chosen)
     reads = _reads_reports(chosen["objective"], report_sentences)
     _check_counts(**chosen)
@@ -133,7 +137,7 @@ def pretrain(
     if paraphrases:
         paraphrasing.reword(learned, paraphrases, Parser())
     wording = {"synonyms": synonyms, "paraphrases": paraphrases}
-    training.run(learned, validation, None, chosen=wording, **chosen)
+    training.run(learned, validation, init_from, chosen=wording, **chosen)
 
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:

@@ -16,7 +16,7 @@ from medground.cli import options
 from medground.cli.report_spread import Render, Result
 
 if TYPE_CHECKING:
-    from medground.jsonl import Journal
+    from medground.resuming import Journal
 
 log = logging.getLogger(__name__)
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
@@ -52,7 +52,7 @@ def _import(kind: str, source: str, bad_lines: Any, choices: dict[str, Any]) -> 
         raise click.UsageError("--output-format chexpert requires reports: leave out --input-format")
     with options.journal(choices["output"], choices["resume"]) as out:
         sentences = choices["shard"].keep(_imported(kind, source, bad_lines, choices["lexicon"]))
-        for sentence in console.progress(islice(sentences, out.done, None), "sentences", start=out.done):
+        for sentence in console.progress(out.rest(sentences), "sentences", start=out.done):
             out.add(jsonl.dumps(sentence))
 
 
@@ -78,7 +78,7 @@ def _imported(kind: str, source: str, bad_lines: Any, lexicon: str | None) -> It
 def _page(
     source: str, html: str, build_with: tuple[Any, ...], bad_lines: Any, choices: dict[str, Any]
 ) -> None:
-    from medground import jsonl
+    from medground import output_files
     from medground.cli.report_input import open_reports
     from medground.reports.page import write_page
 
@@ -87,7 +87,7 @@ def _page(
         reports = choices["shard"].keep(open_reports(stack, source, _columns(choices), bad_lines))
         shown = islice(reports, choices["html_limit"])
         page = write_page(((each, parser.parse_report(each)) for each in shown), "Parsed reports")
-    with jsonl.create(html) as stream:
+    with output_files.create(html) as stream:
         stream.write(page)
 
 
@@ -102,7 +102,7 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
         out = stack.enter_context(options.journal(choices["output"], choices["resume"]))
         every = open_reports(stack, source, _columns(choices), bad_lines, keep_empty=as_table)
         reports = choices["shard"].keep(every)
-        reports = console.progress(islice(reports, out.done, None), "parse-reports", start=out.done)
+        reports = console.progress(out.rest(reports), "parse-reports", start=out.done)
         if as_table and not out.done:
             out.stream.write(_table_header())
             out.stream.flush()  # a forked process would write it again
@@ -115,10 +115,11 @@ def _write(out: "Journal", results: Iterable[Result]) -> None:
     silent = Unparsed("no findings or impression")
     foreign = Unparsed("not English, --any-language parses it")
     for content, unparsed, reports in results:
+        before = out.done
         out.add(content, reports)
         out.stream.flush()
-        for study, in_english in unparsed:
-            (silent if in_english else foreign).add(study)
+        for number, in_english in unparsed:
+            (silent if in_english else foreign).add(before + number)
     silent.warn()
     foreign.warn()
 
@@ -127,18 +128,18 @@ class Unparsed:
     """A counter of reports that gave no sentence, for one warning."""
 
     def __init__(self, why: str):
-        self._why, self._first, self._count = why, "", 0
+        self._why, self._first, self._count = why, 0, 0
 
-    def add(self, study: str) -> None:
-        """Count one report."""
-        log.info("%s: %s", study, self._why)
-        self._first = self._first or study
+    def add(self, number: int) -> None:
+        """Count one report by its number in the input: its ID may identify a patient."""
+        log.info("report %d: %s", number, self._why)
+        self._first = self._first or number
         self._count += 1
 
     def warn(self) -> None:
         """Log the number of reports and the first of them."""
         if self._count:
-            log.warning("%s: %s; %d such in all (-v lists them)", self._first, self._why, self._count)
+            log.warning("report %d: %s; %d such in all (-v lists them)", self._first, self._why, self._count)
 
 
 def _columns(choices: dict[str, Any]) -> Any:
@@ -179,14 +180,14 @@ def build_lines(*build_with: Any) -> Render:
 
     def render(reports: Iterable[Any]) -> Result:
         lines = bytearray()  # a list of lines would keep their unused capacity, about 4 kB each
-        unparsed: list[tuple[str, bool]] = []
+        unparsed: list[tuple[int, bool]] = []
         count = 0
-        for count, report in enumerate(reports, start=1):  # noqa: B007
+        for count, report in enumerate(reports, start=1):
             before = len(lines)
             for sentence in parser.sentences(report):
                 lines += jsonl.dumps(sentence)
             if len(lines) == before:
-                unparsed.append((report.study_id, not parser.is_foreign(report)))
+                unparsed.append((count, not parser.is_foreign(report)))
         return bytes(lines), unparsed, count
 
     return render
@@ -207,13 +208,13 @@ def build_table(*build_with: Any) -> Render:
     def render(reports: Iterable[Any]) -> Result:
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        unparsed: list[tuple[str, bool]] = []
+        unparsed: list[tuple[int, bool]] = []
         count = 0
-        for count, each in enumerate(reports, start=1):  # noqa: B007
+        for count, each in enumerate(reports, start=1):
             sentences = parser.parse_report(each)
             rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
             if not sentences:
-                unparsed.append((each.study_id, not parser.is_foreign(each)))
+                unparsed.append((count, not parser.is_foreign(each)))
         return text.getvalue().encode(), unparsed, count
 
     return render

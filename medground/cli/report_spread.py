@@ -15,7 +15,7 @@ WEIGHT = 1 << 20  # maximum characters per chunk; the result is about ten times 
 PATIENCE = 0.2  # seconds that a chunk of a slow pipe waits for further reports
 
 # Finished bytes, the studies without a sentence and whether each is English, and the number of reports.
-Result = tuple[bytes, list[tuple[str, bool]], int]
+Result = tuple[bytes, list[tuple[int, bool]], int]
 Render = Callable[[Iterable[Any]], Result]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 )
 @option(
     "--image-size",
-    type=options.COUNT,
+    type=options.SIDE,
     old=["--size"],
     group=MODEL,
     help="Side of the input square in pixels  [default: 192; others: 640]",

@@ -15,6 +15,8 @@ from medground.cli import options as shared
 from medground.errors import MedgroundError
 
 log = logging.getLogger(__name__)
+# A model to start from has its own.
+SHAPE = ("norm", "image_size", "text_tokens", "text_layers", "num_queries")
 
 
 def check(
@@ -64,6 +66,13 @@ def follow(start: Path, chosen: dict[str, Any]) -> None:
             flag = name.replace("_", "-")
             raise click.UsageError(f"--{flag} {chosen[name]}: {start} has {own or 'a shape of its own'}")
         chosen[name] = own
+    for name in SHAPE:
+        own = getattr(config, {"num_queries": "queries"}.get(name, name), None)
+        if chosen[name] and chosen[name] != own:
+            flag = name.replace("_", "-")
+            raise click.UsageError(
+                f"--{flag} {chosen[name]}: {start} has {'another one' if own is None else own}"
+            )
     for name in ("image_encoder", "text_encoder"):
         flag, what = name.replace("_", "-"), name.replace("_", " ")
         if chosen[name] and not pretrained.same_shape(getattr(config, name), chosen[name], what):

@@ -8,7 +8,7 @@ import click
 
 from medground import registry
 from medground.cli import options as shared
-from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, option
+from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, Integer, option
 from medground.cli.named import Named
 
 
@@ -26,6 +26,15 @@ def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]
     return weights
 
 
+init_from = option(
+    "--init-from",
+    metavar="FOLDER",
+    type=shared.GROUNDER,
+    old=["--from"],
+    old_keys=["start"],
+    group=MODEL,
+    help="Model folder to start from (default: train from scratch).",
+)
 paraphrases = option(
     "--paraphrases",
     type=shared.NONE_OR_MORE,
@@ -76,6 +85,35 @@ _SAME_FOR_ALL = [
         help="Pre-trained text encoder with its tokenizer.",
     ),
     option(
+        "--norm",
+        type=click.Choice(["pre", "post"]),
+        group=MODEL,
+        help="post: layers as in DETR, TransVG and MDETR (default: pre).",
+    ),
+    option(
+        "--padding",
+        type=click.Choice(["black", "mean", "visible"]),
+        group=MODEL,
+        help="mean: of the mean color; visible: black, not masked (default: black).",
+    ),
+    option("--image-size", type=shared.COUNT, group=MODEL, help="Side of the square (default: by size)."),
+    option(
+        "--text-tokens",
+        type=Integer(min=4),
+        group=MODEL,
+        help="Text length (default: the text encoder's; 50 with --norm post).",
+    ),
+    option("--text-layers", type=shared.COUNT, group=MODEL, help="Use the text encoder's first N layers."),
+    option("--sum-word-pieces", is_flag=True, group=MODEL, help="asg: sum the pieces of a word."),
+    option("--num-queries", type=shared.COUNT, group=MODEL, help="mdetr: most boxes per phrase (8)."),
+    option(
+        "--freeze",
+        type=click.Choice(["image-encoder", "text-encoder", "visual", "batch-norm", "stem"]),
+        multiple=True,
+        group=TRAINING,
+        help="Part to keep fixed; stem: first stage of a ResNet; repeatable.",
+    ),
+    option(
         "--loss-weight",
         multiple=True,
         metavar="LOSS=NUMBER",
@@ -92,13 +130,41 @@ _SAME_FOR_ALL = [
         help="Peak learning rate of both encoders (default: --lr).",
     ),
     option(
+        "--text-lr",
+        type=shared.POSITIVE,
+        group=TRAINING,
+        help="Peak learning rate of the text encoder (default: --encoder-lr).",
+    ),
+    option(
         "--lr-schedule",
         type=click.Choice(["cosine", "step"]),
         default="cosine",
         show_default=True,
         old=["--schedule"],
         group=TRAINING,
-        help="Decay: half cosine, or x 0.1 after two thirds of steps.",
+        help="Decay: half cosine, or x 0.1 once (see --lr-drop).",
+    ),
+    option(
+        "--lr-drop",
+        type=shared.OPEN_SHARE,
+        default=2 / 3,
+        show_default="2/3",
+        group=TRAINING,
+        help="Share of steps before the drop of --lr-schedule step.",
+    ),
+    option(
+        "--text-schedule",
+        type=click.Choice(["same", "linear"]),
+        default="same",
+        show_default=True,
+        group=TRAINING,
+        help="linear: the text encoder's learning rate falls to 0.",
+    ),
+    option(
+        "--text-warmup-ratio",
+        type=shared.SHARE,
+        group=TRAINING,
+        help="--warmup-ratio of the text encoder (default: the same).",
     ),
     option(
         "--warmup-ratio",
@@ -118,13 +184,19 @@ _SAME_FOR_ALL = [
         help="Weight decay of AdamW.",
     ),
     option(
+        "--decay-all",
+        is_flag=True,
+        group=TRAINING,
+        help="Also decay biases, norms and embeddings, as published.",
+    ),
+    option(
         "--max-grad-norm",
-        type=shared.POSITIVE,
+        type=shared.Number(min=0),
         default=1.0,
         show_default=True,
         old=["--clip"],
         group=TRAINING,
-        help="Clip gradients to this norm.",
+        help="Clip gradients to this norm; 0: do not clip.",
     ),
     option(
         "--micro-batches",
@@ -150,11 +222,11 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--augment",
-        type=click.Choice(["none", "mild", "strong"]),
+        type=click.Choice(["none", "mild", "jitter", "crop", "window", "strong"]),
         default="mild",
         show_default=True,
         group=DATA,
-        help="Image augmentation; strong: for images of other devices.",
+        help="Image augmentation; jitter: AGP's; crop: TransVG's; window: ASG's.",
     ),
     option(
         "--hflip-prob",
@@ -187,7 +259,7 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--loader-threads",
-        type=shared.NONE_OR_MORE,
+        type=shared.THREADS,
         default=1,
         show_default=True,
         old=["--workers"],

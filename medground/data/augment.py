@@ -4,7 +4,9 @@ Images are flipped left-right only with --hflip-prob, and the text is not change
 image is still the one with the apex of the heart, so a model trained on such images has to use the anatomy.
 
 mild: shift, scale, exposure, noise. AGP fine-tunes with color jitter, noise, shift and crop [its code]; the
-ranges are ours. strong: the augmentation of the detector (`anatomy.augment`), for images of other devices.
+ranges are ours. jitter: exposure and noise only, as in AGP's pre-training. crop: crop, scale and translation
+as in TransVG and MedRPG (`data.crop`), with exposure. window: ASG's square of 224 out of 256 pixels. strong:
+the augmentation of the detector (`anatomy.augment`), for images of other devices.
 Each view depends only on the random generator of its image.
 Letters: B images, S side, N boxes. Boxes are normalized [cx, cy, w, h].
 """
@@ -19,8 +21,9 @@ from torch.nn import functional
 
 from medground import ops
 from medground.anatomy import augment as anatomy
+from medground.data import crop
 
-KINDS = ("none", "mild", "strong")
+KINDS = ("none", "mild", "jitter", "crop", "window", "strong")
 Augmented = tuple[Tensor, Tensor, Tensor]
 
 
@@ -34,8 +37,16 @@ class Ranges:
     gamma: float = 0.3
     light: float = 0.1
     noise: float = 0.02
+    zoom: float = 1.0  # of every view
 
 
+WINDOW, OF = 224, 256  # pixels, of ASG
+RANGES = {
+    "mild": Ranges(),
+    "jitter": Ranges(shift=0, scale=0),
+    "crop": Ranges(shift=0, scale=0, contrast=0.4, gamma=0, light=0.2, noise=0),
+    "window": Ranges((OF - WINDOW) / 2 / WINDOW, 0, 0, 0, 0, 0, zoom=OF / WINDOW),
+}
 DRAWS = 6  # random numbers per view
 
 
@@ -59,11 +70,13 @@ def draw(
         return images, boxes, torch.ones(len(boxes), dtype=torch.bool)
     if kind == "strong":
         return _strong(images, boxes, image_of, rngs)
+    there = torch.ones(len(boxes), dtype=torch.bool)
+    if kind == "crop":
+        images, boxes, there = crop.draw(images, boxes, image_of, rngs)
     draws = np.stack([rng.uniform(-1, 1, DRAWS) for rng in rngs]).astype(np.float32)
     noise = np.stack([rng.standard_normal(images.shape[2:], dtype=np.float32) for rng in rngs])
-    ranges = Ranges()
-    moved = views(images, boxes, image_of, ranges, torch.from_numpy(draws), torch.from_numpy(noise))
-    return *moved, torch.ones(len(boxes), dtype=torch.bool)
+    moved = views(images, boxes, image_of, RANGES[kind], torch.from_numpy(draws), torch.from_numpy(noise))
+    return *moved, there
 
 
 def flip(images: Tensor, boxes: Tensor, image_of: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,7 +119,7 @@ def views(
     draws: (B, DRAWS) in [-1, 1]. noise: (B, S, S) standard normal. Row i of `boxes` belongs to image
     image_of[i]. Images and boxes are clipped to the square; a box keeps at least 1/1000 of the side.
     """
-    scale, shift = 1 + draws[:, 0] * ranges.scale, draws[:, 1:3] * ranges.shift
+    scale, shift = ranges.zoom * (1 + draws[:, 0] * ranges.scale), draws[:, 1:3] * ranges.shift
     theta = torch.zeros(len(images), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
     theta[:, :, 2] = -2 * shift / scale[:, None]  # affine_grid maps new to old positions in [-1, 1]

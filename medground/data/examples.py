@@ -153,7 +153,7 @@ def from_phrases(phrases: Iterable[Phrase], sizes: "Sizes", multi_box: str = "dr
     for phrase in phrases:
         if phrase.boxes is None:
             raise MedgroundError(
-                f"phrase {phrase.phrase_id}: no boxes; finetune requires phrases with annotated boxes"
+                f"{phrase.path}: a phrase has no boxes; finetune requires phrases with annotated boxes"
             )
         if len(phrase.boxes) > 1 and multi_box == "drop":
             dropped += 1
@@ -182,7 +182,7 @@ def _inside(phrase: Phrase, width: int, height: int, multi_box: str) -> tuple[Bo
     cut = [clip(box, width, height) for box in ([union(given)] if given and multi_box != "all" else given)]
     found = tuple(box for box in cut if box is not None)
     if given and not found:
-        raise MedgroundError(f"phrase {phrase.phrase_id}: its box lies outside the image")
+        raise MedgroundError(f"{phrase.path}: the box of a phrase lies outside the image")
     return found
 
 
@@ -211,7 +211,7 @@ def _of_image(examples: dict[str, Example], new: Example) -> Example:
     held = examples.setdefault(new.image_id, new)
     if (held.width, held.height) != (new.width, new.height):
         raise MedgroundError(
-            f"image {new.image_id}: its records say {held.width} x {held.height} and "
+            f"{new.path}: its records say {held.width} x {held.height} and "
             f"{new.width} x {new.height} pixels; all boxes of an image must refer to the same size"
         )
     return held

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from medground import images
+from medground import images, locks, output_files
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.models import letterboxed
@@ -127,6 +126,19 @@ def build(
     Unreadable images go to `reject`, in order. The parts are the same for any number of workers.
     """
     cache.mkdir(parents=True, exist_ok=True)
+    with locks.hold(cache, f"{locks.OF_FOLDER}-{name}"):
+        return _add(images, folder, cache, size, reject, workers, name)
+
+
+def _add(
+    images: Iterable[Image],
+    folder: Path,
+    cache: Path,
+    size: int,
+    reject: Callable[[Image, MedgroundError], None],
+    workers: int,
+    name: str,
+) -> int:
     if (cache / CONFIG).exists():
         _check(cache, size)
     else:
@@ -202,16 +214,8 @@ def _npy(squares: Sequence[NDArray[np.uint8]], size: int) -> Iterator[bytes]:
 
 def _write(file: Path, pieces: Iterable[bytes]) -> None:
     """Write the file; it has its name only when all of it is on the disk."""
-    partial = Path(f"{file}.partial")
-    try:
-        with open(partial, "wb") as stream:
-            stream.writelines(pieces)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, file)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise MedgroundError(f"{file}: {error.strerror}; earlier parts are kept") from None
+    with output_files.keeping(file, "earlier parts are kept"), output_files.replacing(file) as stream:
+        stream.writelines(pieces)
 
 
 def problems(cache: Path, size: int, folder: Path, wanted: Iterable[Image]) -> Iterator[str]:

@@ -74,16 +74,16 @@ def by_split(
     MedgroundError if a list matches no phrase.
     """
     val, test = (None if each is None else {subject_id(name) for name in each} for each in (val, test))
-    if both := sorted(set(val or ()) & set(test or ())):
-        raise MedgroundError(f"{len(both)} subjects are on both lists (first: {both[0]})")
+    if both := set(val or ()) & set(test or ()):
+        raise MedgroundError(f"{len(both)} subjects are on both lists, for val and for test")
     parts: Parts = {"train": [], "val": [], "test": []}
     for phrase in phrases:
         parts[_part_of(phrase, val, test)].append(phrase)
     for name, listed in (("val", val), ("test", test)):
         if listed and not parts[name]:
             raise MedgroundError(
-                f"no phrase is of a subject on the list for {name} (first: {min(listed)}); are subject_ids "
-                "written there as in the records?"
+                f"no phrase is of a subject on the list for {name}; are subject_ids written there as in the "
+                "records?"
             )
     return parts
 

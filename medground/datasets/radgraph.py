@@ -160,21 +160,24 @@ class _Graph:
         annotated = report.get("entities", (report.get("labeler_1") or {}).get("entities"))
         if not isinstance(annotated, dict):
             raise BadRecord("expected an object", "entities")
-        self.entities = {key: self._entity(key, value) for key, value in annotated.items()}
+        self.entities = {
+            key: self._entity(number, value) for number, (key, value) in enumerate(annotated.items())
+        }
         self.sentences = list(self._split())
 
-    def _entity(self, key: str, value: Any) -> dict[str, Any]:
+    def _entity(self, number: int, value: Any) -> dict[str, Any]:
+        """Return the entity of this number in the report; messages do not contain its key."""
         try:
             first, last, label = int(value["start_ix"]), int(value["end_ix"]), str(value["label"])
             related = [(str(kind), str(other)) for kind, other in value["relations"]]
         except (KeyError, TypeError, ValueError, OverflowError):
-            raise BadRecord("expected start_ix, end_ix, label and relations", "entities", key) from None
+            raise BadRecord("expected start_ix, end_ix, label and relations", "entities", number) from None
         if not 0 <= first <= last < len(self.ends):
-            raise BadRecord("its tokens are not in the text", "entities", key)
+            raise BadRecord("its tokens are not in the text", "entities", number)
         parts = label.split("::") if "::" in label else label.split("-")
         observed = parts[0].startswith("O")
         if observed and parts[-1] not in EXISTENCE:
-            raise BadRecord("not a RadGraph label", "entities", key, "label")
+            raise BadRecord("not a RadGraph label", "entities", number, "label")
         return {
             "first": first,
             "last": last,

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from medground import published
+
 log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 
@@ -24,4 +26,4 @@ def only_split(records: Iterable[Record], split: str | None) -> Iterator[Record]
         if own == split and not extra.get("avoid"):
             yield record
     if seen and split not in seen:
-        log.warning("no record is in split %r; there are: %s", split, ", ".join(sorted(seen)))
+        log.warning("no record is in split %r; there are: %s", split, published.splits_shown(seen))

@@ -22,7 +22,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import boxes
+from medground import boxes, registry
 from medground.anatomy import consistency
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import baseline, sources
@@ -124,7 +124,7 @@ class AnatomyProtocol:
     """The protocol: figures of named regions and of anatomical sanity."""
 
     name: str = "anatomy"
-    takes: Kind = "anatomy"
+    takes: Kind = registry.PROTOCOLS["anatomy"].reads
 
     def measure(self, data: AnatomyData) -> Sequence[Measured]:
         """Return the figures over regions, over rules and over images."""

@@ -114,8 +114,7 @@ def _place(data: Prepared, anatomy: Iterable[Anatomy] | None) -> None:
 
 
 def _protocol(named: str | Protocol) -> Protocol:
-    found: Protocol = protocols.named(named) if isinstance(named, str) else named
-    return found
+    return protocols.named(named) if isinstance(named, str) else named
 
 
 def _common_kind(chosen: Sequence[Protocol]) -> str:

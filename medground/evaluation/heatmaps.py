@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from medground import registry
 from medground.errors import MedgroundError
 from medground.evaluation import baseline, metrics, phrases, sources
 from medground.evaluation.cases import as_array
@@ -32,6 +33,7 @@ from medground.records import Box, Phrase
 
 log = logging.getLogger(__name__)
 NUMBERS = "biuf"  # kinds of numpy dtype that a heat map may have
+NO_MAP = "expected finite numbers in two dimensions"
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,18 @@ class Maps:
         """Raise for a heat map of no known phrase or of several; warn of scored phrases without one."""
         asked = Counter(map(self.name_of, known))
         if unknown := sorted(self.arrays.keys() - asked.keys()):
-            raise MedgroundError(f"{self.source}: {unknown[0]}: the truth has no such phrase")
+            raise MedgroundError(f"{self.source}: {self._place(unknown[0])}: the truth has no such phrase")
         if several := sorted(name for name, times in asked.items() if name is not None and times > 1):
             raise MedgroundError(
-                f"{self.source}: {several[0]}: more than one phrase of the truth; name it image_id/phrase_id"
+                f"{self.source}: {self._place(several[0])}: more than one phrase of the truth; name it "
+                "image_id/phrase_id"
             )
         if None in map(self.name_of, scored):
             log.warning("%s: phrases without a heat map count as 0", self.source)
+
+    def _place(self, name: str) -> str:
+        """Return the number of an array for messages: its name is an ID."""
+        return f"array {list(self.arrays).index(name) + 1}"
 
     def name_of(self, phrase: Phrase) -> str | None:
         """Return the name of the phrase's heat map, None if it has none."""
@@ -65,10 +72,10 @@ class Maps:
             return None
         found = np.asarray(self.arrays[name])
         if found.dtype.kind not in NUMBERS or found.ndim != 2 or not found.size:
-            raise MedgroundError(f"{self.source}: {name}: expected finite numbers in two dimensions")
+            raise MedgroundError(f"{self.source}: {self._place(name)}: {NO_MAP}")
         found = found.astype(float)
         if not np.isfinite(found).all():
-            raise MedgroundError(f"{self.source}: {name}: expected finite numbers in two dimensions")
+            raise MedgroundError(f"{self.source}: {self._place(name)}: {NO_MAP}")
         return found
 
 
@@ -119,7 +126,7 @@ class Heatmap:
     """The protocol: the figures of heat maps over phrases with boxes."""
 
     name: str = "heatmap"
-    takes: Kind = "heatmaps"
+    takes: Kind = registry.PROTOCOLS["heatmap"].reads
 
     def measure(self, data: HeatmapData) -> Sequence[Measured]:
         """Return the figures, with the groups of `stats.groups`."""

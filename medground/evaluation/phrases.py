@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from medground import boxes
+from medground import boxes, published
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import sources
 from medground.evaluation.cases import Case
@@ -94,7 +94,7 @@ def select(truth: Iterable[Phrase], split: str | None, default: str = "truth") -
         return Truth(known, inside, [])
     names = {phrase.split for phrase in known}
     if names and split not in names:
-        there = ", ".join(sorted(name for name in names if name))
+        there = published.splits_shown(names)
         has = f"it has {there}" if there else "its phrases have no split"
         raise MedgroundError(f"{source}: split: no phrase is of {split}; {has}")
     scored = [phrase for phrase in inside if phrase.split == split]
@@ -148,10 +148,10 @@ def _once(key: Key, seen: set[Key]) -> None:
 def match(phrases: Sequence[Phrase], predictions: Iterable[Grounding], source: str) -> list[Case]:
     """Return each phrase with the boxes predicted for it, best first and clipped to the image."""
     of_key = {key_of(each): each for each in predictions}
-    if missing := [phrase for phrase in phrases if key_of(phrase) not in of_key]:
+    if missing := [n for n, each in enumerate(phrases, start=1) if key_of(each) not in of_key]:
         log.warning(
-            "%s: no prediction for %d of %d phrases; they count as no box (first: phrase_id %s)",
-            *(source, len(missing), len(phrases), missing[0].phrase_id),
+            "%s: no prediction for %d of %d phrases; they count as no box (first: phrase %d, of %s)",
+            *(source, len(missing), len(phrases), missing[0], phrases[missing[0] - 1].path),
         )
     own = [of_key.get(key_of(phrase)) for phrase in phrases]
     found = [_found(each, phrase) for each, phrase in zip(own, phrases, strict=True)]
@@ -217,4 +217,4 @@ def need_sizes(phrases: Iterable[Phrase], why: str) -> None:
     """Raise MedgroundError for the first phrase without width and height."""
     for phrase in phrases:
         if not phrase.width or not phrase.height:
-            raise MedgroundError(f"phrase_id {phrase.phrase_id}: {why} needs its width and height")
+            raise MedgroundError(f"{phrase.path}: {why} needs width and height of each phrase")

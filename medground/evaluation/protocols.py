@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from medground import boxes, registry
+from medground.errors import MedgroundError
 from medground.evaluation import metrics
 from medground.evaluation.cases import Case, Cases, as_array
 from medground.evaluation.phrases import PhraseData
@@ -152,6 +153,10 @@ SET = PhraseProtocol("set", lambda phrase: phrase.boxes is not None, _set, "setf
 COCO = PhraseProtocol("coco", lambda phrase: phrase.boxes is not None, _coco, "ap@.5")
 
 
-def named(name: str) -> Any:
-    """Return the protocol of this name in the registry."""
-    return registry.PROTOCOLS[name].load()
+def named(name: str) -> Protocol:
+    """Return the protocol of this name in the registry; raise MedgroundError if its entry contradicts it."""
+    entry = registry.PROTOCOLS[name]
+    found: Protocol = entry.load()
+    if found.takes != entry.reads:
+        raise MedgroundError(f"{entry.target}: takes {found.takes}, but its entry reads {entry.reads}")
+    return found

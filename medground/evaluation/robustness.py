@@ -138,8 +138,8 @@ def _refuse_other_size(group: Sequence[Phrase], width: int, height: int) -> None
     for phrase in group:
         if (phrase.width or width, phrase.height or height) != (width, height):
             raise MedgroundError(
-                f"phrase_id {phrase.phrase_id}: its boxes are for {phrase.width} x {phrase.height} pixels, "
-                f"its image has {width} x {height}; give the images that the boxes were annotated on"
+                f"{phrase.path}: boxes of a phrase are for {phrase.width} x {phrase.height} pixels, "
+                f"the image has {width} x {height}; give the images that the boxes were annotated on"
             )
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import jsonl, model_dir
+from medground import model_dir, output_files
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
@@ -85,7 +85,8 @@ def encode(model: Model, picture: Tensor) -> EncodedImage:
 
 def query_encoded(model: Model, image: EncodedImage) -> Query:
     """Return the function from (N, T) ids and mask of texts to the outputs on an encoded image."""
-    patches, visible = _without_padding(*image)
+    # positions of the published networks are those of patches in the whole square
+    patches, visible = image if model.config.norm == "post" else _without_padding(*image)
     if isinstance(model, Exported):
         return _query_exported(model, patches.numpy(), visible.numpy())
     device, network = model.device, model.network
@@ -132,7 +133,7 @@ def _outputs(
     chunks = zip(tokens.split(at_once), mask.split(at_once), strict=True)
     parts = [_fused(network, patches, visible, *chunk) for chunk in chunks]
     each = zip(*((part.boxes, part.scores, part.present) for part in parts), strict=True)
-    return Predictions(*(torch.cat(some) for some in each))
+    return Predictions.of(torch.cat(some) for some in each)
 
 
 def _fused(network: Network, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
@@ -143,7 +144,7 @@ def _fused(network: Network, patches: Tensor, visible: Tensor, tokens: Tensor, m
 def _query_exported(model: Exported, patches: Any, visible: Any) -> Query:
     def query(ids: Tensor, mask: Tensor) -> Predictions:
         found = model.phrases([patches, visible, ids.numpy(), mask.numpy()])
-        return Predictions(*(torch.from_numpy(each.copy()) for each in found.values()))
+        return Predictions.of(torch.from_numpy(each.copy()) for each in found.values())
 
     return query
 
@@ -182,7 +183,7 @@ def export(model: Grounder, source: Path, folder: Path) -> None:
     graphs = _graphs(model)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.TemporaryDirectory(dir=folder, prefix="export.partial.")
-    with jsonl.naming(str(folder)), temporary as made:
+    with output_files.naming(str(folder)), temporary as made:
         partial = Path(made)
         for name in GRAPHS:
             _save_graph(graphs[name], partial / f"{name}.xml")

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import jsonl
+from medground import output_files
 from medground.errors import MedgroundError
 from medground.model_dir import CALIBRATION, ModelDir
 
@@ -208,7 +208,7 @@ def calibration_error(curve: Curve, events: Events, bins: int = 10) -> float | N
 def save(folder: Path, found: Calibration) -> None:
     """Write calibration.json into the model folder; it appears only when it is complete."""
     text = json.dumps({"format": FORMAT} | asdict(found), indent=1) + "\n"
-    with jsonl.create(str(folder / CALIBRATION)) as stream:
+    with output_files.create(str(folder / CALIBRATION)) as stream:
         stream.write(text.encode())
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medground
-from medground import jsonl
+from medground import output_files
 from medground.errors import MedgroundError
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
@@ -39,11 +39,11 @@ def write(answers: Iterable[tuple[Phrase, Grounding]], path: Path) -> Iterator[t
     for phrase, found in answers:
         name = f"{phrase.image_id}/{phrase.phrase_id}"
         if name in maps:
-            raise MedgroundError(f"phrase_id {phrase.phrase_id}: comes twice; a map needs a name of its own")
+            raise MedgroundError(f"{phrase.path}: a phrase_id comes twice; each map needs its own name")
         maps[name] = heatmap(found.boxes, phrase.width or 1, phrase.height or 1).astype(np.float16)
         yield phrase, found
     header = json.dumps({"version": medground.__version__, "kind": "heat maps"}, sort_keys=True)
-    with jsonl.create(str(path)) as stream:
+    with output_files.create(str(path)) as stream:
         stream.write(save(maps, metadata={"medground": header}))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from medground import jsonl, registry
+from medground import output_files, registry
 from medground.grounding import heatmaps, overlays, page
 from medground.grounding.predict import Grounded
 
@@ -33,5 +33,5 @@ def write(found: Iterable[Grounded], output: str, output_format: str, folder: Pa
     if entry.one_per_image:
         entry.load()(found, folder, Path(output))
         return
-    with jsonl.create(output) as stream:
+    with output_files.create(output) as stream:
         entry.load()(stream, found)

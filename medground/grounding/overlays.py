@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from medground import images
+from medground import images, output_files
 from medground.figures import draw
 from medground.grounding import names
 from medground.records import Grounding, Phrase
@@ -30,5 +30,6 @@ def draw_overlays(
                 name = f"{name}-{number}"
             frame = (phrase.width, phrase.height) if phrase.width and phrase.height else None
             picture = draw.overlay(image, grounding.boxes, phrase.text, phrase.boxes or (), frame)
-            picture.save(out / f"{name}.png")
+            with output_files.replacing(out / f"{name}.png", sync=False) as stream:
+                picture.save(stream, format="PNG")
             yield phrase, grounding

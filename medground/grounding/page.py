@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medground import images, jsonl
+from medground import images, output_files
 from medground.figures import draw, pages
 from medground.grounding import calibration
 from medground.records import Box, Grounding, Phrase
@@ -73,7 +73,7 @@ def write(
             yield phrase, found
     if left_out:
         log.warning("%s: shows the first %d images, %d more are left out", path, MOST_IMAGES, left_out)
-    with jsonl.create(str(path)) as stream:
+    with output_files.create(str(path)) as stream:
         facts = {"model": "", "coverage": None} | said | {"calibrated": calibration.described(said)}
         stream.write(pages.render("medground.grounding", "page.html", cards=cards, facts=facts))
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from medground import boxes
 from medground.boxes import Letterbox
+from medground.data.long_texts import LongTexts
 from medground.errors import MedgroundError
 from medground.grounding import backends
 from medground.grounding.backends import EncodedImage, Model
@@ -111,6 +112,7 @@ def predict_phrases(
     flip_correction: FlipCorrection | None = None,
 ) -> Iterator[tuple[Phrase, Prediction | None]]:
     """Yield each phrase with its prediction, None for an absent one; otherwise as `ground_phrases`."""
+    long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
     for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
@@ -124,10 +126,11 @@ def predict_phrases(
         else:
             width, height = image.letterbox.width, image.letterbox.height
             sized = [replace(phrase, width=width, height=height) for phrase in together]
-            found = predict_on_image(sized, image, model, flip_correction)
+            found = predict_on_image(sized, image, model, flip_correction, long_texts)
             if any(each.flip_corrected for each in found if each):
                 log.warning("%s: probably flipped left-right, corrected (see --no-flip-correction)", path)
             yield from zip(sized, found, strict=True)
+    long_texts.warn("phrases")
 
 
 def ground_on_image(
@@ -144,10 +147,17 @@ def predict_on_image(
     image: LetterboxedImage,
     model: Model,
     flip_correction: FlipCorrection | None = None,
+    long_texts: LongTexts | None = None,
 ) -> list[Prediction | None]:
-    """Return the prediction for each of these phrases of one image, None for an absent one."""
+    """Return the prediction for each of these phrases of one image, None for an absent one.
+
+    Phrases that are too long for the model are shortened and counted in `long_texts`.
+    """
+    fitting = long_texts or LongTexts(model.tokenizer, model.config.text_tokens)
     queries = [() if is_absent(phrase) else _queries(phrase.text, model) for phrase in phrases]
-    texts = [text for each in queries for text in each]
+    texts = [fitting.fitted(text) for each in queries for text in each]
+    if long_texts is None:
+        fitting.warn("phrases")
     found = iter(_predictions(texts, image, model, flip_correction)) if texts else iter(())
     return [_together([next(found) for _ in each]) if each else None for each in queries]
 

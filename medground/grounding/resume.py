@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import resuming
 from medground.errors import MedgroundError
 from medground.records import Phrase
 
@@ -31,6 +31,7 @@ class Earlier:
     def __init__(self, path: str, stated: dict[str, Any]):
         self.path, self._stated = path, tuple(stated.get(name) for name in OPTIONS)
         self._kept: deque[tuple[Any, ...]] = deque()
+        self._count = 0
 
     def complete(self, lines: list[tuple[Any, ...]]) -> int:
         """Return the number of lines to keep: all except those of the last image, which may be incomplete.
@@ -46,6 +47,7 @@ class Earlier:
                     )
         count = next((n for n in range(len(lines), 0, -1) if lines[n - 1][1] != lines[-1][1]), 0)
         self._kept = deque(line[: len(IDENTITY)] for line in lines[:count])
+        self._count = count
         return count
 
     def rest(self, phrases: Iterable[Phrase], skipping: bool) -> Iterator[Phrase]:
@@ -63,17 +65,22 @@ class Earlier:
             yield phrase
         self._refuse_others()
 
+    def _line(self) -> int:
+        return self._count - len(self._kept) + 1
+
     def _refuse_others(self) -> None:
         if self._kept:
             raise MedgroundError(
-                f"{self.path}: holds groundings of other phrases (phrase_id {self._kept[0][0]} is missing "
+                f"{self.path}: holds groundings of other phrases (that of line {self._line()} is missing "
                 "from the input, or changed); delete it, or use the input of the earlier run"
             )
 
+    @contextmanager
+    def continued(self, task: dict[str, Any], resume: bool) -> Iterator[tuple[BinaryIO, resuming.Follow]]:
+        """Yield the stream to write to, and a function through which the phrases must pass.
 
-@contextmanager
-def continued(path: str, stated: dict[str, Any]) -> Iterator[tuple[BinaryIO, Earlier]]:
-    """Yield the stream to write to and the earlier groundings; PATH appears when the block has succeeded."""
-    earlier = Earlier(path, stated)
-    with jsonl.go_on(path, (*IDENTITY, *OPTIONS), earlier.complete) as (stream, _):
-        yield stream, earlier
+        The file appears when the block has succeeded. Without `resume` it has no earlier groundings.
+        """
+        keys = (*IDENTITY, *OPTIONS)
+        with resuming.go_on(self.path, keys, task, self.complete, resume) as (stream, _, follow):
+            yield stream, follow

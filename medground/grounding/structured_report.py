@@ -11,8 +11,10 @@ pixel, as in our boxes. A report has the time of its creation and its own identi
 """
 
 import itertools
+import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import medground
-from medground import dicom, jsonl
+from medground import dicom, output_files
 from medground.errors import MedgroundError
 from medground.grounding import calibration, names
 from medground.records import Box, Grounding, Phrase, ScoredBox
@@ -28,6 +30,7 @@ from medground.records import Box, Grounding, Phrase, ScoredBox
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+log = logging.getLogger(__name__)
 Answered = tuple[Phrase, Grounding]
 NAME = "medground"
 SCHEME = "99MEDGROUND"  # private codes, named as DICOM names private schemes
@@ -72,7 +75,8 @@ def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
             raise MedgroundError(f"image_id {image_id}: for dicom-sr phrases must be on consecutive lines")
         written.add(image_id)
         report = build(folder / path, list(group))
-        with jsonl.create(str(out / f"{names.of_image(image_id)}.dcm")) as stream:
+        target = str(out / f"{names.of_image(image_id)}.dcm")
+        with output_files.create(target) as stream, quiet(folder / path):
             report.save_as(stream, enforce_file_format=True)
 
 
@@ -87,11 +91,10 @@ def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
     """
     import highdicom
 
-    source = _source(path)
-    found = [_on_source(phrase, each, source) for phrase, each in answers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings quote names in the source, such as a patient's
-        return highdicom.sr.ComprehensiveSR(
+    with quiet(path):
+        source = _source(path)
+        found = [_on_source(phrase, each, source) for phrase, each in answers]
+        report = highdicom.sr.ComprehensiveSR(
             evidence=[source],
             content=_content([each for one in found for each in _groups(one, source)], found),
             series_instance_uid=highdicom.UID(),
@@ -101,19 +104,54 @@ def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
             manufacturer=NAME,
             is_complete=True,
         )
+        report.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: phrases are in any language
+        return report
+
+
+@contextmanager
+def quiet(path: Path) -> Iterator[None]:
+    """Show no warnings, and turn errors about header values into a MedgroundError: both quote values."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            log.debug("traceback:", exc_info=True)
+            problem = "a structured report cannot take a value of its header"
+            raise MedgroundError(f"{path}: {problem}") from error
 
 
 def _source(path: Path) -> "Dataset":
     """Return the image's header, with elements removed by anonymization as empty ones."""
     import pydicom
+    from pydicom import DataElement
 
     source = pydicom.dcmread(path, stop_before_pixels=True)
     if missing := [name for name in NEEDED if not source.get(name)]:
         raise MedgroundError(f"{path}: has no {missing[0]}, by which a structured report refers to it")
     for name in MAY_BE_EMPTY:
-        if name not in source:
+        if not _is_valid(source, name):
+            log.warning("%s: %s is malformed; it is empty in the structured report", path, name)
+            source[name] = DataElement(name, source[name].VR, None)
+        elif name not in source:
             setattr(source, name, None)
     return source
+
+
+def _is_valid(source: "Dataset", name: str) -> bool:
+    """Return whether the element is missing, empty, or a single value that its type allows."""
+    from pydicom import valuerep
+
+    if not source.get(name):
+        return True
+    value, kind = source[name].value, source[name].VR
+    checks = {"DA": valuerep.DA, "TM": valuerep.TM, "PN": str}
+    try:
+        checks.get(kind, str)(value)
+    except (ValueError, TypeError):
+        return False
+    return isinstance(value, str | valuerep.PersonName | valuerep.DA | valuerep.TM)
 
 
 def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:

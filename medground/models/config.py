@@ -25,6 +25,10 @@ SMALL_TEXT_ENCODER = {
 }
 
 
+NORMS, PADDINGS = ("pre", "post"), ("black", "mean", "visible")
+CHOICES = {"norm": NORMS, "padding": PADDINGS}
+
+
 @dataclass(frozen=True, kw_only=True)
 class GrounderConfig:
     """Sizes of a network; `image_encoder` and `text_encoder` are transformers configs as plain objects."""
@@ -35,7 +39,10 @@ class GrounderConfig:
     image_encoder: dict[str, Any]
     text_encoder: dict[str, Any]
     equalise: bool = False  # equalize grey values first, to remove differences between devices
-    grey: list[float] | None = None  # mean and standard deviation of the image encoder's training images
+    grey: list[float] | None = None  # mean and standard deviation of the image encoder's images; or 3 of each
+    norm: str = "pre"  # "post": the layers, positions and projections of the published networks
+    padding: str = "black"  # "mean": of the mean color; "visible": black, and not masked
+    sum_word_pieces: bool = False  # ASG: the pieces of a word are one vector, their sum
     width: int = 128
     heads: int = 4
     feed_forward: int = 256
@@ -65,6 +72,9 @@ class GrounderConfig:
             raise MedgroundError(
                 f"config.json: the key {missing[0]!r} is missing; is this a grounding model?"
             )
+        for name, allowed in CHOICES.items():
+            if values.get(name, allowed[0]) not in allowed:
+                raise MedgroundError(f"config.json: {name}: expected one of {', '.join(allowed)}")
         try:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError as error:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # radiographs are grey) and for the small networks of this package.
 THREE_CHANNELS, ONE_CHANNEL = (0.449, 0.226), (0.5, 0.25)
 WORD_MARK = "##"
+SPECIAL_TOKENS = 2  # at the start and the end of a text
+MOST_TOKENS = 512
 
 
 class PatchTokens(nn.Module):
@@ -97,6 +99,16 @@ def text_encoder_of(config: Any) -> nn.Module:
         raise MedgroundError(f"{config.model_type} is not a text encoder") from None
 
 
+def keep_layers(encoder: Any, count: int) -> None:
+    """Keep the first layers of a text encoder; raise MedgroundError if it has fewer, or another structure."""
+    found = [getattr(encoder, name) for name in ("encoder", "transformer") if hasattr(encoder, name)]
+    layers = getattr(found[0], "layer", None) if found else None
+    if layers is None or count > len(layers):
+        raise MedgroundError(f"--text-layers {count}: the text encoder has {len(layers or ())} layers")
+    found[0].layer = layers[:count]
+    setattr(encoder.config, "n_layers" if hasattr(encoder.config, "n_layers") else "num_hidden_layers", count)
+
+
 def check_vocabulary(tokenizer: "PreTrainedTokenizerBase", encoder: nn.Module, place: str) -> None:
     """Raise MedgroundError if the tokenizer has more tokens than the encoder has embeddings."""
     known = encoder.get_input_embeddings().num_embeddings  # type: ignore[operator]
@@ -112,6 +124,16 @@ def side_for(encoder: nn.Module, size: int) -> int:
     return -(-size // patch) * patch if isinstance(patch, int) else size
 
 
+def patch_count(encoder: nn.Module, size: int) -> int:
+    """Return the number of patches of a square of this side."""
+    with torch.no_grad():
+        was = encoder.training
+        square = torch.zeros(1, 1, size, size)
+        found = feature_map(encoder.eval(), square)
+        encoder.train(was)
+    return found.shape[-2] * found.shape[-1]
+
+
 def to_plain(encoder: nn.Module) -> dict[str, Any]:
     """Return the transformers config of an encoder as a plain object, to build it again."""
     values = encoder.config.to_diff_dict()  # type: ignore[union-attr,operator]
@@ -119,13 +141,28 @@ def to_plain(encoder: nn.Module) -> dict[str, Any]:
     return {"model_type": encoder.config.model_type} | {k: v for k, v in values.items() if k not in dropped}  # type: ignore[union-attr]
 
 
-def feature_map(encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None) -> Tensor:
-    """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1]; grey: see GrounderConfig."""
+def feature_map(
+    encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None, inside: Tensor | None = None
+) -> Tensor:
+    """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1].
+
+    grey: see GrounderConfig. inside: (B, 1, S, S), 0 on the padding, which gets the mean color.
+    """
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
-    mean, deviation = grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
+    mean, deviation = images.new_tensor(gray_values(channels, grey)).view(2, 1, -1, 1, 1)
     scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
+    if inside is not None:
+        scaled = scaled * inside
     result: Tensor = encoder(scaled).feature_maps[-1]
     return result
+
+
+def gray_values(channels: int, grey: Sequence[float] | None) -> Sequence[float]:
+    """Return the mean and standard deviation of an encoder's images, one number each or one per channel.
+
+    grey: that of a GrounderConfig.
+    """
+    return grey or (THREE_CHANNELS if channels == 3 else ONE_CHANNEL)
 
 
 def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
@@ -154,14 +191,19 @@ def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
 def tokenize(tokenizer: "PreTrainedTokenizerBase", texts: list[str], most: int) -> tuple[Tensor, Tensor]:
     """Return (U, T) token ids and (U, T) mask, True on tokens; longer texts are cut to `most` tokens.
 
-    T is a multiple of 8, at most `most`: torch caches a kernel for each shape, so few shapes save memory.
+    T is a multiple of 8, or `most`: torch caches a kernel for each shape, so few shapes save memory.
     """
-    coded = tokenizer(
-        texts,
-        padding=True,
-        pad_to_multiple_of=8,
-        truncation=True,
-        max_length=most - most % 8,
-        return_tensors="pt",
-    )
-    return coded["input_ids"], coded["attention_mask"].to(torch.bool)
+    coded = tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt")
+    ids, mask = coded["input_ids"], coded["attention_mask"].to(torch.bool)
+    more = (0, min(-ids.shape[1] % 8, most - ids.shape[1]))
+    pad = tokenizer.pad_token_id or 0
+    return nn.functional.pad(ids, more, value=pad), nn.functional.pad(mask, more, value=False)
+
+
+def longest_text(encoder: nn.Module) -> int:
+    """Return the maximum number of tokens that a text encoder takes, at most `MOST_TOKENS`."""
+    config: Any = encoder.config
+    positions = getattr(config, "max_position_embeddings", None) or MOST_TOKENS
+    if "roberta" in config.model_type:  # positions of tokens start after that of the padding
+        positions -= config.pad_token_id + 1
+    return min(int(positions), MOST_TOKENS)

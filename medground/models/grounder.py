@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medground import checkpoints, registry
+from medground import checkpoints, output_files, registry
 from medground.errors import MedgroundError
 from medground.model_dir import CONFIG, COPY_AGAIN, WEIGHTS, ModelDir
 from medground.models import encoders, pretrained
@@ -51,17 +51,22 @@ def build(
     architecture: str = "transvg",
     image_encoder: str | None = None,
     text_encoder: str | None = None,
+    text_layers: int | None = None,
+    **shape: Any,
 ) -> Grounder:
     """Return a new network of a named size and architecture, with random weights of torch's generator.
 
     Encoders are folders or hub names of pre-trained ones. None builds a small one; the small text encoder's
-    vocabulary is made from `texts`.
+    vocabulary is made from `texts`. A folder that `convert weights` made of a DETR has the visual layers,
+    too. shape: values of GrounderConfig in place of those of the size; None keeps the latter.
     """
     if text_encoder is None:
         tokenizer = encoders.build_tokenizer(texts)
         words = encoders.build_text_encoder(SMALL_TEXT_ENCODER | {"vocab_size": len(tokenizer)})
     else:
         words, tokenizer = pretrained.load_text_encoder(text_encoder)
+    if text_layers:
+        encoders.keep_layers(words, text_layers)
     if image_encoder is None:
         pictures = encoders.build_image_encoder(SMALL_IMAGE_ENCODER)
     else:
@@ -70,10 +75,21 @@ def build(
     kind: type[Network] = registry.ARCHITECTURES[architecture].load()
     sizes = {**SIZES[size], **kind.own_sizes}
     sizes["equalise"] = image_encoder is None  # pre-trained encoders expect images without equalization
-    sizes["grey"] = None if image_encoder is None else pretrained.grey_of(image_encoder)
+    colors = shape.get("norm") == "post"
+    sizes["grey"] = None if image_encoder is None else pretrained.grey_of(image_encoder, colors)
+    longest = encoders.longest_text(words)
+    given = {name: value for name, value in shape.items() if value is not None}
+    fixed = given.get("norm") == "post" and kind.has_table
+    sizes["text_tokens"] = min(longest, sizes.get("text_tokens", longest)) if fixed else longest
+    sizes |= given
+    if sizes["text_tokens"] > longest:
+        raise MedgroundError(f"--text-tokens {sizes['text_tokens']}: the text encoder takes {longest}")
     sizes["image_size"] = encoders.side_for(pictures, sizes.get("image_size", GrounderConfig.image_size))
     config = GrounderConfig.from_json({"architecture": architecture, **plain, **sizes})
-    return Grounder(config, kind(config, pictures, words), tokenizer)
+    network = kind(config, pictures, words)
+    if image_encoder is not None:
+        pretrained.load_visual(network, image_encoder, config.norm)
+    return Grounder(config, network, tokenizer)
 
 
 def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None) -> Grounder:
@@ -112,9 +128,8 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write the values as indented JSON; PATH is replaced only when the file is complete."""
-    partial = Path(f"{path}.partial")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    os.replace(partial, path)
+    with output_files.replacing(path) as stream:
+        stream.write(json.dumps(values, indent=2, sort_keys=True).encode() + b"\n")
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -159,7 +174,7 @@ def read_config(folder: Path) -> GrounderConfig:
 def size_of(config: GrounderConfig) -> str | None:
     """Return the name of the size that a model was built with, None if it is none of `SIZES`."""
     own = _kind(config).own_sizes
-    shape = SIZES["paper"].keys() - {"image_size"}  # patches may require a larger one
+    shape = SIZES["paper"].keys() - {"image_size", "text_tokens"}  # the encoders decide on these
     for name, sizes in SIZES.items():
         built = GrounderConfig(image_encoder={}, text_encoder={}, **{**sizes, **own})
         if all(getattr(built, each) == getattr(config, each) for each in shape):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -33,20 +34,36 @@ def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout:
     """
     if not layers:
         return nn.Identity()
-    layer = nn.TransformerEncoderLayer(
-        width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
-    )
-    layer.self_attn.dropout = 0.0
-    return nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+
+    def layer() -> nn.TransformerEncoderLayer:
+        made = nn.TransformerEncoderLayer(
+            width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        made.self_attn.dropout = 0.0
+        return made
+
+    stack = nn.TransformerEncoder(layer(), layers, nn.LayerNorm(width), enable_nested_tensor=False)
+    return _apart(stack, layer)
+
+
+def _apart(stack: nn.Module, layer: Callable[[], nn.Module]) -> nn.Module:
+    """Return the stack with weights of its own in each layer; torch copies those of the first."""
+    for number in range(1, len(stack.layers)):  # type: ignore[arg-type]
+        stack.layers[number] = layer()  # type: ignore[index,operator,assignment]
+    return stack
 
 
 def decoder(layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> nn.Module:
     """Return a stack of pre-norm decoder layers with a final norm: queries (N, Q, D), memory (N, T, D)."""
-    layer = nn.TransformerDecoderLayer(
-        width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
-    )
-    layer.self_attn.dropout = layer.multihead_attn.dropout = 0.0  # as in `transformer`
-    return nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
+
+    def layer() -> nn.TransformerDecoderLayer:
+        made = nn.TransformerDecoderLayer(
+            width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        made.self_attn.dropout = made.multihead_attn.dropout = 0.0  # as in `transformer`
+        return made
+
+    return _apart(nn.TransformerDecoder(layer(), layers, nn.LayerNorm(width)), layer)
 
 
 def first_output(encoder: nn.Module, tokens: Tensor, hidden: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Text and patches pass through a joint encoder. Queries of a decoder attend to it
 box. AGP trains it with a single query (Zhang et al. 2025), MedGrounder predicts several boxes (arXiv
 2512.01085).
 
-Differences from the published network, so that it needs no more images than TransVG:
+With `norm` "post" it is the published network. With "pre" it has differences, so that it
+needs no more images than TransVG:
 - A global token passes through the joint encoder, as TransVG's [REG] does. Its output predicts the presence
   of the finding, and every query starts from it.
 - Each query has a fixed reference point; the points are spread evenly over the image. A query gets the
@@ -20,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medground.models import layers
+from medground.models import layers, published
 from medground.models.config import GrounderConfig
 from medground.models.network import Network, Predictions
 
+TOKEN_CLASSES = 255  # positions in the text that a query may predict; one more class is "no object"
+ALIGN_WIDTH = 64  # of the features that the contrastive alignment compares
 LIKELY = -2.0  # initial logit of a query's score: most queries of most phrases have no box
 
 
@@ -35,6 +38,9 @@ class MDETR(Network):
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
         width, self.most_boxes = config.width, config.queries
+        if self.is_post:
+            self._build_published(config)
+            return
         shape = (config.heads, config.feed_forward, config.dropout)
         self.whole = nn.Parameter(torch.randn(width) * 0.02)
         self.queries = nn.Parameter(torch.randn(config.queries, width) * 0.02)
@@ -44,8 +50,42 @@ class MDETR(Network):
         nn.init.constant_(self.score.bias, LIKELY)
         self.places = spread(config.queries)
 
+    def _build_published(self, config: GrounderConfig) -> None:
+        """Make the parts of the published network."""
+        width = config.width
+        before: Any = self.text_encoder.config
+        self.to_tokens = published.Resizer(before.hidden_size, width)  # type: ignore[assignment]
+        self.queries = nn.Parameter(torch.randn(config.queries, width))
+        self.decoder = published.Decoder(
+            config.decoder_layers, width, config.heads, config.feed_forward, config.dropout
+        )
+        self.box = layers.mlp(width, width, width, 4)
+        self.words = nn.Linear(width, TOKEN_CLASSES + 1)
+        self.align_queries, self.align_tokens = nn.Linear(width, ALIGN_WIDTH), nn.Linear(width, ALIGN_WIDTH)
+        self.places = spread(config.queries)  # only for losses of `agp`
+
+    def _fuse_published(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
+        """Return the predictions of the last layer; the score is the log-odds that there is an object.
+
+        `more`: (N, L, Q, 4) boxes and (N, L, Q, 256) logits of all decoder layers, (N, L, Q, E) features of
+        the queries and (N, T, E) of the tokens, all of length 1.
+        """
+        side = int(patches.shape[1] ** 0.5)  # the image is a square
+        places = published.positions(visible.unflatten(1, (side, side)), patches.shape[2]).to(patches)
+        places = torch.cat([places, torch.zeros_like(tokens)], dim=1)
+        hidden = ~torch.cat([visible, mask], dim=1)
+        memory = self.fusion(torch.cat([patches, tokens], dim=1), hidden, places)
+        found = self.decoder(self.queries, memory, hidden, places)
+        boxes, words = self.box(found).sigmoid(), self.words(found)
+        scores = words[:, -1, :, :-1].logsumexp(dim=2) - words[:, -1, :, -1]
+        queries = nn.functional.normalize(self.align_queries(found), dim=3)
+        texts = nn.functional.normalize(self.align_tokens(memory[:, patches.shape[1] :]), dim=2)
+        return Predictions(boxes[:, -1], scores, scores.amax(dim=1), (boxes, words, queries, texts))
+
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions as `Network.fuse`."""
+        if self.is_post:
+            return self._fuse_published(patches, visible, tokens, mask)
         count, _, width = patches.shape
         hidden = ~torch.cat([mask.new_ones(count, 1), mask, visible], dim=1)
         together = torch.cat([self.whole.expand(count, 1, -1), tokens, patches], dim=1)

@@ -8,7 +8,7 @@ Letters: B images, S side of the square, P patches (h x w), U distinct texts, T 
 boxes per pair, D width. Boxes are [cx, cy, w, h] as shares of the square's side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medground import ops
-from medground.models import encoders, layers
+from medground.models import encoders, layers, published
 from medground.models.config import GrounderConfig
 
 
@@ -25,12 +25,23 @@ class Predictions:
     """The outputs for N pairs.
 
     boxes: (N, Q, 4) in [0, 1]. scores: (N, Q) logits that the phrase refers to the box. present: (N,) logits
-    that the finding is present.
+    that the finding is present. more: tensors of N rows that losses of an architecture use.
     """
 
     boxes: Tensor
     scores: Tensor
     present: Tensor
+    more: tuple[Tensor, ...] = ()
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return all tensors; `Predictions.of` makes predictions of them."""
+        return (self.boxes, self.scores, self.present, *self.more)
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> "Predictions":
+        """Return the predictions with these `tensors`."""
+        boxes, scores, present, *more = tensors
+        return cls(boxes, scores, present, tuple(more))
 
 
 class EncodedImages(NamedTuple):
@@ -50,19 +61,27 @@ class Network(nn.Module):
 
     own_sizes: an architecture's changes to the named sizes. most_boxes: Q. places: (Q, 2), the reference
     point [x, y] of each query in [0, 1] of the square; architectures with one box have one in the center.
+    has_table: with `norm` "post", positions of a fixed number of tokens are learned.
     """
 
     own_sizes: Mapping[str, Any] = {}
+    has_table = False
     most_boxes = 1
     places = torch.full((1, 2), 0.5)
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__()
         width, self.equalise, self.grey = config.width, config.equalise, config.grey
+        self.is_post, self.padding = config.norm == "post", config.padding
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.to_patches = nn.Conv2d(image_encoder.channels[-1], width, 1)  # type: ignore[index,arg-type]
         self.to_tokens = nn.Linear(text_encoder.config.hidden_size, width)  # type: ignore[union-attr,arg-type]
         shape = (config.heads, config.feed_forward, config.dropout)
+        if self.is_post:
+            self.visual: nn.Module = published.Encoder(config.visual_layers, width, *shape)
+            self.fusion: nn.Module = published.Encoder(config.fusion_layers, width, *shape)
+            self.to_joint: nn.Module = nn.Identity()  # an architecture may have a projection here
+            return
         self.visual = layers.transformer(config.visual_layers, width, *shape)
         self.fusion = layers.transformer(config.fusion_layers, width, *shape)
         self.kinds = nn.Parameter(torch.randn(2, width) * 0.02)  # marks text and patches
@@ -74,7 +93,12 @@ class Network(nn.Module):
         """
         if self.equalise:
             images = (ops.equalize(images) + 1) / 2 * inside
-        grid = self.to_patches(encoders.feature_map(self.image_encoder, images, self.grey))
+        fill = inside if self.padding == "mean" else None
+        grid = self.to_patches(encoders.feature_map(self.image_encoder, images, self.grey, fill))
+        if self.padding == "visible":
+            inside = torch.ones_like(inside)
+        if self.is_post:
+            return self._encode_published(grid, inside)
         height, width = grid.shape[-2:]
         visible = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5
         places = layers.sine_positions(height, width, grid.shape[1]).to(grid)
@@ -83,11 +107,17 @@ class Network(nn.Module):
             patches = self.visual(patches, src_key_padding_mask=~visible)
         return EncodedImages(patches + self.kinds[1] + places, visible, grid)
 
+    def _encode_published(self, grid: Tensor, inside: Tensor) -> EncodedImages:
+        visible = published.visible_patches(inside, *grid.shape[-2:])
+        places, visible = published.positions(visible, grid.shape[1]).to(grid), visible.flatten(1)
+        patches = self.visual(grid.flatten(2).transpose(1, 2), ~visible, places)
+        return EncodedImages(self.to_joint(patches), visible, grid)
+
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (U, T, D) tokens for (U, T) ids; mask is True on tokens."""
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        result: Tensor = self.to_tokens(hidden) + self.kinds[0]
-        return result
+        tokens: Tensor = self.to_tokens(hidden)
+        return tokens if self.is_post else tokens + self.kinds[0]
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions for N pairs.

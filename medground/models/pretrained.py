@@ -19,10 +19,12 @@ from medground.models import encoders, lite
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+VISUAL = "visual.safetensors"  # next to an image encoder: the projection and the layers over it
 # Model types that are published with their own code around a model of transformers.
 KIN = {"cxr-bert": "bert"}
 # Weights that a checkpoint may lack: poolers are not used, and backbones add a norm of their last map.
-OWN_PARTS = re.compile(r"pooler|norm")
+OWN_PARTS = re.compile(r"(pooler|hidden_states_norms)\.")
+NAMED = 3  # missing weights that the error message names
 
 
 def load_image_encoder(name: str) -> nn.Module:
@@ -40,6 +42,15 @@ def load_image_encoder(name: str) -> nn.Module:
 def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
     """Return a pre-trained text encoder and its tokenizer."""
     name = locations.encoder(name)
+    skeleton, tokenizer = text_skeleton(name, located=True)
+    words = _weights(type(skeleton), name, skeleton.config, "text encoder")
+    encoders.check_vocabulary(tokenizer, words, name)
+    return words, tokenizer
+
+
+def text_skeleton(name: str, located: bool = False) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
+    """Return an untrained text encoder of the config there, and the tokenizer; no weights are read."""
+    name = name if located else locations.encoder(name)
     config = _config(name, "text encoder")
     from transformers import AutoTokenizer, BertTokenizer
 
@@ -50,9 +61,24 @@ def load_text_encoder(name: str) -> tuple[nn.Module, "PreTrainedTokenizerBase"]:
         set(tokenizer.all_special_ids)
     ):  # transformers makes an empty one if there is none
         raise MedgroundError(f"{name}: no tokenizer there that transformers can load")
-    words = _weights(type(encoders.text_encoder_of(config)), name, config, "text encoder")
-    encoders.check_vocabulary(tokenizer, words, name)
-    return words, tokenizer
+    return encoders.text_encoder_of(config), tokenizer
+
+
+def load_visual(network: nn.Module, name: str, norm: str) -> None:
+    """Load the layers over the image encoder from its folder, if it has them: those of a converted DETR.
+
+    Raises MedgroundError unless they fit a network with --norm post.
+    """
+    path = Path(locations.encoder(name)) / VISUAL
+    if not path.is_file():
+        return
+    if norm != "post":
+        raise MedgroundError(f"{path}: layers with norms after attention: they need --norm post")
+    weights, _ = checkpoints.load(path)
+    parts = nn.ModuleDict({part: getattr(network, part) for part in ("to_patches", "visual")})
+    if not network.visual.layers:  # type: ignore[union-attr]
+        weights = {key: each for key, each in weights.items() if key.startswith("to_patches.")}
+    checkpoints.fit(parts, weights, path)
 
 
 def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
@@ -73,16 +99,19 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
     return one == two
 
 
-def grey_of(name: str) -> list[float] | None:
+def grey_of(name: str, colors: bool = False) -> list[float] | None:
     """Return [mean, standard deviation] of a backbone's training images, averaged over the colors.
 
-    None if preprocessor_config.json does not have them.
+    With `colors`, the means of all colors, then their deviations. None if preprocessor_config.json does not
+    have them.
     """
     hide_broken_torchvision()
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
         values, _ = ImageProcessingMixin.get_image_processor_dict(locations.encoder(name))
+        if colors:
+            return [float(each) for key in ("image_mean", "image_std") for each in values[key]]
         return [round(sum(values[key]) / len(values[key]), 6) for key in ("image_mean", "image_std")]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -131,7 +160,11 @@ def _weights(kind: Any, name: str, config: Any, what: str) -> nn.Module:
         raise MedgroundError(f"{name}: its weights do not fit its config.json") from None
     except SafetensorError:
         raise MedgroundError(f"{name}: its weights are damaged or truncated") from None
-    if lacking := sorted(each for each in found["missing_keys"] if not OWN_PARTS.search(each)):
-        raise MedgroundError(f"{name}: its weights are of another architecture ({lacking[0]} is missing)")
+    if lacking := sorted(each for each in found["missing_keys"] if not OWN_PARTS.match(each)):
+        more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+        raise MedgroundError(
+            f"{name}: its weights are of another architecture or incomplete; "
+            f"missing: {', '.join(lacking[:NAMED])}{more}"
+        )
     result: nn.Module = model
     return result

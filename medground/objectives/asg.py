@@ -8,21 +8,26 @@ L = ira + arsa + 5 irl + erl, temperature 0.07 throughout.
 
 Differences: the patches are those after the visual layers of the grounding network. An image feature is the
 mean of its patches. A report feature is the mean of the words of its sentences; each sentence is encoded once
-per batch, so a report may be longer than the text encoder's limit. Word pieces and special tokens count as
-words. Uncertain findings are left out of irl. The text encoder keeps all its layers (published: six). Images
-are letterboxed to the model's size, not cropped to 224. With `align --existence absent` sentences about
-absent findings are pairs, too.
+per batch, so a report may be longer than the text encoder's limit. Special tokens count as words, and word
+pieces do without --sum-word-pieces. A tag's query is the mean over its name, not [CLS]. Equal reports of a
+batch, and equal boxes or sentences of an image, are one target with equal shares: their loss is 0 if they are
+predicted with equal shares. Uncertain findings are left out of irl. The text encoder keeps all its layers
+without --text-layers 6. Images have the model's size and no window without --image-size 224 and --augment
+window. With `align --existence absent` sentences about absent findings are pairs, too.
 
 Letters: B images, U texts, T tokens, D width, R region-sentence pairs, E embedding, n images with a report.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medground.errors import MedgroundError
 from medground.models import layers
+from medground.models.encoders import WORD_MARK
 from medground.models.grounder import Grounder
 from medground.models.network import EncodedImages
 from medground.objectives import heads, tags
@@ -38,25 +43,34 @@ OWN, RELATED, TINY = 0.8, 0.2, 1e-6
 class ASG(Objective):
     """The four losses and their heads."""
 
+    pieces: Tensor | None
+
     def __init__(self, model: Grounder):
         super().__init__(model)
         width = model.config.width
         self.image, self.report = heads.Projection(width), heads.Projection(width)
         self.patch, self.word = heads.Projection(width), heads.Projection(width)
         self.recogniser = Recogniser(model)
+        pieces = continuing(model) if model.config.sum_word_pieces else None
+        self.register_buffer("pieces", pieces, persistent=False)
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the losses of the batch's reports; images without a report do not count."""
         reports: ReportBatch = batch.reports
+        if self.pieces is not None:
+            words = heads.whole_words(encoded.tokens, encoded.mask, self.pieces[batch.ids])
+            encoded = replace(encoded, tokens=words[0], mask=words[1])
         images, whole_reports = self.wholes(encoded, reports)
-        kept = reports.has_report
+        kept, same = reports.has_report, reports.same()
         similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
         areas, sentences = self.parts(encoded, reports)
         return {
-            "ira": heads.contrast(similar),
-            "arsa": within_images(heads.similarity(areas, sentences, TEMPERATURE), reports.pair_images),
+            "ira": heads.contrast(similar, same),
+            "arsa": within_images(
+                heads.similarity(areas, sentences, TEMPERATURE), reports.pair_images, pairs_alike(reports)
+            ),
             "irl": recognition_loss(self.recogniser(encoded.images)[kept], reports.tags[kept]),
-            "erl": relation_loss(similar, gathered(reports.tags[kept])),
+            "erl": relation_loss(similar, gathered(reports.tags[kept]), same),
         }
 
     def wholes(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
@@ -67,16 +81,28 @@ class ASG(Objective):
         return self.image(images), self.report(features[reports.has_report])
 
     def parts(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
-        """Return (R, E) embeddings of the regions, and of the sentences about them."""
-        patches = self.patch(encoded.images.patches.flatten(0, 1))
+        """Return (R, E) embeddings of the regions, and of the sentences about them.
+
+        As published, features of patches and words have length 1 before they are averaged.
+        """
+        patches = functional.normalize(self.patch(encoded.images.patches.flatten(0, 1)), dim=1)
         maps = patches.unflatten(0, encoded.images.patches.shape[:2]).transpose(1, 2)
         maps = maps.unflatten(2, encoded.images.grid.shape[-2:])
         rows, place = reports.pair_texts.unique(return_inverse=True)
         words, owner = words_of(
             encoded.tokens, encoded.mask, rows, torch.arange(len(rows), device=rows.device)
         )
-        sentences = means(self.word(words), owner, len(rows))[place]
+        sentences = means(functional.normalize(self.word(words), dim=1), owner, len(rows))[place]
         return heads.roi_align(maps, reports.pair_boxes, reports.pair_images), sentences
+
+
+def continuing(model: Grounder) -> Tensor:
+    """Return (V,), True for tokens that continue a word; raise MedgroundError without such tokens."""
+    found = torch.zeros(len(model.tokenizer), dtype=torch.bool)
+    found[[n for token, n in model.tokenizer.get_vocab().items() if token.startswith(WORD_MARK)]] = True
+    if not found.any():
+        raise MedgroundError("--sum-word-pieces needs a WordPiece tokenizer, such as that of BERT")
+    return found
 
 
 class Recogniser(nn.Module):
@@ -115,13 +141,28 @@ def name_features(model: Grounder, names: list[str]) -> Tensor:
     return result
 
 
-def within_images(similar: Tensor, images: Tensor) -> Tensor:
+def pairs_alike(reports: ReportBatch) -> Tensor:
+    """Return (R, R), True at i, j if sentence j is one of the sentences about the box of pair i.
+
+    Boxes of an image that are equal are one region, and equal texts are one sentence.
+    """
+    images, boxes, texts = reports.pair_images, reports.pair_boxes, reports.pair_texts
+    same_image = images[:, None] == images
+    same_box = same_image & (boxes[:, None] == boxes).all(dim=2)
+    same_text = same_image & (texts[:, None] == texts)
+    return (same_box.float() @ same_text.float()) > 0
+
+
+def within_images(similar: Tensor, images: Tensor, alike: Tensor | None = None) -> Tensor:
     """Return the mean of row plus column cross-entropy of (R, R) logits, among the pairs of each image.
 
-    images: (R,) the image of each pair. The only pair of an image has a loss of 0; so have no pairs.
+    images: (R,) the image of each pair. alike: as `pairs_alike`; None if all boxes and texts differ. The only
+    pair of an image has a loss of 0; so have no pairs.
     """
     own = similar.masked_fill(images[:, None] != images, -torch.inf)
-    return mean(own.logsumexp(dim=0) + own.logsumexp(dim=1) - 2 * own.diagonal())
+    if alike is None:
+        alike = torch.eye(len(own), dtype=torch.bool, device=own.device)
+    return mean(heads.soft_cross_entropy(own, alike) + heads.soft_cross_entropy(own.T, alike.T))
 
 
 def recognition_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -132,16 +173,19 @@ def recognition_loss(logits: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def relation_loss(similar: Tensor, labels: Tensor) -> Tensor:
+def relation_loss(similar: Tensor, labels: Tensor, same: Tensor | None = None) -> Tensor:
     """Return half of KL(q || p) + KL(p || q), the mean over rows and both directions; 0 for no rows.
 
     p: softmax of (n, n) `similar`, and of its transpose. q: 0.8 I + 0.2 cos(tags) + 1e-6 with rows normalized
     to sum 1. labels: (n, 40); uncertain counts as absent. The cosine of tags that are all 0 is 0.
+    same: (n, n), True for equal reports, which share the weight of the pair itself.
     """
     if not len(similar):
         return similar.sum()
     present = functional.normalize(labels.clamp(min=0), dim=1)
     own = torch.eye(len(labels), dtype=labels.dtype, device=labels.device)
+    if same is not None:
+        own = functional.normalize(same.to(labels.dtype), p=1, dim=1)
     soft = functional.normalize(OWN * own + RELATED * (present @ present.T) + TINY, p=1, dim=1)
     both = []
     for logits in (similar, similar.T):

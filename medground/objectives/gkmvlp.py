@@ -12,8 +12,8 @@ The rest is ours. Every finding of `knowledge.toml` is a query for every image, 
 names it. It attends to the regions in which the table locates it. If the regions came from the report, its
 words would leak into the prediction targets, and images without a report could not be processed. A finding
 without a box of any of its regions attends to a learned "nowhere" token. All weights are 1; the projections
-of itc are ASG's. Uncertain findings are left out of ecls. Negatives of itm come from the same process, those
-of itc from all.
+of itc are ASG's. Equal reports of a batch are one target of itc. Uncertain findings are left out of ecls.
+Negatives of itm come from the same process, those of itc from all.
 
 Letters: B images, P patches, F findings, G named regions, D width, U texts, T tokens, L tokens of a report,
 V vocabulary, n images with a report.
@@ -67,7 +67,7 @@ class GKMVLP(Objective):
         words, ids = encoded.tokens[rows, places], batch.ids[rows, places]
         chances = partners(heads.similarity(images, whole_reports, TEMPERATURE), ids.masked_fill(~valid, -1))
         return {
-            "itc": heads.contrast(similar),
+            "itc": heads.contrast(similar, reports.same()),
             "itm": self.matching_loss(words, valid, memory, hidden, chances),
             "lm": mean(self.writer(ids, valid, memory, hidden)),
             "ecls": recognition_loss(self.recognise(entities)[kept], reports.findings[kept]),

@@ -72,6 +72,18 @@ class RowNorm(nn.Module):
         return apart * torch.rsqrt(spread + self.eps)
 
 
+def whole_words(tokens: Tensor, mask: Tensor, continues: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (U, T, D) the sums of the pieces of each word, and their (U, T) mask; words come first.
+
+    tokens: (U, T, D). mask: (U, T). continues: (U, T), True for a piece that continues the word before it.
+    """
+    word = (mask & ~continues).cumsum(dim=1).sub(1).clamp(min=0)
+    kept = tokens * mask[..., None].to(tokens.dtype)
+    sums = torch.zeros_like(kept).scatter_add(1, word[..., None].expand_as(kept), kept)
+    count = (mask & ~continues).sum(dim=1, keepdim=True)
+    return sums, torch.arange(mask.shape[1], device=mask.device) < count
+
+
 def patch_map(images: EncodedImages) -> Tensor:
     """Return the patches as a (B, D, h, w) map."""
     result: Tensor = images.patches.transpose(1, 2).unflatten(2, images.grid.shape[-2:])
@@ -91,15 +103,29 @@ def similarity(left: Tensor, right: Tensor, temperature: float) -> Tensor:
         return left @ right.T / temperature
 
 
-def contrast(similar: Tensor) -> Tensor:
-    """Return symmetric InfoNCE of (n, n) logits: mean cross-entropy of the rows plus that of the columns.
+def contrast(similar: Tensor, same: Tensor | None = None) -> Tensor:
+    """Return symmetric InfoNCE of (n, n) logits: the mean of the rows plus that of the columns.
 
-    Row i belongs to column i. The loss of no rows is 0.
+    Row i belongs to column i, and to all columns j with `same[i, j]` (see `soft_cross_entropy`). The loss of
+    no rows is 0.
     """
     if not len(similar):
         return similar.sum()
-    own = torch.arange(len(similar), device=similar.device)
-    return functional.cross_entropy(similar, own) + functional.cross_entropy(similar.T, own)
+    if same is None:
+        same = torch.eye(len(similar), dtype=torch.bool, device=similar.device)
+    return soft_cross_entropy(similar, same).mean() + soft_cross_entropy(similar.T, same.T).mean()
+
+
+def soft_cross_entropy(logits: Tensor, belongs: Tensor) -> Tensor:
+    """Return (n,) the divergence of each row's softmax from equal shares of the columns that belong to it.
+
+    logits: (n, m), minus infinity for columns that do not count. belongs: (n, m), True at least once per row.
+    With one such column it is the cross-entropy. With several its minimum is 0 too: equal texts or boxes
+    cannot be distinguished.
+    """
+    count = belongs.sum(dim=1)
+    mean = logits.masked_fill(~belongs, 0).sum(dim=1) / count
+    return logits.logsumexp(dim=1) - mean - count.to(logits.dtype).log()
 
 
 def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAMPLES) -> Tensor:

@@ -63,7 +63,7 @@ class Learner(nn.Module):
     ) -> Predictions:
         if not len(image_of):  # torch's attention takes no empty batch: fuse one pair and drop it
             one = self._fused(images, tokens, mask, image_of.new_zeros(1), text_of.new_zeros(1))
-            return Predictions(one.boxes[:0], one.scores[:0], one.present[:0])
+            return Predictions.of(each[:0] for each in one.tensors())
         patches, visible = layers.rows(images.patches, image_of), images.visible[image_of]
         return self.network.fuse(patches, visible, layers.rows(tokens, text_of), mask[text_of])
 
@@ -86,6 +86,8 @@ class Learner(nn.Module):
 def _features(model: Grounder) -> frozenset[str]:
     """Return the features of the model's architecture that it has with its own config."""
     features = registry.ARCHITECTURES[model.config.architecture].features
+    if model.config.norm != "post":
+        features -= {"soft-tokens"}
     return features - {"several-boxes"} if model.network.most_boxes == 1 else features
 
 

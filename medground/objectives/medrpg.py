@@ -58,7 +58,7 @@ class TaCo(Objective):
         if not len(pairs):
             return {"taco": distributed.mean(patches.new_zeros(0))}
         joint = network.together(patches, visible, tokens, encoded.mask[text])
-        outputs, attention = layers.attended(network.fusion, *joint)
+        outputs, attention = network.attended(*joint)
         true = hulls(batch.boxes, batch.box_of, len(batch.image_of))[pairs]
         regions, apart = other_boxes(true)
         shares = covered(regions, *encoded.images.grid.shape[-2:]) * visible[:, None]

@@ -5,9 +5,12 @@ named regions, F findings, L tokens of a report, D width.
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from medground.objectives.distributed import gathered
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class ReportBatch:
     regions, region_images: (K,), region_boxes: (K, 4), indices into `anatomy.regions.NAMES`.
     tags: (B, 40), findings: (B, F): 1 present, 0 absent or not mentioned, -1 uncertain.
     has_report: (B,), False for an image without a report. always: (F,) texts of the objectives.
+    keys: (B,) equal numbers for reports with the same sentences; None if all differ.
     Boxes are normalized [cx, cy, w, h].
     """
 
@@ -34,10 +38,20 @@ class ReportBatch:
     findings: Tensor
     has_report: Tensor
     always: Tensor
+    keys: Tensor | None = None
 
     def to(self, device: torch.device) -> "ReportBatch":
         """Return a copy on a device."""
-        return ReportBatch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        moved: dict[str, Any] = {n: None if each is None else each.to(device) for n, each in given.items()}
+        return ReportBatch(**moved)
+
+    def same(self) -> Tensor | None:
+        """Return (N, N), True for equal reports among those of all processes; None if all differ."""
+        if self.keys is None:
+            return None
+        keys = gathered(self.keys[self.has_report])
+        return keys[:, None] == keys
 
     def boxes(self) -> tuple[Tensor, Tensor]:
         """Return (R + K, 4) all boxes, and (R + K,) the image of each."""

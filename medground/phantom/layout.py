@@ -13,7 +13,6 @@ and the same command completes it.
 
 import io
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import medground
+from medground import locks, output_files
 from medground.console import progress
 from medground.errors import MedgroundError
 from medground.parallel import ordered_map
@@ -73,7 +73,7 @@ def _claim(root: Path, settings: Settings) -> None:
     mark = root / STARTED
     if mark.exists() and mark.read_bytes() == _dump(asdict(settings)):
         return
-    if root.exists() and any(root.iterdir()):
+    if root.exists() and any(each.name != locks.OF_FOLDER for each in root.iterdir()):
         raise MedgroundError(f"{root}: not empty, and not a cohort with these settings; choose a new folder")
     root.mkdir(parents=True, exist_ok=True)
     _put(mark, _dump(asdict(settings)))
@@ -111,6 +111,5 @@ def _dump(value: Any) -> bytes:
 def _put(path: Path, content: bytes) -> None:
     """Write the file with this content atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial_ = path.with_name(path.name + ".partial")
-    partial_.write_bytes(content)
-    os.replace(partial_, path)
+    with output_files.replacing(path, sync=False) as stream:
+        stream.write(content)

@@ -17,6 +17,7 @@ The module that holds the entry is imported for --help: it should import only `m
 """
 
 from medground.registry.checks import check_losses
+from medground.registry.datasets import DATASETS
 from medground.registry.entries import (
     Architecture,
     Dataset,
@@ -34,7 +35,6 @@ from medground.registry.entries import (
 )
 from medground.registry.tables import (
     ARCHITECTURES,
-    DATASETS,
     DETECTORS,
     FINETUNE,
     MASK_FORMATS,

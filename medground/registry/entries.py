@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from medground.errors import MedgroundError
+from medground.registry.installed import entry_points
 
 log = logging.getLogger(__name__)
 # what an import of a module of another package may raise
@@ -45,7 +46,8 @@ def attribute(target: str) -> Any:
 class Architecture(Entry):
     """A `models.network.Network`; `features` are what objectives may require of it.
 
-    several-boxes: a phrase can have more than one box. reg-token: as TransVG's [REG].
+    several-boxes: a phrase can have more than one box. reg-token: as TransVG's [REG]. soft-tokens: with
+    --norm post, as MDETR's queries.
     """
 
     features: frozenset[str] = frozenset()
@@ -202,8 +204,6 @@ class Table(Mapping[str, E], Generic[E]):
 
     def _added(self) -> dict[str, E]:
         if self._others is None:
-            from importlib.metadata import entry_points
-
             self._others = {}
             for point in entry_points(group=self.group):
                 self._add(point)

@@ -2,7 +2,6 @@
 
 from medground.registry.entries import (
     Architecture,
-    Dataset,
     Detector,
     Loss,
     MaskFormat,
@@ -31,7 +30,7 @@ ARCHITECTURES = Table(
         "mdetr": Architecture(
             target="medground.models.mdetr:MDETR",
             help="no box, one or several per phrase",
-            features=frozenset({"several-boxes"}),
+            features=frozenset({"several-boxes", "soft-tokens"}),
         ),
     },
 )
@@ -79,6 +78,19 @@ OBJECTIVES = Table(
             stages=frozenset({PRETRAIN}),
             losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
             reads_reports=True,
+        ),
+        "mdetr": Objective(
+            target="medground.objectives.mdetr:MDETRLosses",
+            help="MDETR's losses, for --architecture mdetr --norm post",
+            stages=frozenset({PRETRAIN, FINETUNE}),
+            losses={
+                f"{layer}{name}": Loss(weight=weight)
+                for layer in ("", "aux-")
+                for name, weight in {"l1": 5.0, "giou": 2.0, "soft-token": 1.0, "align": 1.0}.items()
+            },
+            fuses=True,
+            trains_boxes=True,
+            requires="soft-tokens",
         ),
         "taco": Objective(
             target="medground.objectives.medrpg:TaCo",
@@ -225,69 +237,19 @@ OUTPUT_FORMATS = Table(
         ),
         "csv": OutputFormat(target="medground.grounding.formats:write_csv", help="one row per box"),
         "coco": OutputFormat(target="medground.grounding.formats:write_coco", help="one JSON file"),
+        "label-studio": OutputFormat(
+            target="medground.grounding.annotation_tools:write_label_studio",
+            help="tasks with pre-annotations, in JSON",
+        ),
+        "cvat": OutputFormat(
+            target="medground.grounding.annotation_tools:write_cvat",
+            help="pre-annotations of CVAT, in XML 1.1",
+        ),
         "dicom-sr": OutputFormat(
             target="medground.grounding.structured_report:write",
             help="one structured report per DICOM image, in the folder -o",
             one_per_image=True,
             check="medground.grounding.structured_report:refuse_other",
-        ),
-    },
-)
-
-DATASETS = Table(
-    "medground.datasets",
-    Dataset,
-    {
-        "mimic-reports": Dataset(
-            target="medground.datasets.mimic_cxr:read_reports",
-            help="Convert MIMIC-CXR's report tree to reports.\n\nReads a folder, a .zip or one .txt.",
-            records="reports",
-            source="tree",
-            options=("split-table",),
-            example="mimic-cxr-reports.zip -o reports.jsonl",
-        ),
-        "mimic-sectioned": Dataset(
-            target="medground.datasets.mimic_cxr:read_sectioned",
-            help="Convert MIMIC-CXR's sections to reports.\n\n"
-            "Reads mimic_cxr_sectioned.csv; the reports have sections instead of one text.",
-            records="reports",
-            options=("split-table",),
-            example="mimic_cxr_sectioned.csv -o reports.jsonl",
-        ),
-        "mimic-jpg": Dataset(
-            target="medground.datasets.mimic_cxr:read_images",
-            help="Convert MIMIC-CXR-JPG's metadata to images.\n\n"
-            "Reads mimic-cxr-2.0.0-metadata.csv; the images have no regions: pass them to detect-anatomy.",
-            records="images",
-            options=("split-table", "frontal-only"),
-            example="mimic-cxr-2.0.0-metadata.csv --frontal-only -o images.jsonl",
-        ),
-        "imagenome": Dataset(
-            target="medground.datasets.chest_imagenome:read_anatomy",
-            help="Convert Chest ImaGenome's scene graphs to region boxes.\n\n"
-            "Reads the scene graphs under a folder or in a .zip; invalid boxes are fixed, with a warning. "
-            "With --split, images of the gold patients (images_to_avoid.csv) are excluded.",
-            records="images",
-            source="tree",
-            options=("metadata", "split-folder"),
-            example="chest-imagenome-1.0.0 \\\n"
-            "          --metadata mimic-cxr-2.0.0-metadata.csv --split train -o boxes.jsonl",
-        ),
-        "imagenome-gold": Dataset(
-            target="medground.datasets.chest_imagenome:read_gold",
-            help="Convert Chest ImaGenome's gold boxes to region boxes.\n\n"
-            "Reads gold_bbox_coordinate_annotations_1000images.csv: manually annotated boxes.",
-            records="images",
-            options=("metadata",),
-            splits=False,
-            example="gold_bbox_coordinate_annotations_1000images.csv \\\n"
-            "          --metadata mimic-cxr-2.0.0-metadata.csv -o gold.jsonl",
-        ),
-        "ms-cxr": Dataset(
-            target="medground.datasets.ms_cxr:read",
-            help="Convert MS-CXR to phrases with boxes.\n\nReads the CSV of either version, or the JSON.",
-            records="phrases",
-            example="MS_CXR_Local_Alignment_v1.1.0.csv --split test -o test.jsonl",
         ),
     },
 )

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from medground.records import Sentence, Triplet
-from medground.reports.lexicon import Finding
+from medground.reports.lexicon import DEVICES, Finding
 
-DEVICES = "Support Devices"
 COLUMNS = (
     "No Finding",
     "Enlarged Cardiomediastinum",

@@ -6,6 +6,8 @@ the next break or back to the last; so does a doubt. "likely" and "possible" rea
 follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present (and improved).
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medground.records import Existence
@@ -13,7 +15,8 @@ from medground.reports.wordlists import word_set
 
 Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
 
-HARD = frozenset(";:()?.-–—[]")
+MARKS = frozenset(("(-)", "(+)"))
+HARD = frozenset(";:()?.-–—[]") | MARKS
 STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
@@ -22,6 +25,12 @@ EXPLAINING = word_set("existence", "explaining")
 LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
+LEADS_LIST = word_set("existence", "leads_list")
+OPENS_LIST = frozenset("NUuLPD")
+BEFORE = frozenset("NBUuLPHRDG")
+INCLUDES = word_set("existence", "includes")
+NONE: frozenset[int] = frozenset()
+NOW = word_set("existence", "now")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +45,20 @@ class Verdict:
 PRESENT = Verdict("present", "stated")
 
 
-def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> tuple[list[int], list[int]]:
+def find_breaks(
+    words: list[str], cues: list[Cue], subjects: frozenset[int], states: frozenset[int]
+) -> tuple[list[int], list[int]]:
     """Return (hard, soft) breaks, each a sorted list of word places.
 
-    A hard break ends every cue's reach. A soft one, before "mild", "right", "stable" and such in a list, ends
-    it too, unless a later "or" closes the list: "no edema, small effusion or pneumothorax".
+    A hard break ends every cue's reach. A soft one, before "mild", "right", "stable" and such in a list, or
+    before one of the `states`, ends it too, unless a later "or" closes the list: "no edema, small effusion or
+    pneumothorax". A colon after a cue opens its list and is no break: "negative for: a, b".
     """
     within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
+    within |= _list_colons(words, cues)
     hard = [n for n, word in enumerate(words) if word in HARD and n not in within]
     hard += [i for i, _, kind in cues if kind == "E"]
-    causes = [i for i, _, kind in cues if kind == "e"]
+    causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
     soft = []
     last = len(words) - 1
     for n, word in enumerate(words):
@@ -58,10 +71,24 @@ def find_breaks(words: list[str], cues: list[Cue], subjects: frozenset[int]) -> 
             or (word == "and" and words[follower] in GOES_ON)
         ):
             hard.append(n)
-        elif words[follower] in SOFT and not (word == "and" and words[follower] in SIDES):
+        elif follower in states or (
+            words[follower] in SOFT and not (word == "and" and words[follower] in SIDES)
+        ):
             soft.append(n)
     hard.sort()
     return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
+
+
+def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
+    """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
+    found = set()
+    for _, j, kind in cues:
+        if kind in OPENS_LIST:
+            while j < len(words) and words[j] in LEADS_LIST:
+                j += 1
+            if words[j : j + 1] == [":"]:
+                found.add(j)
+    return found
 
 
 def _closed(words: list[str], place: int, hard: list[int]) -> bool:
@@ -74,12 +101,23 @@ class Scopes:
     """The cues of one sentence and how far each reaches."""
 
     def __init__(
-        self, words: list[str], cues: list[Cue], subjects: frozenset[int], spots: list[tuple[int, int]]
+        self,
+        words: list[str],
+        cues: list[Cue],
+        spots: list[tuple[int, int]],
+        subjects: frozenset[int] = NONE,
+        states: frozenset[int] = NONE,
+        halves: Sequence[tuple[int, int]] = (),
     ):
         self.words, self.cues = words, [cue for cue in cues if cue[2] not in "Ee"]
         self.spots = spots
+        self.halves = halves
         if self.cues:
-            hard, soft = find_breaks(words, cues, subjects)
+            places = Counter(cue[:2] for cue in self.cues)
+            self.doubled = {place for place, count in places.items() if count > 1}
+            hard, soft = find_breaks(words, cues, subjects, states)
+            hard = sorted({*hard, *(a - 1 for a, _ in halves if a), *(b for _, b in halves)})
+            self.hard = hard
             causes = {i: j for i, j, kind in cues if kind == "e"}
             self.breaks = sorted({*hard, *soft})
             self.soft = {*soft} - causes.keys()
@@ -94,6 +132,10 @@ class Scopes:
     def _reach(self, cue: Cue) -> tuple[int, int]:
         """Return (first, last + 1) of the words that a cue applies to."""
         i, j, kind = cue
+        words = self.words
+        for half in self.halves:
+            if half[0] < j <= half[1]:
+                return half
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
         after = self._break_after(j, breaks)
         if kind == "N" and self._leads_in(i):
@@ -101,7 +143,11 @@ class Scopes:
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
             return self._around(i, j, before, after)
-        if kind in "UuHR" or (kind in "LPB" and self._spot(j, after)):
+        if kind == "D":
+            return self._differential(j)
+        if kind == "H" and words[j - 1] == "with" and NOW & set(words[j : j + 1]):
+            return i, i  # "compared to the prior study with stable cardiomegaly"
+        if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
             return (j, j) if self._both(cue) and self._spot(before, i) else (j, after)
@@ -120,6 +166,12 @@ class Scopes:
         if not self._spot(before, i):
             before = max((each + 1 for each in breaks if each < before - 1), default=0)
         return before, i
+
+    def _differential(self, j: int) -> tuple[int, int]:
+        """Return the list of a differential; it starts after the verb of "differential for X includes Y"."""
+        if self.words[j - 1] in ("for", "of"):
+            j = next((n + 1 for n in range(j, len(self.words)) if self.words[n] in INCLUDES), j)
+        return j, next((n for n in self.hard if n >= j), len(self.words))
 
     def _break_after(self, j: int, breaks: list[int]) -> int:
         """Return the end of the reach from j; "left and trace right effusion" is one phrase to its noun."""
@@ -147,27 +199,41 @@ class Scopes:
 
     def _both(self, cue: Cue) -> bool:
         """Return whether the same words are a cue in both directions, as "absent" is."""
-        return sum(each[:2] == cue[:2] for each in self.cues) > 1
+        return cue[:2] in self.doubled
 
     def _spot(self, start: int, end: int) -> bool:
         return any(start <= i and j <= end for i, j in self.spots)
 
     def verdict(
-        self, i: int, j: int, likely_as: Existence = "uncertain", anchor: int | None = None
+        self,
+        i: int,
+        j: int,
+        likely_as: Existence = "uncertain",
+        anchor: int | None = None,
+        passing: bool = False,
+        event: bool = False,
     ) -> Verdict:
-        """Return the verdict of the cues on the finding at words [i, j); `anchor` is the place of its
-        state.
+        """Return the verdict of the cues on the finding at words [i, j).
+
+        `anchor` is the place of its state. A `passing` finding is over after "sequela of" and "status post".
+        An `event` has happened if there is no further one; a finding of ours is then absent from the image.
         """
         if not self.cues:
             return PRESENT
         at = i if anchor is None else anchor
         found: dict[str, Cue] = {}
         for cue, (start, end) in zip(self.cues, self.reach, strict=True):
-            kind = cue[2]
-            if cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
+            opens = cue[0] < i < cue[1]  # its last words begin the finding: "no [focal airspace disease]"
+            if not (start <= at < end or opens):
+                continue
+            if opens:
+                opens = cue[2] in BEFORE and start < end
+            elif cue[0] < j and cue[1] > i and not (anchor is not None and cue[1] <= at):
                 continue  # inside the finding's own words
-            if start <= at < end:
-                found[kind] = cue
+            if opens or not (event and "further" in self.words[cue[0] : cue[1]]):
+                found[cue[2]] = cue
+        if not passing:
+            found.pop("G", None)
         if not found:
             return PRESENT
         return _decide(found, likely_as)
@@ -177,13 +243,15 @@ def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
     for kind, rule in (("u", "doubt-before"), ("v", "doubt-after")):
         if kind in found:
             return Verdict("uncertain", rule, found[kind])
-    if "H" in found and not found.keys() & set("MNB"):
-        return Verdict(None, "earlier", found["H"])
+    for kind in "HG":
+        if kind in found and not found.keys() & set("MNB"):
+            return Verdict(None, "earlier", found[kind])
     for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
         if kind in found:
             return Verdict("absent", rule, found[kind])
     for kind, rule in (
-        ("U", "doubt-before"), ("V", "doubt-after"), ("A", "alternative"), ("P", "possible"), ("R", "advice"),
+        ("D", "differential"), ("U", "doubt-before"), ("V", "doubt-after"), ("A", "alternative"),
+        ("P", "possible"), ("R", "advice"),
     ):  # fmt: skip
         if kind in found:
             return Verdict("uncertain", rule, found[kind])

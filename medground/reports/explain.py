@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from medground.reports.existence import Cue
-from medground.reports.parser import Parser, Reading
+from medground.reports.parser import Parser
+from medground.reports.reading import Reading
 
 KINDS = {
     "F": "finding",
@@ -22,6 +23,8 @@ KINDS = {
     "P": "possible",
     "A": "alternative",
     "H": "earlier state",
+    "G": "over by now",
+    "D": "differential",
     "R": "advice",
     "E": "break",
     "e": "cause: a break for negations",

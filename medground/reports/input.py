@@ -174,7 +174,7 @@ def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
     def find(asked: str | None, usual: tuple[str, ...]) -> int | None:
         if asked is not None:
             if asked not in exact:
-                raise MedgroundError(f"{name}: no column {asked!r}; there are {_shown(header)}")
+                raise MedgroundError(f"{name}: no column {asked!r}; {_described(header)}")
             return exact[asked]
         return next((place[each] for each in usual if each in place), None)
 
@@ -185,7 +185,7 @@ def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
         text = None if any(each in place for each in ("findings", "impression")) else text
     if text is None and not sections:
         raise MedgroundError(
-            f"{name}: no column of report text; name it with --text-column, there are {_shown(header)}"
+            f"{name}: no column of report text, name it with --text-column; {_described(header)}"
         )
     study, subject = find(columns.study, IDS), find(columns.subject, SUBJECTS)
     if study is None:
@@ -195,12 +195,14 @@ def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
     return _Layout(len(header), study, subject, text, sections, others)  # type: ignore[arg-type]
 
 
-def _shown(header: list[str]) -> str:
-    """Return the columns for a message; omitted if the "header" is long, and so may be report text."""
+def _described(header: list[str]) -> str:
+    """Return the known columns for a message, and the number of others, which may be cells of a report."""
     names = [each.strip() for each in header]
-    if len(names) > 40 or any(len(each) > 40 or not each.isprintable() for each in names):
-        return "no names that look like columns: is this a table with a header?"
-    return ", ".join(names)
+    known = [each for each in names if each.lower() in {*IDS, *SUBJECTS, *TEXTS, *SECTIONS}]
+    if not known:
+        return f"line 1 has {len(names)} cells and no known name; is it a header?"
+    others = len(names) - len(known)
+    return f"line 1 has {', '.join(known)}{f' and {others} others' if others else ''}"
 
 
 def _report(cells: list[str], layout: _Layout, number: int) -> Report:

@@ -17,6 +17,7 @@ from medground.reports.wordlists import read_table
 
 _WORD = re.compile(r"pas de?\b|[^\W\d_]{2,}")
 ENOUGH = 4_000  # code points of a text that decide
+COMMON = (" the ", " and ", " of ", " are ", " with ", " without ", " within ", " size ", " clear", " seen")
 LAST_LATIN = "\u024f"
 NONE: frozenset[str] = frozenset()
 
@@ -39,6 +40,8 @@ def is_english(text: str, added: frozenset[str] = NONE) -> bool:
 
     Words that a user's lexicon added count as English.
     """
+    if text.isascii() and sum(each in text for each in COMMON) >= 3:
+        return True  # most reports, at a tenth of the time
     english, others = _lists()
     words = set(_WORD.findall(text[:ENOUGH].lower()))
     found = float(len(words & others - added))

@@ -5,28 +5,21 @@ A trie node is a dict from word to node. Under "" it has the roles of the phrase
 subject (s: one in the last words of a finding's phrase), T state (a frozenset of their names), N and M
 negation before and after (B either), U and V doubt before and after (u and v if it is stronger than
 negation), L likely and P possible (before or after), A alternative, E break (e for negation only), H earlier,
-R advice, C change, Q severity. A phrase that only resembles a cue has no role.
+G over, D differential, R advice, C change, Q severity. A phrase that only resembles a cue has no role.
 """
 
-import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
 from typing import Any
 
 from medground.errors import MedgroundError
 from medground.reports.negspacy_terms import negspacy_terms
 from medground.reports.tokens import words_of
+from medground.reports.tries import Trie, add, claim, roles_of, spellings, variants
 from medground.reports.wordlists import read_table
-from medground.reports.wordlists import words as word_tables
 
-Trie = dict[str, Any]
-Roles = tuple[tuple[str, Any], ...]
-_GROUP = re.compile(r"\(([^()]*)\)")
-_BRITISH = {each: tuple(other.split()) for each, other in word_tables()["spelling"]["british"].items()}
-_IRREGULAR: dict[str, str] = word_tables()["spelling"]["plurals"]
 CUE_KINDS = {
     "negation_before": "N",
     "negation_after": "M",
@@ -42,9 +35,12 @@ CUE_KINDS = {
     "breaks": "E",
     "causes": "e",
     "earlier_before": "H",
+    "over_before": "G",
+    "differential": "D",
     "known_before": "",
     "advice": "R",
 }
+DEVICES = "Support Devices"
 CHANGES = {"improved": "improved", "worsened": "worsened", "unchanged": "no change"}
 SEVERITIES = ("mild", "moderate", "severe")
 
@@ -94,41 +90,8 @@ class Lexicon:
     prepositions: frozenset[str]
     verbs: frozenset[str]
     anaphora: frozenset[tuple[str, ...]]
-
-
-def spellings(pattern: str) -> Iterator[tuple[str, ...]]:
-    """Yield every phrase that a pattern generates, as words: "(a|b) c" gives a c and b c."""
-    parts = _GROUP.split(pattern)
-    choices = [part.split("|") if n % 2 else [part] for n, part in enumerate(parts)]
-    seen = dict.fromkeys(words_of("".join(choice)) for choice in product(*choices))
-    yield from (each for each in seen if each)
-
-
-def _plural(word: str) -> str:
-    if word in _IRREGULAR:
-        return _IRREGULAR[word]
-    return word + ("es" if word.endswith(("s", "x", "ch", "sh")) else "s")
-
-
-def variants(phrase: tuple[str, ...], plural: bool) -> Iterator[tuple[str, ...]]:
-    """Yield the phrase in both spellings and, with `plural`, with its last word in the plural."""
-    other = tuple(part for word in phrase for part in _BRITISH.get(word, (word,)))
-    for each in dict.fromkeys((phrase, other)):
-        yield each
-        if plural and len(each[-1]) > 2 and each[-1].isalpha() and not each[-1].endswith("s"):
-            yield (*each[:-1], _plural(each[-1]))
-        elif plural and each[-1] in _IRREGULAR:
-            yield (*each[:-1], _IRREGULAR[each[-1]])
-
-
-def _add(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> None:
-    for word in words:
-        trie = trie.setdefault(word, {})
-    roles = trie.get("", ())
-    if role is None:
-        trie[""] = roles
-    elif role not in roles:
-        trie[""] = tuple(sorted((*roles, role), key=lambda each: each[0]))
+    devices: frozenset[str]
+    added: frozenset[str]  # names of a user's own findings
 
 
 def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
@@ -137,7 +100,7 @@ def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
         for pattern in finding.words:
             for words in spellings(pattern):
                 for each in variants(words, plural=True):
-                    _claim(trie, each, role)
+                    claim(trie, each, role)
 
 
 def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -146,17 +109,9 @@ def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
         for pattern in entry["words"]:
             for words in spellings(pattern):
                 for each in variants(words, plural=True):
-                    _claim(trie, each, None)
+                    claim(trie, each, None)
                     for name in entry["findings"]:
-                        _add(trie, each, ("F", name))
-
-
-def _claim(trie: Trie, words: tuple[str, ...], role: tuple[str, Any] | None) -> None:
-    """Add a finding's phrase; it replaces an earlier finding with the same words."""
-    for word in words:
-        trie = trie.setdefault(word, {})
-    others = tuple(each for each in trie.get("", ()) if each[0] != "F")
-    trie[""] = others if role is None else (*others, role)
+                        add(trie, each, ("F", name))
 
 
 def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject]) -> None:
@@ -166,13 +121,13 @@ def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject
             for words in spellings(pattern):
                 states.setdefault(words, set()).add(name)
     for words, names in states.items():
-        _add(trie, words, ("T", frozenset(names)))
+        add(trie, words, ("T", frozenset(names)))
     named: dict[tuple[str, ...], str] = {}
     for subject in subjects:
         for pattern in subject.words:
             for words in spellings(pattern):
                 for each in variants(words, plural=True):
-                    _add(trie, each, ("S", subject.name))
+                    add(trie, each, ("S", subject.name))
                     named[each] = subject.name
     _add_inner_subjects(trie, named)
 
@@ -193,15 +148,15 @@ def _add_cues(trie: Trie, cues: Mapping[str, Any]) -> None:
     for key, kind in CUE_KINDS.items():
         for pattern in cues[key]:
             for words in spellings(pattern):
-                _add(trie, words, (kind, key) if kind else None)
+                add(trie, words, (kind, key) if kind else None)
     for key, change in CHANGES.items():
         for pattern in cues[key]:
             for words in spellings(pattern):
-                _add(trie, words, ("C", change))
+                add(trie, words, ("C", change))
     for severity in SEVERITIES:
         for pattern in cues[severity]:
             for words in spellings(pattern):
-                _add(trie, words, ("Q", severity))
+                add(trie, words, ("Q", severity))
 
 
 def _add_negspacy(trie: Trie, cues: Mapping[str, Any]) -> None:
@@ -218,37 +173,30 @@ def _add_negspacy(trie: Trie, cues: Mapping[str, Any]) -> None:
             if term in left_out or term in doubt:
                 continue
             for words in spellings(term):
-                if not _roles(trie, words):
-                    _add(trie, words, (kinds[key], "negspacy") if kinds[key] else None)
-
-
-def _roles(trie: Trie, words: tuple[str, ...]) -> Roles | None:
-    node: Trie | None = trie
-    for word in words:
-        node = node.get(word) if node is not None else None
-    return node.get("") if node is not None else None
+                if not roles_of(trie, words):
+                    add(trie, words, (kinds[key], "negspacy") if kinds[key] else None)
 
 
 def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
-    def add(patterns: Iterable[str], role: tuple[str, Any]) -> None:
+    def all_of(patterns: Iterable[str], role: tuple[str, Any]) -> None:
         for pattern in patterns:
             for words in spellings(pattern):
                 for each in variants(words, plural=False):
-                    _add(trie, each, role)
+                    add(trie, each, role)
 
     for side in ("right", "left", "both", "pair"):
-        add(table["side"][side], ("side", side))
-    add(table["side"]["none"], ("none", None))
-    add(table["elsewhere"]["words"], ("elsewhere", None))
+        all_of(table["side"][side], ("side", side))
+    all_of(table["side"]["none"], ("none", None))
+    all_of(table["elsewhere"]["words"], ("elsewhere", None))
     for level, adjectives in table["adjectives"].items():
-        add(adjectives, ("adjective", level))
+        all_of(adjectives, ("adjective", level))
     for entry in table["level"]:
         for number in ("words", "both", "vague", "right", "left"):
-            add(entry.get(number, ()), ("level", (entry["name"], number)))
-    add(table["nouns"]["one"], ("noun", "one"))
-    add(table["nouns"]["many"], ("noun", "many"))
+            all_of(entry.get(number, ()), ("level", (entry["name"], number)))
+    all_of(table["nouns"]["one"], ("noun", "one"))
+    all_of(table["nouns"]["many"], ("noun", "many"))
     for entry in table["place"]:
-        add(entry["words"], ("place", entry["name"]))
+        all_of(entry["words"], ("place", entry["name"]))
 
 
 def _finding(entry: Any, source: str) -> Finding:
@@ -307,8 +255,8 @@ def load(own: str | None = None) -> Lexicon:
     findings = _with_own(findings, extra, own or "")
     subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
     names = dict.fromkeys(entry["name"] for entry in extra.get("finding", ()))
-    lexicon = _build(findings, subjects, states, regions, cues, table.get("both", ()), names)
-    _add_findings(lexicon.own, (each for name, each in findings.items() if name not in ours))
+    lexicon = _build(findings, subjects, states, regions, cues, table.get("both", ()), names, ours)
+    _add_findings(lexicon.own, (findings[name] for name in lexicon.added))
     return lexicon
 
 
@@ -320,6 +268,7 @@ def _build(
     cues: Mapping[str, Any],
     both: Iterable[Mapping[str, Any]],
     own: Iterable[str],
+    ours: set[str],
 ) -> Lexicon:
     trie: Trie = {}
     places: Trie = {}
@@ -340,4 +289,6 @@ def _build(
         prepositions=frozenset(cues["prepositions"]),
         verbs=frozenset(cues["verbs"]),
         anaphora=frozenset(words_of(each) for each in cues["anaphora"]),
+        devices=frozenset(each.name for each in findings.values() if each.chexpert == DEVICES),
+        added=frozenset(findings.keys() - ours),
     )

@@ -38,6 +38,13 @@ class Mention:
     regions: list[str] = field(default_factory=list)
     source: RegionSource = "none"
 
+    def modify(self, kind: str, value: str) -> None:
+        """Set the severity (kind Q) or the change (C), unless it has one."""
+        if kind == "Q":
+            self.severity = self.severity or value
+        else:
+            self.change = self.change or value
+
 
 def link(
     words: list[str],
@@ -88,7 +95,10 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
             before = mention
         elif after is None and mention.i >= place.j:
             after = mention
-    if before and HARD & set(words[before.j : place.i]):
+    label = before is not None and words[before.j : before.j + 1] == [
+        ":"
+    ]  # "consolidation: present, right base"
+    if before and HARD & set(words[before.j + label : place.i]):
         before = None
     if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
         after = None

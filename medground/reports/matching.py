@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from medground.reports.lexicon import Roles, Trie
+from medground.reports.tries import Roles, Trie
 
 
 def match(trie: Trie, words: list[str]) -> list[tuple[int, int, Roles]]:

@@ -10,9 +10,9 @@ from itertools import islice
 from random import Random
 
 from medground.reports import held_out
-from medground.reports.lexicon import spellings, variants
 from medground.reports.parser import Parser
 from medground.reports.tokens import words_of
+from medground.reports.tries import spellings, variants
 
 # Findings that look alike and that reports use for the same image; for a box they are one finding.
 ALIKE = {

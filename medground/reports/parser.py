@@ -4,23 +4,26 @@ Every span counts code points of the original text: of `text`, or of the section
 named sections.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
-from medground.reports.existence import HARD, Cue, Scopes, Verdict
+from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart
+from medground.reports.existence import HARD, Scopes, Verdict
 from medground.reports.languages import added_words, is_foreign
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
+from medground.reports.modifiers import modify
+from medground.reports.reading import Reading
 from medground.reports.regions import Place, Tag, find_places
+from medground.reports.run_ons import find_run_ons, with_stops
 from medground.reports.sections import COUNTED, Section, split_sections
 from medground.reports.sentences import split_sentences
 from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
-from medground.reports.triplets import moved, without_doubles
+from medground.reports.triplets import moved, triplets_of, without_doubles
 from medground.reports.wordlists import word_set
 
 CELLS = ("findings", "impression")
@@ -29,8 +32,9 @@ LONGEST_KNOWN, MOST_KNOWN = (
     160,
     20_000,
 )  # characters of a sentence, and sentences, that are cached: some 40 MB
-CUES = frozenset("NMBUVuvLPAHREe")
-NO_CUES = Scopes([], [], frozenset(), [])
+CUES = frozenset("NMBUVuvLPAHREeGD")
+NO_CUES = Scopes([], [], [])
+PASSING = word_set("existence", "passing")
 BRIDGES = frozenset("LPUuA")
 
 
@@ -44,22 +48,6 @@ class Options:
     likely_as: Existence = "uncertain"
     all_sections: bool = False
     any_language: bool = False
-
-
-@dataclass(slots=True)
-class Reading:
-    """One analyzed sentence: its words, the matches on them, and the resulting mentions."""
-
-    words: list[str]
-    starts: list[int]
-    ends: list[int]
-    tags: dict[str, list[Any]] = field(default_factory=dict)
-    places: list[Place] = field(default_factory=list)
-    cues: list[Cue] = field(default_factory=list)
-    mentions: list[Mention] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
-    scopes: Scopes | None = None
-    refers: bool = False  # it refers to the sentence before it
 
 
 class Parser:
@@ -130,7 +118,7 @@ class Parser:
         if known is None:
             reading = self.analyse(sentence, 0, before)
             triplets = [
-                each for mention in reading.mentions for each in _triplets(sentence, reading, mention)
+                each for mention in reading.mentions for each in triplets_of(sentence, reading, mention)
             ]
             places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
             known = without_doubles(triplets), next(places, [])
@@ -148,6 +136,8 @@ class Parser:
         """Return the analyzed sentence; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
+        if len(reading.tags.get("F", ())) + len(reading.tags.get("T", ())) > 1:
+            self._end_clauses(reading)
         if self.lexicon.own:
             self._find_own(reading)
         if "F" not in reading.tags and "T" not in reading.tags:
@@ -156,6 +146,13 @@ class Parser:
         if reading.mentions:
             self._find_regions(reading, before or [])
         return reading
+
+    def _end_clauses(self, reading: Reading) -> None:
+        """Insert the full stops that are missing before clauses, and match again."""
+        run_ons = find_run_ons(reading.words, reading.tags, self.lexicon.devices)
+        if run_ons:
+            with_stops((reading.words, reading.starts, reading.ends), run_ons)
+            reading.tags = by_kind(match(self.lexicon.trie, reading.words))
 
     def _find_own(self, reading: Reading) -> None:
         """Add a user's findings inside longer built-in phrases: "edema" in "scalp edema"."""
@@ -173,7 +170,11 @@ class Parser:
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
             hard += [i for i, _, kind in reading.cues if kind == "E"]
-            reading.statements = find_statements(self.lexicon, words, tags["S"], tags["T"], sorted(hard))
+            exceptions = _exceptions(words)
+            reading.statements = find_statements(
+                self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions
+            )
+        reading.halves = find_halves(words, tags)
         found = tags.get("F", [])
         reading.scopes = scopes = self._scopes(reading, found) if reading.cues else NO_CUES
         for statement in reading.statements:
@@ -190,7 +191,9 @@ class Parser:
         for i, j, name in tags.get("F", ()):
             if any(a <= i and j <= b for a, b in taken):
                 continue
-            verdict = scopes.verdict(i, j, self.options.likely_as)
+            verdict = scopes.verdict(
+                i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
+            )
             if verdict.existence == "present" and _called_normal(words, j, tags.get("T", ())):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
             finding = self.lexicon.findings[name]
@@ -198,16 +201,25 @@ class Parser:
         reading.mentions = sorted(
             (m for m in reading.mentions if m.verdict.existence), key=lambda m: (m.i, m.j)
         )
-        self._modify(reading)
+        modify(words, tags, reading.mentions, reading.halves)
 
     def _scopes(self, reading: Reading, found: list[tuple[int, int, str]]) -> Scopes:
         """Return the reach of the sentence's cues; a subject that is part of a finding's name ends no
         list.
         """
         spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
+        spots += [(half.side, half.side + 1) for half in reading.halves if half.side is not None]
         covered = {n for i, j, _ in found for n in range(i, j)}
         subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
-        return Scopes(reading.words, reading.cues, subjects, spots)
+        states = frozenset(s.i for s in reading.statements if s.holds)
+        return Scopes(
+            reading.words,
+            reading.cues,
+            spots,
+            subjects,
+            states,
+            [(half.start, half.end) for half in reading.halves],
+        )
 
     def _state_verdict(self, scopes: Scopes, statement: Statement, words: list[str]) -> Verdict | None:
         said = scopes.verdict(statement.i, statement.j, self.options.likely_as, anchor=statement.at)
@@ -217,18 +229,6 @@ class Parser:
             return None  # "not normal" is about no single finding
         return Verdict("absent", "normality", (statement.at, statement.at + 1, "T"))
 
-    def _modify(self, reading: Reading) -> None:
-        """Set severity and change, from words before a finding in its own phrase, or after it."""
-        for kind in ("Q", "C"):
-            for i, j, value in reading.tags.get(kind, ()):
-                owner = _owner_of_word(reading.words, reading.mentions, i, j)
-                if owner is None:
-                    continue
-                if kind == "Q" and owner.severity is None:
-                    owner.severity = value
-                elif kind == "C" and owner.change is None:
-                    owner.change = value
-
     def _find_regions(self, reading: Reading, before: list[str]) -> None:
         words, mentions = reading.words, reading.mentions
         tags: list[Tag] = in_order(match(self.lexicon.places, words))
@@ -237,11 +237,44 @@ class Parser:
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
         bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
         mentions = reading.mentions = _without_named_tips(reading.mentions)
-        link(words, mentions, reading.places, self.lexicon.verbs, bridges)
+        exceptions = _exceptions(words)
+        apart = {n for half in reading.halves for n in range(half.start, half.end)}
+        link(words, mentions, [p for p in reading.places if p.i not in apart], self.lexicon.verbs, bridges)
+        for mention in mentions if exceptions else ():
+            _keep_own_places(mention, exceptions)
         reading.refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
         for mention in mentions:
             settle(mention, before if reading.refers else [], self.lexicon.findings)
+        if exceptions:
+            mentions = set_apart(mentions, exceptions)
+        if reading.halves:
+            mentions = add_halves(reading.halves, words, reading.tags, mentions, self._of_half(reading))
         reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
+
+    def _of_half(self, reading: Reading) -> Callable[[Half, Mention], None]:
+        """Return a function that decides the existence and the places of a half's mention."""
+        scopes = reading.scopes or NO_CUES
+
+        def decide(half: Half, mention: Mention) -> None:
+            side = half.side or 0
+            mention.verdict = scopes.verdict(side, side + 1, self.options.likely_as)
+            words = half.words(reading.words)
+            tags: list[Tag] = in_order(match(self.lexicon.places, words))
+            places = find_places(tags, words, set(), self.lexicon.prepositions)
+            mention.places = [replace(p, i=p.i + half.start, j=p.j + half.start) for p in places]
+            settle(mention, [], self.lexicon.findings)
+
+        return decide
+
+
+def _exceptions(words: list[str]) -> list[int]:
+    return [n for n, word in enumerate(words) if word in EXCEPTIONS]
+
+
+def _keep_own_places(mention: Mention, exceptions: list[int]) -> None:
+    """Drop places before an exception if it names its own: "clear except for opacity in the left base"."""
+    start = max((n for n in exceptions if n < mention.i), default=-1)
+    mention.places = [place for place in mention.places if place.i > start] or mention.places
 
 
 def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Mention:
@@ -262,25 +295,6 @@ def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, fr
     return False
 
 
-def _owner_of_word(words: list[str], mentions: list[Mention], i: int, j: int) -> Mention | None:
-    """Return the mention of a modifier on words [i, j): the next of its phrase, else the one before."""
-    for mention in mentions:
-        if mention.i <= i and j <= mention.j:
-            return mention
-        if mention.i >= j:
-            if (
-                mention.i - j <= 4
-                and not HARD & set(words[j : mention.i])
-                and "," not in words[j : mention.i]
-            ):
-                return mention
-            break
-    earlier = [mention for mention in mentions if mention.j <= i]
-    if earlier and not HARD & set(words[earlier[-1].j : i]):
-        return earlier[-1]
-    return None
-
-
 def _without_named_tips(mentions: list[Mention]) -> list[Mention]:
     """Return the mentions without tips of named lines: such a tip is the place of the line's end."""
     lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
@@ -296,32 +310,3 @@ def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
         for m in mentions
         if not m.finding.only_at and not (elsewhere and m.finding.within == "chest") and not lies_outside(m)
     ]
-
-
-def _triplets(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet]:
-    starts, ends = reading.starts, reading.ends
-    cue = mention.verdict.cue
-    cue_span = (starts[cue[0]], ends[cue[1] - 1]) if cue else None
-    regions: list[str | None] = [*mention.regions] or [None]
-    for region in regions:
-        place = _place_of(mention, region)
-        yield Triplet(
-            region=region,
-            finding=mention.finding.name,
-            existence=mention.verdict.existence or "uncertain",
-            finding_span=(starts[mention.i], ends[mention.j - 1]),
-            region_span=(starts[place.i], ends[place.j - 1]) if place else None,
-            cue=text[cue_span[0] : cue_span[1]] if cue_span else None,
-            cue_span=cue_span,
-            region_source=mention.source,
-            rule=mention.verdict.rule,
-            severity=mention.severity if mention.verdict.existence != "absent" else None,
-            change=mention.change if mention.verdict.existence != "absent" else None,
-        )
-
-
-def _place_of(mention: Mention, region: str | None) -> Place | None:
-    for place in mention.places:
-        if region is None or region in place.regions(mention.finding) or mention.finding.region:
-            return place
-    return None

@@ -11,9 +11,9 @@ from medground.reports.wordlists import words
 
 _NAMES: dict[str, str] = words()["sections"]
 _HEADER = re.compile(
-    r"(?:^|(?<=\n)|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))[\ \t*\#_>•-]*(?P<name>"
+    r"(?:^|(?<=\n)|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))[\ \t*\#_>•-]*+(?P<name>"
     + "|".join(f"(?P<{key}>{names})" for key, names in _NAMES.items())
-    + r")[\ \t]*(?:\([^)\n]{0,40}\))?[\ \t]*(?::|(?=\n)(?<=(?-i:[A-Z])))",
+    + r")[\ \t]*+(?:\([^)\n]{0,40}\)[\ \t]*+)?(?::|(?=\n)(?<=(?-i:[A-Z])))",
     re.IGNORECASE | re.VERBOSE,
 )
 _SPOKEN = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters

@@ -15,16 +15,22 @@ _ABBREVIATIONS = word_set("sentences", "abbreviations")
 _UNITS = word_set("sentences", "units")
 _MARK = re.compile(r"[.!?\n]")
 _STOP = re.compile(r"[.!?]{1,20}[\"')\]]*(?=\s|$|[A-Z])")
+_BULLETS = "*•·>◦●▪○■‣∙⁃□✓–—"  # bullets other than the hyphen
 _BREAK = re.compile(
     r"\n(?:[ \t\r]*\n\s*"  # a blank line
-    r"|[ \t]*(?=(?:[-*•·>]|\(?\d{1,2}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
+    rf"|[ \t]*(?=(?:[-{_BULLETS}]|\(?\d{{1,2}}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
     r"|[ \t]*(?=[A-Z][A-Za-z/& -]{1,38}:))"  # a label
 )
 _LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
 _NUMBER = re.compile(r"(?:^|[\s(])(\d{1,2})$")
-LONGEST = 2_000  # code points; no writer's sentence is so long, and reading one takes its length squared
+LONGEST = 2_000  # code points; no writer's sentence is so long
+PIECE = (
+    500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
+)
 _CONTENT = re.compile(r"[A-Za-z]{2}")
-_LEAD = re.compile(r"[\s*•·>#-]*(?:\(?\d{1,2}[.)](?!\d)[\s.,]*)?[\s*•·>#.,-]*")
+_LEAD = re.compile(
+    rf"(?:[\s{_BULLETS}#]|-(?!ve\b))*(?:\(?\d{{1,2}}[.)](?!\d)[\s.,]*)?(?:[\s{_BULLETS}#.,]|-(?!ve\b))*"
+)
 
 
 def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -59,9 +65,10 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the stretch without its lead-in, or nothing; in pieces if it is too long for a sentence."""
+    size = LONGEST if end - start <= LONGEST else PIECE
     while start < end:
-        cut = end if end - start <= LONGEST else text.rfind(" ", start, start + LONGEST)
-        cut = cut if cut > start else start + LONGEST
+        cut = end if end - start <= size else text.rfind(" ", start, start + size)
+        cut = cut if cut > start else start + size
         if span := _trimmed(text, start, cut):
             yield span
         start = cut

@@ -15,8 +15,7 @@ from spacy.util import filter_spans
 
 from medground.records import Report, to_json
 from medground.reports import lexicon as lexicons
-from medground.reports.chexpert import DEVICES
-from medground.reports.lexicon import Finding
+from medground.reports.lexicon import DEVICES, Finding
 from medground.reports.parse import STUDY
 from medground.reports.parser import Options, Parser
 from medground.reports.sections import Section, split_sections

@@ -4,7 +4,7 @@ A state belongs to the subjects before it ("heart and mediastinum are normal"). 
 belongs to the subjects after it ("clear lungs", "blunting of the left costophrenic angle").
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medground.reports.lexicon import Lexicon, Subject
 from medground.reports.wordlists import word_set
@@ -39,8 +39,13 @@ def find_statements(
     subjects: list[tuple[int, int, str]],
     states: list[tuple[int, int, frozenset[str]]],
     breaks: list[int],
+    exceptions: list[int],
 ) -> list[Statement]:
-    """Return each state with each subject that it belongs to; no statement crosses a word in `breaks`."""
+    """Return each state with each subject that it belongs to; no statement crosses a word in `breaks`.
+
+    After one of the `exceptions`, a state without a subject belongs to the one before, but not to its place:
+    "both angles are sharp except for blunting on the left".
+    """
     found: list[Statement] = []
     used: set[int] = set()
     known: set[tuple[tuple[int, int], str]] = set()
@@ -55,6 +60,11 @@ def find_statements(
                 s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
             ]
             owners = _owners(lexicon, words, i, j, names, near, [s for s in subjects if j <= s[0] < end])
+        excepted = next((n for n in reversed(exceptions) if n < i), None)
+        if excepted is not None and not any(excepted < s[0] for s in subjects):
+            said = _exception(lexicon, subjects, i, j, names)
+            found += said
+            continue
         said = [each for s in owners if (each := _statement(lexicon, s, i, j, names))]
         said = [each for each in said if (each.place, each.finding) not in known]
         known |= {(each.place, each.finding) for each in said}
@@ -63,6 +73,18 @@ def find_statements(
         if owners:
             floor = last = j
     return found
+
+
+def _exception(
+    lexicon: Lexicon, subjects: list[Spot], i: int, j: int, names: frozenset[str]
+) -> list[Statement]:
+    """Return the statement of an exception about the last subject before it."""
+    before = [s for s in subjects if s[1] <= i and _finding(lexicon.subjects[s[2]], names)]
+    return [
+        replace(each, i=i, place=(i, j))
+        for s in before[-1:]
+        if (each := _statement(lexicon, s, i, j, names)) and each.holds
+    ]
 
 
 def _owners(

@@ -1,12 +1,14 @@
 """Words of a sentence, in lower case, with their places.
 
 A hyphen inside a word separates two words and is none itself ("air-space" is "air", "space"). A dash between
-spaces is one. Placeholders of removed text (XXXX, ___) are words.
+spaces is one, and so are "(-)" and "-ve". Placeholders of removed text (XXXX, ___) are words.
 """
 
 import re
 
-TOKEN = re.compile(r"[^\W\d]+(?:['’][^\W\d]+)?|\d+(?:[.,]\d+)*|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)")
+TOKEN = re.compile(
+    r"\([-+]\)|[-+]ve\b|[^\W\d]+(?:['’][^\W\d]+)?|\d+(?:[.,]\d+)*|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
+)
 
 Tokens = tuple[list[str], list[int], list[int]]
 

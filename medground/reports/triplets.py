@@ -1,8 +1,12 @@
-"""Changes of finished triplets: their offset, and repetitions."""
+"""Triplets of a mention; their offset, and repetitions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from medground.records import Triplet
+from medground.reports.linking import Mention
+from medground.reports.reading import Reading
+from medground.reports.regions import Place
 
 
 def moved(triplet: Triplet, by: int) -> Triplet:
@@ -31,3 +35,33 @@ def without_doubles(triplets: list[Triplet]) -> list[Triplet]:
     for each in triplets:
         seen.setdefault((each.region, each.finding, each.existence), each)
     return list(seen.values())
+
+
+def triplets_of(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet]:
+    """Yield a triplet for each region of a mention, or one without a region."""
+    starts, ends = reading.starts, reading.ends
+    cue = mention.verdict.cue
+    cue_span = (starts[cue[0]], ends[cue[1] - 1]) if cue else None
+    regions: list[str | None] = [*mention.regions] or [None]
+    for region in regions:
+        place = _place_of(mention, region)
+        yield Triplet(
+            region=region,
+            finding=mention.finding.name,
+            existence=mention.verdict.existence or "uncertain",
+            finding_span=(starts[mention.i], ends[mention.j - 1]),
+            region_span=(starts[place.i], ends[place.j - 1]) if place else None,
+            cue=text[cue_span[0] : cue_span[1]] if cue_span else None,
+            cue_span=cue_span,
+            region_source=mention.source,
+            rule=mention.verdict.rule,
+            severity=mention.severity if mention.verdict.existence != "absent" else None,
+            change=mention.change if mention.verdict.existence != "absent" else None,
+        )
+
+
+def _place_of(mention: Mention, region: str | None) -> Place | None:
+    for place in mention.places:
+        if region is None or region in place.regions(mention.finding) or mention.finding.region:
+            return place
+    return None

@@ -151,7 +151,7 @@ def _tensors(encoded: Encoded) -> list[Tensor]:
     """Return the tensors that the losses depend on."""
     tensors = [encoded.images.patches, encoded.images.grid, encoded.tokens]
     answers = encoded.predictions
-    return tensors + ([answers.boxes, answers.scores, answers.present] if answers else [])
+    return tensors + ([*answers.tensors()] if answers else [])
 
 
 def _joined(batch: Any, parts: list[Part], encoded: list[Encoded]) -> Encoded:
@@ -166,8 +166,8 @@ def _joined(batch: Any, parts: list[Part], encoded: list[Encoded]) -> Encoded:
     if encoded[0].predictions is None:
         return Encoded(images, tokens, batch.mask, None)
     back = torch.cat([part.pairs for part in parts]).argsort()
-    found = [(a.boxes, a.scores, a.present) for some in encoded if (a := some.predictions)]
-    answers = Predictions(*(torch.cat(each)[back] for each in zip(*found, strict=True)))
+    found = [a.tensors() for some in encoded if (a := some.predictions)]
+    answers = Predictions.of(torch.cat(each)[back] for each in zip(*found, strict=True))
     return Encoded(images, tokens, batch.mask, answers)
 
 
@@ -176,5 +176,5 @@ def _part_of(whole: Encoded, moves: list[Tensor], part: Part) -> Encoded:
     patches, grid, tokens, *answers = moves
     images = EncodedImages(patches[part.images], whole.images.visible[part.images], grid[part.images])
     own = torch.where(part.own[:, None, None], tokens[part.texts], 0)
-    asked = Predictions(*(each[part.pairs] for each in answers)) if answers else None
+    asked = Predictions.of(each[part.pairs] for each in answers) if answers else None
     return Encoded(images, own, whole.mask, asked)

@@ -183,7 +183,7 @@ def _step(
     """Do one step of gradient descent; return the losses, and whether any process has a stop request."""
     engine, schedule = job.engine, job.schedule
     torch.manual_seed(hash((job.seed, step, engine.process_index)))  # dropout follows from the step
-    set_lr(running.optimizer, schedule.lr_factor(step))
+    set_lr(running.optimizer, schedule.lr_factor(step), schedule.lr_factor(step, of_text=True))
     _train_mode(running.learner, job)
     running.optimizer.zero_grad(set_to_none=True)
     batch = each_tensor(batch, lambda part: part.to(engine.device, non_blocking=True))
@@ -192,13 +192,15 @@ def _step(
     values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
     if not math.isfinite(values[0]):
         raise MedgroundError(f"step {step + 1}: the loss became {values[0]}; the last checkpoint was kept")
-    norm = engine.clip_grad_norm_(running.learner.parameters(), schedule.max_grad_norm)
+    limit = schedule.max_grad_norm or math.inf  # 0: only measured
+    norm = float(engine.clip_grad_norm_(running.learner.parameters(), limit))
     if engine.scaler is None and not math.isfinite(norm):  # a scaler skips the step and reduces its scale
         raise MedgroundError(f"step {step + 1}: the gradient became {norm:g}; the last checkpoint was kept")
     running.optimizer.step()
     if running.average:
         running.average.update(job.learner.network, step + 1)
-    return dict(zip(["loss", *parts], values[:-1], strict=True)), values[-1] > 0
+    named = dict(zip(["loss", *parts], values[:-1], strict=True))
+    return named | {"grad_norm": norm}, values[-1] > 0
 
 
 def _gradients(

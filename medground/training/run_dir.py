@@ -7,7 +7,6 @@ losses.png         the losses and validations over the steps, at the end
 config.json, model.safetensors, tokenizer.json   the model (models/grounder.py), best so far
 """
 
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import tomli_w
 import torch
 from torch import Tensor, nn
 
-from medground import checkpoints
+from medground import checkpoints, output_files
 from medground.errors import MedgroundError
 from medground.training import curves
 
@@ -80,9 +79,8 @@ class RunFolder:
     def note_settings(self) -> None:
         """Write config.toml with these settings."""
         if self.writes:
-            partial = self.path / f"{CONFIG}.partial"
-            partial.write_text(tomli_w.dumps(self.settings))
-            os.replace(partial, self.path / CONFIG)
+            with output_files.replacing(self.path / CONFIG) as stream:
+                stream.write(tomli_w.dumps(self.settings).encode())
 
     def log(self, **line: Any) -> None:
         """Append one line to metrics.jsonl."""
@@ -157,9 +155,8 @@ class RunFolder:
     def draw(self) -> None:
         """Write losses.png, if anything was logged."""
         if self.writes and (self.path / METRICS).exists() and (found := curves.read(self.path / METRICS)):
-            partial = self.path / f"{PICTURE}.partial"
-            curves.draw(found).save(partial, format="PNG")
-            os.replace(partial, self.path / PICTURE)
+            with output_files.replacing(self.path / PICTURE) as stream:
+                curves.draw(found).save(stream, format="PNG")
 
     def _cut_metrics(self, step: int) -> None:
         file = self.path / METRICS
@@ -167,9 +164,8 @@ class RunFolder:
             return
         whole = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
         kept = [line for number, line in enumerate(whole, 1) if _step_of(line, file, number) <= step]
-        partial = self.path / f"{METRICS}.partial"
-        partial.write_bytes(b"".join(kept))
-        os.replace(partial, file)
+        with output_files.replacing(file) as stream:
+            stream.writelines(kept)
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,8 +12,9 @@ from torch import nn
 
 from medground import leakage
 from medground.data import collate, vocabulary
-from medground.data.examples import Example, digest
+from medground.data.examples import Example, all_texts, digest
 from medground.data.image_store import ImageStore
+from medground.data.long_texts import LongTexts
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import grounder
@@ -28,6 +29,7 @@ from medground.training.stop import StopRequest
 log = logging.getLogger(__name__)
 COMPILER = "inductor"  # the default backend of torch.compile
 LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+SHAPE = ("norm", "padding", "image_size", "text_tokens", "text_layers", "sum_word_pieces")
 NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}  # these do not change the trained model
 
 
@@ -48,6 +50,13 @@ class Options(Schedule):
     device: str
     precision: str
     augment: str
+    norm: str | None = None  # these and the next ones are None for the model's own
+    padding: str | None = None
+    image_size: int | None = None
+    text_tokens: int | None = None
+    text_layers: int | None = None
+    num_queries: int | None = None
+    sum_word_pieces: bool = False
     hflip_prob: float = 0.0
     sides_apart: bool = False
     compile: bool = False
@@ -222,6 +231,7 @@ def _batches(
         negatives=options.negative_prob,
         always=needs.always,
     )
+    tokenize = _fitted(material, model, engine.is_main_process)
     replayed = None
     if material.rehearsal and options.rehearse_images:
         own = replace(
@@ -231,8 +241,8 @@ def _batches(
             sentences=options.rehearse_sentences,
             seed=options.seed + 1,  # so that no image shares its random numbers with an example
         )
-        replayed = collate.Batches(material.rehearsal, store, model.tokenize, own)
-    batches = collate.Batches(material.examples, store, model.tokenize, plan, replayed)
+        replayed = collate.Batches(material.rehearsal, store, tokenize, own)
+    batches = collate.Batches(material.examples, store, tokenize, plan, replayed)
     rank, world, pins = engine.process_index, engine.num_processes, engine.device.type == "cuda"
 
     def at(step: int) -> collate.Batch:
@@ -240,6 +250,16 @@ def _batches(
         return batch.pinned() if pins else batch  # a GPU copies pinned memory while it computes
 
     return at
+
+
+def _fitted(material: Material, model: grounder.Grounder, warns: bool) -> Callable[[list[str]], Any]:
+    """Return the model's `tokenize`, with shorter forms of training texts that are too long; warn of them."""
+    long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
+    long_texts.take(all_texts(material.seen()))
+    if warns:
+        long_texts.warn("training texts")
+    short = long_texts.short
+    return lambda texts: model.tokenize([short.get(text, text) for text in texts])
 
 
 def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
@@ -251,13 +271,17 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
         model = grounder.load(start)
         if (own := model.config.architecture) != options.architecture:
             raise MedgroundError(f"{start}: holds a {own}, not a {options.architecture}")
+        if options.padding:
+            model = replace(model, config=replace(model.config, padding=options.padding))
+            model.network.padding = options.padding
         return model
     assert options.model_size  # the commands have a default
     words: list[str] = []  # a pre-trained text encoder has its own vocabulary
     if options.text_encoder is None:
         words = vocabulary.words_for(material.seen(), needs.always or ())
-    encoders = {"image_encoder": options.image_encoder, "text_encoder": options.text_encoder}
-    return grounder.build(options.model_size, words, architecture=options.architecture, **encoders)
+    names = ("architecture", "image_encoder", "text_encoder", *SHAPE)
+    given = {name: getattr(options, name) for name in names}
+    return grounder.build(options.model_size, words, queries=options.num_queries, **given)
 
 
 def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:

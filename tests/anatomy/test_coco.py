@@ -8,6 +8,7 @@ from drawn_masks import HEIGHT, LEFT, RIGHT, WIDTH, boxes, chest, detect, packed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medground import run_lengths
 from medground.anatomy import coco
 
 
@@ -21,14 +22,14 @@ def test_packed_run_lengths_are_those_of_pycocotools():
     for mask in chest().values():
         theirs = rle.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()
         assert packed(runs(mask)) == theirs
-        assert (coco._runs({"size": list(mask.shape), "counts": theirs}) == mask).all()
+        assert (run_lengths.mask_of(mask.shape, theirs) == mask).all()
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12))
 def test_any_mask_comes_back_from_its_run_lengths(pixels):
     mask = np.array(pixels).reshape(3, 4)
     for counts in (runs(mask), packed(runs(mask))):
-        assert (coco._runs({"size": [3, 4], "counts": counts}) == mask).all()
+        assert (run_lengths.mask_of([3, 4], counts) == mask).all()
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools

@@ -61,7 +61,7 @@ def test_nothing_gives_nothing(tmp_path):
 
 
 def test_two_images_of_one_name_are_refused(tmp_path):
-    with pytest.raises(MedgroundError, match="two images have the id '1'"):
+    with pytest.raises(MedgroundError, match="two images have the same image_id"):
         read("a/1.png\nb/1.png\n", tmp_path)
 
 

@@ -122,6 +122,17 @@ def test_s3_of_several_regions_those_without_a_box_are_named():
     assert pair.extra["regions_without_box"] == ["left chest wall"]
 
 
+def test_s3_sentences_about_the_same_set_of_regions_are_joined():
+    [pair, other] = pairs(
+        sentence("right lung", "left lung", number=0, text="First."),
+        sentence("left lung", number=1, text="Between."),
+        sentence("left lung", "right lung", number=2, text="Second."),
+    )
+    assert (pair.rule, pair.text, pair.box) == ("S3", "First. Second.", (10, 10, 190, 190))
+    assert (pair.extra["sentence_ids"], len(pair.triplets)) == (["s1|0", "s1|2"], 4)
+    assert (other.rule, other.text) == ("S1", "Between.")
+
+
 def test_s4_no_box_gives_no_pair():
     assert pairs(sentence("spine")) == []
     assert pairs(sentence("left breast")) == []
@@ -177,7 +188,7 @@ def test_of_two_boxes_for_one_region_the_better_scored_stays():
 
 
 def test_an_image_given_twice_is_refused():
-    with pytest.raises(MedgroundError, match="i1 occurs twice"):
+    with pytest.raises(MedgroundError, match="the image occurs twice"):
         pairs(sentence("left lung"), images=[anatomy(), anatomy()])
 
 
@@ -313,3 +324,23 @@ def test_two_inputs_cannot_both_be_stdin():
     result = CliRunner().invoke(cli, ["align", "--anatomy", "-"], input="")
     assert result.exit_code == 2
     assert "only one input can be stdin" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "boxed", "counts"),
+    [
+        (["left lnug", "left lung", "rigth lung"], ["left lung"], (2, 0)),
+        (["left lung"], ["left lung", "Herz", "Lunge"], (0, 2)),
+        (["left lung", "Herz"], ["left lung", "Herz"], None),
+        (["left lung", None, "unknown", "left breast"], ["right lung"], None),
+    ],
+)
+def test_region_names_that_nobody_knows_are_one_warning(caplog, named, boxed, counts):
+    image = Anatomy(
+        image_id="i1", study_id="s1", path="i1.png", width=9, height=9,
+        regions=[Region(name=each, box=(1, 1, 5, 5)) for each in boxed],
+    )  # fmt: skip
+    list(pair_sentences([sentence(*named), sentence(*named, number=1)], [image]))
+    messages = [each.getMessage() for each in caplog.records]
+    expected = "unknown region names: {} in the sentences, {} in the boxes; see docs/parser.md"
+    assert messages == ([expected.format(*counts)] if counts else [])

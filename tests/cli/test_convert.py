@@ -2,6 +2,7 @@ import csv
 import gzip
 import json
 
+import box_files
 import pytest
 from click.testing import CliRunner
 from imagenome_files import GOLD, IMAGE, LUNG, METADATA, drawn, graph
@@ -33,6 +34,7 @@ def folder(tmp_path):
         "ms.json": json.dumps(coco()),
     }.items():
         (tmp_path / name).write_text(text)
+    box_files.write(tmp_path)
     (tmp_path / "ms.csv").write_bytes(table().getvalue())
     return tmp_path
 
@@ -49,6 +51,14 @@ COMMANDS = [
     (["imagenome-gold", "{}/gold.csv", "--metadata", "{}/metadata.csv"], Anatomy, 1),
     (["ms-cxr", "{}/ms.csv"], Phrase, 3),
     (["ms-cxr", "{}/ms.json", "--split", "test"], Phrase, 1),
+]
+COMMANDS += [
+    (
+        [name, *(f"{{}}/{each}" if "." in each else each for each in args.split())],
+        Phrase,
+        3 if name == "coco" else 1,
+    )
+    for name, args in box_files.CONVERT.items()
 ]
 
 

@@ -108,7 +108,7 @@ def test_two_inputs_cannot_both_be_stdin(evaluate, flags):
 def test_a_missing_answer_counts_as_nothing_found_and_is_told(evaluate):
     result = evaluate(ANSWERS[:2])
     assert scores(result)["miou"]["value"] == pytest.approx(1.5 / 4)
-    assert "no prediction for 2 of 4 phrases" in result.stderr and "p2" in result.stderr
+    assert "no prediction for 2 of 4 phrases" in result.stderr and "(first: phrase 3, of" in result.stderr
 
 
 def test_an_answer_without_a_box_counts_as_zero(evaluate):
@@ -180,7 +180,7 @@ def test_patients_in_both_training_and_truth_are_refused(evaluate, key):
     Path("leaky.jsonl").write_text(lines(*TRAIN, leaky))
     result = evaluate(ANSWERS, "--train", "leaky.jsonl")
     assert result.exit_code == 1
-    assert TRUTH[1]["subject_id"] in result.stderr and "--allow-leakage" in result.stderr
+    assert "(first: record 2 of the scored records)" in result.stderr and "--allow-leakage" in result.stderr
     allowed = scores(evaluate(ANSWERS, "--train", "leaky.jsonl", "--allow-leakage"))
     assert all(each["leakage"] is True for each in allowed.values())
 

@@ -135,9 +135,9 @@ def test_a_missing_heat_map_counts_as_zero_and_is_told(evaluate, cohort):
 @pytest.mark.parametrize(
     ("maps", "message"),
     [
-        ({"p9": np.zeros((2, 2))}, "p9: the truth has no such phrase"),
-        ({"p0": np.zeros(3)}, "p0: expected finite numbers in two dimensions"),
-        ({"p0": np.full((2, 2), np.nan)}, "p0: expected finite numbers in two dimensions"),
+        ({"p9": np.zeros((2, 2))}, "array 1: the truth has no such phrase"),
+        ({"p0": np.zeros(3)}, "array 1: expected finite numbers in two dimensions"),
+        ({"p0": np.full((2, 2), np.nan)}, "array 1: expected finite numbers in two dimensions"),
     ],
 )
 def test_what_is_no_heat_map_is_named(evaluate, cohort, maps, message):
@@ -190,7 +190,7 @@ def test_a_bare_name_that_fits_several_phrases_is_refused(evaluate, cohort):
     truth, maps = cohort
     twin = phrase(30, [[1, 1, 9, 9]], phrase_id="p0")
     result = evaluate([*truth, twin], maps)
-    assert result.exit_code == 1 and "p0: more than one phrase of the truth" in result.stderr
+    assert result.exit_code == 1 and "array 1: more than one phrase of the truth" in result.stderr
     assert "Traceback" not in result.stderr
     whole = {f"{each['image_id']}/p0": np.ones((2, 2)) for each in (truth[0], twin)}
     others = {name: each for name, each in maps.items() if name != "p0"}
@@ -211,7 +211,7 @@ def test_bfloat16_is_read_as_the_numbers_that_it_holds(evaluate, cohort):
 ])  # fmt: skip
 def test_arrays_of_other_things_than_numbers_are_named(evaluate, cohort, array):
     result = evaluate(cohort[0], {"p0": array})
-    assert result.exit_code == 1 and ".npz: p0: " in result.stderr and "Traceback" not in result.stderr
+    assert result.exit_code == 1 and ".npz: array 1: " in result.stderr and "Traceback" not in result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
@@ -221,6 +221,6 @@ def test_a_damaged_member_of_an_npz_is_named(evaluate, cohort):
     content[200:400] = bytes(200)
     Path("maps.npz").write_bytes(content)
     result = evaluate(cohort[0], None)
-    assert result.exit_code == 1 and "maps.npz: p0: cannot be read" in result.stderr
+    assert result.exit_code == 1 and "maps.npz: array 1: cannot be read" in result.stderr
     Path("maps.npz").write_bytes(b"")
     assert "not an npz file" in evaluate(cohort[0], None).stderr

@@ -8,6 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import box_files
 import pytest
 import torch
 import toy
@@ -49,6 +50,7 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "convert ms-cxr": "cohort/ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv -o FULL/out",
     "convert mimic-sectioned": "sectioned.csv -o FULL/out",
     "convert imagenome-gold": f"gold.csv --metadata {COHORT} -o FULL/out",
+    **{f"convert {name}": f"{args} -o FULL/out" for name, args in box_files.CONVERT.items()},
 }
 IN_A_FOLDER = {  # the words of each command that writes into FULL/new
     "phantom": "FULL/new --patients 2 --image-size 64",
@@ -92,6 +94,7 @@ def given(tmp_path_factory):
     for name, record in (("reports", REPORT), ("sentences", SENTENCE)):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
+    box_files.write(here)
     make_models(here)
     for line in ("phantom cohort --patients 2 --image-size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):
         result = invoke(line.replace("FULL/out", "found.jsonl"), here)

@@ -65,9 +65,17 @@ BAD = {
     "a shard twice": (["x-1-of-2.jsonl"] * 2, {}, "given twice"),
     "shards of two runs": ([*NAMES, "x-3-of-3.jsonl"], {"x_3_of_3": []}, "of 2 and of 3"),
     "a file that is not there": (["y.jsonl", "z.jsonl"], {}, "No such file"),
-    "a study in two shards": (NAMES, {"x_1_of_2": [sentence("c", 5)]}, "c is also in x-1-of-2.jsonl"),
+    "a study in two shards": (
+        NAMES,
+        {"x_1_of_2": [sentence("c", 5)]},
+        "this study or image is also in x-1-of-2.jsonl",
+    ),
     "no record": (NAMES, {"x_1_of_2": [{"a": 1}]}, "x-1-of-2.jsonl:1: expected a sentence"),
-    "a line too many": ([*NAMES, "--like", "all.jsonl"], {"all": ALL[2:]}, "c is not in the input"),
+    "a line too many": (
+        [*NAMES, "--like", "all.jsonl"],
+        {"all": ALL[2:]},
+        "this study or image is not in the input",
+    ),
     "another order": ([*NAMES, "--like", "all.jsonl"], {"all": ALL[::-1]}, "another place"),
 }
 
@@ -101,6 +109,6 @@ def test_an_image_or_a_phrase_without_its_line_is_missed(records, name, join):
     assert (whole.exit_code, join.out.read_text()) == (0, lines(records))
     parts = ["x.jsonl", "--like", "asked.jsonl"]
     lost = join(*parts, x=records[::2], asked=asked)
-    assert (lost.exit_code, "b of the input has no line" in lost.stderr) == (1, True)
+    assert (lost.exit_code, "study or image 2 of the input has no line" in lost.stderr) == (1, True)
     allowed = join(*parts, "--missing-ok", x=records[::2], asked=asked)
     assert (allowed.exit_code, join.out.read_text()) == (0, lines(records[::2]))

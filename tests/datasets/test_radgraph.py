@@ -94,7 +94,7 @@ def test_a_bad_report_is_taken_and_the_rest_is_read():
     bad = {"text": "a b", "entities": {"1": {"label": "OBS-DP", "start_ix": 5, "end_ix": 5, "relations": []}}}
     sentences = read({"a.txt": bad, **FILE}, lambda line, problem: taken.append(str(problem)))
     assert said(sentences) == EXPECTED
-    assert taken == ["<stdin>: report 1: entities.1: its tokens are not in the text"]
+    assert taken == ["<stdin>: report 1: entities[0]: its tokens are not in the text"]
     with pytest.raises(BadRecord):
         read({"a.txt": bad})
 

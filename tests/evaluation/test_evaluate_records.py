@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from medground import jsonl
+from medground import jsonl, output_files
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import evaluate
@@ -42,7 +42,7 @@ def value(scores, metric: str, group: str = "all") -> float | None:
 
 def test_records_give_the_scores_of_the_command(tmp_path):
     for name, records in (("found", PREDICTIONS), ("truth", TRUTH), ("train", TRAIN)):
-        with jsonl.create(str(tmp_path / f"{name}.jsonl")) as stream:
+        with output_files.create(str(tmp_path / f"{name}.jsonl")) as stream:
             jsonl.write(stream, records)
     files = [str(tmp_path / f"{name}.jsonl") for name in ("found", "truth", "train")]
     flags = ["--protocol", "single-box", "--protocol", "set", "--bootstrap-samples", "200"]
@@ -90,7 +90,7 @@ def test_training_patients_are_refused_or_mark_each_score():
 def test_heat_maps_are_a_mapping_of_arrays():
     maps = {f"p{n}": np.pad(np.ones((20, 20)), ((10, 70), (10, 70))) for n in range(4)}
     assert value(evaluate(maps, TRUTH, ["heatmap"], draws=100), "miou") == 1
-    with pytest.raises(MedgroundError, match="predictions: p0: expected finite numbers"):
+    with pytest.raises(MedgroundError, match="predictions: array 1: expected finite numbers"):
         evaluate({"p0": np.zeros(3)}, TRUTH, ["heatmap"])
 
 

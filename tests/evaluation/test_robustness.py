@@ -264,7 +264,9 @@ def test_one_patient_alone_has_no_other_and_a_phrase_without_a_side_no_other_sid
 
 
 def test_an_image_in_another_size_than_the_boxes_is_refused():
-    with pytest.raises(MedgroundError, match="its boxes are for 400 x 20 pixels, its image has 40 x 20"):
+    with pytest.raises(
+        MedgroundError, match="boxes of a phrase are for 400 x 20 pixels, the image has 40 x 20"
+    ):
         list(robustness.probe([replace(PHRASES[0], width=400)], load, looks))
 
 

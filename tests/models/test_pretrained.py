@@ -184,6 +184,32 @@ def test_weights_of_another_architecture_are_refused(bert, tmp_path):
     assert "another architecture" in refusal(bert)
 
 
+@pytest.mark.parametrize("kind", ["resnet", "convnext", "vit"])
+def test_a_backbone_without_its_norms_is_refused_with_their_names(kind, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    save(kind, IMAGES[kind], tmp_path)
+    whole = load_file(tmp_path / "model.safetensors")
+    lacking = {name: each for name, each in whole.items() if "norm" not in name}
+    assert len(lacking) < len(whole)
+    save_file(lacking, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    said = refusal(tmp_path, pretrained.load_image_encoder)
+    assert "incomplete; missing: " in said
+    assert "norm" in said
+
+
+def test_a_text_encoder_may_lack_only_its_pooler(bert):
+    from safetensors.torch import load_file, save_file
+
+    whole = load_file(bert / "model.safetensors")
+    lacking = {name: each for name, each in whole.items() if "pooler" not in name}
+    save_file(lacking, bert / "model.safetensors", metadata={"format": "pt"})
+    pretrained.load_text_encoder(str(bert))
+    lacking.pop("encoder.layer.0.output.LayerNorm.weight")
+    save_file(lacking, bert / "model.safetensors", metadata={"format": "pt"})
+    assert "missing: encoder.layer.0.output.LayerNorm.weight" in refusal(bert)
+
+
 def test_weights_of_another_width_are_refused(bert):
     config = json.loads((bert / "config.json").read_text())
     (bert / "config.json").write_text(json.dumps(config | {"hidden_size": 32}))

@@ -1,6 +1,7 @@
 """ASG's losses, each compared with a slow, obvious reference, and its tags."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,6 +74,70 @@ def test_region_sentence_alignment_is_each_images_own_contrast(images, seed):
 
 def test_the_only_pair_of_an_image_has_no_loss():
     assert asg.within_images(torch.randn(3, 3), rows(0, 1, 2)).item() == pytest.approx(0, abs=1e-6)
+
+
+def told_of(images, boxes, texts) -> ReportBatch:
+    """Return a ReportBatch of these pairs; equal numbers in `boxes` are equal boxes."""
+    corners = torch.tensor(boxes, dtype=torch.float)[:, None].expand(-1, 4)
+    return replace(BLANK, pair_images=rows(*images), pair_boxes=corners, pair_texts=rows(*texts), keys=None)
+
+
+def test_pairs_about_equal_boxes_or_with_equal_texts_are_one_target():
+    told = told_of(images=[0, 0, 0, 0, 1], boxes=[1, 1, 2, 3, 1], texts=[0, 1, 1, 2, 0])
+    alike = asg.pairs_alike(told).int().tolist()
+    assert alike == [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
+
+
+def test_a_box_with_two_sentences_has_no_loss_when_both_are_found():
+    told = told_of(images=[0, 0, 0], boxes=[1, 1, 2], texts=[0, 1, 2])
+    found = 40.0 * torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    assert asg.within_images(found, told.pair_images, asg.pairs_alike(told)).item() < 1e-6
+    assert asg.within_images(found, told.pair_images).item() == pytest.approx(4 / 3 * math.log(2), abs=1e-4)
+
+
+def test_equal_reports_are_one_target_of_contrast_and_relation():
+    same = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    assert heads.contrast(40.0 * same, same).item() < 1e-6
+    labels = torch.zeros(3, 40)
+    labels[0, 1] = labels[1, 1] = labels[2, 2] = 1
+    best = torch.where(same, torch.where(same.sum(1) > 1, 0.5, 1.0)[:, None], 1e-6).log()
+    assert asg.relation_loss(best, labels, same).item() < 0.01 < asg.relation_loss(best, labels).item()
+
+
+def test_reports_with_the_same_sentences_share_a_key():
+    told = replace(BLANK, keys=rows(7, 8, 7, 7), has_report=torch.tensor([True, True, True, False]))
+    assert told.same().int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
+@pytest.mark.slow
+def test_region_sentence_alignment_overfits_eight_images_with_repeated_boxes():
+    """Only the heads learn, on fixed features; two sentences of each image are about the same two regions."""
+    torch.manual_seed(0)
+    model = grounder.build("small", [f"word{n}" for n in range(16)])
+    objective = asg.ASG(model)
+    objective.patch, objective.word = heads.Projection(128, 128, 64), heads.Projection(128, 128, 64)
+    ids, mask = model.tokenize([f"word{n} word{(n * 3 + 1) % 16}" for n in range(16)])
+    grid = torch.randn(8, 128, 4, 4)
+    images = EncodedImages(grid.flatten(2).transpose(1, 2), torch.ones(8, 16, dtype=torch.bool), grid)
+    with torch.no_grad():
+        seen = Encoded(images, model.network.encode_texts(ids, mask), mask, None)
+    owner = torch.arange(8).repeat_interleave(4)
+    told = replace(
+        BLANK, pair_images=owner, pair_texts=(torch.arange(32) * 5) % 16,
+        pair_boxes=torch.tensor([[0.3, 0.3, 0.4, 0.4], [0.7, 0.6, 0.5, 0.5]] * 2).repeat(8, 1), keys=None,
+    )  # fmt: skip
+    heads_of = [*objective.patch.parameters(), *objective.word.parameters()]
+    optimizer = torch.optim.AdamW(heads_of, lr=1e-3)
+    alike = asg.pairs_alike(told)
+    for _ in range(60):
+        optimizer.zero_grad()
+        similar = heads.similarity(*objective.parts(seen, told), asg.TEMPERATURE)
+        loss = asg.within_images(similar, owner, alike)
+        loss.backward()
+        optimizer.step()
+    own = similar.masked_fill(owner[:, None] != owner, -torch.inf)
+    assert loss.item() < 0.01
+    assert alike[torch.arange(32), own.argmax(dim=1)].float().mean().item() == 1.0
 
 
 def test_no_pair_and_no_report_cost_nothing_and_not_nan():
@@ -195,8 +260,6 @@ def test_a_report_is_the_mean_of_all_words_of_its_sentences():
 
 def test_the_tokens_of_a_report_stand_in_order_and_open_once():
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
-    from dataclasses import replace
-
     told = replace(BLANK, sentences=rows(2, 0, 1), report_of=rows(0, 0, 2), has_report=torch.ones(3))
     at, places, valid = lines(mask, told, 5)
     assert valid.sum(dim=1).tolist() == [5, 0, 2]  # 4 + 2 cut at 5; none; 2
@@ -263,6 +326,22 @@ def encoded(model: grounder.Grounder, count: int) -> tuple[Encoded, torch.Tensor
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), ids
 
 
+def test_the_pieces_of_a_word_are_summed():
+    tokens = torch.arange(8.0).reshape(2, 4, 1)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool)
+    continues = torch.tensor([[0, 0, 1, 0], [0, 1, 1, 0]], dtype=torch.bool)
+    sums, kept = heads.whole_words(tokens, mask, continues)
+    assert kept.int().tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert (sums[..., 0] * kept).tolist() == [[0, 1 + 2, 3, 0], [4 + 5 + 6, 0, 0, 0]]
+
+
+def test_tokens_that_continue_a_word_are_those_with_a_mark():
+    model = grounder.build("small", ["clear lungs"], sum_word_pieces=True)
+    pieces = asg.ASG(model).pieces
+    assert pieces[model.tokenizer.convert_tokens_to_ids("##a")]
+    assert not pieces[model.tokenizer.convert_tokens_to_ids("a")]
+
+
 def test_the_names_of_tags_are_frozen_and_differ(learner):
     recogniser = learner.objectives["asg"].recogniser
     assert recogniser.names.shape == (40, 128)
@@ -284,8 +363,6 @@ def test_images_without_a_report_change_no_loss(learner):
         always=rows(),
     )  # fmt: skip
     whole = objective(seen, SimpleNamespace(reports=told))
-    from dataclasses import replace
-
     fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], has_report=told.has_report[:2])
     first = EncodedImages(*(part[:2] for part in seen.images))
     part = objective(Encoded(first, seen.tokens, seen.mask, None), SimpleNamespace(reports=fewer))

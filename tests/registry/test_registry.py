@@ -6,6 +6,7 @@ from commands import COMMANDS, command_of
 from medground import registry
 from medground.anatomy import mask_boxes
 from medground.errors import MedgroundError
+from medground.evaluation import protocols
 from medground.models.network import Network
 from medground.objectives.objective import Objective
 
@@ -29,8 +30,8 @@ def test_every_target_can_be_loaded(group, name, entry):
 
 
 OPTIONS = [
-    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked"]),
-    ("finetune", "objective", ["agp", "taco"]),
+    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked", "mdetr"]),
+    ("finetune", "objective", ["agp", "mdetr", "taco"]),
     ("pretrain", "architecture", [*registry.ARCHITECTURES]),
     ("train-detector", "detector", [*registry.DETECTORS]),
     ("detect-anatomy", "detector", [*registry.DETECTORS]),
@@ -49,7 +50,8 @@ def test_commands_offer_the_names_of_the_tables(command, option, names):
 
 
 def test_convert_has_a_command_per_data_set():
-    assert {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]} == {*registry.DATASETS}
+    found = {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]}
+    assert found == {*registry.DATASETS, "weights"}
 
 
 def test_architectures_are_networks_and_objectives_are_objectives():
@@ -80,3 +82,10 @@ def test_a_target_that_is_missing_is_named():
         registry.attribute("medground.models.transvg:Nothing")
     with pytest.raises(MedgroundError, match="no_such_module:Thing: cannot be imported"):
         registry.attribute("no_such_module:Thing")
+
+
+def test_a_protocol_that_contradicts_its_entry_is_an_error(monkeypatch):
+    entry = registry.Protocol(target="medground.evaluation.protocols:SET", help="h", reads="heatmaps")
+    monkeypatch.setitem(registry.PROTOCOLS.built_in, "set", entry)
+    with pytest.raises(MedgroundError, match=r"protocols:SET: takes phrases, but its entry reads heatmaps$"):
+        protocols.named("set")

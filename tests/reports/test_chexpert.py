@@ -67,7 +67,7 @@ def test_an_empty_report_has_a_row_of_blanks():
     rows = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["study_id"] for row in rows] == ["1", "2", "3", "4"]
     assert [any(row[each] for each in COLUMNS) for row in rows] == [True, False, False, False]
-    assert "2: no findings or impression; 2 such in all" in result.stderr
+    assert "report 2: no findings or impression; 2 such in all" in result.stderr
 
 
 # Headings of human coders for nine labels. No heading covers what Lung Opacity does, scars and markings too.

@@ -108,8 +108,8 @@ def test_reports_in_other_languages_are_one_warning_and_no_triplet():
     assert [json.loads(each)["study_id"] for each in result.stdout.splitlines()] == ["1"]
     warnings = result.stderr.splitlines()
     assert warnings == [
-        "WARNING: 4: no findings or impression; 1 such in all (-v lists them)",
-        "WARNING: 2: not English, --any-language parses it; 2 such in all (-v lists them)",
+        "WARNING: report 4: no findings or impression; 1 such in all (-v lists them)",
+        "WARNING: report 2: not English, --any-language parses it; 2 such in all (-v lists them)",
     ]
 
 

@@ -48,7 +48,7 @@ def test_columns_may_be_named():
 
 
 def test_a_column_that_is_not_there_is_said_with_those_that_are():
-    with pytest.raises(MedgroundError, match=r"t.csv: no column 'x'; there are id, text"):
+    with pytest.raises(MedgroundError, match=r"t.csv: no column 'x'; line 1 has id, text"):
         table(b"id,text\n", Columns(text="x"))
     with pytest.raises(MedgroundError, match="--text-column"):
         table(b"id,words\n1,a\n")

@@ -133,4 +133,4 @@ def test_all_is_said_once_whatever_the_number_of_workers(tmp_path):
         done = subprocess.run(call, capture_output=True, check=True)
         runs.append((done.stdout, sorted(done.stderr.splitlines()), (tmp_path / workers).read_bytes()))
     assert runs[0] == runs[1]
-    assert sum(b"1: no findings or impression" in line for line in runs[0][1]) == 1
+    assert sum(b"report 1: no findings or impression" in line for line in runs[0][1]) == 1

@@ -8,7 +8,7 @@ from report_sentences import CHALLENGE, CLINICAL, EXISTENCE, NEGEX, TRIPLETS
 
 from medground.errors import MedgroundError
 from medground.records import Report
-from medground.reports import lexicon
+from medground.reports import lexicon, tries
 from medground.reports.negspacy_terms import negspacy_terms
 from medground.reports.parser import Options, Parser
 from medground.reports.sections import split_sections
@@ -234,7 +234,7 @@ def test_no_finding_doubles_a_word_of_its_own_or_of_another():
     claimed: dict[tuple[str, ...], str] = {}
     for finding in FINDINGS:
         for pattern in finding["words"]:
-            for words in lexicon.spellings(pattern):
+            for words in tries.spellings(pattern):
                 assert claimed.setdefault(words, finding["name"]) == finding["name"], words
 
 
@@ -264,7 +264,7 @@ def test_negspacys_terms_are_read_or_refused_by_name():
     assert refused <= terms
     trie = lexicon.load().trie
     for term in terms - refused:
-        assert all(lexicon._roles(trie, words) is not None for words in lexicon.spellings(term)), term
+        assert all(tries.roles_of(trie, words) is not None for words in tries.spellings(term)), term
 
 
 @pytest.fixture

@@ -1021,11 +1021,6 @@ CHALLENGE = [  # (text, finding, existence): all that is said of the finding; No
     ("No recurrent pneumothorax.", "pneumothorax", "absent"),
     ("No significant residual effusion.", "pleural effusion", "absent"),
     ("No sizable effusion.", "pleural effusion", "absent"),
-    (
-        "No pleural effusion is seen on the right; there is a moderate one on the left.",
-        "pleural effusion",
-        "absent",
-    ),
     ("Lungs: no consolidation or edema. Pleura: small left effusion.", "consolidation", "absent"),
     ("Lungs: no consolidation or edema. Pleura: small left effusion.", "pleural effusion", "present"),
     (

@@ -7,7 +7,7 @@ from torch import nn
 from medground.models import grounder
 from medground.objectives.learner import Learner
 from medground.training.ema import Average
-from medground.training.optim import Schedule, build_optimizer, set_lr
+from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
 
 
 def plan(**given) -> Schedule:
@@ -59,6 +59,43 @@ def test_every_parameter_is_optimized_once_and_encoders_have_their_learning_rate
     for group in optimizer.param_groups:
         for each in group["params"]:
             assert group["lr"] == pytest.approx(0.05 if id(each) in encoders else 0.5)
+
+
+def test_the_text_encoder_has_its_own_learning_rate_and_schedule(learner):
+    schedule = plan(text_lr=0.3, text_schedule="linear", text_warmup_ratio=0.5, lr_schedule="step")
+    optimizer = build_optimizer(learner, schedule)
+    texts = {id(each) for each in learner.network.text_encoder.parameters()}
+    set_lr(optimizer, 1.0, schedule.lr_factor(0, of_text=True))
+    for group in optimizer.param_groups:
+        for each in group["params"]:
+            assert (group["lr"] == pytest.approx(0.3 * schedule.lr_factor(0, True))) == (id(each) in texts)
+    falls = [schedule.lr_factor(step, of_text=True) for step in range(schedule.steps)]
+    top = falls.index(1.0)
+    assert falls[: top + 1] == sorted(falls[: top + 1])
+    assert falls[top:] == sorted(falls[top:], reverse=True)
+    assert falls[-1] < 0.05
+
+
+def test_the_drop_of_a_step_schedule_can_be_chosen():
+    schedule = plan(steps=40, lr_schedule="step", lr_drop=35 / 40, warmup_ratio=0.0)
+    assert [schedule.lr_factor(step) for step in (0, 34, 35, 39)] == [1, 1, 0.1, 0.1]
+
+
+def test_everything_can_decay_as_in_the_published_code(learner):
+    groups = build_optimizer(learner, plan(weight_decay=0.3, decay_all=True)).param_groups
+    assert {group["weight_decay"] for group in groups} == {0.3}
+
+
+def test_batch_norms_and_the_stem_can_be_frozen():
+    torch.manual_seed(0)
+    network = grounder.build("small", ["left lung"]).network
+    frozen = freeze(network, ["batch-norm", "stem"])
+    fixed = {name for name, each in network.named_parameters() if not each.requires_grad}
+    encoder = {name for name, _ in network.named_parameters() if name.startswith("image_encoder.")}
+    norms = {name for name in encoder if ".normalization." in name}
+    first = {name for name in encoder if "embedder" in name or ".stages.0." in name}
+    assert fixed == norms | first < encoder
+    assert all(each in frozen for each in network.image_encoder.modules() if isinstance(each, nn.BatchNorm2d))
 
 
 def test_norms_biases_and_embeddings_do_not_decay(learner):

@@ -1,4 +1,4 @@
-"""What a killed run has left is gone on with: the files of `jsonl.journal`, and each filter's `--resume`."""
+"""What a killed run has left is continued: the files of `resuming.journal`, and each filter's `--resume`."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from samples import IMAGE, REPORT, SENTENCE
 
-from medground import jsonl
+from medground import output_files, resuming
 from medground.cli.main import cli
 from medground.errors import MedgroundError
 
@@ -23,7 +23,7 @@ WHOLE = b"".join(UNITS)
 def write(path, until=None, task=None, units=UNITS):
     """Write the units that are missing; killed before unit `until`. Returns how many were made."""
     made = 0
-    with jsonl.journal(str(path), task or {"command": "test"}) as out:
+    with resuming.journal(str(path), task or {"command": "test"}) as out:
         for number, unit in enumerate(units[out.done :], start=out.done):
             if number == until:
                 raise Killed
@@ -48,7 +48,7 @@ def test_after_any_kills_the_bytes_are_those_of_an_undisturbed_run(stops, target
     made = write(target)
     assert target.read_bytes() == WHOLE
     assert made == len(UNITS) - max(each for each in stops if each < len(UNITS))
-    assert [each.name for each in target.parent.iterdir()] == ["out.jsonl"]
+    assert {each.name for each in target.parent.iterdir()} == {"out.jsonl", ".out.jsonl.done"}
 
 
 def cut(path, size):
@@ -86,7 +86,7 @@ def test_another_task_is_refused_and_named(target):
 def test_a_run_without_resume_leaves_no_note_of_another_partial_file(target):
     with pytest.raises(Killed):
         write(target, 15)
-    with pytest.raises(Killed), jsonl.create(str(target)) as stream:
+    with pytest.raises(Killed), output_files.create(str(target)) as stream:
         stream.write(b"something else\n")
         raise Killed
     assert write(target) == len(UNITS)
@@ -98,8 +98,9 @@ def test_a_killed_move_is_done_again(target):
         write(target, 15)
     notes = target.with_name("out.jsonl.partial.done").read_bytes()
     write(target)
+    target.with_name(".out.jsonl.done").unlink()
     target.with_name("out.jsonl.partial.done").write_bytes(notes)  # moved, but its notes still there
-    assert not jsonl.is_finished(str(target))
+    assert not resuming.is_unmarked(str(target))
     assert write(target) == len(UNITS)
     assert target.read_bytes() == WHOLE
 
@@ -135,14 +136,14 @@ def run(request, tmp_path, monkeypatch):
 
 def killed_after(monkeypatch, count):
     """Make the journal die before it takes its next unit."""
-    add = jsonl.Journal.add
+    add = resuming.Journal.add
 
     def dying(self, content, units=1, every=0.0):
         if self.done >= count:
             raise Killed
         add(self, content, units, every=0)
 
-    monkeypatch.setattr(jsonl.Journal, "add", dying)
+    monkeypatch.setattr(resuming.Journal, "add", dying)
 
 
 @pytest.mark.slow
@@ -182,11 +183,13 @@ def test_other_input_is_not_gone_on_with(run, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         killed_after(patch, 25)
         run("--resume", "-o", "out.jsonl")
-    with (tmp_path / "in.jsonl").open("a") as stream:
-        stream.write("\n")
+    text = (tmp_path / "in.jsonl").read_text()
+    (tmp_path / "in.jsonl").write_text(text.replace('"text": "', '"text": "No. ', 1))
     result = run("--resume", "-o", "out.jsonl")
     assert result.exit_code == 1
-    assert re.fullmatch(r"Error: out.jsonl.partial: begun with another \w+; delete it .*\n", result.stderr)
+    assert re.fullmatch(
+        r"Error: out.jsonl.partial: the input differs from .*; delete the file .*\n", result.stderr
+    )
 
 
 def test_resume_needs_a_file(run):

@@ -4,7 +4,7 @@ import hashlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,8 @@ DAMAGED = (
 class HeatmapFile(Mapping[str, Any]):
     """The arrays of an open file by name; `digest` is the first part of the file's SHA-256."""
 
-    def __init__(self, path: Path, names: set[str], get: Callable[[str], Any]):
-        self.name, self._names, self._get = str(path), names, get
+    def __init__(self, path: Path, names: Iterable[str], get: Callable[[str], Any]):
+        self.name, self._names, self._get = str(path), dict.fromkeys(names), get
         with path.open("rb") as stream:
             self.digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
@@ -35,7 +35,8 @@ class HeatmapFile(Mapping[str, Any]):
         try:
             return np.asarray(self._get(name))
         except DAMAGED:
-            raise MedgroundError(f"{self.name}: {name}: cannot be read as an array of numbers") from None
+            place = f"array {list(self._names).index(name) + 1}"
+            raise MedgroundError(f"{self.name}: {place}: cannot be read as an array of numbers") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -54,7 +55,7 @@ def opened(path: Path) -> Iterator[HeatmapFile]:
         raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
     with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
         get = file.__getitem__ if path.suffix == ".npz" else partial(_tensor, path, file)
-        yield HeatmapFile(path, set(file.keys()), get)
+        yield HeatmapFile(path, file.keys(), get)
 
 
 def _npz(path: Path) -> Any:

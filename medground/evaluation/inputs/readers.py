@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from medground import jsonl
+from medground import jsonl, strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.evaluation.inputs import files
 from medground.records import Box
@@ -147,9 +147,9 @@ def _corners(numbers: Sequence[float]) -> Box:
 def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
     """Pass on each result."""
     try:
-        results = json.loads(b"".join(stream))
-    except ValueError:
-        raise MedgroundError(f"{stream.name}: not JSON") from None
+        results = strict_json.parse_loose(b"".join(stream))
+    except BadRecord as bad:
+        raise MedgroundError(f"{stream.name}: {bad.problem}") from None
     phrases: list[Row] = []
     if isinstance(results, dict) and "annotations" in results:
         phrases = _phrases(results, stream.name)
@@ -167,10 +167,17 @@ def _results(results: list[Any], source: str) -> Iterator[Row]:
 def _of_result(result: Any) -> Answer:
     try:
         box, score = _corners([float(each) for each in result["bbox"]]), float(result.get("score", 1))
-        known = {name: str(result[name]) for name in ("image_id", "phrase_id") if name in result}
+        known = {name: _id(result[name], name) for name in ("image_id", "phrase_id") if name in result}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise BadRecord("expected bbox [x, y, w, h] and score, in numbers") from None
     return Answer(known.get("image_id"), known.get("phrase_id"), [(box, score)])
+
+
+def _id(value: Any, name: str) -> str:
+    """Return an identifier as text: COCO's are numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise BadRecord("expected a text or a whole number", name)
+    return str(value)
 
 
 def _with_names(data: dict[str, Any], source: str) -> Any:
@@ -192,4 +199,7 @@ def _phrases(data: dict[str, Any], source: str) -> list[Row]:
 
 
 def _of_phrase(listed: dict[str, Any]) -> Answer:
-    return Answer(listed["image_id"], listed.get("phrase_id"), [])
+    phrase = listed.get("phrase_id")
+    return Answer(
+        _id(listed["image_id"], "image_id"), phrase if phrase is None else _id(phrase, "phrase_id"), []
+    )

@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medground import jsonl
+from medground.errors import BadRecord
 from medground.evaluation.inputs import files
 from medground.evaluation.inputs.readers import Answer, Take
 from medground.records import Box
 
 log = logging.getLogger(__name__)
-_NUMBER = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
+# Nothing is matched in two ways (++ and *+ never give back), so that a text is read in linear time.
+_NUMBER = r"\s*+([-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?)\s*+"
 _FOUR = ",".join([_NUMBER] * 4)
-_BINS = re.compile(r"<box>\s*<x(\d+)>\s*<y(\d+)>\s*<x(\d+)>\s*<y(\d+)>\s*</box>")
+_BINS = re.compile(r"<box>" + "".join(rf"\s*+<{axis}(\d++)>" for axis in "xyxy") + r"\s*+</box>")
+MAX_DIGITS = 6  # of a bin; MAIRA-2 writes 0 to 99
 _PLAIN = re.compile(rf"[\[(]{_FOUR}[\])]")
 _SHARES = re.compile(rf"\[{_FOUR}\]")
 FORMS = {"maira-2": "<box><x10><y20><x30><y40></box>", "radvlm": "[0.1, 0.2, 0.3, 0.4]"}
@@ -49,7 +52,13 @@ def read_radvlm(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> 
 
 
 def _of_maira_2(text: str) -> list[Box]:
-    return _boxes(_BINS, text, lambda bin: (int(bin) + 0.5) / 100) or _boxes(_PLAIN, text)
+    return _boxes(_BINS, text, _of_bin) or _boxes(_PLAIN, text)
+
+
+def _of_bin(digits: str) -> float:
+    if len(digits) > MAX_DIGITS:
+        raise BadRecord("expected bins from 0 to 99", "output")
+    return (int(digits) + 0.5) / 100
 
 
 def _boxes(pattern: re.Pattern[str], text: str, value: Callable[[str], float] = float) -> list[Box]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medground import jsonl
+from medground import output_files
 from medground.evaluation.report import table
 from medground.evaluation.report.pictures import Gallery
 from medground.evaluation.stats.scoring import BESIDE
@@ -88,7 +88,7 @@ class Page:
 
 def save(path: Path | str, page: Page) -> None:
     """Write the page; the file at `path` appears only when it is complete."""
-    with jsonl.create(str(path)) as stream:
+    with output_files.create(str(path)) as stream:
         stream.write(pages.render("medground.evaluation", "page.html", page=page))
 
 

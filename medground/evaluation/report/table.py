@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from medground.errors import printable
 from medground.evaluation.stats.scoring import BESIDE, DERIVED
 from medground.records import Score
 
@@ -101,10 +102,11 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         table.add_column(name, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(each)) for each in row))  # text is shown, never read as markup
     Console(file=stream, highlight=False, width=None if stream.isatty() else 200).print(table)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medground import checkpoints
+from medground import checkpoints, output_files
 from medground.anatomy import region_query, yolo
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
@@ -155,4 +155,5 @@ def _finish(network: RegionQuery, images: ImageSet, folder: Path) -> None:
 
     checkpoints.save(folder / MODEL, network.state_dict(), region_query.to_json(network.config))
     some = replace(images, **{name: each[:8] for name, each in vars(images).items()})
-    draw_regions(some, *predict(network, some)).save(folder / PICTURE)
+    with output_files.replacing(folder / PICTURE) as stream:
+        draw_regions(some, *predict(network, some)).save(stream, format="PNG")

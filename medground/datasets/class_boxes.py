@@ -1,0 +1,185 @@
+"""Findings with boxes by class: one phrase for each image and class, worded by a table.
+
+The table `class_phrases.toml` has the phrase of each class of the data sets here; users may give their own.
+"""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medground import boxes
+from medground.datasets.sources import TakeBad, sift
+from medground.errors import BadRecord, MedgroundError
+from medground.records import Box, Phrase
+
+TABLE = Path(__file__).with_name("class_phrases.toml")
+ON_A_SIDE = 0.75  # share of a box in one half of the image, from which it lies on that side
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row or item of a file: an image, and a class on it with its boxes in original pixels.
+
+    category: None for an image without a finding. size: (width, height) if the file has it.
+    """
+
+    raw: bytes
+    place: str
+    image_id: str
+    path: str
+    category: str | None = None
+    found: tuple[Box, ...] = ()
+    size: Size | None = None
+    subject_id: str | None = None
+    split: str | None = None
+    reader: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules by which findings become phrases.
+
+    templates: the phrase of each class, with {side}; keys in lower case. sides: one phrase per side. absent:
+    also phrases without boxes, for each class of the file that an image does not have. sizes: (width, height)
+    of images, for files that do not have it.
+    """
+
+    templates: Mapping[str, str] = field(default_factory=dict)
+    sides: bool = False
+    absent: bool = False
+    sizes: Mapping[str, Size] = field(default_factory=dict)
+
+
+def rules(
+    templates: Path | None = None,
+    sides: bool = False,
+    absent: bool = False,
+    sizes: Mapping[str, Size] | None = None,
+) -> Rules:
+    """Return the rules of the options; raise MedgroundError for a table that is not one."""
+    return Rules(read_templates(templates or TABLE), sides, absent, sizes or {})
+
+
+def read_templates(path: Path) -> dict[str, str]:
+    """Return the phrase of each class, keys in lower case; raise MedgroundError for anything else."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise MedgroundError(f"{path}: not TOML") from None
+    for name, text in table.items():
+        if not isinstance(text, str) or not _worded(text, "").strip():
+            raise MedgroundError(f"{path}: {name}: expected a phrase, with {{side}} if it has a side")
+        if re.findall(r"[{}]", text.replace("{side}", "")):
+            raise MedgroundError(f"{path}: {name}: the only placeholder is {{side}}")
+    return {name.casefold(): text for name, text in table.items()}
+
+
+@dataclass
+class _Annotated:
+    """An image of the file, with its boxes by (class, side, reader)."""
+
+    first: Finding
+    size: Size | None
+    found: dict[tuple[str, str, str | None], list[Box]] = field(default_factory=dict)
+    extra: dict[tuple[str, str, str | None], dict[str, Any]] = field(default_factory=dict)
+
+
+def phrases(findings: Iterable[Finding], how: Rules, take: TakeBad, dirt: Counter[str]) -> Iterator[Phrase]:
+    """Yield the phrases of each image, in the order of the file; the whole file is held in memory.
+
+    Boxes are clipped to their image, and a duplicate is kept once; `dirt` counts both.
+    """
+    images: dict[str, _Annotated] = {}
+    names: dict[str, None] = {}  # classes in the order of the file
+    for _ in sift(findings, lambda each: _add(each, images, names, how, dirt), take):
+        pass
+    for image in images.values():
+        yield from _of_image(image, names, how)
+
+
+def _add(
+    each: Finding, images: dict[str, _Annotated], names: dict[str, None], how: Rules, dirt: Counter[str]
+) -> None:
+    image = images.get(each.image_id) or _Annotated(each, each.size or how.sizes.get(each.image_id))
+    inside = [_inside(box, image.size, dirt) for box in each.found]
+    images.setdefault(each.image_id, image)
+    if each.category is None:
+        return
+    names.setdefault(each.category)
+    by_side = how.sides and "{side}" in how.templates.get(each.category.casefold(), "")
+    for box in inside:
+        key = each.category, _side(box, image.size) if by_side else "", each.reader
+        own = image.found.setdefault(key, [])
+        image.extra.setdefault(key, each.extra)
+        if box in own:
+            dirt["duplicate boxes, kept once"] += 1
+        else:
+            own.append(box)
+
+
+def _inside(box: Box, size: Size | None, dirt: Counter[str]) -> Box:
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise BadRecord("this box has no area")
+    if size is None:
+        return boxes.rounded(box)
+    inside = boxes.clip(box, *size)
+    if inside is None:
+        raise BadRecord("this box lies outside its image")
+    dirt["boxes beyond the border of their image, clipped"] += inside != box
+    return boxes.rounded(inside)
+
+
+def _side(box: Box, size: Size | None) -> str:
+    """Return "right", the left half of the image, "left", or "" for a box on neither side."""
+    if size is None:
+        raise MedgroundError("--sides needs the width of each image: give --image-sizes")
+    middle, width = size[0] / 2, box[2] - box[0]
+    if (min(box[2], middle) - box[0]) / width >= ON_A_SIDE:
+        return "right"
+    return "left" if (box[2] - max(box[0], middle)) / width >= ON_A_SIDE else ""
+
+
+def _of_image(image: _Annotated, names: Iterable[str], how: Rules) -> Iterator[Phrase]:
+    there = {category for category, _, _ in image.found}
+    for (category, side, reader), found in image.found.items():
+        yield _phrase(image, how, category, side, reader, found)
+    if how.absent:
+        for category in names:
+            if category not in there:
+                yield _phrase(image, how, category, "", None, [])
+
+
+def _phrase(
+    image: _Annotated, how: Rules, category: str, side: str, reader: str | None, found: list[Box]
+) -> Phrase:
+    first, (width, height) = image.first, image.size or (None, None)
+    named = [first.image_id, category, *([side] if side else []), *([reader] if reader else [])]
+    more = {"side": side} if side else {}
+    more |= {"reader": reader} if reader else {}
+    return Phrase(
+        image_id=first.image_id,
+        phrase_id="|".join(named),
+        subject_id=first.subject_id,
+        path=first.path,
+        width=width,
+        height=height,
+        text=_worded(how.templates.get(category.casefold(), _plain(category)), side),
+        boxes=found,
+        category=category,
+        split=first.split,
+        extra=image.extra.get((category, side, reader), {}) | more,
+    )
+
+
+def _plain(category: str) -> str:
+    return category.replace("_", " ").lower()
+
+
+def _worded(template: str, side: str) -> str:
+    return " ".join(template.replace("{side}", side).split())

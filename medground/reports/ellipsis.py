@@ -1,0 +1,135 @@
+"""Halves of a sentence without a noun: "effusion on the right, none on the left".
+
+A half names a side and a predicate, and repeats the finding of the clause before it. In "moderate left and
+trace right effusions" the finding follows. A half has words of closed lists only (words.toml). Its cues
+apply to the half only, and no other cue applies to it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from medground.reports.existence import PRESENT
+from medground.reports.linking import Mention
+from medground.reports.wordlists import word_set
+
+Tags = dict[str, list[Any]]
+JOINTS = word_set("ellipsis", "joints")
+SIDES = word_set("ellipsis", "sides")
+PREDICATES = word_set("ellipsis", "predicates")
+ELSEWHERE = word_set("ellipsis", "elsewhere")
+EXCEPTIONS = word_set("ellipsis", "exceptions")
+BARE = SIDES | PREDICATES | word_set("ellipsis", "fillers")
+CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
+POLARITY = frozenset(("none", "not", "no", "nil"))
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """Words [start, end) of a half; `side` is the place of its side, None for "none elsewhere"."""
+
+    start: int
+    end: int
+    side: int | None
+    forward: bool = False  # its finding follows
+
+    def words(self, words: list[str]) -> list[str]:
+        """Return the words of the half, without those that would hide a place: "not on the right"."""
+        return ["_" if each in POLARITY else each for each in words[self.start : self.end]]
+
+
+def find_halves(words: list[str], tags: Tags) -> list[Half]:
+    """Return the halves of a sentence, in order."""
+    known = set(words)
+    if not (known & JOINTS or known & EXCEPTIONS) or not known & (SIDES | ELSEWHERE):
+        return []
+    nouns = {n for i, j, _ in tags.get("F", ()) for n in range(i, j)}
+    nouns |= {n for i, j, name in tags.get("S", ()) if name != "lungs" for n in range(i, j)}
+    first = min((i for i, _, _ in [*tags.get("F", ()), *tags.get("T", ())]), default=len(words))
+    segments = list(_segments(words))
+    found = []
+    for n, (a, b) in enumerate(segments):
+        inside = set(words[a:b])
+        if not inside or inside - CLOSED or not nouns.isdisjoint(range(a, b)):
+            continue
+        excepted = a > 0 and bool(EXCEPTIONS & set(words[max(0, a - 2) : a]))
+        if not (inside & PREDICATES or excepted):
+            continue
+        side = next((m for m in range(a, b) if words[m] in SIDES), None)
+        if first < a and (side is not None or inside & ELSEWHERE):
+            found.append(Half(a, b, side))
+        elif side is not None and _finding_follows(words, nouns, segments[n + 1 : n + 2], inside):
+            found.append(Half(a, b, side, forward=True))
+    return found
+
+
+def _segments(words: list[str]) -> list[tuple[int, int]]:
+    """Return the [start, end) between joints."""
+    edges = [n for n, word in enumerate(words) if word in JOINTS or word in EXCEPTIONS or word == "for"]
+    ends = [*edges, len(words) - 1 if words[-1:] == ["."] else len(words)]
+    return [(a, b) for a, b in zip([0, *(n + 1 for n in edges)], ends, strict=True) if a < b]
+
+
+def _finding_follows(
+    words: list[str], nouns: set[int], rest: list[tuple[int, int]], inside: set[str]
+) -> bool:
+    """Return whether the next segment is "trace right effusions": a side, a predicate and the noun."""
+    if not rest or inside - BARE:
+        return False
+    noun = next((n for n in range(*rest[0]) if n in nouns), rest[0][0])
+    before = set(words[rest[0][0] : noun])
+    return bool(before & SIDES and before & PREDICATES) and not before - BARE
+
+
+def add_halves(
+    halves: list[Half],
+    words: list[str],
+    tags: Tags,
+    mentions: list[Mention],
+    decide: Callable[[Half, Mention], None],
+) -> list[Mention]:
+    """Return the mentions with those of the halves; `decide` gives a half's mention existence and places."""
+    for half in halves:
+        whole = _whole_of(half, mentions)
+        if whole is None or half.side is None:
+            continue
+        mention = Mention(whole.i, whole.j, whole.finding, PRESENT)
+        decide(half, mention)
+        for kind in ("Q", "C"):
+            for i, _, value in tags.get(kind, ()):
+                if half.start <= i < half.end:
+                    mention.modify(kind, value)
+        if mention.verdict.existence and mention.regions:
+            mentions = [*without_regions(mentions, mention), mention]
+    return mentions
+
+
+def set_apart(mentions: list[Mention], exceptions: list[int]) -> list[Mention]:
+    """Return the mentions without the regions that an exception names: "clear except for the left"."""
+    for special in mentions:
+        if any(n < special.i for n in exceptions):
+            before = [each for each in mentions if each.j < special.i]
+            kept = without_regions(before, special)
+            mentions = [each for each in mentions if each not in before or each in kept]
+    return mentions
+
+
+def _whole_of(half: Half, mentions: list[Mention]) -> Mention | None:
+    """Return the mention whose finding a half repeats: the next after it, or the last before it."""
+    if half.forward:
+        return next((each for each in mentions if each.i >= half.end), None)
+    return next((each for each in reversed(mentions) if each.j <= half.start), None)
+
+
+def without_regions(mentions: list[Mention], special: Mention) -> list[Mention]:
+    """Return the mentions without the regions that a more special one of the same finding has."""
+    kept = []
+    for each in mentions:
+        if each.finding is special.finding:
+            rest = [region for region in each.regions if region not in special.regions]
+            agrees = each.verdict.existence == special.verdict.existence
+            if (each.regions and not rest) or (not each.regions and agrees):
+                continue
+            each.regions = rest
+        kept.append(each)
+    return kept

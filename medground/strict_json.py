@@ -1,0 +1,62 @@
+"""JSON from strangers: any text gives a value or BadRecord, never another error.
+
+| limit | reason |
+|---|---|
+| `MAX_DEPTH` levels of lists and objects | what is read can be written again: orjson writes 254 levels |
+"""
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from medground.errors import BadRecord
+
+MAX_DEPTH = 200
+_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+
+
+def parse(data: bytes) -> Any:
+    """Return the value of JSON as its standard defines it: no NaN, no half of a surrogate pair."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
+        raise BadRecord(problem) from None
+    _check_depth(data)
+    return value
+
+
+def parse_loose(data: bytes) -> Any:
+    """Return the value of JSON as Python writes it: NaN and halves of surrogate pairs are allowed.
+
+    Other tools write such files. The reader checks numbers and texts that it uses.
+    """
+    try:
+        value = json.loads(data)
+    except RecursionError:
+        raise BadRecord(_too_deep()) from None
+    except ValueError:  # not JSON, not UTF-8, or a number of more than 4300 digits
+        raise BadRecord("not JSON") from None
+    _check_depth(data)
+    return value
+
+
+def _check_depth(data: bytes) -> None:
+    """Raise BadRecord if valid JSON is nested too deeply."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = _STRING.sub(b"", data).translate(_AS_SQUARE, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return
+        brackets = brackets.replace(b"[]", b"")  # removes one level or more, from the inside
+    if brackets:
+        raise BadRecord(_too_deep())
+
+
+def _too_deep() -> str:
+    return f"nested more than {MAX_DEPTH} levels deep"
