@@ -1,11 +1,14 @@
 """The training data of the example model: phrases of NIH images and phantoms, boxes in shares of the square.
 
-Used by tools/train_example. Letters: V views of all images, C channels, h x w patches.
+Used by tools/train_example. As a program, it lists the images of labels.csv.
+
+Letters: V views of all images, C channels, h x w patches.
 """
 
 import csv
 import json
 import random
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -255,3 +258,15 @@ def stacked(items: list[tuple[Tensor, Tensor, list[Any]]]) -> Batch:
         torch.tensor([[float(bool(each)) for each in c[2]] for c in column]),
         known,
     )
+
+
+def main(path: Path) -> None:
+    """Print an image record for each line of labels.csv."""
+    with path.open() as stream:
+        for row in csv.DictReader(stream):
+            record = {"image_id": row["image"].rpartition(".")[0], "path": f"images/{row['image']}"}
+            print(json.dumps(record | {"subject_id": row["patient"]}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
