@@ -5,12 +5,14 @@ letterboxed square, and exist only inside tensors. A pixel's left edge is its in
 W and height H has the box [0, 0, W, H].
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground.records import Box
+from medground.errors import BadRecord
+from medground.records import Anatomy, Box, Pair, Phrase
 
 Array = NDArray[np.float64]
 
@@ -52,6 +54,29 @@ def clip(box: Box, width: float, height: float) -> Box | None:
     x1, y1 = max(0.0, box[0]), max(0.0, box[1])
     x2, y2 = min(float(width), box[2]), min(float(height), box[3])
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+
+
+def refuse_outside(boxes: Iterable[Box], width: int | None, height: int | None, *path: str) -> None:
+    """Raise BadRecord for `path` if a box lies outside the image. An unknown size has no outside."""
+    for number, box in enumerate(boxes):
+        if width and height and clip(box, width, height) is None:
+            raise BadRecord("lies outside the image", *path, number)
+
+
+def check_phrase(phrase: Phrase) -> None:
+    """Raise BadRecord if a box of the phrase lies outside its image."""
+    refuse_outside(phrase.boxes or (), phrase.width, phrase.height, "boxes")
+
+
+def check_pair(pair: Pair) -> None:
+    """Raise BadRecord if the box of the pair lies outside its image."""
+    if clip(pair.box, pair.width, pair.height) is None:
+        raise BadRecord("lies outside the image", "box")
+
+
+def check_anatomy(anatomy: Anatomy) -> None:
+    """Raise BadRecord if the box of a region lies outside the image."""
+    refuse_outside((each.box for each in anatomy.regions), anatomy.width, anatomy.height, "regions")
 
 
 def rounded(box: Box) -> Box:

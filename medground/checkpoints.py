@@ -76,6 +76,12 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
+def digest_of(values: Mapping[str, Any]) -> str:
+    """Return the first 12 hex digits of the SHA-256 of JSON values, for files that hold their own digest."""
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
 def is_pickle(path: Path) -> bool:
     """Return whether torch.save or pickle wrote the file; raises OSError if there is no such file."""
     with open(path, "rb") as stream:

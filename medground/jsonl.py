@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 import orjson
 
-from medground import strict_json
+from medground import limits, strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
 from medground.records import known_keys, to_json
@@ -67,8 +67,8 @@ def read(
             bad.problem = explained(bad.problem, line)
         bad_lines.take(line, bad.at(source, number))
 
-    lines = ((number, line) for number, line in enumerate(stream, start=1) if not line.isspace())
-    yield from sift(lines, make, reject, source)
+    numbered = enumerate(limits.lines(stream, source), start=1)
+    yield from sift((each for each in numbered if not each[1].isspace()), make, reject, source)
 
 
 def name_of(stream: Any) -> str:

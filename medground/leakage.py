@@ -199,7 +199,7 @@ def training_record(folder: Path) -> dict[str, Any]:
 def _doubts(record: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a reader has to know of a training record before relying on a check for leakage."""
     keys, own = _parts(record).keys(), site_key.find()
-    if "subjects" not in record:
+    if record.get("subjects") is None:
         yield "the model does not record its training subjects; cannot check for leakage"
     elif record.get("incomplete"):
         yield "the model records only some of its training subjects; leakage may be missed"
@@ -240,7 +240,7 @@ def new_record(
     record: dict[str, Any] = {"subjects": sorted(own), "key": key.name}
     if parts:
         record["earlier"] = [{"key": name, "subjects": sorted(each)} for name, each in parts.items()]
-    if start and ("subjects" not in before or before.get("incomplete")):
+    if start and (before.get("subjects") is None or before.get("incomplete")):
         record["incomplete"] = True
     return record | mark
 

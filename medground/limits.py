@@ -1,23 +1,55 @@
-"""Limits on what one file may unpack to, so that a small file cannot fill the memory.
+"""Limits on the sizes of input, so that one file cannot fill the memory. docs/security.md has them, too.
 
 | limit | applies to |
 |---|---|
 | `MAX_PIXELS` | one image, mask or COCO size; checked in the header before anything is decoded |
-| `MAX_UNPACKED` | bytes of one gzip file, zip member, npz array or deflated DICOM file |
+| `MAX_UNPACKED` | bytes of one gzip file, zip member, npz array, deflated DICOM file, or file read at once |
+| `MAX_LINE` | bytes of one line or row, and of one report in a text file or on stdin |
+
+MEDGROUND_LIMIT_FACTOR multiplies all of them.
 """
 
+import io
+import math
+import os
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator
+from itertools import count
+from typing import Any, BinaryIO
 
 from medground.errors import MedgroundError
 
+FACTOR = "MEDGROUND_LIMIT_FACTOR"
+
+
+def factor() -> float:
+    """Return the number in MEDGROUND_LIMIT_FACTOR, 1 without it; raise MedgroundError if it is no factor."""
+    text = os.environ.get(FACTOR) or "1"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1000:
+        raise MedgroundError(f"{FACTOR}: expected a number above 0, at most 1000")
+    return value
+
+
+def _times_factor(limit: int) -> int:
+    """Return the limit times the factor; a command refuses a wrong factor when it starts."""
+    try:
+        return int(limit * factor())
+    except MedgroundError:
+        return limit
+
+
 # The largest detectors give 5,000 x 4,000; PIL warns from 89 million pixels on, which this stays under.
-MAX_PIXELS = 80_000_000
-MAX_UNPACKED = 1 << 30
+MAX_PIXELS = _times_factor(80_000_000)
+MAX_UNPACKED = _times_factor(1 << 30)
+MAX_LINE = _times_factor(32 << 20)
 CHUNK = 1 << 16
+RAISE = f"set {FACTOR} to raise the limits"
 TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} million pixels; is this a chest X-ray?"
-TOO_LONG = f"unpacks to more than {MAX_UNPACKED >> 20} MiB"
+TOO_LONG = f"unpacks to more than {MAX_UNPACKED >> 20} MiB; {RAISE}"
 
 
 def check_size(place: object, width: int, height: int) -> None:
@@ -43,6 +75,64 @@ def check_deflated(place: object, stream: BinaryIO) -> None:
     for part in _inflated(stream):
         size += len(part)
         check_unpacked(place, size)
+
+
+def lines(stream: Iterable[bytes], place: str) -> Iterator[bytes]:
+    """Yield the lines of a stream; raise MedgroundError for one of more than `MAX_LINE` bytes.
+
+    A longer line of a file is never in memory as a whole.
+    """
+    readline = getattr(stream, "readline", None)
+    found = stream if readline is None else iter(lambda: readline(MAX_LINE + 1), b"")
+    for number, line in zip(count(1), found, strict=False):
+        if len(line) > MAX_LINE:
+            raise MedgroundError(f"{place}:{number}: a line of more than {_mib(MAX_LINE)}; {RAISE}")
+        yield line
+
+
+def joined(stream: Iterable[bytes], place: str) -> bytes:
+    """Return all lines of a stream as one; raise MedgroundError for more than `MAX_UNPACKED` bytes."""
+    parts, size = [], 0
+    for part in stream:
+        parts.append(part)
+        size += len(part)
+        if size > MAX_UNPACKED:
+            raise MedgroundError(f"{place}: more than {_mib(MAX_UNPACKED)}; {RAISE}")
+    return b"".join(parts)
+
+
+def whole(stream: BinaryIO, place: object, most: int | None = None) -> bytes:
+    """Return the rest of a stream; raise MedgroundError if it is more than `most` bytes (`MAX_UNPACKED`)."""
+    most = MAX_UNPACKED if most is None else most
+    content = stream.read(most + 1)
+    if len(content) > most:
+        raise MedgroundError(f"{place}: more than {_mib(most)}; {RAISE}")
+    return content
+
+
+class Bounded(io.RawIOBase):
+    """An unpacked stream that raises MedgroundError after `MAX_UNPACKED` bytes."""
+
+    def __init__(self, stream: BinaryIO, name: str):
+        self.name = name
+        self._stream, self._left = stream, MAX_UNPACKED
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into the buffer; return the number of bytes, 0 at the end."""
+        part = self._stream.read(len(buffer))
+        self._left -= len(part)
+        if self._left < 0:
+            raise MedgroundError(f"{self.name}: {TOO_LONG}")
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def _mib(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size} bytes"
 
 
 def _inflated(stream: BinaryIO) -> Iterator[bytes]:

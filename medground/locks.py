@@ -46,8 +46,10 @@ def _locked(path: str, place: str) -> int:
     """Return an open descriptor of the locked file, which has its name still."""
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise MedgroundError(f"{path}: a symbolic link in the place of a lock; remove it") from None
             error.filename = place
             raise
         with ExitStack() as stack:

@@ -8,9 +8,14 @@
     engine.json               of `medground export`, with the graphs image.xml and phrases.xml
 
 Each reader returns plain values; the modules that use them check their meaning.
+
+All files of a prediction belong together. The weights hold hashes of config and tokenizer, the export holds
+those of its graphs too, and calibration and flip correction hold the model's name and their own digest. So a
+file that is damaged, or from another folder, is an error. Models of earlier versions have no such hashes.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +30,8 @@ CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.j
 WEIGHTS = checkpoints.WEIGHTS
 FLIP_CORRECTION, EXPORT = "orientation.safetensors", "engine.json"
 COPY_AGAIN = "copy the model folder again"
+CHANGED = "damaged, or from another model"
+FILES, DIGEST = "files", "digest"  # keys: hashes of other files, and of the other keys
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class ModelDir:
         """Return the values of calibration.json, None if there is none."""
         if not (self.path / CALIBRATION).is_file():
             return None
-        return self._json(CALIBRATION, "run medground calibrate again")
+        return self._digested(CALIBRATION, "run medground calibrate again")
 
     def flip_correction(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
         """Return (tensors, config) of the flip correction, None if there is none."""
@@ -86,7 +93,7 @@ class ModelDir:
         """Return the values of engine.json; raises MedgroundError if it is missing or damaged."""
         if not self.has_export:
             raise MedgroundError(f"{self.path}: no {EXPORT}; create it with medground export")
-        return self._json(EXPORT, "run medground export again")
+        return self._digested(EXPORT, "run medground export again")
 
     def training_record(self) -> dict[str, Any] | None:
         """Return the training record of the weights, or of the export; None if the folder has neither.
@@ -94,9 +101,27 @@ class ModelDir:
         `subjects` are hashes of the training subjects and images. `leakage` is true if validation or test
         subjects were among them. {} for a model whose training recorded nothing.
         """
-        if self.has_weights:
-            return checkpoints.read_config(self.weights).get("record") or {}
-        return dict(self.export().get("record") or {}) if self.has_export else None
+        if not (self.has_weights or self.has_export):
+            return None
+        values = checkpoints.read_config(self.weights) if self.has_weights else self.export()
+        record = values.get("record") or {}
+        if not isinstance(record, dict):
+            raise MedgroundError(f"{self.path}: damaged training record; {COPY_AGAIN}")
+        return record
+
+    def hashes(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the hash of each of these files that is there."""
+        there = sorted(name for name in names if (self.path / name).is_file())
+        return {name: checkpoints.hash_of(self.path / name) for name in there}
+
+    def refuse_changed(self, held: Any, hint: str) -> None:
+        """Raise MedgroundError unless the files have the hashes that a header, `held`, has under "files"."""
+        files = held.get(FILES) if isinstance(held, dict) else None
+        if not isinstance(files, dict):
+            return
+        for name, hash in files.items():
+            if checkpoints.hash_of(self._file(name)) != hash:
+                raise MedgroundError(f"{self.path / name}: {CHANGED}; {hint}")
 
     def _file(self, name: str) -> Path:
         if not (self.path / name).is_file():
@@ -104,11 +129,19 @@ class ModelDir:
             raise MedgroundError(f"{self.path}: no {name}; {hint}")
         return self.path / name
 
+    def _digested(self, name: str, hint: str) -> dict[str, Any]:
+        """Return the values of a JSON file without its digest; raise MedgroundError if they do not fit it."""
+        values = self._json(name, hint)
+        held = values.pop(DIGEST, None)
+        if held is not None and held != checkpoints.digest_of(values):
+            raise MedgroundError(f"{self.path / name}: {CHANGED}; {hint}")
+        return values
+
     def _json(self, name: str, hint: str) -> dict[str, Any]:
         path = self._file(name)
         try:
             values = json.loads(path.read_text())
-        except ValueError:  # not JSON, not UTF-8
+        except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
             raise MedgroundError(f"{path}: not JSON; {hint}") from None
         if not isinstance(values, dict):
             raise MedgroundError(f"{path}: no JSON object; {hint}")

@@ -50,6 +50,9 @@ def locked(path: str | Path) -> Iterator[str]:
     """Hold the lock of an output file and yield its path; for a symbolic link, the path of its target."""
     target = os.path.realpath(path) if os.path.islink(path) else str(path)
     with locks.hold(target):
+        for path in (target + PARTIAL, target + PARTIAL + DONE, mark_of(target)):
+            if os.path.islink(path):
+                raise MedgroundError(f"{path}: a symbolic link in the place of our own file; remove it")
         yield target
 
 
@@ -101,6 +104,8 @@ def replacing(
     `before` is called immediately before it is moved.
     """
     partial = Path(f"{path}{PARTIAL}")
+    if partial.is_symlink():
+        partial.unlink()  # else the file that it leads to would be emptied
     try:
         with naming(path), open(partial, "wb") as stream:
             yield stream

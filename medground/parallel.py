@@ -1,5 +1,6 @@
 """Ordered results from several processes or threads."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -37,9 +38,16 @@ def ordered_map(
         yield from map(work, items)
         return
     context = multiprocessing.get_context("fork" if FORKED else "spawn")
+    before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(work,))
     try:
         yield from _in_order(pool, _call, items, workers * 3)
+    except OSError as error:  # of starting a process, or of `work`
+        for process in set(multiprocessing.active_children()) - before:
+            process.kill()  # they would wait for work that never comes
+        if error.errno in (errno.EMFILE, errno.EAGAIN, errno.ENOMEM):
+            raise MedgroundError(f"cannot start {workers} processes: {error.strerror}; {advice}") from error
+        raise
     except BrokenExecutor:
         raise MedgroundError(f"a worker process was killed, probably for lack of memory; {advice}") from None
     finally:

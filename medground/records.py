@@ -38,6 +38,12 @@ def check_box(box: Box) -> None:
         raise ValueError("a box needs x2 > x1 and y2 > y1")
 
 
+def check_size(width: int | None, height: int | None) -> None:
+    """Raise ValueError for an image without pixels; None is an unknown size."""
+    if min(1 if width is None else width, 1 if height is None else height) < 1:
+        raise ValueError("width and height: expected 1 or more")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One report: written by users and `convert`, read by parse-reports.
@@ -135,6 +141,9 @@ class Anatomy:
     regions: list[Region]
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_size(self.width, self.height)
+
     @property
     def is_frontal(self) -> bool:
         """True unless the view is known and is neither AP nor PA."""
@@ -164,8 +173,11 @@ class Pair:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_size(self.width, self.height)
         for box in (self.box, *self.region_boxes):
             check_box(box)
+        if len(self.regions) != len(self.region_boxes):
+            raise ValueError("regions and region_boxes: expected as many boxes as names")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +200,7 @@ class Phrase:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_size(self.width, self.height)
         for box in self.boxes or ():
             check_box(box)
 

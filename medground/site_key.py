@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medground.errors import MedgroundError
@@ -28,7 +28,7 @@ DIGITS = 16  # of each digest
 class SiteKey:
     """The secret of a site."""
 
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -89,8 +89,8 @@ def find_or_create() -> SiteKey:
             partial.unlink()
     except OSError as error:
         raise _problem(file, error.strerror) from None
-    created = find()
-    assert created is not None
+    if (created := find()) is None:
+        raise _problem(file, "a link to a file that does not exist")
     return created
 
 

@@ -168,6 +168,31 @@ def test_a_damaged_record_of_a_stranger_is_one_message(tmp_path, subjects, wrap)
         leakage.training_record(model)
 
 
+@pytest.mark.parametrize("record", ["x", 7, [1]])
+def test_a_record_that_is_no_object_is_one_message(tmp_path, record):
+    model = model_of(tmp_path / "model", record)
+    for use in (leakage.training_record, lambda folder: leakage.new_record([], folder, leakage=False)):
+        with pytest.raises(MedgroundError, match="damaged training record"):
+            use(model)
+
+
+def test_subjects_that_are_null_are_no_record(tmp_path, caplog):
+    model = model_of(tmp_path / "model", {"subjects": None})
+    assert "cannot check for leakage" in warned(model, caplog)
+    assert leakage.new_record([], model, leakage=False)["incomplete"] is True
+
+
+def test_a_key_is_not_shown_when_it_is_printed():
+    assert KEY.secret.hex() not in (shown := repr(KEY)) and repr(KEY.secret) not in shown
+
+
+def test_a_link_to_no_file_is_one_message(key_file):
+    key_file.parent.mkdir()
+    key_file.symlink_to("missing")
+    with pytest.raises(MedgroundError, match="a link to a file that does not exist"):
+        site_key.find_or_create()
+
+
 def test_a_record_can_be_left_out_but_a_mark_of_leakage_cannot(key_file, tmp_path):
     start = model_of(tmp_path / "start", recorded("s1") | {"leakage": True})
     assert leakage.new_record([seen(1)], start, leakage=False, keep=False) == {"leakage": True}

@@ -5,7 +5,6 @@ identified by its `file_name`: the path of the record, or the file name without 
 `height` may be missing if the run lengths have a size.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from medground import run_lengths
+from medground import limits, run_lengths, strict_json
 from medground.anatomy.mask_files import Part
-from medground.errors import MedgroundError
+from medground.errors import BadRecord, MedgroundError
 from medground.limits import MAX_PIXELS
 
 FINE = 5  # boundary steps per pixel
@@ -53,9 +52,10 @@ class Coco:
 def load(path: Path) -> Coco:
     """Return the file; raises MedgroundError if it is damaged or not COCO."""
     try:
-        return _index(path, json.loads(path.read_bytes()))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise MedgroundError(f"{path}: damaged, truncated or not JSON") from None
+        with path.open("rb") as stream:
+            return _index(path, strict_json.parse_loose(limits.whole(stream, path)))
+    except BadRecord as bad:
+        raise MedgroundError(f"{path}: damaged, truncated or {bad.problem}") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise MedgroundError(f"{path}: not COCO: images, annotations, categories ({error})") from error
 

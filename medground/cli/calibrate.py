@@ -52,13 +52,14 @@ def calibrate(
     options.refuse_shipped(model)
     import json
 
-    from medground import console, jsonl, leakage, locks, output_files
+    from medground import boxes, console, jsonl, leakage, locks, output_files
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
 
     bad_lines = jsonl.BadLines(rejects)
-    phrases = [p for p in jsonl.read(records, Phrase, bad_lines) if split is None or p.split == split]
+    read = jsonl.read(records, Phrase, bad_lines, boxes.check_phrase)
+    phrases = [each for each in read if split is None or each.split == split]
     leaks = leakage.with_model({records.name: phrases}, model)
     leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))

@@ -173,7 +173,7 @@ def finetune(
         $ medground finetune ms_cxr.jsonl --images images --num-folds 5 --fold 1 \\
             --save-held-out fold1.jsonl -o runs/fold1
     """
-    from medground import jsonl, leakage
+    from medground import boxes, jsonl, leakage
     from medground.data import examples, splits
     from medground.records import Phrase
 
@@ -184,7 +184,7 @@ def finetune(
     kept = _for_config(chosen, multi_box)
     how = splits.Choice(seed=chosen["seed"], **{name: chosen.pop(name) for name in SPLIT})
     bad_lines = jsonl.BadLines(rejects)
-    parts = splits.split(jsonl.read(records, Phrase, bad_lines), how)
+    parts = splits.split(jsonl.read(records, Phrase, bad_lines, boxes.check_phrase), how)
     leaks = [*leakage.between(parts), *(leakage.with_model(parts, init_from) if init_from else ())]
     leaky = leakage.check(leaks, allow_leakage, LEAKAGE)
     sizes = examples.Sizes(chosen["images"])
@@ -241,12 +241,12 @@ def _replayed(
     """Return the examples to replay, without held-out subjects; [] without pairs."""
     if pairs is None:
         return []
-    from medground import jsonl
+    from medground import boxes, jsonl
     from medground.data import rehearsal
     from medground.records import Anatomy, Pair
 
     anatomies = jsonl.read(anatomy, Anatomy, bad_lines) if anatomy else None
-    return rehearsal.rehearse(jsonl.read(pairs, Pair, bad_lines), anatomies, held_out)
+    return rehearsal.rehearse(jsonl.read(pairs, Pair, bad_lines, boxes.check_pair), anatomies, held_out)
 
 
 def _reword(learned: list[Any], paraphrases: int, negative_prob: float, replayed: list[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import medground
+from medground import limits
 from medground.cli import messages
 from medground.cli.align import align
 from medground.cli.cache import cache
@@ -37,6 +38,7 @@ class Toolbox(Group):
         """Configure messages on stderr before -v and -q change their level."""
         messages.configure()
         with _as_messages():
+            limits.factor()
             return super().make_context(*args, **attrs)
 
     def invoke(self, ctx: click.Context) -> object:

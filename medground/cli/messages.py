@@ -8,6 +8,7 @@ shown as their place, with -vv. Logs of libraries that read files are not shown.
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -52,6 +53,7 @@ def _may_be_shown(record: logging.LogRecord) -> bool:
 def hide_values_of_crashes() -> None:
     """Show uncaught errors as `trace` does; for the program, not for a notebook or a test."""
     sys.excepthook = _show_crash
+    threading.excepthook = lambda args: print(trace(args.exc_value or args.exc_type()), file=sys.stderr)
 
 
 def trace(error: BaseException) -> str:

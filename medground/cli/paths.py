@@ -112,7 +112,10 @@ class Named:
         if self.path == "-" or not (own := _identities(self.path)):
             return set()
         if isinstance(self.param.type, OutputFile) and not self.is_folder:
-            own |= _identities(f"{self.path}.partial") | _identities(f"{self.path}.partial.done")
+            folder, name = os.path.split(self.path)
+            beside = [name + end for end in (".partial", ".partial.done", ".partial.lock")]
+            for each in (*beside, f".{name}.done"):
+                own |= _identities(os.path.join(folder, each))
         return own
 
 

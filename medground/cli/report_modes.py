@@ -1,8 +1,6 @@
 """The modes of parse-reports: sentences, a table, a page, an explanation, or another parser's output."""
 
-import csv
 import gc
-import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -207,20 +205,21 @@ def _table_header() -> bytes:
 
 def build_table(*build_with: Any) -> Render:
     """Return a function that turns reports into CSV rows of the 14 CheXpert labels."""
+    from medground import spreadsheet
     from medground.reports.chexpert import to_row
 
     parser = build_parser(*build_with)
 
     def render(reports: Iterable[Any]) -> Result:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
+        lines: list[str] = []
         unparsed: list[tuple[int, bool]] = []
         count = 0
         for count, each in enumerate(reports, start=1):
             sentences = parser.parse_report(each)
-            rows.writerow(to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings))
+            row = to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings)
+            lines.append(spreadsheet.line(row))
             if not sentences:
                 unparsed.append((count, not parser.is_foreign(each)))
-        return text.getvalue().encode(), unparsed, count
+        return "".join(lines).encode(), unparsed, count
 
     return render

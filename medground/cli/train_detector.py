@@ -116,7 +116,7 @@ def _image_sets(
     records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
 ) -> "tuple[ImageSet, ImageSet | None]":
     """Return the training and validation images at the detector's size; raise if a subject is in both."""
-    from medground import jsonl, leakage
+    from medground import boxes, jsonl, leakage
     from medground.anatomy import regions
     from medground.anatomy.image_set import read_images
     from medground.errors import MedgroundError
@@ -127,9 +127,9 @@ def _image_sets(
     def reject(anatomy: Anatomy, error: MedgroundError) -> None:
         bad_lines.take(jsonl.dumps(anatomy), error)
 
-    parts = {"train": list(jsonl.read(records, Anatomy, bad_lines))}
+    parts = {"train": list(jsonl.read(records, Anatomy, bad_lines, boxes.check_anatomy))}
     if val:
-        parts["val"] = list(jsonl.read(val, Anatomy, bad_lines))
+        parts["val"] = list(jsonl.read(val, Anatomy, bad_lines, boxes.check_anatomy))
     leakage.check(leakage.between(parts), False, "split the images by subject")
 
     def image_set(part: str, use: str) -> "ImageSet":

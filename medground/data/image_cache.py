@@ -15,7 +15,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -56,6 +55,7 @@ class Cache:
         _check(folder, size)
         self._rows = {row.path: row for row in rows(folder)}
         self._parts: dict[str, NDArray[np.uint8]] = {}
+        self._checked: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -69,8 +69,14 @@ class Cache:
         if row is None:
             return None
         if row.part not in self._parts:
-            self._parts[row.part] = _squares(self.folder, row.part)
-        square = np.array(self._parts[row.part][row.number])
+            self._parts[row.part] = _squares(self.folder, row.part, self.size)
+        part = self._parts[row.part]
+        if row.number >= len(part):
+            raise _damaged(self.folder / f"{row.part}.npy")
+        square = np.array(part[row.number])
+        if path not in self._checked and _hash(square) != row.hash:
+            raise _damaged(self.folder / f"{row.part}.npy")
+        self._checked.add(path)  # a hash takes longer than a copy: each image is checked once
         return letterboxed.LetterboxedImage(square, Letterbox(row.width, row.height, self.size))
 
 
@@ -95,21 +101,23 @@ def _damaged(file: Path, line: int | None = None) -> MedgroundError:
 def _check(folder: Path, size: int) -> None:
     try:
         config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise MedgroundError(f"{folder}: not an image cache ({CONFIG} is missing)") from None
-    if config.get("format") != letterboxed.FORMAT:
+    if not isinstance(config, dict) or config.get("format") != letterboxed.FORMAT:
         raise MedgroundError(f"{folder}: made by another version of medground; make the cache again")
-    if config["size"] != size:
-        raise MedgroundError(f"{folder}: its images have {config['size']} px, expected {size} px")
+    if config.get("size") != size:
+        raise MedgroundError(f"{folder}: its images have {config.get('size')} px, expected {size} px")
 
 
-def _squares(folder: Path, part: str) -> NDArray[np.uint8]:
+def _squares(folder: Path, part: str, size: int) -> NDArray[np.uint8]:
     file = folder / f"{part}.npy"
     try:
         result: NDArray[np.uint8] = np.load(file, mmap_mode="r")
-        return result
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         raise _damaged(file) from None
+    if result.shape[1:] != (size, size) or result.dtype != np.uint8:
+        raise _damaged(file)
+    return result
 
 
 def build(
@@ -234,8 +242,9 @@ def problems(cache: Path, size: int, folder: Path, wanted: Iterable[Image]) -> I
 
 def _problem(held: Cache, row: CachedImage, folder: Path) -> str | None:
     place = f"{row.path} ({row.part}, row {row.number})"
-    found: Any = held.get(row.path)
-    if _hash(found.square) != row.hash:
+    try:
+        held.get(row.path)
+    except MedgroundError:
         return f"{place}: damaged; delete {row.part}.* and make the cache again"
     file = folder / row.path
     if file.exists() and (file.stat().st_size, file.stat().st_mtime_ns) != (row.bytes, row.modified):

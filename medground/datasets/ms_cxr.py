@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from medground import boxes
+from medground import boxes, limits
 from medground.datasets.mimic_cxr import ids_in, study_id, subject_id
 from medground.datasets.sources import (
     Row,
@@ -185,7 +185,7 @@ class _Annotation:
 
 def _of_json(stream: Any, name: str, take: TakeBad) -> Iterator[Entry]:
     try:
-        coco = orjson.loads(stream.read().removeprefix(b"\xef\xbb\xbf"))
+        coco = orjson.loads(limits.whole(stream, name).removeprefix(b"\xef\xbb\xbf"))
         images = {each["id"]: each for each in coco["images"]}
         categories = {each["id"]: each["name"] for each in coco["categories"]}
         annotations = list(coco["annotations"])

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from medground import errors
+from medground import errors, limits
 from medground.errors import BadRecord, MedgroundError
 from medground.limits import MAX_UNPACKED, TOO_LONG
 
@@ -106,7 +106,7 @@ def rows(
     """
     name = name or name_of(source)
     with opened(source) as stream:
-        lines = _Lines(stream)
+        lines = _Lines(limits.lines(stream, name))
         table = csv.reader(lines)
         header = _header(table, name)
         if missing := sorted(columns - set(header)):
@@ -133,7 +133,7 @@ def is_unicode(text: str) -> bool:
 class _Lines:
     """The lines of a stream as text; `taken` holds the bytes of the current row."""
 
-    def __init__(self, stream: BinaryIO):
+    def __init__(self, stream: Iterator[bytes]):
         self.stream, self.taken, self.number = stream, list[bytes](), 0
 
     def __iter__(self) -> Iterator[str]:
@@ -207,7 +207,8 @@ def opened(source: Source) -> Iterator[Any]:
             yield stream
             return
         try:
-            yield stack.enter_context(gzip.open(stream))
+            unpacked: Any = stack.enter_context(gzip.open(stream))
+            yield io.BufferedReader(limits.Bounded(unpacked, name_of(source)))
         except (EOFError, gzip.BadGzipFile, zlib.error):
             problem = "damaged or truncated gzip file; fetch it again"
             raise MedgroundError(f"{name_of(source)}: {problem}") from None

@@ -121,9 +121,7 @@ def check_truth() -> Callable[[Phrase], None]:
 
     def check(phrase: Phrase) -> None:
         _once(key_of(phrase), seen)
-        for number, box in enumerate(phrase.boxes or ()):
-            if phrase.width and phrase.height and boxes.clip(box, phrase.width, phrase.height) is None:
-                raise BadRecord("lies outside the image", "boxes", number)
+        boxes.check_phrase(phrase)
 
     return check
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import leakage, model_dir, output_files
+from medground import checkpoints, leakage, model_dir, output_files
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
@@ -194,11 +194,14 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False) ->
             _save_graph(graphs[name], partial / f"{name}.xml")
         grounder.save_tokenizer(model.tokenizer, partial)
         grounder.write_json(partial / model_dir.CONFIG, model.config.to_json())
+        files = ModelDir(partial).hashes(each.name for each in partial.iterdir())
         for name in (model_dir.CALIBRATION, model_dir.FLIP_CORRECTION):
             if (source / name).is_file():
                 shutil.copyfile(source / name, partial / name)
         facts = {"format": FORMAT, "model": model.name, "openvino": ov.__version__}
         facts["record"] = record
+        facts[model_dir.FILES] = files
+        facts[model_dir.DIGEST] = checkpoints.digest_of(facts)
         grounder.write_json(partial / model_dir.EXPORT, facts)
         (folder / model_dir.EXPORT).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda each: (each.name == model_dir.EXPORT, each.name)):
@@ -286,12 +289,16 @@ def _load(files: ModelDir, precision: str) -> Exported:
         raise MedgroundError(f"{path}: written by another version; run medground export again")
     if files.has_weights and files.name != facts["model"]:
         raise MedgroundError(f"{path}: made from other weights than these; run medground export again")
+    files.refuse_changed(facts, "run medground export again")
     how = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
     core = ov.Core()
-    graphs = {name: core.compile_model(str(files.path / f"{name}.xml"), "CPU", how) for name in GRAPHS}
+    try:
+        graphs = {name: core.compile_model(str(files.path / f"{name}.xml"), "CPU", how) for name in GRAPHS}
+    except RuntimeError as error:  # of OpenVINO: damaged, or not there
+        raise MedgroundError(f"{files.path}: its graphs are damaged; run medground export again") from error
     config = GrounderConfig.from_json(files.config())
     return Exported(config, grounder.load_tokenizer(files.path), facts["model"], **graphs)

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import output_files
+from medground import checkpoints, output_files
 from medground.errors import MedgroundError
-from medground.model_dir import CALIBRATION, ModelDir
+from medground.model_dir import CALIBRATION, DIGEST, ModelDir
 
 FORMAT = 1
 UNNAMED = "unnamed data"
@@ -207,7 +207,8 @@ def calibration_error(curve: Curve, events: Events, bins: int = 10) -> float | N
 
 def save(folder: Path, found: Calibration) -> None:
     """Write calibration.json into the model folder; it appears only when it is complete."""
-    text = json.dumps({"format": FORMAT} | asdict(found), indent=1) + "\n"
+    values = json.loads(json.dumps({"format": FORMAT} | asdict(found)))
+    text = json.dumps(values | {DIGEST: checkpoints.digest_of(values)}, indent=1) + "\n"
     with output_files.create(str(folder / CALIBRATION)) as stream:
         stream.write(text.encode())
 

@@ -12,6 +12,7 @@ the odds of all but 1 in 1,000 unflipped images, in a cross-validation. A map th
 Letters: F images, V views of all of them, S side of the square, P patches (h x h), D width, C cells.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from medground.anatomy import augment
 from medground.errors import MedgroundError
 from medground.grounding import backends
 from medground.grounding.backends import EncodedImage, Model
-from medground.model_dir import FLIP_CORRECTION, ModelDir
+from medground.model_dir import CHANGED, DIGEST, FLIP_CORRECTION, ModelDir
 from medground.models.letterboxed import LetterboxedImage
 
 log = logging.getLogger(__name__)
@@ -165,8 +166,13 @@ def _fit(differences: NDArray[np.float32]) -> Array:
 
 def save(folder: Path, found: FlipCorrection) -> None:
     """Write orientation.safetensors into the model folder; it appears only when it is complete."""
-    config = {"format": FORMAT, "model": found.model, "threshold": found.threshold}
+    config = {"format": FORMAT, "model": found.model, "threshold": found.threshold, DIGEST: _digest(found)}
     checkpoints.save(folder / FLIP_CORRECTION, {"weights": found.weights}, config)
+
+
+def _digest(found: FlipCorrection) -> str:
+    content = found.weights.detach().cpu().contiguous().numpy().tobytes()
+    return hashlib.sha256(content + repr(found.threshold).encode()).hexdigest()[:12]
 
 
 def load(folder: Path, model: str) -> FlipCorrection | None:
@@ -183,4 +189,10 @@ def load(folder: Path, model: str) -> FlipCorrection | None:
         raise MedgroundError(f"{path}: written by another version; {again}")
     if config.get("model") != model:
         raise MedgroundError(f"{path}: fitted for other weights than these; {again}, or delete it")
-    return FlipCorrection(model, tensors["weights"], float(config["threshold"]))
+    try:
+        found = FlipCorrection(model, tensors["weights"], float(config["threshold"]))
+    except (KeyError, TypeError, ValueError):
+        raise MedgroundError(f"{path}: {CHANGED}; {again}") from None
+    if config.get(DIGEST) not in (None, _digest(found)):
+        raise MedgroundError(f"{path}: {CHANGED}; {again}")
+    return found

@@ -3,7 +3,8 @@
 csv   one row per box, best first; a phrase without a box has one row with empty box columns. Columns:
       image_id, phrase_id, subject_id, text, category, existence, present, box (1 for the best), score, x1,
       y1, x2, y2 (pixels of the original image), width, height (of that image), model, coverage, leakage
-      (true if the model's training data had patients of its validation or test data)
+      (true if the model's training data had patients of its validation or test data). Text that a
+      spreadsheet would run as a formula has an apostrophe in front; evaluate removes it.
 coco  one JSON object that pycocotools loads: `images` with our `image_id` and COCO's integer `id`,
       `categories`, and `annotations`: bbox [x, y, width, height] in original pixels with `score`,
       `phrase_id` and `text`. A phrase's category is its `category`, else its `finding`, else "phrase".
@@ -11,13 +12,11 @@ coco  one JSON object that pycocotools loads: `images` with our `image_id` and C
       `coverage` and `leakage`.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import jsonl, spreadsheet
 from medground.records import Grounding, Phrase
 
 Answered = Iterable[tuple[Phrase, Grounding]]
@@ -36,16 +35,11 @@ def write_jsonl(stream: BinaryIO, answers: Answered) -> None:
 
 def write_csv(stream: BinaryIO, answers: Answered) -> None:
     """Write the column names, then one row per box."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    table.writeheader()
+    stream.write(spreadsheet.line(COLUMNS).encode())
     for phrase, found in answers:
-        table.writerows(_rows(phrase, found))
-        stream.write(text.getvalue().encode())
+        for row in _rows(phrase, found):
+            stream.write(spreadsheet.line(row.get(name, "") for name in COLUMNS).encode())
         stream.flush()
-        text.seek(0)
-        text.truncate()
-    stream.write(text.getvalue().encode())  # only the column names, without phrases
 
 
 def _rows(phrase: Phrase, found: Grounding) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medground import checkpoints, output_files, registry
 from medground.errors import MedgroundError
-from medground.model_dir import CONFIG, COPY_AGAIN, WEIGHTS, ModelDir
+from medground.model_dir import CONFIG, COPY_AGAIN, FILES, WEIGHTS, ModelDir
 from medground.models import encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
 from medground.models.network import Network
@@ -104,7 +104,8 @@ def save(folder: Path, grounder: Grounder, record: dict[str, Any] | None = None)
         save_tokenizer(grounder.tokenizer, Path(partial))
         write_json(Path(partial, CONFIG), grounder.config.to_json())
         weights = {name: each.contiguous() for name, each in grounder.network.state_dict().items()}
-        header = grounder.config.to_json() | {"record": record or {}}
+        files = ModelDir(Path(partial)).hashes(each.name for each in Path(partial).iterdir())
+        header = grounder.config.to_json() | {"record": record or {}, FILES: files}
         checkpoints.save(folder / WEIGHTS, weights, header, before=lambda: _move(Path(partial), folder))
     return replace(grounder, name=name_of(folder))
 
@@ -156,13 +157,14 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
     files.require()
     config = read_config(folder)
     network = _network(config)
-    weights, _ = checkpoints.load(files.weights)
+    weights, header = checkpoints.load(files.weights)
     try:
         network.load_state_dict(weights)
     except RuntimeError:
         raise MedgroundError(f"{files.weights}: these weights do not fit its config.json") from None
     tokenizer = load_tokenizer(folder)
     encoders.check_vocabulary(tokenizer, network.text_encoder, str(folder))
+    files.refuse_changed(header, COPY_AGAIN)
     return Grounder(config, network.to(device).eval(), tokenizer, files.name)
 
 

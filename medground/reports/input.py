@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from medground import limits
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Report
+from medground.reports import folders
 from medground.reports.encodings import Decoder, text_of
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ TEXTS = (
     "body",
 )  # fmt: skip
 SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
-LONGEST = 32 * 1024 * 1024  # bytes of one row: a longer row has an unclosed quote
+LONGEST = limits.MAX_LINE  # bytes of one row: a longer row has an unclosed quote
 csv.field_size_limit(LONGEST)
 
 
@@ -80,7 +82,7 @@ def read_table(
     text are skipped, and counted in one warning, unless `keep_empty`.
     """
     decode = Decoder()
-    source = _Source(lines)
+    source = _Source(limits.lines(lines, name))
     header_line = source.next()
     if header_line is None:
         return
@@ -270,7 +272,7 @@ def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Re
     An empty file is not a report.
     """
     stem = Path(name).stem if not name.startswith("<") else "report"
-    content = stream.read()
+    content = limits.whole(stream, name, limits.MAX_LINE)
     if not content:
         return
     try:
@@ -293,13 +295,13 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
     """
     found = good = 0
     decode = Decoder("such files")
-    for path in _text_files(root):
+    for path in folders.text_files(root):
         found += 1
         subject = _subject(path)
         if subject and not re.fullmatch(r"s\d+", path.stem):
             continue
         try:
-            yield read_text(path.read_bytes(), decode, path, path.stem)
+            yield read_text(folders.content(path), decode, path, path.stem)
             good += 1
         except BadRecord as bad:
             bad.place = f"{path}: "
@@ -308,24 +310,6 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
         raise MedgroundError(f"{root}: no .txt in it")
     if not good:
         raise MedgroundError(f"{root}: no report in it that can be read")
-
-
-def _text_files(root: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield the .txt files below a folder, depth first, one folder's names in memory at a time.
-
-    A link to a folder `above` gives a warning and is not followed.
-    """
-    here = root.resolve()
-    if here in above:
-        log.warning("%s: leads back to a folder that contains it; not followed", root)
-        return
-    entries = sorted(root.iterdir())
-    for path in entries:
-        if path.is_file() and path.suffix.lower() == ".txt" and not path.name.startswith("."):
-            yield path
-    for path in entries:
-        if path.is_dir() and not path.name.startswith("."):
-            yield from _text_files(path, (*above, here))
 
 
 def kind_of(start: bytes, name: str) -> str:

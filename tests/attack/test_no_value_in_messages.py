@@ -235,8 +235,9 @@ def test_a_traceback_shows_places_and_no_value():
 def test_a_crash_of_the_program_quotes_no_value():
     code = (
         "import sys, click\nfrom medground import __main__\nfrom medground.cli.main import cli\n"
-        "import warnings\n"
+        "import threading, warnings\n"
         "@cli.command()\n@click.argument('word')\ndef fail(word):\n"
+        "    thread = threading.Thread(target=int, args=(word,)); thread.start(); thread.join()\n"
         "    warnings.warn(word); raise ValueError(word)\n"
         "sys.argv = ['medground', '-vv', 'fail', 'Zq' + 'mark']\n__main__.main()\n"
     )

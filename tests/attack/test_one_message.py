@@ -222,6 +222,26 @@ def test_a_bin_of_many_digits_is_an_invalid_line(files, digits):
     assert "m.jsonl:1: output: expected bins from 0 to 99" in stderr
 
 
+@pytest.mark.parametrize(
+    "text, problem",
+    [
+        ("phrase_id,x1,x1,y1,x2,y2\np1,1,5,1,9,9\n", "csv: two columns have the same name"),
+        ("phrase_id,x1,y1,x2,y2\np1,1,2,3,4,5\n", "csv:2: expected as many cells as in the header"),
+        ("phrase_id,x1,y1,x2,y2,score\np1,1,2,3,4\n", "csv:2: expected as many cells as in the header"),
+        ("phrase_id,x1,y1,x2,y2\np1,1_0,1,2_0,2\n", "csv:2: x1: expected a number"),
+    ],
+)
+def test_a_table_of_predictions_is_not_guessed_at(files, text, problem):
+    assert problem in evaluate(files("p.csv", text), "--input-format", "csv")
+
+
+@pytest.mark.parametrize("digits", ["9" * 6, "9" * 400, "9" * 5000, "\u0661"])
+@pytest.mark.parametrize("frame", ["letterbox:{}", "stretch:{}x1", "stretch:1x{}"])
+def test_a_side_of_many_digits_is_refused(files, frame, digits):
+    stderr = evaluate(files("g.jsonl", GROUNDING), "--coordinates", frame.format(digits))
+    assert "not a frame" in stderr
+
+
 N = 200_000
 LOOPS = [
     "[" + "1" * N,

@@ -70,6 +70,23 @@ def test_an_output_folder_is_locked(command, here):
     assert result.exit_code == 1 and "run: in use by process" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["out.partial.lock", "out.partial", "out.partial.done", ".out.done"])
+def test_a_link_in_the_place_of_our_own_file_is_not_written_through(name, here):
+    (here / "kept.txt").write_text("kept\n")
+    (here / name).symlink_to("kept.txt")
+    result = run("parse-reports", "reports.jsonl", "-o", "out")
+    assert (result.exit_code, f"{name}: a symbolic link in the place" in result.stderr) == (1, True)
+    assert (here / "kept.txt").read_text() == "kept\n" and not (here / "out").exists()
+
+
+def test_a_link_in_the_place_of_a_replacement_is_removed(here):
+    (here / "kept.txt").write_text("kept\n")
+    (here / "words.toml.partial").symlink_to("kept.txt")
+    with output_files.replacing("words.toml") as stream:
+        stream.write(b"new")
+    assert ((here / "kept.txt").read_text(), (here / "words.toml").read_text()) == ("kept\n", "new")
+
+
 def test_a_refused_run_leaves_no_new_folder(here):
     (here / "pairs.jsonl").write_text("")
     assert run("pretrain", "pairs.jsonl", "-o", "run").exit_code
@@ -129,6 +146,8 @@ CLASHES = [
     PARSE + "--config words.toml --rejects words.toml",
     PARSE + "-o out.jsonl --rejects out.jsonl",
     PARSE + "-o out.jsonl --rejects out.jsonl.partial",
+    PARSE + "-o out.jsonl --rejects out.jsonl.partial.lock",
+    PARSE + "-o out.jsonl --rejects .out.jsonl.done",
     PARSE + "-o new/../out.jsonl --rejects out.jsonl",
     PARSE + "--rejects -",
     "parse-reports reports.jsonl.partial -o reports.jsonl",

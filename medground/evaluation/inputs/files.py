@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar
 
-from medground import jsonl
+from medground import jsonl, limits
 from medground.evaluation.sources import Records
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Hashed:
         return str(self.sha256.hexdigest())[:12]
 
     def __iter__(self) -> Iterator[bytes]:
-        for line in self.stream:
+        for line in limits.lines(self.stream, self.name):
             self.sha256.update(line)
             yield line
 

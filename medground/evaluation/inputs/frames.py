@@ -17,7 +17,8 @@ from medground.records import Box
 
 ORIGINAL = "original"
 SLACK = 0.05  # how far a box may reach outside its frame, as a fraction of the frame
-_FRAME = re.compile(r"(original|normalised|crop)|letterbox:([1-9]\d*)|stretch:([1-9]\d*)x([1-9]\d*)")
+_SIDE = "([1-9][0-9]{0,4})"  # of a square or an image in pixels
+_FRAME = re.compile(rf"(original|normalised|crop)|letterbox:{_SIDE}|stretch:{_SIDE}x{_SIDE}")
 
 
 def check(frame: str) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from medground import jsonl, strict_json
+from medground import jsonl, limits, spreadsheet, strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.evaluation.inputs import files
 from medground.records import Box
@@ -82,7 +82,7 @@ def read_jsonl(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> N
 def read_csv(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
     """Pass on each row."""
     try:
-        text = b"".join(stream).decode("utf-8-sig")
+        text = limits.joined(stream, stream.name).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise MedgroundError(f"{stream.name}: not UTF-8; convert it with iconv") from None
     _hand_on(_rows(text, stream.name), bad_lines, take, stream.name)
@@ -103,6 +103,8 @@ def _rows(text: str, source: str) -> Iterator[Row]:
     table = csv.DictReader(_noting(io.StringIO(text, newline=""), held))
     try:
         columns = set(table.fieldnames or ())
+        if len(columns) < len(table.fieldnames or ()):
+            raise MedgroundError(f"{source}: two columns have the same name")
         names = next((each for each in (CORNERS, SIZES) if columns.issuperset(each)), None)
         if names is None or "phrase_id" not in columns:
             raise MedgroundError(f"{source}: needs the columns phrase_id and x1, y1, x2, y2 (or x, y, w, h)")
@@ -121,7 +123,9 @@ def _noting(lines: Iterable[str], held: list[str]) -> Iterator[str]:
 
 
 def _of_row(row: dict[str, str | None], names: Sequence[str]) -> Answer:
-    said: dict[str, Any] = {"model": row.get("model") or ""}
+    if None in row or None in row.values():  # of csv.DictReader, for a long and for a short row
+        raise BadRecord("expected as many cells as in the header")
+    said: dict[str, Any] = {"model": spreadsheet.plain(row.get("model") or "")}
     if row.get("coverage"):
         said["coverage"] = _number(row["coverage"], "coverage")
     found = []
@@ -129,12 +133,13 @@ def _of_row(row: dict[str, str | None], names: Sequence[str]) -> Answer:
         numbers = [_number(row[name], name) for name in names]
         box = _corners(numbers) if names == SIZES else (numbers[0], numbers[1], numbers[2], numbers[3])
         found.append((box, _number(row["score"], "score") if row.get("score") else 1.0))
-    return Answer(row.get("image_id") or None, row["phrase_id"] or "", found, said=said)
+    image, phrase = (spreadsheet.plain(row.get(name) or "") for name in ("image_id", "phrase_id"))
+    return Answer(image or None, phrase, found, said=said)
 
 
 def _number(text: str | None, name: str) -> float:
     try:
-        return float(text or "")
+        return float((text or "").replace("_", "x"))  # Python's own notation is no number of a table
     except ValueError:
         raise BadRecord("expected a number", name) from None
 
@@ -147,7 +152,7 @@ def _corners(numbers: Sequence[float]) -> Box:
 def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
     """Pass on each result."""
     try:
-        results = strict_json.parse_loose(b"".join(stream))
+        results = strict_json.parse_loose(limits.joined(stream, stream.name))
     except BadRecord as bad:
         raise MedgroundError(f"{stream.name}: {bad.problem}") from None
     phrases: list[Row] = []

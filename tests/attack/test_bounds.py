@@ -1,0 +1,175 @@
+"""Sizes, links and processes have bounds: going beyond them is one message."""
+
+import errno
+import gzip
+import io
+import logging
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from medground import jsonl, limits, parallel
+from medground.cli.main import cli
+from medground.cli.report_input import open_reports
+from medground.datasets import sources
+from medground.errors import MedgroundError
+from medground.evaluation.inputs import readers
+from medground.evaluation.inputs.files import Hashed
+from medground.records import Report
+from medground.reports import input as report_input
+
+REPORT = b"FINDINGS: Small left effusion.\n"
+
+
+class Endless(io.RawIOBase):
+    """A stream of one line that never ends; reading far beyond a limit fails."""
+
+    name = "<stdin>"
+
+    def __init__(self):
+        self.left = 1 << 20
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.left -= len(buffer)
+        assert self.left > 0, "read far beyond the limit"
+        buffer[:] = b"a" * len(buffer)
+        return len(buffer)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small limits."""
+    monkeypatch.setattr(limits, "MAX_LINE", 1000)
+    monkeypatch.setattr(limits, "MAX_UNPACKED", 5000)
+
+
+@pytest.fixture
+def endless():
+    return io.BufferedReader(Endless())
+
+
+def test_a_line_without_end_is_one_message(small, endless):
+    with pytest.raises(MedgroundError, match="<stdin>:1: a line of more than 1000 bytes; set MEDG"):
+        list(jsonl.read(endless, Report, jsonl.BadLines()))
+
+
+def test_a_row_without_end_is_one_message(small, endless):
+    with pytest.raises(MedgroundError, match="a line of more than"):
+        list(report_input.read_table(endless, "<stdin>"))
+
+
+def test_a_table_without_end_is_one_message(small, endless):
+    with pytest.raises(MedgroundError, match="a line of more than"):
+        list(sources.rows(endless, {"a"}, "a table"))
+
+
+def test_a_text_without_end_is_one_message(small, endless):
+    with pytest.raises(MedgroundError, match="<stdin>: more than 1000 bytes"):
+        list(report_input.read_one(endless, "<stdin>"))
+
+
+@pytest.mark.parametrize("read", [readers.read_csv, readers.read_coco])
+def test_predictions_without_end_are_one_message(small, endless, read):
+    with pytest.raises(MedgroundError, match="a line of more than"):
+        read(Hashed(endless), jsonl.BadLines(), print)
+    many = io.BytesIO(b"a\n" * 5000)
+    with pytest.raises(MedgroundError, match="more than 5000 bytes"):
+        read(Hashed(many), jsonl.BadLines(), print)
+
+
+def test_a_gzip_bomb_is_one_message(small, tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n" + b"1\n" * 100_000))
+    with pytest.raises(MedgroundError, match=r"a.csv.gz: unpacks to more than"):
+        list(sources.rows(path, {"a"}, "a table"))
+
+
+def test_a_long_report_in_a_folder_is_rejected_and_others_are_read(small, tmp_path):
+    (tmp_path / "s1.txt").write_bytes(REPORT * 100)
+    (tmp_path / "s2.txt").write_bytes(REPORT)
+    rejected = []
+    read = list(report_input.read_tree(tmp_path, lambda line, bad: rejected.append(str(bad))))
+    assert [each.study_id for each in read] == ["s2"] and "s1.txt: a report of more than" in rejected[0]
+
+
+def test_lines_of_other_iterables_are_bounded(small):
+    with pytest.raises(MedgroundError, match="x:2: a line of more than"):
+        list(limits.lines([b"a", b"b" * 2000], "x"))
+
+
+@pytest.mark.parametrize("value, factor", [("", 1), ("2", 2), ("0.5", 0.5), ("1e3", 1000)])
+def test_one_variable_raises_the_limits(monkeypatch, value, factor):
+    monkeypatch.setenv(limits.FACTOR, value)
+    assert limits.factor() == factor and limits._times_factor(100) == 100 * factor
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "nan", "inf", "1e9"])
+def test_a_wrong_factor_is_refused(monkeypatch, value):
+    monkeypatch.setenv(limits.FACTOR, value)
+    result = CliRunner().invoke(cli, ["align", "--help"])
+    assert result.exit_code == 1 and f"{limits.FACTOR}: expected a number" in result.stderr
+
+
+def test_the_documentation_has_every_limit():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
+    for name in (limits.FACTOR, *(each for each in vars(limits) if each.startswith("MAX_"))):
+        assert f"`{name}" in text
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder with one report in a folder."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "s1.txt").write_bytes(REPORT)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"a/loop": "."},
+        {"a/loop": "..", "a/b/loop": "../.."},
+        {"a/b/x": "..", "a/b/y": "..", "a/b/z": "../.."},
+        {"c": "a", "d": "a"},
+        {"a/itself": "itself", "a/gone": "nowhere"},
+    ],
+    ids=str,
+)
+def test_a_loop_of_links_is_read_once(tree, links, caplog):
+    for name, target in links.items():
+        (tree / name).symlink_to(target)
+    with caplog.at_level(logging.WARNING):
+        assert [each.study_id for each in report_input.read_tree(tree)] == ["s1"]
+    assert len(caplog.records) <= len(links)
+
+
+def test_too_few_file_descriptors_are_one_message(monkeypatch):
+    def fail(process):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    fork = multiprocessing.get_context("fork")
+    start, started = fork.Process.start, []
+
+    def one(process):
+        started.append(process)
+        start(process) if len(started) < 3 else fail(process)
+
+    monkeypatch.setattr(fork.Process, "start", one)
+    with pytest.raises(MedgroundError, match="start 4 processes: Too many open files; use fewer"):
+        list(parallel.ordered_map(abs, range(100), 4))
+    for process in started[:2]:
+        process.join(5)
+        assert not process.is_alive()
+
+
+def test_reports_from_stdin_are_bounded(small, monkeypatch, endless):
+    from contextlib import ExitStack
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(endless))
+    with ExitStack() as stack, pytest.raises(MedgroundError, match="more than 1000 bytes"):
+        list(open_reports(stack, "-", None, jsonl.BadLines()))
