@@ -23,7 +23,7 @@ weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(WEIGHTS)/half
 	$(MG) calibrate $(WEIGHTS)/example/held-out.jsonl --model $(WEIGHTS)/half --images $(NIH) \
-	  --data-name "14 NIH patients"
+	  --data-name "NIH phrases of 12 patients"
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/half $(SHIPPED)/grounder
 
 # The image encoder is a published package; its weights are converted, never run as a pickle.
