@@ -168,7 +168,7 @@ def _sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "feed_forward": 0 if inner is None else inner.shape[0],
         "visual_layers": count("visual"),
         "fusion_layers": count("fusion"),
-        "decoder_layers": count("decoder"),
+        "decoder_layers": count("decoder") or count("fusion"),  # a TransVG has none, and ignores the number
     }
 
 

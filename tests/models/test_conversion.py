@@ -81,6 +81,7 @@ def test_a_transvg_has_the_same_boxes_and_losses(kind, bert, inputs, tmp_path):
         wanted = network(shown, hidden, ids, text_mask)
     model, found = predicted(tmp_path / "m", images, mask)
     assert model.config.text_tokens == TEXT_TOKENS
+    assert model.config.decoder_layers == model.config.fusion_layers  # so that "paper" is recognized
     assert torch.allclose(found.boxes[:, 0], wanted, atol=1e-5)
     true = torch.rand(3, 4) / 2 + 0.2
     parts = agp.losses(found, true, torch.arange(3), model.network.places)
