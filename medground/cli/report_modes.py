@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FOREIGN = "not English, --any-language parses it"
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
+UNPARSED = {
+    "silent": "no findings or impression",
+    "foreign": FOREIGN,
+    "skipped": "text about another part of the body was not parsed",
+}
 
 
 def run(source: str, explain: str | None, input_format: str, html: str | None, **choices: Any) -> None:
@@ -115,21 +120,20 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
 
 
 def _write(out: "Journal", results: Iterable[Result]) -> None:
-    """Write results in order; count the studies without findings, and those in other languages."""
-    silent = Unparsed("no findings or impression")
-    foreign = Unparsed(FOREIGN)
+    """Write results in order; count the studies with text that gave no sentence, by reason."""
+    counters = {reason: Unparsed(why) for reason, why in UNPARSED.items()}
     for content, unparsed, reports in results:
         before = out.done
         out.add(content, reports)
         out.stream.flush()
-        for number, in_english in unparsed:
-            (silent if in_english else foreign).add(before + number)
-    silent.warn()
-    foreign.warn()
+        for number, reason in unparsed:
+            counters[reason].add(before + number)
+    for counter in counters.values():
+        counter.warn()
 
 
 class Unparsed:
-    """A counter of reports that gave no sentence, for one warning."""
+    """A counter of reports with text that gave no sentence, for one warning."""
 
     def __init__(self, why: str):
         self._why, self._first, self._count = why, 0, 0
@@ -184,14 +188,14 @@ def build_lines(*build_with: Any) -> Render:
 
     def render(reports: Iterable[Any]) -> Result:
         lines = bytearray()  # a list of lines would keep their unused capacity, about 4 kB each
-        unparsed: list[tuple[int, bool]] = []
+        unparsed: list[tuple[int, str]] = []
         count = 0
         for count, report in enumerate(reports, start=1):
             before = len(lines)
             for sentence in parser.sentences(report):
                 lines += jsonl.dumps(sentence)
-            if len(lines) == before:
-                unparsed.append((count, not parser.is_foreign(report)))
+            if reason := parser.unparsed(report, len(lines) > before):
+                unparsed.append((count, reason))
         return bytes(lines), unparsed, count
 
     return render
@@ -212,14 +216,14 @@ def build_table(*build_with: Any) -> Render:
 
     def render(reports: Iterable[Any]) -> Result:
         lines: list[str] = []
-        unparsed: list[tuple[int, bool]] = []
+        unparsed: list[tuple[int, str]] = []
         count = 0
         for count, each in enumerate(reports, start=1):
             sentences = parser.parse_report(each)
             row = to_row(each.study_id, each.subject_id, sentences, parser.lexicon.findings)
             lines.append(spreadsheet.line(row))
-            if not sentences:
-                unparsed.append((count, not parser.is_foreign(each)))
+            if reason := parser.unparsed(each, bool(sentences)):
+                unparsed.append((count, reason))
         return "".join(lines).encode(), unparsed, count
 
     return render

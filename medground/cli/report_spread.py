@@ -14,8 +14,8 @@ CHUNK = 256  # maximum reports per chunk: few, so that no worker waits long for 
 WEIGHT = 1 << 20  # maximum characters per chunk; the result is about ten times as long
 PATIENCE = 0.2  # seconds that a chunk of a slow pipe waits for further reports
 
-# Finished bytes, the studies without a sentence and whether each is English, and the number of reports.
-Result = tuple[bytes, list[tuple[int, bool]], int]
+# Finished bytes, numbers and reasons of reports with text that gave no sentence, and the number of reports.
+Result = tuple[bytes, list[tuple[int, str]], int]
 Render = Callable[[Iterable[Any]], Result]
 
 

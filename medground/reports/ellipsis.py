@@ -19,14 +19,16 @@ SIDES = word_set("ellipsis", "sides")
 PREDICATES = word_set("ellipsis", "predicates")
 ELSEWHERE = word_set("ellipsis", "elsewhere")
 EXCEPTIONS = word_set("ellipsis", "exceptions")
-BARE = SIDES | PREDICATES | word_set("ellipsis", "fillers")
+PRONOUNS = word_set("ellipsis", "pronouns")
+NORMAL = word_set("ellipsis", "normal")
+BARE = SIDES | NORMAL | PREDICATES | word_set("ellipsis", "fillers")
 CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
 POLARITY = frozenset(("none", "not", "no", "nil"))
 
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """Words [start, end) of a half; `side` is the place of its side, None for "none elsewhere"."""
+    """Words [start, end) of a half; `side` is the place of its side or pronoun, None for "none elsewhere"."""
 
     start: int
     end: int
@@ -41,8 +43,9 @@ class Half:
 def find_halves(words: list[str], tags: Tags) -> list[Half]:
     """Return the halves of a sentence, in order."""
     known = set(words)
-    if not (known & JOINTS or known & EXCEPTIONS) or not known & (SIDES | ELSEWHERE):
+    if not (known & JOINTS or known & EXCEPTIONS) or not known & (SIDES | ELSEWHERE | PRONOUNS):
         return []
+    structures = {n for i, j, _ in tags.get("S", ()) for n in range(i, j)}
     nouns = {n for i, j, _ in tags.get("F", ()) for n in range(i, j)}
     nouns |= {n for i, j, name in tags.get("S", ()) if name != "lungs" for n in range(i, j)}
     first = min((i for i, _, _ in [*tags.get("F", ()), *tags.get("T", ())]), default=len(words))
@@ -52,10 +55,17 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
         inside = set(words[a:b])
         if not inside or inside - CLOSED or not nouns.isdisjoint(range(a, b)):
             continue
+        if inside & NORMAL:
+            if structures.isdisjoint(range(a, b)):
+                found.append(Half(a, b, None))  # "right side clear"
+            continue
         excepted = a > 0 and bool(EXCEPTIONS & set(words[max(0, a - 2) : a]))
         if not (inside & PREDICATES or excepted):
             continue
-        side = next((m for m in range(a, b) if words[m] in SIDES), None)
+        sides = [m for m in range(a, b) if words[m] in SIDES]
+        if len({words[m][0] for m in sides}) > 1:
+            continue  # "left worse than right"
+        side = next(iter(sides or [m for m in range(a, b) if words[m] in PRONOUNS]), None)
         if first < a and (side is not None or inside & ELSEWHERE):
             found.append(Half(a, b, side))
         elif side is not None and _finding_follows(words, nouns, segments[n + 1 : n + 2], inside):
@@ -99,7 +109,7 @@ def add_halves(
             for i, _, value in tags.get(kind, ()):
                 if half.start <= i < half.end:
                     mention.modify(kind, value)
-        if mention.verdict.existence and mention.regions:
+        if mention.verdict.existence and (mention.regions or words[half.side] in PRONOUNS):
             mentions = [*without_regions(mentions, mention), mention]
     return mentions
 
@@ -115,10 +125,15 @@ def set_apart(mentions: list[Mention], exceptions: list[int]) -> list[Mention]:
 
 
 def _whole_of(half: Half, mentions: list[Mention]) -> Mention | None:
-    """Return the mention whose finding a half repeats: the next after it, or the last before it."""
+    """Return the mention whose finding a half repeats: the next after it, or the last before it.
+
+    A finding with a side precedes others: "effusion on the right without shift, none on the left".
+    """
     if half.forward:
         return next((each for each in mentions if each.i >= half.end), None)
-    return next((each for each in reversed(mentions) if each.j <= half.start), None)
+    before = [each for each in reversed(mentions) if each.j <= half.start]
+    sided = (each for each in before if any(side for place in each.places for side, _ in place.pairs))
+    return next(sided, next(iter(before), None))
 
 
 def without_regions(mentions: list[Mention], special: Mention) -> list[Mention]:
@@ -127,7 +142,7 @@ def without_regions(mentions: list[Mention], special: Mention) -> list[Mention]:
     for each in mentions:
         if each.finding is special.finding:
             rest = [region for region in each.regions if region not in special.regions]
-            agrees = each.verdict.existence == special.verdict.existence
+            agrees = each.verdict.existence == special.verdict.existence or not special.regions
             if (each.regions and not rest) or (not each.regions and agrees):
                 continue
             each.regions = rest

@@ -20,16 +20,20 @@ HARD = frozenset(";:()?.-–—[]") | MARKS
 STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
+MODIFIERS = SOFT | word_set("existence", "modifiers")
 SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
 LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
+AT_END = (["out"], ["removed"])
+CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
 LEADS_LIST = word_set("existence", "leads_list")
 OPENS_LIST = frozenset("NUuLPD")
 BEFORE = frozenset("NBUuLPHRDG")
 INCLUDES = word_set("existence", "includes")
 NONE: frozenset[int] = frozenset()
+OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
 
 
@@ -82,8 +86,8 @@ def find_breaks(
 def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
     """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
     found = set()
-    for _, j, kind in cues:
-        if kind in OPENS_LIST:
+    for i, j, kind in cues:
+        if kind in OPENS_LIST or (kind in "MBVv" and "following" in words[:i]):
             while j < len(words) and words[j] in LEADS_LIST:
                 j += 1
             if words[j : j + 1] == [":"]:
@@ -138,6 +142,10 @@ class Scopes:
                 return half
         breaks = self.breaks if kind in "NMB" else self.doubt_breaks
         after = self._break_after(j, breaks)
+        if words[i:j] in AT_END and words[j : j + 1] not in CLAUSE_ENDS:
+            return i, i  # "the tube is out" is a removal, "out of the field" is none
+        if kind == "B" and after <= j and any(b <= i for _, b, other in self.cues if other == "M"):
+            return i, i  # "the edema has cleared but the effusions have not"
         if kind == "N" and self._leads_in(i):
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
@@ -176,7 +184,8 @@ class Scopes:
     def _break_after(self, j: int, breaks: list[int]) -> int:
         """Return the end of the reach from j; "left and trace right effusion" is one phrase to its noun."""
         for each in breaks:
-            if each >= j and not (each in self.soft and not self._spot(j, each) and self._noun(each)):
+            opens = each in self.soft and MODIFIERS.issuperset(self.words[j:each]) and self._noun(each)
+            if each >= j and not opens:
                 return each
         return len(self.words)
 
@@ -244,7 +253,7 @@ def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
         if kind in found:
             return Verdict("uncertain", rule, found[kind])
     for kind in "HG":
-        if kind in found and not found.keys() & set("MNB"):
+        if kind in found and not found.keys() & OVERRIDES[kind]:
             return Verdict(None, "earlier", found[kind])
     for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
         if kind in found:

@@ -25,6 +25,7 @@ KINDS = {
     "H": "earlier state",
     "G": "over by now",
     "D": "differential",
+    "X": "removal",
     "R": "advice",
     "E": "break",
     "e": "cause: a break for negations",

@@ -5,7 +5,8 @@ A trie node is a dict from word to node. Under "" it has the roles of the phrase
 subject (s: one in the last words of a finding's phrase), T state (a frozenset of their names), N and M
 negation before and after (B either), U and V doubt before and after (u and v if it is stronger than
 negation), L likely and P possible (before or after), A alternative, E break (e for negation only), H earlier,
-G over, D differential, R advice, C change, Q severity. A phrase that only resembles a cue has no role.
+G over, D differential, X removal, R advice, C change, Q severity. A phrase that only resembles a cue has no
+role.
 """
 
 import tomllib
@@ -59,6 +60,7 @@ class Finding:
     place: str = "lung"
     within: str = ""
     only_at: bool = False
+    gone: list[str] = field(default_factory=list)
     diffuse: bool = False
     chexpert: str | None = None
     ms_cxr: str | None = None
@@ -84,7 +86,7 @@ class Lexicon:
     findings: dict[str, Finding]
     subjects: dict[str, Subject]
     trie: Trie
-    own: Trie  # a user's findings, also matched inside longer built-in phrases
+    own: Trie  # a user's findings, also matched inside longer built-in phrases and cues
     places: Trie
     many: frozenset[str]
     prepositions: frozenset[str]
@@ -101,6 +103,9 @@ def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
             for words in spellings(pattern):
                 for each in variants(words, plural=True):
                     claim(trie, each, role)
+        for words in (each for pattern in finding.gone for each in spellings(pattern)):
+            claim(trie, words, role)
+            add(trie, words, ("X", finding.name))
 
 
 def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
@@ -191,7 +196,7 @@ def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
     for level, adjectives in table["adjectives"].items():
         all_of(adjectives, ("adjective", level))
     for entry in table["level"]:
-        for number in ("words", "both", "vague", "right", "left"):
+        for number in ("words", "both", "vague", "right", "left", "usually_left"):
             all_of(entry.get(number, ()), ("level", (entry["name"], number)))
     all_of(table["nouns"]["one"], ("noun", "one"))
     all_of(table["nouns"]["many"], ("noun", "many"))
@@ -256,7 +261,7 @@ def load(own: str | None = None) -> Lexicon:
     subjects = {entry["name"]: Subject(**entry) for entry in states["subject"]}
     names = dict.fromkeys(entry["name"] for entry in extra.get("finding", ()))
     lexicon = _build(findings, subjects, states, regions, cues, table.get("both", ()), names, ours)
-    _add_findings(lexicon.own, (findings[name] for name in lexicon.added))
+    _add_findings(lexicon.own, (_finding(entry, own or "") for entry in extra.get("finding", ())))
     return lexicon
 
 

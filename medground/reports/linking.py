@@ -1,5 +1,6 @@
 """Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -16,6 +17,7 @@ LIST = word_set("linking", "list")
 SHARED = word_set("linking", "shared")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()")
+PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 
 @dataclass(slots=True)
@@ -68,8 +70,9 @@ def link(
             for twin in mentions:
                 if _same_thing(owner, twin):
                     twin.places.append(place)
-    _place_beside(words, mentions, beside)
-    _share(words, mentions, bridges)
+    current = [each for each in mentions if each.verdict.existence]  # others only take their own places
+    _place_beside(words, current, beside)
+    _share(words, current, bridges)
 
 
 def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]) -> None:
@@ -246,9 +249,19 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
     regions: dict[str, None] = {}
     for choice in (zones, named, places):
         regions = regions or dict.fromkeys(each for place in choice for each in place.regions(finding))
+    if zones and finding.within == "lungs" and not any(p.names for p in zones):
+        regions |= dict.fromkeys(_other_lungs(named, finding, regions))
     bare = dict.fromkeys(each for p in places if p not in named for each in p.regions(finding))
     sides = {each.split()[0] for each in regions}
     return [*regions, *(each for each in bare if each.split()[0] not in sides)]
+
+
+def _other_lungs(places: list[Place], finding: Finding, regions: Iterable[str]) -> Iterator[str]:
+    """Yield the whole lungs of the places, if their side has no finer region: "right lung and left base"."""
+    sides = {each.split()[0] for each in regions}
+    for place in places:
+        if place.pairs and all(side in ("right", "left") and level == "lung" for side, level in place.pairs):
+            yield from (each for each in place.regions(finding) if each.split()[0] not in sides)
 
 
 def _with_known_side(places: list[Place]) -> list[Place]:
@@ -263,7 +276,13 @@ def _with_known_side(places: list[Place]) -> list[Place]:
     (side,) = sides
     bare = all(level is None for place in sided for _, level in place.pairs)
     return [
-        replace(p, pairs=[(own or (side if level in LUNG else None), level) for own, level in p.pairs])
+        replace(
+            p,
+            pairs=[
+                (own or (side if level in LUNG or (bare and level in PAIRED) else None), level)
+                for own, level in p.pairs
+            ],
+        )
         if bare or p.i > sided[0].i
         else p
         for p in places

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from medground.records import Existence, Report, Sentence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart
-from medground.reports.existence import HARD, Scopes, Verdict
+from medground.reports.existence import HARD, PRESENT, Scopes, Verdict
 from medground.reports.languages import added_words, is_foreign
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
@@ -21,6 +21,7 @@ from medground.reports.regions import Place, Tag, find_places
 from medground.reports.run_ons import find_run_ons, with_stops
 from medground.reports.sections import COUNTED, Section, split_sections
 from medground.reports.sentences import split_sentences
+from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import Statement, find_statements
 from medground.reports.tokens import tokenise
 from medground.reports.triplets import moved, triplets_of, without_doubles
@@ -35,7 +36,7 @@ LONGEST_KNOWN, MOST_KNOWN = (
 CUES = frozenset("NMBUVuvLPAHREeGD")
 NO_CUES = Scopes([], [], [])
 PASSING = word_set("existence", "passing")
-BRIDGES = frozenset("LPUuA")
+BRIDGES = frozenset("LPUuAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,10 @@ class Parser:
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         self.lexicon = lexicon or words_of_art.load()
         self.options = options or Options()
+        self.skipped = (
+            False  # the last report has text about another part of the body, which gave no sentence
+        )
+        self._speller = Speller(self.lexicon)
         self._added = added_words(self.lexicon.trie)
         self._known: dict[str, tuple[list[Triplet], list[str]]] = {}
 
@@ -70,6 +75,7 @@ class Parser:
 
     def sentences(self, report: Report) -> Iterator[Sentence]:
         """Yield the sentences of one report; none if it is not English or has no counted section."""
+        self.skipped = False
         if self.is_foreign(report):
             return
         number = 0
@@ -77,6 +83,7 @@ class Parser:
             regions: list[str] = []
             whole = report.text is not None
             for section in split_sections(text) if whole else (Section(default, 0, len(text)),):
+                self.skipped = self.skipped or section.skipped
                 if section.name not in COUNTED and not self.options.all_sections:
                     continue
                 for start, end in split_sentences(text, section.start, section.end):
@@ -97,6 +104,12 @@ class Parser:
     def is_foreign(self, report: Report) -> bool:
         """Return whether a report is not parsed because it is not English."""
         return not self.options.any_language and is_foreign(report, self._added)
+
+    def unparsed(self, report: Report, any_sentence: bool) -> str | None:
+        """Return why text of the last report gave no sentence: foreign, silent, skipped; None if all did."""
+        if any_sentence:
+            return "skipped" if self.skipped else None
+        return "foreign" if self.is_foreign(report) else "silent"
 
     def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
         if report.text is not None:
@@ -135,6 +148,9 @@ class Parser:
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
         """Return the analyzed sentence; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
+        if DIVIDED.search(sentence):
+            self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
+        self._speller.correct(reading.words)
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
         if len(reading.tags.get("F", ())) + len(reading.tags.get("T", ())) > 1:
             self._end_clauses(reading)
@@ -149,16 +165,22 @@ class Parser:
 
     def _end_clauses(self, reading: Reading) -> None:
         """Insert the full stops that are missing before clauses, and match again."""
-        run_ons = find_run_ons(reading.words, reading.tags, self.lexicon.devices)
+        run_ons = find_run_ons(reading.words, reading.tags, self.lexicon)
         if run_ons:
             with_stops((reading.words, reading.starts, reading.ends), run_ons)
             reading.tags = by_kind(match(self.lexicon.trie, reading.words))
 
     def _find_own(self, reading: Reading) -> None:
-        """Add a user's findings inside longer built-in phrases: "edema" in "scalp edema"."""
-        found = [(i, j, name) for i, j, _, name in in_order(match(self.lexicon.own, reading.words))]
-        if found:
-            reading.tags["F"] = sorted({*reading.tags.get("F", ()), *found})
+        """Add a user's findings inside longer built-in phrases ("edema" in "scalp edema") and cues."""
+        cues = [(i, j) for kind in reading.tags.keys() & CUES for i, j, _ in reading.tags[kind]]
+        known = reading.tags.get("F", [])
+        for i, j, _, name in in_order(match(self.lexicon.own, reading.words)):
+            opened = any(a < i < b < j for a, b in cues)  # "no focal" before "focal airspace disease"
+            if name in self.lexicon.added or opened:
+                known = [each for each in known if not (opened and i <= each[0] and each[1] <= j)]
+                known.append((i, j, name))
+        if known:
+            reading.tags["F"] = sorted(set(known))
 
     def _find_mentions(self, reading: Reading) -> None:
         words, tags = reading.words, reading.tags
@@ -171,8 +193,9 @@ class Parser:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
             hard += [i for i, _, kind in reading.cues if kind == "E"]
             exceptions = _exceptions(words)
+            begins = [i for i, _, _ in tags.get("F", ())]
             reading.statements = find_statements(
-                self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions
+                self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions, begins
             )
         reading.halves = find_halves(words, tags)
         found = tags.get("F", [])
@@ -188,19 +211,20 @@ class Parser:
             if s.holds
             for span in (s.said, *([] if s.subject.keeps else [s.place]))
         ]
+        gone = {(i, j) for i, j, _ in tags.get("X", ())}
         for i, j, name in tags.get("F", ()):
             if any(a <= i and j <= b for a, b in taken):
                 continue
             verdict = scopes.verdict(
                 i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
             )
+            if (i, j) in gone:
+                verdict = _removed(verdict, i, j)
             if verdict.existence == "present" and _called_normal(words, j, tags.get("T", ())):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
-        reading.mentions = sorted(
-            (m for m in reading.mentions if m.verdict.existence), key=lambda m: (m.i, m.j)
-        )
+        reading.mentions.sort(key=lambda m: (m.i, m.j))
         modify(words, tags, reading.mentions, reading.halves)
 
     def _scopes(self, reading: Reading, found: list[tuple[int, int, str]]) -> Scopes:
@@ -240,6 +264,7 @@ class Parser:
         exceptions = _exceptions(words)
         apart = {n for half in reading.halves for n in range(half.start, half.end)}
         link(words, mentions, [p for p in reading.places if p.i not in apart], self.lexicon.verbs, bridges)
+        mentions = [each for each in mentions if each.verdict.existence]
         for mention in mentions if exceptions else ():
             _keep_own_places(mention, exceptions)
         reading.refers = any(tuple(words[:n]) in self.lexicon.anaphora for n in (1, 2))
@@ -265,6 +290,13 @@ class Parser:
             settle(mention, [], self.lexicon.findings)
 
         return decide
+
+
+def _removed(verdict: Verdict, i: int, j: int) -> Verdict:
+    """Return the verdict on a device from one on its removal: "extubated" means no tube."""
+    if verdict.existence == "absent":
+        return PRESENT
+    return Verdict("absent", "removal", (i, j, "X")) if verdict.existence == "present" else verdict
 
 
 def _exceptions(words: list[str]) -> list[int]:

@@ -36,6 +36,7 @@ class Place:
     pairs: list[Pair]
     names: list[str]
     post: bool = False  # follows a preposition: "in the right base"
+    usual: str | None = None  # its side if no other is stated: "retrocardiac"
 
     def regions(self, finding: Finding) -> list[str]:
         """Return the names of the regions for this finding; [] if no side is known."""
@@ -44,7 +45,8 @@ class Place:
             beside = [f"{side} {finding.place}" for side, _ in self.pairs if finding.within == "lungs"]
             return [*([] if outside else self.names), *beside]
         found: list[str] = []
-        for side, level in self.pairs:
+        for own, level in self.pairs:
+            side = own or self.usual
             if side is None:
                 continue
             if finding.within == "lungs" and level in LIMBS:
@@ -127,11 +129,13 @@ def _place(run: list[Tag], words: list[str], prepositions: frozenset[str]) -> li
     pairs = _pairs(run)
     if pairs == [("pair", None)]:
         return []  # "both views"
-    return (
-        [Place(i, j, [("both" if s == "pair" else s, level) for s, level in pairs], [], post)]
-        if pairs
-        else []
-    )
+    side = "left" if any(_is_usual(kind, value) for _, _, kind, value in run) else None
+    pairs = [("both" if s == "pair" else s, level) for s, level in pairs]
+    return [Place(i, j, pairs, [], post, side)] if pairs else []
+
+
+def _is_usual(kind: str, value: object) -> bool:
+    return kind == "level" and isinstance(value, tuple) and value[1] == "usually_left"
 
 
 def _pairs(run: list[Tag]) -> list[Pair]:
@@ -181,8 +185,8 @@ def _with_noun(side: str | None, pending: list[list[Any]], number: str, also_lev
 
 
 def _settled(found: list[list[Any]], side: str | None) -> list[Pair]:
-    if any(level != "lung" for _, level, _ in found):
-        found = [each for each in found if each[1] != "lung"]
+    finer = {own for own, level, _ in found if level != "lung"}
+    found = [each for each in found if each[1] != "lung" or not finer & {each[0], None, "both"}]
     pairs: list[Pair] = []
     for own, level, number in found:
         if own is None and number in ("both",):

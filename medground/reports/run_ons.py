@@ -1,13 +1,14 @@
 """Sentences that run on without a full stop: "no pneumothorax the heart is enlarged".
 
-A clause is complete after a finding, a predicate state ("heart is enlarged") or a word such as "seen". If no
-conjunction follows, a new clause begins before "the" or "no", and before a structure with its own predicate.
-After a negation it also begins before a finding with a modifier ("mild edema").
+A clause is complete after a finding, a predicate state ("heart is enlarged") or a word such as "seen". If
+no conjunction follows, a new clause begins before "there" or "no", and before a structure with a predicate
+of its own. After a negation it also begins before a finding with a modifier ("mild edema").
 """
 
 from typing import Any
 
 from medground.reports.existence import CLOSERS, HARD, SOFT
+from medground.reports.lexicon import Lexicon
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]
@@ -19,79 +20,95 @@ TRAILING = word_set("run_ons", "trailing")
 NEAR = 8
 
 
-def find_run_ons(words: list[str], tags: Tags, devices: frozenset[str]) -> list[int]:
-    """Return the words that begin a clause without a separator before them, in order.
-
-    `devices` are the names of lines, tubes and devices: another finding directly before one is no compound.
-    """
-    findings = {i: (j, name) for i, j, name in tags.get("F", ())}
-    structures = {i: j for i, j, _ in tags.get("S", ()) if i not in findings}
-    states = {i: j for i, j, _ in tags.get("T", ())}
+def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
+    """Return the words that begin a clause without a separator before them, in order."""
+    clauses = _Clauses(words, tags, lexicon)
     negations = {i for i, _, _ in tags.get("N", ())}
-    done = _complete(words, findings, structures, states)
     found: list[int] = []
-    for n in sorted(done):
+    for end in sorted(clauses.ends()):
+        n = end
         while n < len(words) and words[n] in TRAILING:
             n += 1
         if n >= len(words) or n in found:
             continue
         if words[n] in OPENERS:
-            begins = n in done
+            begins = n == end
         elif n in negations and words[n] == "no":
-            begins = any(n < i <= n + NEAR for i in findings)
+            begins = any(n < i <= n + NEAR for i in clauses.findings)
         else:
-            begins = _begins(words, n, findings, structures, states, devices, bool(negations))
+            begins = clauses.begins(n, bool(negations))
         if begins:
             found.append(n)
     return found
 
 
-def _complete(
-    words: list[str],
-    findings: dict[int, tuple[int, str]],
-    structures: dict[int, int],
-    states: dict[int, int],
-) -> set[int]:
-    """Return the places after findings, predicate states and words such as "seen" after them."""
-    ends = {j for j, _ in findings.values()}
-    for i, j in states.items():
-        k = i
-        while k and words[k - 1] in BETWEEN:
-            k -= 1
-        if k in structures.values() or k < i:
-            ends.add(j)
-    if ends:
-        first = min(ends)
-        ends |= {n + 1 for n, word in enumerate(words) if n >= first and word in SEEN}
-    return ends
+class _Clauses:
+    """The findings, structures and states of a sentence, by their first words."""
 
+    def __init__(self, words: list[str], tags: Tags, lexicon: Lexicon):
+        self.words, self.devices = words, lexicon.devices
+        self.findings = {i: (j, name) for i, j, name in tags.get("F", ())}
+        self.states: dict[int, tuple[int, frozenset[str]]] = {
+            i: (j, names) for i, j, names in tags.get("T", ())
+        }
+        self.structures = {
+            i: (j, lexicon.subjects[name].states.keys())
+            for i, j, name in tags.get("S", ())
+            if i not in self.findings
+        }
 
-def _begins(
-    words: list[str],
-    n: int,
-    findings: dict[int, tuple[int, str]],
-    structures: dict[int, int],
-    states: dict[int, int],
-    devices: frozenset[str],
-    negated: bool,
-) -> bool:
-    """Return whether the words from n on are a structure with its predicate, or a new finding."""
-    k = n
-    while k < len(words) and k not in findings and k not in structures and words[k] in MODIFIERS:
-        k += 1
-    if k in structures:
-        end = structures[k]
-        while end < len(words) and words[end] in BETWEEN:
+    def ends(self) -> set[int]:
+        """Return the places after findings, predicate states and words such as "seen" after them."""
+        ends = {j for j, _ in self.findings.values()}
+        for i in self.structures:
+            state = self._predicate(i)
+            if state is not None:
+                ends.add(state)
+        if ends:
+            first = min(ends)
+            ends |= {n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN}
+        return ends
+
+    def _predicate(self, i: int) -> int | None:
+        """Return the end of the state that follows the structure at word i: "heart size is normal"."""
+        end, known = self.structures[i]
+        while end < len(self.words) and self.words[end] in BETWEEN:
             end += 1
-        return end in states
-    if k not in findings or not negated:
-        return False
-    end, name = findings[k]
-    if name in devices:
-        before = next((other for j, other in findings.values() if j == n), None)
-        return before is not None and before not in devices and bool(BETWEEN & set(words[end : end + 2]))
-    rest = words[n : next((m for m in range(n, len(words)) if words[m] in HARD), len(words))]
-    return words[n] in SOFT and not CLOSERS & set(rest)
+        j, names = self.states.get(end, (0, frozenset()))
+        return j if names & known or "guarded" in names else None
+
+    def _found_after(self, end: int) -> bool:
+        """Return whether a finding is the predicate: "the bones are osteopenic"."""
+        start = end
+        while end < len(self.words) and self.words[end] in BETWEEN:
+            end += 1
+        return end > start and end in self.findings
+
+    def begins(self, n: int, negated: bool) -> bool:
+        """Return whether the words from n on are a structure with its predicate, or a new finding."""
+        words, k = self.words, n
+        while (
+            k < len(words) and k not in self.findings and k not in self.structures and words[k] in MODIFIERS
+        ):
+            k += 1
+        if k in self.structures:
+            return self._predicate(k) is not None or self._found_after(self.structures[k][0])
+        if k not in self.findings:
+            return False
+        end, name = self.findings[k]
+        if words[n] == "the":
+            return bool(BETWEEN & set(words[end : end + 2]))
+        if not negated:
+            return False
+        if name in self.devices:
+            before = next((other for j, other in self.findings.values() if j == n), None)
+            return (
+                before is not None
+                and before not in self.devices
+                and bool(BETWEEN & set(words[end : end + 2]))
+            )
+        rest = words[n : next((m for m in range(n, len(words)) if words[m] in HARD), len(words))]
+        return words[n] in SOFT and not CLOSERS & set(rest)
 
 
 def with_stops(lists: tuple[list[str], list[int], list[int]], places: list[int]) -> None:

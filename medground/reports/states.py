@@ -40,11 +40,13 @@ def find_statements(
     states: list[tuple[int, int, frozenset[str]]],
     breaks: list[int],
     exceptions: list[int],
+    findings: list[int],
 ) -> list[Statement]:
     """Return each state with each subject that it belongs to; no statement crosses a word in `breaks`.
 
     After one of the `exceptions`, a state without a subject belongs to the one before, but not to its place:
-    "both angles are sharp except for blunting on the left".
+    "both angles are sharp except for blunting on the left". `findings` are the first words of
+    findings: the state of "increased opacity along the aorta" is not the aorta's.
     """
     found: list[Statement] = []
     used: set[int] = set()
@@ -59,7 +61,8 @@ def find_statements(
             near = [
                 s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
             ]
-            owners = _owners(lexicon, words, i, j, names, near, [s for s in subjects if j <= s[0] < end])
+            after = [s for s in subjects if j <= s[0] < end]
+            owners = _owners(lexicon, words, i, j, names, near, after, findings)
         excepted = next((n for n in reversed(exceptions) if n < i), None)
         if excepted is not None and not any(excepted < s[0] for s in subjects):
             said = _exception(lexicon, subjects, i, j, names)
@@ -95,24 +98,29 @@ def _owners(
     names: frozenset[str],
     before: list[Spot],
     after: list[Spot],
+    findings: list[int],
 ) -> list[Spot]:
     """Return the subjects of a state on words [i, j)."""
     fits = [s for s in after if _finding(lexicon.subjects[s[2]], names)]
     if (
         fits
-        and _attributive(words, j, fits[0], lexicon.subjects[fits[0][2]].reach)
+        and _attributive(words, j, fits[0], lexicon.subjects[fits[0][2]].reach, findings)
         and not _predicative(lexicon, words, i, names, before)
     ):
         return _listed(words, fits)
     return [s for s in before if _finding(lexicon.subjects[s[2]], names)]
 
 
-def _attributive(words: list[str], j: int, subject: tuple[int, int, str], reach: int) -> bool:
+def _attributive(
+    words: list[str], j: int, subject: tuple[int, int, str], reach: int, findings: list[int]
+) -> bool:
     gap = words[j : subject[0]]
     if len(gap) <= reach and not NOT_WITHIN[reach > 2] & set(gap):
         return True
     if len(gap) <= 3 and "and" in gap and "," not in gap and not {"the", "is", "are"} & set(gap):
         return True
+    if any(j <= n < subject[0] for n in findings):
+        return False  # "increased calcification of the aorta"
     return len(gap) <= 9 and any(word in OF for word in gap) and not {",", "and"} & set(gap)
 
 

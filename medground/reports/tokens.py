@@ -7,7 +7,7 @@ spaces is one, and so are "(-)" and "-ve". Placeholders of removed text (XXXX, _
 import re
 
 TOKEN = re.compile(
-    r"\([-+]\)|[-+]ve\b|[^\W\d]+(?:['’][^\W\d]+)?|\d+(?:[.,]\d+)*|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
+    r"\([-+]\)|[-+]ve\b|[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
 )
 
 Tokens = tuple[list[str], list[int], list[int]]

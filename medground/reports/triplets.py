@@ -61,7 +61,9 @@ def triplets_of(text: str, reading: Reading, mention: Mention) -> Iterator[Tripl
 
 
 def _place_of(mention: Mention, region: str | None) -> Place | None:
+    if region is None:
+        return None
     for place in mention.places:
-        if region is None or region in place.regions(mention.finding) or mention.finding.region:
+        if region in place.regions(mention.finding) or mention.finding.region:
             return place
     return None

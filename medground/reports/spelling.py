@@ -1,0 +1,105 @@
+"""Words of findings with typing errors, and words that a hyphen divides at the end of a line.
+
+A word that the lexicon does not have is read as a finding's word if one letter is missing, wrong or too
+much, or if two letters are swapped. Long words may have two such errors. The first letter must be right.
+Cues, places and devices are never corrected. English words that are as near to a finding's word are left
+alone (words.toml).
+"""
+
+import re
+
+from medground.reports.lexicon import Lexicon
+from medground.reports.tries import Trie
+from medground.reports.wordlists import word_set
+
+SHORTEST, TARGET, LONG = 4, 7, 11  # letters of a misspelled word, of a finding's, and of one with two errors
+SHORT = word_set("spelling", "short")  # shorter words of findings that are common enough
+MOST_KNOWN = 50_000
+GROUPS = ("device", "tubesandlines", "technicalassessment")
+ENGLISH = word_set("spelling", "english")
+DIVIDED = re.compile(r"[^\W\d]\xad|[^\W\d]-[ \t\r]*\n")
+_HYPHEN = re.compile(r"\xad\s*|-[ \t\r]*\n\s*")
+
+
+class Speller:
+    """Corrections of one lexicon's findings; each unknown word is looked up once."""
+
+    def __init__(self, lexicon: Lexicon):
+        self._vocabulary = frozenset(_words(lexicon.trie)) | frozenset(_words(lexicon.places)) | ENGLISH
+        visible = {name for name, each in lexicon.findings.items() if each.group not in GROUPS}
+        visible -= lexicon.devices
+        targets = (word for word, node in lexicon.trie.items() if _names(node) & visible)
+        self._targets: dict[str, list[tuple[str, set[str]]]] = {}
+        for word in sorted(targets):
+            if word.isalpha() and (len(word) >= TARGET or word in SHORT):
+                self._targets.setdefault(word[0], []).append((word, set(word)))
+        self._known: dict[str, str] = {}
+
+    def correct(self, words: list[str]) -> None:
+        """Replace the misspelled words of findings in a list of words."""
+        for n, word in enumerate(words):
+            if word not in self._vocabulary and len(word) >= SHORTEST:
+                known = self._known.get(word)
+                words[n] = self._learn(word) if known is None else known
+
+    def _learn(self, word: str) -> str:
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[word] = nearest = self._nearest(word)
+        return nearest
+
+    def _nearest(self, word: str) -> str:
+        """Return the nearest word of a finding, or the word itself if none is near."""
+        if word.endswith("(s)"):
+            return word.removesuffix("(s)")
+        if not word.isalpha():
+            return word
+        near: dict[int, list[str]] = {}
+        letters = set(word)
+        for target, wanted in self._targets.get(word[0], ()):
+            limit = 1 if len(target) < LONG else 2
+            if len(letters ^ wanted) > 2 * limit:
+                continue  # an error changes at most two letters of the set
+            if abs(len(target) - len(word)) <= limit and (far := distance(word, target, limit)) <= limit:
+                near.setdefault(far, []).append(target)
+        best = near[min(near)] if near else []
+        return best[0] if best else word
+
+    def join(self, text: str, lists: tuple[list[str], list[int], list[int]], offset: int) -> None:
+        """Join the words that a soft hyphen or the end of a line divides, if they are one word."""
+        words, starts, ends = lists
+        for n in range(len(words) - 2, -1, -1):
+            gap = text[ends[n] - offset : starts[n + 1] - offset]
+            whole = words[n] + words[n + 1]
+            if _HYPHEN.fullmatch(gap) and (gap[0] == "\xad" or whole in self._vocabulary):
+                words[n : n + 2] = [whole]
+                ends[n : n + 2] = [ends[n + 1]]
+                del starts[n + 1]
+
+
+def _words(trie: Trie) -> set[str]:
+    found: set[str] = set()
+    for word, node in trie.items():
+        if word:
+            found |= {word, *_words(node)}
+    return found
+
+
+def _names(node: Trie) -> set[str]:
+    return {value for kind, value in node.get("", ()) if kind == "F"}
+
+
+def distance(one: str, other: str, limit: int) -> int:
+    """Return the number of letters to insert, remove, replace or swap; more than `limit` is limit + 1."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        before, last, row = row, before, [i]
+        for j, wanted in enumerate(other, 1):
+            best = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                best = min(best, last[j - 2] + 1)
+            row.append(best)
+        if min(row) > limit:
+            return limit + 1
+    return row[-1]
