@@ -57,7 +57,8 @@ class Layer(nn.Module):
 
     def _split(self, tensor: Tensor) -> Tensor:
         """Return (B, heads, M, D / heads) for (B, M, D)."""
-        return tensor.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        result: Tensor = tensor.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return result
 
 
 class TextQuery(Network):
@@ -106,9 +107,8 @@ class TextQuery(Network):
     def project(self, patches: Tensor) -> Projected:
         """Return what depends only on the image, for (B, P, D + 2) patches."""
         content = self.dropout(self.patch_norm(patches[:, :, :-2]))
-        return Projected(
-            [each.project(content) for each in self.steps], self.keys(content), patches[:, :, -2:]
-        )
+        both = [each.project(content) for each in self.steps]  # type: ignore[operator]
+        return Projected(both, self.keys(content), patches[:, :, -2:])
 
     def predict(self, image: Projected, visible: Tensor, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (B, M, 4) boxes, (B, M) presence and (B, M, P) logits that a patch lies in a box.
@@ -133,4 +133,6 @@ class TextQuery(Network):
         """Return the (B, M) presence logits, of the queries and of the patches."""
         seen = heat.masked_fill(hidden[:, None], NEVER)
         area = torch.log1p(seen.sigmoid().sum(dim=2))
-        return self.present(queries)[:, :, 0] + self.peak[0] * seen.amax(dim=2) + self.peak[1] * area
+        own = self.present(queries)[:, :, 0] + self.peak[0] * seen.amax(dim=2)
+        result: Tensor = own + self.peak[1] * area
+        return result
