@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def as_lines(records: list) -> list[dict]:
 @pytest.fixture(scope="module")
 def folder(images, tmp_path_factory) -> Path:
     """A calibrated model of several boxes, with a flip correction and an export."""
-    from medground.grounding import flip
+    from medground.grounding import calibration, flip
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model")
@@ -53,6 +54,11 @@ def folder(images, tmp_path_factory) -> Path:
         built.network.box[-1].weight *= 30  # boxes of an untrained network are all alike
     saved = grounder.save(path, built, {"subjects": [], "leakage": True})
     command("calibrate", images.phrases, "--model", path, "--images", images.folder)
+    fitted = calibration.load(path, saved.name)
+    assert fitted is not None
+    calibration.save(
+        path, replace(fitted, score_curve=calibration.Curve(0.5))
+    )  # no box of this model is right
     encoded = backends.encode(saved, torch.rand(2, *2 * (saved.config.image_size,)))
     weights = torch.randn(len(flip.features(encoded))) * 1e3
     flip.save(path, flip.FlipCorrection(saved.name, weights))
