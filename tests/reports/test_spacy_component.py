@@ -119,6 +119,17 @@ def test_entities_of_other_components_stay_where_no_finding_is(nlp):
     ]
 
 
+def test_sentences_of_a_dependency_parser_stay(nlp):
+    words = ["No", "pneumothorax", ".", "Small", "effusion", "."]
+    parsed = spacy.tokens.Doc(nlp.vocab, words, heads=[1, 1, 1, 1, 1, 1], deps=["dep"] * 6)
+    doc = nlp.get_pipe("medground")(parsed)
+    assert len(list(doc.sents)) == 1
+    assert [(each.label_, each._.negex) for each in doc.ents] == [
+        ("pneumothorax", True),
+        ("pleural effusion", False),
+    ]
+
+
 def test_settings_are_those_of_the_command_and_are_saved(tmp_path):
     pipeline = spacy.blank("en")
     pipeline.add_pipe(
