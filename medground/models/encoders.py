@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medground import checkpoints
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
+from medground.models import lite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,7 +50,9 @@ class PatchTokens(nn.Module):
 
 
 def build_image_encoder(config: dict[str, Any]) -> nn.Module:
-    """Return an untrained backbone of this transformers config; its forward returns feature maps."""
+    """Return an untrained backbone of this config; its forward returns feature maps."""
+    if config.get("model_type") == lite.MODEL_TYPE:
+        return lite.Lite0()
     return image_encoder_of(_config_of(config))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from medground import checkpoints, locations
 from medground.compat import hide_broken_torchvision
 from medground.errors import MedgroundError
-from medground.models import encoders
+from medground.models import encoders, lite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,6 +30,8 @@ NAMED = 3  # missing weights that the error message names
 def load_image_encoder(name: str) -> nn.Module:
     """Return a pre-trained backbone; its last feature map is used."""
     name = locations.encoder(name)
+    if lite.is_folder(name):
+        return lite.load(Path(name))
     config = _config(name, "image encoder")
     skeleton = encoders.image_encoder_of(config)
     if not isinstance(skeleton, encoders.PatchTokens):
@@ -84,7 +86,10 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
 
     `what` is "image encoder" or "text encoder". No weights are read.
     """
-    other = _config(locations.encoder(name), what)
+    name = locations.encoder(name)
+    if lite.is_folder(name):
+        return config.get("model_type") == lite.MODEL_TYPE
+    other = _config(name, what)
     with torch.device("meta"):  # only shapes, without memory
         if what == "image encoder":
             both = [encoders.build_image_encoder(config), encoders.image_encoder_of(other)]

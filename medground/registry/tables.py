@@ -23,6 +23,10 @@ ARCHITECTURES = Table(
             help="one box per phrase",
             features=frozenset({"reg-token"}),
         ),
+        "text-query": Architecture(
+            target="medground.models.text_query:TextQuery",
+            help="one box per phrase, few operations per phrase",
+        ),
         "mdetr": Architecture(
             target="medground.models.mdetr:MDETR",
             help="no box, one or several per phrase",

@@ -235,7 +235,8 @@ class Parser:
         spots += [(half.side, half.side + 1) for half in reading.halves if half.side is not None]
         covered = {n for i, j, _ in found for n in range(i, j)}
         subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
-        states = frozenset(s.i for s in reading.statements if s.holds)
+        affirmed = {i for i, j, _ in found if reading.affirms(j)}
+        states = frozenset({s.i for s in reading.statements if s.holds} | affirmed)
         return Scopes(
             reading.words,
             reading.cues,

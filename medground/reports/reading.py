@@ -7,7 +7,9 @@ from medground.reports.ellipsis import Half
 from medground.reports.existence import Cue, Scopes
 from medground.reports.linking import Mention
 from medground.reports.regions import Place
-from medground.reports.states import Statement
+from medground.reports.states import COPULAS, Statement
+
+AFFIRMED = (["present"], ["noted"])
 
 
 @dataclass(slots=True)
@@ -25,3 +27,10 @@ class Reading:
     halves: list[Half] = field(default_factory=list)
     scopes: Scopes | None = None
     refers: bool = False  # it refers to the sentence before it
+
+    def affirms(self, j: int) -> bool:
+        """Return whether "is present" or "is small" follows a finding that ends before word j."""
+        if not COPULAS & set(self.words[j : j + 1]):
+            return False
+        said = self.words[j + 1 : j + 2]
+        return said in AFFIRMED or any(i == j + 1 for i, _, _ in self.tags.get("Q", ()))

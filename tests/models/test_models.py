@@ -30,7 +30,7 @@ def built(architecture: str) -> grounder.Grounder:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["transvg", "mdetr"])
+@pytest.mark.parametrize("architecture", ["transvg", "mdetr", "text-query"])
 def test_encoding_once_equals_running_the_network_for_every_pair(architecture):
     model = built(architecture)
     torch.manual_seed(1)
@@ -149,7 +149,7 @@ def test_a_config_of_another_model_is_refused(model, tmp_path, change, message):
         grounder.load(tmp_path)
 
 
-@pytest.mark.parametrize("architecture", ["transvg", "mdetr"])
+@pytest.mark.parametrize("architecture", ["transvg", "mdetr", "text-query"])
 @pytest.mark.parametrize("size", ["small", "paper"])
 def test_the_size_of_a_config_is_the_one_it_was_built_with(architecture, size):
     kind = registry.ARCHITECTURES[architecture].load()

@@ -1,0 +1,124 @@
+"""EfficientNet-Lite0 (Tan and Le 2019) as an image encoder: convolutions pre-trained on ImageNet.
+
+The feature map has stride 32. It contains the last map of stride 32, together with the 2 x 2 cells of the
+last map of stride 16, so small findings keep their place. `tools/convert_lite0` reads the published weights.
+
+Letters: B images, S side (a multiple of 32), C channels.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medground import checkpoints
+
+MODEL_TYPE = "efficientnet-lite0"
+GREY = [0.498, 0.502]  # mean and deviation of its training images: (gray value - 127) / 128
+STAGES = (  # repeats, kernel, stride, expansion, channels
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STRIDE_16 = 4  # the stage whose map has stride 16
+
+
+class LiteConfig:
+    """The attributes of a transformers config that this package reads."""
+
+    model_type = MODEL_TYPE
+    num_channels = 3
+    patch_size = 32
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return no keys: there is one size of this encoder."""
+        return {}
+
+
+class Conv(nn.Module):
+    """A convolution without bias and its batch norm, padded as TensorFlow does."""
+
+    def __init__(self, before: int, after: int, kernel: int = 1, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(after, eps=1e-3)
+        low, high = (kernel - stride) // 2, (kernel - stride + 1) // 2
+        self.padding = (max(low, 0), max(high, 0)) * 2
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.norm(self.conv(functional.pad(features, self.padding)))
+        return result
+
+
+class Block(nn.Module):
+    """An inverted residual block: expansion, convolution by channel, projection."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        wide = before * expansion
+        self.expand = Conv(before, wide) if expansion > 1 else None
+        self.depth = Conv(wide, wide, kernel, stride, groups=wide)
+        self.project = Conv(wide, after)
+        self.adds = stride == 1 and before == after
+
+    def forward(self, features: Tensor) -> Tensor:
+        wide = features if self.expand is None else functional.relu6(self.expand(features))
+        result: Tensor = self.project(functional.relu6(self.depth(wide)))
+        return features + result if self.adds else result
+
+
+class Lite0(nn.Module):
+    """(B, 3, S, S) images -> one feature map (B, 768, S / 32, S / 32). Its batch norms never learn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = LiteConfig()
+        self.stem = Conv(3, 32, 3, 2)
+        stages, before = [], 32
+        for repeats, kernel, stride, expansion, after in STAGES:
+            blocks = []
+            for number in range(repeats):
+                blocks.append(Block(before, after, kernel, stride if number == 0 else 1, expansion))
+                before = after
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.channels = [4 * STAGES[STRIDE_16][-1] + STAGES[-1][-1]]
+
+    def train(self, mode: bool = True) -> "Lite0":
+        """Set the mode, but leave the batch norms as in predictions: batches here are too small for them."""
+        super().train(mode)
+        for each in self.modules():
+            if isinstance(each, nn.BatchNorm2d):
+                each.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Any:
+        """Return `feature_maps` as backbones of transformers do."""
+        from transformers.modeling_outputs import BackboneOutput
+
+        features, maps = functional.relu6(self.stem(images)), []
+        for stage in self.stages:
+            features = stage(features)
+            maps.append(features)
+        fine = functional.pixel_unshuffle(maps[STRIDE_16], 2)
+        return BackboneOutput(feature_maps=(torch.cat([fine, features], dim=1),))
+
+
+def is_folder(name: str) -> bool:
+    """Return whether `name` is a folder that `tools/convert_lite0` wrote."""
+    config = Path(name, "config.json")
+    return config.is_file() and f'"{MODEL_TYPE}"' in config.read_text(errors="replace")
+
+
+def load(folder: Path) -> Lite0:
+    """Return the pre-trained encoder of a folder."""
+    path, network = folder / checkpoints.WEIGHTS, Lite0()
+    weights, _ = checkpoints.load(path)
+    checkpoints.fit(network, weights, path)
+    return network

@@ -1,0 +1,63 @@
+"""EfficientNet-Lite0 as an image encoder, and the architecture that queries its patches by text."""
+
+import json
+
+import pytest
+import torch
+
+from medground import checkpoints, ops
+from medground.errors import MedgroundError
+from medground.models import encoders, grounder, lite, pretrained
+
+
+def test_the_feature_map_has_both_scales_and_norms_never_learn():
+    torch.manual_seed(0)
+    encoder = encoders.build_image_encoder({"model_type": lite.MODEL_TYPE})
+    found = encoders.feature_map(encoder, torch.rand(2, 1, 64, 96), lite.GREY)
+    assert found.shape == (2, 768, 2, 3) and encoder.channels == [768]
+    before = encoder.stem.norm.running_mean.clone()
+    encoder.train()(torch.rand(2, 3, 64, 64))
+    assert torch.equal(before, encoder.stem.norm.running_mean)
+    assert encoders.to_plain(encoder) == {"model_type": lite.MODEL_TYPE}
+
+
+def test_a_convolution_of_stride_two_is_padded_at_the_end():
+    """As TensorFlow does for even sides; torch's symmetric padding would move the map by a pixel."""
+    conv = lite.Conv(1, 1, 3, 2)
+    conv.conv.weight.data.fill_(1.0)
+    image = torch.zeros(1, 1, 4, 4)
+    image[0, 0, 0, 0] = 1.0
+    assert conv.eval()(image).nonzero().tolist() == [[0, 0, 0, 0]]
+    assert lite.Conv(1, 1, 3).padding == (1, 1, 1, 1) and lite.Conv(1, 1, 5, 2).padding == (1, 2, 1, 2)
+
+
+def test_weights_of_a_folder_are_loaded_and_others_refused(tmp_path):
+    torch.manual_seed(1)
+    encoder = lite.Lite0()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
+    checkpoints.save(tmp_path / "model.safetensors", encoder.state_dict(), {})
+    found = pretrained.load_image_encoder(str(tmp_path))
+    assert torch.equal(found.stem.conv.weight, encoder.stem.conv.weight)
+    assert pretrained.same_shape({"model_type": lite.MODEL_TYPE}, str(tmp_path), "image encoder")
+    checkpoints.save(tmp_path / "model.safetensors", {"other": torch.zeros(1)}, {})
+    with pytest.raises(MedgroundError):
+        pretrained.load_image_encoder(str(tmp_path))
+
+
+def test_a_text_query_gives_boxes_inside_the_square_and_ignores_padding():
+    torch.manual_seed(0)
+    model = grounder.build("small", ["left lung", "right lung"], architecture="text-query")
+    network = model.network.eval()
+    pictures, inside = torch.rand(2, 1, 160, 160), torch.ones(2, 1, 160, 160)
+    inside[:, :, :, :48] = 0
+    pictures = pictures * inside
+    ids, mask = model.tokenize(["left lung", "right lung"])
+    images, tokens = network.encode_images(pictures, inside), network.encode_texts(ids, mask)
+    whole = network.fuse(images.patches, images.visible, tokens, mask)
+    kept = images.visible[0]
+    cut = network.fuse(images.patches[:, kept], images.visible[:, kept], tokens, mask)
+    corners = ops.cxcywh_to_xyxy(whole.boxes)
+    assert (corners[..., 2:] > corners[..., :2]).all() and not torch.allclose(corners[0], corners[1])
+    assert torch.allclose(whole.boxes, cut.boxes, atol=1e-5) and torch.allclose(
+        whole.present, cut.present, atol=1e-5
+    )
