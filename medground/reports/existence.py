@@ -172,7 +172,10 @@ class Scopes:
                 i,
             )  # "effusion, possibly from pancreatitis", "pain was not relieved": the cue does not apply
         if not self._spot(before, i):
-            before = max((each + 1 for each in breaks if each < before - 1), default=0)
+            end = before - 1
+            while ")" in words[end : end + 1] and "(" in words[:end]:
+                end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
+            before = max((each + 1 for each in breaks if each < end), default=0)
         return before, i
 
     def _differential(self, j: int) -> tuple[int, int]:

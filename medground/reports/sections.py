@@ -26,6 +26,7 @@ _HEADER = re.compile(
 _SPOKEN = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters
 _ENDED = re.compile(r"[A-Za-z]{3}\.(?=\s|$)")  # and no full stop
 _CHEST = re.compile(r"chest|cxr|thorax", re.IGNORECASE)
+ONE_LINE = frozenset(("technique", "comparison"))  # their text often ends with the line
 COUNTED = frozenset({"findings", "impression", "last_paragraph", "text"})
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 
@@ -120,6 +121,13 @@ def _with_last_paragraph(text: str, sections: list[Section]) -> list[Section]:
             *sections[:-1],
             Section(last.name, last.start, gap.start()),
             Section("last_paragraph", gap.end(), last.end),
+        ]
+    line = text.find("\n", last.start, last.end)
+    if last.name in ONE_LINE and line > 0 and _is_spoken(text, line, last.end):
+        return [
+            *sections[:-1],
+            Section(last.name, last.start, line),
+            Section("last_paragraph", line, last.end),
         ]
     if sections[0].name == "other" and sections[0].start == 0:
         return [Section("last_paragraph", 0, sections[0].end), *sections[1:]]

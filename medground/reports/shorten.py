@@ -5,6 +5,7 @@ A text encoder has a limit. A phrase cut at its end could lose its place ("... r
 
 import math
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
 from medground.records import Span, Triplet
@@ -13,6 +14,7 @@ from medground.reports.sentences import split_sentences
 
 _WORD = re.compile(r"\S+")
 _SIDE = re.compile(r"\b(?:left|right|bilateral(?:ly)?|both)\b(?:\s+\S+){0,2}", re.IGNORECASE)
+MOST = 20_000  # characters that are searched for findings; a phrase has fewer
 GAP = 2  # most words between two kept ones that are kept, too
 _STRENGTH = {"present": 0, "uncertain": 1, "absent": 2}
 
@@ -26,10 +28,13 @@ def shortened(text: str, parser: Parser, fits: Callable[[str], bool]) -> str:
     """
     if fits(text):
         return text
+    text = text[:MOST]
     words = [match.span() for match in _WORD.finditer(text)]
+    ends = [end for _, end in words]
+    starts = [start for start, _ in words]
     kept: set[int] = set()
     for spans in _statements(text, parser):
-        more = kept | {n for n, word in enumerate(words) if any(_overlap(word, span) for span in spans)}
+        more = kept.union(*(range(bisect_right(ends, a), bisect_left(starts, b)) for a, b in spans))
         if fits(_joined(text, words, more)):
             kept = more
     gaps = [n for n in range(len(words)) if n not in kept and (not kept or _gap(n, kept) <= GAP)]
@@ -60,10 +65,6 @@ def _statements(text: str, parser: Parser) -> Iterator[list[Span]]:
         yield [span for span in (each.finding_span, each.region_span, each.cue_span) if span is not None]
     yield from ([place] for place in places)
     yield from ([match.span()] for match in _SIDE.finditer(text))
-
-
-def _overlap(one: Span, other: Span) -> bool:
-    return one[0] < other[1] and other[0] < one[1]
 
 
 def _gap(number: int, kept: set[int]) -> float:

@@ -3,7 +3,7 @@
 import pytest
 
 from medground.reports.parser import Parser
-from medground.reports.shorten import shortened
+from medground.reports.shorten import MOST, shortened
 
 LONG = (
     "There is, as had been described on the outside radiograph obtained earlier today with an estimated "
@@ -43,3 +43,15 @@ def test_present_findings_with_a_place_come_first(parser):
 
 def test_words_about_a_side_are_kept_without_a_finding(parser):
     assert "right" in shortened("xyzzy " * 30 + "right " + "plugh " * 30, parser, words(5)).split()
+
+
+def test_only_the_beginning_of_an_endless_text_is_searched(parser):
+    seen = []
+
+    def fits(text):
+        seen.append(len(text))
+        return len(text.split()) <= 12
+
+    short = shortened("xyzzy " * 300 + "small right lower lobe opacity. " * 100_000, parser, fits)
+    assert "right lower lobe" in short
+    assert max(seen[1:]) <= MOST and len(seen) < MOST
