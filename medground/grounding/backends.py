@@ -194,6 +194,9 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False) ->
             _save_graph(graphs[name], partial / f"{name}.xml")
         grounder.save_tokenizer(model.tokenizer, partial)
         grounder.write_json(partial / model_dir.CONFIG, model.config.to_json())
+        for path in partial.iterdir():  # the weights of `source` hold the hashes of its own files
+            if (source / path.name).is_file() and path.suffix not in (".xml", ".bin"):
+                shutil.copyfile(source / path.name, path)
         files = ModelDir(partial).hashes(each.name for each in partial.iterdir())
         for name in (model_dir.CALIBRATION, model_dir.FLIP_CORRECTION):
             if (source / name).is_file():

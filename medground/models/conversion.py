@@ -240,7 +240,7 @@ def _write_image_encoder(path: Path, folder: Path, found: Converted, settings: S
     sizes, heads = _sizes(found.weights), _heads(path, found.arguments, settings)
     _fill(path, nn.ModuleDict({"image_encoder": encoder}), _part(found.weights, "image_encoder."))
     folder.mkdir(parents=True, exist_ok=True)
-    encoder.save_pretrained(folder)  # type: ignore[operator]
+    encoders.save_pretrained(encoder, folder)
     means = {"image_processor_type": "ConvNextImageProcessor", "image_mean": MEAN, "image_std": DEVIATION}
     (folder / "preprocessor_config.json").write_text(json.dumps(means, indent=2) + "\n")
     over = _part(found.weights, "to_patches.") | _part(found.weights, "visual.")

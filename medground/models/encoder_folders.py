@@ -9,8 +9,6 @@ states what it cannot: the image is windowed, letterboxed and, for small encoder
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,13 @@ def save(model: Grounder, folder: Path) -> None:
     """Write the encoders into the folder; an earlier export is kept until these are complete."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.TemporaryDirectory(dir=folder, prefix="encoders.partial.")
-    with output_files.naming(str(folder)), temporary as made, _without_progress():
+    with output_files.naming(str(folder)), temporary as made:
         network, partial = model.network, Path(made)
         pictures = network.image_encoder
         plain = pictures.model if isinstance(pictures, encoders.PatchTokens) else pictures
-        plain.save_pretrained(partial / IMAGE)  # type: ignore[operator]
+        encoders.save_pretrained(plain, partial / IMAGE)
         write_json(partial / IMAGE / "preprocessor_config.json", preprocessing(model))
-        network.text_encoder.save_pretrained(partial / TEXT)  # type: ignore[operator]
+        encoders.save_pretrained(network.text_encoder, partial / TEXT)
         save_tokenizer(model.tokenizer, partial / TEXT)
         write_json(partial / FACTS, _facts(model))
         (folder / FACTS).unlink(missing_ok=True)  # an interrupted move leaves a folder without it
@@ -59,20 +57,6 @@ def preprocessing(model: Grounder) -> dict[str, Any]:
         "rescale_factor": 1 / 255,
         "size": {"height": config.image_size, "width": config.image_size},
     }
-
-
-@contextmanager
-def _without_progress() -> Iterator[None]:
-    """Keep transformers from drawing a bar on stderr for each file."""
-    from transformers.utils import logging as messages
-
-    shown = messages.is_progress_bar_enabled()
-    messages.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            messages.enable_progress_bar()
 
 
 def _facts(model: Grounder) -> dict[str, Any]:

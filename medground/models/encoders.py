@@ -3,8 +3,12 @@
 Letters: B images, C channels, S side of the letterboxed square, h x w patches, U texts, T tokens, D width.
 """
 
+import errno
 import inspect
+import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -155,6 +159,27 @@ def feature_map(
         scaled = scaled * inside
     result: Tensor = encoder(scaled).feature_maps[-1]
     return result
+
+
+def save_pretrained(model: Any, folder: Path) -> None:
+    """Write a model as transformers does, without its progress bar.
+
+    Raises OSError if the system refuses the weights; the library has an error of its own for that.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging as messages
+
+    shown = messages.is_progress_bar_enabled()
+    messages.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        reason = re.search(r"os error (\d+)", str(error))
+        number = int(reason[1]) if reason else errno.EIO
+        raise OSError(number, os.strerror(number), str(folder)) from None
+    finally:
+        if shown:
+            messages.enable_progress_bar()
 
 
 def gray_values(channels: int, grey: Sequence[float] | None) -> Sequence[float]:

@@ -134,9 +134,14 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write the tokenizer's files; those of an earlier model are kept until these are complete."""
+    """Write the tokenizer's files; those of an earlier model are kept until these are complete.
+
+    The padding and truncation of an earlier call are not part of them, so the bytes are always the same.
+    """
     with tempfile.TemporaryDirectory(dir=folder, prefix="tokenizer.partial.") as partial:
         if hasattr(tokenizer, "backend_tokenizer"):  # on a full disk its own writing raises a bare Exception
+            tokenizer.backend_tokenizer.no_padding()
+            tokenizer.backend_tokenizer.no_truncation()
             Path(partial, "tokenizer.json").write_text(tokenizer.backend_tokenizer.to_str(pretty=True))
         tokenizer.save_pretrained(partial)
         for path in sorted(Path(partial).iterdir()):

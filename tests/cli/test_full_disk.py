@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import box_files
+import published_networks
 import pytest
 import torch
 import toy
@@ -59,6 +60,7 @@ IN_A_FOLDER = {  # the words of each command that writes into FULL/new
     "pretrain": f"films/pairs.jsonl {FILMS} {SHORT} -o FULL/new",
     "finetune": f"films/phrases.jsonl {FILMS} {SHORT} -o FULL/new",
     "export": "--model model -o FULL/new",
+    "convert weights": f"detr.pth --from detr --heads {published_networks.HEADS} --trust-pickle -o FULL/new",
 }
 IN_THE_MODEL = {"calibrate"}  # this writes beside the model that it reads
 SILENT = {"convert", "doctor"}  # these write nothing
@@ -96,6 +98,7 @@ def given(tmp_path_factory):
         (here / f"{name}.jsonl").write_text("".join(lines))
     box_files.write(here)
     make_models(here)
+    torch.save({"model": published_networks.DETR().state_dict()}, here / "detr.pth")
     for line in ("phantom cohort --patients 2 --image-size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):
         result = invoke(line.replace("FULL/out", "found.jsonl"), here)
         assert result.exit_code == 0, result.stderr

@@ -173,7 +173,7 @@ def test_a_save_that_fails_while_it_writes_leaves_the_model_before(model, saved,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(MedgroundError, match=r"m[a-z]*\.safetensors: No space left"):
+    with pytest.raises(OSError, match="No space left on device"):
         grounder.save(folder, model)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -21,6 +21,7 @@ from medground.anatomy import detr
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
 from medground.anatomy.regions import NAMES
+from medground.models import encoders
 from medground.training.detectors import common
 
 MODEL = "model"
@@ -113,7 +114,7 @@ def _save(network: Any, folder: Path, options: Options) -> None:
     """Write the folder as transformers does, with the size of its images; it appears when it is complete."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    network.save_pretrained(partial)
+    encoders.save_pretrained(network, partial)
     preprocessing = {"size": {"height": options.size, "width": options.size}, "do_normalize": False}
     (partial / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
