@@ -103,7 +103,7 @@ def compare(
     \b
         $ medground compare agp.jsonl transvg.jsonl --truth test.jsonl --output-format markdown
         | model | single-box miou | difference | ...
-        $ medground compare ours.jsonl maira.jsonl --input-format jsonl --input-format maira-2 \\
+        $ medground compare ours.jsonl theirs.csv --input-format jsonl --input-format csv \\
             --truth test.jsonl --protocol single-box --protocol coco -o scores.jsonl
     """
     names = _names(files, names)

@@ -64,8 +64,6 @@ def convert_weights(
 
     \b
         $ medground convert weights --from detr detr-r50.pth --trust-pickle -o weights/detr
-        $ medground convert weights --from transvg TransVG_R50_unc.pth --trust-pickle \\
-            --text-encoder hub:google-bert/bert-base-uncased -o weights/transvg
     """
     from medground import checkpoints
     from medground.models import conversion

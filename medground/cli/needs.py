@@ -32,6 +32,7 @@ PARTS = {  # modules that a command imports for one option only: they get a line
     ("calibrate", "medground.reports.parse"): None,  # never parses: it shares a package with ground
     ("calibrate", "medground.data.long_texts"): None,  # parses only phrases beyond the text length
     ("ground", "medground.reports.parse"): "ground --report",
+    ("parse-reports", "medground.reports.negspacy_existence"): "parse-reports --existence-by",
 }
 TABLES: dict[str, tuple[Any, ...]] = {  # the registry's tables whose targets a command imports
     "convert": (registry.DATASETS,),

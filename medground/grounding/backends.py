@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from medground import checkpoints, leakage, model_dir, output_files
+from medground import checkpoints, leakage, locks, model_dir, output_files
 from medground.compat import hide_telemetry
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
@@ -213,7 +213,7 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False) ->
 
 def _check_public(model: Grounder, folder: Path) -> None:
     """Raise MedgroundError for a folder with files of a run; warn of a vocabulary of an earlier version."""
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(each.name != locks.OF_FOLDER for each in folder.iterdir()):
         raise MedgroundError(f"{folder}: not empty; give --public a new folder, which is safe to publish")
     if encoders.holds_numbers(model.tokenizer):
         log.warning(

@@ -65,7 +65,7 @@ DATASETS = Table(
             records="phrases",
             options=("readers", *WORDED, "absent", "image-sizes"),
             splits=False,
-            example="annotations_train.csv --image-sizes images.jsonl -o phrases.jsonl",
+            example="annotations_train.csv --image-sizes sizes.jsonl -o phrases.jsonl",
         ),
         "nih-boxes": Dataset(
             target="medground.datasets.nih_boxes:read_nih",
@@ -117,7 +117,7 @@ DATASETS = Table(
             records="phrases",
             options=("image-sizes", "readers", "language"),
             splits=False,
-            example="grounded_reports_20240819.json --image-sizes images.jsonl -o phrases.jsonl",
+            example="grounded_reports_20240819.json --image-sizes sizes.jsonl -o phrases.jsonl",
         ),
         "coco": Dataset(
             target="medground.datasets.coco_phrases:read",

@@ -129,11 +129,12 @@ def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, comm
 
 
 @pytest.mark.slow
-def test_a_broken_spacy_breaks_no_command(first_on_path):
+def test_a_broken_spacy_is_reported_and_breaks_only_an_option(first_on_path):
     first_on_path("spacy", "raise ImportError('no')\n")
     found = checks_of()
     assert not broken_commands(found)
-    assert is_well(list(found.values()))
+    assert found["spacy"].state == found["medground parse-reports --existence-by"].state == "broken"
+    assert not is_well(list(found.values()))
 
 
 @pytest.mark.slow

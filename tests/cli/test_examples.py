@@ -13,8 +13,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import box_files
 import numpy as np
+import published_networks
 import pytest
+import torch
 from click.testing import CliRunner
 from commands import COMMANDS, command_of
 from paths import ROOT
@@ -28,6 +31,8 @@ SHORT = {  # the last of two equal flags wins; a run with other settings needs a
     "medground pretrain": "--steps 2 --batch-size 2 -o short/agp --overwrite",
     "medground finetune": "--steps 2 --batch-size 2 -o short/finetuned --overwrite",
     "medground evaluate": "--bootstrap-samples 100",
+    "medground compare": "--bootstrap-samples 100",
+    "medground convert weights": f"--heads {published_networks.HEADS}",
 }
 
 
@@ -98,14 +103,37 @@ def folder(tmp_path_factory) -> Path:
     shutil.copy(here / "test.jsonl", here / "held_out.jsonl")
     for part in (1, 2):
         do(here, f"medground parse-reports reports.csv --shard {part}/2 -o part-{part}-of-2.jsonl")
+    found = "medground ground --model runs/finetuned --images images --phrases test.jsonl --output-format csv"
+    do(here, f"{found} -o theirs.csv")
+    for name in ("agp", "transvg", "ours"):
+        shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
+    shutil.copytree(here / "runs/agp", here / "runs/asg")
+    torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
     shutil.copy(here / "images" / first, here / "image.png")
     return here
 
 
+PUBLISHED = {  # names in the examples of the files in box_files
+    "annotations_train.csv": "vindr.csv",
+    "BBox_List_2017.csv": "nih.csv",
+    "ChestX_Det_train.json": "det.json",
+    "stage_2_train_labels.csv": "rsna.csv",
+    "train-rle.csv": "siim.csv",
+    "gt_segmentations_val.json": "localize.json",
+    "grounded_reports_20240819.json": "grounded.json",
+    "sizes.jsonl": "sizes.jsonl",
+    "instances.json": "coco.json",
+    "project-1.json": "label.json",
+    "annotations.xml": "cvat.xml",
+}
+
+
 def make_foreign_files(here: Path, cohort: Path) -> None:
     """Published files that the phantom does not write: made of those that it does."""
+    for name, small in PUBLISHED.items():
+        (here / name).write_text(box_files.FILES[small])
     with zipfile.ZipFile(here / "mimic-cxr-reports.zip", "w") as archive:
         for path in sorted((cohort / "mimic-cxr").rglob("*.txt")):
             archive.write(path, path.relative_to(cohort / "mimic-cxr"))

@@ -9,6 +9,7 @@ import time
 import drawn_images
 import numpy as np
 import pytest
+import signals
 from click.testing import CliRunner
 from PIL import Image
 
@@ -83,7 +84,7 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
     def step(*given):
         steps.append(given)
         if len(steps) == 5:
-            signal.raise_signal(signal.SIGUSR1)
+            signals.deliver(signal.SIGUSR1)
         return real(*given)
 
     monkeypatch.setattr(loop, "_step", step)

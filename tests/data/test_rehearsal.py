@@ -4,6 +4,7 @@ import signal
 
 import numpy as np
 import pytest
+import signals
 import torch
 from toy_runs import digests, finetune, record
 
@@ -145,7 +146,7 @@ def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypa
     def step_and_ask(*args):
         calls.append(1)
         if len(calls) == 1:
-            signal.raise_signal(signal.SIGUSR1)
+            signals.deliver(signal.SIGUSR1)
         return real_step(*args)
 
     monkeypatch.setattr(loop, "_step", step_and_ask)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import signals
 import torch
 import toy
 from click.testing import CliRunner
@@ -94,7 +95,7 @@ def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained,
     def step_and_ask(*args):
         calls.append(1)
         if len(calls) == 3:
-            signal.raise_signal(signal.SIGUSR1)
+            signals.deliver(signal.SIGUSR1)
         return real_step(*args)
 
     monkeypatch.setattr(loop, "_step", step_and_ask)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import signals
 import toy
 from click.testing import CliRunner
 from PIL import Image
@@ -90,7 +91,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     def step(*args):
         calls.append(1)
         if len(calls) == 3:
-            signal.raise_signal(signal.SIGTERM)
+            signals.deliver(signal.SIGTERM)
         return real(*args)
 
     monkeypatch.setattr(loop, "_step", step)
