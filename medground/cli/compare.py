@@ -72,8 +72,8 @@ PHRASES = Named(registry.PROTOCOLS, lambda entry: entry.reads == "phrases")
     group=DATA,
     help="Evaluation protocol; repeatable.",
 )
-@option("--split", metavar="NAME", group=DATA, help="Use only records of this split (of --train: train).")
-@option("--allow-leakage", is_flag=True, group=DATA, help="Score training subjects; marks each score.")
+@options.scored_split
+@options.scored_leakage
 @option(
     "--bootstrap-samples",
     "draws",

@@ -24,14 +24,21 @@ SOURCES = {
 }
 
 
+def _unchanged(given: Any, source: Any, bad_lines: Any) -> Any:
+    return given
+
+
 @dataclass(frozen=True)
 class DatasetOption:
-    """An option of data sets: the keyword of the reader, and `value(given, source, bad_lines)` for it."""
+    """An option of data sets, and `value(given, source, bad_lines)` for the keyword of the reader.
+
+    keyword: "" for one that is `name`.
+    """
 
     add: Callable[[Any], Any]
     name: str
-    keyword: str
-    value: Callable[[Any, Any, Any], Any]
+    keyword: str = ""
+    value: Callable[[Any, Any, Any], Any] = _unchanged
 
 
 def _split_table(given: Path | None, source: Any, bad_lines: Any) -> Any:
@@ -57,10 +64,6 @@ def _image_sizes(given: Path | None, source: Any, bad_lines: Any) -> Any:
     from medground import image_sizes
 
     return image_sizes.read(given, bad_lines) if given else None
-
-
-def _unchanged(given: Any, source: Any, bad_lines: Any) -> Any:
-    return given
 
 
 OPTIONS = {
@@ -106,7 +109,6 @@ OPTIONS = {
         ),
         "frontal_only",
         "frontal",
-        _unchanged,
     ),
     "templates": DatasetOption(
         option(
@@ -116,20 +118,14 @@ OPTIONS = {
             help="TOML table of phrases by class.",
         ),
         "templates",
-        "templates",
-        _unchanged,
     ),
     "sides": DatasetOption(
         option("--sides", is_flag=True, group=DATA, help="One phrase per side, for classes with a side."),
         "sides",
-        "sides",
-        _unchanged,
     ),
     "absent": DatasetOption(
         option("--absent", is_flag=True, group=DATA, help="Also phrases of absent classes, without boxes."),
         "absent",
-        "absent",
-        _unchanged,
     ),
     "image-sizes": DatasetOption(
         option(
@@ -152,8 +148,6 @@ OPTIONS = {
             help="Join the boxes of several readers, or one phrase each.",
         ),
         "readers",
-        "readers",
-        _unchanged,
     ),
     "language": DatasetOption(
         option(
@@ -165,8 +159,6 @@ OPTIONS = {
             help="Language of the sentences.",
         ),
         "language",
-        "language",
-        _unchanged,
     ),
 }
 """The options that entries of `registry.DATASETS` may list."""
@@ -197,7 +189,7 @@ def _command(name: str, entry: registry.Dataset) -> click.Command:
 
         bad_lines = jsonl.BadLines(rejects)
         source = sys.stdin.buffer if source == "-" else Path(source)
-        values = {each.keyword: each.value(given[each.name], source, bad_lines) for each in used}
+        values = {each.keyword or each.name: each.value(given[each.name], source, bad_lines) for each in used}
         _write(entry.load()(source, take=bad_lines.take, **values), split, output, entry.records)
 
     added = [*(each.add for each in used), *([options.split] if entry.splits else [])]

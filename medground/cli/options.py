@@ -114,6 +114,12 @@ batch_size = option(
     help="Images per step.",
 )
 split = option("--split", metavar="NAME", group=DATA, help="Use only records of this split.")
+scored_split = option(
+    "--split", metavar="NAME", group=DATA, help="Use only records of this split (of --train: train)."
+)
+scored_leakage = option(
+    "--allow-leakage", is_flag=True, group=DATA, help="Score training subjects; marks each score."
+)
 
 
 class ShardType(click.ParamType["Shard"]):

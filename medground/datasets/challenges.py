@@ -8,14 +8,13 @@ SIIM   train-rle.csv: `ImageId, EncodedPixels`, with a space before the second n
 The images are DICOM files of 1024 x 1024.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from medground import run_lengths
-from medground.datasets.class_boxes import Finding, phrases, rules
-from medground.datasets.sources import Row, Source, TakeBad, name_of, refuse, rows, sift, warn_of
+from medground.datasets.class_boxes import Finding, phrases
+from medground.datasets.sources import Row, Source, TakeBad, refuse, rows, sift
 from medground.errors import BadRecord
 from medground.records import Phrase
 
@@ -24,18 +23,10 @@ RSNA_NUMBERS = ("x", "y", "width", "height")
 NO_MASK = "-1"
 
 
-def read_rsna(
-    source: Source,
-    take: TakeBad = refuse,
-    templates: Path | None = None,
-    sides: bool = False,
-    absent: bool = False,
-) -> Iterator[Phrase]:
+def read_rsna(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of each image: "lung opacity", with all its boxes."""
-    dirt: Counter[str] = Counter()
     table = rows(source, {"patientId", "Target", *RSNA_NUMBERS}, "RSNA's stage_2_train_labels.csv", take)
-    yield from phrases(sift(table, _of_rsna, take), rules(templates, sides, absent), take, dirt)
-    warn_of(dirt, name_of(source))
+    yield from phrases(sift(table, _of_rsna, take), source, take, **options)
 
 
 def _of_rsna(row: Row) -> Finding:
@@ -53,18 +44,10 @@ def _image(row: Row, name: str) -> Finding:
     return Finding(row.raw, row.place, name, f"{name}.dcm", size=(SIDE, SIDE), subject_id=name)
 
 
-def read_siim(
-    source: Source,
-    take: TakeBad = refuse,
-    templates: Path | None = None,
-    sides: bool = False,
-    absent: bool = False,
-) -> Iterator[Phrase]:
+def read_siim(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of each image: "pneumothorax", with a box around each piece of its masks."""
-    dirt: Counter[str] = Counter()
     table = rows(source, {"ImageId", "EncodedPixels"}, "SIIM's train-rle.csv", take)
-    yield from phrases(sift(table, _of_siim, take), rules(templates, sides, absent), take, dirt)
-    warn_of(dirt, name_of(source))
+    yield from phrases(sift(table, _of_siim, take), source, take, **options)
 
 
 def _of_siim(row: Row) -> Finding:

@@ -9,32 +9,24 @@ box.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from medground import run_lengths
-from medground.datasets.class_boxes import Finding, phrases, rules
+from medground.datasets.class_boxes import Finding, phrases
 from medground.datasets.json_items import JsonItem, members
-from medground.datasets.sources import Source, TakeBad, name_of, refuse, sift, warn_of
+from medground.datasets.sources import Source, TakeBad, refuse, sift
 from medground.errors import BadRecord
 from medground.records import Phrase
 
 ID = re.compile(r"(patient\d+)_(study\d+)_(view\d+_(frontal|lateral))")
 
 
-def read(
-    source: Source,
-    take: TakeBad = refuse,
-    templates: Path | None = None,
-    sides: bool = False,
-    absent: bool = False,
-) -> Iterator[Phrase]:
+def read(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of each frontal image; a warning counts the lateral ones, which are left out."""
     dirt: Counter[str] = Counter()
     images = members(source, "gt_segmentations_val.json")
     found = (each for some in sift(images, lambda image: _findings(image, dirt), take) for each in some)
-    yield from phrases(found, rules(templates, sides, absent), take, dirt)
-    warn_of(dirt, name_of(source))
+    yield from phrases(found, source, take, dirt, **options)
 
 
 def _findings(image: JsonItem, dirt: Counter[str]) -> list[Finding]:

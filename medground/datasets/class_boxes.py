@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medground import boxes
-from medground.datasets.sources import TakeBad, sift
+from medground.datasets.sources import Source, TakeBad, name_of, sift, warn_of
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Box, Phrase
 
@@ -90,17 +90,26 @@ class _Annotated:
     extra: dict[tuple[str, str, str | None], dict[str, Any]] = field(default_factory=dict)
 
 
-def phrases(findings: Iterable[Finding], how: Rules, take: TakeBad, dirt: Counter[str]) -> Iterator[Phrase]:
+def phrases(
+    findings: Iterable[Finding],
+    source: Source,
+    take: TakeBad,
+    dirt: Counter[str] | None = None,
+    **options: Any,
+) -> Iterator[Phrase]:
     """Yield the phrases of each image, in the order of the file; the whole file is held in memory.
 
-    Boxes are clipped to their image, and a duplicate is kept once; `dirt` counts both.
+    options: those of `rules`. Boxes are clipped to their image, and a duplicate is kept once. Warnings
+    count both, and what the reader has put into `dirt`.
     """
+    how, dirt = rules(**options), Counter() if dirt is None else dirt
     images: dict[str, _Annotated] = {}
     names: dict[str, None] = {}  # classes in the order of the file
     for _ in sift(findings, lambda each: _add(each, images, names, how, dirt), take):
         pass
     for image in images.values():
         yield from _of_image(image, names, how)
+    warn_of(dirt, name_of(source))
 
 
 def _add(

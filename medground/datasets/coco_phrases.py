@@ -4,30 +4,22 @@
 [{"image_id", "category_id", "bbox": [x, y, width, height]}]}; ids are numbers or texts.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from medground.datasets.class_boxes import Finding, phrases, rules
+from medground.datasets.class_boxes import Finding, phrases
 from medground.datasets.json_items import JsonItem, items_of, read_json
-from medground.datasets.sources import Source, TakeBad, name_of, number, refuse, sift, warn_of
+from medground.datasets.sources import Source, TakeBad, name_of, number, refuse, sift
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Phrase
 
 PARTS = ("images", "categories", "annotations")
 
 
-def read(
-    source: Source,
-    take: TakeBad = refuse,
-    templates: Path | None = None,
-    sides: bool = False,
-    absent: bool = False,
-) -> Iterator[Phrase]:
+def read(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of each image, the images in the order of the file."""
-    dirt: Counter[str] = Counter()
     name, held = name_of(source), read_json(source)
     if not isinstance(held, dict) or any(not isinstance(held.get(part), list) for part in PARTS):
         raise MedgroundError(f"{name}: no COCO images, categories and annotations")
@@ -36,8 +28,7 @@ def read(
     listed = items_of(held["annotations"], name, "annotations")
     found = [each["finding"] for each in images.values()]
     found += sift(listed, lambda each: _finding(each, images, names), take)
-    yield from phrases(found, rules(templates, sides, absent), take, dirt)
-    warn_of(dirt, name)
+    yield from phrases(found, source, take, **options)
 
 
 def _key(value: dict[str, Any], key: str) -> str | int:

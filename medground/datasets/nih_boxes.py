@@ -10,14 +10,13 @@ All coordinates are pixels of images of 1024 x 1024.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
-from medground.datasets.class_boxes import Finding, phrases, rules
+from medground.datasets.class_boxes import Finding, phrases
 from medground.datasets.json_items import JsonItem, items
-from medground.datasets.sources import Row, Source, TakeBad, name_of, number, refuse, rows, sift, warn_of
+from medground.datasets.sources import Row, Source, TakeBad, number, refuse, rows, sift
 from medground.errors import BadRecord
 from medground.records import Box, Phrase
 
@@ -26,14 +25,10 @@ NUMBERS = ("Bbox [x", "y", "w", "h]")
 NIH_NAME = re.compile(r"(\d{8})_\d{3}")
 
 
-def read_nih(
-    source: Source, take: TakeBad = refuse, templates: Path | None = None, sides: bool = False
-) -> Iterator[Phrase]:
+def read_nih(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of BBox_List_2017.csv; the list is not exhaustive, so none is known to be absent."""
-    dirt: Counter[str] = Counter()
     table = rows(source, {"Image Index", "Finding Label", *NUMBERS}, "NIH's BBox_List_2017.csv", take)
-    yield from phrases(sift(table, _of_row, take), rules(templates, sides), take, dirt)
-    warn_of(dirt, name_of(source))
+    yield from phrases(sift(table, _of_row, take), source, take, **options)
 
 
 def _of_row(row: Row) -> Finding:
@@ -48,18 +43,10 @@ def _finding(raw: bytes, place: str, name: str, category: str | None, found: tup
     return Finding(raw, place, image, name, category, found, (SIDE, SIDE), patient[1] if patient else None)
 
 
-def read_chestx_det(
-    source: Source,
-    take: TakeBad = refuse,
-    templates: Path | None = None,
-    sides: bool = False,
-    absent: bool = False,
-) -> Iterator[Phrase]:
+def read_chestx_det(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of ChestX_Det_train.json or _test.json, or of ChestX-Det10's files."""
-    dirt: Counter[str] = Counter()
     found = (each for some in sift(items(source, "ChestX-Det"), _of_item, take) for each in some)
-    yield from phrases(found, rules(templates, sides, absent), take, dirt)
-    warn_of(dirt, name_of(source))
+    yield from phrases(found, source, take, **options)
 
 
 def _of_item(item: JsonItem) -> list[Finding]:

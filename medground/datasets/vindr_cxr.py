@@ -10,17 +10,15 @@ joins the group whose mean box it overlaps most, if by more than `OVERLAP`, else
 group is its mean. RadVLM (Deperrois et al., 2025) fuses with the same threshold.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from medground import boxes
-from medground.datasets.class_boxes import Finding, Size, phrases, rules
-from medground.datasets.sources import Row, Source, TakeBad, name_of, refuse, rows, sift, warn_of
+from medground.datasets.class_boxes import Finding, phrases
+from medground.datasets.sources import Row, Source, TakeBad, refuse, rows, sift
 from medground.errors import BadRecord
 from medground.records import Box, Phrase
 
@@ -31,23 +29,16 @@ OVERLAP = 0.1
 
 
 def read(
-    source: Source,
-    take: TakeBad = refuse,
-    readers: Literal["fuse", "keep"] = "fuse",
-    templates: Path | None = None,
-    sides: bool = False,
-    absent: bool = False,
-    sizes: Mapping[str, Size] | None = None,
+    source: Source, take: TakeBad = refuse, readers: Literal["fuse", "keep"] = "fuse", **options: Any
 ) -> Iterator[Phrase]:
     """Yield the phrases of each image: of all readers together ("fuse"), or of each reader ("keep")."""
-    dirt: Counter[str] = Counter()
-    name = name_of(source)
     table = rows(source, COLUMNS, "VinDr-CXR's annotations_train.csv or annotations_test.csv", take)
     found = sift(table, _finding, take)
-    how = rules(templates, sides, absent, sizes)
-    for each in phrases(found if readers == "keep" else _unnamed(found), how, take, dirt):
-        yield each if readers == "keep" else replace(each, boxes=fuse(each.boxes or []))
-    warn_of(dirt, name)
+    if readers == "keep":
+        yield from phrases(found, source, take, **options)
+        return
+    for each in phrases(_unnamed(found), source, take, **options):
+        yield replace(each, boxes=fuse(each.boxes or []))
 
 
 def _finding(row: Row) -> Finding:
