@@ -32,9 +32,9 @@ def packed(path, **members):
 @pytest.mark.parametrize("shape", [HUGE, (2, *HUGE), (1 << 40,)])
 def test_a_header_that_claims_too_much_takes_no_memory(tmp_path, shape):
     path = packed(tmp_path / "maps.npz", p1=declaring(shape))
-    with heatmap_files.opened(path) as maps, pytest.raises(MedgroundError, match="MiB|million pixels"):
+    with heatmap_files.opened(path) as maps, pytest.raises(MedgroundError, match=r"MiB|million pixels"):
         maps["p1"]
-    with pytest.raises(MedgroundError, match="MiB|million pixels"):
+    with pytest.raises(MedgroundError, match=r"MiB|million pixels"):
         list(mask_files.read_labels(path, ["1"]))
 
 
