@@ -13,7 +13,7 @@ import orjson
 from medground import limits, strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
-from medground.records import known_keys, to_json
+from medground.record_json import known_keys, to_json
 
 log = logging.getLogger(__name__)
 Line = bytes | limits.LongLine
