@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import box_files
+import downstream_files
 import published_networks
 import pytest
 import torch
@@ -55,6 +56,8 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "convert mimic-sectioned": "sectioned.csv -o FULL/out",
     "convert imagenome-gold": f"gold.csv --metadata {COHORT} -o FULL/out",
     **{f"convert {name}": f"{args} -o FULL/out" for name, args in box_files.CONVERT.items()},
+    **{f"convert {name}": f"{args} -o FULL/out" for name, (args, *_) in downstream_files.CONVERT.items()},
+    "convert mimic-vqa": f"vqa.csv --metadata {COHORT} -o FULL/out",
 }
 IN_A_FOLDER = {  # the words of each command that writes into FULL/new
     "phantom": "FULL/new --patients 2 --image-size 64",
@@ -100,11 +103,13 @@ def given(tmp_path_factory):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
     box_files.write(here)
+    downstream_files.write(here)
     make_models(here)
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr.pth")
     for line in ("phantom cohort --patients 2 --image-size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):
         result = invoke(line.replace("FULL/out", "found.jsonl"), here)
         assert result.exit_code == 0, result.stderr
+    (here / "vqa.csv").write_text(downstream_files.about_a_study_of(here / COHORT))
     image = json.loads((here / "cohort/truth/regions.jsonl").read_text().splitlines()[0])["image_id"]
     numbers = "x1,y1,x2,y2,width,height,bbox_name,annot_id,original_x1,original_x2,original_y1,original_y2"
     (here / "gold.csv").write_text(
