@@ -14,7 +14,6 @@ import toy
 from click.testing import CliRunner
 from dicom_files import dicom
 
-from medground import registry
 from medground.cli.main import cli
 from medground.datasets import annotation_tools
 from medground.evaluation.inputs import predictions
