@@ -19,10 +19,10 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     {"errors", "records", "record_json", "published", "compat", "shipped"},
     {
         *("boxes", "console", "devices", "limits", "locations", "locks", "ops", "registry", "shards"),
-        *("site_key", "spreadsheet", "strict_json"),
+        *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"arrays", "dicom", "output_files", "run_lengths"},
+    {"arrays", "dicom", "output_files", "run_lengths", "strict_json"},
     {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
