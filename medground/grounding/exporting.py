@@ -180,7 +180,7 @@ def _halve(ov: Any, operations: Iterable[Any]) -> None:
 
 
 def _pad_of(model: Grounder, folder: Path) -> int | None:
-    """Return the id of padding if the saved tokenizer.json alone gives the ids of the model's tokenizer."""
+    """Return the id of padding if the saved tokenizer.json gives the ids of the model's tokenizer."""
     pad = model.tokenizer.pad_token_id
     if not isinstance(pad, int) or not (folder / model_dir.TOKENIZER).is_file():
         return None
