@@ -165,7 +165,7 @@ class Dataset(Entry):
     for the help text.
     """
 
-    records: Literal["reports", "images", "phrases"]
+    records: Literal["reports", "images", "phrases", "labels", "masks", "questions"]
     source: Literal["tree", "table"] = "table"
     options: tuple[str, ...] = ()
     splits: bool = True
