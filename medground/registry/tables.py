@@ -197,6 +197,11 @@ PROTOCOLS = Table(
             help="boxes of named regions",
             reads="anatomy",
         ),
+        "classification": Protocol(
+            target="medground.evaluation.classification:CLASSIFICATION",
+            help="classes of images, as probe predicts them",
+            reads="labels",
+        ),
     },
 )
 
