@@ -16,9 +16,20 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
-    {"errors", "records", "record_json", "published", "compat", "shipped", "threads"},
+    {"errors", "records", "record_json", "published", "shipped", "threads"},
     {
-        *("boxes", "console", "devices", "limits", "locations", "locks", "ops", "registry", "shards"),
+        *(
+            "boxes",
+            "compat",
+            "console",
+            "devices",
+            "limits",
+            "locations",
+            "locks",
+            "ops",
+            "registry",
+            "shards",
+        ),
         *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
