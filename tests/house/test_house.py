@@ -22,7 +22,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("site_key", "spreadsheet", "strict_json"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"dicom", "output_files", "run_lengths"},
+    {"answers", "dicom", "output_files", "run_lengths"},
     {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
@@ -39,6 +39,7 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 # What a room may import from outside at the top of its files; the rest is imported where it is used.
 OUTSIDE = {
     "records": {"msgspec"},
+    "answers": {"numpy"},
     "boxes": {"numpy"},
     "run_lengths": {"numpy"},
     "ops": {"torch"},
