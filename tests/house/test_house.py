@@ -22,7 +22,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("site_key", "spreadsheet", "strict_json"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"answers", "dicom", "output_files", "run_lengths"},
+    {"answers", "arrays", "dicom", "output_files", "run_lengths"},
     {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
@@ -40,6 +40,7 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 OUTSIDE = {
     "records": {"msgspec"},
     "answers": {"numpy"},
+    "arrays": {"numpy"},
     "boxes": {"numpy"},
     "run_lengths": {"numpy"},
     "ops": {"torch"},

@@ -1,4 +1,4 @@
-"""Which phrase of the truth a prediction belongs to."""
+"""The phrase of the truth that a prediction belongs to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class Phrases:
         return found
 
     def find(self, answer: Answer) -> Phrase | None:
-        """Return the phrase of an answer; None, counted, if its image has no phrase of its finding.
+        """Return the phrase of a prediction; None, counted, if its image has no phrase of its finding.
 
         Raises BadRecord if there is no phrase or more than one.
         """

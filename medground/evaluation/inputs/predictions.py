@@ -47,10 +47,10 @@ def read(
 class _Found:
     """The boxes of each phrase so far, the other keys of its records, and the warnings.
 
-    asked: the frame that the user names. usual: the frame of the format.
+    chosen: the frame of the option. usual: the frame of the format.
     """
 
-    asked: str | None
+    chosen: str | None
     usual: str
     phrases: Phrases
     boxes: dict[Key, list[ScoredBox]] = field(default_factory=dict)
@@ -85,9 +85,9 @@ class _Found:
         self.said[key] = said
 
     def _frame(self, answer: Answer) -> str:
-        """Return the frame of an answer; raise BadRecord if it has one of its own that is none."""
-        if answer.frame is None or (self.asked and not answer.sure):
-            return self.asked or self.usual
+        """Return the frame of a prediction; raise BadRecord if its own one is no frame."""
+        if answer.frame is None or (self.chosen and not answer.sure):
+            return self.chosen or self.usual
         try:
             frames.check(answer.frame)
         except MedgroundError:

@@ -33,7 +33,7 @@ class Answer:
     show, if several phrases of an image are possible. whole: it is complete, so a second one for the phrase
     is an error. ours: from a Grounding record, whose scores are in [0, 1]. `said`: `text`, `present` and
     `model`, if given, and keys to pass through. frame: of its boxes, if it is another than the format's.
-    sure: `frame` is that of this answer, also if the user names one for the file.
+    sure: `frame` is that of this line, also if an option names one for the file.
     """
 
     image_id: str | None

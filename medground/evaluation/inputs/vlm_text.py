@@ -30,7 +30,7 @@ class Said:
 
 @dataclass
 class _Counts:
-    """What a file has: texts that are not empty, those with a box, and lists that could not be read."""
+    """The number of texts that are not empty, of those with a box, and of lists that cannot be read."""
 
     texts: int = 0
     with_box: int = 0
