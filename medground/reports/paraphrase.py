@@ -68,7 +68,7 @@ def vocabulary(parser: Parser) -> set[str]:
     nodes = [parser.lexicon.trie, parser.lexicon.places]
     while nodes:
         node = nodes.pop()
-        known |= node.keys()
+        known.update(node)  # much faster than `known |= node.keys()`, which copies the set
         nodes += [below for word, below in node.items() if word]
     return known - {""}
 
