@@ -40,7 +40,7 @@ class Place:
 
     @property
     def sided(self) -> bool:
-        """Whether a side is named."""
+        """True if a side is named."""
         return any(side for side, _ in self.pairs)
 
     def regions(self, finding: Finding) -> list[str]:

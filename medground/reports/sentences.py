@@ -66,7 +66,7 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
 
 
 def _questions(text: str, begin: int, place: int) -> bool:
-    """Return whether a question mark stands before its question: "no effusion, ? pneumonia"."""
+    """Return whether a question mark is before its question: "no effusion, ? pneumonia"."""
     before = text[max(begin, place - 99) : place]
     if not _CONTENT.search(before):
         return True

@@ -37,7 +37,7 @@ class Statement:
     place: tuple[int, int]  # the subject's own words
     state: str
     said: tuple[int, int]  # the state's own words
-    apart: bool = False  # about one side of the subject; what is said of both is about the other
+    apart: bool = False  # about one side of the subject; a statement about both is about the other
 
 
 def find_statements(
