@@ -149,15 +149,15 @@ class SentenceParser:
             for span in (s.said, *([] if s.subject.keeps else [s.place]))
         ]
         gone = {(i, j) for i, j, _ in tags.get("X", ())}
-        for i, j, name in tags.get("F", ()):
-            if any(a <= i and j <= b for a, b in taken):
+        for i, j, name in found:
+            if taken and any(a <= i and j <= b for a, b in taken):
                 continue
             verdict = scopes.verdict(
                 i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
             )
             if (i, j) in gone:
                 verdict = _removed(verdict, i, j)
-            if verdict.existence == "present" and _called_normal(words, j, tags.get("T", ())):
+            if "T" in tags and verdict.existence == "present" and _called_normal(words, j, tags["T"]):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
