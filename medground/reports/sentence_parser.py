@@ -170,10 +170,13 @@ class SentenceParser:
         """
         spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
         spots += [(half.side, half.side + 1) for half in reading.halves if half.side is not None]
-        covered = {n for i, j, _ in found for n in range(i, j)}
-        subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
-        affirmed = {i for i, j, _ in found if reading.affirms(j)}
-        states = frozenset({s.i for s in reading.statements if s.holds} | affirmed)
+        subjects: frozenset[int] = frozenset()
+        if "S" in reading.tags:
+            covered = {n for i, j, _ in found for n in range(i, j)}
+            subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
+        states = frozenset([s.i for s in reading.statements if s.holds])
+        if not COPULAS.isdisjoint(reading.words):
+            states |= {i for i, j, _ in found if reading.affirms(j)}
         return Scopes(
             reading.words,
             reading.cues,
