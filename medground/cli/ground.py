@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     help="auto: export if there is one, else torch; bf16: faster, less exact.",
 )
 @option(
+    "--trust-remote-code",
+    is_flag=True,
+    group=MODEL,
+    help="Run code in the folder of a model of transformers.",
+)
+@option(
     "--calibration/--no-calibration",
     default=True,
     show_default=True,
@@ -102,12 +108,10 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     from medground import console, jsonl
     from medground.grounding import outputs, predict, resume
-    from medground.grounding.model import load
 
     bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
     phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
-    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
-    model = load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
+    model = _model(**chosen)
     limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
 
     def found(phrases: Iterable[Any]) -> Iterable[Any]:
@@ -123,6 +127,18 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         read = follow(phrases, options.size_of_image(folder))
         rest = earlier.rest(read, skipping=bad_lines.rejects is not None)
         jsonl.write(stream, (grounding for _, grounding in found(rest)), every=0)
+
+
+def _model(**chosen: Any) -> Any:
+    """Return the model of the folder, or of transformers."""
+    from medground.grounding.adapters import model as adapters
+    from medground.grounding.model import load
+
+    folder, device = chosen["model"] or "example", options.device_of(chosen["device"])
+    if chosen["model"] and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
+        return found
+    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
+    return load(folder, device=device, **how)
 
 
 def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":

@@ -15,6 +15,7 @@ TABLES = [
     registry.OBJECTIVES,
     registry.DETECTORS,
     registry.MASK_FORMATS,
+    registry.MODEL_ADAPTERS,
     registry.PROTOCOLS,
     registry.PREDICTION_FORMATS,
     registry.OUTPUT_FORMATS,
