@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @command()
 @click.argument("image", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("words", metavar="[PHRASE]...", nargs=-1)
-@options.model(help="Model folder of pretrain, finetune or export  [default: example]")
+@options.model(help="Folder of pretrain, finetune, export or transformers  [default: example]")
 @option(
     "--phrases",
     "records",
@@ -94,10 +94,12 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     phrases of one image share its encoding. Writes groundings: boxes in pixels of the original image, best
     first, and `present`, the probability that the finding is visible. The highest-scoring box is always
     written, even if `present` is low. Findings that the report marks as absent get an empty box list.
+    FOLDER may also be a model of transformers, such as Grounding DINO or Qwen2.5-VL (docs/other-models.md).
 
     \b
         $ medground ground --model runs/finetuned image.png "right lower lobe opacity"
         $ medground ground --model runs/finetuned image.png --report report.txt --html found.html
+        $ medground ground --model models/owlv2 image.png "right lower lobe opacity" --min-score 0.2
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
@@ -134,11 +136,11 @@ def _model(**chosen: Any) -> Any:
     from medground.grounding.adapters import model as adapters
     from medground.grounding.model import load
 
-    folder, device = chosen["model"] or "example", options.device_of(chosen["device"])
-    if chosen["model"] and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
+    folder, device = chosen["model"], options.device_of(chosen["device"])
+    if folder and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
         return found
     how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
-    return load(folder, device=device, **how)
+    return load(folder or "example", device=device, **how)
 
 
 def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":

@@ -1,6 +1,7 @@
 """Models of others in `ground`: tiny, untrained ones of each class, as transformers saves them."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tiny_models
 import torch
 import toy
 from click.testing import CliRunner
+from paths import ROOT
 from PIL import Image
 
 from medground import jsonl, registry
@@ -28,6 +30,7 @@ KINDS = {
     "similarity": tiny_models.clip,
 }
 OPTIONS = {"coverage": None, "min_score": 0.0, "min_present": None}
+TABLE = (ROOT / "docs" / "other-models.md").read_text()
 SIZE = (toy.WIDTH, toy.HEIGHT)  # 120 x 100
 
 
@@ -264,3 +267,14 @@ def test_records_with_another_shape_than_the_image_are_refused_or_rejected(films
     bad = []
     take = lambda phrase, problem: bad.append(phrase)  # noqa: E731
     assert list(loaded.ground([other], films.folder, take, loaded.options(**OPTIONS))) == [] and len(bad) == 1
+
+
+def test_the_documentation_says_what_each_adapter_can():
+    rows = re.findall(
+        r"^\| `([\w.-]+)` \|.*\| (.*) \| (yes|no) \| (yes|no) \| (yes|no) \|", TABLE, re.MULTILINE
+    )
+    said = {name: (types, *(each == "yes" for each in flags)) for name, types, *flags in rows}
+    assert said == {
+        name: (", ".join(f"`{each}`" for each in entry.model_types), entry.several, entry.none, entry.scores)
+        for name, entry in registry.MODEL_ADAPTERS.built_in.items()
+    }

@@ -20,7 +20,7 @@ from medground.grounding.adapters.model import Found
 from medground.grounding.adapters.sources import Source
 from medground.records import Box
 
-MAX_TOKENS = 256  # of an answer: more than ten boxes
+MAX_TOKENS = 256  # of a text: more than ten boxes
 AS_JSON = (
     'Locate "{phrase}" in this chest X-ray. Output its bounding boxes as JSON: '
     '[{{"bbox_2d": [x1, y1, x2, y2], "label": "{phrase}"}}]. Output [] if it is not visible.'
@@ -33,7 +33,7 @@ AS_SHARES = (
 
 @dataclass(frozen=True)
 class Kind:
-    """What differs between models: the prompt, the parser, and the frame of its boxes.
+    """The differences between models: the prompt, the parser, and the frame of its boxes.
 
     chats: the processor has a chat template. mark: the token that stands for the image in a plain prompt.
     encodes: the text is not continued but a new one (encoder and decoder).
@@ -76,7 +76,7 @@ class Generator:
         """Return the input of the network for some prompts about one image."""
         if self.kind.chats:
             prompts = [self._chat(each) for each in prompts]
-        padding = "right" if self.kind.encodes else "left"  # what is continued stands at the end
+        padding = "right" if self.kind.encodes else "left"  # what is continued is at the end
         start = self.processor.tokenizer.bos_token
         made = self.processor(
             text=[self.kind.mark + each for each in prompts],
@@ -164,8 +164,7 @@ def llava_onevision(source: Source) -> Generator:
 def processor_of(source: Source) -> Any:
     """Return the processor of images and text; without torchvision, the part for videos is left out."""
     library = sources.transformers()
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES as kinds
-
+    kinds = library.models.auto.processing_auto.PROCESSOR_MAPPING_NAMES
     kind = getattr(library, str(kinds.get(source.model_type, "AutoProcessor")))
     takes_videos = "video_processor" in inspect.signature(kind.__init__).parameters
     if library.utils.is_torchvision_available() or not takes_videos:

@@ -33,6 +33,7 @@ from medground.models.letterboxed import is_scaled
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 log = logging.getLogger(__name__)
+THINNEST = 0.1  # pixels: a thinner box has no area in files
 AT_ONCE = 8  # phrases of an image that a model gets together
 
 
@@ -49,7 +50,7 @@ class Found:
 
 
 class Adapter(Protocol):
-    """A loaded model of one kind."""
+    """A loaded model."""
 
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return what the model finds for each of these phrases on an RGB image."""
@@ -151,7 +152,7 @@ def _inside(found: Found, phrase: Phrase) -> Iterator[ScoredBox]:
     """Yield the boxes, rounded as files hold them, without what lies outside the image."""
     for box, score in found.boxes:
         clipped = boxes.clip(box, phrase.width or 1, phrase.height or 1)
-        if clipped is not None:
+        if clipped is not None and min(clipped[2] - clipped[0], clipped[3] - clipped[1]) >= THINNEST:
             yield ScoredBox(box=boxes.rounded(clipped), score=round(score, 4))
 
 

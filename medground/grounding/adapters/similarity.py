@@ -61,7 +61,8 @@ class Similarity:
         if hasattr(vision, "post_layernorm"):
             features = vision.post_layernorm(features)
         projected: Tensor = self.network.visual_projection(features[-side * side :])
-        return projected.unflatten(0, (side, side))
+        cells: Tensor = projected.unflatten(0, (side, side))
+        return cells
 
     def _box(self, similarity: NDArray[np.float32], image: Image.Image) -> tuple[Box, float]:
         corners, peak = around_peak(similarity)
