@@ -19,7 +19,7 @@ from medground.cli.main import cli
 from medground.grounding import backends
 from medground.models import grounder
 from medground.record_files import infer_kind
-from medground.records import to_json
+from medground.record_json import to_json
 
 REPORT = "FINDINGS: Small left pleural effusion. No pneumothorax.\nIMPRESSION: Cardiomegaly."
 TEXTS = ["bright spot", "opacity in the left lung"]

@@ -16,7 +16,7 @@ from medground.cli.named import Named
 
 @command()
 @options.records
-@option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes.")
+@option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes, or labels.")
 @option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
 @option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
@@ -111,7 +111,8 @@ def evaluate(
     Reads the output of ground and writes one figure per line, with a 95 % interval over patients. Figures are
     for all phrases, each category, each side and more. --train adds an image-free baseline, and --anatomy one
     placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
-    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id.
+    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
+    classification, FILE is output of probe and the truth has labels.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.

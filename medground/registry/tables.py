@@ -213,6 +213,11 @@ PROTOCOLS = Table(
             help="boxes of named regions",
             reads="anatomy",
         ),
+        "classification": Protocol(
+            target="medground.evaluation.classification:CLASSIFICATION",
+            help="classes of images, as probe predicts them",
+            reads="labels",
+        ),
     },
 )
 
@@ -288,11 +293,20 @@ OUTPUT_FORMATS = Table(
             target="medground.grounding.annotation_tools:write_cvat",
             help="pre-annotations of CVAT, in XML 1.1",
         ),
+        "radfact": OutputFormat(
+            target="medground.grounding.formats:write_radfact", help="RadFact's examples, one per image"
+        ),
         "dicom-sr": OutputFormat(
             target="medground.grounding.structured_report:write",
             help="one structured report per DICOM image, in the folder -o",
             one_per_image=True,
-            check="medground.grounding.structured_report:refuse_other",
+            check="medground.grounding.dicom_source:refuse_other",
+        ),
+        "dicom-seg": OutputFormat(
+            target="medground.grounding.segmentation:write",
+            help="one segmentation per DICOM image, in the folder -o",
+            one_per_image=True,
+            check="medground.grounding.dicom_source:refuse_other",
         ),
     },
 )
