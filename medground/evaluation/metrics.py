@@ -164,10 +164,9 @@ def pointing(heatmap: Array, true: Array, width: float, height: float) -> float:
 
 def points_inside(x: Array, y: Array, true: Array) -> NDArray[np.bool_]:
     """Return (N,): whether each point (N, 1) lies in one of the (T, 4) boxes."""
-    inside: NDArray[np.bool_] = (
-        (true[:, 0] <= x) & (x < true[:, 2]) & (true[:, 1] <= y) & (y < true[:, 3])
-    ).any(axis=1)
-    return inside
+    inside = (true[:, 0] <= x) & (x < true[:, 2]) & (true[:, 1] <= y) & (y < true[:, 3])
+    result: NDArray[np.bool_] = np.asarray(inside.any(axis=1))
+    return result
 
 
 def noise_ratio(contrast: float, spread: float) -> float | None:

@@ -34,7 +34,7 @@ class Corners:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """A member of RadFact's list: words, words with boxes, or a box alone."""
+    """A member of RadFact's list: words, words with boxes, or one box."""
 
     text: str | None = None
     boxes: list[Corners] | None = None

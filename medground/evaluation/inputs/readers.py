@@ -35,7 +35,7 @@ class Answer:
     phrase, inside: it contains the phrase.
     whole: it is complete, so a second one for the phrase is an error.
     ours: from a Grounding record, whose scores are in [0, 1].
-    said: `text`, `present` and `model`, if given, and keys to pass through.
+    `said`: `text`, `present` and `model`, if given, and keys to pass through.
     frame: of its boxes, if it is another than the format's.
     sure: `frame` is that of this line, also if an option names one for the file.
     """
