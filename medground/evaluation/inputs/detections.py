@@ -2,8 +2,8 @@
 
 JSON lines, or one JSON list, with `boxes` (corners in pixels of target_sizes), `scores`, `labels` and
 `text_labels`, in the line itself or under `output`. Since transformers 4.51 `labels` are numbers and
-`text_labels` the words; before, `labels` were the words. With `phrase_id`, all boxes are of this phrase. Without
-it, the words decide if the image has several phrases.
+`text_labels` the words; before, `labels` were the words. With `phrase_id`, all boxes are of this phrase.
+Without it, the words decide if the image has several phrases.
 """
 
 from collections.abc import Sequence
