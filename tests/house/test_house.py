@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
-    {"errors", "records", "record_json", "published", "shipped"},
+    {"errors", "records", "record_json", "published", "shipped", "threads"},
     {
         *(
             "boxes",
