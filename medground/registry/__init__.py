@@ -34,12 +34,12 @@ from medground.registry.entries import (
     attribute,
     one_of,
 )
+from medground.registry.model_adapters import MODEL_ADAPTERS
 from medground.registry.tables import (
     ARCHITECTURES,
     DETECTORS,
     FINETUNE,
     MASK_FORMATS,
-    MODEL_ADAPTERS,
     OBJECTIVES,
     OUTPUT_FORMATS,
     PREDICTION_FORMATS,
