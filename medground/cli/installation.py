@@ -22,7 +22,7 @@ from medground.cli.needs import Import
 State = Literal["ok", "note", "broken", "absent"]
 MODULES = {"pillow": "PIL", "python-gdcm": "gdcm", "tomli-w": "tomli_w"}  # the package's name -> its module
 LICENSES = {"ultralytics": "AGPL-3.0: its terms also hold for programs that use it, and for services"}
-EXTRAS = ("gdcm", "highdicom", "openvino", "pydicom", "tensorboard")  # ultralytics writes files on import
+EXTRAS = ("gdcm", "highdicom", "pydicom", "tensorboard")  # ultralytics writes files on import
 TORCHVISION = (Import("torchvision"), Import("torchvision.ops", "nms"))
 
 

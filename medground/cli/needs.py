@@ -19,7 +19,6 @@ EXTRAS = {  # top-level module -> the extra of medground that installs it
     "gdcm": "dicom",
     "highdicom": "dicom",
     "matplotlib": "yolo",
-    "openvino": "export",
     "pydicom": "dicom",
     "tensorboard": "tensorboard",
     "ultralytics": "yolo",

@@ -22,7 +22,7 @@ PROGRAMS = [
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
-    {"errors", "records", "record_json", "published", "shipped"},
+    {"errors", "records", "record_json", "published", "shipped", "threads"},
     {
         *(
             "boxes",
@@ -39,7 +39,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"arrays", "dicom", "output_files", "run_lengths", "strict_json"},
+    {"answers", "arrays", "dicom", "output_files", "run_lengths", "strict_json"},
     {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
@@ -56,6 +56,7 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 # What a room may import from outside at the top of its files; the rest is imported where it is used.
 OUTSIDE = {
     "records": {"msgspec"},
+    "answers": {"numpy"},
     "arrays": {"numpy"},
     "boxes": {"numpy"},
     "run_lengths": {"numpy"},
