@@ -22,7 +22,7 @@ from samples import REPORT, SENTENCE
 from medground import checkpoints
 from medground.anatomy import region_query, regions
 from medground.cli.main import cli
-from medground.grounding import backends
+from medground.grounding import exporting
 from medground.models import grounder
 
 BEFORE = "from an earlier run\n"
@@ -128,9 +128,9 @@ def given(tmp_path_factory):
 def graphs():
     """Convert the model for its exports once: that takes seconds, and the writing is what is tried."""
     with pytest.MonkeyPatch.context() as patch:
-        convert, made = backends._graphs, []
+        convert, made = exporting._graphs, []
         patch.setattr(
-            backends, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
+            exporting, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
         )
         yield
 
