@@ -25,7 +25,7 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
     default="encoder",
     show_default=True,
     group=MODEL,
-    help="Output of the image encoder, or of a model's visual layers after it.",
+    help="Output of the image encoder, or of a model's visual layers.",
 )
 @option(
     "--image-size",
