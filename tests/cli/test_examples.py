@@ -18,6 +18,7 @@ import downstream_files
 import numpy as np
 import published_networks
 import pytest
+import tiny_models
 import torch
 from click.testing import CliRunner
 from commands import COMMANDS, command_of
@@ -115,6 +116,7 @@ def folder(tmp_path_factory) -> Path:
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
     label_images(here)
     do(here, "medground probe nih.jsonl --encoder runs/asg --images images -o probed.jsonl")
+    tiny_models.owlv2(here / "models" / "owlv2")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
     shutil.copy(here / "images" / first, here / "image.png")
