@@ -14,13 +14,6 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
 from medground.cli.named import Named
 
 
-def _default_frames() -> str:
-    """Return the default of --coordinates for each format."""
-    formats = registry.PREDICTION_FORMATS.built_in
-    own = [f"{name}: {each.frame}" for name, each in formats.items() if each.frame != "original"]
-    return "; ".join(["original", *own])
-
-
 @command()
 @options.records
 @option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes, or labels.")
@@ -45,10 +38,10 @@ def _default_frames() -> str:
     "--coordinates",
     "frame",
     metavar="SYSTEM",
-    show_default=_default_frames(),
+    show_default="that of the format",
     old=["--frame"],
     group=FILES,
-    help="Boxes of FILE: original, normalised, crop, letterbox:N or stretch:WxH.",
+    help="Boxes of FILE: original, normalised, crop, letterbox:N, padded:N, stretch:WxH or smart-resize.",
 )
 @option(
     "--compare-format",

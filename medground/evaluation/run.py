@@ -23,7 +23,7 @@ class Inputs:
     """The open files of an evaluation, and how to read and score them.
 
     model, split and allow_leakage are those of `front.evaluate`. A format is a name in
-    `registry.PREDICTION_FORMATS` with one of `inputs.frames` (None: the format's own).
+    `registry.PREDICTION_FORMATS` with one of `answers.frames` (None: the format's own).
     """
 
     predictions: BinaryIO

@@ -33,7 +33,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"arrays", "dicom", "output_files", "run_lengths", "strict_json"},
+    {"answers", "arrays", "dicom", "output_files", "run_lengths", "strict_json"},
     {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
@@ -50,6 +50,7 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 # What a room may import from outside at the top of its files; the rest is imported where it is used.
 OUTSIDE = {
     "records": {"msgspec"},
+    "answers": {"numpy"},
     "arrays": {"numpy"},
     "boxes": {"numpy"},
     "run_lengths": {"numpy"},
