@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from medground import images
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 
 if TYPE_CHECKING:  # predictions of an export need no torch
+    from PIL import Image
     from torch import Tensor
 
 SPREAD = (1, 99)  # percent
@@ -71,7 +71,7 @@ def read(path: Path, size: int) -> LetterboxedImage:
     shown = images.load_shown(path)
     if images.is_resized_as_bytes(shown, size):
         return _letterboxed(_windowed_bytes(shown), size)
-    return of(images.unit(np.asarray(shown)) if isinstance(shown, Image.Image) else shown, size)
+    return of(images.values(shown), size)
 
 
 def of(image: NDArray[np.float32], size: int) -> LetterboxedImage:
@@ -79,19 +79,16 @@ def of(image: NDArray[np.float32], size: int) -> LetterboxedImage:
     return _letterboxed(windowed(image), size)
 
 
-def _letterboxed(shown: Image.Image | NDArray[np.float32], size: int) -> LetterboxedImage:
+def _letterboxed(shown: "Image.Image | NDArray[np.float32]", size: int) -> LetterboxedImage:
     square, letterbox = images.letterbox(shown, size)
     return LetterboxedImage(np.rint(square * 255).astype(np.uint8), letterbox)
 
 
-def _windowed_bytes(picture: Image.Image) -> Image.Image:
+def _windowed_bytes(picture: "Image.Image") -> "Image.Image":
     """Return `windowed` of a picture of bytes, by a table."""
-    across, down = (max(1, side // SAMPLE) for side in picture.size)
-    step = (across, 0, (1 - across) / 2, 0, down, (1 - down) / 2)  # middles of every `across`-th pixel
-    number = -(-picture.width // across), -(-picture.height // down)
-    sample = picture.transform(number, Image.Transform.AFFINE, step, Image.Resampling.NEAREST)
+    sample = images.values(images.sampled(picture, *(max(1, side // SAMPLE) for side in picture.size)))
     grey = images.unit(np.arange(256, dtype=np.uint8))
-    table = np.rint(_scaled(grey, images.unit(np.asarray(sample))) * 255)
+    table = np.rint(_scaled(grey, sample) * 255)
     return picture.point(table.astype(np.uint8).tolist())
 
 

@@ -45,6 +45,12 @@ def test_bytes_are_read_as_the_slow_way_with_floats_reads_them(kind, size, tmp_p
     assert np.abs(one - other).max() <= 1
 
 
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 3), (7, 4)])
+def test_a_sample_is_every_nth_pixel(across, down):
+    found = images.sampled(Image.fromarray(BYTES["noise"]), across, down)
+    assert np.array_equal(np.asarray(found), BYTES["noise"][::down, ::across])
+
+
 def test_colour_and_turned_pictures_are_read_as_bytes_too(tmp_path):
     path, exif = tmp_path / "a.jpg", Image.Exif()
     exif[images.ORIENTATION] = 6
