@@ -27,10 +27,14 @@ OFFLINE = {  # environment variables; FOLDER is the run folder
     "mlflow": {"MLFLOW_TRACKING_URI": "sqlite:///FOLDER/mlflow.db"},
     "clearml": {"CLEARML_OFFLINE_MODE": "1"},
     "comet_ml": {"COMET_OFFLINE_DIRECTORY": "FOLDER/comet_ml"},
-    "swanlab": {"SWANLAB_MODE": "offline", "SWANLAB_LOG_DIR": "FOLDER/swanlab"},
+    "swanlab": {
+        "SWANLAB_MODE": "offline",
+        "SWANLAB_LOG_DIR": "FOLDER/swanlab",
+        "SWANLAB_LOGDIR": "FOLDER/swanlab",
+    },
     "trackio": {"TRACKIO_DIR": "FOLDER/trackio"},
 }
-ONLINE = "COMET_API_KEY"  # with a key, comet_ml is meant to be online
+COMET_ONLINE = "COMET_START_ONLINE"  # how the environment decides for comet_ml
 PROJECT = "medground"
 
 
@@ -44,7 +48,7 @@ def start(engine: Any, tracker: str, folder: Path) -> None:
     """Start the tracker of an accelerator, offline unless the environment says otherwise."""
     for name, value in OFFLINE.get(tracker, {}).items():
         os.environ.setdefault(name, value.replace("FOLDER", str(folder.resolve())))
-    offline = tracker == "comet_ml" and ONLINE not in os.environ
+    offline = tracker == "comet_ml" and COMET_ONLINE not in os.environ
     engine.init_trackers(
         "tensorboard" if tracker == "tensorboard" else PROJECT,  # a folder of the run, or a project
         init_kwargs={tracker: {"online": False}} if offline else {},

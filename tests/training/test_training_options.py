@@ -221,7 +221,7 @@ def test_a_tracker_is_offline_unless_the_environment_says_otherwise(tracker, tmp
     assert project == ("tensorboard" if tracker == "tensorboard" else "medground")
     assert more == ({"comet_ml": {"online": False}} if tracker == "comet_ml" else {})
     assert trackers.os.environ.keys() == trackers.OFFLINE.get(tracker, {}).keys()
-    monkeypatch.setattr(trackers.os, "environ", {"WANDB_MODE": "online", "COMET_API_KEY": "x"})
+    monkeypatch.setattr(trackers.os, "environ", {"WANDB_MODE": "online", "COMET_START_ONLINE": "1"})
     trackers.start(engine, tracker, tmp_path)
     assert trackers.os.environ["WANDB_MODE"] == "online" and engine.given[1] == {}
 
