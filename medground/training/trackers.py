@@ -45,7 +45,7 @@ def require(tracker: str | None) -> None:
 
 
 def start(engine: Any, tracker: str, folder: Path) -> None:
-    """Start the tracker of an accelerator, offline unless the environment says otherwise."""
+    """Start the tracker of an accelerator, offline unless the environment is set otherwise."""
     for name, value in OFFLINE.get(tracker, {}).items():
         os.environ.setdefault(name, value.replace("FOLDER", str(folder.resolve())))
     offline = tracker == "comet_ml" and COMET_ONLINE not in os.environ
