@@ -94,6 +94,7 @@ FILE = options.OutputFile(dir_okay=False, path_type=Path)
     group=MODEL,
     help="Minimum `present` of a phrase; its boxes are dropped below.",
 )
+@options.any_view(help="Do not check whether images are frontal chest X-rays.")
 @options.device
 @options.config
 @options.shard
@@ -106,7 +107,8 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     Input is one IMAGE with PHRASEs or a --report, or phrase records from stdin or --phrases. Consecutive
     phrases of one image share its encoding. Writes groundings: boxes in pixels of the original image, best
     first, and `present`, the probability that the finding is visible. The highest-scoring box is always
-    written, even if `present` is low. Findings that the report marks as absent get an empty box list.
+    written, even if `present` is low. Findings that the report marks as absent get an empty box list. On an
+    image that is probably not a single upright frontal chest X-ray, records have "other" as `view`.
 
     \b
         $ medground ground --model runs/finetuned image.png "right lower lobe opacity"
@@ -126,7 +128,7 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
     bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
     phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
-    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
+    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
     model = load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
     limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
 
