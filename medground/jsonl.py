@@ -123,7 +123,12 @@ def _bad_record(message: str) -> BadRecord:
 
 def dumps(record: Any) -> bytes:
     """Return the record as one line, with its line feed."""
-    return orjson.dumps(to_json(record), option=orjson.OPT_APPEND_NEWLINE)
+    return line_of(to_json(record))
+
+
+def line_of(value: dict[str, Any]) -> bytes:
+    """Return a JSON object as one line, with its line feed."""
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def write(stream: BinaryIO, records: Iterable[Any], every: float = 0.2) -> int:

@@ -23,7 +23,7 @@ from medground import checkpoints, strict_json
 from medground.errors import BadRecord, MedgroundError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.json"
 WEIGHTS = checkpoints.WEIGHTS
@@ -84,9 +84,9 @@ class ModelDir:
             return None
         return self._digested(CALIBRATION, "run medground calibrate again")
 
-    def flip_correction(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
-        """Return (tensors, config) of the flip correction, None if there is none."""
-        return checkpoints.load(self.path / FLIP_CORRECTION) if self.has_flip_correction else None
+    def flip_correction(self) -> tuple[dict[str, "NDArray[Any]"], dict[str, Any]] | None:
+        """Return (arrays, config) of the flip correction, None if there is none."""
+        return checkpoints.load_arrays(self.path / FLIP_CORRECTION) if self.has_flip_correction else None
 
     def export(self) -> dict[str, Any]:
         """Return the values of engine.json; raises MedgroundError if it is missing or damaged."""

@@ -12,6 +12,7 @@ from medground.errors import MedgroundError
 from medground.record_json import known_keys, to_json
 from medground.records import (
     Anatomy,
+    Classification,
     Grounding,
     Image,
     Label,
@@ -27,7 +28,10 @@ from medground.records import (
 Record = TypeVar("Record")
 KINDS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (Report, Sentence, Image, Anatomy, Pair, Phrase, Grounding, Score, Label, Mask, Question)
+    for kind in (
+        *(Report, Sentence, Image, Anatomy, Pair, Phrase, Grounding, Score),
+        *(Label, Classification, Mask, Question),
+    )
 }
 
 

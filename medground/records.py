@@ -259,6 +259,20 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """The predicted score of each class on one image: written by probe, read by evaluate.
+
+    A higher score is more likely present. Further keys of probe: `share` of the training patients, `seed` and
+    `fit`. Images have one line for each `share` and `seed`.
+    """
+
+    image_id: str
+    scores: dict[str, float]
+    model: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mask:
     """The mask of one class on one image: written by `convert` and segment, read by both and by evaluate.
 

@@ -21,7 +21,7 @@ from samples import REPORT, SENTENCE
 from medground import checkpoints
 from medground.anatomy import region_query, regions
 from medground.cli.main import cli
-from medground.grounding import backends
+from medground.grounding import exporting
 from medground.models import grounder
 
 BEFORE = "from an earlier run\n"
@@ -42,6 +42,9 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --resume": f"--model model {FILMS} --phrases films/phrases.jsonl --resume -o FULL/new",
     "ground --html": f"--model model {FILMS} --phrases films/phrases.jsonl --html FULL/out",
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
+    "render": f"found.jsonl {FILMS} --output-format radfact -o FULL/out",
+    "render --html": f"found.jsonl {FILMS} --html FULL/out",
+    "render --png": f"found.jsonl {FILMS} --png FULL/new",
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
     "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
@@ -122,9 +125,9 @@ def given(tmp_path_factory):
 def graphs():
     """Convert the model for its exports once: that takes seconds, and the writing is what is tried."""
     with pytest.MonkeyPatch.context() as patch:
-        convert, made = backends._graphs, []
+        convert, made = exporting._graphs, []
         patch.setattr(
-            backends, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
+            exporting, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
         )
         yield
 
@@ -193,7 +196,7 @@ def test_an_output_that_takes_nothing_is_one_message(name, given):
 @pytest.mark.parametrize("name", IN_A_FILE)
 def test_a_full_disk_leaves_the_earlier_output_alone(name, given, full):
     disk = full(free=0)
-    words = name.removesuffix(" --html").removesuffix(" --resume").removesuffix(" --overlay")
+    words = name.split(" --")[0]
     assert is_one_message(invoke(f"{words} {IN_A_FILE[name].replace('FULL', str(disk))}", given))
     assert (disk / "out").read_text() == BEFORE
     assert not (disk / "new").is_file()
