@@ -77,10 +77,8 @@ class _Found:
         own = [ScoredBox(box=box, score=score) for box, (_, score) in scored if box is not None]
         self.flat += len(placed) - len(own)
         self.beyond += sum(not 0 <= each.score <= 1 for each in own)
-        if key not in self.boxes:
-            raw = [raw for raw, _ in answer.boxes]
-            checked = self.checks.setdefault(frame, FrameCheck(frame))
-            checked.add(phrase, raw, [each.box for each in own])
+        checked = self.checks.setdefault(frame, FrameCheck(frame))
+        checked.add(phrase, answer.boxes, [each.box for each in own])
         self.boxes.setdefault(key, []).extend(own)
         self.said[key] = said
 
