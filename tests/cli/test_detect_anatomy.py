@@ -158,7 +158,7 @@ def test_what_is_no_chest_is_flagged_and_not_boxed(run, films, tmp_path):
     lines = answers(result.stdout)
     assert "view" not in lines[0] and lines[0]["regions"]
     assert [(each["view"], each["regions"]) for each in lines[1:]] == [("other", [])] * 2
-    assert result.stderr.count("probably not a frontal chest X-ray") == 2
+    assert result.stderr.count("probably not a single upright frontal chest X-ray") == 2
 
 
 @pytest.mark.slow
