@@ -43,7 +43,7 @@ def detect(
     if weights == shipped.DETECTOR:
         shipped.warn()
     processor = devices.resolve(device)
-    check = None if any_view else view_check.load(processor)
+    check = None if any_view else view_check.load()
     with closing(detectors.load(weights, processor)) as found:
         records = image_records(images, Path(folder))
         how = (_refuse, batch_size, min_score, check)

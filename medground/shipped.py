@@ -11,7 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "weights"
 DETECTOR = FOLDER / "detector" / "model.safetensors"
 GROUNDER = FOLDER / "grounder"
-VIEW = FOLDER / "view" / "model.safetensors"
+VIEW = FOLDER / "view" / "model.xml"
 NOTICE = "the example models were trained on synthetic and few public images: not for clinical use"
 
 

@@ -58,7 +58,7 @@ class AnyView:
 def any_view(request, monkeypatch):
     """Take toy images for frontal chest X-rays, except in tests that use the fixture `real_view_check`."""
     if "house" not in request.path.parts and "real_view_check" not in request.fixturenames:
-        monkeypatch.setattr("medground.models.view_check.load", lambda device: AnyView())
+        monkeypatch.setattr("medground.models.view_check.load", AnyView)
 
 
 @pytest.fixture

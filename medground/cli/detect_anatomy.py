@@ -208,7 +208,6 @@ def _find(
     batch_size: int,
     min_score: float,
     any_view: bool,
-    device: str,
     **_: Any,
 ) -> "Iterator[Anatomy]":
     from medground.anatomy import detect, mask_boxes
@@ -216,5 +215,5 @@ def _find(
 
     if isinstance(source, mask_boxes.Source):
         return mask_boxes.boxes_of_masks(records, folder, source, reject, min_score)
-    check = None if any_view else view_check.load(options.device_of(device))
+    check = None if any_view else view_check.load()
     return detect.detect_regions(records, folder, source, reject, batch_size, min_score, check)

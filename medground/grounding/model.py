@@ -153,5 +153,5 @@ def load(
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
         leakage=bool((files.training_record() or {}).get("leakage")),
-        view_check=None if any_view else view_check.load(processor),
+        view_check=None if any_view else view_check.load(),
     )

@@ -2,66 +2,42 @@
 
 Laterals, sections of CT, figures of several panels, rotated images and other pictures are not.
 EfficientNet-Lite0 encodes the image with frozen ImageNet weights, and a linear layer scores its coarse
-feature map. `tools/train_view` trains that layer. Letters: B images, S side of the square, F features.
+feature map. `tools/train_view` trains that layer and writes the graph. Letters: B images, S side of the square.
 """
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+import numpy as np
+from numpy.typing import NDArray
 
-from medground import checkpoints, shipped
+from medground import shipped
 from medground.errors import MedgroundError
 from medground.images import Pixels
-from medground.models import letterboxed
-from medground.models.lite import GREY, STAGES, Lite0
+from medground.models import graphs, letterboxed
 
-KIND = "view-check"
+log = logging.getLogger(__name__)
 SIZE = 224
-CELLS = 3  # the last feature map is averaged to 3 x 3 cells
-FEATURES = CELLS**2 * STAGES[-1][-1]
+Square = NDArray[np.uint8]
 
 
-class Network(nn.Module):
-    """(B, 1, S, S) images in [0, 1] -> (B,) logits of a single upright frontal view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.head = Lite0(), nn.Linear(FEATURES, 1)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Return (B, F)."""
-        normal = ((images - GREY[0]) / GREY[1]).expand(-1, 3, -1, -1)
-        return functional.adaptive_avg_pool2d(self.encoder.maps(normal)[-1], CELLS).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits."""
-        result: Tensor = self.head(self.features(images)).squeeze(1)
-        return result
-
-
+@dataclass(frozen=True)
 class ViewCheck:
-    """The trained network on a device."""
+    """The compiled graph: (B, 1, S, S) images in [0, 1] -> (B,) logits, positive for a frontal image."""
 
-    def __init__(self, path: Path, device: str):
-        weights, config = checkpoints.load(path)
-        if config.get("kind") != KIND:
-            raise MedgroundError(f"{path}: not a view check")
-        network = Network()
-        checkpoints.fit(network, weights, path)
-        self.network, self.device = network.eval().to(device), device
+    graph: Any
 
-    def square(self, image: Pixels) -> Tensor:
-        """Return a (H, W) image in [0, 1] as (S, S) input of the network."""
-        return torch.from_numpy(letterboxed.of(image, SIZE).square)
+    def square(self, image: Pixels) -> Square:
+        """Return a (H, W) image in [0, 1] as (S, S) input of the check."""
+        return letterboxed.of(image, SIZE).square
 
-    @torch.inference_mode()
-    def are_frontal(self, squares: Sequence[Tensor]) -> list[bool]:
+    def are_frontal(self, squares: Sequence[Square]) -> list[bool]:
         """Return whether each image is one upright frontal chest X-ray."""
-        images = torch.stack(list(squares))[:, None].to(self.device).float() / 255
-        found: list[bool] = (self.network(images) >= 0).tolist()
+        images = np.stack(squares)[:, None].astype(np.float32) / 255
+        found: list[bool] = (self.graph([images])[0] >= 0).tolist()
         return found
 
     def is_frontal(self, image: Pixels) -> bool:
@@ -69,6 +45,10 @@ class ViewCheck:
         return self.are_frontal([self.square(image)])[0]
 
 
-def load(device: str) -> ViewCheck:
-    """Return the view check that is included in medground."""
-    return ViewCheck(shipped.VIEW, device)
+def load(path: Path = shipped.VIEW) -> ViewCheck | None:
+    """Return the view check that is included in medground; None with a warning if OpenVINO does not work."""
+    try:
+        return ViewCheck(graphs.compiled(graphs.openvino().Core(), path))
+    except (MedgroundError, RuntimeError) as problem:
+        log.warning("the views of images are not checked: %s", problem)
+        return None
