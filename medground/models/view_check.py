@@ -2,7 +2,8 @@
 
 Laterals, sections of CT, figures of several panels, rotated images and other pictures are not.
 EfficientNet-Lite0 encodes the image with frozen ImageNet weights, and a linear layer scores its coarse
-feature map. `tools/train_view` trains that layer and writes the graph. Letters: B images, S side of the square.
+feature map. `tools/train_view` trains that layer and writes the graph. Letters: B images, S side of the
+square.
 """
 
 import logging
