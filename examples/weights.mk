@@ -21,7 +21,7 @@ PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 .PHONY: weights
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
 	cp $(WEIGHTS)/view/model.xml $(WEIGHTS)/view/model.bin $(WEIGHTS)/view/flagged.json $(SHIPPED)/view
-	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
+	$(BIN)/python tools/ship_detector $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(WEIGHTS)/half
 	$(MG) calibrate $(WEIGHTS)/example/held-out.jsonl --model $(WEIGHTS)/half --images $(NIH) \
 	  --data-name "NIH phrases of 12 patients"
