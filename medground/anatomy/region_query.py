@@ -43,7 +43,7 @@ class Config:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """How a trained network is used; `use` in the header of a checkpoint, all of it optional.
+    """Settings of the predictions of a trained network: `use` in the header of a checkpoint, all optional.
 
     `inset` pixels of black are put around each image: a network that was trained on phantoms places the lower
     edges of lungs on real images better if they are smaller. `edges` of a region are added to its box, in
