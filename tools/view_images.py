@@ -133,7 +133,7 @@ def axial(rng: np.random.Generator, size: int) -> Pixels:
 
 
 def panels(rng: np.random.Generator, images: Sequence[Pixels]) -> Pixels:
-    """Return a figure of two to four panels, beside or above each other, with or without a gap."""
+    """Return a figure of two to four panels, next to or above each other, with or without a gap."""
     shade = 1.0 if rng.random() < 0.5 else 0.0
     gap = int(rng.integers(0, 14)) if rng.random() < 0.75 else 0
     if len(images) == 4:
@@ -145,7 +145,7 @@ def panels(rng: np.random.Generator, images: Sequence[Pixels]) -> Pixels:
 
 
 def _row(rng: np.random.Generator, images: Sequence[Pixels], gap: int, shade: float) -> Pixels:
-    """Return the images beside each other, mostly of one height."""
+    """Return the images next to each other, mostly of one height."""
     made, same = [], rng.random() < 0.8
     for each in images:
         high = HEIGHT if same else int(HEIGHT * rng.uniform(0.6, 1))

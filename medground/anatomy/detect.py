@@ -71,7 +71,7 @@ class Detector(Protocol):
 
 
 class ViewCheck(Protocol):
-    """Whether images are single upright frontal chest X-rays: `models.view_check`."""
+    """Check whether images are single upright frontal chest X-rays: `models.view_check`."""
 
     def square(self, image: Pixels) -> Any:
         """Return a (H, W) image in [0, 1] as input of the check."""

@@ -142,8 +142,7 @@ def load(
     folder = locations.grounder(model)
     if folder == shipped.GROUNDER:
         shipped.warn()
-    processor = devices.resolve(device)
-    network = backends.load(folder, processor, backend)
+    network = backends.load(folder, devices.resolve(device), backend)
     files = ModelDir(folder)
     return GroundingModel(
         folder=folder,

@@ -77,7 +77,7 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
 
 def _segments(words: list[str]) -> list[tuple[int, int]]:
     """Return the [start, end) between joints."""
-    edges = [n for n, word in enumerate(words) if word in JOINTS or word in EXCEPTIONS or word == "for"]
+    edges = [n for n, word in enumerate(words) if word in EDGES or word in ("for", ":")]
     ends = [*edges, len(words) - 1 if words[-1:] == ["."] else len(words)]
     return [(a, b) for a, b in zip([0, *(n + 1 for n in edges)], ends, strict=True) if a < b]
 

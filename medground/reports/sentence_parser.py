@@ -17,7 +17,7 @@ from medground.reports.matching import by_kind, in_order, match
 from medground.reports.modifiers import modify
 from medground.reports.reading import Reading
 from medground.reports.regions import Place, Tag, find_places
-from medground.reports.run_ons import find_run_ons, with_stops
+from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
 from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import COPULAS, Statement, find_statements
 from medground.reports.tokens import tokenise
@@ -88,7 +88,8 @@ class SentenceParser:
             self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
         self._speller.correct(reading.words, reading.starts, reading.ends)
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
-        if len(reading.tags.get("F", ())) + len(reading.tags.get("T", ())) > 1:
+        found = len(reading.tags.get("F", ())) + len(reading.tags.get("T", ()))
+        if found > 1 or (found and not ENDERS.isdisjoint(reading.words)):
             self._end_clauses(reading)
         if self.lexicon.own:
             self._find_own(reading)
@@ -202,7 +203,9 @@ class SentenceParser:
         exceptions = _exceptions(words)
         places = reading.places
         if reading.halves:
-            apart = {n for half in reading.halves for n in range(half.start, half.end)}
+            halves = [h for h in reading.halves if h.side is None or any(m.j <= h.start for m in mentions)]
+            halves += [h for h in reading.halves if h.forward]
+            apart = {n for half in halves for n in range(half.start, half.end)}
             apart -= {n for each in mentions if each.apart for n in range(each.i, each.j)}
             places = [p for p in places if p.i not in apart]
         link(words, mentions, places, self.lexicon.verbs, bridges)
