@@ -1,6 +1,7 @@
 """medground ground: phrases, images and a model -> boxes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +138,11 @@ def _model(**chosen: Any) -> Any:
     """Return the model of the folder, or of transformers."""
     from medground.grounding.adapters import model as adapters
     from medground.grounding.model import load
+    from medground.models import view_check
 
     folder, device = chosen["model"], options.device_of(chosen["device"])
     if folder and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
-        return found
+        return found if chosen["any_view"] else replace(found, view_check=view_check.load())
     how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
     return load(folder or "example", device=device, **how)
 
