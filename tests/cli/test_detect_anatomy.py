@@ -387,6 +387,8 @@ def test_a_closed_pipe_is_quiet(tmp_path, model):
     source = drawn_images.write_jsonl(tmp_path / "list.jsonl", lines)
     command = f"{sys.executable} -m medground detect-anatomy {source} --images {tmp_path / 'films'}"
     done = subprocess.run(
-        ["bash", "-c", f"{command} --model {model} --batch-size 1 | head -1"], capture_output=True, text=True
+        ["bash", "-c", f"{command} --model {model} --any-view --batch-size 1 | head -1"],
+        capture_output=True,
+        text=True,
     )
     assert len(done.stdout.splitlines()) == 1 and done.stderr == ""
