@@ -73,8 +73,8 @@ class Detector(Protocol):
 class ViewCheck(Protocol):
     """Check whether images are single upright frontal chest X-rays: `models.view_check`."""
 
-    def square(self, image: Pixels) -> Any:
-        """Return a (H, W) image in [0, 1] as input of the check."""
+    def square(self, image: images.Shown) -> Any:
+        """Return an image of `images.load_shown` as input of the check."""
         ...
 
     def are_frontal(self, squares: Sequence[Any]) -> list[bool]:
@@ -126,7 +126,7 @@ def _readable(
     def read(record: Image) -> Ready | MedgroundError:
         try:
             path = folder / record.path
-            image = images.load(path)
+            image = images.load_shown(path)
             place = images.letterbox(image, size)
             return Ready(*place, images.describe(path), check.square(image) if check else None)
         except MedgroundError as error:

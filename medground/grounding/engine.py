@@ -100,12 +100,12 @@ def load(files: ModelDir, precision: str = "f32") -> Exported:
     refuse_other_weights(files, facts)
     ov = openvino()
     files.refuse_changed(facts, AGAIN)
+    config = GrounderConfig.from_json(files.config())
     core = ov.Core()
 
     def compiled(name: str) -> Any:
-        return graphs.compiled(core, files.path / f"{name}.xml", precision)
+        return graphs.compiled(core, files.path / f"{name}.xml", config.image_size, precision)
 
-    config = GrounderConfig.from_json(files.config())
     try:
         with ThreadPoolExecutor(len(GRAPHS)) as pool:
             both = pool.map(compiled, GRAPHS)

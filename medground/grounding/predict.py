@@ -121,8 +121,8 @@ def predict_phrases(
     for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
-            pixels = images.load(folder / path)
-            image = letterboxed.of(pixels, model.config.image_size)
+            shown = images.load_shown(folder / path)
+            image = letterboxed.of_shown(shown, model.config.image_size)
             image = image.sized(width, height, folder / path, f"phrase {together[0].phrase_id}")
         except MedgroundError as problem:
             if bad_image is None:
@@ -132,7 +132,7 @@ def predict_phrases(
         else:
             width, height = image.letterbox.width, image.letterbox.height
             sized = [replace(phrase, width=width, height=height) for phrase in together]
-            sized = views.marked(sized, folder / path, pixels)
+            sized = views.marked(sized, folder / path, shown)
             found = predict_on_image(sized, image, model, flip_correction, long_texts)
             if any(each.flip_corrected for each in found if each):
                 log.warning("%s: probably flipped left-right, corrected (see --no-flip-correction)", path)

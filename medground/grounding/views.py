@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medground import images
 from medground.anatomy.detect import NO_CHEST, NOT_FRONTAL
-from medground.images import Pixels
+from medground.images import Shown
 from medground.models.view_check import ViewCheck
 from medground.records import Phrase, is_frontal
 
@@ -23,12 +23,12 @@ class Views:
     check: ViewCheck | None
     others: set[str] = field(default_factory=set)
 
-    def marked(self, phrases: list[Phrase], path: Path, pixels: Pixels) -> list[Phrase]:
+    def marked(self, phrases: list[Phrase], path: Path, image: Shown) -> list[Phrase]:
         """Return the phrases of one image, marked and with a warning if it is not frontal."""
         if self.check is None:
             return phrases
         view = phrases[0].extra.get("view") or images.describe(path).view
-        if is_frontal(view) and self.check.is_frontal(pixels):
+        if is_frontal(view) and self.check.is_frontal(image):
             return phrases
         if phrases[0].path not in self.others:
             log.warning("%s: %s; its boxes mean nothing", phrases[0].path, NOT_FRONTAL)

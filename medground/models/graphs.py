@@ -18,12 +18,14 @@ def openvino() -> Any:
     return openvino
 
 
-def compiled(core: Any, path: Path, precision: str = "f32") -> Any:
-    """Return the graph of a file, compiled by a `Core` of OpenVINO for the CPU; RuntimeError if it is
-    damaged."""
+def compiled(core: Any, path: Path, side: int, precision: str = "f32") -> Any:
+    """Return the graph of a file, for squares of this side, compiled by a `Core` of OpenVINO for the CPU.
+
+    Raises RuntimeError if it is damaged.
+    """
     how = {
         "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads.usable(),
+        "INFERENCE_NUM_THREADS": threads.for_square(side),
         "PERFORMANCE_HINT": "LATENCY",
     }
     return core.compile_model(str(path), "CPU", how)

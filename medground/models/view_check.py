@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medground import shipped
 from medground.errors import MedgroundError
-from medground.images import Pixels
+from medground.images import Shown
 from medground.models import graphs, letterboxed
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ class ViewCheck:
 
     graph: Any
 
-    def square(self, image: Pixels) -> Square:
-        """Return a (H, W) image in [0, 1] as (S, S) input of the check."""
-        return letterboxed.of(image, SIZE).square
+    def square(self, image: Shown) -> Square:
+        """Return an image of `images.load_shown` as (S, S) input of the check."""
+        return letterboxed.of_shown(image, SIZE).square
 
     def are_frontal(self, squares: Sequence[Square]) -> list[bool]:
         """Return whether each image is one upright frontal chest X-ray."""
@@ -41,15 +41,15 @@ class ViewCheck:
         found: list[bool] = (self.graph([images])[0] >= 0).tolist()
         return found
 
-    def is_frontal(self, image: Pixels) -> bool:
-        """Return this for one (H, W) image in [0, 1]."""
+    def is_frontal(self, image: Shown) -> bool:
+        """Return this for one image of `images.load_shown`."""
         return self.are_frontal([self.square(image)])[0]
 
 
 def load(path: Path = shipped.VIEW) -> ViewCheck | None:
     """Return the view check that is included in medground; None with a warning if OpenVINO does not work."""
     try:
-        return ViewCheck(graphs.compiled(graphs.openvino().Core(), path))
+        return ViewCheck(graphs.compiled(graphs.openvino().Core(), path, SIZE))
     except (MedgroundError, RuntimeError) as problem:
         log.warning("the views of images are not checked: %s", problem)
         return None
