@@ -115,10 +115,10 @@ class _Clauses:
     def begins(self, n: int, negated: bool) -> bool:
         """Return whether the words from n on are a structure with its predicate, or a new finding."""
         words, k = self.words, self._noun(n)
-        while k in self.structures:
+        if k in self.structures:
             if self._predicate(k) is not None or self._found_after(self.structures[k][0]):
                 return True
-            k = self._noun(self.structures[k][0])  # "left lower lobe granuloma"
+            k = self.structures[k][0]  # "left lower lobe granuloma"
         if k not in self.findings:
             return False
         end, name = self.findings[k]

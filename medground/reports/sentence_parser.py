@@ -128,7 +128,7 @@ class SentenceParser:
         reading.cues += _colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
-            hard += [i for i, _, kind in reading.cues if kind == "E"]
+            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_inserted(words, i, j)]
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             reading.statements = find_statements(
@@ -232,6 +232,10 @@ class SentenceParser:
         def decide(half: Half, mention: Mention) -> None:
             side = half.side or 0
             mention.verdict = scopes.verdict(side, side + 1, self.options.likely_as)
+            if mention.verdict.existence == "absent" and half.denies_change(
+                reading.words, reading.tags, mention.j
+            ):
+                mention.verdict = PRESENT
             words = half.words(reading.words)
             tags: list[Tag] = in_order(match(self.lexicon.places, words))
             places = find_places(tags, words, set(), self.lexicon.prepositions)
@@ -258,6 +262,11 @@ def _colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list
         if 2 <= len(after) < len(findings) and "or" in words[after[0] : after[-1]] and not denied:
             found.append((colon, colon + 1, "D"))
     return found
+
+
+def _is_inserted(words: list[str], i: int, j: int) -> bool:
+    """Return whether words are between commas: "the heart, however, is enlarged"."""
+    return words[i - 1 : i] == [","] and words[j : j + 1] == [","]
 
 
 def _exceptions(words: list[str]) -> list[int]:
