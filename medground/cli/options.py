@@ -114,6 +114,12 @@ batch_size = option(
     help="Images per step.",
 )
 split = option("--split", metavar="NAME", group=DATA, help="Use only records of this split.")
+coco_images = option(
+    "--coco-images",
+    type=click.File("rb"),
+    group=FILES,
+    help="COCO file whose `images` name the numbers in a list of results.",
+)
 scored_split = option(
     "--split", metavar="NAME", group=DATA, help="Use only records of this split (of --train: train)."
 )
