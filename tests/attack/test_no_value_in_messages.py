@@ -159,6 +159,7 @@ def test_invalid_records_are_not_quoted(record, command):
             assert MARKER.lower() not in path.read_text().lower(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_cells_of_tables_are_not_quoted(name):
     text = TABLES[name]
