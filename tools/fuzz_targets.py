@@ -213,6 +213,16 @@ def mimic(data: bytes) -> None:
     '2{"images":[{"id":1,"image_id":"i"}],"annotations":[],"phrases":[{"image_id":1,"phrase_id":"p"}]}',
     '3{"phrase_id":"p","output":"<box><x10><y20><x30><y40></box>"}',
     '4{"phrase_id":"p","output":"[0.1, 0.2, 0.3, 0.4]"}',
+    '6{"phrase_id":"p","output":"<|ref|> x <|/ref|> <|box|> (12,49),(43,75) <|/box|>"}',
+    '7{"phrase_id":"p","output":"```[{\\"bbox_2d\\": [1, 2, 30, 40]}]```","input_width":9,"input_height":9}',
+    '8[{"image_id":"i","output":[{"bbox_2d":[1,2,3,4]}],"coordinates":"smart-resize:9-99"}]',
+    '9{"phrase_id":"p","output":"[{\\"box_2d\\": [1, 2, 30, 40]}]"}',
+    ';{"phrase_id":"p","output":"<loc0502><loc0121><loc0770><loc0442> x"}',
+    '<{"phrase_id":"p","output":{"<OD>":{"bboxes":[[1,2,3,4]],"labels":["x"]}}}',
+    '={"phrase_id":"p","output":"<|det|>[[1, 2, 30, 40], [5"}',
+    '>{"image_id":"i","boxes":[[1,2,3,4]],"scores":[0.5],"labels":[0],"text_labels":["x"]}',
+    '@[{"example_id":"i","prediction":[{"text":"x","boxes":[{"x_min":0,"y_min":0,"x_max":1,"y_max":1}]}]}]',
+    'A[{"image_path":["i.png"],"question":"x","candidate_box":[[1,2,3,4]]}]',
 )  # fmt: skip
 def predictions(data: bytes) -> None:
     """Predictions in every format; the first byte chooses it."""
@@ -223,7 +233,7 @@ def predictions(data: bytes) -> None:
     names = list(registry.PREDICTION_FORMATS.built_in)  # those of the examples first
     phrases = [Phrase(image_id="i", phrase_id="p", path="i.png", text="x", width=9, height=9, boxes=[])]
     for each in reader.read(
-        _stream(data[1:]), names[sum(data[:1]) % len(names)], None, phrases, _bad_lines()
+        _stream(data[1:]), names[(sum(data[:1]) - ord("0")) % len(names)], None, phrases, _bad_lines()
     ):
         jsonl.dumps(each)
 
