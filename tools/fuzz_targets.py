@@ -213,16 +213,8 @@ def mimic(data: bytes) -> None:
     '2{"images":[{"id":1,"image_id":"i"}],"annotations":[],"phrases":[{"image_id":1,"phrase_id":"p"}]}',
     '3{"phrase_id":"p","output":"<box><x10><y20><x30><y40></box>"}',
     '4{"phrase_id":"p","output":"[0.1, 0.2, 0.3, 0.4]"}',
-    '6{"phrase_id":"p","output":"<|ref|> x <|/ref|> <|box|> (12,49),(43,75) <|/box|>"}',
-    '7{"phrase_id":"p","output":"```[{\\"bbox_2d\\": [1, 2, 30, 40]}]```","input_width":9,"input_height":9}',
-    '8[{"image_id":"i","output":[{"bbox_2d":[1,2,3,4]}],"coordinates":"smart-resize:9-99"}]',
-    '9{"phrase_id":"p","output":"[{\\"box_2d\\": [1, 2, 30, 40]}]"}',
-    ';{"phrase_id":"p","output":"<loc0502><loc0121><loc0770><loc0442> x"}',
-    '<{"phrase_id":"p","output":{"<OD>":{"bboxes":[[1,2,3,4]],"labels":["x"]}}}',
-    '={"phrase_id":"p","output":"<|det|>[[1, 2, 30, 40], [5"}',
-    '>{"image_id":"i","boxes":[[1,2,3,4]],"scores":[0.5],"labels":[0],"text_labels":["x"]}',
-    '@[{"example_id":"i","prediction":[{"text":"x","boxes":[{"x_min":0,"y_min":0,"x_max":1,"y_max":1}]}]}]',
-    'A[{"image_path":["i.png"],"question":"x","candidate_box":[[1,2,3,4]]}]',
+    '6{"phrase_id":"p","output":"<|box|> (1,2),(3,4)"}', '<{"phrase_id":"p","output":"<loc_1><loc_2><loc_3><loc_4>"}',
+    '8[{"image_id":"i","output":[{"bbox_2d":[1,2,3,4]}]}]', '>{"image_id":"i","boxes":[[1,2,3,4]],"scores":[1]}',
 )  # fmt: skip
 def predictions(data: bytes) -> None:
     """Predictions in every format; the first byte chooses it."""
