@@ -213,8 +213,8 @@ def mimic(data: bytes) -> None:
     '2{"images":[{"id":1,"image_id":"i"}],"annotations":[],"phrases":[{"image_id":1,"phrase_id":"p"}]}',
     '3{"phrase_id":"p","output":"<box><x10><y20><x30><y40></box>"}',
     '4{"phrase_id":"p","output":"[0.1, 0.2, 0.3, 0.4]"}',
-    '6{"phrase_id":"p","output":"<|box|> (1,2),(3,4)"}', '<{"phrase_id":"p","output":"<loc_1><loc_2><loc_3><loc_4>"}',
-    '8[{"image_id":"i","output":[{"bbox_2d":[1,2,3,4]}]}]', '>{"image_id":"i","boxes":[[1,2,3,4]],"scores":[1]}',
+    '6{"phrase_id":"p","output":"<|box|> (1,2),(3,4)"}', '<{"phrase_id":"p","output":"<loc_1><loc_2>"}',
+    '8[{"image_id":"i","output":{"bbox":[1,2,3,4]}}]', '>{"image_id":"i","boxes":[[1,2,3,4]],"scores":[1]}',
 )  # fmt: skip
 def predictions(data: bytes) -> None:
     """Predictions in every format; the first byte chooses it."""
