@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medground import model_dir, threads
-from medground.compat import hide_telemetry
+from medground.compat import import_openvino
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
 from medground.models import tokens
@@ -93,12 +93,10 @@ class Exported:
 
 def openvino() -> Any:
     """Return the package; raise MedgroundError if it cannot be imported."""
-    hide_telemetry()
     try:
-        import openvino
+        return import_openvino()
     except ImportError:
         raise MedgroundError("exports need OpenVINO: pip install openvino") from None
-    return openvino
 
 
 def load(files: ModelDir, precision: str = "f32") -> Exported:
