@@ -103,7 +103,7 @@ wheelhouse: $(BIN)/python
 requirements: $(BIN)/python
 	$(PIP) uv
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header \
-	  --python-version 3.11 --extra dicom --extra export --constraint constraints.txt pyproject.toml \
+	  --python-version 3.11 --extra dicom --constraint constraints.txt pyproject.toml \
 	  --output-file requirements.txt
 
 release-image:

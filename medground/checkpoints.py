@@ -18,6 +18,7 @@ from medground.errors import MedgroundError
 
 if TYPE_CHECKING:  # the header of a file is read without torch
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 KEY = "medground"
@@ -50,9 +51,18 @@ def save(
 
 def load(path: Path, device: str = "cpu") -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """Return (weights, config) as they were passed to `save`; raises MedgroundError for any other file."""
+    return _load(path, framework="pt", device=device)
+
+
+def load_arrays(path: Path) -> tuple[dict[str, "NDArray[Any]"], dict[str, Any]]:
+    """Return (weights, config) as `load` does, with arrays of numpy."""
+    return _load(path, framework="numpy")
+
+
+def _load(path: Path, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     refuse_pickle(path)
     try:
-        with safe_open(path, framework="pt", device=device) as stream:
+        with safe_open(path, **how) as stream:
             config = _config(path, stream.metadata() or {})
             weights = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except SafetensorError:

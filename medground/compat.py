@@ -1,8 +1,23 @@
-"""Workarounds for faults of other packages."""
+"""Workarounds for faults of other packages, and their files without their imports."""
 
 import importlib
 import importlib.util
+import runpy
 import sys
+from typing import Any
+
+from medground.errors import MedgroundError
+
+
+def run_file(package: str, file: str) -> dict[str, Any]:
+    """Return what one file of an installed package defines, without importing the package.
+
+    spaCy and negspacy load torch, which takes 2 to 4 seconds; their lists of words need nothing of it.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise MedgroundError(f"{package} is not installed: pip install {package}")
+    return runpy.run_path(f"{found.submodule_search_locations[0]}/{file}")
 
 
 def hide_broken_torchvision() -> None:

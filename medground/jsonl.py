@@ -13,9 +13,10 @@ import orjson
 from medground import limits, strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.published import explained
-from medground.records import known_keys, to_json
+from medground.record_json import known_keys, to_json
 
 log = logging.getLogger(__name__)
+Line = bytes | limits.LongLine
 Record = TypeVar("Record")
 
 
@@ -25,11 +26,15 @@ class BadLines:
 
     rejects: BinaryIO | None = None
 
-    def take(self, line: bytes, bad: MedgroundError) -> None:
+    def take(self, line: Line, bad: MedgroundError) -> None:
         """Write the line unchanged and warn with its place, or raise."""
         if self.rejects is None:
             raise bad
-        self.rejects.write(line if line.endswith(b"\n") else line + b"\n")
+        part = b"\n"
+        for part in line.parts if isinstance(line, limits.LongLine) else [line]:
+            self.rejects.write(part)
+        if not part.endswith(b"\n"):
+            self.rejects.write(b"\n")
         self.rejects.flush()
         log.warning("rejected %s", bad)
 
@@ -43,7 +48,7 @@ class BadLines:
 
 
 def read(
-    stream: Iterable[bytes],
+    stream: Iterable[Line],
     kind: type[Record],
     bad_lines: BadLines,
     check: Callable[[Record], None] | None = None,
@@ -55,20 +60,24 @@ def read(
     """
     source, known = name_of(stream), known_keys(kind)
 
-    def make(numbered: tuple[int, bytes]) -> Record:
-        record = _record(strict_json.parse(numbered[1].removeprefix(b"\xef\xbb\xbf")), kind, known)
+    def make(numbered: tuple[int, Line]) -> Record:
+        line = numbered[1]
+        if isinstance(line, limits.LongLine):
+            raise BadRecord(limits.long_line())
+        record = _record(strict_json.parse(line.removeprefix(b"\xef\xbb\xbf")), kind, known)
         if check is not None:
             check(record)
         return record
 
-    def reject(numbered: tuple[int, bytes], bad: BadRecord) -> None:
+    def reject(numbered: tuple[int, Line], bad: BadRecord) -> None:
         number, line = numbered
-        if number == 1:
+        if number == 1 and isinstance(line, bytes):
             bad.problem = explained(bad.problem, line)
         bad_lines.take(line, bad.at(source, number))
 
-    numbered = enumerate(limits.lines(stream, source), start=1)
-    yield from sift((each for each in numbered if not each[1].isspace()), make, reject, source)
+    numbered = enumerate(limits.lines_or_long(stream), start=1)
+    filled = (each for each in numbered if isinstance(each[1], limits.LongLine) or not each[1].isspace())
+    yield from sift(filled, make, reject, source)
 
 
 def name_of(stream: Any) -> str:
@@ -114,7 +123,12 @@ def _bad_record(message: str) -> BadRecord:
 
 def dumps(record: Any) -> bytes:
     """Return the record as one line, with its line feed."""
-    return orjson.dumps(to_json(record), option=orjson.OPT_APPEND_NEWLINE)
+    return line_of(to_json(record))
+
+
+def line_of(value: dict[str, Any]) -> bytes:
+    """Return a JSON object as one line, with its line feed."""
+    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def write(stream: BinaryIO, records: Iterable[Any], every: float = 0.2) -> int:

@@ -13,8 +13,9 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator
-from itertools import count
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from medground.errors import MedgroundError
@@ -77,17 +78,45 @@ def check_deflated(place: object, stream: BinaryIO) -> None:
         check_unpacked(place, size)
 
 
+@dataclass
+class LongLine:
+    """A line of more than `MAX_LINE` bytes: its parts, read once and as they are needed."""
+
+    parts: Iterator[bytes]
+
+
 def lines(stream: Iterable[bytes], place: str) -> Iterator[bytes]:
     """Yield the lines of a stream; raise MedgroundError for one of more than `MAX_LINE` bytes.
 
     A longer line of a file is never in memory as a whole.
     """
-    readline = getattr(stream, "readline", None)
-    found = stream if readline is None else iter(lambda: readline(MAX_LINE + 1), b"")
-    for number, line in zip(count(1), found, strict=False):
-        if len(line) > MAX_LINE:
-            raise MedgroundError(f"{place}:{number}: a line of more than {_mib(MAX_LINE)}; {RAISE}")
+    for number, line in enumerate(lines_or_long(stream), start=1):
+        if isinstance(line, LongLine):
+            raise MedgroundError(f"{place}:{number}: {long_line()}")
         yield line
+
+
+def lines_or_long(stream: Iterable[bytes | LongLine]) -> Iterator[bytes | LongLine]:
+    """Yield the lines of a stream, longer ones as a LongLine, which ends when the next line is taken."""
+    readline = getattr(stream, "readline", None)
+    for line in stream if readline is None else iter(lambda: readline(MAX_LINE + 1), b""):
+        if isinstance(line, LongLine) or len(line) <= MAX_LINE:
+            yield line
+            continue
+        long = LongLine(_parts(line, readline))
+        yield long
+        deque(long.parts, maxlen=0)
+
+
+def long_line() -> str:
+    """Return the problem of a line of more than `MAX_LINE` bytes."""
+    return f"a line of more than {_mib(MAX_LINE)}; {RAISE}"
+
+
+def _parts(part: bytes, readline: Callable[[int], bytes] | None) -> Iterator[bytes]:
+    while part:
+        yield part
+        part = b"" if readline is None or part.endswith(b"\n") else readline(MAX_LINE + 1)
 
 
 def joined(stream: Iterable[bytes], place: str) -> bytes:

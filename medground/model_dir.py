@@ -14,17 +14,16 @@ those of its graphs too, and calibration and flip correction hold the model's na
 file that is damaged, or from another folder, is an error. Models of earlier versions have no such hashes.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medground import checkpoints
-from medground.errors import MedgroundError
+from medground import checkpoints, strict_json
+from medground.errors import BadRecord, MedgroundError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.json"
 WEIGHTS = checkpoints.WEIGHTS
@@ -85,9 +84,9 @@ class ModelDir:
             return None
         return self._digested(CALIBRATION, "run medground calibrate again")
 
-    def flip_correction(self) -> tuple[dict[str, "Tensor"], dict[str, Any]] | None:
-        """Return (tensors, config) of the flip correction, None if there is none."""
-        return checkpoints.load(self.path / FLIP_CORRECTION) if self.has_flip_correction else None
+    def flip_correction(self) -> tuple[dict[str, "NDArray[Any]"], dict[str, Any]] | None:
+        """Return (arrays, config) of the flip correction, None if there is none."""
+        return checkpoints.load_arrays(self.path / FLIP_CORRECTION) if self.has_flip_correction else None
 
     def export(self) -> dict[str, Any]:
         """Return the values of engine.json; raises MedgroundError if it is missing or damaged."""
@@ -140,8 +139,8 @@ class ModelDir:
     def _json(self, name: str, hint: str) -> dict[str, Any]:
         path = self._file(name)
         try:
-            values = json.loads(path.read_text())
-        except (ValueError, RecursionError):  # not JSON, not UTF-8, too deep
+            values = strict_json.config(path)
+        except BadRecord:
             raise MedgroundError(f"{path}: not JSON; {hint}") from None
         if not isinstance(values, dict):
             raise MedgroundError(f"{path}: no JSON object; {hint}")

@@ -9,22 +9,29 @@ from typing import Any, TypeVar, get_type_hints
 
 from medground import jsonl, output_files
 from medground.errors import MedgroundError
+from medground.record_json import known_keys, to_json
 from medground.records import (
     Anatomy,
+    Classification,
     Grounding,
     Image,
+    Label,
+    Mask,
     Pair,
     Phrase,
+    Question,
     Report,
     Score,
     Sentence,
-    known_keys,
-    to_json,
 )
 
 Record = TypeVar("Record")
 KINDS: dict[str, type] = {
-    kind.__name__: kind for kind in (Report, Sentence, Image, Anatomy, Pair, Phrase, Grounding, Score)
+    kind.__name__: kind
+    for kind in (
+        *(Report, Sentence, Image, Anatomy, Pair, Phrase, Grounding, Score),
+        *(Label, Classification, Mask, Question),
+    )
 }
 
 

@@ -7,13 +7,12 @@ field whose default is None is omitted from the line when it is None.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from operator import attrgetter
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Existence = Literal["present", "absent", "uncertain"]
 RegionSource = Literal["explicit", "inherited", "default", "none"]
+Labels = dict[str, Literal[1, 0, -1] | None]
 Box = tuple[float, float, float, float]
 Span = tuple[int, int]
 
@@ -240,6 +239,81 @@ class Grounding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """The classes of one image: written by `convert`, read by probe, and by evaluate as truth.
+
+    `labels`: 1 present, 0 absent, -1 uncertain, null not stated. `split_by` names the rule of the split.
+    """
+
+    image_id: str
+    study_id: str | None = None
+    subject_id: str | None = None
+    path: str
+    view: str | None = None
+    labels: Labels
+    split: str | None = None
+    split_by: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """The predicted score of each class on one image: written by probe, read by evaluate.
+
+    A higher score is more likely present. Further keys of probe: `share` of the training patients, `seed` and
+    `fit`. Images have one line for each `share` and `seed`.
+    """
+
+    image_id: str
+    scores: dict[str, float]
+    model: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mask:
+    """The mask of one class on one image: written by `convert` and segment, read by both and by evaluate.
+
+    `counts` are COCO's packed run lengths of `height` x `width`; an empty mask is a mask without pixels.
+    """
+
+    image_id: str
+    subject_id: str | None = None
+    path: str
+    width: int
+    height: int
+    category: str
+    counts: str
+    split: str | None = None
+    split_by: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_size(self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question about one image, with its true answer if it is known: written by `convert`.
+
+    `answer_type` is "closed" or "open" in the published data sets.
+    """
+
+    image_id: str
+    question_id: str
+    study_id: str | None = None
+    subject_id: str | None = None
+    path: str
+    text: str
+    answer: str | None = None
+    answer_type: str | None = None
+    question_type: str | None = None
+    split: str | None = None
+    split_by: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """One metric of an evaluation with its 95 % interval: written by evaluate.
 
@@ -257,38 +331,3 @@ class Score:
     high: float | None
     n: int
     extra: dict[str, Any] = field(default_factory=dict)
-
-
-_OPTIONAL: dict[type, tuple[tuple[str, bool], ...]] = {}
-_VALUES: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
-
-
-def _keys(kind: type) -> tuple[tuple[str, bool], ...]:
-    """Return (name, omitted if None) of each field of a record except `extra`."""
-    if kind not in _OPTIONAL:
-        own = [each for each in fields(kind) if each.name != "extra"]
-        _OPTIONAL[kind] = tuple((each.name, each.default is None) for each in own)
-    return _OPTIONAL[kind]
-
-
-def known_keys(kind: type) -> frozenset[str]:
-    """Return the keys of a record's own fields."""
-    return frozenset(name for name, _ in _keys(kind))
-
-
-def to_json(record: Any) -> dict[str, Any]:
-    """Return the record as one JSON object: its own keys in their order, then the passed-through ones."""
-    kind = type(record)
-    keys = _keys(kind)
-    if kind not in _VALUES:
-        _VALUES[kind] = attrgetter(*(name for name, _ in keys))
-    line = {}
-    for (name, optional), value in zip(keys, _VALUES[kind](record), strict=True):
-        if value is None and optional:
-            continue
-        if type(value) is list and value and hasattr(value[0], "__dataclass_fields__"):
-            value = [to_json(each) for each in value]
-        line[name] = value
-    for name, value in getattr(record, "extra", {}).items():
-        line.setdefault(name, value)
-    return line

@@ -52,6 +52,23 @@ def unpacked(text: str) -> list[int]:
     return lengths
 
 
+def packed(mask: Mask) -> str:
+    """Return COCO's packed run lengths of a (H, W) mask; `unpacked` inverts it."""
+    flat = np.asarray(mask, bool).T.reshape(-1)
+    edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+    lengths = np.diff([0, *edges, flat.size]).tolist()
+    text = bytearray()
+    for place, length in enumerate(lengths):
+        value = length - (lengths[place - 2] if place > 2 else 0)
+        while True:
+            bits, value = value & 31, value >> 5
+            more = value != (-1 if bits & 16 else 0)
+            text.append(bits + 32 * more + 48)
+            if not more:
+                break
+    return text.decode("ascii")
+
+
 def of_gaps(text: str, height: int, width: int) -> Mask:
     """Return the (H, W) mask of SIIM's "gap length ..."; a gap counts from the end of the last run.
 

@@ -7,11 +7,13 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import orjson
 
-from medground.errors import BadRecord
+from medground import limits
+from medground.errors import BadRecord, MedgroundError
 
 MAX_DEPTH = 200
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
@@ -43,6 +45,20 @@ def parse_loose(data: bytes) -> Any:
         raise BadRecord("not JSON") from None
     _check_depth(data)
     return value
+
+
+def config(path: Path) -> Any:
+    """Return the value of a small JSON file, such as a model's config; it has the limit of one line.
+
+    Raises BadRecord if it is not such JSON, OSError if it cannot be read.
+    """
+    with path.open("rb") as stream:
+        try:
+            return parse_loose(limits.whole(stream, path, limits.MAX_LINE))
+        except BadRecord:
+            raise
+        except MedgroundError as error:
+            raise BadRecord(str(error)) from None
 
 
 def _check_depth(data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Settings and fixtures that all tests share."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from medground import site_key
 # One thread in each process, also in those that tests start: several workers (`pytest -n 2`) then do not
 # compete for the cores. Libraries read it when they are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Byte code of tests and of medground is kept, also by processes that tests start: compiling it again takes
+# every worker seven seconds.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Training records of all tests, also in processes that they start, are made with this key.
 os.environ[site_key.VARIABLE] = f"{tempfile.gettempdir()}/medground-tests-{os.getuid()}/site.key"

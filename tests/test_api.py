@@ -16,10 +16,10 @@ from PIL import Image
 
 import medground
 from medground.cli.main import cli
-from medground.grounding import backends
+from medground.grounding import backends, exporting
 from medground.models import grounder
 from medground.record_files import infer_kind
-from medground.records import to_json
+from medground.record_json import to_json
 
 REPORT = "FINDINGS: Small left pleural effusion. No pneumothorax.\nIMPRESSION: Cardiomegaly."
 TEXTS = ["bright spot", "opacity in the left lung"]
@@ -60,10 +60,10 @@ def folder(images, tmp_path_factory) -> Path:
         path, replace(fitted, score_curve=calibration.Curve(0.5))
     )  # no box of this model is right
     encoded = backends.encode(saved, torch.rand(2, *2 * (saved.config.image_size,)))
-    weights = torch.randn(len(flip.features(encoded))) * 1e3
+    weights = torch.randn(len(flip.features(encoded))).numpy() * 1e3
     flip.save(path, flip.FlipCorrection(saved.name, weights))
     if find_spec("openvino"):
-        backends.export(grounder.load(path), path, path)
+        exporting.export(grounder.load(path), path, path)
     return path
 
 

@@ -1,6 +1,9 @@
 """The example models: they answer without any training, and say what they are."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,6 +25,25 @@ def film(tmp_path_factory):
     )
     assert result.exit_code == 0, result.output
     return next(iter(sorted((folder / "mimic-cxr-jpg").rglob("*.jpg"))))
+
+
+PHRASES = (
+    "left lung",
+    "no left pleural effusion",
+    "bilateral pleural effusions",
+    "enlarged heart",
+    "patchy opacity in the right mid lung, which is new since the earlier examination " * 4,
+)
+# Importing a module of this list costs up to four seconds.
+SLOW = ("torch", "transformers", "spacy", "scipy", "openvino_telemetry", "medground.reports.parser")
+START = """
+import sys
+from click.testing import CliRunner
+from medground.cli.main import cli
+result = CliRunner().invoke(cli, ["ground", sys.argv[1], "left lung", "--device", "cpu"])
+assert result.exit_code == 0, result.output
+print(*(name for name in sys.argv[2:] if sys.modules.get(name)))
+"""
 
 
 def run(*args):
@@ -54,9 +76,51 @@ def test_regions_are_found_where_they_belong(film):
 
 def test_they_are_small_and_have_seen_nobody():
     files = [each for each in shipped.FOLDER.rglob("*") if each.is_file()]
-    assert sum(each.stat().st_size for each in files) < 20e6
+    assert sum(each.stat().st_size for each in files) < 30e6
     assert checkpoints.read_config(shipped.GROUNDER / "model.safetensors")["record"]["subjects"] == []
 
 
 def test_the_calibration_is_that_of_the_weights():
     assert calibration.load(shipped.GROUNDER, grounder.name_of(shipped.GROUNDER))
+
+
+def test_the_export_predicts_as_torch_does_in_every_field(film):
+    exported, torched = (
+        CliRunner().invoke(cli, ["ground", str(film), *PHRASES, "--min-score", "0", "--backend", backend])
+        for backend in ("auto", "torch")
+    )
+    assert exported.stderr == torched.stderr
+    assert "longer than the text length" in exported.stderr
+    pairs = [[json.loads(line) for line in each.stdout.splitlines()] for each in (exported, torched)]
+    for one, other in zip(*pairs, strict=True):
+        boxes, true_boxes = one.pop("boxes"), other.pop("boxes")
+        present, true_present = one.pop("present"), other.pop("present")
+        assert one == other
+        assert present == pytest.approx(true_present, abs=2e-4)
+        for box, true_box in zip(boxes, true_boxes, strict=True):
+            assert box["box"] == pytest.approx(true_box["box"], abs=0.11)
+            assert box["score"] == pytest.approx(true_box["score"], abs=2e-4)
+
+
+@pytest.mark.slow
+def test_a_prediction_starts_without_the_libraries_that_take_seconds(film):
+    code = [sys.executable, "-c", START, str(film), *SLOW]
+    assert subprocess.run(code, capture_output=True, text=True, check=True).stdout.split() == []
+
+
+@pytest.mark.parametrize("damage", ["openvino", "image.bin", "phrases.xml"])
+def test_without_a_working_export_torch_predicts_with_one_warning(film, tmp_path, monkeypatch, damage):
+    folder = shutil.copytree(shipped.GROUNDER, tmp_path / "model")
+    if damage == "openvino":
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    else:
+        (folder / damage).write_bytes((folder / damage).read_bytes()[:-9])
+    result = CliRunner().invoke(cli, ["ground", str(film), "left lung", "--model", str(folder)])
+    assert (result.exit_code, result.stderr.count("predicting with torch")) == (0, 1), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    expected = run("ground", film, "left lung", "--backend", "torch")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == expected
+    result = CliRunner().invoke(
+        cli, ["ground", str(film), "x", "--model", str(folder), "--backend", "exported"]
+    )
+    assert result.exit_code == 1

@@ -220,9 +220,7 @@ def predictions(data: bytes) -> None:
     from medground.evaluation.inputs import predictions as reader
     from medground.records import Phrase
 
-    names = sorted(
-        registry.PREDICTION_FORMATS.built_in, key=["jsonl", "csv", "coco", "maira-2", "radvlm"].index
-    )
+    names = list(registry.PREDICTION_FORMATS.built_in)  # those of the examples first
     phrases = [Phrase(image_id="i", phrase_id="p", path="i.png", text="x", width=9, height=9, boxes=[])]
     for each in reader.read(
         _stream(data[1:]), names[sum(data[:1]) % len(names)], None, phrases, _bad_lines()
@@ -327,8 +325,8 @@ def config(data: bytes) -> None:
 def words(data: bytes) -> None:
     """Small texts: shards, coordinate systems, cells, messages."""
     from medground import shards, spreadsheet
+    from medground.answers import frames
     from medground.errors import MedgroundError, printable
-    from medground.evaluation.inputs import frames
 
     text = data.decode("utf-8", "surrogateescape")
     assert printable(text).isprintable() and spreadsheet.plain(spreadsheet.cell(text)) == text

@@ -17,7 +17,8 @@ from medground import boxes, images
 from medground.errors import MedgroundError
 from medground.images import Pixels
 from medground.parallel import in_threads
-from medground.records import Anatomy, Box, Image, Region, is_frontal, known_keys
+from medground.record_json import known_keys
+from medground.records import Anatomy, Box, Image, Region, is_frontal
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ Letters: B images, S side, Q queries, C classes.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medground import checkpoints, ops
+from medground import checkpoints, ops, strict_json
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.compat import hide_broken_torchvision
-from medground.errors import MedgroundError
+from medground.errors import BadRecord, MedgroundError
 from medground.images import Pixels
 
 KIND = "transformers"
@@ -127,8 +126,8 @@ def load_network(folder: Path, **more: Any) -> Any:
 def _check_config(path: Path) -> None:
     """Raise MedgroundError for a config that needs code from its folder, or that has keys that load code."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = strict_json.config(path)
+    except BadRecord as error:
         raise MedgroundError(f"{path}: not JSON") from error
     if isinstance(config, dict) and config.get("auto_map"):
         raise MedgroundError(f"{path}: the model needs code from its folder (auto_map), which is not run")
@@ -139,7 +138,7 @@ def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
     """Return (side of the square, (3, 1, 1) mean and (3, 1, 1) standard deviation of its values)."""
     path = folder / "preprocessor_config.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        said = strict_json.config(path) if path.is_file() else {}
         size = said.get("size") or {}
         size = {"height": size, "width": size} if isinstance(size, int) else size
         sides = [
@@ -148,6 +147,6 @@ def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
         normal = said.get("do_normalize", False)
         mean = torch.tensor(said["image_mean"] if normal else [0.0] * 3)[:, None, None]
         spread = torch.tensor(said["image_std"] if normal else [1.0] * 3)[:, None, None]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (BadRecord, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MedgroundError(f"{path}: not a preprocessor config ({type(error).__name__})") from error
     return max(sides, default=SIZE), mean, spread

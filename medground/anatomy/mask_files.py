@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medground import images
+from medground import arrays, images
 from medground.anatomy.masks import Mask
 from medground.errors import MedgroundError
 from medground.limits import MAX_PIXELS, check_unpacked
@@ -50,7 +50,7 @@ def array_names(path: Path) -> list[str]:
     """Return the names of the arrays in an .npz; none for an .npy."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
+            return arrays.names(archive)
     except UNREADABLE as error:
         raise MedgroundError(f"{path}: not an .npz with an array for each class") from error
 
@@ -94,19 +94,16 @@ def _above_half(values: Mask) -> NDArray[np.bool_]:
 
 def _only(path: Path) -> Mask:
     """Return the one array of a file."""
-    found = np.load(path, allow_pickle=False)
-    if path.suffix == ".npy":
-        array: Mask = found
-        return array
-    with found:
-        (name,) = found.files
-        only: Mask = found[name]
-        return only
+    if path.suffix == arrays.SUFFIX:
+        return np.asarray(arrays.mapped(path))
+    with zipfile.ZipFile(path) as archive:
+        (name,) = arrays.names(archive)
+        return arrays.member(archive, name, path)
 
 
 def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
     if path.suffix == ".npy":
-        yield from _channels(np.load(path, mmap_mode="r", allow_pickle=False), path, classes, wanted)
+        yield from _channels(arrays.mapped(path), path, classes, wanted)
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
@@ -116,9 +113,9 @@ def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Itera
             with archive.open(members[0]) as stream:
                 yield from _stream(stream, path, classes, wanted)
             return
-    with np.load(path, allow_pickle=False) as found:
-        for name in sorted(wanted.intersection(found.files)):
-            yield name, *_decided(found[name], _is_logit(found[name]))
+        for name in sorted(wanted.intersection(arrays.names(archive))):
+            values = arrays.member(archive, name, path)
+            yield name, *_decided(values, _is_logit(values))
 
 
 def _channels(array: Mask, path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
@@ -140,9 +137,7 @@ def _check_channels(shape: tuple[int, ...], path: Path, classes: Sequence[str]) 
 def _stream(stream: IO[bytes], path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator[Part]:
     """Yield the wanted channels of a packed array; all classes of a large image at once may not fit in
     memory."""
-    version = np.lib.format.read_magic(stream)
-    header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(stream)
+    shape, fortran, dtype = arrays.header(stream)
     if dtype.kind not in "buif":
         raise ValueError("no numbers")
     shape = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape

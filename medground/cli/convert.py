@@ -66,6 +66,11 @@ def _image_sizes(given: Path | None, source: Any, bad_lines: Any) -> Any:
     return image_sizes.read(given, bad_lines) if given else None
 
 
+def _names(given: Path | None, source: Any, bad_lines: Any) -> Any:
+    """Return the lines of a list of images, without blank ones."""
+    return given and frozenset(filter(None, map(str.strip, given.read_text("utf-8-sig").splitlines())))
+
+
 OPTIONS = {
     "split-table": DatasetOption(
         option(
@@ -159,6 +164,62 @@ OPTIONS = {
             help="Language of the sentences.",
         ),
         "language",
+    ),
+    "test-list": DatasetOption(
+        option(
+            "--test-list",
+            type=options.FILE,
+            group=FILES,
+            help="test_list.txt, the names of the test images (default: draw patients).",
+        ),
+        "test_list",
+        value=_names,
+    ),
+    "val-share": DatasetOption(
+        option(
+            "--val-share",
+            type=options.SHARE,
+            default=0.1,
+            show_default=True,
+            group=DATA,
+            help="Share of the training patients that validate.",
+        ),
+        "val_share",
+    ),
+    "split-shares": DatasetOption(
+        option(
+            "--split-shares",
+            type=options.SHARE,
+            nargs=3,
+            group=DATA,
+            help="Shares of training, validation and test patients (default: as published).",
+        ),
+        "split_shares",
+    ),
+    "split-seed": DatasetOption(
+        option(
+            "--split-seed", type=options.SEED, default=0, show_default=True, group=DATA, help="Random seed."
+        ),
+        "split_seed",
+        "seed",
+    ),
+    "part": DatasetOption(
+        option(
+            "--part",
+            type=click.Choice(["train", "val", "test"]),
+            group=DATA,
+            help="Part of the split that FILE is (default: by its name).",
+        ),
+        "part",
+    ),
+    "competition": DatasetOption(
+        option(
+            "--competition",
+            is_flag=True,
+            group=DATA,
+            help="The five classes of the competition, uncertain labels as in MGCA.",
+        ),
+        "competition",
     ),
 }
 """The options that entries of `registry.DATASETS` may list."""

@@ -14,16 +14,9 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
 from medground.cli.named import Named
 
 
-def _default_frames() -> str:
-    """Return the default of --coordinates for each format."""
-    formats = registry.PREDICTION_FORMATS.built_in
-    own = [f"{name}: {each.frame}" for name, each in formats.items() if each.frame != "original"]
-    return "; ".join(["original", *own])
-
-
 @command()
 @options.records
-@option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes.")
+@option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes, or labels.")
 @option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
 @option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
@@ -45,10 +38,10 @@ def _default_frames() -> str:
     "--coordinates",
     "frame",
     metavar="SYSTEM",
-    show_default=_default_frames(),
+    show_default="that of the format",
     old=["--frame"],
     group=FILES,
-    help="Boxes of FILE: original, normalised, crop, letterbox:N or stretch:WxH.",
+    help="Boxes of FILE: original, normalised, crop, letterbox:N, padded:N, stretch:WxH or smart-resize.",
 )
 @option(
     "--compare-format",
@@ -118,7 +111,8 @@ def evaluate(
     Reads the output of ground and writes one figure per line, with a 95 % interval over patients. Figures are
     for all phrases, each category, each side and more. --train adds an image-free baseline, and --anatomy one
     placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
-    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id.
+    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
+    classification, FILE is output of probe and the truth has labels.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.

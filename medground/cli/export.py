@@ -41,6 +41,6 @@ def export(model: Path, folder: Path, encoders: bool, public: bool) -> None:
 
         encoder_folders.save(grounder.load(model), folder)
         return
-    from medground.grounding import backends
+    from medground.grounding import exporting
 
-    backends.export(grounder.load(model), model, folder, public)
+    exporting.export(grounder.load(model), model, folder, public)

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medground import registry
-from medground.cli import options
+from medground.cli import options, output_formats
 from medground.cli.command import FILES, MODEL, command, option
-from medground.cli.named import Named
 
 if TYPE_CHECKING:
     from medground.records import Phrase
-
-FILE = options.OutputFile(dir_okay=False, path_type=Path)
 
 
 @command()
@@ -32,24 +29,8 @@ FILE = options.OutputFile(dir_okay=False, path_type=Path)
 )
 @option("--report", type=click.File("rb"), group=FILES, help="Report of IMAGE; localize each finding in it.")
 @options.images
-@option(
-    "--output-format",
-    type=Named(registry.OUTPUT_FORMATS),
-    default="jsonl",
-    show_default=True,
-    old=["--format"],
-    old_keys=["kind"],
-    group=FILES,
-    help="Format of the output.",
-)
-@option(
-    "--overlay",
-    type=options.OutputFolder(locked=False),
-    group=FILES,
-    help="Also draw boxes into this folder, one PNG per phrase.",
-)
-@option("--html", type=FILE, group=FILES, help="Also write an HTML page of images with boxes.")
-@option("--heatmap", type=FILE, group=FILES, help="Also write a heat map per phrase, FILE.safetensors.")
+@output_formats.output_format("jsonl")
+@output_formats.pictures
 @option(
     "--backend",
     type=click.Choice(["auto", "torch", "exported", "bf16"]),
@@ -114,8 +95,7 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
-    is_folder = registry.OUTPUT_FORMATS[chosen["output_format"]].one_per_image
-    options.refuse_nowhere(None if is_folder else chosen["output"], chosen["html"], chosen["heatmap"])
+    output_formats.refuse(chosen)
     _ground(image, words, **chosen)
 
 
@@ -132,8 +112,8 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
     def found(phrases: Iterable[Any]) -> Iterable[Any]:
         grounded = model.ground(phrases, folder, bad_lines.take_record, limits)
-        pictures = (chosen["overlay"], chosen["html"], chosen["heatmap"])
-        return outputs.with_pictures(console.progress(grounded, "phrases"), folder, *pictures)
+        shown = console.progress(grounded, "phrases")
+        return outputs.with_pictures(shown, folder, output_formats.pictures_of(chosen))
 
     if not registry.OUTPUT_FORMATS[chosen["output_format"]].resumable:
         outputs.write(found(phrases), chosen["output"], chosen["output_format"], folder)
@@ -173,13 +153,9 @@ def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[st
             raise click.UsageError("--coverage requires the calibration: leave out --no-calibration")
         if chosen["min_score"] is not None or chosen["min_present"] is not None:
             raise click.UsageError("--coverage is about all boxes: leave out --min-score and --min-present")
-    kind, entry = chosen["output_format"], registry.OUTPUT_FORMATS[chosen["output_format"]]
-    if entry.one_per_image and chosen["output"] == "-":
-        raise click.UsageError(f"--output-format {kind} writes one file per image: give -o FOLDER")
+    entry = registry.OUTPUT_FORMATS[chosen["output_format"]]
     if chosen["resume"] and (chosen["output"] == "-" or not entry.resumable):
         resumable = registry.one_of(registry.OUTPUT_FORMATS.where(resumable=True))
         raise click.UsageError(f"--resume requires -o FILE and --output-format {resumable}")
     if chosen["resume"] and (chosen["html"] or chosen["heatmap"]):
         raise click.UsageError("--resume cannot be combined with --html or --heatmap")
-    if chosen["heatmap"] and chosen["heatmap"].suffix != ".safetensors":
-        raise click.BadParameter("name it FILE.safetensors", param_hint="--heatmap")

@@ -22,7 +22,7 @@ from medground.cli.needs import Import
 State = Literal["ok", "note", "broken", "absent"]
 MODULES = {"pillow": "PIL", "python-gdcm": "gdcm", "tomli-w": "tomli_w"}  # the package's name -> its module
 LICENSES = {"ultralytics": "AGPL-3.0: its terms also hold for programs that use it, and for services"}
-EXTRAS = ("gdcm", "highdicom", "openvino", "pydicom", "tensorboard")  # ultralytics writes files on import
+EXTRAS = ("gdcm", "highdicom", "pydicom", "tensorboard")  # ultralytics writes files on import
 TORCHVISION = (Import("torchvision"), Import("torchvision.ops", "nms"))
 
 
@@ -172,7 +172,7 @@ def _fits(version: str, wanted: str) -> bool:
 
 def _error_of(wanted: Requirement, failed: dict[Import, str]) -> str | None:
     """Return the error of the package's own imports, or None."""
-    names = {wanted.module} | ({needs.NEGSPACY} if wanted.name == "negspacy" else set())
+    names = {wanted.module, *(name for name, (_, package) in needs.READERS.items() if package == wanted.name)}
     return next((error for each, error in failed.items() if names & {each.top, each.module}), None)
 
 
@@ -189,7 +189,9 @@ def _command(
     if not bad:
         return Check(f"medground {name}", "ok")
     shown = outside or bad
-    packages = dict.fromkeys("negspacy" if each.call else _package_of(each.top) for each in shown)
+    packages = dict.fromkeys(
+        needs.READERS[each.module][1] if each.call else _package_of(each.top) for each in shown
+    )
     wanted = {each.name: each for each in requirements}
     fixes = [
         _fix(wanted.get(each, Requirement(each, "")), _version(each))

@@ -19,12 +19,14 @@ EXTRAS = {  # top-level module -> the extra of medground that installs it
     "gdcm": "dicom",
     "highdicom": "dicom",
     "matplotlib": "yolo",
-    "openvino": "export",
     "pydicom": "dicom",
     "tensorboard": "tensorboard",
     "ultralytics": "yolo",
 }
-NEGSPACY = "medground.reports.negspacy_terms"  # it reads a file of negspacy, without importing the package
+READERS = {  # module -> its function that reads a file of a package without importing it, and the package
+    "medground.reports.english": ("grammar_words", "spacy"),
+    "medground.reports.negspacy_terms": ("negspacy_terms", "negspacy"),
+}
 DEVICE = "medground.devices"  # it imports torch for --device only
 PARTS = {  # modules that a command imports for one option only: they get a line of their own
     ("evaluate", "medground.checkpoints"): None,  # for --train and --model: part of the next line
@@ -97,8 +99,9 @@ def imports_of(starts: Iterable[str], without: set[str] = frozenset()) -> list[I
                 if module not in own | without:
                     own.add(module)
                     waiting.append(module)
-    if NEGSPACY in own:
-        others.add(Import(NEGSPACY, "negspacy_terms", call=True))
+    others |= {
+        Import(module, function, call=True) for module, (function, _) in READERS.items() if module in own
+    }
     return [*sorted(others, key=_order), *(Import(each) for each in sorted(own))]
 
 

@@ -29,7 +29,7 @@ def open_reports(
     stream = encodings.as_utf8(stream, name)
     kind = report_input.kind_of(stream.peek(65536), "" if source == "-" else source)
     if kind == "jsonl":
-        return jsonl.read(encodings.Utf8Lines(limits.lines(stream, name), name), Report, bad_lines)
+        return jsonl.read(encodings.Utf8Lines(limits.lines_or_long(stream), name), Report, bad_lines)
     if kind == "table":
         return report_input.read_table(stream, name, columns, bad_lines.take, keep_empty)
     return report_input.read_one(stream, name, bad_lines.take)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 FOREIGN = "not English, --any-language parses it"
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
+OBJECTS = 50_000  # new objects before a garbage collection: neither a parse nor its records have cycles
 UNPARSED = {
     "silent": "no findings or impression",
     "foreign": FOREIGN,
@@ -175,8 +176,11 @@ def build_parser(lexicon: str | None = None, existence_by: str = "rules", *setti
         from medground.reports.negspacy_existence import NegspacyParser
 
         kind = NegspacyParser
+    gc.disable()  # the lexicon is a million small objects without cycles
     parser = kind(lexicons.load(lexicon), Options(*settings))
-    gc.freeze()  # the lexicon is a million small objects that the garbage collector can skip
+    gc.freeze()
+    gc.set_threshold(OBJECTS)
+    gc.enable()
     return parser
 
 
@@ -192,8 +196,8 @@ def build_lines(*build_with: Any) -> Render:
         count = 0
         for count, report in enumerate(reports, start=1):
             before = len(lines)
-            for sentence in parser.sentences(report):
-                lines += jsonl.dumps(sentence)
+            for line in parser.lines(report):
+                lines += jsonl.line_of(line)
             if reason := parser.unparsed(report, len(lines) > before):
                 unparsed.append((count, reason))
         return bytes(lines), unparsed, count

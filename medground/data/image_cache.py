@@ -20,9 +20,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from medground import images, locks, output_files
+from medground import images, locks, output_files, strict_json
 from medground.boxes import Letterbox
-from medground.errors import MedgroundError
+from medground.errors import BadRecord, MedgroundError
 from medground.models import letterboxed
 from medground.parallel import ordered_map
 from medground.records import Image
@@ -100,8 +100,8 @@ def _damaged(file: Path, line: int | None = None) -> MedgroundError:
 
 def _check(folder: Path, size: int) -> None:
     try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError, RecursionError):
+        config = strict_json.config(folder / CONFIG)
+    except (OSError, BadRecord):
         raise MedgroundError(f"{folder}: not an image cache ({CONFIG} is missing)") from None
     if not isinstance(config, dict) or config.get("format") != letterboxed.FORMAT:
         raise MedgroundError(f"{folder}: made by another version of medground; make the cache again")

@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medground.models import encoders
-from medground.reports.parser import Parser
-from medground.reports.shorten import shortened
+from medground.models import tokens
+
+if TYPE_CHECKING:  # few texts are too long, and only these are parsed
+    from medground.reports.parser import Parser
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +21,18 @@ class LongTexts:
         self.short: dict[str, str] = {}
 
     @cached_property
-    def _parser(self) -> Parser:
+    def _parser(self) -> "Parser":
+        from medground.reports.parser import Parser
+
         return Parser()
 
     def fitted(self, text: str) -> str:
         """Return the text, or the clause of it with the finding and its place if it is too long."""
-        if len(text) + encoders.SPECIAL_TOKENS <= self.limit:  # a token has at least one letter
+        if len(text) + tokens.SPECIAL_TOKENS <= self.limit:  # a token has at least one letter
             return text
         if text not in self.short and not self._fits(text):
+            from medground.reports.shorten import shortened
+
             self.short[text] = shortened(text, self._parser, self._fits)
         return self.short.get(text, text)
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from medground.anatomy import regions
 from medground.data.examples import Example
 from medground.reports import paraphrase
+from medground.reports.english import grammar_words
 from medground.reports.parser import Parser
 
 MIN_COUNT = 20
@@ -27,7 +28,7 @@ _WORD = re.compile(r"[^\W_]+")
 def words_for(examples: Iterable[Example], more: Iterable[str] = ()) -> list[str]:
     """Return the words for a new tokenizer, sorted; `more` has texts that are not from reports."""
     public = {word for text in (*more, *_names()) for word in _WORD.findall(text.lower())}
-    return sorted(public | paraphrase.vocabulary(Parser()) | _english() | common_words(examples))
+    return sorted(public | paraphrase.vocabulary(Parser()) | grammar_words() | common_words(examples))
 
 
 def common_words(examples: Iterable[Example]) -> set[str]:
@@ -57,10 +58,3 @@ def _texts(example: Example) -> Iterator[str]:
 def _names() -> Iterator[str]:
     for name, synonyms in regions.SYNONYMS.items():
         yield from (name, *synonyms)
-
-
-def _english() -> set[str]:
-    """Return the words of English grammar, such as "between", which spaCy lists."""
-    from spacy.lang.en.stop_words import STOP_WORDS
-
-    return {word for word in STOP_WORDS if word.isalpha()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from medground import limits
 from medground.datasets.sources import Source, name_of, opened
 from medground.errors import MedgroundError
 
@@ -24,7 +25,7 @@ def read_json(source: Source) -> Any:
     """Return the content of a JSON file; raise MedgroundError if it is none."""
     with opened(source) as stream:
         try:
-            return orjson.loads(stream.read().removeprefix(b"\xef\xbb\xbf"))
+            return orjson.loads(limits.whole(stream, name_of(source)).removeprefix(b"\xef\xbb\xbf"))
         except orjson.JSONDecodeError:
             raise MedgroundError(f"{name_of(source)}: not JSON") from None
 

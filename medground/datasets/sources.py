@@ -97,10 +97,16 @@ def number(value: Any, *path: str | int) -> float:
 
 
 def rows(
-    source: Source, columns: set[str], what: str, take: TakeBad = refuse, name: str | None = None
+    source: Source,
+    columns: set[str],
+    what: str,
+    take: TakeBad = refuse,
+    name: str | None = None,
+    ragged: bool = False,
 ) -> Iterator[Row]:
     """Yield the rows of a CSV file, gzipped or not; `take` gets rows that do not match the header.
-    `name` overrides the name of the source in messages.
+    `name` overrides the name of the source in messages. ragged: rows may have more or fewer cells than the
+    header after the last of `columns`.
 
     Raises MedgroundError if one of `columns` is missing; the message names `what`, the expected file.
     """
@@ -111,7 +117,8 @@ def rows(
         header = _header(table, name)
         if missing := sorted(columns - set(header)):
             raise MedgroundError(f"{name}: no column {missing[0]!r}; is this {what}?")
-        yield from sift(_cells(table, lines, name), lambda cells: _row(cells, header), take)
+        least = 1 + max(map(header.index, columns), default=-1) if ragged else None
+        yield from sift(_cells(table, lines, name), lambda cells: _row(cells, header, least), take)
 
 
 def _header(table: Iterator[list[str]], name: str) -> list[str]:
@@ -168,12 +175,12 @@ def _cells(table: Iterator[list[str]], lines: _Lines, name: str) -> Iterator[_Ce
             yield _Cells(cells, raw, place)
 
 
-def _row(found: _Cells, header: list[str]) -> Row:
+def _row(found: _Cells, header: list[str], least: int | None) -> Row:
     if not found.raw.isascii() and not is_unicode("".join(found.cells)):
         raise BadRecord("not UTF-8; convert it with iconv")
-    if len(found.cells) != len(header):
-        raise BadRecord(f"expected {len(header)} cells, found {len(found.cells)}")
-    return Row(dict(zip(header, found.cells, strict=True)), found.raw, found.place)
+    if len(found.cells) < least if least else len(found.cells) != len(header):
+        raise BadRecord(f"expected {least or len(header)} cells, found {len(found.cells)}")
+    return Row(dict(zip(header, found.cells, strict=False)), found.raw, found.place)
 
 
 def warn_of(dirt: Counter[str], name: str) -> None:

@@ -15,13 +15,13 @@ from medground.evaluation.stats import groups, scoring
 from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.figures import Ratio
 from medground.evaluation.stats.scoring import Measured
-from medground.records import Grounding
+from medground.leakage import Marked
 
 KEY = "coverage"
 SLACK = 1e-6  # pixels: tolerance for decimals that are no binary fractions
 
 
-def stated(groundings: Iterable[Grounding]) -> dict[str, float]:
+def stated(groundings: Iterable[Marked]) -> dict[str, float]:
     """Return {"coverage": c} if the records state a coverage, {} if none does. Raises if they differ."""
     found = {each.extra.get(KEY) for each in groundings}
     if found <= {None}:

@@ -14,19 +14,29 @@ import medground
 from medground import leakage
 from medground.errors import MedgroundError
 from medground.evaluation import anatomy as regions
-from medground.evaluation import baseline, coverage, heatmaps, perturbations, phrases, protocols, sources
+from medground.evaluation import (
+    baseline,
+    classification,
+    coverage,
+    heatmaps,
+    perturbations,
+    phrases,
+    protocols,
+    sources,
+)
 from medground.evaluation.prepared import Prepared
 from medground.evaluation.protocols import Protocol
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.stats import scoring
 from medground.evaluation.stats.scoring import Resampling
-from medground.records import Anatomy, Phrase, Score
+from medground.records import Anatomy, Label, Phrase, Score
 
 log = logging.getLogger(__name__)
 PREPARE: Mapping[str, Callable[..., Prepared]] = {
     "phrases": phrases.prepare,
     "anatomy": regions.prepare,
     "heatmaps": heatmaps.prepare,
+    "labels": classification.prepare,
     "perturbations": perturbations.prepare,
 }
 
@@ -54,7 +64,7 @@ class Scores(Sequence[Score]):
 
 def evaluate(
     predictions: Any,
-    truth: Iterable[Phrase] | Iterable[Anatomy],
+    truth: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Label],
     protocols: Sequence[str | Protocol] = ("single-box",),
     train: Iterable[Phrase] | Iterable[Anatomy] | None = None,
     *,
@@ -69,9 +79,10 @@ def evaluate(
     """Return the scores of predictions by each protocol, with 95 % intervals over draws of patients.
 
     predictions, compare: Grounding records with boxes in original pixels, for protocols over phrases.
-        Anatomy records for the protocol "anatomy". For "heatmap" a mapping of phrase_id, or
-        "image_id/phrase_id", to an (h, w) array over the whole image. compare is another model's.
-    truth: Phrase records with boxes, or Anatomy records.
+        Anatomy records for the protocol "anatomy", Classification records for "classification". For
+        "heatmap" a mapping of phrase_id, or "image_id/phrase_id", to an (h, w) array over the whole image.
+        compare is another model's.
+    truth: Phrase records with boxes, Anatomy records, or Label records.
     protocols: names in `registry.PROTOCOLS`, or objects; all must take the same kind of predictions.
     train: training records, which fit the image-free baseline.
     anatomy: regions of the scored and the training images, for the anatomy-relative baseline.
@@ -94,7 +105,7 @@ def evaluate(
     origin = _origin(
         data, leaky, predictions=predictions, truth=truth, train=train, compare=compare, anatomy=anatomy
     )
-    how = Resampling(draws, seed, origin | stated | {"draws": draws, "seed": seed})
+    how = Resampling(draws, seed, origin | data.about() | stated | {"draws": draws, "seed": seed})
     batches = [measured]
     if stated and isinstance(data, phrases.PhraseData):
         batches.append([coverage.measure(data.own)])

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from medground.records import Anatomy, Grounding, Phrase
+from medground.leakage import Imaged
+from medground.records import Classification, Grounding
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "perturbations"]
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "perturbations"]
+Predicted = Grounding | Classification
 
 
 @dataclass(kw_only=True)
@@ -17,12 +19,16 @@ class Prepared:
     predictions, compared: those of the model and of another one, if they are groundings.
     """
 
-    scored: Sequence[Phrase | Anatomy]
-    train: Sequence[Phrase | Anatomy] | None = None
-    elsewhere: Sequence[Phrase | Anatomy] = ()
-    predictions: Sequence[Grounding] = ()
-    compared: Sequence[Grounding] = ()
+    scored: Sequence[Imaged]
+    train: Sequence[Imaged] | None = None
+    elsewhere: Sequence[Imaged] = ()
+    predictions: Sequence[Predicted] = ()
+    compared: Sequence[Predicted] = ()
 
     def models(self) -> set[str]:
         """Return the hashes of the models that made the predictions, if they are known."""
         return {each.model for each in self.predictions if each.model}
+
+    def about(self) -> dict[str, Any]:
+        """Return further keys for each score: the split, if the records state its rule."""
+        return {}

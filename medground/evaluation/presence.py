@@ -56,7 +56,7 @@ class Auc:
         true, owners, found = self.true[items], split.owners[items], []
         for first in range(0, len(weights), ROWS):
             times = weights[first : first + ROWS, owners]
-            there, not_there = (_summed(np.where(kind, times, 0.0), starts) for kind in (true, ~true))
+            there, not_there = (summed(np.where(kind, times, 0.0), starts) for kind in (true, ~true))
             below = not_there.cumsum(axis=1) - not_there / 2
             pairs = there.sum(axis=1) * not_there.sum(axis=1)
             wins = (there * below).sum(axis=1)
@@ -64,7 +64,7 @@ class Auc:
         return np.concatenate(found)
 
 
-def _summed(values: Array, starts: NDArray[np.int64]) -> Array:
+def summed(values: Array, starts: NDArray[np.int64]) -> Array:
     """Return the sums over the columns from each start to the next."""
     result: Array = np.add.reduceat(values, starts, axis=1) if len(starts) else np.zeros((len(values), 0))
     return result

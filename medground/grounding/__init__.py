@@ -6,13 +6,9 @@ predict      the stage itself: each phrase with its grounding
 calibration  calibrated scores and box margins; `fitting` fits them
 flip         detection and correction of flipped images
 backends     torch, or an exported graph
-formats      JSON lines, CSV, COCO; `structured_report` writes DICOM
-outputs      writes all of them; `resume` continues an interrupted file
-heatmaps     a map per phrase; `page`: an HTML page; `overlays`: images with boxes
+outputs      writes files of groundings for `ground` and `render`; `resume` continues an interrupted file
+formats      JSON lines, CSV, COCO, RadFact; `annotation_tools` writes Label Studio and CVAT
+dicom_source DICOM objects: `structured_report` and `segmentation`
+heatmaps     a map per phrase; `page`: an HTML page; `overlays`: images with boxes; `copies`: PNG copies
+rendering    the images of groundings that others made
 """
-
-from medground.grounding.overlays import draw_overlays
-from medground.grounding.phrases import phrases_of, phrases_of_report
-from medground.grounding.predict import ground_on_image, ground_phrases
-
-__all__ = ["draw_overlays", "ground_on_image", "ground_phrases", "phrases_of", "phrases_of_report"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO
 from xml.sax.saxutils import escape, quoteattr
 
-from medground.errors import MedgroundError
+from medground.grounding.formats import size_of
 from medground.records import Grounding, Phrase
 
 FIELDS = ("subject_id", "category", "split")
@@ -29,19 +29,13 @@ def write_label_studio(stream: BinaryIO, answers: Iterable[tuple[Phrase, Groundi
 
 
 def _task(phrase: Phrase, found: Grounding) -> dict[str, Any]:
-    width, height = _size(phrase)
+    width, height = size_of(phrase)
     data = {"image": phrase.path, "path": phrase.path, "width": width, "height": height}
     data |= {"image_id": found.image_id, "phrase_id": found.phrase_id, "text": found.text} | _more(phrase)
     result = [_rectangle(n, each.box, width, height) for n, each in enumerate(found.boxes)]
     scores = [each.score for each in found.boxes]
     prediction = {"model_version": found.model, "score": max(scores, default=0.0), "result": result}
     return {"data": data, "predictions": [prediction]}
-
-
-def _size(phrase: Phrase) -> tuple[int, int]:
-    if not phrase.width or not phrase.height:
-        raise MedgroundError(f"image_id {phrase.image_id}: this output format needs its width and height")
-    return phrase.width, phrase.height
 
 
 def _more(phrase: Phrase) -> dict[str, str]:
@@ -76,11 +70,11 @@ def write_cvat(stream: BinaryIO, answers: Iterable[tuple[Phrase, Grounding]]) ->
     """Write one XML file; the groundings are held in memory, because an image has all its phrases."""
     images: dict[str, list[tuple[Phrase, Grounding]]] = {}
     for phrase, found in answers:
-        _size(phrase)
+        size_of(phrase)
         images.setdefault(found.image_id, []).append((phrase, found))
     stream.write(b'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n')
     for number, some in enumerate(images.values()):
-        first, (width, height) = some[0][0], _size(some[0][0])
+        first, (width, height) = some[0][0], size_of(some[0][0])
         head = f'<image id="{number}" name={quoteattr(first.path)} width="{width}" height="{height}">\n'
         stream.write(head.encode())
         for phrase, found in some:

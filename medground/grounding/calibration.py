@@ -21,7 +21,7 @@ Letters: n validation items, c the required coverage.
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,6 @@ class Curve:
 
 
 AS_IT_IS = Curve()
-
-
-def described(extra: Mapping[str, Any]) -> str:
-    """Return the key `calibrated` of a record as text: "score, present on NAME"; "" without a calibration."""
-    parts = extra.get("calibrated")
-    if not isinstance(parts, dict):  # of another version
-        return "yes" if parts else ""
-    of_data = {data: [name for name in parts if parts[name] == data] for data in parts.values()}
-    return "; ".join(f"{', '.join(names)} on {data}" for data, names in of_data.items())
 
 
 @dataclass(frozen=True)

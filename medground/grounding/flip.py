@@ -20,16 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from medground import checkpoints
-from medground.anatomy import augment
 from medground.errors import MedgroundError
 from medground.grounding import backends
-from medground.grounding.backends import EncodedImage, Model
+from medground.grounding.backends import Model
+from medground.grounding.engine import EncodedImage
 from medground.model_dir import CHANGED, DIGEST, FLIP_CORRECTION, ModelDir
 from medground.models.letterboxed import LetterboxedImage
 
@@ -56,7 +53,7 @@ class FlipCorrection:
     """
 
     model: str
-    weights: Tensor
+    weights: NDArray[np.float32]
     threshold: float = THRESHOLD
 
     def odds(self, image: EncodedImage, mirror_image: EncodedImage) -> float:
@@ -68,12 +65,23 @@ class FlipCorrection:
         return self.odds(image, mirror_image) < -self.threshold
 
 
-def features(image: EncodedImage) -> Tensor:
+def features(image: EncodedImage) -> NDArray[np.float32]:
     """Return (C D,): the patches of an encoded image averaged per cell, 0 for padding."""
-    patches, visible = (each.detach().cpu() for each in image)
+    patches, visible = (np.asarray(each.cpu() if hasattr(each, "cpu") else each) for each in image)
     side = round(patches.shape[1] ** 0.5)
-    grid = (patches.float() * visible[..., None]).transpose(1, 2).unflatten(2, (side, side))
-    return functional.adaptive_avg_pool2d(grid, SIDE).flatten()
+    grid = (patches[0] * visible[0, :, None]).astype(np.float32).reshape(side, side, -1)
+    shares = _shares(side)
+    result: NDArray[np.float32] = np.einsum("rh,cw,hwd->drc", shares, shares, grid, optimize=True).ravel()
+    return result
+
+
+def _shares(side: int) -> NDArray[np.float32]:
+    """Return (SIDE, side): the share that each row of patches has in each row of cells."""
+    cells = np.arange(SIDE)
+    first, last = cells * side // SIDE, -(-(cells + 1) * side // SIDE)
+    inside = (np.arange(side) >= first[:, None]) & (np.arange(side) < last[:, None])
+    shares: NDArray[np.float32] = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+    return shares
 
 
 def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrection, dict[str, Any]]:
@@ -107,7 +115,7 @@ def fit(images: Iterable[LetterboxedImage], model: Model) -> tuple[FlipCorrectio
         log.warning(
             "flip correction: %d images cannot show that 1 in 1,000 is corrected by mistake", len(views)
         )
-    weights = torch.from_numpy(_fit(np.concatenate(views))).float()
+    weights = _fit(np.concatenate(views)).astype(np.float32)
     found = FlipCorrection(model.name, weights, round(threshold, 4))
     return found, {"n": len(views), "threshold": found.threshold} | figures
 
@@ -118,22 +126,28 @@ def safe_threshold(odds: Array) -> float:
     return max(THRESHOLD, SAFETY * -float(worst))
 
 
-@torch.inference_mode()
 def _differences(image: LetterboxedImage, number: int, model: Model) -> NDArray[np.float32]:
     """Return (1 + VIEWS, C D): features of the image and its views, minus those of their flipped copies."""
-    pictures = [image.picture(), *_strong_views(image.picture(), number)]
-    both = [[features(backends.encode(model, each)) for each in (one, one.flip(2))] for one in pictures]
-    return torch.stack([one - other for one, other in both]).numpy()
+    pictures = [image.planes(), *_strong_views(image, number)]
+    both = [
+        [features(backends.encode(model, each)) for each in (one, np.flip(one, 2).copy())] for one in pictures
+    ]
+    return np.stack([one - other for one, other in both])
 
 
-def _strong_views(picture: Tensor, number: int) -> Iterable[Tensor]:
+def _strong_views(image: LetterboxedImage, number: int) -> Iterable[NDArray[np.float32]]:
     """Yield strongly augmented views, (2, S, S) each, without corruptions."""
-    image = (picture[:1].clamp(min=1 / 255) * picture[1:])[None]  # black marks the padding
-    nothing = augment.Views(image, torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0))
+    import torch
+
+    from medground.anatomy import augment
+
+    picture = image.picture()
+    shown = (picture[:1].clamp(min=1 / 255) * picture[1:])[None]  # black marks the padding
+    nothing = augment.Views(shown, torch.zeros(1, 0, 4), torch.zeros(1, 0), torch.zeros(1, 0))
     for view in range(VIEWS):
         generator = torch.Generator().manual_seed(VIEWS * number + view)
         made = augment.views(nothing, augment.Ranges(spoilt=0.0), generator).images[0]
-        yield torch.cat([made, (made > 0).float()])
+        yield torch.cat([made, (made > 0).float()]).numpy()
 
 
 def _held_out_odds(views: list[NDArray[np.float32]]) -> Iterable[Array]:
@@ -166,12 +180,14 @@ def _fit(differences: NDArray[np.float32]) -> Array:
 
 def save(folder: Path, found: FlipCorrection) -> None:
     """Write orientation.safetensors into the model folder; it appears only when it is complete."""
+    from torch import from_numpy
+
     config = {"format": FORMAT, "model": found.model, "threshold": found.threshold, DIGEST: _digest(found)}
-    checkpoints.save(folder / FLIP_CORRECTION, {"weights": found.weights}, config)
+    checkpoints.save(folder / FLIP_CORRECTION, {"weights": from_numpy(found.weights)}, config)
 
 
 def _digest(found: FlipCorrection) -> str:
-    content = found.weights.detach().cpu().contiguous().numpy().tobytes()
+    content = found.weights.tobytes()
     return hashlib.sha256(content + repr(found.threshold).encode()).hexdigest()[:12]
 
 

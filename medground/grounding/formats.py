@@ -1,4 +1,4 @@
-"""Writers of groundings: JSON lines, CSV, COCO.
+"""Writers of groundings: JSON lines, CSV, COCO, RadFact.
 
 csv   one row per box, best first; a phrase without a box has one row with empty box columns. Columns:
       image_id, phrase_id, subject_id, text, category, existence, present, box (1 for the best), score, x1,
@@ -10,14 +10,18 @@ coco  one JSON object that pycocotools loads: `images` with our `image_id` and C
       `phrase_id` and `text`. A phrase's category is its `category`, else its `finding`, else "phrase".
       `phrases` has every phrase with its `present`, also without boxes, and, if stated, its
       `coverage` and `leakage`.
+radfact  a JSON list of RadFact's examples, one per image: `example_id`, `prediction` and `target`, each a
+      list of {text, boxes}. Boxes are {x_min, y_min, x_max, y_max} in shares of the image, and null if there
+      is none. `target` has the phrases whose true boxes are known.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from medground import jsonl, spreadsheet
-from medground.records import Grounding, Phrase
+from medground import boxes, jsonl, spreadsheet
+from medground.errors import MedgroundError
+from medground.records import Box, Grounding, Phrase
 
 Answered = Iterable[tuple[Phrase, Grounding]]
 CARRIED = ("subject_id", "category", "existence", "coverage")
@@ -83,5 +87,34 @@ def _image(number: int, phrase: Phrase) -> dict[str, Any]:
 
 def _area(box: tuple[float, float, float, float]) -> dict[str, Any]:
     x1, y1, x2, y2 = box
-    width, height = round(x2 - x1, 1), round(y2 - y1, 1)
+    width, height = round(x2 - x1, 2), round(y2 - y1, 2)
     return {"bbox": [x1, y1, width, height], "area": round(width * height, 2), "iscrowd": 0}
+
+
+def write_radfact(stream: BinaryIO, answers: Answered) -> None:
+    """Write one JSON list after the last grounding."""
+    examples: dict[str, dict[str, Any]] = {}
+    for phrase, found in answers:
+        empty: dict[str, Any] = {"example_id": found.image_id, "prediction": [], "target": []}
+        own = examples.setdefault(found.image_id, empty)
+        width, height = size_of(phrase)
+        own["prediction"].append(_sentence(found.text, [each.box for each in found.boxes], width, height))
+        if phrase.boxes is not None:
+            own["target"].append(_sentence(phrase.text, phrase.boxes, width, height))
+    stream.write(json.dumps(list(examples.values()), ensure_ascii=False).encode() + b"\n")
+
+
+def _sentence(text: str, found: Iterable[Box], width: int, height: int) -> dict[str, Any]:
+    inside = filter(None, (boxes.clip(each, width, height) for each in found))
+    shares = [
+        {"x_min": x1 / width, "y_min": y1 / height, "x_max": x2 / width, "y_max": y2 / height}
+        for x1, y1, x2, y2 in inside
+    ]
+    return {"text": text, "boxes": shares or None}
+
+
+def size_of(phrase: Phrase) -> tuple[int, int]:
+    """Return (width, height) of the phrase's image; raise MedgroundError if they are unknown."""
+    if not phrase.width or not phrase.height:
+        raise MedgroundError(f"{phrase.path}: this output format needs the width and height of the image")
+    return phrase.width, phrase.height

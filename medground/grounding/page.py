@@ -14,7 +14,7 @@ from PIL import Image
 
 from medground import images, output_files
 from medground.figures import draw, pages
-from medground.grounding import calibration
+from medground.grounding import stated
 from medground.records import Box, Grounding, Phrase
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def write(
     if left_out:
         log.warning("%s: shows the first %d images, %d more are left out", path, MOST_IMAGES, left_out)
     with output_files.create(str(path)) as stream:
-        facts = {"model": "", "coverage": None} | said | {"calibrated": calibration.described(said)}
+        facts = {"model": "", "coverage": None} | said | {"calibrated": stated.described(said)}
         stream.write(pages.render("medground.grounding", "page.html", cards=cards, facts=facts))
 
 

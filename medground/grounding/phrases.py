@@ -10,9 +10,7 @@ from typing import Any, BinaryIO
 
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Phrase, Report, Sentence, Triplet
-from medground.reports import input as report_input
 from medground.reports.clauses import part_for
-from medground.reports.parse import parse
 
 _FIRST = re.compile(r"^(?:(?:versus|vs|or|and)\b\.?[\s,;/]*)+", re.IGNORECASE)
 _LAST = re.compile(r"(?:[\s,;/]+(?:versus|vs|or|and))+[\s,;/.]*$", re.IGNORECASE)
@@ -63,7 +61,7 @@ def refuse_empty(phrase: Phrase) -> None:
 def sentences_of(report: str | Path | Report) -> list[Sentence]:
     """Return the sentences of one report: its text, its file, or its record."""
     if not isinstance(report, Path):
-        return parse(report)
+        return _parsed(report)
     with open(report, "rb") as stream:
         return sentences_of_file(stream, str(report))
 
@@ -73,9 +71,17 @@ def sentences_of_file(stream: BinaryIO, name: str) -> list[Sentence]:
 
     Raises MedgroundError for a table or JSON lines, which may hold many reports.
     """
+    from medground.reports import input as report_input
+
     buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
     report_input.refuse_many(buffered.peek(65536), name)
-    return parse(report_input.read_one(buffered, name))
+    return _parsed(report_input.read_one(buffered, name))
+
+
+def _parsed(report: str | Report | Iterable[Report]) -> list[Sentence]:
+    from medground.reports.parse import parse  # most phrases are no report
+
+    return parse(report)
 
 
 def phrases_of_report(image: Path, sentences: Iterable[Sentence]) -> Iterator[Phrase]:

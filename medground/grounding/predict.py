@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from medground import boxes
 from medground.boxes import Letterbox
 from medground.data.long_texts import LongTexts
 from medground.errors import MedgroundError
 from medground.grounding import backends
-from medground.grounding.backends import EncodedImage, Model
+from medground.grounding.backends import Model
 from medground.grounding.calibration import Calibration, raw_probability
+from medground.grounding.engine import EncodedImage
 from medground.grounding.flip import FlipCorrection
 from medground.models import letterboxed
 from medground.models.letterboxed import LetterboxedImage
@@ -186,30 +185,28 @@ def is_absent(phrase: Phrase) -> bool:
     return phrase.extra.get("existence") == "absent"
 
 
-@torch.inference_mode()
 def _predictions(
     texts: list[str], image: LetterboxedImage, model: Model, flip_correction: FlipCorrection | None
 ) -> Iterator[Prediction]:
-    encoded, flipped = _encode_upright(image.picture(), model, flip_correction)
+    encoded, flipped = _encode_upright(image.planes(), model, flip_correction)
     query = backends.query_encoded(model, encoded)
     for first in range(0, len(texts), MAX_PAIRS):
         output = query(*model.tokenize(texts[first : first + MAX_PAIRS]))
         for box, scores, present in zip(output.boxes, output.scores, output.present, strict=True):
-            normal = box.double().cpu().numpy()
             if flipped:
-                normal[:, 0] = 1 - normal[:, 0]
-            found = merged(image.letterbox.restore(normal), scores.double().cpu().numpy())
+                box[:, 0] = 1 - box[:, 0]
+            found = merged(image.letterbox.restore(box), scores)
             yield Prediction(*found, float(present), image.letterbox, flip_corrected=flipped)
 
 
 def _encode_upright(
-    picture: Tensor, model: Model, flip_correction: FlipCorrection | None
+    picture: NDArray[np.float32], model: Model, flip_correction: FlipCorrection | None
 ) -> tuple[EncodedImage, bool]:
     """Return a (2, S, S) picture encoded, unflipped if it is detected as flipped, and whether it was."""
     as_it_is = backends.encode(model, picture)
     if flip_correction is None:
         return as_it_is, False
-    mirror_image = backends.encode(model, picture.flip(2))
+    mirror_image = backends.encode(model, np.flip(picture, 2).copy())
     flipped = flip_correction.is_flipped(as_it_is, mirror_image)
     return (mirror_image if flipped else as_it_is), flipped
 

@@ -4,84 +4,34 @@ Each box is a closed polyline over the source image. Its tracking identifier is 
 algorithm (medground, its version, the model's hash) and its score. A phrase without a box is a group without
 a region. Both have the certainty of the finding: `present`, in percent, and `existence`, if the record has
 it. A phrase that is too long for its identifier is also in a comment. Reports are complete, not verified.
-
-Coordinates need no conversion: the origin of DICOM's (column, row) is the top left corner of the top left
-pixel, as in our boxes. A report has the time of its creation and its own identifiers, as DICOM requires
-(PS3.3 C.17.2, C.12.1). Only these differ between two runs.
 """
 
-import itertools
-import logging
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import medground
-from medground import dicom, output_files
-from medground.errors import MedgroundError
-from medground.grounding import calibration, names
-from medground.records import Box, Grounding, Phrase, ScoredBox
+from medground.grounding import dicom_source
+from medground.grounding.dicom_source import LONGEST, NAME, Answered
+from medground.records import Grounding, ScoredBox
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-log = logging.getLogger(__name__)
-Answered = tuple[Phrase, Grounding]
-NAME = "medground"
 SCHEME = "99MEDGROUND"  # private codes, named as DICOM names private schemes
-SERIES_NUMBER = 1
-LONGEST = 64  # characters of a tracking identifier in viewers; longer text is also in a comment
 # DICOM's codes (PS3.16 CID 240) for the existence of a finding in a report.
 SAID = {
     "present": ("52101004", "Present"),
     "absent": ("272519000", "Absent"),
     "uncertain": ("373068000", "Undetermined"),
 }
-# Type 2 in DICOM: required, but may be empty. Anonymization empties them.
-MAY_BE_EMPTY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
-    *("AccessionNumber", "ReferringPhysicianName"),
-)
-NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-
-
-def refuse_other(path: Path) -> None:
-    """Raise MedgroundError unless the file is DICOM and highdicom is installed."""
-    if not dicom.is_dicom(path):
-        raise MedgroundError(f"{path}: not a DICOM file; --output-format dicom-sr is for DICOM images")
-    try:
-        import highdicom  # noqa: F401
-    except ModuleNotFoundError:
-        raise MedgroundError(
-            "--output-format dicom-sr needs highdicom: pip install medground[dicom]"
-        ) from None
 
 
 def write(answers: Iterable[Answered], folder: Path, out: Path) -> None:
-    """Write OUT/<image_id>.dcm (`names.of_image`) for each image; a file appears only when it is complete.
-
-    Raises MedgroundError for an image that is not a DICOM file or whose phrases are not consecutive.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    written: set[str] = set()
-    for (path, image_id), group in itertools.groupby(answers, key=_image):
-        refuse_other(folder / path)
-        if image_id in written:
-            raise MedgroundError(f"image_id {image_id}: for dicom-sr phrases must be on consecutive lines")
-        written.add(image_id)
-        report = build(folder / path, list(group))
-        target = str(out / f"{names.of_image(image_id)}.dcm")
-        with output_files.create(target) as stream, quiet(folder / path):
-            report.save_as(stream, enforce_file_format=True)
-
-
-def _image(answer: Answered) -> tuple[str, str]:
-    return answer[0].path, answer[0].image_id
+    """Write a structured report for each image; see `dicom_source.write_each`."""
+    dicom_source.write_each(answers, folder, out, build)
 
 
 def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
@@ -91,85 +41,20 @@ def build(path: Path, answers: Sequence[Answered]) -> "Dataset":
     """
     import highdicom
 
-    with quiet(path):
-        source = _source(path)
-        found = [_on_source(phrase, each, source) for phrase, each in answers]
+    with dicom_source.quiet(path):
+        source = dicom_source.read(path)
+        found = [dicom_source.on_source(phrase, each, source) for phrase, each in answers]
         report = highdicom.sr.ComprehensiveSR(
             evidence=[source],
             content=_content([each for one in found for each in _groups(one, source)], found),
             series_instance_uid=highdicom.UID(),
-            series_number=SERIES_NUMBER,
+            series_number=dicom_source.SERIES_NUMBER,
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             manufacturer=NAME,
             is_complete=True,
         )
-        report.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: phrases are in any language
-        return report
-
-
-@contextmanager
-def quiet(path: Path) -> Iterator[None]:
-    """Show no warnings, and turn errors about header values into a MedgroundError: both quote values."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
-            log.debug("traceback:", exc_info=True)
-            problem = "a structured report cannot take a value of its header"
-            raise MedgroundError(f"{path}: {problem}") from error
-
-
-def _source(path: Path) -> "Dataset":
-    """Return the image's header, with elements removed by anonymization as empty ones."""
-    import pydicom
-    from pydicom import DataElement
-
-    source = pydicom.dcmread(path, stop_before_pixels=True)
-    if missing := [name for name in NEEDED if not source.get(name)]:
-        raise MedgroundError(f"{path}: has no {missing[0]}, by which a structured report refers to it")
-    for name in MAY_BE_EMPTY:
-        if not _is_valid(source, name):
-            log.warning("%s: %s is malformed; it is empty in the structured report", path, name)
-            source[name] = DataElement(name, source[name].VR, None)
-        elif name not in source:
-            setattr(source, name, None)
-    return source
-
-
-def _is_valid(source: "Dataset", name: str) -> bool:
-    """Return whether the element is missing, empty, or a single value that its type allows."""
-    from pydicom import valuerep
-
-    if not source.get(name):
-        return True
-    value, kind = source[name].value, source[name].VR
-    checks = {"DA": valuerep.DA, "TM": valuerep.TM, "PN": str}
-    try:
-        checks.get(kind, str)(value)
-    except (ValueError, TypeError):
-        return False
-    return isinstance(value, str | valuerep.PersonName | valuerep.DA | valuerep.TM)
-
-
-def _on_source(phrase: Phrase, found: Grounding, source: "Dataset") -> Grounding:
-    """Return the grounding with boxes in pixels of the source.
-
-    The source may be a scaled copy of the phrase's image.
-    """
-    size = source.get("Columns"), source.get("Rows")
-    if not (phrase.width and phrase.height and all(size)) or size == (phrase.width, phrase.height):
-        return found
-    across, down = size[0] / phrase.width, size[1] / phrase.height
-    boxes = [replace(each, box=_times(each.box, across, down)) for each in found.boxes]
-    return replace(found, boxes=boxes)
-
-
-def _times(box: Box, across: float, down: float) -> Box:
-    x1, y1, x2, y2 = box
-    return (x1 * across, y1 * down, x2 * across, y2 * down)
+        return dicom_source.named(report)
 
 
 def _content(groups: Sequence[Any], found: Sequence[Grounding]) -> Any:
@@ -243,15 +128,13 @@ def _commented(group: Any, found: Grounding) -> Any:
 def _tracking(found: Grounding) -> Any:
     from highdicom import UID, sr
 
-    return sr.TrackingIdentifier(uid=UID(), identifier=found.text[:LONGEST] or found.phrase_id[:LONGEST])
+    return sr.TrackingIdentifier(uid=UID(), identifier=dicom_source.label(found))
 
 
 def _algorithm(found: Grounding) -> Any:
     from highdicom import sr
 
-    said = [f"model={found.model}", f"phrase_id={found.phrase_id}"]
-    said += [f"calibrated={calibration.described(found.extra)}"] if "calibrated" in found.extra else []
-    said += [f"coverage={found.extra['coverage']}"] if "coverage" in found.extra else []
+    said = [f"{key}={value}" for key, value in dicom_source.parameters(found).items()]
     return sr.AlgorithmIdentification(name=NAME, version=medground.__version__, parameters=said)
 
 

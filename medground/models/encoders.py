@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 # radiographs are grey) and for the small networks of this package.
 THREE_CHANNELS, ONE_CHANNEL = (0.449, 0.226), (0.5, 0.25)
 WORD_MARK = "##"
-SPECIAL_TOKENS = 2  # at the start and the end of a text
 MOST_TOKENS = 512
 
 

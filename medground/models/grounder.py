@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medground import checkpoints, output_files, registry
-from medground.errors import MedgroundError
+from medground import checkpoints, output_files, registry, strict_json
+from medground.errors import BadRecord, MedgroundError
 from medground.model_dir import CONFIG, COPY_AGAIN, FILES, WEIGHTS, ModelDir
 from medground.models import encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
@@ -209,9 +209,9 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
     path = folder / "tokenizer.json"
     try:  # for a damaged file the library raises a bare Exception
-        whole = isinstance(json.loads(path.read_text()), dict) if path.is_file() else True
+        whole = isinstance(strict_json.config(path), dict) if path.is_file() else True
         if whole:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except ValueError:
+    except (BadRecord, ValueError):
         pass
     raise MedgroundError(f"{path}: damaged; {COPY_AGAIN}")

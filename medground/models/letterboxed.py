@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from medground import images
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
+
+if TYPE_CHECKING:  # predictions of an export need no torch
+    from torch import Tensor
 
 SPREAD = (1, 99)  # percent
 FORMAT = 1  # of cached squares; increased when `read` returns different squares
@@ -23,12 +25,19 @@ class LetterboxedImage:
     square: NDArray[np.uint8]
     letterbox: Letterbox
 
-    def picture(self) -> Tensor:
+    def planes(self) -> NDArray[np.float32]:
         """Return (2, S, S): the image in [0, 1], and its mask, 1 on the image and 0 on the padding."""
-        inside = torch.zeros(self.square.shape)
+        both = np.zeros((2, *self.square.shape), np.float32)
+        np.divide(self.square, np.float32(255), out=both[0])
         (width, height), (left, top) = self.letterbox.inner, self.letterbox.offset
-        inside[top : top + height, left : left + width] = 1
-        return torch.stack([torch.from_numpy(self.square).float() / 255, inside])
+        both[1, top : top + height, left : left + width] = 1
+        return both
+
+    def picture(self) -> "Tensor":
+        """Return the `planes` as a tensor."""
+        import torch
+
+        return torch.from_numpy(self.planes())
 
     def sized(
         self, width: int | None, height: int | None, path: Path | str, whose: str

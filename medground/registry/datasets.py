@@ -1,5 +1,6 @@
 """The data sets that `medground convert` reads, in the order of its subcommands."""
 
+from medground.registry.downstream_datasets import DOWNSTREAM
 from medground.registry.entries import Dataset, Table
 
 WORDED = ("templates", "sides")  # options of data sets with classes
@@ -143,5 +144,6 @@ DATASETS = Table(
             splits=False,
             example="annotations.xml -o phrases.jsonl",
         ),
+        **DOWNSTREAM,
     },
 )

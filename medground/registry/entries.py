@@ -129,7 +129,7 @@ class MaskFormat(Entry):
 class Protocol(Entry):
     """A way to score predictions; `reads` says what its files hold."""
 
-    reads: Literal["phrases", "anatomy", "heatmaps"] = "phrases"
+    reads: Literal["phrases", "anatomy", "heatmaps", "labels"] = "phrases"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class Dataset(Entry):
     for the help text.
     """
 
-    records: Literal["reports", "images", "phrases"]
+    records: Literal["reports", "images", "phrases", "labels", "masks", "questions"]
     source: Literal["tree", "table"] = "table"
     options: tuple[str, ...] = ()
     splits: bool = True

@@ -197,10 +197,23 @@ PROTOCOLS = Table(
             help="boxes of named regions",
             reads="anatomy",
         ),
+        "classification": Protocol(
+            target="medground.evaluation.classification:CLASSIFICATION",
+            help="classes of images, as probe predicts them",
+            reads="labels",
+        ),
     },
 )
 
 SHARES = ("crop", "normalised")  # boxes of vision-language models cannot be pixels
+
+
+def _text(name: str, model: str, frame: str, frames: tuple[str, ...] | None = None) -> PredictionFormat:
+    """Return the format of a model's text."""
+    reader = f"medground.evaluation.inputs.vlm_text:read_{name}"
+    return PredictionFormat(target=reader, help=f"{model}'s text", frame=frame, frames=frames)
+
+
 PREDICTION_FORMATS = Table(
     "medground.prediction_formats",
     PredictionFormat,
@@ -212,19 +225,20 @@ PREDICTION_FORMATS = Table(
             target="medground.evaluation.inputs.readers:read_csv", help="one row per box"
         ),
         "coco": PredictionFormat(
-            target="medground.evaluation.inputs.readers:read_coco", help="COCO's list of results"
+            target="medground.evaluation.inputs.coco_results:read_coco",
+            help="COCO's list of results, or file",
         ),
-        "maira-2": PredictionFormat(
-            target="medground.evaluation.inputs.vlm_text:read_maira_2",
-            help="MAIRA-2's text",
-            frame="crop",
-            frames=SHARES,
-        ),
-        "radvlm": PredictionFormat(
-            target="medground.evaluation.inputs.vlm_text:read_radvlm",
-            help="RadVLM's text",
-            frame="normalised",
-        ),
+        "maira-2": _text("maira_2", "MAIRA-2", "crop", SHARES),
+        "radvlm": _text("radvlm", "RadVLM", "normalised"),
+        "llava": _text("llava", "LLaVA", "padded:1"),
+        "chexagent-2": _text("chexagent_2", "CheXagent-2", "stretch:100x100"),
+        "qwen-vl": _text("qwen_vl", "Qwen2-VL or Qwen3-VL", "stretch:1000x1000"),
+        "qwen2.5-vl": _text("qwen2_5_vl", "Qwen2.5-VL", "smart-resize"),
+        "gemini": _text("gemini", "Gemini", "stretch:1000x1000"),
+        "medgemma": _text("medgemma", "MedGemma", "padded:1000"),
+        "paligemma": _text("paligemma", "PaliGemma", "stretch:1024x1024"),
+        "florence-2": _text("florence_2", "Florence-2", "stretch:1000x1000"),
+        "deepseek-vl2": _text("deepseek_vl2", "DeepSeek-VL2", "stretch:999x999"),
     },
 )
 
@@ -245,11 +259,20 @@ OUTPUT_FORMATS = Table(
             target="medground.grounding.annotation_tools:write_cvat",
             help="pre-annotations of CVAT, in XML 1.1",
         ),
+        "radfact": OutputFormat(
+            target="medground.grounding.formats:write_radfact", help="RadFact's examples, one per image"
+        ),
         "dicom-sr": OutputFormat(
             target="medground.grounding.structured_report:write",
             help="one structured report per DICOM image, in the folder -o",
             one_per_image=True,
-            check="medground.grounding.structured_report:refuse_other",
+            check="medground.grounding.dicom_source:refuse_other",
+        ),
+        "dicom-seg": OutputFormat(
+            target="medground.grounding.segmentation:write",
+            help="one segmentation per DICOM image, in the folder -o",
+            one_per_image=True,
+            check="medground.grounding.dicom_source:refuse_other",
         ),
     },
 )

@@ -23,6 +23,8 @@ PRONOUNS = word_set("ellipsis", "pronouns")
 NORMAL = word_set("ellipsis", "normal")
 BARE = SIDES | NORMAL | PREDICATES | word_set("ellipsis", "fillers")
 CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
+OWNERS = SIDES | ELSEWHERE | PRONOUNS  # a half has one of them
+EDGES = JOINTS | EXCEPTIONS
 POLARITY = frozenset(("none", "not", "no", "nil"))
 
 
@@ -42,8 +44,7 @@ class Half:
 
 def find_halves(words: list[str], tags: Tags) -> list[Half]:
     """Return the halves of a sentence, in order."""
-    known = set(words)
-    if not (known & JOINTS or known & EXCEPTIONS) or not known & (SIDES | ELSEWHERE | PRONOUNS):
+    if OWNERS.isdisjoint(words) or EDGES.isdisjoint(words):
         return []
     structures = {n for i, j, _ in tags.get("S", ()) for n in range(i, j)}
     nouns = {n for i, j, _ in tags.get("F", ()) for n in range(i, j)}

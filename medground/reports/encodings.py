@@ -9,6 +9,8 @@ import io
 import logging
 from collections.abc import Iterable, Iterator
 
+from medground.limits import LongLine
+
 log = logging.getLogger(__name__)
 
 START = 65_536  # bytes that decide whether a file is UTF-16
@@ -94,9 +96,13 @@ class _Recoded(io.RawIOBase):
 class Utf8Lines:
     """The lines of a stream, with those that are not UTF-8 converted from Windows-1252."""
 
-    def __init__(self, lines: Iterable[bytes], name: str):
+    def __init__(self, lines: Iterable[bytes | LongLine], name: str):
         self.name, self._lines, self._decode = name, lines, Decoder()
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | LongLine]:
         for number, line in enumerate(self._lines, start=1):
-            yield line if line.isascii() else self._decode(line, f"{self.name}:{number}").encode()
+            yield (
+                line
+                if isinstance(line, LongLine) or line.isascii()
+                else self._decode(line, f"{self.name}:{number}").encode()
+            )

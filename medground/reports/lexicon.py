@@ -18,7 +18,7 @@ from typing import Any
 from medground.errors import MedgroundError
 from medground.reports.negspacy_terms import negspacy_terms
 from medground.reports.tokens import words_of
-from medground.reports.tries import Trie, add, claim, roles_of, spellings, variants
+from medground.reports.tries import Trie, add, claim, end, ends, spellings, variants
 from medground.reports.wordlists import read_table
 
 CUE_KINDS = {
@@ -100,23 +100,22 @@ def _add_findings(trie: Trie, findings: Iterable[Finding]) -> None:
     for finding in findings:
         role = None if finding.group == "un-mention" else ("F", finding.name)
         for pattern in finding.words:
-            for words in spellings(pattern):
-                for each in variants(words, plural=True):
-                    claim(trie, each, role)
-        for words in (each for pattern in finding.gone for each in spellings(pattern)):
-            claim(trie, words, role)
-            add(trie, words, ("X", finding.name))
+            for node in ends(trie, pattern, british=True, plural=True):
+                claim(node, role)
+        for pattern in finding.gone:
+            for node in ends(trie, pattern):
+                claim(node, role)
+                add(node, ("X", finding.name))
 
 
 def _add_both(trie: Trie, entries: Iterable[Mapping[str, Any]]) -> None:
     """Let a phrase name several findings at once."""
     for entry in entries:
         for pattern in entry["words"]:
-            for words in spellings(pattern):
-                for each in variants(words, plural=True):
-                    claim(trie, each, None)
-                    for name in entry["findings"]:
-                        add(trie, each, ("F", name))
+            for node in ends(trie, pattern, british=True, plural=True):
+                claim(node, None)
+                for name in entry["findings"]:
+                    add(node, ("F", name))
 
 
 def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject]) -> None:
@@ -126,42 +125,46 @@ def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject
             for words in spellings(pattern):
                 states.setdefault(words, set()).add(name)
     for words, names in states.items():
-        add(trie, words, ("T", frozenset(names)))
+        add(end(trie, words), ("T", frozenset(names)))
     named: dict[tuple[str, ...], str] = {}
     for subject in subjects:
         for pattern in subject.words:
             for words in spellings(pattern):
                 for each in variants(words, plural=True):
-                    add(trie, each, ("S", subject.name))
+                    add(end(trie, each), ("S", subject.name))
                     named[each] = subject.name
-    _add_inner_subjects(trie, named)
+    _add_inner_subjects(trie, named, {words[-1] for words in named}, [])
 
 
-def _add_inner_subjects(trie: Trie, named: Mapping[tuple[str, ...], str], path: tuple[str, ...] = ()) -> None:
-    """Keep the subject of "calcified aorta", so that "tortuous calcified aorta" has both states."""
+def _add_inner_subjects(
+    trie: Trie, named: Mapping[tuple[str, ...], str], last: set[str], path: list[str]
+) -> None:
+    """Keep the subject of "calcified aorta", so that "tortuous calcified aorta" has both states.
+
+    `last` are the last words of the subjects, `path` the words before the trie.
+    """
     for word, node in trie.items():
-        if word == "":
-            if any(kind == "F" for kind, _ in node):
-                start = next((n for n in range(1, len(path)) if path[n:] in named), None)
-                if start is not None:
-                    trie[""] = (*node, ("s", (named[path[start:]], len(path) - start)))
-        else:
-            _add_inner_subjects(node, named, (*path, word))
+        if not word:
+            continue
+        path.append(word)
+        roles = node.get("", ())
+        if word in last and any(kind == "F" for kind, _ in roles):
+            start = next((n for n in range(1, len(path)) if tuple(path[n:]) in named), None)
+            if start is not None:
+                node[""] = (*roles, ("s", (named[tuple(path[start:])], len(path) - start)))
+        if len(node) > 1 or not roles:
+            _add_inner_subjects(node, named, last, path)
+        path.pop()
 
 
 def _add_cues(trie: Trie, cues: Mapping[str, Any]) -> None:
-    for key, kind in CUE_KINDS.items():
+    roles = {key: (kind, key) if kind else None for key, kind in CUE_KINDS.items()}
+    roles |= {key: ("C", change) for key, change in CHANGES.items()}
+    roles |= {severity: ("Q", severity) for severity in SEVERITIES}
+    for key, role in roles.items():
         for pattern in cues[key]:
-            for words in spellings(pattern):
-                add(trie, words, (kind, key) if kind else None)
-    for key, change in CHANGES.items():
-        for pattern in cues[key]:
-            for words in spellings(pattern):
-                add(trie, words, ("C", change))
-    for severity in SEVERITIES:
-        for pattern in cues[severity]:
-            for words in spellings(pattern):
-                add(trie, words, ("Q", severity))
+            for node in ends(trie, pattern):
+                add(node, role)
 
 
 def _add_negspacy(trie: Trie, cues: Mapping[str, Any]) -> None:
@@ -177,17 +180,16 @@ def _add_negspacy(trie: Trie, cues: Mapping[str, Any]) -> None:
         for term in terms:
             if term in left_out or term in doubt:
                 continue
-            for words in spellings(term):
-                if not roles_of(trie, words):
-                    add(trie, words, (kinds[key], "negspacy") if kinds[key] else None)
+            for node in ends(trie, term):
+                if not node.get(""):
+                    add(node, (kinds[key], "negspacy") if kinds[key] else None)
 
 
 def _add_places(trie: Trie, table: Mapping[str, Any]) -> None:
     def all_of(patterns: Iterable[str], role: tuple[str, Any]) -> None:
         for pattern in patterns:
-            for words in spellings(pattern):
-                for each in variants(words, plural=False):
-                    add(trie, each, role)
+            for node in ends(trie, pattern, british=True):
+                add(node, role)
 
     for side in ("right", "left", "both", "pair"):
         all_of(table["side"][side], ("side", side))

@@ -11,6 +11,7 @@ from typing import Any
 from medground.records import Span, Triplet
 from medground.reports.lexicon import Lexicon
 from medground.reports.parser import Options, Parser
+from medground.reports.sentence_parser import Found
 from medground.reports.triplets import without_doubles
 
 FINDINGS = "findings"  # the group of spans that negspacy reads; unlike doc.ents, they may overlap
@@ -28,26 +29,24 @@ class NegspacyParser(Parser):
         self._nlp = spacy.blank("en")
         self._negex: Any = self._nlp.add_pipe("negex", config={"span_keys": [FINDINGS]})
 
-    def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
-        """Return (triplets of text[start:end] with negspacy's existences, its regions)."""
-        triplets, regions = super().read(text, start, end, before)
+    def find(self, sentence: str, before: list[str]) -> Found:
+        """Return (triplets with negspacy's existences, regions) of a sentence."""
+        triplets, regions = super().find(sentence, before)
         named = {each.finding_span for each in triplets if each.rule != "normality"}
         if named:
-            negated = self._negated(text[start:end], start, named)
+            negated = self._negated(sentence, named)
             triplets = [
                 _with_existence(each, each.finding_span in negated) if each.finding_span in named else each
                 for each in triplets
             ]
         return without_doubles(triplets), regions
 
-    def _negated(self, sentence: str, start: int, spans: set[Span]) -> set[Span]:
-        """Return the spans that negspacy negates; they count from `start` characters earlier."""
+    def _negated(self, sentence: str, spans: set[Span]) -> set[Span]:
+        """Return the spans of a sentence that negspacy negates."""
         doc = self._nlp.make_doc(sentence)
         for token in doc:
             token.is_sent_start = token.i == 0
-        found: dict[Span, Any] = {
-            (a, b): doc.char_span(a - start, b - start, alignment_mode="expand") for a, b in spans
-        }
+        found: dict[Span, Any] = {span: doc.char_span(*span, alignment_mode="expand") for span in spans}
         doc.spans[FINDINGS] = list(found.values())
         self._negex(doc)
         return {span for span, tokens in found.items() if tokens._.negex}

@@ -9,10 +9,9 @@ from functools import lru_cache
 from itertools import islice
 from random import Random
 
-from medground.reports import held_out
+from medground.reports import held_out, tries
 from medground.reports.parser import Parser
 from medground.reports.tokens import words_of
-from medground.reports.tries import spellings, variants
 
 # Findings that look alike and that reports use for the same image; for a box they are one finding.
 ALIKE = {
@@ -65,12 +64,7 @@ def _said(text: str, parser: Parser) -> set[tuple[str | None, str, str]]:
 def vocabulary(parser: Parser) -> set[str]:
     """Return every word of the lexicon, any of which a paraphrase may use."""
     known = {word for manner in (*MANNERS, *TEXTURES) for word in words_of(manner)}
-    nodes = [parser.lexicon.trie, parser.lexicon.places]
-    while nodes:
-        node = nodes.pop()
-        known |= node.keys()
-        nodes += [below for word, below in node.items() if word]
-    return known - {""}
+    return known | tries.vocabulary(parser.lexicon.trie) | tries.vocabulary(parser.lexicon.places)
 
 
 _FIRST = {other: "airspace opacity" for name, others in ALIKE.items() for other in (name, *others)}
@@ -81,8 +75,8 @@ def _words(parser: Parser, finding: str) -> tuple[tuple[tuple[str, ...], ...], .
     """Return all phrases for a finding, as words, in the lexicon's order: of one, and of several."""
     entries = [parser.lexicon.findings.get(name) for name in (finding, *ALIKE.get(finding, ()))]
     patterns = [pattern for entry in entries if entry for pattern in entry.words]
-    one = dict.fromkeys(words for pattern in patterns for words in spellings(pattern))
+    one = dict.fromkeys(words for pattern in patterns for words in tries.spellings(pattern))
     many = dict.fromkeys(
-        form for words in one for form in variants(words, plural=True) if form[-1] != words[-1]
+        form for words in one for form in tries.variants(words, plural=True) if form[-1] != words[-1]
     )
     return tuple(one), tuple(many)

@@ -13,7 +13,8 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.util import filter_spans
 
-from medground.records import Report, to_json
+from medground.record_json import to_json
+from medground.records import Report
 from medground.reports import lexicon as lexicons
 from medground.reports.lexicon import DEVICES, Finding
 from medground.reports.parse import STUDY

@@ -9,7 +9,7 @@ alone (words.toml).
 import re
 
 from medground.reports.lexicon import Lexicon
-from medground.reports.tries import Trie
+from medground.reports.tries import Trie, vocabulary
 from medground.reports.wordlists import word_set
 
 SHORTEST, TARGET, LONG = 4, 7, 11  # letters of a misspelled word, of a finding's, and of one with two errors
@@ -25,7 +25,7 @@ class Speller:
     """Corrections of one lexicon's findings; each unknown word is looked up once."""
 
     def __init__(self, lexicon: Lexicon):
-        self._vocabulary = frozenset(_words(lexicon.trie)) | frozenset(_words(lexicon.places)) | ENGLISH
+        self._vocabulary = vocabulary(lexicon.trie) | vocabulary(lexicon.places) | ENGLISH
         visible = {name for name, each in lexicon.findings.items() if each.group not in GROUPS}
         visible -= lexicon.devices
         targets = (word for word, node in lexicon.trie.items() if _names(node) & visible)
@@ -37,8 +37,9 @@ class Speller:
 
     def correct(self, words: list[str]) -> None:
         """Replace the misspelled words of findings in a list of words."""
+        known_words = self._vocabulary
         for n, word in enumerate(words):
-            if word not in self._vocabulary and len(word) >= SHORTEST:
+            if word not in known_words and len(word) >= SHORTEST:
                 known = self._known.get(word)
                 words[n] = self._learn(word) if known is None else known
 
@@ -75,14 +76,6 @@ class Speller:
                 words[n : n + 2] = [whole]
                 ends[n : n + 2] = [ends[n + 1]]
                 del starts[n + 1]
-
-
-def _words(trie: Trie) -> set[str]:
-    found: set[str] = set()
-    for word, node in trie.items():
-        if word:
-            found |= {word, *_words(node)}
-    return found
 
 
 def _names(node: Trie) -> set[str]:

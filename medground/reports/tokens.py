@@ -7,7 +7,7 @@ spaces is one, and so are "(-)" and "-ve". Placeholders of removed text (XXXX, _
 import re
 
 TOKEN = re.compile(
-    r"\([-+]\)|[-+]ve\b|[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
+    r"[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|\([-+]\)|[-+]ve\b|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
 )
 
 Tokens = tuple[list[str], list[int], list[int]]

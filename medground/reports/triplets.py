@@ -29,6 +29,27 @@ def moved(triplet: Triplet, by: int) -> Triplet:
     )
 
 
+def line_of(triplet: Triplet, by: int) -> dict[str, Any]:
+    """Return the JSON object of a triplet whose spans count from `by` code points earlier."""
+    finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
+    line: dict[str, Any] = {
+        "region": triplet.region,
+        "finding": triplet.finding,
+        "existence": triplet.existence,
+        "finding_span": (finding[0] + by, finding[1] + by),
+        "region_span": (region[0] + by, region[1] + by) if region else None,
+        "cue": triplet.cue,
+        "cue_span": (cue[0] + by, cue[1] + by) if cue else None,
+        "region_source": triplet.region_source,
+        "rule": triplet.rule,
+    }
+    if triplet.severity is not None:
+        line["severity"] = triplet.severity
+    if triplet.change is not None:
+        line["change"] = triplet.change
+    return line
+
+
 def without_doubles(triplets: list[Triplet]) -> list[Triplet]:
     """Return the first triplet of each region, finding and existence."""
     seen: dict[tuple[Any, ...], Triplet] = {}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from medground import jsonl, limits, parallel
+from medground import jsonl, limits, parallel, strict_json
 from medground.cli.main import cli
 from medground.cli.report_input import open_reports
-from medground.datasets import sources
-from medground.errors import MedgroundError
+from medground.datasets import json_items, sources
+from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import readers
 from medground.evaluation.inputs.files import Hashed
 from medground.records import Report
@@ -56,6 +56,32 @@ def endless():
 def test_a_line_without_end_is_one_message(small, endless):
     with pytest.raises(MedgroundError, match="<stdin>:1: a line of more than 1000 bytes; set MEDG"):
         list(jsonl.read(endless, Report, jsonl.BadLines()))
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_long_line_is_rejected_whole_and_others_are_read(small, end):
+    good, long = b'{"study_id": "s1", "text": "x"}\n', b"a" * 5001
+    rejects = io.BytesIO()
+    lines = [good, long + b"\n", good] + ([long + end] if not end else [])
+    stream = io.BufferedReader(io.BytesIO(b"".join(lines)))
+    found = list(jsonl.read(stream, Report, jsonl.BadLines(rejects)))
+    assert [each.study_id for each in found] == ["s1", "s1"]
+    assert rejects.getvalue() == (long + b"\n") * (len(lines) - 2)
+
+
+def test_a_long_line_that_nobody_reads_is_skipped(small):
+    found = list(limits.lines_or_long(io.BytesIO(b"a\n" + b"b" * 9000 + b"\nc\n")))
+    assert [found[0], found[2]] == [b"a\n", b"c\n"] and isinstance(found[1], limits.LongLine)
+
+
+def test_reports_of_other_encodings_reject_a_long_line(small, tmp_path):
+    path, rejects = tmp_path / "in.jsonl", tmp_path / "rejects"
+    path.write_bytes(
+        b'{"study_id": "s1", "text": "Small effusion."}\n' + b'{"text": "' + b"\x96" * 2000 + b'"}\n'
+    )
+    result = CliRunner().invoke(cli, ["parse-reports", str(path), "--rejects", str(rejects)])
+    assert result.exit_code == 0 and '"s1"' in result.stdout
+    assert "in.jsonl:2: a line of more than 1000 bytes" in result.stderr and len(rejects.read_bytes()) == 2013
 
 
 def test_a_row_without_end_is_one_message(small, endless):
@@ -173,3 +199,20 @@ def test_reports_from_stdin_are_bounded(small, monkeypatch, endless):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(endless))
     with ExitStack() as stack, pytest.raises(MedgroundError, match="more than 1000 bytes"):
         list(open_reports(stack, "-", None, jsonl.BadLines()))
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"a": ' + b"1" * 2000 + b"}", b"[" * 990, b"[" * 300 + b"]" * 300, b"\xff{}", b"{", b""]
+)
+def test_the_config_of_a_model_is_bounded_and_shallow(small, tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(BadRecord, match=r"more than 1000 bytes|nested|not JSON"):
+        strict_json.config(path)
+
+
+def test_a_data_set_in_one_json_file_is_bounded(small, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"[" + b"1," * 5000 + b"1]")
+    with pytest.raises(MedgroundError, match=r"a.json: more than 5000 bytes"):
+        json_items.read_json(path)

@@ -13,7 +13,7 @@ from PIL import Image
 from medground import checkpoints
 from medground.data import image_cache
 from medground.errors import MedgroundError
-from medground.grounding import backends, calibration, flip
+from medground.grounding import backends, calibration, exporting, flip
 from medground.grounding.calibration import Calibration, Curve
 from medground.model_dir import CALIBRATION, FLIP_CORRECTION, ModelDir
 from medground.models import grounder
@@ -100,7 +100,7 @@ def test_a_changed_calibration_is_refused(model):
 
 
 def test_a_changed_flip_correction_is_refused(model):
-    flip.save(model, flip.FlipCorrection("m", torch.arange(8.0)))
+    flip.save(model, flip.FlipCorrection("m", np.arange(8, dtype=np.float32)))
     assert flip.load(model, "m").weights.tolist() == list(range(8))
     path = model / FLIP_CORRECTION
     content = path.read_bytes()
@@ -117,7 +117,7 @@ def test_a_changed_flip_correction_is_refused(model):
 @pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 def test_a_changed_part_of_an_export_is_refused(model, tmp_path):
     folder = tmp_path / "export"
-    backends.export(grounder.load(model), model, folder)
+    exporting.export(grounder.load(model), model, folder)
     backends.load(folder)
     for path in sorted(folder.iterdir()):
         content = path.read_bytes()

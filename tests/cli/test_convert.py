@@ -3,6 +3,7 @@ import gzip
 import json
 
 import box_files
+import downstream_files
 import pytest
 from click.testing import CliRunner
 from imagenome_files import GOLD, IMAGE, LUNG, METADATA, drawn, graph
@@ -11,7 +12,7 @@ from ms_cxr_files import ROWS, coco, table
 
 from medground import jsonl, registry
 from medground.cli.main import cli
-from medground.records import Anatomy, Phrase, Report
+from medground.records import Anatomy, Phrase, Question, Report
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def folder(tmp_path):
     }.items():
         (tmp_path / name).write_text(text)
     box_files.write(tmp_path)
+    downstream_files.write(tmp_path)
     (tmp_path / "ms.csv").write_bytes(table().getvalue())
     return tmp_path
 
@@ -60,6 +62,11 @@ COMMANDS += [
     )
     for name, args in box_files.CONVERT.items()
 ]
+COMMANDS += [
+    ([name, *(each if each.startswith("--") else f"{{}}/{each}" for each in args.split())], kind, count)
+    for name, (args, kind, count) in downstream_files.CONVERT.items()
+]
+COMMANDS += [(["mimic-vqa", "{}/mimic_pair_questions.csv", "--metadata", "{}/metadata.csv"], Question, 1)]
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from medground.anatomy.detect import Found
 from medground.anatomy.region_query import Config
 from medground.boxes import Letterbox
 from medground.cli.main import cli
+from medground.record_json import known_keys
 from medground.records import Image as ImageRecord
-from medground.records import known_keys
 from medground.training.detectors import region_query
 from medground.training.detectors.region_query import Options
 

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import box_files
+import downstream_files
 import numpy as np
 import published_networks
 import pytest
@@ -129,11 +130,22 @@ PUBLISHED = {  # names in the examples of the files in box_files
     "annotations.xml": "cvat.xml",
 }
 
+DOWNSTREAM = {  # those of the files in downstream_files
+    "Data_Entry_2017.csv": "nih_labels.csv",
+    "train.csv": "chexpert.csv",
+    **{name: name for name in ("test_list.txt", "train_COVIDx9A.txt", "vqa_rad.json", "validate.json")},
+    "annotation.json": "annotation.json",
+}
+
 
 def make_foreign_files(here: Path, cohort: Path) -> None:
     """Published files that the phantom does not write: made of those that it does."""
     for name, small in PUBLISHED.items():
         (here / name).write_text(box_files.FILES[small])
+    for name, small in DOWNSTREAM.items():
+        (here / name).write_text(downstream_files.FILES[small])
+    metadata = cohort / "mimic-cxr-jpg" / "mimic-cxr-2.0.0-metadata.csv"
+    (here / "mimic_pair_questions.csv").write_text(downstream_files.about_a_study_of(metadata))
     with zipfile.ZipFile(here / "mimic-cxr-reports.zip", "w") as archive:
         for path in sorted((cohort / "mimic-cxr").rglob("*.txt")):
             archive.write(path, path.relative_to(cohort / "mimic-cxr"))

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import box_files
+import downstream_files
 import published_networks
 import pytest
 import torch
@@ -20,7 +21,7 @@ from samples import REPORT, SENTENCE
 from medground import checkpoints
 from medground.anatomy import region_query, regions
 from medground.cli.main import cli
-from medground.grounding import backends
+from medground.grounding import exporting
 from medground.models import grounder
 
 BEFORE = "from an earlier run\n"
@@ -41,6 +42,9 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "ground --resume": f"--model model {FILMS} --phrases films/phrases.jsonl --resume -o FULL/new",
     "ground --html": f"--model model {FILMS} --phrases films/phrases.jsonl --html FULL/out",
     "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
+    "render": f"found.jsonl {FILMS} --output-format radfact -o FULL/out",
+    "render --html": f"found.jsonl {FILMS} --html FULL/out",
+    "render --png": f"found.jsonl {FILMS} --png FULL/new",
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
     "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
@@ -52,6 +56,8 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "convert mimic-sectioned": "sectioned.csv -o FULL/out",
     "convert imagenome-gold": f"gold.csv --metadata {COHORT} -o FULL/out",
     **{f"convert {name}": f"{args} -o FULL/out" for name, args in box_files.CONVERT.items()},
+    **{f"convert {name}": f"{args} -o FULL/out" for name, (args, *_) in downstream_files.CONVERT.items()},
+    "convert mimic-vqa": f"vqa.csv --metadata {COHORT} -o FULL/out",
 }
 IN_A_FOLDER = {  # the words of each command that writes into FULL/new
     "phantom": "FULL/new --patients 2 --image-size 64",
@@ -97,11 +103,13 @@ def given(tmp_path_factory):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
     box_files.write(here)
+    downstream_files.write(here)
     make_models(here)
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr.pth")
     for line in ("phantom cohort --patients 2 --image-size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):
         result = invoke(line.replace("FULL/out", "found.jsonl"), here)
         assert result.exit_code == 0, result.stderr
+    (here / "vqa.csv").write_text(downstream_files.about_a_study_of(here / COHORT))
     image = json.loads((here / "cohort/truth/regions.jsonl").read_text().splitlines()[0])["image_id"]
     numbers = "x1,y1,x2,y2,width,height,bbox_name,annot_id,original_x1,original_x2,original_y1,original_y2"
     (here / "gold.csv").write_text(
@@ -117,9 +125,9 @@ def given(tmp_path_factory):
 def graphs():
     """Convert the model for its exports once: that takes seconds, and the writing is what is tried."""
     with pytest.MonkeyPatch.context() as patch:
-        convert, made = backends._graphs, []
+        convert, made = exporting._graphs, []
         patch.setattr(
-            backends, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
+            exporting, "_graphs", lambda model: made[0] if made else made.append(convert(model)) or made[0]
         )
         yield
 
@@ -188,7 +196,7 @@ def test_an_output_that_takes_nothing_is_one_message(name, given):
 @pytest.mark.parametrize("name", IN_A_FILE)
 def test_a_full_disk_leaves_the_earlier_output_alone(name, given, full):
     disk = full(free=0)
-    words = name.removesuffix(" --html").removesuffix(" --resume").removesuffix(" --overlay")
+    words = name.split(" --")[0]
     assert is_one_message(invoke(f"{words} {IN_A_FILE[name].replace('FULL', str(disk))}", given))
     assert (disk / "out").read_text() == BEFORE
     assert not (disk / "new").is_file()

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medground.answers import frames
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import frames
 
 WIDTH, HEIGHT = 200, 100
 TRUE = [60.0, 20.0, 120.0, 80.0]
@@ -155,7 +155,7 @@ def test_a_field_without_end_is_no_csv(miou):
         ("phrase_id,x1,y1,x2,y2\n", ("--coordinates", "squashed"), "squashed: not a frame"),
         ("{}", ("--input-format", "coco"), "expected a list of results"),
         ("[{]", ("--input-format", "coco"), "not JSON"),
-        ('[{"bbox": [1, 2, 3]}]', ("--input-format", "coco"), "[0]: expected bbox"),
+        ('[{"bbox": [1, 2, 3]}]', ("--input-format", "coco"), "[0]: bbox: expected bbox"),
         ('{"phrase_id":"p0"}\n', ("--input-format", "radvlm"), "<stdin>:1: output: this key is missing"),
         ('{"phrase_id":"p0","output":""}\n' * 2, ("--input-format", "radvlm"), ":2: phrase_id: the second"),
     ],

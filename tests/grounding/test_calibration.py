@@ -18,7 +18,7 @@ from medground import jsonl
 from medground.boxes import Letterbox
 from medground.cli.main import cli
 from medground.errors import MedgroundError
-from medground.grounding import calibration, fitting, predict
+from medground.grounding import calibration, fitting, predict, stated
 from medground.grounding.calibration import Calibration, Curve, Events
 from medground.models import grounder
 from medground.records import Phrase
@@ -55,10 +55,10 @@ def test_only_what_was_fitted_is_calibrated_and_the_data_are_named():
     assert keys == {"calibrated": {"score": "NIH, 64 images"}}
     keys = predict.option_keys(predict.PredictOptions(calibration=found, coverage=0.9))
     assert keys["calibrated"] == {"score": "NIH, 64 images", "coverage": "NIH, 64 images"}
-    assert calibration.described(keys) == "score, coverage on NIH, 64 images"
+    assert stated.described(keys) == "score, coverage on NIH, 64 images"
     nothing = Calibration("m", Curve(), Curve(), [], 0.5, {}, "x")
     assert predict.option_keys(predict.PredictOptions(calibration=nothing)) == {}
-    assert calibration.described({}) == ""
+    assert stated.described({}) == ""
 
 
 def test_phrases_that_are_all_present_do_not_calibrate_present():

@@ -14,7 +14,7 @@ from toy_runs import run, write
 from medground import checkpoints, model_dir
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
-from medground.grounding import backends, flip, predict
+from medground.grounding import backends, engine, flip, predict
 from medground.models import grounder, letterboxed
 from medground.records import Phrase
 
@@ -109,7 +109,7 @@ def test_the_gradient_is_that_of_the_loss():
 
 def test_patches_of_any_size_are_averaged_over_the_same_cells():
     patches = torch.arange(400.0).reshape(1, 400, 1)
-    found = flip.features(backends.EncodedImage(patches, torch.ones(1, 400, dtype=torch.bool)))
+    found = flip.features(engine.EncodedImage(patches, torch.ones(1, 400, dtype=torch.bool)))
     grid = patches.reshape(20, 20)
     assert found.tolist() == [
         grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean() for r in range(10) for c in range(10)

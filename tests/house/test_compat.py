@@ -3,6 +3,9 @@ import sys
 
 import pytest
 
+from medground.compat import run_file
+from medground.errors import MedgroundError
+
 SHOW = """
 import sys
 from medground.compat import hide_broken_torchvision
@@ -41,3 +44,14 @@ def test_a_torchvision_that_does_not_import_is_made_invisible(code, after_hiding
 
 def test_a_sound_torchvision_is_left_alone(after_hiding):
     assert after_hiding("").startswith("<module 'torchvision'")
+
+
+def test_a_file_is_read_without_its_package(tmp_path, monkeypatch):
+    (tmp_path / "heavy" / "lists").mkdir(parents=True)
+    (tmp_path / "heavy" / "__init__.py").write_text("raise ImportError('takes seconds')")
+    (tmp_path / "heavy" / "lists" / "words.py").write_text("WORDS = {'a'}")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run_file("heavy", "lists/words.py")["WORDS"] == {"a"}
+    assert "heavy" not in sys.modules
+    with pytest.raises(MedgroundError, match="no_such_package is not installed: pip install no_such_package"):
+        run_file("no_such_package", "words.py")

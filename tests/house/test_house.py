@@ -16,13 +16,24 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
-    {"errors", "records", "published", "compat", "shipped"},
+    {"errors", "records", "record_json", "published", "shipped", "threads"},
     {
-        *("boxes", "console", "devices", "limits", "locations", "locks", "ops", "registry", "shards"),
-        *("site_key", "spreadsheet", "strict_json"),
+        *(
+            "boxes",
+            "compat",
+            "console",
+            "devices",
+            "limits",
+            "locations",
+            "locks",
+            "ops",
+            "registry",
+            "shards",
+        ),
+        *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"dicom", "output_files", "run_lengths"},
+    {"answers", "arrays", "dicom", "output_files", "run_lengths", "strict_json"},
     {"jsonl", "images", "checkpoints", "figures", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
@@ -39,6 +50,8 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 # What a room may import from outside at the top of its files; the rest is imported where it is used.
 OUTSIDE = {
     "records": {"msgspec"},
+    "answers": {"numpy"},
+    "arrays": {"numpy"},
     "boxes": {"numpy"},
     "run_lengths": {"numpy"},
     "ops": {"torch"},

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 import medground
 from medground.cli.main import cli
-from medground.records import to_json
+from medground.record_json import to_json
 
 spacy = pytest.importorskip("spacy")
 pytestmark = pytest.mark.slow  # loads spaCy

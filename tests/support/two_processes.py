@@ -18,12 +18,18 @@ On Python's usual way out torch's network threads sometimes abort the process (S
 
 
 def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
-    """Run a script, or `-m` and a module, in two processes of this interpreter."""
+    """Run a script, or `-m` and a module, in two processes of this interpreter; none outlives the call."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [str(each) for each in [*call, *args]], env=env, capture_output=True, text=True, timeout=240
-    )
+    command = [str(each) for each in [*call, *args]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=env, text=True, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=240)
+        except BaseException:
+            process.terminate()  # it ends both processes
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

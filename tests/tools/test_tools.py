@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from commands import COMMANDS
 
-from medground import records
+from medground import record_json, records
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
@@ -35,7 +35,7 @@ def test_docs_tell_of_every_record_and_key(docs):
     text = (docs / "records.md").read_text()
     for kind in (records.Report, records.Sentence, records.Anatomy, records.Pair, records.Score):
         own = text.partition(f"## {kind.__name__}\n")[2].partition("\n## ")[0]
-        for key in records.known_keys(kind):
+        for key in record_json.known_keys(kind):
             assert f"| `{key}` |" in own
     assert "| `box` | box | required |" in text
     assert "| `regions` | array of Region | required |" in text

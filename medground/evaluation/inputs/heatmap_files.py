@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medground import arrays
 from medground.errors import MedgroundError
 
 # Errors of numpy and zipfile for objects (never unpickled) and for truncated, corrupt and encrypted members.
@@ -34,6 +35,8 @@ class HeatmapFile(Mapping[str, Any]):
             raise KeyError(name)
         try:
             return np.asarray(self._get(name))
+        except MedgroundError:
+            raise
         except DAMAGED:
             place = f"array {list(self._names).index(name) + 1}"
             raise MedgroundError(f"{self.name}: {place}: cannot be read as an array of numbers") from None
@@ -53,19 +56,19 @@ def opened(path: Path) -> Iterator[HeatmapFile]:
     """Yield the heat maps of a file, which stays open for the block. Raises for a file of another kind."""
     if path.suffix not in (".npz", ".safetensors") or not path.is_file():
         raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
-    with _npz(path) if path.suffix == ".npz" else _safetensors(path) as file:
-        get = file.__getitem__ if path.suffix == ".npz" else partial(_tensor, path, file)
-        yield HeatmapFile(path, file.keys(), get)
+    if path.suffix == ".npz":
+        with _npz(path) as archive:
+            yield HeatmapFile(path, arrays.names(archive), partial(arrays.member, archive, place=path))
+    else:
+        with _safetensors(path) as file:
+            yield HeatmapFile(path, file.keys(), partial(_tensor, path, file))
 
 
-def _npz(path: Path) -> Any:
+def _npz(path: Path) -> zipfile.ZipFile:
     try:
-        file = np.load(path, allow_pickle=False)
+        return zipfile.ZipFile(path)
     except DAMAGED:
-        file = None
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise MedgroundError(f"{path}: not an npz file")
-    return file
+        raise MedgroundError(f"{path}: not an npz file") from None
 
 
 def _safetensors(path: Path) -> Any:
@@ -79,6 +82,7 @@ def _safetensors(path: Path) -> Any:
 
 def _tensor(path: Path, file: Any, name: str) -> Any:
     """Return the tensor as an array; types that numpy lacks, such as bfloat16, become float32."""
+    arrays.check_shape(path, tuple(file.get_slice(name).get_shape()), itemsize=1)
     if not file.get_slice(name).get_dtype().startswith(("BF", "F8")):
         return file.get_tensor(name)
     from safetensors import safe_open

@@ -1,8 +1,9 @@
 """Predictions in any file format and frame, as groundings in original pixels, best box first.
 
-The formats are described in `readers` and `vlm_text`. Boxes are ranked by score; equal scores keep their
-order. A box without area is dropped with a warning. A box that is inverted or not finite makes its line a bad
-line. A file of "original" pixels whose boxes are all within 1 raises an error.
+The formats are described in `readers`, `coco_results`, `detections` and `vlm_text`. Boxes are ranked by
+score; equal scores keep their order. A box without area is dropped with a warning. A box that is inverted or
+not finite makes its line a bad line. A file of "original" pixels whose boxes are all within 1 raises an
+error; `frame_checks` warns of others that are probably in another frame.
 """
 
 import logging
@@ -12,15 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from medground import jsonl, registry
+from medground.answers import frames
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import files, frames
+from medground.evaluation.inputs import files
+from medground.evaluation.inputs.frame_checks import FrameCheck
+from medground.evaluation.inputs.matching import Phrases
 from medground.evaluation.inputs.readers import Answer
 from medground.evaluation.phrases import Key
 from medground.evaluation.sources import Records
 from medground.records import Box, Grounding, Phrase, ScoredBox, check_box
 
 log = logging.getLogger(__name__)
-Index = dict[tuple[str | None, str | None], list[Phrase]]
 
 
 def read(
@@ -32,37 +35,35 @@ def read(
     """
     hashed = files.Hashed(stream)
     entry = registry.PREDICTION_FORMATS[kind]
-    frame = frame or entry.frame
-    frames.check(frame)
-    found = _Found(frame, _index(phrases))
+    if frame is not None:
+        frames.check(frame)
+    found = _Found(frame, entry.frame, Phrases.of(phrases))
     entry.load()(hashed, bad_lines, found.take)
     found.check(hashed.name)
     return Records([found.grounding(key) for key in found.boxes], hashed.name, hashed.digest)
 
 
-def _index(phrases: Sequence[Phrase]) -> Index:
-    """Return the phrases by (image, phrase), by (None, phrase) and by (image, None)."""
-    found: Index = {}
-    for each in phrases:
-        for key in ((each.image_id, each.phrase_id), (None, each.phrase_id), (each.image_id, None)):
-            found.setdefault(key, []).append(each)
-    return found
-
-
 @dataclass
 class _Found:
-    """The boxes of each phrase so far, the other keys of its records, and the warnings."""
+    """The boxes of each phrase so far, the other keys of its records, and the warnings.
 
-    frame: str
-    index: Index
+    chosen: the frame of the option. usual: the frame of the format.
+    """
+
+    chosen: str | None
+    usual: str
+    phrases: Phrases
     boxes: dict[Key, list[ScoredBox]] = field(default_factory=dict)
     said: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    checks: dict[str, FrameCheck] = field(default_factory=dict)
     flat: int = 0
     beyond: int = 0
 
     def take(self, answer: Answer) -> None:
         """Add a prediction. Raises BadRecord, and adds nothing, if it does not fit."""
-        phrase = _phrase_of(answer, self.index)
+        phrase = self.phrases.find(answer)
+        if phrase is None:
+            return
         key = phrase.image_id, phrase.phrase_id
         if answer.whole and key in self.boxes:
             raise BadRecord("the second line with this phrase of this image", "phrase_id")
@@ -70,19 +71,28 @@ class _Found:
         if said != answer.said:
             raise BadRecord("another than in an earlier row of this phrase", _differing(said, answer.said))
         _check_shares(answer)
-        placed = [self._placed(number, answer, phrase) for number in range(len(answer.boxes))]
+        frame = self._frame(answer)
+        placed = [_placed(number, answer, phrase, frame) for number in range(len(answer.boxes))]
         scored = zip(placed, answer.boxes, strict=True)
         own = [ScoredBox(box=box, score=score) for box, (_, score) in scored if box is not None]
         self.flat += len(placed) - len(own)
         self.beyond += sum(not 0 <= each.score <= 1 for each in own)
+        if key not in self.boxes:
+            raw = [raw for raw, _ in answer.boxes]
+            checked = self.checks.setdefault(frame, FrameCheck(frame))
+            checked.add(phrase, raw, [each.box for each in own])
         self.boxes.setdefault(key, []).extend(own)
         self.said[key] = said
 
-    def _placed(self, number: int, answer: Answer, phrase: Phrase) -> Box | None:
+    def _frame(self, answer: Answer) -> str:
+        """Return the frame of a prediction; raise BadRecord if its own one is no frame."""
+        if answer.frame is None or (self.chosen and not answer.sure):
+            return self.chosen or self.usual
         try:
-            return _original(answer.boxes[number][0], phrase, self.frame)
-        except BadRecord as bad:
-            raise bad.under(number).under("boxes") if answer.ours and bad.path == ("box",) else bad from None
+            frames.check(answer.frame)
+        except MedgroundError:
+            raise BadRecord("not a frame; docs/evaluation.md lists them", "coordinates") from None
+        return answer.frame
 
     def check(self, source: str) -> None:
         """Warn of dropped boxes and unused values. Raises if the frame cannot be right."""
@@ -93,9 +103,16 @@ class _Found:
                 "%s: %d scores are not in [0, 1]: thresholds on scores (the protocol pooled) mean nothing",
                 *(source, self.beyond),
             )
+        if self.phrases.unnamed:
+            log.warning(
+                "%s: left out %d predictions of findings that no phrase of their image has",
+                *(source, self.phrases.unnamed),
+            )
         boxes = [each.box for some in self.boxes.values() for each in some]
         if boxes and max(max(box) for box in boxes) <= 1:
             raise MedgroundError(f"{source}: every box is within one pixel; try --coordinates normalised")
+        for each in self.checks.values():
+            each.warn(source)
 
     def grounding(self, key: Key) -> Grounding:
         """Return all boxes predicted for one phrase."""
@@ -109,17 +126,6 @@ def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:
     return next(name for name in sorted({*a, *b}) if a.get(name) != b.get(name))
 
 
-def _phrase_of(answer: Answer, index: Index) -> Phrase:
-    phrases = index.get((answer.image_id, answer.phrase_id), [])
-    if len(phrases) == 1:
-        return phrases[0]
-    field = "phrase_id" if answer.phrase_id is not None else "image_id"
-    where = " on this image" if None not in (answer.image_id, answer.phrase_id) else ""
-    raise BadRecord(
-        "more than one phrase of the truth" if phrases else f"the truth has no such phrase{where}", field
-    )
-
-
 def _check_shares(answer: Answer) -> None:
     """Raise BadRecord for scores that are not finite and, in our own records, not in [0, 1]."""
     if answer.ours and not 0 <= answer.said["present"] <= 1:
@@ -130,6 +136,13 @@ def _check_shares(answer: Answer) -> None:
             raise BadRecord("expected a finite number", *path)
         if answer.ours and not 0 <= score <= 1:
             raise BadRecord("expected a number from 0 to 1", *path)
+
+
+def _placed(number: int, answer: Answer, phrase: Phrase, frame: str) -> Box | None:
+    try:
+        return _original(answer.boxes[number][0], phrase, frame)
+    except BadRecord as bad:
+        raise bad.under(number).under("boxes") if answer.ours and bad.path == ("box",) else bad from None
 
 
 def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:

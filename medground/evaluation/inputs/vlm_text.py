@@ -1,87 +1,86 @@
-"""Text output of vision-language models, with boxes in the text: JSON lines with phrase_id and `output`.
+"""Text output of vision-language models: JSON lines, or one JSON list, of objects with `output`.
 
-maira-2  <box><x10><y20><x30><y40></box>, where bin n of the 100 means (n + .5) / 100; or the output of its
-         processor, [('words', [(0.1, 0.2, 0.3, 0.4)])], as text or as JSON
-radvlm   [0.1, 0.2, 0.3, 0.4]
-
-Boxes keep their order in the text and have the score 1.
+`output` is the text, or the list or object that the model's processor makes of it. `answers.texts` reads the
+boxes. They keep their order in the text and have the score 1.
 """
 
 import json
 import logging
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from medground import jsonl
-from medground.errors import BadRecord
-from medground.evaluation.inputs import files
-from medground.evaluation.inputs.readers import Answer, Take
-from medground.records import Box
+from medground.answers import texts
+from medground.evaluation.inputs import files, items
+from medground.evaluation.inputs.readers import Answer, Reader, Take
 
 log = logging.getLogger(__name__)
-# Nothing is matched in two ways (++ and *+ never give back), so that a text is read in linear time.
-_NUMBER = r"\s*+([-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?)\s*+"
-_FOUR = ",".join([_NUMBER] * 4)
-_BINS = re.compile(r"<box>" + "".join(rf"\s*+<{axis}(\d++)>" for axis in "xyxy") + r"\s*+</box>")
-MAX_DIGITS = 6  # of a bin; MAIRA-2 writes 0 to 99
-_PLAIN = re.compile(rf"[\[(]{_FOUR}[\])]")
-_SHARES = re.compile(rf"\[{_FOUR}\]")
-FORMS = {"maira-2": "<box><x10><y20><x30><y40></box>", "radvlm": "[0.1, 0.2, 0.3, 0.4]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One line of a text format."""
+    """One line of a text format; `coordinates` is the frame of its boxes, if the lines differ."""
 
-    phrase_id: str
-    output: str | list[Any]
-    image_id: str | None = None
+    output: str | list[Any] | dict[str, Any]
+    phrase_id: str | int | None = None
+    image_id: str | int | None = None
+    coordinates: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def read_maira_2(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Pass on each line of MAIRA-2 output; boxes are fractions of its frame."""
-    _read(stream, bad_lines, take, "maira-2", _of_maira_2)
+@dataclass
+class _Counts:
+    """The number of texts that are not empty, of those with a box, and of lists that cannot be read."""
+
+    texts: int = 0
+    with_box: int = 0
+    unreadable: int = 0
+
+    def warn(self, source: str, kind: str, form: str) -> None:
+        """Warn if no text has a box, and of unreadable lists."""
+        if self.texts and not self.with_box:
+            log.warning(
+                "%s: no box in any of %d texts; is it --input-format %s, which writes %s?",
+                *(source, self.texts, kind, form),
+            )
+        if self.unreadable:
+            log.warning(
+                "%s: left out %d lists that are broken off or do not have four numbers",
+                *(source, self.unreadable),
+            )
 
 
-def read_radvlm(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
-    """Pass on each line of RadVLM output, with its numbers unchanged."""
-    _read(stream, bad_lines, take, "radvlm", lambda text: _boxes(_SHARES, text))
+def _reader(kind: str, parse: texts.Parse, form: str) -> Reader:
+    """Return the reader of a format; `form` shows its boxes in messages."""
+
+    def read(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
+        counts = _Counts()
+
+        def check(said: Said) -> None:
+            text = said.output if isinstance(said.output, str) else json.dumps(said.output)
+            found = parse(text)
+            boxes = [(box, 1.0) for box in found.boxes]
+            frame = said.coordinates or found.frame
+            image, phrase = items.ids(said.image_id, said.phrase_id)
+            take(Answer(image, phrase, boxes, whole=True, frame=frame, sure=said.coordinates is not None))
+            counts.texts += bool(text.strip())
+            counts.with_box += bool(boxes)
+            counts.unreadable += found.unreadable
+
+        items.read(stream, Said, bad_lines, check)
+        counts.warn(stream.name, kind, form)
+
+    return read
 
 
-def _of_maira_2(text: str) -> list[Box]:
-    return _boxes(_BINS, text, _of_bin) or _boxes(_PLAIN, text)
-
-
-def _of_bin(digits: str) -> float:
-    if len(digits) > MAX_DIGITS:
-        raise BadRecord("expected bins from 0 to 99", "output")
-    return (int(digits) + 0.5) / 100
-
-
-def _boxes(pattern: re.Pattern[str], text: str, value: Callable[[str], float] = float) -> list[Box]:
-    found = ([value(number) for number in match.groups()] for match in pattern.finditer(text))
-    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in found]
-
-
-def _read(
-    stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take, kind: str, find: Callable[[str], list[Box]]
-) -> None:
-    texts = recognised = 0
-
-    def check(said: Said) -> None:
-        nonlocal texts, recognised
-        text = said.output if isinstance(said.output, str) else json.dumps(said.output)
-        found = find(text)
-        texts, recognised = texts + bool(text.strip()), recognised + len(found)
-        take(Answer(said.image_id, said.phrase_id, [(box, 1.0) for box in found], whole=True))
-
-    for _ in jsonl.read(stream, Said, bad_lines, check):  # type: ignore[arg-type]
-        pass
-    if texts and not recognised:
-        log.warning(
-            "%s: no box in any of %d texts; is it --input-format %s, which writes %s?",
-            *(stream.name, texts, kind, FORMS[kind]),
-        )
+read_maira_2 = _reader("maira-2", texts.maira_2, "<box><x10><y20><x30><y40></box>")
+read_radvlm = _reader("radvlm", texts.shares, "[0.1, 0.2, 0.3, 0.4]")
+read_llava = _reader("llava", texts.shares, "[0.1, 0.2, 0.3, 0.4]")
+read_qwen_vl = _reader("qwen-vl", texts.qwen, '{"bbox_2d": [118, 491, 432, 753]}')
+read_qwen2_5_vl = _reader("qwen2.5-vl", texts.qwen, '{"bbox_2d": [118, 491, 432, 753]}')
+read_gemini = _reader("gemini", texts.gemini, '{"box_2d": [491, 118, 753, 432]}')
+read_medgemma = _reader("medgemma", texts.gemini, '{"box_2d": [491, 118, 753, 432]}')
+read_paligemma = _reader("paligemma", texts.paligemma, "<loc0502><loc0121><loc0770><loc0442>")
+read_florence_2 = _reader("florence-2", texts.florence_2, "<loc_118><loc_490><loc_432><loc_752>")
+read_deepseek_vl2 = _reader("deepseek-vl2", texts.deepseek_vl2, "<|det|>[[118, 491, 432, 753]]<|/det|>")
+read_chexagent_2 = _reader("chexagent-2", texts.chexagent_2, "<|box|>(12,49),(43,75)<|/box|>")

@@ -23,7 +23,8 @@ from medground.evaluation.stats import bootstrap
 from medground.evaluation.stats.bootstrap import Figure, Sample, Split
 from medground.evaluation.stats.figures import Ratio
 from medground.evaluation.stats.groups import Groups
-from medground.records import Anatomy, Phrase, Score
+from medground.leakage import Imaged
+from medground.records import Score
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +73,14 @@ class Resampling:
     origin: dict[str, Any] = field(default_factory=dict)
 
 
-def clusters(items: Sequence[Phrase | Anatomy]) -> NDArray[np.int64]:
+def clusters(items: Sequence[Imaged]) -> NDArray[np.int64]:
     """Return the (N,) number of each item's patient; without subject_id, each image is a patient."""
     numbers: dict[tuple[str, str], int] = {}
     keys = [("subject", i.subject_id) if i.subject_id else ("image", i.image_id) for i in items]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def warn_of_lone_images(items: Sequence[Phrase | Anatomy]) -> None:
+def warn_of_lone_images(items: Sequence[Imaged]) -> None:
     """Warn of images without subject_id: each counts as a patient."""
     if lone := len({each.image_id for each in items if not each.subject_id}):
         log.warning("no subject_id for %d images: each counts as a patient of its own in the intervals", lone)

@@ -1,0 +1,93 @@
+"""Predictions in COCO's JSON: a list of results, or an object with images, annotations and categories.
+
+A result has bbox [x, y, w, h] and, optionally, score, `phrase_id`, `image_id` and `category_id`. Numbers of
+images are looked up in `images`: `image_id` (as `medground ground --output-format coco` writes it) or
+`file_name`. If several phrases of an image are possible, the name of the category decides.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from medground import jsonl
+from medground.errors import BadRecord, MedgroundError
+from medground.evaluation.inputs import files, items
+from medground.evaluation.inputs.readers import Answer, Take, corners
+from medground.records import Box
+
+Names = Mapping[Any, str]
+
+
+def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
+    """Pass on each result."""
+    found = items.whole(stream, stream.name)
+    phrases: list[Any] = []
+    results, images = found, None
+    classes: Names = {}
+    if isinstance(found, dict) and "annotations" in found:
+        results, phrases = found["annotations"], found.get("phrases", [])
+        images, classes = _images(found, stream.name), _classes(found)
+    if not (isinstance(results, list) and isinstance(phrases, list)):
+        raise MedgroundError(f"{stream.name}: expected a list of results")
+    listed = items.rows(phrases, stream.name, partial(_take_phrase, take, images), "phrases")
+    rows = items.rows(results, stream.name, partial(_take_result, take, images, classes))
+    items.hand_on([*listed, *rows], bad_lines, stream.name)
+
+
+def _images(found: Mapping[str, Any], source: str) -> Names:
+    """Return the name of each image by its number: image_id or file_name."""
+    try:
+        return {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
+    except (KeyError, TypeError, AttributeError):
+        raise MedgroundError(f"{source}: images: expected objects with id and file_name") from None
+
+
+def _classes(found: Mapping[str, Any]) -> Names:
+    try:
+        return {each["id"]: str(each["name"]) for each in found.get("categories") or ()}
+    except (KeyError, TypeError):
+        return {}
+
+
+def _take_phrase(take: Take, images: Names | None, listed: Any) -> None:
+    """Pass on a phrase without boxes; results add them."""
+    if not isinstance(listed, dict):
+        raise BadRecord("expected an object")
+    take(Answer(_image(listed, images), items.text_of(listed.get("phrase_id"), "phrase_id"), []))
+
+
+def _take_result(take: Take, images: Names | None, classes: Names, result: Any) -> None:
+    if not isinstance(result, dict):
+        raise BadRecord("expected an object with bbox and score")
+    box, score = _box(result), _number(result.get("score", 1), "score")
+    phrase = items.text_of(result.get("phrase_id"), "phrase_id")
+    category = result.get("category_id")
+    label = classes.get(category) if isinstance(category, int | str) else None
+    take(Answer(_image(result, images), phrase, [(box, score)], label=label))
+
+
+def _image(result: Mapping[str, Any], images: Names | None) -> str | None:
+    image = result.get("image_id")
+    if image is None and result.get("phrase_id") is None:
+        raise BadRecord("this key is missing", "image_id")
+    if images is None or image is None:
+        return items.text_of(image, "image_id")
+    if not isinstance(image, int | str) or image not in images:
+        raise BadRecord("no image of the file has this id", "image_id")
+    return images[image]
+
+
+def _box(result: Mapping[str, Any]) -> Box:
+    box = result.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        raise BadRecord("expected bbox [x, y, w, h]", "bbox")
+    return corners([_number(each, "bbox", place) for place, each in enumerate(box)])
+
+
+def _number(value: Any, *path: str | int) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRecord("expected a number", *path)
+    try:
+        return float(value)
+    except OverflowError:
+        raise BadRecord("expected a finite number", *path) from None

@@ -1,0 +1,139 @@
+"""An export of `medground export`: two OpenVINO graphs that predict on a CPU, without torch and transformers.
+
+`image` encodes an image once. `phrases` encodes texts and fuses them with it, for any number of texts of any
+length. The graphs reproduce torch's outputs up to rounding.
+
+Letters: S side of the square, N texts, T tokens, P patches, D width, Q boxes.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medground import model_dir, threads
+from medground.compat import hide_telemetry
+from medground.errors import MedgroundError
+from medground.model_dir import ModelDir
+from medground.models import tokens
+from medground.models.config import GrounderConfig
+
+FORMAT = 1
+GRAPHS = ("image", "phrases")
+AGAIN = "run medground export again"
+
+
+class Outputs(NamedTuple):
+    """The outputs for N texts on one image, float64.
+
+    boxes: (N, Q, 4), [cx, cy, w, h] as shares of the square. scores: (N, Q) logits of the boxes. present:
+    (N,) logits that the finding is present.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    present: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, arrays: Iterable[Any]) -> "Outputs":
+        """Return the outputs with these arrays, in order."""
+        return cls(*(np.array(each, np.float64) for each in arrays))
+
+
+Query = Callable[[Any, Any], Outputs]
+
+
+class EncodedImage(NamedTuple):
+    """One encoded image: (1, P, D) patches, and (1, P) True for patches of image, not padding.
+
+    Arrays, or tensors of torch on the device of the network.
+    """
+
+    patches: Any
+    visible: Any
+
+    def without_padding(self) -> "EncodedImage":
+        """Return only the patches of image; those of padding are always masked."""
+        return EncodedImage(self.patches[:, self.visible[0]], self.visible[:, self.visible[0]])
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model as two compiled graphs; it can be used in place of a Grounder."""
+
+    config: GrounderConfig
+    tokenizer: Any
+    name: str
+    image: Any
+    phrases: Any
+
+    def tokenize(self, texts: list[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return (N, T) ids and (N, T) mask of the texts."""
+        if isinstance(self.tokenizer, tokens.SavedTokenizer):
+            return self.tokenizer.arrays(texts, self.config.text_tokens)
+        coded = self.tokenizer(texts, truncation=True, max_length=self.config.text_tokens)
+        return tokens.padded(coded["input_ids"], self.config.text_tokens, self.tokenizer.pad_token_id or 0)
+
+    def encode(self, picture: Any) -> EncodedImage:
+        """Return a (2, S, S) picture, encoded."""
+        found = self.image([np.ascontiguousarray(picture)[None]]).to_tuple()
+        return EncodedImage(*(np.array(each) for each in found))  # OpenVINO uses its own arrays again
+
+    def query(self, image: EncodedImage) -> Query:
+        """Return the function from (N, T) ids and mask of texts to the outputs on an encoded image."""
+
+        def query(ids: Any, mask: Any) -> Outputs:
+            return Outputs.of(self.phrases([*image, np.asarray(ids), np.asarray(mask)]).to_tuple())
+
+        return query
+
+
+def openvino() -> Any:
+    """Return the package; raise MedgroundError if it cannot be imported."""
+    hide_telemetry()
+    try:
+        import openvino
+    except ImportError:
+        raise MedgroundError("exports need OpenVINO: pip install openvino") from None
+    return openvino
+
+
+def load(files: ModelDir, precision: str = "f32") -> Exported:
+    """Return the export in a folder; its graphs compute with this precision, "f32" or "bf16".
+
+    Raises MedgroundError if it is missing, damaged, or made from other weights than those in the folder.
+    """
+    facts = files.export()
+    refuse_other_weights(files, facts)
+    ov = openvino()
+    files.refuse_changed(facts, AGAIN)
+    how = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads.usable(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    core = ov.Core()
+
+    def compiled(name: str) -> Any:
+        return core.compile_model(str(files.path / f"{name}.xml"), "CPU", how)
+
+    config = GrounderConfig.from_json(files.config())
+    try:
+        with ThreadPoolExecutor(len(GRAPHS)) as pool:
+            graphs = pool.map(compiled, GRAPHS)
+            tokenizer = tokens.of_export(files.path, facts.get("pad"))
+            return Exported(config, tokenizer, facts["model"], *graphs)
+    except RuntimeError as error:  # of OpenVINO: damaged, or not there
+        raise MedgroundError(f"{files.path}: its graphs are damaged; {AGAIN}") from error
+
+
+def refuse_other_weights(files: ModelDir, facts: dict[str, Any]) -> None:
+    """Raise MedgroundError if an export with these facts was made from other weights than the folder's."""
+    path = files.path / model_dir.EXPORT
+    if facts.get("format") != FORMAT:
+        raise MedgroundError(f"{path}: written by another version; {AGAIN}")
+    if files.has_weights and files.name != facts["model"]:
+        raise MedgroundError(f"{path}: made from other weights than these; {AGAIN}")

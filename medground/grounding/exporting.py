@@ -1,0 +1,190 @@
+"""Write an export: a folder with two OpenVINO graphs and all files of a model folder except its weights.
+
+`engine` describes the graphs and loads them. They hold the weights without loss: those that half precision
+holds exactly, such as those of the example model, take two bytes. The backend bf16 computes in bfloat16. It
+is faster on CPUs with AMX or AVX512-BF16, and moves boxes by a few thousandths of the image.
+
+Letters: S side of the square, N texts, T tokens, P patches, D width.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medground import checkpoints, leakage, locks, model_dir, output_files
+from medground.errors import MedgroundError
+from medground.grounding import engine, torch_backend
+from medground.model_dir import ModelDir
+from medground.models import encoders, grounder
+from medground.models.grounder import Grounder
+from medground.models.network import Network
+from medground.models.tokens import SavedTokenizer
+
+log = logging.getLogger(__name__)
+LARGE = 1024  # numbers in a constant that is worth halving
+TEXTS = [
+    "small left effusion",
+    "enlarged heart and an opacity in the right lung " * 20,
+    "3.5 cm (naïve): R/O",
+]
+
+
+class _Image(nn.Module):
+    """The module of the graph `image`: (1, 2, S, S) -> (1, P, D) patches and (1, P) visible."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        images = self.network.encode_images(picture[:, :1], picture[:, 1:])
+        return images.patches, images.visible
+
+
+class _Phrases(nn.Module):
+    """The module of the graph `phrases`: patches, visible, ids and mask -> boxes, scores and present."""
+
+    def __init__(self, network: Network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, patches: Tensor, visible: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        output = torch_backend.fused(
+            self.network, patches, visible, self.network.encode_texts(ids, mask), mask
+        )
+        return output.boxes, output.scores, output.present
+
+
+@torch.inference_mode()
+def export(model: Grounder, source: Path, folder: Path, public: bool = False) -> None:
+    """Write the model of the folder `source` as an export, which is complete once engine.json is there.
+
+    The files are written to a temporary folder and moved, so an earlier export is kept until then. `public`
+    leaves out the training record. Raises MedgroundError if the folder then holds other files.
+    """
+    record = ModelDir(source).training_record() or {}
+    if public:
+        _check_public(model, folder)
+        record = leakage.public_part(record)
+    ov = engine.openvino()
+    graphs = _graphs(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.TemporaryDirectory(dir=folder, prefix="export.partial.")
+    with output_files.naming(str(folder)), temporary as made:
+        partial = Path(made)
+        for name in engine.GRAPHS:
+            _save_graph(graphs[name], partial / f"{name}.xml")
+        grounder.save_tokenizer(model.tokenizer, partial)
+        grounder.write_json(partial / model_dir.CONFIG, model.config.to_json())
+        for path in partial.iterdir():  # the weights of `source` hold the hashes of its own files
+            if (source / path.name).is_file() and path.suffix not in (".xml", ".bin"):
+                shutil.copyfile(source / path.name, path)
+        files = ModelDir(partial).hashes(each.name for each in partial.iterdir())
+        for name in (model_dir.CALIBRATION, model_dir.FLIP_CORRECTION):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, partial / name)
+        facts = {"format": engine.FORMAT, "model": model.name, "openvino": ov.__version__}
+        facts |= {"record": record, "pad": _pad_of(model, partial)}
+        facts[model_dir.FILES] = files
+        facts[model_dir.DIGEST] = checkpoints.digest_of(facts)
+        grounder.write_json(partial / model_dir.EXPORT, facts)
+        (folder / model_dir.EXPORT).unlink(missing_ok=True)
+        for path in sorted(partial.iterdir(), key=lambda each: (each.name == model_dir.EXPORT, each.name)):
+            os.replace(path, folder / path.name)
+
+
+def _check_public(model: Grounder, folder: Path) -> None:
+    """Raise MedgroundError for a folder with files of a run; warn of a vocabulary of an earlier version."""
+    if folder.is_dir() and any(each.name != locks.OF_FOLDER for each in folder.iterdir()):
+        raise MedgroundError(f"{folder}: not empty; give --public a new folder, which is safe to publish")
+    if encoders.holds_numbers(model.tokenizer):
+        log.warning(
+            "the vocabulary holds whole numbers, so it may hold each word of the training texts: train the "
+            "model again before you publish it"
+        )
+
+
+def _save_graph(graph: Any, path: Path) -> None:
+    """Write PATH and the weights next to it; raises OSError if the system refuses them."""
+    try:
+        engine.openvino().save_model(graph, str(path), compress_to_fp16=False)
+    except RuntimeError:
+        path.write_bytes(bytes(1 << 20))  # OpenVINO reports only "iostream error"; this raises the reason
+        raise
+
+
+def _graphs(model: Grounder) -> dict[str, Any]:
+    """Return the graphs, traced on a small example, for any number of patches, texts and tokens."""
+    ov, size = engine.openvino(), model.config.image_size
+    image, phrases = _Image(model.network), _Phrases(model.network)
+    picture = torch.ones(1, 2, size, size)
+    ids, mask = model.tokenize(["small left effusion", "enlarged heart and an opacity in the right lung"])
+    with torch_backend.fused_attention():  # torch's fast path has no counterpart in a graph
+        patches, visible = image(picture)
+        shapes = [[1, -1, patches.shape[2]], [1, -1], [-1, -1], [-1, -1]]
+        return {
+            "image": _converted(ov, image, (picture,), [list(picture.shape)]),
+            "phrases": _converted(ov, phrases, (patches, visible, ids, mask), shapes),
+        }
+
+
+def _converted(ov: Any, module: nn.Module, example: tuple[Tensor, ...], shapes: list[list[int]]) -> Any:
+    """Return the graph of a module for inputs of these shapes, -1 for any length.
+
+    `openvino.convert_model` would multiply scales into weights, which half precision then cannot hold.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+    from openvino.passes import ConstantFolding, Manager
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # tracing reads attributes that transformers warns about
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns about every Python number
+            reader = FrontEndManager().load_by_framework("pytorch")
+            decoder = TorchScriptPythonDecoder(module.eval(), example_input=example)
+            graph = reader.convert(reader.load(decoder))
+    finally:
+        transformers_logging.set_verbosity(before)
+    graph.reshape({each: ov.PartialShape(shape) for each, shape in zip(graph.inputs, shapes, strict=True)})
+    passes = Manager()
+    passes.register_pass(ConstantFolding())  # a third of the time to load is saved
+    passes.run_passes(graph)
+    _halve(ov, graph.get_ops())
+    return graph
+
+
+def _halve(ov: Any, operations: Iterable[Any]) -> None:
+    """Store constants in half precision if it holds them exactly; loading the graph widens them."""
+    for each in operations:
+        if each.get_type_name() != "Constant" or each.get_element_type() != ov.Type.f32:
+            continue
+        with np.errstate(over="ignore"):
+            half = each.data.astype(np.float16)
+        if half.size < LARGE or not (half == each.data).all():
+            continue
+        widened = ov.opset13.convert(ov.opset13.constant(half), "f32").output(0)
+        for target in list(each.output(0).get_target_inputs()):
+            target.replace_source_output(widened)
+
+
+def _pad_of(model: Grounder, folder: Path) -> int | None:
+    """Return the id of padding if the saved tokenizer.json gives the ids of the model's tokenizer."""
+    pad = model.tokenizer.pad_token_id
+    if not isinstance(pad, int) or not (folder / model_dir.TOKENIZER).is_file():
+        return None
+    own = model.tokenize(TEXTS)
+    saved = SavedTokenizer(folder / model_dir.TOKENIZER, pad).arrays(TEXTS, model.config.text_tokens)
+    same = all(np.array_equal(a, b) for a, b in zip(own, saved, strict=True))
+    return pad if same else None

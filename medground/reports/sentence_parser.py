@@ -1,0 +1,285 @@
+"""Parser of sentences: their triplets, from their words, cues, structures and places.
+
+A sentence is matched with the lexicon. States of structures and findings become mentions, each with a verdict
+on its existence and with its places.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from medground.records import Existence, Triplet
+from medground.reports import lexicon as words_of_art
+from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart
+from medground.reports.existence import HARD, PRESENT, Scopes, Verdict
+from medground.reports.lexicon import Finding, Lexicon
+from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
+from medground.reports.matching import by_kind, in_order, match
+from medground.reports.modifiers import modify
+from medground.reports.reading import Reading
+from medground.reports.regions import Place, Tag, find_places
+from medground.reports.run_ons import find_run_ons, with_stops
+from medground.reports.spelling import DIVIDED, Speller
+from medground.reports.states import COPULAS, Statement, find_statements
+from medground.reports.tokens import tokenise
+from medground.reports.triplets import moved, triplets_of, without_doubles
+from medground.reports.wordlists import word_set
+
+LONGEST_KNOWN = 160  # code points of a sentence that is cached
+MOST_KNOWN = 20_000  # cached sentences, some 40 MB
+CUES = frozenset("NMBUVuvLPHAREeGD")
+NO_CUES = Scopes([], [], [])
+PASSING = word_set("existence", "passing")
+BRIDGES = frozenset("LPUuAD")
+Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of the parser.
+
+    The existence of "likely", and whether to parse history and technique, and reports that are not English.
+    """
+
+    likely_as: Existence = "uncertain"
+    all_sections: bool = False
+    any_language: bool = False
+
+
+class SentenceParser:
+    """A parser of sentences with one lexicon."""
+
+    def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
+        self.lexicon = lexicon or words_of_art.load()
+        self.options = options or Options()
+        self._speller = Speller(self.lexicon)
+        self._known: dict[str, Found] = {}
+
+    def read(self, text: str, start: int, end: int, before: list[str]) -> Found:
+        """Return (triplets of text[start:end], its regions); `before` are the regions of the previous
+        sentence.
+        """
+        triplets, regions = self.find(text[start:end], before)
+        return [moved(each, start) for each in triplets], regions
+
+    def find(self, sentence: str, before: list[str]) -> Found:
+        """Return (triplets, regions) of a sentence; spans count from its start."""
+        known = self._known.get(sentence)
+        if known is None:
+            reading = self.analyse(sentence, 0, before)
+            triplets = [
+                each for mention in reading.mentions for each in triplets_of(sentence, reading, mention)
+            ]
+            places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
+            known = without_doubles(triplets), next(places, [])
+            if not reading.refers and len(sentence) <= LONGEST_KNOWN:
+                self._learn(sentence, known)
+        return known
+
+    def _learn(self, sentence: str, found: Found) -> None:
+        """Cache the result of a sentence: half of a corpus's sentences are repetitions."""
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[sentence] = found
+
+    def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
+        """Return the analyzed sentence; spans are counted from `offset` on."""
+        reading = Reading(*tokenise(sentence, offset))
+        if DIVIDED.search(sentence):
+            self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
+        self._speller.correct(reading.words)
+        reading.tags = by_kind(match(self.lexicon.trie, reading.words))
+        if len(reading.tags.get("F", ())) + len(reading.tags.get("T", ())) > 1:
+            self._end_clauses(reading)
+        if self.lexicon.own:
+            self._find_own(reading)
+        if "F" not in reading.tags and "T" not in reading.tags:
+            return reading
+        self._find_mentions(reading)
+        if reading.mentions:
+            self._find_regions(reading, before or [])
+        return reading
+
+    def _end_clauses(self, reading: Reading) -> None:
+        """Insert the full stops that are missing before clauses, and match again."""
+        run_ons = find_run_ons(reading.words, reading.tags, self.lexicon)
+        if run_ons:
+            with_stops((reading.words, reading.starts, reading.ends), run_ons)
+            reading.tags = by_kind(match(self.lexicon.trie, reading.words))
+
+    def _find_own(self, reading: Reading) -> None:
+        """Add a user's findings inside longer built-in phrases ("edema" in "scalp edema") and cues."""
+        cues = [(i, j) for kind in reading.tags.keys() & CUES for i, j, _ in reading.tags[kind]]
+        known = reading.tags.get("F", [])
+        for i, j, _, name in in_order(match(self.lexicon.own, reading.words)):
+            opened = any(a < i < b < j for a, b in cues)  # "no focal" before "focal airspace disease"
+            if name in self.lexicon.added or opened:
+                known = [each for each in known if not (opened and i <= each[0] and each[1] <= j)]
+                known.append((i, j, name))
+        if known:
+            reading.tags["F"] = sorted(set(known))
+
+    def _find_mentions(self, reading: Reading) -> None:
+        words, tags = reading.words, reading.tags
+        for _, j, (name, length) in tags.pop("s", ()):
+            tags.setdefault("S", []).append((j - length, j, name))
+            tags["S"].sort()
+        reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
+        if "T" in tags and "S" in tags:
+            hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
+            hard += [i for i, _, kind in reading.cues if kind == "E"]
+            exceptions = _exceptions(words)
+            begins = [i for i, _, _ in tags.get("F", ())]
+            reading.statements = find_statements(
+                self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions, begins
+            )
+        reading.halves = find_halves(words, tags)
+        found = tags.get("F", [])
+        reading.scopes = scopes = self._scopes(reading, found) if reading.cues else NO_CUES
+        for statement in reading.statements:
+            verdict = self._state_verdict(scopes, statement, words)
+            if verdict:
+                finding = self.lexicon.findings[statement.finding]
+                reading.mentions.append(_mention_of(statement, finding, verdict))
+        taken = [
+            span
+            for s in reading.statements
+            if s.holds
+            for span in (s.said, *([] if s.subject.keeps else [s.place]))
+        ]
+        gone = {(i, j) for i, j, _ in tags.get("X", ())}
+        for i, j, name in tags.get("F", ()):
+            if any(a <= i and j <= b for a, b in taken):
+                continue
+            verdict = scopes.verdict(
+                i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
+            )
+            if (i, j) in gone:
+                verdict = _removed(verdict, i, j)
+            if verdict.existence == "present" and _called_normal(words, j, tags.get("T", ())):
+                verdict = Verdict("absent", "normality", (j, j + 1, "T"))
+            finding = self.lexicon.findings[name]
+            reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
+        reading.mentions.sort(key=lambda m: (m.i, m.j))
+        modify(words, tags, reading.mentions, reading.halves)
+
+    def _scopes(self, reading: Reading, found: list[tuple[int, int, str]]) -> Scopes:
+        """Return the reach of the sentence's cues; a subject that is part of a finding's name ends no
+        list.
+        """
+        spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
+        spots += [(half.side, half.side + 1) for half in reading.halves if half.side is not None]
+        covered = {n for i, j, _ in found for n in range(i, j)}
+        subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
+        affirmed = {i for i, j, _ in found if reading.affirms(j)}
+        states = frozenset({s.i for s in reading.statements if s.holds} | affirmed)
+        return Scopes(
+            reading.words,
+            reading.cues,
+            spots,
+            subjects,
+            states,
+            [(half.start, half.end) for half in reading.halves],
+        )
+
+    def _state_verdict(self, scopes: Scopes, statement: Statement, words: list[str]) -> Verdict | None:
+        said = scopes.verdict(statement.i, statement.j, self.options.likely_as, anchor=statement.at)
+        if statement.holds:
+            return said
+        if said.existence == "absent" or "guarded" in statement.state:
+            return None  # "not normal" is about no single finding
+        return Verdict("absent", "normality", (statement.at, statement.at + 1, "T"))
+
+    def _find_regions(self, reading: Reading, before: list[str]) -> None:
+        words, mentions = reading.words, reading.mentions
+        tags: list[Tag] = in_order(match(self.lexicon.places, words))
+        stops = {n for i, j, _ in reading.tags.get("F", ()) for n in range(i, j)}
+        reading.places = find_places(tags, words, stops, self.lexicon.prepositions)
+        bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
+        if not EXPLAINS.isdisjoint(words):
+            bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
+        mentions = reading.mentions = _without_named_tips(reading.mentions)
+        exceptions = _exceptions(words)
+        places = reading.places
+        if reading.halves:
+            apart = {n for half in reading.halves for n in range(half.start, half.end)}
+            places = [p for p in places if p.i not in apart]
+        link(words, mentions, places, self.lexicon.verbs, bridges)
+        mentions = [each for each in mentions if each.verdict.existence]
+        for mention in mentions if exceptions else ():
+            _keep_own_places(mention, exceptions)
+        anaphora = self.lexicon.anaphora
+        reading.refers = tuple(words[:1]) in anaphora or tuple(words[:2]) in anaphora
+        for mention in mentions:
+            settle(mention, before if reading.refers else [], self.lexicon.findings)
+        if exceptions:
+            mentions = set_apart(mentions, exceptions)
+        if reading.halves:
+            mentions = add_halves(reading.halves, words, reading.tags, mentions, self._of_half(reading))
+        reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
+
+    def _of_half(self, reading: Reading) -> Callable[[Half, Mention], None]:
+        """Return a function that decides the existence and the places of a half's mention."""
+        scopes = reading.scopes or NO_CUES
+
+        def decide(half: Half, mention: Mention) -> None:
+            side = half.side or 0
+            mention.verdict = scopes.verdict(side, side + 1, self.options.likely_as)
+            words = half.words(reading.words)
+            tags: list[Tag] = in_order(match(self.lexicon.places, words))
+            places = find_places(tags, words, set(), self.lexicon.prepositions)
+            mention.places = [replace(p, i=p.i + half.start, j=p.j + half.start) for p in places]
+            settle(mention, [], self.lexicon.findings)
+
+        return decide
+
+
+def _removed(verdict: Verdict, i: int, j: int) -> Verdict:
+    """Return the verdict on a device from one on its removal: "extubated" means no tube."""
+    if verdict.existence == "absent":
+        return PRESENT
+    return Verdict("absent", "removal", (i, j, "X")) if verdict.existence == "present" else verdict
+
+
+def _exceptions(words: list[str]) -> list[int]:
+    return [] if EXCEPTIONS.isdisjoint(words) else [n for n, word in enumerate(words) if word in EXCEPTIONS]
+
+
+def _keep_own_places(mention: Mention, exceptions: list[int]) -> None:
+    """Drop places before an exception if it names its own: "clear except for opacity in the left base"."""
+    start = max((n for n in exceptions if n < mention.i), default=-1)
+    mention.places = [place for place in mention.places if place.i > start] or mention.places
+
+
+def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Mention:
+    """Return a statement as a mention; its subject is its place."""
+    regions = statement.subject.region
+    places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
+    about = statement.place if statement.subject.keeps else None
+    return Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions, about=about)
+
+
+def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:
+    """Return whether "is normal" follows the words that end at j: "vascular engorgement is within normal
+    limits".
+    """
+    for i, _, names in states:
+        if j < i <= j + 3 and ("normal" in names or "guarded" in names):
+            return all(word in COPULAS for word in words[j:i])
+    return False
+
+
+def _without_named_tips(mentions: list[Mention]) -> list[Mention]:
+    """Return the mentions without tips of named lines: such a tip is the place of the line's end."""
+    lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
+    return [m for m in mentions if not m.tip] if lines else mentions
+
+
+def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
+    """Return the mentions, except those outside the chest, and those that count only at certain other
+    places.
+    """
+    return [
+        m
+        for m in mentions
+        if not m.finding.only_at and not (elsewhere and m.finding.within == "chest") and not lies_outside(m)
+    ]
