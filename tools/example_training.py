@@ -1,7 +1,7 @@
 """The training of the example model on cached features of a frozen image encoder.
 
 Used by tools/train_example. Training is on whitened features: their principal components, each with about
-the same variance. The projection is part of a convolution in the end, so the model takes features as they are.
+the same variance. In the end the projection becomes part of a convolution, so the model takes plain features.
 
 Letters as in example_data; D is the number of components.
 """
