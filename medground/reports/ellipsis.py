@@ -25,7 +25,8 @@ BARE = SIDES | NORMAL | PREDICATES | word_set("ellipsis", "fillers")
 CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
 OWNERS = SIDES | ELSEWHERE | PRONOUNS  # a half has one of them
 EDGES = JOINTS | EXCEPTIONS
-POLARITY = frozenset(("none", "not", "no", "nil"))
+COMPARED = frozenset(("larger", "greater", "worse", "more", "bigger"))
+POLARITY = frozenset(("none", "not", "no", "nil")) | COMPARED
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,12 @@ def add_halves(
         whole = _whole_of(half, mentions)
         if whole is None or half.side is None:
             continue
+        if len(halves) == 1 and not (whole.regions or COMPARED.isdisjoint(words[half.start : half.end])):
+            continue  # "small effusions, worse on the left"
         mention = Mention(whole.i, whole.j, whole.finding, PRESENT)
         decide(half, mention)
+        if all(level is None for place in mention.places for _, level in place.pairs):
+            mention.regions = _levels_of(whole, mention.regions)
         for kind in ("Q", "C"):
             for i, _, value in tags.get(kind, ()):
                 if half.start <= i < half.end:
@@ -113,6 +118,12 @@ def add_halves(
         if mention.verdict.existence and (mention.regions or words[half.side] in PRONOUNS):
             mentions = [*without_regions(mentions, mention), mention]
     return mentions
+
+
+def _levels_of(whole: Mention, sides: list[str]) -> list[str]:
+    """Return the regions of a finding on these sides: "at both bases, worse on the left" is the left base."""
+    named = {each.split()[0] for each in sides}
+    return [each for each in whole.regions if each.split()[0] in named] or sides
 
 
 def set_apart(mentions: list[Mention], exceptions: list[int]) -> list[Mention]:

@@ -26,6 +26,7 @@ EXPLAINING = word_set("existence", "explaining")
 LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
+JOINS = frozenset(("or", "nor", "and", "/"))
 AT_END = (["out"], ["removed"])
 CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
 LEADS_LIST = word_set("existence", "leads_list")
@@ -164,6 +165,8 @@ class Scopes:
             return i, i
         if kind == "M" and before - 1 in self.sought:
             return i, i  # "the cause of the bleeding was not found"
+        if kind in "Vv" and (own := self._last_segment(before, i)) is not None:
+            return own, i
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
@@ -177,6 +180,14 @@ class Scopes:
                 end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
             before = max((each + 1 for each in breaks if each < end), default=0)
         return before, i
+
+    def _last_segment(self, before: int, i: int) -> int | None:
+        """Return the word after the only comma, if this is no list: "opacity, edema not excluded"."""
+        words = self.words[before:i]
+        if words.count(",") != 1 or not JOINS.isdisjoint(words) or self.words[before - 1 : before] == [","]:
+            return None
+        after = before + words.index(",") + 1
+        return after if self._spot(after, i) else None
 
     def _differential(self, j: int) -> tuple[int, int]:
         """Return the list of a differential; it starts after the verb of "differential for X includes Y"."""

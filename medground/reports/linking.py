@@ -15,6 +15,7 @@ APPEARANCE = ["the", "appearance"]
 WHOLE = [("both", "lung")]
 LIST = word_set("linking", "list")
 SHARED = word_set("linking", "shared")
+SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()")
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
@@ -34,6 +35,7 @@ class Mention:
     about: tuple[int, int] | None = (
         None  # the words of the structure with this state: a nodule that is calcified
     )
+    apart: bool = False  # about one side of a pair; another mention is about the other
     tip: bool = False  # the end of a line or tube, named with its place
     severity: str | None = None
     change: str | None = None
@@ -70,9 +72,22 @@ def link(
             for twin in mentions:
                 if _same_thing(owner, twin):
                     twin.places.append(place)
+    _place_after(words, mentions, places)
     current = [each for each in mentions if each.verdict.existence]  # others only take their own places
     _place_beside(words, current, beside)
     _share(words, current, bridges)
+
+
+def _place_after(words: list[str], mentions: list[Mention], places: list[Place]) -> None:
+    """Give a side with a verb to all findings of its clause: "the left shows effusion and basal collapse"."""
+    for place in places:
+        if place.post or words[place.j : place.j + 1] == [] or words[place.j] not in SHOWS:
+            continue
+        end = next((n for n in range(place.j, len(words)) if words[n] in HARD), len(words))
+        end = min([end, *(p.i for p in places if p.i > place.j and p.sided)])
+        for mention in mentions:
+            if place.j < mention.i < end and place not in mention.places and not mention.fixed:
+                mention.places.insert(0, place)
 
 
 def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]) -> None:

@@ -38,6 +38,11 @@ class Place:
     post: bool = False  # follows a preposition: "in the right base"
     usual: str | None = None  # its side if no other is stated: "retrocardiac"
 
+    @property
+    def sided(self) -> bool:
+        """True if a side is named."""
+        return any(side for side, _ in self.pairs)
+
     def regions(self, finding: Finding) -> list[str]:
         """Return the names of the regions for this finding; [] if no side is known."""
         if self.names:

@@ -14,6 +14,7 @@ from medground.reports.wordlists import word_set
 Tags = dict[str, list[Any]]
 OPENERS = word_set("run_ons", "openers")
 SEEN = word_set("run_ons", "seen")
+COPULAS = word_set("states", "copulas")
 BETWEEN = word_set("run_ons", "between")
 MODIFIERS = word_set("run_ons", "modifiers") | SOFT
 TRAILING = word_set("run_ons", "trailing")
@@ -36,7 +37,7 @@ def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
         elif n in negations and words[n] == "no":
             begins = any(n < i <= n + NEAR for i in clauses.findings)
         else:
-            begins = clauses.begins(n, bool(negations))
+            begins = clauses.begins(n, bool(negations)) or (end in clauses.predicates and clauses.follows(n))
         if begins:
             found.append(n)
     return found
@@ -47,6 +48,7 @@ class _Clauses:
 
     def __init__(self, words: list[str], tags: Tags, lexicon: Lexicon):
         self.words, self.devices = words, lexicon.devices
+        self.predicates: set[int] = set()  # ends of states that are predicates
         self.findings = {i: (j, name) for i, j, name in tags.get("F", ())}
         self.states: dict[int, tuple[int, frozenset[str]]] = {
             i: (j, names) for i, j, names in tags.get("T", ())
@@ -57,6 +59,11 @@ class _Clauses:
             if i not in self.findings
         }
 
+    def follows(self, n: int) -> bool:
+        """Return whether a finding with a predicate of its own begins here: "congestion has resolved"."""
+        end = self.findings[n][0] if n in self.findings else len(self.words)
+        return self.words[end : end + 1] != [] and self.words[end] in BETWEEN
+
     def ends(self) -> set[int]:
         """Return the places after findings, predicate states and words such as "seen" after them."""
         ends = {j for j, _ in self.findings.values()}
@@ -64,6 +71,7 @@ class _Clauses:
             state = self._predicate(i)
             if state is not None:
                 ends.add(state)
+                self.predicates.add(state)
         if ends:
             first = min(ends)
             ends |= {n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN}
@@ -96,6 +104,8 @@ class _Clauses:
         if k not in self.findings:
             return False
         end, name = self.findings[k]
+        if not COPULAS.isdisjoint(words[k:end]):
+            return True  # "costophrenic angle is blunted"
         if words[n] == "the":
             return bool(BETWEEN & set(words[end : end + 2]))
         if not negated:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from medground.records import Existence, Triplet
 from medground.reports import lexicon as words_of_art
-from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart
-from medground.reports.existence import HARD, PRESENT, Scopes, Verdict
+from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
+from medground.reports.existence import HARD, PRESENT, Cue, Scopes, Verdict
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
@@ -86,7 +86,7 @@ class SentenceParser:
         reading = Reading(*tokenise(sentence, offset))
         if DIVIDED.search(sentence):
             self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
-        self._speller.correct(reading.words)
+        self._speller.correct(reading.words, reading.starts, reading.ends)
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
         if len(reading.tags.get("F", ())) + len(reading.tags.get("T", ())) > 1:
             self._end_clauses(reading)
@@ -124,6 +124,7 @@ class SentenceParser:
             tags.setdefault("S", []).append((j - length, j, name))
             tags["S"].sort()
         reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
+        reading.cues += _colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
             hard += [i for i, _, kind in reading.cues if kind == "E"]
@@ -202,17 +203,21 @@ class SentenceParser:
         places = reading.places
         if reading.halves:
             apart = {n for half in reading.halves for n in range(half.start, half.end)}
+            apart -= {n for each in mentions if each.apart for n in range(each.i, each.j)}
             places = [p for p in places if p.i not in apart]
         link(words, mentions, places, self.lexicon.verbs, bridges)
         mentions = [each for each in mentions if each.verdict.existence]
-        for mention in mentions if exceptions else ():
-            _keep_own_places(mention, exceptions)
+        for mention in mentions:
+            if exceptions or mention.apart:
+                _keep_own_places(mention, [*exceptions, mention.i - 1] if mention.apart else exceptions)
         anaphora = self.lexicon.anaphora
         reading.refers = tuple(words[:1]) in anaphora or tuple(words[:2]) in anaphora
         for mention in mentions:
             settle(mention, before if reading.refers else [], self.lexicon.findings)
         if exceptions:
             mentions = set_apart(mentions, exceptions)
+        for special in [each for each in mentions if each.apart]:
+            mentions = [*without_regions([m for m in mentions if m is not special], special), special]
         if reading.halves:
             mentions = add_halves(reading.halves, words, reading.tags, mentions, self._of_half(reading))
         reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
@@ -240,6 +245,18 @@ def _removed(verdict: Verdict, i: int, j: int) -> Verdict:
     return Verdict("absent", "removal", (i, j, "X")) if verdict.existence == "present" else verdict
 
 
+def _colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list[Cue]:
+    """Return cues for the colons of a finding's differential: "opacity: atelectasis, edema or pneumonia"."""
+    found: list[Cue] = []
+    if ":" in words and "or" in words:
+        colon = words.index(":")
+        after = [i for i in findings if i > colon]
+        denied = any(i > colon and kind in "NMB" for i, _, kind in cues)
+        if 2 <= len(after) < len(findings) and "or" in words[after[0] : after[-1]] and not denied:
+            found.append((colon, colon + 1, "D"))
+    return found
+
+
 def _exceptions(words: list[str]) -> list[int]:
     return [] if EXCEPTIONS.isdisjoint(words) else [n for n, word in enumerate(words) if word in EXCEPTIONS]
 
@@ -255,7 +272,9 @@ def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Men
     regions = statement.subject.region
     places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
     about = statement.place if statement.subject.keeps else None
-    return Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions, about=about)
+    mention = Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions, about=about)
+    mention.apart = statement.apart
+    return mention
 
 
 def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:

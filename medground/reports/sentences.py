@@ -27,6 +27,8 @@ LONGEST = 2_000  # code points; no writer's sentence is so long
 PIECE = (
     500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
 )
+_BEFORE_QUESTION = frozenset(" ,;:(/\t\n")
+_QUESTION = re.compile(r"[ \t]*(?:[a-z]|[A-Z]{2})")
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(
     rf"(?:[\s{_BULLETS}#]|-(?!ve\b))*(?:\(?\d{{1,2}}[.)](?!\d)[\s.,]*)?(?:[\s{_BULLETS}#.,]|-(?!ve\b))*"
@@ -47,10 +49,10 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
             if not (space := _BREAK.match(text, place, end)):
                 continue
             cut, following = place, space.end()
-        elif (stop := _STOP.match(text, place, end)) is None:
+        elif (stop := _STOP.match(text, place, end)) is None or (
+            text[place] == "?" and _questions(text, begin, place)
+        ):
             continue
-        elif text[place] == "?" and not _CONTENT.search(text, max(begin, place - 99), place):
-            continue  # "? pneumonia"
         elif text[place] == "." and (number := _enumerator(text, begin, place, counted)) is not None:
             counted = int(text[number:place])
             cut = following = number
@@ -61,6 +63,16 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
         yield from _pieces(text, begin, cut)
         begin = following
     yield from _pieces(text, begin, end)
+
+
+def _questions(text: str, begin: int, place: int) -> bool:
+    """Return whether a question mark is before its question: "no effusion, ? pneumonia"."""
+    before = text[max(begin, place - 99) : place]
+    if not _CONTENT.search(before):
+        return True
+    if before[-1:] not in _BEFORE_QUESTION:
+        return False
+    return before.rstrip()[-1:] in _BEFORE_QUESTION or bool(_QUESTION.match(text, place + 1))
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

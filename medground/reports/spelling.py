@@ -1,23 +1,28 @@
 """Words of findings with typing errors, and words that a hyphen divides at the end of a line.
 
 A word that the lexicon does not have is read as a finding's word if one letter is missing, wrong or too
-much, or if two letters are swapped. Long words may have two such errors. The first letter must be right.
+much, or if two letters are swapped. Long words may have two such errors. Double letters may be single and the
+reverse. The first letter must be right.
 Cues, places and devices are never corrected. English words that are as near to a finding's word are left
 alone (words.toml).
 """
 
 import re
+from itertools import chain
 
 from medground.reports.lexicon import Lexicon
 from medground.reports.tries import Trie, vocabulary
 from medground.reports.wordlists import word_set
 
 SHORTEST, TARGET, LONG = 4, 7, 11  # letters of a misspelled word, of a finding's, and of one with two errors
+HEADS, TAILS = word_set("spelling", "heads"), word_set("spelling", "tails")
+STATES = word_set("spelling", "states")
 SHORT = word_set("spelling", "short")  # shorter words of findings that are common enough
 MOST_KNOWN = 50_000
 GROUPS = ("device", "tubesandlines", "technicalassessment")
 ENGLISH = word_set("spelling", "english")
 DIVIDED = re.compile(r"[^\W\d]\xad|[^\W\d]-[ \t\r]*\n")
+_DOUBLE = re.compile(r"(.)\1+")
 _HYPHEN = re.compile(r"\xad\s*|-[ \t\r]*\n\s*")
 
 
@@ -30,18 +35,29 @@ class Speller:
         visible -= lexicon.devices
         targets = (word for word, node in lexicon.trie.items() if _names(node) & visible)
         self._targets: dict[str, list[tuple[str, set[str]]]] = {}
-        for word in sorted(targets):
+        for word in sorted({*targets, *STATES}):
             if word.isalpha() and (len(word) >= TARGET or word in SHORT):
                 self._targets.setdefault(word[0], []).append((word, set(word)))
+        self._doubled: dict[str, list[str]] = {}
+        for word, _ in chain(*self._targets.values()):
+            self._doubled.setdefault(_single(word), []).append(word)
         self._known: dict[str, str] = {}
 
-    def correct(self, words: list[str]) -> None:
-        """Replace the misspelled words of findings in a list of words."""
+    def correct(self, words: list[str], starts: list[int], ends: list[int]) -> None:
+        """Replace the misspelled words of findings in a list of words with these places."""
+        glued = False
         known_words = self._vocabulary
         for n, word in enumerate(words):
             if word not in known_words and len(word) >= SHORTEST:
                 known = self._known.get(word)
-                words[n] = self._learn(word) if known is None else known
+                words[n] = known = self._learn(word) if known is None else known
+                glued = glued or " " in known
+        for n in range(len(words) - 1, -1, -1) if glued else ():
+            if " " in words[n]:
+                words[n : n + 1] = words[n].split()
+                middle = ends[n] - len(words[n + 1])
+                starts.insert(n + 1, middle)
+                ends.insert(n, middle)
 
     def _learn(self, word: str) -> str:
         if len(self._known) >= MOST_KNOWN:
@@ -63,8 +79,21 @@ class Speller:
                 continue  # an error changes at most two letters of the set
             if abs(len(target) - len(word)) <= limit and (far := distance(word, target, limit)) <= limit:
                 near.setdefault(far, []).append(target)
-        best = near[min(near)] if near else []
-        return best[0] if best else word
+        best = near[min(near)] if near else self._doubled.get(_single(word), [])
+        return best[0] if best else self._glued(word)
+
+    def _glued(self, word: str) -> str:
+        """Return "effusion or" for "effusionor": a finding's word without the space after it."""
+        for tail in TAILS:
+            if (head := word.removesuffix(tail)) != word and self._is_target(head):
+                return f"{head} {tail}"
+        for head in HEADS:
+            if (tail := word.removeprefix(head)) != word and self._is_target(tail):
+                return f"{head} {tail}"
+        return word
+
+    def _is_target(self, word: str) -> bool:
+        return any(word == target for target, _ in self._targets.get(word[:1], ()))
 
     def join(self, text: str, lists: tuple[list[str], list[int], list[int]], offset: int) -> None:
         """Join the words that a soft hyphen or the end of a line divides, if they are one word."""
@@ -76,6 +105,11 @@ class Speller:
                 words[n : n + 2] = [whole]
                 ends[n : n + 2] = [ends[n + 1]]
                 del starts[n + 1]
+
+
+def _single(word: str) -> str:
+    """Return a word with single letters for double ones."""
+    return _DOUBLE.sub(r"\1", word)
 
 
 def _names(node: Trie) -> set[str]:

@@ -9,10 +9,16 @@ from dataclasses import dataclass, replace
 from medground.reports.lexicon import Lexicon, Subject
 from medground.reports.wordlists import word_set
 
+SIDES = frozenset(("right", "left"))
+BEFORE_NOUN = SIDES | {"the", "both"}
+BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with"))
+JOINTS = frozenset((",", ";", "and", "but", "while", "whereas", "with"))
+OF_SIDE = word_set("states", "of_side")
 OF = word_set("states", "of")
 LIST = word_set("states", "list")
 JOINED = word_set("states", "joined")
 COPULAS = word_set("states", "copulas")
+EDGES = JOINTS | COPULAS
 REACH = 14
 NOT_WITHIN = (frozenset((",", "and", "is", "are")), frozenset((",", "is", "are", "with", "no")))
 Spot = tuple[int, int, str]  # words [i, j) and the subject's name
@@ -31,6 +37,7 @@ class Statement:
     place: tuple[int, int]  # the subject's own words
     state: str
     said: tuple[int, int]  # the state's own words
+    apart: bool = False  # about one side of the subject; a statement about both is about the other
 
 
 def find_statements(
@@ -61,8 +68,14 @@ def find_statements(
             near = [
                 s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
             ]
+            near = [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings)]
             after = [s for s in subjects if j <= s[0] < end]
             owners = _owners(lexicon, words, i, j, names, near, after, findings)
+        side = _side_before(words, i, subjects)
+        said = [] if side is None else _exception(lexicon, subjects, i, j, names, side)
+        if said:
+            found += said
+            continue
         excepted = next((n for n in reversed(exceptions) if n < i), None)
         if excepted is not None and not any(excepted < s[0] for s in subjects):
             said = _exception(lexicon, subjects, i, j, names)
@@ -78,15 +91,49 @@ def find_statements(
     return found
 
 
+def _is_aside(words: list[str], subject: Spot, following: list[Spot], findings: list[int]) -> bool:
+    """Return whether a structure is only a place, or a finding comes between it and the next.
+
+    "edema at the left base the heart is enlarged", "the right lung has edema, left lung clear".
+    """
+    if not following:
+        return False
+    start, end = subject[1], following[0][0]
+    if any(start <= n < end for n in findings):
+        return True
+    n = subject[0] - 1
+    while n >= 0 and words[n] in BEFORE_NOUN:
+        n -= 1
+    gap = words[start:end]
+    listed = gap == [","] or not {"and", "or"}.isdisjoint(gap) or not BEFORE_SIDE.isdisjoint(gap)
+    return n >= 0 and words[n] in BEFORE_SIDE and not listed
+
+
+def _side_before(words: list[str], i: int, subjects: list[Spot]) -> int | None:
+    """Return the side that a state belongs to without a noun: "the left [one] being mildly elevated"."""
+    n = i - 1
+    while n >= 0 and words[n] in OF_SIDE:
+        n -= 1
+    if not (0 < n < i - 1 and words[n] in SIDES):
+        return None
+    last = max((s[1] for s in subjects if s[1] <= i), default=0)
+    before = words[n - 2] if words[n - 1] == "the" and n > 1 else words[n - 1]
+    if last > n or before in BEFORE_SIDE:
+        return None
+    return n if not EDGES.isdisjoint(words[last:n]) else None
+
+
 def _exception(
-    lexicon: Lexicon, subjects: list[Spot], i: int, j: int, names: frozenset[str]
+    lexicon: Lexicon, subjects: list[Spot], i: int, j: int, names: frozenset[str], side: int | None = None
 ) -> list[Statement]:
-    """Return the statement of an exception about the last subject before it."""
+    """Return the statement of an exception, or of a side, about the last subject before it."""
     before = [s for s in subjects if s[1] <= i and _finding(lexicon.subjects[s[2]], names)]
+    if side is not None:
+        before = [s for s in before if len(lexicon.subjects[s[2]].region) != 1]
     return [
-        replace(each, i=i, place=(i, j))
+        replace(each, i=i if side is None else side, place=(i, j), apart=side is not None)
         for s in before[-1:]
-        if (each := _statement(lexicon, s, i, j, names)) and each.holds
+        if (each := _statement(lexicon, s, i, j, names)) and (each.holds or side is not None)
     ]
 
 

@@ -33,6 +33,12 @@ def add_package(folder, name, code):
 
 
 @pytest.fixture
+def no_extras(monkeypatch):
+    """Leave out the imports of optional packages, which `checks` has and which take seconds."""
+    monkeypatch.setattr(installation, "EXTRAS", ())
+
+
+@pytest.fixture
 def first_on_path(tmp_path, monkeypatch):
     """Return a function that puts a package with this code before all others on the import path."""
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -98,7 +104,7 @@ def test_the_device_of_torch_is_named(checks):
 
 
 @pytest.mark.slow
-def test_a_broken_transformers_on_the_import_path_is_reported(first_on_path, tmp_path):
+def test_a_broken_transformers_on_the_import_path_is_reported(no_extras, first_on_path, tmp_path):
     first_on_path("transformers", "raise ImportError('half of it is missing')\n")
     found = checks_of()
     assert found["transformers"].state == "broken"
@@ -110,7 +116,7 @@ def test_a_broken_transformers_on_the_import_path_is_reported(first_on_path, tmp
 
 
 @pytest.mark.slow
-def test_a_transformers_whose_models_do_not_import_is_reported(first_on_path):
+def test_a_transformers_whose_models_do_not_import_is_reported(no_extras, first_on_path):
     first_on_path("transformers", "")
     assert broken_commands(checks_of()) == {"medground calibrate"}
 
@@ -120,7 +126,7 @@ def test_a_transformers_whose_models_do_not_import_is_reported(first_on_path):
     "name, commands",
     [("msgspec", WORKING), ("scipy", {"medground calibrate"}), ("negspacy", {"medground parse-reports"})],
 )
-def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, commands, without):
+def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, commands, no_extras, without):
     without(name)
     found = checks_of()
     assert found[name].state == "absent"
@@ -129,7 +135,7 @@ def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, comm
 
 
 @pytest.mark.slow
-def test_a_broken_spacy_is_reported_and_breaks_only_an_option(first_on_path):
+def test_a_broken_spacy_is_reported_and_breaks_only_an_option(no_extras, first_on_path):
     first_on_path("spacy", "raise ImportError('no')\n")
     found = checks_of()
     assert not broken_commands(found)

@@ -106,6 +106,9 @@ def folder(tmp_path_factory) -> Path:
         do(here, f"medground parse-reports reports.csv --shard {part}/2 -o part-{part}-of-2.jsonl")
     found = "medground ground --model runs/finetuned --images images --phrases test.jsonl --output-format csv"
     do(here, f"{found} -o theirs.csv")
+    names = [json.loads(line)["phrase_id"] for line in (here / "test.jsonl").read_text().splitlines()]
+    boxes = [{"phrase_id": name, "output": '[{"bbox_2d": [100, 200, 300, 400]}]'} for name in names]
+    (here / "qwen.jsonl").write_text("".join(json.dumps(each) + "\n" for each in boxes))
     for name in ("agp", "transvg", "ours"):
         shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
     shutil.copytree(here / "runs/agp", here / "runs/asg")

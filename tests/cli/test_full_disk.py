@@ -47,6 +47,7 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "render --png": f"found.jsonl {FILMS} --png FULL/new",
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
+    "convert predictions": "found.jsonl --phrases films/phrases.jsonl --input-format jsonl -o FULL/out",
     "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",

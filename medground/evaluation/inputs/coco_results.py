@@ -63,7 +63,12 @@ def _take_result(take: Take, images: Names | None, classes: Names, result: Any) 
     phrase = items.text_of(result.get("phrase_id"), "phrase_id")
     category = result.get("category_id")
     label = classes.get(category) if isinstance(category, int | str) else None
-    take(Answer(_image(result, images), phrase, [(box, score)], label=label))
+    try:
+        take(Answer(_image(result, images), phrase, [(box, score)], label=label))
+    except BadRecord as bad:
+        if images is None and isinstance(result.get("image_id"), int) and bad.path == ("image_id",):
+            bad.problem += "; a number needs the file's `images`, with the results as `annotations`"
+        raise
 
 
 def _image(result: Mapping[str, Any], images: Names | None) -> str | None:

@@ -53,8 +53,8 @@ class Phrases:
         """
         image = self._image(answer.image_id)
         phrases: Sequence[Phrase] = self.by_key.get((image, answer.phrase_id), ())
-        if phrases and answer.phrase_id is None and answer.label and _plain(answer.label) in self.labels:
-            phrases = [each for each in phrases if _plain(answer.label) in _labels(each)]
+        if phrases and answer.phrase_id is None and answer.label:
+            phrases = self._named(phrases, _plain(answer.label), answer.match)
             if not phrases:
                 self.unnamed += 1
                 return None
@@ -63,6 +63,16 @@ class Phrases:
         where = " on this image" if None not in (answer.image_id, answer.phrase_id) else ""
         problem = "more than one phrase of the truth" if phrases else f"the truth has no such phrase{where}"
         raise BadRecord(problem, "phrase_id" if answer.phrase_id is not None else "image_id")
+
+    def _named(self, phrases: Sequence[Phrase], label: str, match: str) -> Sequence[Phrase]:
+        """Return the phrases of an image that a label may mean."""
+        same = [each for each in phrases if label in _labels(each)]
+        if same or match == "same" or (match == "any" and label in self.labels):
+            return same
+        near = [each for each in phrases if (text := _plain(each.text)) and (text in label or label in text)]
+        longest = max((len(each.text) for each in near), default=0)
+        near = [each for each in near if len(each.text) == longest]
+        return near if len(near) == 1 or match == "inside" else phrases
 
     def _image(self, name: str | None) -> str | None:
         """Return the image_id of the image with this id, path or file name; the name if there is none."""
