@@ -18,6 +18,7 @@ import downstream_files
 import numpy as np
 import published_networks
 import pytest
+import tiny_models
 import torch
 from click.testing import CliRunner
 from commands import COMMANDS, command_of
@@ -113,6 +114,7 @@ def folder(tmp_path_factory) -> Path:
         shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
     shutil.copytree(here / "runs/agp", here / "runs/asg")
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
+    tiny_models.owlv2(here / "models" / "owlv2")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
     shutil.copy(here / "images" / first, here / "image.png")
