@@ -26,6 +26,10 @@ CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
 OWNERS = SIDES | ELSEWHERE | PRONOUNS  # a half has one of them
 EDGES = JOINTS | EXCEPTIONS
 COMPARED = frozenset(("larger", "greater", "worse", "more", "bigger"))
+# "not" and a side; words of changes that are none of a finding that was there; and of its end.
+DENIALS = SIDES | {"not", "on", "in", "at", "the", "side", "base", "bases"}
+APPEARED = frozenset(("new", "newly", "developed", "developing"))
+GONE = frozenset(("resolved", "cleared", "disappeared", "gone", "vanished", "removed"))
 POLARITY = frozenset(("none", "not", "no", "nil")) | COMPARED
 
 
@@ -41,6 +45,17 @@ class Half:
     def words(self, words: list[str]) -> list[str]:
         """Return the words of the half, without those that would hide a place: "not on the right"."""
         return ["_" if each in POLARITY else each for each in words[self.start : self.end]]
+
+    def denies_change(self, words: list[str], tags: Tags, after: int) -> bool:
+        """Return whether "not on the left" denies a change: "has decreased on the right but not on the left".
+
+        `after` is the end of the finding.
+        """
+        if not DENIALS.issuperset(words[self.start : self.end]):
+            return False
+        changes = [i for i, j, _ in tags.get("C", ()) if words[i] not in APPEARED]
+        changes += [i for i, j, _ in tags.get("M", ()) if not GONE.isdisjoint(words[i:j])]
+        return any(after <= i < self.start for i in changes)
 
 
 def find_halves(words: list[str], tags: Tags) -> list[Half]:
@@ -77,7 +92,7 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
 
 def _segments(words: list[str]) -> list[tuple[int, int]]:
     """Return the [start, end) between joints."""
-    edges = [n for n, word in enumerate(words) if word in JOINTS or word in EXCEPTIONS or word == "for"]
+    edges = [n for n, word in enumerate(words) if word in EDGES or word in ("for", ":")]
     ends = [*edges, len(words) - 1 if words[-1:] == ["."] else len(words)]
     return [(a, b) for a, b in zip([0, *(n + 1 for n in edges)], ends, strict=True) if a < b]
 

@@ -126,6 +126,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     if place.post:
         return before
     gap = words[place.j : after.i]
+    if place.i == before.j and _is_fixed(after.finding) and not _is_fixed(before.finding):
+        return before  # "scarring right apex stable cardiomegaly"
     if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
@@ -135,6 +137,11 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
         return before if not verbs & set(gap) else after
     return after
+
+
+def _is_fixed(finding: Finding) -> bool:
+    """Return whether a finding has its own region: enlargement of the heart."""
+    return bool(finding.region or finding.default)
 
 
 def _goes_on(words: list[str], mention: Mention, place: Place) -> bool:

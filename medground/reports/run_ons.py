@@ -14,7 +14,10 @@ from medground.reports.wordlists import word_set
 Tags = dict[str, list[Any]]
 OPENERS = word_set("run_ons", "openers")
 SEEN = word_set("run_ons", "seen")
+PERSISTS = word_set("run_ons", "persists")
 COPULAS = word_set("states", "copulas")
+VERBS = COPULAS | {"has", "have"}
+ENDERS = word_set("run_ons", "enders")
 BETWEEN = word_set("run_ons", "between")
 MODIFIERS = word_set("run_ons", "modifiers") | SOFT
 TRAILING = word_set("run_ons", "trailing")
@@ -26,7 +29,7 @@ def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
     clauses = _Clauses(words, tags, lexicon)
     negations = {i for i, _, _ in tags.get("N", ())}
     found: list[int] = []
-    for end in sorted(clauses.ends()):
+    for end in sorted(clauses.ends(bool(negations))):
         n = end
         while n < len(words) and words[n] in TRAILING:
             n += 1
@@ -61,17 +64,34 @@ class _Clauses:
 
     def follows(self, n: int) -> bool:
         """Return whether a finding with a predicate of its own begins here: "congestion has resolved"."""
-        end = self.findings[n][0] if n in self.findings else len(self.words)
-        return self.words[end : end + 1] != [] and self.words[end] in BETWEEN
+        k = self._noun(n)
+        end = self.findings[k][0] if k in self.findings else len(self.words)
+        return not VERBS.isdisjoint(self.words[end : end + 1])
 
-    def ends(self) -> set[int]:
-        """Return the places after findings, predicate states and words such as "seen" after them."""
+    def _noun(self, n: int) -> int:
+        """Return the place of the structure or the finding whose modifiers begin at word n."""
+        while (
+            n < len(self.words)
+            and n not in self.findings
+            and n not in self.structures
+            and self.words[n] in MODIFIERS
+        ):
+            n += 1
+        return n
+
+    def ends(self, negated: bool) -> set[int]:
+        """Return the places after findings, predicate states and words such as "seen" after them.
+
+        With a negation they are also after "process": "no acute process".
+        """
         ends = {j for j, _ in self.findings.values()}
         for i in self.structures:
             state = self._predicate(i)
             if state is not None:
                 ends.add(state)
                 self.predicates.add(state)
+        if negated:
+            ends |= {n + 1 for n, word in enumerate(self.words) if word in ENDERS}
         if ends:
             first = min(ends)
             ends |= {n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN}
@@ -94,13 +114,11 @@ class _Clauses:
 
     def begins(self, n: int, negated: bool) -> bool:
         """Return whether the words from n on are a structure with its predicate, or a new finding."""
-        words, k = self.words, n
-        while (
-            k < len(words) and k not in self.findings and k not in self.structures and words[k] in MODIFIERS
-        ):
-            k += 1
+        words, k = self.words, self._noun(n)
         if k in self.structures:
-            return self._predicate(k) is not None or self._found_after(self.structures[k][0])
+            if self._predicate(k) is not None or self._found_after(self.structures[k][0]):
+                return True
+            k = self.structures[k][0]  # "left lower lobe granuloma"
         if k not in self.findings:
             return False
         end, name = self.findings[k]
@@ -118,6 +136,9 @@ class _Clauses:
                 and bool(BETWEEN & set(words[end : end + 2]))
             )
         rest = words[n : next((m for m in range(n, len(words)) if words[m] in HARD), len(words))]
+        verb, after = words[end : end + 1], words[end + 1 : end + 3]
+        if not VERBS.isdisjoint(verb) and not PERSISTS.isdisjoint(after):
+            return True
         return words[n] in SOFT and not CLOSERS & set(rest)
 
 

@@ -17,7 +17,7 @@ from medground.reports.matching import by_kind, in_order, match
 from medground.reports.modifiers import modify
 from medground.reports.reading import Reading
 from medground.reports.regions import Place, Tag, find_places
-from medground.reports.run_ons import find_run_ons, with_stops
+from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
 from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import COPULAS, Statement, find_statements
 from medground.reports.tokens import tokenise
@@ -88,7 +88,8 @@ class SentenceParser:
             self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
         self._speller.correct(reading.words, reading.starts, reading.ends)
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
-        if len(reading.tags.get("F", ())) + len(reading.tags.get("T", ())) > 1:
+        found = len(reading.tags.get("F", ())) + len(reading.tags.get("T", ()))
+        if found > 1 or (found and not ENDERS.isdisjoint(reading.words)):
             self._end_clauses(reading)
         if self.lexicon.own:
             self._find_own(reading)
@@ -127,7 +128,7 @@ class SentenceParser:
         reading.cues += _colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
-            hard += [i for i, _, kind in reading.cues if kind == "E"]
+            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_inserted(words, i, j)]
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             reading.statements = find_statements(
@@ -202,7 +203,9 @@ class SentenceParser:
         exceptions = _exceptions(words)
         places = reading.places
         if reading.halves:
-            apart = {n for half in reading.halves for n in range(half.start, half.end)}
+            halves = [h for h in reading.halves if h.side is None or any(m.j <= h.start for m in mentions)]
+            halves += [h for h in reading.halves if h.forward]
+            apart = {n for half in halves for n in range(half.start, half.end)}
             apart -= {n for each in mentions if each.apart for n in range(each.i, each.j)}
             places = [p for p in places if p.i not in apart]
         link(words, mentions, places, self.lexicon.verbs, bridges)
@@ -229,6 +232,10 @@ class SentenceParser:
         def decide(half: Half, mention: Mention) -> None:
             side = half.side or 0
             mention.verdict = scopes.verdict(side, side + 1, self.options.likely_as)
+            if mention.verdict.existence == "absent" and half.denies_change(
+                reading.words, reading.tags, mention.j
+            ):
+                mention.verdict = PRESENT
             words = half.words(reading.words)
             tags: list[Tag] = in_order(match(self.lexicon.places, words))
             places = find_places(tags, words, set(), self.lexicon.prepositions)
@@ -255,6 +262,11 @@ def _colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list
         if 2 <= len(after) < len(findings) and "or" in words[after[0] : after[-1]] and not denied:
             found.append((colon, colon + 1, "D"))
     return found
+
+
+def _is_inserted(words: list[str], i: int, j: int) -> bool:
+    """Return whether words are between commas: "the heart, however, is enlarged"."""
+    return words[i - 1 : i] == [","] and words[j : j + 1] == [","]
 
 
 def _exceptions(words: list[str]) -> list[int]:

@@ -45,19 +45,30 @@ class Speller:
 
     def correct(self, words: list[str], starts: list[int], ends: list[int]) -> None:
         """Replace the misspelled words of findings in a list of words with these places."""
-        glued = False
+        glued = divided = False
         known_words = self._vocabulary
         for n, word in enumerate(words):
             if word not in known_words and len(word) >= SHORTEST:
                 known = self._known.get(word)
                 words[n] = known = self._learn(word) if known is None else known
                 glued = glued or " " in known
+                divided = divided or known == word
+        if divided:
+            self._unite(words, starts, ends)
         for n in range(len(words) - 1, -1, -1) if glued else ():
             if " " in words[n]:
                 words[n : n + 1] = words[n].split()
                 middle = ends[n] - len(words[n + 1])
                 starts.insert(n + 1, middle)
                 ends.insert(n, middle)
+
+    def _unite(self, words: list[str], starts: list[int], ends: list[int]) -> None:
+        """Join a word that is unknown with the next or the last, if they are a finding: "pneumo thorax"."""
+        for n in range(len(words) - 2, -1, -1):
+            unknown = words[n] not in self._vocabulary or words[n + 1] not in self._vocabulary
+            if unknown and self._is_target(words[n] + words[n + 1]):
+                words[n : n + 2] = [words[n] + words[n + 1]]
+                del ends[n], starts[n + 1]
 
     def _learn(self, word: str) -> str:
         if len(self._known) >= MOST_KNOWN:

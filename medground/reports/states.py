@@ -11,6 +11,7 @@ from medground.reports.wordlists import word_set
 
 SIDES = frozenset(("right", "left"))
 BEFORE_NOUN = SIDES | {"the", "both"}
+FACES = frozenset(("lateral", "posterior", "anterior", "medial"))
 BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with"))
 JOINTS = frozenset((",", ";", "and", "but", "while", "whereas", "with"))
 OF_SIDE = word_set("states", "of_side")
@@ -68,6 +69,7 @@ def find_statements(
             near = [
                 s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
             ]
+            near = [s for s in near if not _in_exception(words, s, i, exceptions)]
             near = [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings)]
             after = [s for s in subjects if j <= s[0] < end]
             owners = _owners(lexicon, words, i, j, names, near, after, findings)
@@ -89,6 +91,11 @@ def find_statements(
         if owners:
             floor = last = j
     return found
+
+
+def _in_exception(words: list[str], subject: Spot, i: int, exceptions: list[int]) -> bool:
+    """Return whether a structure is in an exception before the state: "other than low volumes, normal"."""
+    return any(n < subject[0] for n in exceptions) and "," in words[subject[1] : i]
 
 
 def _is_aside(words: list[str], subject: Spot, following: list[Spot], findings: list[int]) -> bool:
@@ -168,6 +175,8 @@ def _attributive(
         return True
     if any(j <= n < subject[0] for n in findings):
         return False  # "increased calcification of the aorta"
+    if any(word in SIDES or word in FACES for word in gap):
+        gap = [word for word in gap if word != "and"]  # "of the lateral and posterior angles"
     return len(gap) <= 9 and any(word in OF for word in gap) and not {",", "and"} & set(gap)
 
 

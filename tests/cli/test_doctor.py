@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from medground.cli import installation, needs, probe
+from medground.cli import import_check, installation, needs
 from medground.cli.align import align
 from medground.cli.calibrate import calibrate
 from medground.cli.installation import Check, examine, is_well
@@ -174,7 +174,7 @@ def test_a_failed_import_is_described_and_the_others_are_tried(first_on_path):
     first_on_path("two", "raise ImportError('no')")
     first_on_path("three", "value = 1")
     wanted = [Import("two"), Import("no_such_module"), Import("one", "missing"), Import("three", "value")]
-    assert probe.failures(wanted, hide_torchvision=False) == {
+    assert import_check.failures(wanted, hide_torchvision=False) == {
         Import("two"): "ImportError: no",
         Import("no_such_module"): "ModuleNotFoundError: No module named 'no_such_module'",
         Import("one", "missing"): "ModuleNotFoundError: No module named 'one.missing'",
@@ -184,7 +184,7 @@ def test_a_failed_import_is_described_and_the_others_are_tried(first_on_path):
 def test_an_import_that_crashes_is_described_by_its_exit_code(first_on_path):
     first_on_path("crash", "import os; os._exit(7)")
     first_on_path("after", "raise ImportError('no')")
-    found = probe.failures([Import("crash"), Import("after")], hide_torchvision=False)
+    found = import_check.failures([Import("crash"), Import("after")], hide_torchvision=False)
     assert found == {
         Import("crash"): "the process ended with code 7",
         Import("after"): "ImportError: no",
@@ -193,8 +193,8 @@ def test_an_import_that_crashes_is_described_by_its_exit_code(first_on_path):
 
 def test_an_import_that_hangs_is_stopped(first_on_path, monkeypatch):
     first_on_path("endless", "import time; time.sleep(60)")
-    monkeypatch.setattr(probe, "PATIENCE", 1)
-    found = probe.failures([Import("endless")], hide_torchvision=False)
+    monkeypatch.setattr(import_check, "PATIENCE", 1)
+    found = import_check.failures([Import("endless")], hide_torchvision=False)
     assert found == {Import("endless"): "no result within 1 s"}
 
 

@@ -114,11 +114,26 @@ def folder(tmp_path_factory) -> Path:
         shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
     shutil.copytree(here / "runs/agp", here / "runs/asg")
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
+    label_images(here)
+    do(here, "medground probe nih.jsonl --encoder runs/asg --images images -o probed.jsonl")
     tiny_models.owlv2(here / "models" / "owlv2")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
     shutil.copy(here / "images" / first, here / "image.png")
     return here
+
+
+def label_images(here: Path) -> None:
+    """Labels of the images in list.jsonl; those that the models were trained on are the training split."""
+    seen = {json.loads(line)["subject_id"] for line in (here / "seen.jsonl").read_text().splitlines()}
+    lines = []
+    for number, line in enumerate((here / "list.jsonl").read_text().splitlines()):
+        image = json.loads(line)
+        kept = {key: image[key] for key in ("image_id", "subject_id", "path")}
+        other = "val" if int(image["subject_id"][1:]) % 2 else "test"
+        split = "train" if image["subject_id"] in seen else other
+        lines.append(kept | {"labels": {"Edema": number // 2 % 2}, "split": split})
+    (here / "nih.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
 
 
 PUBLISHED = {  # names in the examples of the files in box_files

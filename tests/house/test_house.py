@@ -46,7 +46,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     {"reports", "anatomy", "pairing", "joining", "datasets", "models", "phantom", "reports.spacy_component"},
     {"objectives"},
     {"data"},
-    {"training", "grounding", "evaluation"},
+    {"training", "grounding", "evaluation", "downstream"},
     {"api"},
     {"cli"},
     {"__main__", "__init__"},
@@ -81,6 +81,7 @@ OUTSIDE = {
     "training": {"accelerate", "numpy", "orjson", "tomli_w", "torch"},
     "grounding": {"numpy", "PIL", "torch"},
     "evaluation": {"numpy"},
+    "downstream": {"numpy", "torch"},
     "cli": {"click"},
 }
 HEAVY = {

@@ -37,7 +37,10 @@ def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> No
 def _images(found: Mapping[str, Any], source: str) -> Names:
     """Return the name of each image by its number: image_id or file_name."""
     try:
-        return {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
+        named = {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
+        if len(named) < len(found["images"]):
+            raise MedgroundError(f"{source}: images: two have the same id")
+        return named
     except (KeyError, TypeError, AttributeError):
         raise MedgroundError(f"{source}: images: expected objects with id and file_name") from None
 

@@ -52,8 +52,11 @@ class Example:
 
 def read_radfact(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
     """Pass on each predicted sentence that has boxes."""
+    seen: set[str | int] = set()
 
     def check(example: Example) -> None:
+        if example.example_id in seen:
+            raise BadRecord("the second item with this id", "example_id")
         for number, each in enumerate(example.prediction):
             if each.boxes is not None and not each.boxes:
                 raise BadRecord("expected null or boxes", "prediction", number, "boxes")
@@ -64,6 +67,7 @@ def read_radfact(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) ->
                     take(Answer(str(example.example_id), None, boxes, label=each.text, match="same"))
                 except BadRecord as bad:
                     raise bad.under(number).under("prediction") if bad.path == ("box",) else bad from None
+        seen.add(example.example_id)
 
     items.read(stream, Example, bad_lines, check)
 
@@ -93,7 +97,7 @@ def read_chexbench(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) 
             raise BadRecord("expected the path of an image", "image_path")
         boxes = _candidates(sample)
         scored = [(box, 1.0) for box in boxes]
-        take(Answer(sample.image_path[0], None, scored, label=sample.question, match="inside"))
+        take(Answer(sample.image_path[0], None, scored, True, label=sample.question, match="inside"))
         repeated += sample.output is None and boxes == before
         before = boxes
 
