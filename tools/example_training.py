@@ -1,10 +1,4 @@
-"""The training of the example model on cached features of a frozen image encoder.
-
-Used by tools/train_example. Training is on whitened features: their principal components, each with about
-the same variance. In the end the projection becomes part of a convolution, so the model takes plain features.
-
-Letters as in example_data; D is the number of components.
-"""
+"""The training of the example model on cached features of a frozen image encoder, for tools/train_example."""
 
 import random
 import time
@@ -17,7 +11,7 @@ import click
 import numpy as np
 import torch
 from example_data import CELLS, MOST, Batch, Nih, Pair, Source, moved, phrased, shares, stacked
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medground import ops
@@ -25,8 +19,6 @@ from medground.models import encoders, grounder, lite
 from medground.models.text_query import TextQuery
 
 SIZE = 384
-COMPONENTS = 160
-FLOOR = 0.02  # of the mean variance: keeps components of small variance small
 
 
 @dataclass(frozen=True)
@@ -38,37 +30,6 @@ class Material:
     phantoms: Source
     free: list[Pair]
     start: Path
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """The projection of features to components: (features - mean) @ weights."""
-
-    mean: Tensor
-    weights: Tensor
-
-    @classmethod
-    def of(cls, maps: Tensor) -> "Whitening":
-        """Return the whitening of (N, C, h, w) feature maps, from every third of them."""
-        rows = maps[::3].float().permute(0, 2, 3, 1).flatten(0, 2)
-        mean = rows.mean(0)
-        variances, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
-        kept, axes = variances[-COMPONENTS:], axes[:, -COMPONENTS:]
-        return cls(mean, axes / (kept + FLOOR * kept.mean()).sqrt())
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        """Return (N, D, h, w) whitened maps in half precision."""
-        parts = [((p.float().permute(0, 2, 3, 1) - self.mean) @ self.weights).half() for p in maps.split(64)]
-        return torch.cat(parts).permute(0, 3, 1, 2).contiguous()
-
-    def folded(self, conv: nn.Conv2d) -> nn.Conv2d:
-        """Return the convolution of maps as they are that equals `conv` of whitened maps."""
-        whole = nn.Conv2d(len(self.mean), conv.out_channels, 1)
-        with torch.no_grad():
-            weights = conv.weight[:, :, 0, 0] @ self.weights.T
-            whole.weight.copy_(weights[:, :, None, None])
-            whole.bias.copy_(conv.bias - weights @ self.mean)
-        return whole
 
 
 class Texts:
@@ -102,9 +63,7 @@ class Trainer:
         self.boxed = [e for e in images if any(p.box and p.finding for p in nih.pairs[e])]
         self.others = sorted(set(images) - set(self.boxed))
         self.synthetic = [each for each in phantoms.rows if phantoms.pairs.get(each)]
-        self.whitening = Whitening.of(nih.features[[nih.rows[each][0] for each in images]])
-        self.features = {id(each): self.whitening(each.features) for each in (nih, phantoms)}
-        self.mean = self.features[id(nih)][[nih.rows[each][0] for each in images]].float().mean(0).half()
+        self.mean = nih.features[[nih.rows[each][0] for each in images]].float().mean(0).half()
         self.start = grounder.load(material.start)
         self.texts, self.model = Texts(self.start), self._build()
         self.learned = [each for each in self.model.network.parameters() if each.requires_grad]
@@ -128,11 +87,10 @@ class Trainer:
         network.to_tokens.load_state_dict(self.start.network.to_tokens.state_dict())
         for part in (network.image_encoder, network.text_encoder):
             part.requires_grad_(False)
-        network.to_patches = nn.Conv2d(COMPONENTS, config.width, 1)
         return grounder.Grounder(config, network, self.start.tokenizer)
 
     def train(self) -> "Trainer":
-        """Train, and leave the averaged weights in the network, for features that are not whitened."""
+        """Train, and leave the averaged weights in the network."""
         begun, parts = time.time(), []
         for step in range(self.steps):
             parts.append(self._step(step))
@@ -144,8 +102,7 @@ class Trainer:
         with torch.no_grad():
             for own, mean in zip(self.learned, self.average, strict=True):
                 own.copy_(mean)
-        network = self.model.network.eval()
-        network.to_patches = self.whitening.folded(network.to_patches)
+        self.model.network.eval()
         return self
 
     def _step(self, step: int) -> list[float]:
@@ -193,7 +150,7 @@ class Trainer:
             box = moved(pair.box, facts["aff"]) if pair.box else None
             if box or not pair.box:
                 phrases.append((phrased(pair, facts["flip"], self.rng), box, pair.present, pair.weight))
-        return self.features[id(source)][row], torch.tensor(facts["vis"]).bool(), phrases
+        return source.features[row], torch.tensor(facts["vis"]).bool(), phrases
 
 
 def inside_of(visible: Tensor) -> Tensor:

@@ -91,15 +91,14 @@ class TextQuery(Network):
         self.present, self.peak = nn.Linear(width, 1), nn.Parameter(torch.tensor([0.5, 0.5]))
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
+        features: int = image_encoder.channels[-1]  # type: ignore[index,assignment]
         self.count = len(config.findings or ())
         if self.count:
-            channels = ZONES[0] * ZONES[1] * image_encoder.channels[-1]  # type: ignore[index,operator]
-            self.findings = nn.Linear(channels, self.count)
+            self.findings = nn.Linear(ZONES[0] * ZONES[1] * features, self.count)
             self.names = nn.Linear(width, self.count + 1)  # the finding that a text names; last: another
             self.share = nn.Parameter(torch.tensor(0.0))  # of the text query in the presence of a finding
         self.facts = self.count + bool(config.familiar)  # numbers of a patch that are the same on its image
         if config.familiar:
-            features = image_encoder.channels[-1]  # type: ignore[index]
             self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
             self.axes = nn.Parameter(torch.zeros(features, config.familiar), requires_grad=False)
             self.limit = nn.Parameter(torch.tensor(1.0), requires_grad=False)
@@ -188,4 +187,5 @@ def zones_of(maps: Tensor, visible: Tensor) -> Tensor:
 
 def mean_of(zones: Tensor) -> Tensor:
     """Return (B, C): the means of (B, 6 C) features over zones."""
-    return zones.unflatten(1, (-1, ZONES[0] * ZONES[1])).mean(dim=2)
+    result: Tensor = zones.unflatten(1, (-1, ZONES[0] * ZONES[1])).mean(dim=2)
+    return result

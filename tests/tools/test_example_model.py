@@ -9,8 +9,6 @@ import example_findings
 import numpy as np
 import pytest
 import torch
-from example_training import Whitening
-from torch import nn
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ENTRIES = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\n"
@@ -49,16 +47,6 @@ def test_published_files_become_labels_and_phrases(tmp_path):
     assert "side" not in bare
     elsewhere = lines(out / "boxes_without_images.jsonl")
     assert {each["image_id"] for each in elsewhere} == {"00000002_000", "00000003_000", "00000004_000"}
-
-
-def test_a_convolution_of_whitened_maps_is_one_of_plain_maps(monkeypatch):
-    monkeypatch.setattr("example_training.COMPONENTS", 5)
-    torch.manual_seed(0)
-    maps = torch.randn(6, 8, 4, 4) * torch.arange(1, 9).view(1, 8, 1, 1) + 3
-    whitening, conv = Whitening.of(maps), nn.Conv2d(5, 3, 1)
-    plain = whitening.folded(conv)(maps)
-    assert torch.allclose(plain, conv(whitening(maps).float()), atol=2e-2)
-    assert whitening(maps).float().var((0, 2, 3)).std() < 0.5
 
 
 def labels(true):
