@@ -94,7 +94,7 @@ def _readable(
     def read(record: Image) -> Ready | MedgroundError:
         try:
             path = folder / record.path
-            return *images.letterbox(images.load(path), size), images.describe(path)
+            return *images.letterbox(images.load_shown(path), size), images.describe(path)
         except MedgroundError as error:
             return error
 

@@ -110,9 +110,10 @@ def load(files: ModelDir, precision: str = "f32") -> Exported:
     refuse_other_weights(files, facts)
     ov = openvino()
     files.refuse_changed(facts, AGAIN)
+    config = GrounderConfig.from_json(files.config())
     how = {
         "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads.usable(),
+        "INFERENCE_NUM_THREADS": threads.for_square(config.image_size),
         "PERFORMANCE_HINT": "LATENCY",
     }
     core = ov.Core()
@@ -120,7 +121,6 @@ def load(files: ModelDir, precision: str = "f32") -> Exported:
     def compiled(name: str) -> Any:
         return core.compile_model(str(files.path / f"{name}.xml"), "CPU", how)
 
-    config = GrounderConfig.from_json(files.config())
     try:
         with ThreadPoolExecutor(len(GRAPHS)) as pool:
             graphs = pool.map(compiled, GRAPHS)

@@ -282,8 +282,8 @@ def test_resume_keeps_whole_lines_and_does_the_rest(run, films, tmp_path, monkey
     lines = whole.splitlines(keepends=True)
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join(lines[:2]) + lines[2][:40])
     looked = []
-    real = images.load
-    monkeypatch.setattr(images, "load", lambda path: looked.append(path) or real(path))
+    real = images.load_shown
+    monkeypatch.setattr(images, "load_shown", lambda path: looked.append(path) or real(path))
     result = run(films, "--resume", "-o", str(target), "--batch-size", "2")
     assert result.exit_code == 0, result.output
     assert target.read_bytes() == whole and len(looked) == 4

@@ -25,7 +25,7 @@ from medground.data.image_store import ImageStore
 from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.letterboxed import LetterboxedImage
-from medground.objectives import agp
+from medground.objectives import agp, saved_heads
 from medground.records import Phrase
 from medground.training import loop, validation
 
@@ -150,6 +150,12 @@ def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, bo
     assert result.exit_code == 1
     assert "another 'objective' (['agp', 'asg'], not ['agp', 'gk-mvlp'])" in result.stderr
     assert (both / "config.toml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_heads_of_its_objectives(both):
+    assert saved_heads.names_of(both) == ["agp", "asg"]
+    assert set(saved_heads.load(both, grounder.load(both))) == {"agp", "asg"}
 
 
 @pytest.mark.slow

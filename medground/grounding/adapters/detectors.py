@@ -13,8 +13,9 @@ from torch import Tensor
 
 from medground import boxes
 from medground.grounding.adapters import sources
-from medground.grounding.adapters.model import Found
+from medground.grounding.adapters.model import THINNEST, Found
 from medground.grounding.adapters.sources import Source
+from medground.records import Box
 
 MOST = 20  # boxes of a phrase
 SAME_BOX_IOU = 0.5
@@ -50,7 +51,7 @@ class GroundingDino:
         )
         lengths = [len(ids) for ids in self.processor.tokenizer(texts)["input_ids"]]
         return [
-            Found(_best(one), cut=length > self._most_tokens())
+            Found(_best(one, image), cut=length > self._most_tokens())
             for one, length in zip(each, lengths, strict=True)
         ]
 
@@ -78,7 +79,7 @@ class Owl:
         outputs = self.network(**words.to(self.device), **pixels.to(self.device))
         lengths = [len(ids) for ids in self.processor.tokenizer(phrases)["input_ids"]]
         return [
-            Found(_best(self._of_query(outputs, number, image)), cut=length > self.most_tokens)
+            Found(_best(self._of_query(outputs, number, image), image), cut=length > self.most_tokens)
             for number, length in enumerate(lengths)
         ]
 
@@ -91,13 +92,15 @@ class Owl:
         return found[0]
 
 
-def _best(found: dict[str, Tensor]) -> list[tuple[tuple[float, float, float, float], float]]:
-    """Return the best boxes with their scores, without those that overlap a better one."""
-    order = found["scores"].float().argsort(descending=True)[: 10 * MOST]
+def _best(found: dict[str, Tensor], image: Image.Image) -> list[tuple[Box, float]]:
+    """Return the best boxes with their scores, clipped, without those that overlap a better one."""
+    order = found["scores"].float().argsort(descending=True)
     corners = found["boxes"].float()[order].cpu().numpy().astype(np.float64)
-    scores = found["scores"].float()[order].tolist()
-    alike, kept = boxes.iou(corners, corners) >= SAME_BOX_IOU, list[int]()
-    for number in range(len(order)):
-        if len(kept) < MOST and not alike[number, kept].any():
+    corners = corners.clip(0, [image.width, image.height] * 2)
+    scores, kept = found["scores"].float()[order].cpu().numpy(), list[int]()
+    sides = corners[:, 2:] - corners[:, :2]
+    for number in np.flatnonzero((sides >= THINNEST).all(1))[: 10 * MOST].tolist():
+        alike = boxes.iou(corners[[number]], corners[kept])
+        if len(kept) < MOST and not (alike >= SAME_BOX_IOU).any():
             kept.append(number)
-    return [((x1, y1, x2, y2), scores[n]) for n in kept for x1, y1, x2, y2 in [corners[n].tolist()]]
+    return [((x1, y1, x2, y2), float(scores[n])) for n in kept for x1, y1, x2, y2 in [corners[n].tolist()]]

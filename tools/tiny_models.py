@@ -1,11 +1,9 @@
-"""Tiny models of other makers, untrained, with their processors, as transformers saves them in a folder."""
+"""Tiny, untrained models of other makers, with their processors, as transformers saves them in a folder."""
 
 import json
 from pathlib import Path
 
 import torch
-
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-()[]{},:'\"<>|_/."
 
 
 def _transformers():
@@ -24,7 +22,7 @@ def _save(folder: Path, model, *parts) -> Path:
 
 
 def _bert_words(folder: Path) -> Path:
-    """A vocabulary in which [CLS], [SEP], "." and "?" have the numbers that Grounding DINO expects."""
+    """Write a vocabulary in which [CLS], [SEP], "." and "?" have the numbers that Grounding DINO expects."""
     words = [f"[unused{n}]" for n in range(1040)]
     words[0], words[100], words[101], words[102], words[103] = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
     words[1012], words[1029] = ".", "?"
@@ -59,7 +57,7 @@ def grounding_dino(folder: Path) -> Path:
 
 
 def _bytes_tokenizer(kind, special: list[str], end: str, **more):
-    """A tokenizer with a piece for each byte; `special` follow, and `end` is the last one."""
+    """Return a tokenizer with a piece for each byte; `special` follow, and `end` is the last one."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     words = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -88,7 +86,10 @@ def owlv2(folder: Path) -> Path:
     )
     images = t.Owlv2ImageProcessorPil(size={"height": 48, "width": 48})
     processor = t.Owlv2Processor(image_processor=images, tokenizer=tokenizer)
-    return _save(folder, t.Owlv2ForObjectDetection(config), processor)
+    model = t.Owlv2ForObjectDetection(config)
+    with torch.no_grad():
+        model.box_head.dense2.weight *= 0.01  # boxes stay near their patches, and have an area
+    return _save(folder, model, processor)
 
 
 CHAT = (
@@ -280,7 +281,7 @@ class Processor:
 
 
 def maira_2(folder: Path) -> Path:
-    """Write a stand-in of MAIRA-2: code of its own, whose model writes the same box for every phrase."""
+    """Write a substitute for MAIRA-2: code of its own, whose model writes the same box for every phrase."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
@@ -291,3 +292,14 @@ def maira_2(folder: Path) -> Path:
     (folder / "processor_config.json").write_text(json.dumps({"auto_map": own}))
     save_file({"weight": torch.zeros(1)}, folder / "model.safetensors", {"format": "pt"})
     return folder
+
+
+MODELS = {
+    "grounding-dino": grounding_dino,
+    "owlv2": owlv2,
+    "florence-2": florence_2,
+    "paligemma": paligemma,
+    "qwen2.5-vl": qwen2_5_vl,
+    "llava": llava,
+    "clip": clip,
+}
