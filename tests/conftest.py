@@ -1,5 +1,6 @@
 """Settings and fixtures that all tests share."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -13,6 +14,9 @@ from medground import site_key
 # One thread in each process, also in those that tests start: several workers (`pytest -n 2`) then do not
 # compete for the cores. Libraries read it when they are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No garbage is collected until all tests are: to look through their objects takes every worker four seconds.
+gc.disable()
 
 # Byte code of tests and of medground is kept, also by processes that tests start: compiling it again takes
 # every worker seven seconds.
@@ -30,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among the collected tests."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
