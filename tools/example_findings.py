@@ -37,6 +37,9 @@ SHARE = 0.15  # of the text query in the presence of a finding
 SMOOTH = 4.0  # images that the mean share of findings counts as
 INNER = 5
 AXES, FAMILIAR = 16, 0.99  # of the distance from the images of the training
+STEPS = 1200  # of the classifier of texts
+SHARPNESS = 2.0  # of the logits of names: a text that names nothing must have no share of a finding
+REPEATS = 40  # of the names of regions
 WORDS = 12  # paraphrases of a phrase
 Array = NDArray[np.float64]
 
@@ -151,22 +154,26 @@ def named_texts(regions: list[str]) -> tuple[list[str], list[int]]:
                 forms = (text, *paraphrases(text, parser, WORDS))
                 found |= {form: number for form in forms if form not in found}
                 found |= {form: len(FINDINGS) for form in negated_forms(text, parser)[:3]}
-    found |= dict.fromkeys(regions, len(FINDINGS))
-    return list(found), list(found.values())
+    texts, numbers = list(found), list(found.values())
+    some = [name for name in regions if name not in found] * REPEATS  # few, but in many texts of findings
+    return texts + some, numbers + [len(FINDINGS)] * len(some)
 
 
 def fit_names(queries: Tensor, numbers: Tensor) -> nn.Linear:
     """Return the classifier of (N, D) mean tokens of texts; numbers: (N,) the finding of each, K for none."""
     torch.manual_seed(0)
     layer = nn.Linear(queries.shape[1], len(FINDINGS) + 1)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.03, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.03, weight_decay=0.0)
     counts = torch.bincount(numbers, minlength=len(FINDINGS) + 1).float()
     weights = (1 / counts.clamp(min=1)).sqrt()
-    for _ in range(400):
+    for _ in range(STEPS):
         optimizer.zero_grad()
         functional.cross_entropy(layer(queries), numbers, weight=weights).backward()
         optimizer.step()
-    return layer.requires_grad_(False)
+    layer.requires_grad_(False)
+    for each in (layer.weight, layer.bias):
+        each.mul_(SHARPNESS)
+    return layer
 
 
 def fit_familiar(features: Array, groups: NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor]:
