@@ -19,8 +19,9 @@ PHANTOM_FILMS := $(PHANTOMS)/mimic-cxr-jpg
 PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 
 .PHONY: weights
-weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done
-	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
+weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
+	cp $(WEIGHTS)/view/model.xml $(WEIGHTS)/view/model.bin $(WEIGHTS)/view/flagged.json $(SHIPPED)/view
+	$(BIN)/python tools/ship_detector $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(SHIPPED)/grounder
 
 # The image encoder is a published package; its weights are converted, never run as a pickle.
@@ -30,9 +31,14 @@ $(WEIGHTS)/lite0/config.json: | $(VENV)/installed
 
 $(REAL)/labels.csv: | $(VENV)/installed
 	$(BIN)/python tools/example_nih $(NIH) -o $(@D)
+	ln -sfn $(abspath $(NIH))/images $(@D)/images
 
 $(REAL)/images.jsonl: $(REAL)/labels.csv
 	$(BIN)/python tools/example_data.py $< > $@
+
+# The view check: frontal images against images that are made from them and from phantoms.
+$(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json $(REAL)/labels.csv
+	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_FILMS) --encoder $(WEIGHTS)/lite0 -o $(@D)
 
 # Eight views of each image with annotated boxes, two of the others, one of each phantom.
 $(REAL)/nih.safetensors: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
