@@ -29,6 +29,7 @@ from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 
 Pixels = NDArray[np.float32]
+Shown = Image.Image | Pixels  # what `load_shown` returns
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 # The formats that are opened. PIL knows 40 others, one of which (PostScript) starts another program.

@@ -68,7 +68,11 @@ def is_scaled(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 def read(path: Path, size: int) -> LetterboxedImage:
     """Return the image of a file, windowed and letterboxed to `size`; raise MedgroundError if unreadable."""
-    shown = images.load_shown(path)
+    return of_shown(images.load_shown(path), size)
+
+
+def of_shown(shown: images.Shown, size: int) -> LetterboxedImage:
+    """Return a result of `images.load_shown`, windowed and letterboxed to `size`."""
     if images.is_resized_as_bytes(shown, size):
         return _letterboxed(_windowed_bytes(shown), size)
     return of(images.values(shown), size)

@@ -140,6 +140,7 @@ def label_images(here: Path) -> None:
 
 
 PUBLISHED = {  # names in the examples of the files in box_files
+    "MS_CXR_T_temporal_image_classification_v1.0.0.csv": "progress.csv",
     "annotations_train.csv": "vindr.csv",
     "BBox_List_2017.csv": "nih.csv",
     "ChestX_Det_train.json": "det.json",
