@@ -9,6 +9,7 @@
 # make ablation   ablations of AGP, ASG and GK-MVLP on the demo's cohort (docs/ablations.md); for one of them:
 #                 make ablation-agp, ablation-asg or ablation-gk
 # make weights    train the example models from scratch (hours: examples/weights.mk)
+# make workbench   six tiny models of other makers on synthetic images, side by side (examples/workbench.mk)
 # make slurm-demo   examples/slurm with the installed SLURM and without it, and compare the scores
 # make requirements   write requirements.txt: all published dependencies, with hashes of their files
 # make release-image BASE=python:3.11-slim@sha256:...   the container image, only from a base with a digest
@@ -114,6 +115,7 @@ release-image:
 include examples/demo.mk
 include examples/ablation.mk
 include examples/weights.mk
+include examples/workbench.mk
 
 clean:
 	rm -rf $(DEMO)

@@ -11,6 +11,7 @@ import click
 from medground import registry
 from medground.cli import options
 from medground.cli.command import DATA, FILES, Command, Group, option
+from medground.cli.convert_predictions import convert_predictions
 from medground.cli.convert_weights import convert_weights
 
 SOURCES = {
@@ -229,8 +230,8 @@ class Datasets(Group):
     """A group with one subcommand per data set; those of other packages are added when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all data sets, and `weights`."""
-        return [*registry.DATASETS, "weights"]
+        """Return the names of all data sets, `predictions` and `weights`."""
+        return [*registry.DATASETS, "predictions", "weights"]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Return the subcommand of a data set, None if there is no such data set."""
@@ -274,6 +275,7 @@ def convert() -> None:
     """
 
 
+convert.add_command(convert_predictions)
 convert.add_command(convert_weights)
 for name, entry in registry.DATASETS.built_in.items():
     convert.add_command(_command(name, entry))

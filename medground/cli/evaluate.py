@@ -59,6 +59,7 @@ from medground.cli.named import Named
     group=FILES,
     help="Box coordinates of the --compare file.",
 )
+@options.coco_images
 @option("--table", is_flag=True, group=FILES, help="Print a table; to stderr without -o FILE.")
 @option(
     "--html",
@@ -112,7 +113,8 @@ def evaluate(
     for all phrases, each category, each side and more. --train adds an image-free baseline, and --anatomy one
     placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
     --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
-    classification, FILE is output of probe and the truth has labels.
+    classification, FILE is output of probe and the truth has labels. With --protocol segmentation, all files
+    have masks.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.
@@ -126,7 +128,8 @@ def evaluate(
     given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
     options.refuse_two_stdins(
-        records, *(given[key] for key in ("truth", "train", "compare", "anatomy") if given[key])
+        records,
+        *(given[key] for key in ("truth", "train", "compare", "anatomy", "coco_images") if given[key]),
     )
     scores = _scores(records, protocols, images, given)
     from medground import jsonl, output_files

@@ -1,6 +1,7 @@
 """medground ground: phrases, images and a model -> boxes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @command()
 @click.argument("image", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("words", metavar="[PHRASE]...", nargs=-1)
-@options.model(help="Model folder of pretrain, finetune or export  [default: example]")
+@options.model(help="Folder of pretrain, finetune, export or transformers  [default: example]")
 @option(
     "--phrases",
     "records",
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
     old=["--engine"],
     group=MODEL,
     help="auto: export if there is one, else torch; bf16: faster, less exact.",
+)
+@option(
+    "--trust-remote-code",
+    is_flag=True,
+    group=MODEL,
+    help="Run code in the folder of a model of transformers.",
 )
 @option(
     "--calibration/--no-calibration",
@@ -75,6 +82,7 @@ if TYPE_CHECKING:
     group=MODEL,
     help="Minimum `present` of a phrase; its boxes are dropped below.",
 )
+@options.any_view(help="Do not check whether images are frontal chest X-rays.")
 @options.device
 @options.config
 @options.shard
@@ -87,11 +95,14 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     Input is one IMAGE with PHRASEs or a --report, or phrase records from stdin or --phrases. Consecutive
     phrases of one image share its encoding. Writes groundings: boxes in pixels of the original image, best
     first, and `present`, the probability that the finding is visible. The highest-scoring box is always
-    written, even if `present` is low. Findings that the report marks as absent get an empty box list.
+    written, even if `present` is low. Findings that the report marks as absent get an empty box list. On an
+    image that is probably not a single upright frontal chest X-ray, records have "other" as `view`.
+    FOLDER may also be a model of transformers, such as Grounding DINO or Qwen2.5-VL (docs/other-models.md).
 
     \b
         $ medground ground --model runs/finetuned image.png "right lower lobe opacity"
         $ medground ground --model runs/finetuned image.png --report report.txt --html found.html
+        $ medground ground --model models/owlv2 image.png "right lower lobe opacity" --min-score 0.2
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
@@ -102,12 +113,10 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     from medground import console, jsonl
     from medground.grounding import outputs, predict, resume
-    from medground.grounding.model import load
 
     bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
     phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
-    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
-    model = load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
+    model = _model(**chosen)
     limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
 
     def found(phrases: Iterable[Any]) -> Iterable[Any]:
@@ -123,6 +132,19 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         read = follow(phrases, options.size_of_image(folder))
         rest = earlier.rest(read, skipping=bad_lines.rejects is not None)
         jsonl.write(stream, (grounding for _, grounding in found(rest)), every=0)
+
+
+def _model(**chosen: Any) -> Any:
+    """Return the model of the folder, or of transformers."""
+    from medground.grounding.adapters import model as adapters
+    from medground.grounding.model import load
+    from medground.models import view_check
+
+    folder, device = chosen["model"], options.device_of(chosen["device"])
+    if folder and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
+        return found if chosen["any_view"] else replace(found, view_check=view_check.load())
+    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
+    return load(folder or "example", device=device, **how)
 
 
 def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":

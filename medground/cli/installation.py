@@ -16,7 +16,7 @@ from typing import Any, Literal
 import click
 
 import medground
-from medground.cli import needs, probe
+from medground.cli import import_check, needs
 from medground.cli.needs import Import
 
 State = Literal["ok", "note", "broken", "absent"]
@@ -71,7 +71,7 @@ def examine(group: click.Group) -> list[Check]:
     commands = needs.of_commands(group)
     wanted = [each for imports in commands.values() for each in imports]
     extras = [Import(each) for each in EXTRAS if _spec(each) is not None]
-    failed = probe.failures([*wanted, *extras])
+    failed = import_check.failures([*wanted, *extras])
     tops = {each.top for imports in commands.values() for each in imports} - {"medground"}
     requirements = _requirements() or [Requirement(_package_of(top), "") for top in sorted(tops)]
     return [
@@ -207,7 +207,7 @@ def _torchvision() -> Check:
     if _spec("torchvision") is None:
         return Check("torchvision", "absent", None, "not needed", needed=False)
     version = _version("torchvision")
-    errors = [*probe.failures(TORCHVISION, hide_torchvision=False).values()]
+    errors = [*import_check.failures(TORCHVISION, hide_torchvision=False).values()]
     if errors:
         detail = f"does not fit torch {_version('torch')}: {errors[0]}; medground works without it"
         return Check("torchvision", "broken", version, detail, _fitting(), needed=False)

@@ -1,83 +1,135 @@
-"""Try imports in a process of their own, with the import path of this process.
+"""medground probe: labels, images and a frozen encoder -> predicted classes."""
 
-A process of its own is needed because an import may crash or hang. Its import path is this process's, so that
-each import finds what a command would find.
-"""
+import tempfile
+from pathlib import Path
+from typing import Any, BinaryIO
 
-import json
-import subprocess
-import sys
-from collections.abc import Iterable
+import click
 
-from medground.cli.needs import Import
-
-PATIENCE = 180.0  # seconds for all imports; a slow disk may need a minute for torch
-SCRIPT = """
-import importlib, json, sys
-path, hide, wanted = json.load(sys.stdin)
-sys.path[:] = path
-if hide:
-    from medground.compat import hide_broken_torchvision
-    hide_broken_torchvision()
-def attempt(module, name, call):
-    found = importlib.import_module(module)
-    if name is None:
-        return None
-    try:
-        value = getattr(found, name)
-    except AttributeError:
-        value = importlib.import_module(f"{module}.{name}")
-    return value() if call else None
-for each in wanted:
-    print(json.dumps(["start", None]), flush=True)
-    try:
-        attempt(*each)
-        print(json.dumps(["end", None]), flush=True)
-    except BaseException as error:
-        text = " ".join(str(error).split())
-        print(json.dumps(["end", f"{type(error).__name__}: {text}"[:500]]), flush=True)
-"""
+from medground.cli import options
+from medground.cli.command import DATA, FILES, MODEL, command, option
 
 
-def failures(imports: Iterable[Import], hide_torchvision: bool = True) -> dict[Import, str]:
-    """Return the error of each import that fails, as one line; an empty dict if all succeed.
+@command()
+@options.records
+@option(
+    "--encoder",
+    metavar="FOLDER|hub:NAME",
+    required=True,
+    group=MODEL,
+    help="Model folder, folder of export --encoders, or pre-trained image encoder.",
+)
+@option(
+    "--layer",
+    type=click.Choice(["encoder", "visual", "joint"]),
+    default="encoder",
+    show_default=True,
+    group=MODEL,
+    help="Image encoder, a model's visual layers, or ASG's joint space.",
+)
+@option(
+    "--image-size",
+    type=options.SIDE,
+    group=MODEL,
+    help="Side of the images (default: as in training, or 224).",
+)
+@option(
+    "--features",
+    type=options.OutputFile(dir_okay=False, path_type=Path),
+    group=FILES,
+    help="Keep the features in this .safetensors file; an interrupted one is continued.",
+)
+@option(
+    "--fit",
+    type=click.Choice(["logistic", "ridge", "published", "zero-shot"]),
+    default="logistic",
+    show_default=True,
+    group=DATA,
+    help="Quick logistic or ridge, MGCA's published optimizer, or no training.",
+)
+@option(
+    "--share",
+    "shares",
+    type=options.Number(0, 1, min_open=True),
+    multiple=True,
+    default=(1.0,),
+    show_default=True,
+    group=DATA,
+    help="Share of the training patients to use; repeatable.",
+)
+@option(
+    "--seeds",
+    type=options.COUNT,
+    default=1,
+    show_default=True,
+    group=DATA,
+    help="Runs per share: seeds 0 to N - 1.",
+)
+@option(
+    "--allow-leakage", is_flag=True, group=DATA, help="Accept patients in two splits; marks each prediction."
+)
+@options.batch_size
+@options.images
+@options.device
+@options.config
+@options.rejects
+@options.output
+def probe(records: BinaryIO, rejects: BinaryIO, output: str, features: Path | None, **given: Any) -> None:
+    """Train a linear probe on frozen features, and predict classes.
 
-    The imports are tried in order. If one crashes or hangs, the rest is tried in a new process.
-    `hide_torchvision` hides a broken torchvision first, as the commands do.
+    Reads labels of convert nih, chexpert and others, with the splits train, val and test. Each image is
+    encoded once. For each --share of the training patients and each seed, a linear layer is fitted, and its
+    scores for the validation and test images are written. evaluate --protocol classification scores them.
+    --fit zero-shot scores by the phrases of the classes instead; it needs --layer joint.
+
+    \b
+        $ medground probe nih.jsonl --encoder runs/asg --images images \\
+          --share 0.1 --share 1 --seeds 3 -o probed.jsonl
+        $ medground evaluate probed.jsonl --truth nih.jsonl --protocol classification --split test
     """
-    waiting = [*dict.fromkeys(imports)]
-    failed: dict[Import, str] = {}
-    while waiting:
-        results, ending = _attempt(waiting, hide_torchvision)
-        failed |= {each: error for each, error in zip(waiting, results, strict=False) if error}
-        waiting = waiting[len(results) :]
-        if ending:
-            if not waiting:
-                break
-            failed[waiting.pop(0)] = ending
-    return failed
+    if given["fit"] == "zero-shot" and given["layer"] != "joint":
+        raise click.UsageError("--fit zero-shot needs --layer joint")
+    from medground import jsonl
+    from medground.downstream import label_table
+    from medground.records import Label
+
+    read = jsonl.read(records, Label, jsonl.BadLines(rejects), label_table.check())
+    table, leaks = label_table.of(read, given["allow_leakage"])
+    options.refuse_nowhere(output, features)
+    if features is not None:
+        _write(table, leaks, features, output, given)
+        return
+    with tempfile.TemporaryDirectory(prefix="medground-features-") as folder:
+        _write(table, leaks, Path(folder, "features.safetensors"), output, given)
 
 
-def _attempt(imports: list[Import], hide_torchvision: bool) -> tuple[list[str | None], str | None]:
-    """Return the error or None of each import up to a crash, and how the process ended if it crashed."""
-    given = json.dumps(
-        [sys.path, hide_torchvision, [(each.module, each.name, each.call) for each in imports]]
+def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, Any]) -> None:
+    """Write the features to `place`, then the predictions."""
+    from medground import console, jsonl, leakage, output_files
+    from medground.downstream import features, frozen_encoders, joint_space, probe
+
+    device = options.device_of(given["device"])
+    encoder = frozen_encoders.load(given["encoder"], given["layer"], given["image_size"], device)
+    if encoder.model is not None:
+        parts = {name: [table.labels[row] for row in rows] for name, rows in table.rows.items()}
+        found = leakage.with_model(parts, encoder.model)
+        leaks |= leakage.check(found, given["allow_leakage"], "use other images, or give --allow-leakage")
+    about = {"encoder": encoder.name, "layer": given["layer"], "size": encoder.size, "images": table.digest()}
+    paths, batches = [each.path for each in table.labels], -(-len(table.labels) // given["batch_size"])
+    features.write(
+        *(place, encoder, paths, about, given["images"], given["batch_size"]),
+        progress=lambda found: console.progress(found, "batches of images", batches),
     )
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-P", "-c", SCRIPT],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    ending = None
-    try:
-        out, err = process.communicate(given, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        out, err = process.communicate()
-        ending = f"no result within {PATIENCE:g} s"
-    results = [json.loads(line)[1] for line in out.splitlines() if line.startswith('["end"')]
-    if process.returncode and ending is None:
-        ending = (err.strip().splitlines() or [f"the process ended with code {process.returncode}"])[-1]
-    return results, ending
+    kept = features.read(place)
+    extra = {"layer": given["layer"]} | ({"leakage": True} if leaks else {})
+    if given["fit"] == probe.ZERO_SHOT and encoder.texts:
+        classifier = joint_space.zero_shot(table.classes, encoder.texts)
+        predicted = probe.scored(kept, table, classifier, encoder.name, {"fit": given["fit"]} | extra)
+    else:
+        plan = probe.Plan(tuple(dict.fromkeys(given["shares"])), range(given["seeds"]), given["fit"])
+        predicted = probe.predict(
+            *(kept, table, plan, encoder.name, extra),
+            progress=lambda runs: console.progress(runs, "runs", len(plan.runs())),
+        )
+    with output_files.create(output) as stream:
+        jsonl.write(stream, predicted)

@@ -33,9 +33,9 @@ def check(
     except MedgroundError as error:
         raise click.UsageError(str(error)) from None
     if tracker:
-        from medground.training.loop import require_tracker
+        from medground.training import trackers
 
-        require_tracker(tracker)
+        trackers.require(tracker)
 
 
 def may_be_stopped(command: Callable[..., None]) -> Callable[..., None]:

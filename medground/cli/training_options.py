@@ -10,6 +10,7 @@ from medground import registry
 from medground.cli import options as shared
 from medground.cli.command import DATA, FILES, MODEL, OBJECTIVE, TRAINING, Integer, option
 from medground.cli.named import Named
+from medground.training.trackers import NAMES as TRACKERS
 
 
 def _weights(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
@@ -246,8 +247,8 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--tracker",
-        type=click.Choice(["tensorboard"]),
-        help="Also write losses for this tracker into the run folder.",
+        type=click.Choice(list(TRACKERS)),
+        help="Also write losses for this tracker, offline.",
     ),
     option("--compile", is_flag=True, help="Use torch.compile (start-up takes minutes)."),
     option(

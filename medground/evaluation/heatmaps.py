@@ -1,11 +1,16 @@
 """The protocol `heatmap` (BioViL, GLoRIA): a heat map for each phrase against its boxes.
 
-miou  the mean over t = .1, ..., .5 of IoU({heat map > t}, union of the boxes), then over phrases
-cnr   |mean inside - mean outside| / sqrt(variance inside + variance outside); not in points of 100
+miou      the mean over t = .1, ..., .5 of IoU({heat map > t}, union of the boxes), then over phrases
+cnr       |mean inside - mean outside| / sqrt(variance inside + variance outside); not in points of 100
+pointing  the pointing game: the share of phrases whose highest cell has its center in a true box. Equally
+          high cells share the hit.
 
 Published figures are means over categories: the group `macro`. A heat map is an (h, w) array that covers the
 whole original image at any resolution. Its name is the phrase_id or image_id/phrase_id. The heat map of the
 image-free baseline is 1 in its box and 0 elsewhere.
+
+NaN marks cells that are no input of the model, such as those outside the center crop of hi-ml's BioViL. Such
+a cell is not hot, and does not count in `cnr`. Maps without any number are refused.
 """
 
 import logging
@@ -33,7 +38,7 @@ from medground.records import Box, Phrase
 
 log = logging.getLogger(__name__)
 NUMBERS = "biuf"  # kinds of numpy dtype that a heat map may have
-NO_MAP = "expected finite numbers in two dimensions"
+NO_MAP = "expected finite numbers, or NaN, in two dimensions"
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Maps:
         """Return the number of an array for messages: its name is an ID."""
         return f"array {list(self.arrays).index(name) + 1}"
 
+    def place_of(self, phrase: Phrase) -> str:
+        """Return the place of the phrase's heat map, which it must have."""
+        return self._place(self.name_of(phrase) or "")
+
     def name_of(self, phrase: Phrase) -> str | None:
         """Return the name of the phrase's heat map, None if it has none."""
         both = f"{phrase.image_id}/{phrase.phrase_id}"
@@ -74,7 +83,7 @@ class Maps:
         if found.dtype.kind not in NUMBERS or found.ndim != 2 or not found.size:
             raise MedgroundError(f"{self.source}: {self._place(name)}: {NO_MAP}")
         found = found.astype(float)
-        if not np.isfinite(found).all():
+        if np.isinf(found).any():
             raise MedgroundError(f"{self.source}: {self._place(name)}: {NO_MAP}")
         return found
 
@@ -163,24 +172,49 @@ class Found:
 
     ious: list[float]
     contrasts: list[float | None]
+    hits: list[float]
 
     def figures(self) -> Figures:
         """Return the metrics over all phrases."""
-        return {"miou": mean_over(self.ious), "cnr": mean_over(self.contrasts)}
+        return {
+            "miou": mean_over(self.ious),
+            "cnr": mean_over(self.contrasts),
+            "pointing": mean_over(self.hits),
+        }
 
 
 def figures_of(scored: Sequence[Phrase], maps: Maps) -> Found:
-    """Return the figures of phrases that have boxes and sizes; 0 without a heat map."""
-    pairs = [_compared(phrase, maps.of(phrase)) for phrase in scored]
-    return Found([iou for iou, _ in pairs], [contrast for _, contrast in pairs])
+    """Return the figures of phrases that have boxes and sizes; 0 without a heat map.
+
+    Raises MedgroundError if a heat map has no number at all.
+    """
+    found, empty = Found([], [], []), []
+    for phrase in scored:
+        heatmap = maps.of(phrase)
+        if heatmap is not None and np.isnan(heatmap).all():
+            empty.append(maps.place_of(phrase))
+            continue
+        iou, contrast, hit = _compared(phrase, heatmap)
+        found.ious.append(iou)
+        found.contrasts.append(contrast)
+        found.hits.append(hit)
+    if empty:
+        raise MedgroundError(
+            f"{maps.source}: {empty[0]}: NaN everywhere ({len(empty)} of {len(scored)} heat maps)"
+        )
+    return found
 
 
-def _compared(phrase: Phrase, heatmap: Array | None) -> tuple[float, float | None]:
+def _compared(phrase: Phrase, heatmap: Array | None) -> tuple[float, float | None, float]:
     if heatmap is None:
-        return 0.0, 0.0
-    true = as_array(phrase.boxes or [])
-    shares = metrics.covered_shares(true, phrase.width or 1, phrase.height or 1, heatmap.shape)
-    return metrics.heatmap_iou(heatmap, shares), metrics.contrast_to_noise(heatmap, shares)
+        return 0.0, 0.0, 0.0
+    true, width, height = as_array(phrase.boxes or []), phrase.width or 1, phrase.height or 1
+    shares = metrics.covered_shares(true, width, height, heatmap.shape)
+    return (
+        metrics.heatmap_iou(heatmap, shares),
+        metrics.contrast_to_noise(heatmap, shares),
+        metrics.pointing(heatmap, true, width, height),
+    )
 
 
 def _baseline_figures(train: Sequence[Phrase], scored: Sequence[Phrase]) -> Figures:
@@ -194,6 +228,9 @@ def box_figures(scored: Sequence[Phrase], found: Sequence[Box]) -> Figures:
     return {
         "miou": mean_over([metrics.union_iou(box, true) for _, box, true in pairs]),
         "cnr": mean_over([_box_contrast(box, true, _area(phrase)) for phrase, box, true in pairs]),
+        "pointing": mean_over(
+            [metrics.union_overlap(box, true)[0] / metrics.union_area(box) for _, box, true in pairs]
+        ),
     }
 
 

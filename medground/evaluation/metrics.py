@@ -124,7 +124,8 @@ def _overlap(low: float, high: float, length: float, cells: int) -> Array:
 def heatmap_iou(heatmap: Array, shares: Array) -> float:
     """Return the mean over `THRESHOLDS` of IoU({heat map > t}, boxes).
 
-    shares: share of each cell that the boxes cover. A heat map that is nowhere above .1 gives 0.
+    shares: share of each cell that the boxes cover. A heat map that is nowhere above .1 gives 0. NaN is never
+    above a threshold.
     """
     total, found = shares.sum(), []
     for threshold in THRESHOLDS:
@@ -138,9 +139,11 @@ def heatmap_iou(heatmap: Array, shares: Array) -> float:
 def contrast_to_noise(heatmap: Array, shares: Array) -> float | None:
     """Return |mean inside - mean outside| / sqrt(variance inside + variance outside), population variances.
 
-    A cell counts as inside by its share. 0 for a flat heat map. None if nothing is inside or outside, and for
-    a heat map that equals the boxes (no noise).
+    A cell counts as inside by its share; NaN cells do not count. 0 for a flat heat map. None if nothing is
+    inside or outside, and for a heat map that equals the boxes (no noise).
     """
+    seen = ~np.isnan(heatmap)
+    heatmap, shares = heatmap[seen], shares[seen]
     within, without = shares.sum(), (1 - shares).sum()
     if min(within, without) < 1e-9:
         return None
@@ -150,6 +153,20 @@ def contrast_to_noise(heatmap: Array, shares: Array) -> float | None:
         spread += float((weights * (heatmap - mean) ** 2).sum() / total)
         means.append(mean)
     return noise_ratio(abs(means[0] - means[1]), spread)
+
+
+def pointing(heatmap: Array, true: Array, width: float, height: float) -> float:
+    """Return the share of the highest cells whose center lies in one of the (T, 4) boxes; usually 0 or 1."""
+    rows, columns = np.nonzero(heatmap == np.nanmax(heatmap))
+    x, y = (columns + 0.5) * width / heatmap.shape[1], (rows + 0.5) * height / heatmap.shape[0]
+    return float(points_inside(x[:, None], y[:, None], true).mean())
+
+
+def points_inside(x: Array, y: Array, true: Array) -> NDArray[np.bool_]:
+    """Return (N,): whether each point (N, 1) lies in one of the (T, 4) boxes."""
+    inside = (true[:, 0] <= x) & (x < true[:, 2]) & (true[:, 1] <= y) & (y < true[:, 3])
+    result: NDArray[np.bool_] = np.asarray(inside.any(axis=1))
+    return result
 
 
 def noise_ratio(contrast: float, spread: float) -> float | None:

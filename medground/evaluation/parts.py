@@ -81,6 +81,8 @@ class Part:
         if key not in self.baselines:
             kept = list(itertools.compress(train, used))
             fitted = baseline.fit_phrases(kept) if lungs is None else baseline.fit_placed(kept, lungs)
-            found = [Case(c.phrase, [ScoredBox(box=fitted.box_of(c.phrase), score=1.0)]) for c in self.own]
+            found = [
+                Case(c.phrase, [ScoredBox(box=fitted.box_of(c.phrase), score=1.0)], 1.0) for c in self.own
+            ]
             self.baselines[key] = Cases(found)
         return self.baselines[key]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import boxes
+from medground import boxes, images
 from medground.boxes import Letterbox
 from medground.data.long_texts import LongTexts
 from medground.errors import MedgroundError
@@ -28,8 +28,10 @@ from medground.grounding.backends import Model
 from medground.grounding.calibration import Calibration, raw_probability
 from medground.grounding.engine import EncodedImage
 from medground.grounding.flip import FlipCorrection
+from medground.grounding.views import Views
 from medground.models import letterboxed
 from medground.models.letterboxed import LetterboxedImage
+from medground.models.view_check import ViewCheck
 from medground.records import Box, Grounding, Phrase, ScoredBox
 from medground.reports import laterality
 
@@ -76,6 +78,7 @@ class Prediction:
     boxes: (Q, 4) in pixels, may exceed the image; overlapping ones are merged. scores: (Q,) logits.
     present: a logit. letterbox: the image's place in the network's square. At least `least` boxes are kept,
     regardless of their scores. flip_corrected: the image was detected as flipped, and processed unflipped.
+    distance: of the image from those of the calibration, above 1 if it is unlike them; None if unknown.
     """
 
     boxes: Array
@@ -84,6 +87,7 @@ class Prediction:
     letterbox: Letterbox
     least: int = 1
     flip_corrected: bool = False
+    distance: float | None = None
 
 
 def ground_phrases(
@@ -92,14 +96,17 @@ def ground_phrases(
     folder: Path,
     bad_image: BadImage | None = None,
     options: PredictOptions = DEFAULT_OPTIONS,
+    check: ViewCheck | None = None,
 ) -> Iterator[Grounded]:
     """Yield each phrase with its grounding, in order; phrases stream, one image's worth at a time.
 
     The phrases get the width and height that boxes are in: their own if the file is a scaled copy of that
     image, otherwise the file's. An image that is unreadable, or of another shape than its phrase states,
-    raises MedgroundError. With `bad_image`, each of its phrases is passed there instead.
+    raises MedgroundError. With `bad_image`, each of its phrases is passed there instead. With `check`,
+    phrases of images that are not frontal chest X-rays are marked (`views.Views`).
     """
-    for phrase, prediction in predict_phrases(phrases, model, folder, bad_image, options.flip_correction):
+    how = (bad_image, options.flip_correction, check)
+    for phrase, prediction in predict_phrases(phrases, model, folder, *how):
         yield phrase, to_grounding(phrase, prediction, model.name, options)
 
 
@@ -109,13 +116,16 @@ def predict_phrases(
     folder: Path,
     bad_image: BadImage | None = None,
     flip_correction: FlipCorrection | None = None,
+    check: ViewCheck | None = None,
 ) -> Iterator[tuple[Phrase, Prediction | None]]:
     """Yield each phrase with its prediction, None for an absent one; otherwise as `ground_phrases`."""
-    long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
+    long_texts, views = LongTexts(model.tokenizer, model.config.text_tokens), Views(check)
+    unlike = 0
     for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
-            image = letterboxed.read(folder / path, model.config.image_size)
+            shown = images.load_shown(folder / path)
+            image = letterboxed.of_shown(shown, model.config.image_size)
             image = image.sized(width, height, folder / path, f"phrase {together[0].phrase_id}")
         except MedgroundError as problem:
             if bad_image is None:
@@ -125,11 +135,19 @@ def predict_phrases(
         else:
             width, height = image.letterbox.width, image.letterbox.height
             sized = [replace(phrase, width=width, height=height) for phrase in together]
+            sized = views.marked(sized, folder / path, shown)
             found = predict_on_image(sized, image, model, flip_correction, long_texts)
             if any(each.flip_corrected for each in found if each):
                 log.warning("%s: probably flipped left-right, corrected (see --no-flip-correction)", path)
+            unlike += any((each.distance or 0) > 1 for each in found if each)
             yield from zip(sized, found, strict=True)
     long_texts.warn("phrases")
+    views.warn()
+    if unlike:
+        log.warning(
+            "%d image%s unlike those of the calibration (`distance` above 1): scores may be wrong",
+            unlike, " is" if unlike == 1 else "s are",
+        )  # fmt: skip
 
 
 def ground_on_image(
@@ -177,7 +195,8 @@ def _together(parts: list[Prediction]) -> Prediction:
     present_parts = sum(part.present > 0 for part in parts)
     first = parts[0]
     present = max(part.present for part in parts)
-    return Prediction(boxes, scores, present, first.letterbox, max(1, present_parts), first.flip_corrected)
+    least = max(1, present_parts)
+    return replace(first, boxes=boxes, scores=scores, present=present, least=least)
 
 
 def is_absent(phrase: Phrase) -> bool:
@@ -189,14 +208,16 @@ def _predictions(
     texts: list[str], image: LetterboxedImage, model: Model, flip_correction: FlipCorrection | None
 ) -> Iterator[Prediction]:
     encoded, flipped = _encode_upright(image.planes(), model, flip_correction)
-    query = backends.query_encoded(model, encoded)
+    query, distance = backends.query_encoded(model, encoded), backends.distance(model, encoded)
     for first in range(0, len(texts), MAX_PAIRS):
         output = query(*model.tokenize(texts[first : first + MAX_PAIRS]))
         for box, scores, present in zip(output.boxes, output.scores, output.present, strict=True):
             if flipped:
                 box[:, 0] = 1 - box[:, 0]
             found = merged(image.letterbox.restore(box), scores)
-            yield Prediction(*found, float(present), image.letterbox, flip_corrected=flipped)
+            yield Prediction(
+                *found, float(present), image.letterbox, flip_corrected=flipped, distance=distance
+            )
 
 
 def _encode_upright(
@@ -239,7 +260,9 @@ def to_grounding(
     """Return the prediction as a record, best box first; without one, no boxes and `present` 0."""
     carried = {key: getattr(phrase, key) for key in CARRIED if getattr(phrase, key) is not None}
     present, found = (0.0, []) if prediction is None else _present_and_boxes(prediction, options)
-    corrected = prediction is not None and prediction.flip_corrected
+    more: dict[str, Any] = {"mirrored": True} if prediction and prediction.flip_corrected else {}
+    if prediction and prediction.distance is not None:
+        more["distance"] = round(prediction.distance, 2)
     return Grounding(
         image_id=phrase.image_id,
         phrase_id=phrase.phrase_id,
@@ -247,7 +270,7 @@ def to_grounding(
         boxes=found,
         present=present,
         model=model,
-        extra=carried | phrase.extra | option_keys(options) | ({"mirrored": True} if corrected else {}),
+        extra=carried | phrase.extra | option_keys(options) | more,
     )
 
 

@@ -17,6 +17,7 @@ from medground.models import encoders
 from medground.models.grounder import Grounder, save_tokenizer, write_json
 
 IMAGE, TEXT, FACTS = "image-encoder", "text-encoder", "medground.json"
+PREPROCESSING = "preprocessor_config.json"
 
 
 def save(model: Grounder, folder: Path) -> None:
@@ -28,7 +29,7 @@ def save(model: Grounder, folder: Path) -> None:
         pictures = network.image_encoder
         plain = pictures.model if isinstance(pictures, encoders.PatchTokens) else pictures
         encoders.save_pretrained(plain, partial / IMAGE)
-        write_json(partial / IMAGE / "preprocessor_config.json", preprocessing(model))
+        write_json(partial / IMAGE / PREPROCESSING, preprocessing(model))
         encoders.save_pretrained(network.text_encoder, partial / TEXT)
         save_tokenizer(model.tokenizer, partial / TEXT)
         write_json(partial / FACTS, _facts(model))

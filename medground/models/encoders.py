@@ -149,15 +149,23 @@ def feature_map(
 ) -> Tensor:
     """Return the (B, C, h, w) last feature map of (B, 1, S, S) images in [0, 1].
 
+    grey, inside: those of `scaled`.
+    """
+    result: Tensor = encoder(scaled(encoder, images, grey, inside)).feature_maps[-1]
+    return result
+
+
+def scaled(
+    encoder: nn.Module, images: Tensor, grey: Sequence[float] | None = None, inside: Tensor | None = None
+) -> Tensor:
+    """Return the encoder's (B, C, S, S) input for (B, 1, S, S) images in [0, 1].
+
     grey: see GrounderConfig. inside: (B, 1, S, S), 0 on the padding, which gets the mean color.
     """
     channels: int = encoder.config.num_channels  # type: ignore[union-attr,assignment]
     mean, deviation = images.new_tensor(gray_values(channels, grey)).view(2, 1, -1, 1, 1)
-    scaled = ((images - mean) / deviation).expand(-1, channels, -1, -1)
-    if inside is not None:
-        scaled = scaled * inside
-    result: Tensor = encoder(scaled).feature_maps[-1]
-    return result
+    found: Tensor = ((images - mean) / deviation).expand(-1, channels, -1, -1)
+    return found if inside is None else found * inside
 
 
 def save_pretrained(model: Any, folder: Path) -> None:

@@ -25,6 +25,7 @@ from medground.registry.entries import (
     Entry,
     Loss,
     MaskFormat,
+    ModelAdapter,
     Objective,
     OutputFormat,
     PredictionFormat,
@@ -33,6 +34,7 @@ from medground.registry.entries import (
     attribute,
     one_of,
 )
+from medground.registry.model_adapters import MODEL_ADAPTERS
 from medground.registry.tables import (
     ARCHITECTURES,
     DETECTORS,
@@ -51,6 +53,7 @@ __all__ = [
     "DETECTORS",
     "FINETUNE",
     "MASK_FORMATS",
+    "MODEL_ADAPTERS",
     "OBJECTIVES",
     "OUTPUT_FORMATS",
     "PREDICTION_FORMATS",
@@ -62,6 +65,7 @@ __all__ = [
     "Entry",
     "Loss",
     "MaskFormat",
+    "ModelAdapter",
     "Objective",
     "OutputFormat",
     "PredictionFormat",

@@ -59,6 +59,14 @@ DATASETS = Table(
             records="phrases",
             example="MS_CXR_Local_Alignment_v1.1.0.csv --split test -o test.jsonl",
         ),
+        "ms-cxr-t": Dataset(
+            target="medground.datasets.ms_cxr_t:read",
+            help="Convert MS-CXR-T's progressions to phrases.\n\n"
+            "Reads MS_CXR_T_temporal_image_classification_v1.0.0.csv; the phrases have no boxes.",
+            records="phrases",
+            splits=False,
+            example="MS_CXR_T_temporal_image_classification_v1.0.0.csv -o phrases.jsonl",
+        ),
         "vindr-cxr": Dataset(
             target="medground.datasets.vindr_cxr:read",
             help="Convert VinDr-CXR's boxes to phrases.\n\n"

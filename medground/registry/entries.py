@@ -111,6 +111,22 @@ class Detector(Entry):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelAdapter(Entry):
+    """A kind of models that transformers loads: `target(source)` returns an adapter.
+
+    adapter: a `grounding.adapters.model.Adapter`. source: a `grounding.adapters.sources.Source`. model_types:
+    those of config.json. several: it finds more than one box for a phrase. none: it can find no box. scores:
+    its boxes have scores. needs_code: its folder has code that runs.
+    """
+
+    model_types: tuple[str, ...]
+    several: bool = True
+    none: bool = True
+    scores: bool = False
+    needs_code: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskFormat(Entry):
     """Mask files: `target(path, request)` yields (class, (H, W) mask, (H, W) scores or None).
 
@@ -129,7 +145,7 @@ class MaskFormat(Entry):
 class Protocol(Entry):
     """A way to score predictions; `reads` says what its files hold."""
 
-    reads: Literal["phrases", "anatomy", "heatmaps", "labels"] = "phrases"
+    reads: Literal["phrases", "anatomy", "heatmaps", "labels", "masks"] = "phrases"
 
 
 @dataclass(frozen=True, kw_only=True)

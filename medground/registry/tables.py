@@ -187,6 +187,22 @@ PROTOCOLS = Table(
             target="medground.evaluation.presence:PRESENCE",
             help="`present` of present and absent phrases",
         ),
+        "rodeo": Protocol(
+            target="medground.evaluation.paper_protocols:RODEO",
+            help="localization and shape of matched boxes (RoDeO)",
+        ),
+        "radfact": Protocol(
+            target="medground.evaluation.paper_protocols:RADFACT",
+            help="grounding and spatial precision and recall (RadFact)",
+        ),
+        "chex": Protocol(
+            target="medground.evaluation.paper_protocols:CHEX",
+            help="pooled after non-maximum suppression, as ChEX's code",
+        ),
+        "pointing": Protocol(
+            target="medground.evaluation.paper_protocols:POINTING",
+            help="pointing game: center of the best box",
+        ),
         "heatmap": Protocol(
             target="medground.evaluation.heatmaps:HEATMAP",
             help="maps instead of boxes",
@@ -202,6 +218,11 @@ PROTOCOLS = Table(
             help="classes of images, as probe predicts them",
             reads="labels",
         ),
+        "segmentation": Protocol(
+            target="medground.evaluation.segmentation:SEGMENTATION",
+            help="masks of classes, as COCO's run lengths",
+            reads="masks",
+        ),
     },
 )
 
@@ -212,6 +233,12 @@ def _text(name: str, model: str, frame: str, frames: tuple[str, ...] | None = No
     """Return the format of a model's text."""
     reader = f"medground.evaluation.inputs.vlm_text:read_{name}"
     return PredictionFormat(target=reader, help=f"{model}'s text", frame=frame, frames=frames)
+
+
+def _detections(model: str) -> PredictionFormat:
+    """Return the format of a model's processor in transformers."""
+    reader = "medground.evaluation.inputs.detections:read_detections"
+    return PredictionFormat(target=reader, help=f"dictionaries of {model}'s processor")
 
 
 PREDICTION_FORMATS = Table(
@@ -239,6 +266,18 @@ PREDICTION_FORMATS = Table(
         "paligemma": _text("paligemma", "PaliGemma", "stretch:1024x1024"),
         "florence-2": _text("florence_2", "Florence-2", "stretch:1000x1000"),
         "deepseek-vl2": _text("deepseek_vl2", "DeepSeek-VL2", "stretch:999x999"),
+        "grounding-dino": _detections("Grounding DINO"),
+        "owl": _detections("OWL-ViT or OWLv2"),
+        "radfact": PredictionFormat(
+            target="medground.evaluation.inputs.grounded_reports:read_radfact",
+            help="grounded reports of RadFact",
+            frame="normalised",
+        ),
+        "chexbench": PredictionFormat(
+            target="medground.evaluation.inputs.grounded_reports:read_chexbench",
+            help="predictions of ChexBench",
+            frame="stretch:100x100",
+        ),
     },
 )
 

@@ -6,7 +6,6 @@ Several processes share each batch and compute what one process would (objective
 validates and writes. If any process gets a stop request, all stop after the same step.
 """
 
-import importlib.util
 import logging
 import math
 import time
@@ -27,7 +26,7 @@ from medground.data.prefetch import Prefetched
 from medground.errors import MedgroundError
 from medground.objectives import distributed
 from medground.objectives.learner import total
-from medground.training import grad_cache, memory
+from medground.training import grad_cache, memory, trackers
 from medground.training.ema import Average
 from medground.training.optim import Schedule, set_lr
 from medground.training.run_dir import RunFolder, State
@@ -72,18 +71,12 @@ class Running:
     network: nn.Module  # the one to validate and keep: the average, if there is one
 
 
-def require_tracker(tracker: str | None) -> None:
-    """Raise MedgroundError if the tracker is not installed; accelerate would silently leave it out."""
-    if tracker == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
-        raise MedgroundError("--tracker tensorboard needs TensorBoard: pip install 'medground[tensorboard]'")
-
-
 def open_engine(device: str, precision: str, tracker: str | None, folder: Path) -> Accelerator:
     """Return the accelerator of this process: its device, precision and tracker.
 
     `device`: "cpu", "auto" for torch's current GPU, or one such as "cuda:1", which then is the current one.
     """
-    require_tracker(tracker)
+    trackers.require(tracker)
     # without this, each of several processes on a CPU would take itself for the only one
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if cpu and precision == "fp16":  # accelerate would silently compute in float32
@@ -100,7 +93,7 @@ def open_engine(device: str, precision: str, tracker: str | None, folder: Path) 
         kwargs_handlers=[parallel, InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
     if tracker:
-        engine.init_trackers("tensorboard")
+        trackers.start(engine, tracker, folder)
     return engine
 
 

@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from medground.cli import installation, needs, probe
+from medground.cli import import_check, installation, needs
 from medground.cli.align import align
 from medground.cli.calibrate import calibrate
 from medground.cli.installation import Check, examine, is_well
@@ -30,6 +30,12 @@ def broken_commands(checks):
 def add_package(folder, name, code):
     (folder / name).mkdir()
     (folder / name / "__init__.py").write_text(code)
+
+
+@pytest.fixture
+def no_extras(monkeypatch):
+    """Leave out the imports of optional packages, which `checks` has and which take seconds."""
+    monkeypatch.setattr(installation, "EXTRAS", ())
 
 
 @pytest.fixture
@@ -98,7 +104,7 @@ def test_the_device_of_torch_is_named(checks):
 
 
 @pytest.mark.slow
-def test_a_broken_transformers_on_the_import_path_is_reported(first_on_path, tmp_path):
+def test_a_broken_transformers_on_the_import_path_is_reported(no_extras, first_on_path, tmp_path):
     first_on_path("transformers", "raise ImportError('half of it is missing')\n")
     found = checks_of()
     assert found["transformers"].state == "broken"
@@ -110,7 +116,7 @@ def test_a_broken_transformers_on_the_import_path_is_reported(first_on_path, tmp
 
 
 @pytest.mark.slow
-def test_a_transformers_whose_models_do_not_import_is_reported(first_on_path):
+def test_a_transformers_whose_models_do_not_import_is_reported(no_extras, first_on_path):
     first_on_path("transformers", "")
     assert broken_commands(checks_of()) == {"medground calibrate"}
 
@@ -120,7 +126,7 @@ def test_a_transformers_whose_models_do_not_import_is_reported(first_on_path):
     "name, commands",
     [("msgspec", WORKING), ("scipy", {"medground calibrate"}), ("negspacy", {"medground parse-reports"})],
 )
-def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, commands, without):
+def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, commands, no_extras, without):
     without(name)
     found = checks_of()
     assert found[name].state == "absent"
@@ -129,7 +135,7 @@ def test_a_missing_package_is_reported_for_each_command_that_needs_it(name, comm
 
 
 @pytest.mark.slow
-def test_a_broken_spacy_is_reported_and_breaks_only_an_option(first_on_path):
+def test_a_broken_spacy_is_reported_and_breaks_only_an_option(no_extras, first_on_path):
     first_on_path("spacy", "raise ImportError('no')\n")
     found = checks_of()
     assert not broken_commands(found)
@@ -168,7 +174,7 @@ def test_a_failed_import_is_described_and_the_others_are_tried(first_on_path):
     first_on_path("two", "raise ImportError('no')")
     first_on_path("three", "value = 1")
     wanted = [Import("two"), Import("no_such_module"), Import("one", "missing"), Import("three", "value")]
-    assert probe.failures(wanted, hide_torchvision=False) == {
+    assert import_check.failures(wanted, hide_torchvision=False) == {
         Import("two"): "ImportError: no",
         Import("no_such_module"): "ModuleNotFoundError: No module named 'no_such_module'",
         Import("one", "missing"): "ModuleNotFoundError: No module named 'one.missing'",
@@ -178,7 +184,7 @@ def test_a_failed_import_is_described_and_the_others_are_tried(first_on_path):
 def test_an_import_that_crashes_is_described_by_its_exit_code(first_on_path):
     first_on_path("crash", "import os; os._exit(7)")
     first_on_path("after", "raise ImportError('no')")
-    found = probe.failures([Import("crash"), Import("after")], hide_torchvision=False)
+    found = import_check.failures([Import("crash"), Import("after")], hide_torchvision=False)
     assert found == {
         Import("crash"): "the process ended with code 7",
         Import("after"): "ImportError: no",
@@ -187,8 +193,8 @@ def test_an_import_that_crashes_is_described_by_its_exit_code(first_on_path):
 
 def test_an_import_that_hangs_is_stopped(first_on_path, monkeypatch):
     first_on_path("endless", "import time; time.sleep(60)")
-    monkeypatch.setattr(probe, "PATIENCE", 1)
-    found = probe.failures([Import("endless")], hide_torchvision=False)
+    monkeypatch.setattr(import_check, "PATIENCE", 1)
+    found = import_check.failures([Import("endless")], hide_torchvision=False)
     assert found == {Import("endless"): "no result within 1 s"}
 
 

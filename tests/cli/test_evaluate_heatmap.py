@@ -136,8 +136,9 @@ def test_a_missing_heat_map_counts_as_zero_and_is_told(evaluate, cohort):
     ("maps", "message"),
     [
         ({"p9": np.zeros((2, 2))}, "array 1: the truth has no such phrase"),
-        ({"p0": np.zeros(3)}, "array 1: expected finite numbers in two dimensions"),
-        ({"p0": np.full((2, 2), np.nan)}, "array 1: expected finite numbers in two dimensions"),
+        ({"p0": np.zeros(3)}, "array 1: expected finite numbers, or NaN, in two dimensions"),
+        ({"p0": np.full((2, 2), np.inf)}, "array 1: expected finite numbers, or NaN, in two dimensions"),
+        ({"p0": np.full((2, 2), np.nan)}, "array 1: NaN everywhere (1 of 8 heat maps)"),
     ],
 )
 def test_what_is_no_heat_map_is_named(evaluate, cohort, maps, message):
@@ -224,3 +225,41 @@ def test_a_damaged_member_of_an_npz_is_named(evaluate, cohort):
     assert result.exit_code == 1 and "maps.npz: array 1: cannot be read" in result.stderr
     Path("maps.npz").write_bytes(b"")
     assert "not an npz file" in evaluate(cohort[0], None).stderr
+
+
+# --- maps that do not cover the whole image -----------------------------------------------------------------
+
+
+def test_cells_that_are_nan_were_not_seen(evaluate, cohort):
+    """They are never hot, and do not count in the contrast: here with a loop over pixels."""
+    truth, maps = cohort
+    for each in maps.values():
+        each[:4], each[-3:] = np.nan, np.nan
+    result = figures(evaluate(truth, maps))
+    ious, contrasts, hits = [], [], []
+    for each in truth:
+        heat, boxes = maps[each["phrase_id"]], each["boxes"]
+        inside = {(x, y) for b in boxes for x in range(b[0], b[2]) for y in range(b[1], b[3])}
+        seen = {(x, y): heat[y, x] for y in range(4, HEIGHT - 3) for x in range(WIDTH)}
+        hot = [{place for place, value in seen.items() if value > t} for t in (0.1, 0.2, 0.3, 0.4, 0.5)]
+        ious.append(np.mean([len(some & inside) / len(some | inside) for some in hot]))
+        parts = [[v for place, v in seen.items() if (place in inside) is side] for side in (True, False)]
+        contrasts.append(abs(np.mean(parts[0]) - np.mean(parts[1])) / math.sqrt(sum(map(np.var, parts))))
+        hits.append(max(seen, key=seen.get) in inside)
+    expected = {"miou": np.mean(ious), "cnr": np.mean(contrasts), "pointing": np.mean(hits)}
+    for name, value in expected.items():
+        assert result["all", name]["value"] == pytest.approx(value, abs=1e-9)
+
+
+def test_equally_high_cells_share_the_hit(evaluate):
+    heat = np.zeros((HEIGHT, WIDTH))
+    heat[0, :4] = 1
+    assert figures(evaluate([phrase(0, [[0, 0, 3, 5]])], {"p0": heat}))["all", "pointing"]["value"] == 0.75
+
+
+def test_maps_of_a_square_crop_are_shown(evaluate, cohort):
+    truth, maps = cohort
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), dtype=np.uint8)).save("x.png")
+    for each in maps.values():
+        each[:, :5] = np.nan
+    assert evaluate(truth, maps, "--html", "page.html").exit_code == 0

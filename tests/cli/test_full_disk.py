@@ -10,6 +10,7 @@ from pathlib import Path
 
 import box_files
 import downstream_files
+import labeled
 import published_networks
 import pytest
 import torch
@@ -47,6 +48,8 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "render --png": f"found.jsonl {FILMS} --png FULL/new",
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
+    "probe": f"labels.jsonl {FILMS} --encoder model -o FULL/out",
+    "convert predictions": "found.jsonl --phrases films/phrases.jsonl --input-format jsonl -o FULL/out",
     "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
@@ -102,6 +105,7 @@ def given(tmp_path_factory):
     for name, record in (("reports", REPORT), ("sentences", SENTENCE)):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
+    labeled.write(here / "films", here / "labels.jsonl")
     box_files.write(here)
     downstream_files.write(here)
     make_models(here)

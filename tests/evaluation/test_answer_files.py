@@ -214,6 +214,16 @@ def test_each_line_may_have_its_own_frame(score):
     assert "<stdin>:2: coordinates: not a frame" in score(lines, "qwen2.5-vl")[1]
 
 
+@pytest.mark.parametrize("names", [("input_width", "input_height"), ("resized_width", "resized_height")])
+def test_a_line_may_state_the_size_of_the_resized_image(score, names):
+    lines = said(outputs("qwen-vl"))
+    for line, (w, h) in zip(lines, SIZES, strict=True):
+        line["output"] = say(TRUE[int(line["phrase_id"][1])], (700 / w, 900 / h), JSON)
+        line |= dict(zip(names, (700, 900), strict=True))
+    value, stderr = score(lines, "qwen2.5-vl")
+    assert value > 0.97 and stderr == ""
+
+
 def test_rows_of_a_table_and_our_records_may_have_their_own_frame(score):
     shares = [
         [x / s for x, s in zip(box, (w, h) * 2, strict=True)] for box, (w, h) in zip(TRUE, SIZES, strict=True)

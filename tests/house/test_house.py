@@ -13,6 +13,12 @@ from commands import COMMANDS
 PACKAGE = Path(__file__).resolve().parents[2] / "medground"
 TOOLS = sorted(each for each in (PACKAGE.parent / "tools").iterdir() if each.is_file())
 MODULES = sorted(PACKAGE.rglob("*.py"))
+PROGRAMS = [
+    path
+    for folder in ("tools", "examples")
+    for path in sorted(PACKAGE.with_name(folder).rglob("*"))
+    if path.suffix == ".py" or (path.is_file() and path.read_bytes()[:20].startswith(b"#!/usr/bin/env pyth"))
+]
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
@@ -40,7 +46,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     {"reports", "anatomy", "pairing", "joining", "datasets", "models", "phantom", "reports.spacy_component"},
     {"objectives"},
     {"data"},
-    {"training", "grounding", "evaluation"},
+    {"training", "grounding", "evaluation", "downstream"},
     {"api"},
     {"cli"},
     {"__main__", "__init__"},
@@ -75,6 +81,7 @@ OUTSIDE = {
     "training": {"accelerate", "numpy", "orjson", "tomli_w", "torch"},
     "grounding": {"numpy", "PIL", "torch"},
     "evaluation": {"numpy"},
+    "downstream": {"numpy", "torch"},
     "cli": {"click"},
 }
 HEAVY = {
@@ -123,6 +130,28 @@ def imported_rooms(tree):
         known = next((".".join(words[:n]) for n in (2, 1) if ".".join(words[:n]) in HEIGHT), None)
         if known:  # `from medground import __version__` names no room
             yield known
+
+
+def defined(module):
+    """Return the names that a module of medground defines or imports, and those of its submodules."""
+    path = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    tree = TREES.get(path.with_suffix(".py")) or TREES.get(path / "__init__.py") or ast.Module([], [])
+    names = {each.stem for each in path.glob("*.py")} | {each.name for each in path.glob("*/")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names |= {(each.asname or each.name).split(".")[0] for each in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_programs_import_what_is_there(path):
+    for name in imported(ast.parse(path.read_text(encoding="utf-8"))):
+        module, _, attribute = name.rpartition(".")
+        assert attribute in defined(module), name
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -15,6 +15,7 @@ TABLES = [
     registry.OBJECTIVES,
     registry.DETECTORS,
     registry.MASK_FORMATS,
+    registry.MODEL_ADAPTERS,
     registry.PROTOCOLS,
     registry.PREDICTION_FORMATS,
     registry.OUTPUT_FORMATS,
@@ -51,7 +52,7 @@ def test_commands_offer_the_names_of_the_tables(command, option, names):
 
 def test_convert_has_a_command_per_data_set():
     found = {path[1] for path in COMMANDS if path[0] == "convert" and path[1:]}
-    assert found == {*registry.DATASETS, "weights"}
+    assert found == {*registry.DATASETS, "weights", "predictions"}
 
 
 def test_architectures_are_networks_and_objectives_are_objectives():

@@ -8,7 +8,12 @@ from ms_cxr_files import coco
 LABELED = {"data": {"image": "a", "path": "a", "image_id": "a", "phrase_id": "p", "text": "edema"}}
 LABELED |= {"annotations": [{"result": []}]}
 TAGGED = "<image name='a.png' width='9' height='9'><tag label='x'/></image>"
+PROGRESSIONS = ",".join(
+    f"{each}_progression"
+    for each in ("consolidation", "edema", "pleural_effusion", "pneumonia", "pneumothorax")
+)
 FILES = {
+    "progress.csv": f"dicom_id,previous_dicom_id,subject_id,study_id,{PROGRESSIONS}\na,b,1,2,stable,,,,\n",
     "vindr.csv": "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\na,R1,ILD,1,2,30,40\n",
     "nih.csv": "Image Index,Finding Label,Bbox [x,y,w,h],,,\na.png,Mass,1,2,30,40,,,\n",
     "det.json": '[{"file_name": "a.png", "syms": ["Mass"], "boxes": [[1, 2, 30, 40]]}]',
@@ -22,6 +27,7 @@ FILES = {
     "cvat.xml": f"<annotations>{TAGGED}</annotations>",
 }
 CONVERT = {
+    "ms-cxr-t": "progress.csv",
     "vindr-cxr": "vindr.csv",
     "nih-boxes": "nih.csv",
     "chestx-det": "det.json",

@@ -5,21 +5,10 @@ import sys
 
 import pytest
 from paths import ROOT
+from tool_runs import run, tool
 
-MINIATURE = [
-    "--size",
-    "small",
-    "--device",
-    "cpu",
-    "--images",
-    "1",
-    "--steps",
-    "2",
-    "--patients",
-    "4",
-    "--rounds",
-    "1",
-]
+SMALL = {"size": "small", "device": "cpu", "images": 1, "steps": 2, "patients": 4, "rounds": 1}
+MINIATURE = [part for name, value in SMALL.items() for part in (f"--{name}", str(value))]
 # not on the machines that lend a GPU
 ABSENT = """
 import sys
@@ -51,11 +40,18 @@ def test_each_part_of_the_gpu_benchmark_runs_in_miniature_without_optional_packa
 
 
 @pytest.mark.slow
-def test_a_part_that_fails_is_a_row_and_the_next_one_follows(tmp_path):
-    call = [sys.executable, ROOT / "tools/bench_gpu", "-o", tmp_path, *MINIATURE, "--only", "peak", "train"]
-    call[call.index("--steps") + 1] = "0"
-    done = subprocess.run(call, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_part_that_fails_is_a_row_and_the_next_one_follows(tmp_path, monkeypatch, capsys):
+    module = tool("bench_gpu")
+
+    def peak(given):
+        yield {"TFLOP/s": 1.0}
+        raise RuntimeError("CUDA out of memory\nhelp")
+
+    monkeypatch.setattr(module, "peak", peak)
+    flags = ["-o", tmp_path, *MINIATURE, "--only", "peak", "train"]
+    flags[flags.index("--patients") + 1] = "0"
+    run(monkeypatch, capsys, module, *flags)
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert [row["part"] for row in rows] == ["peak", "train"]
-    assert rows[1]["failed"].startswith("pretrain: ")
+    assert [row["part"] for row in rows] == ["peak", "peak", "train"]
+    assert rows[1]["failed"] == "CUDA out of memory"
+    assert rows[2]["failed"].startswith("phantom: ")

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import signal
-import sys
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from medground.data.examples import Example, Query
 from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
-from medground.training import loop, train, validation
+from medground.training import loop, trackers, train, validation
 
 
 @pytest.fixture(scope="module")
@@ -195,11 +194,36 @@ def test_losses_are_written_for_a_tracker(films, plain, tmp_path):
 
 
 def test_a_tracker_that_is_not_installed_is_one_message(films, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     result = pretrain(films, tmp_path / "run", "--tracker", "tensorboard")
     assert result.exit_code == 1
     assert "pip install 'medground[tensorboard]'" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_trackers_are_those_of_accelerate():
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    assert trackers.NAMES.keys() == {str(each) for each in LOGGER_TYPE_TO_CLASS}
+    assert trackers.OFFLINE.keys() <= trackers.NAMES.keys()
+
+
+@pytest.mark.parametrize("tracker", [*trackers.NAMES])
+def test_a_tracker_is_offline_unless_the_environment_says_otherwise(tracker, tmp_path, monkeypatch):
+    class Engine:
+        def init_trackers(self, project, init_kwargs):
+            self.given = project, init_kwargs
+
+    monkeypatch.setattr(trackers.os, "environ", {})
+    engine = Engine()
+    trackers.start(engine, tracker, tmp_path)
+    project, more = engine.given
+    assert project == ("tensorboard" if tracker == "tensorboard" else "medground")
+    assert more == ({"comet_ml": {"online": False}} if tracker == "comet_ml" else {})
+    assert trackers.os.environ.keys() == trackers.OFFLINE.get(tracker, {}).keys()
+    monkeypatch.setattr(trackers.os, "environ", {"WANDB_MODE": "online", "COMET_START_ONLINE": "1"})
+    trackers.start(engine, tracker, tmp_path)
+    assert trackers.os.environ["WANDB_MODE"] == "online" and engine.given[1] == {}
 
 
 def test_more_parts_than_images_are_refused(films, tmp_path):

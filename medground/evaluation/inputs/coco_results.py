@@ -7,7 +7,7 @@ images are looked up in `images`: `image_id` (as `medground ground --output-form
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from medground import jsonl
 from medground.errors import BadRecord, MedgroundError
@@ -34,10 +34,22 @@ def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> No
     items.hand_on([*listed, *rows], bad_lines, stream.name)
 
 
+def image_names(stream: BinaryIO) -> dict[str, str]:
+    """Return the name of each image of a COCO file by its id, as text."""
+    source = jsonl.name_of(stream)
+    found = items.whole(stream, source)
+    if not isinstance(found, dict):
+        raise MedgroundError(f"{source}: expected an object with images")
+    return {str(key): name for key, name in _images(found, source).items()}
+
+
 def _images(found: Mapping[str, Any], source: str) -> Names:
     """Return the name of each image by its number: image_id or file_name."""
     try:
-        return {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
+        named = {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
+        if len(named) < len(found["images"]):
+            raise MedgroundError(f"{source}: images: two have the same id")
+        return named
     except (KeyError, TypeError, AttributeError):
         raise MedgroundError(f"{source}: images: expected objects with id and file_name") from None
 
@@ -63,7 +75,12 @@ def _take_result(take: Take, images: Names | None, classes: Names, result: Any) 
     phrase = items.text_of(result.get("phrase_id"), "phrase_id")
     category = result.get("category_id")
     label = classes.get(category) if isinstance(category, int | str) else None
-    take(Answer(_image(result, images), phrase, [(box, score)], label=label))
+    try:
+        take(Answer(_image(result, images), phrase, [(box, score)], label=label))
+    except BadRecord as bad:
+        if images is None and isinstance(result.get("image_id"), int) and bad.path == ("image_id",):
+            bad.problem += "; a number needs --coco-images, the file that lists the images"
+        raise
 
 
 def _image(result: Mapping[str, Any], images: Names | None) -> str | None:

@@ -3,11 +3,11 @@
 The rules, on the numbers as they are in the file:
 
 1. All numbers are at most 1, 100, 1000 or 1024, and the images are more than a tenth larger than that on
-   both sides, in the units of the frame. No warning if the boxes fit the truth better as they are.
+   both sides, in the units of the frame. No warning if the mean IoU is at least .1, and better as they are.
 2. More than half of the boxes have their center outside their image.
-3. The boxes fit the truth better in another frame, or with x and y changed: the mean IoU of the first boxes
+3. The boxes fit the truth better in another frame, or with x and y changed: the mean IoU of the best boxes
    is at least .1 higher, and higher for three quarters of the phrases for which it differs. With fewer than
-   five phrases, it is also at least .5.
+   ten phrases, it is also at least .9, or at least .5 and twice as high.
 
 At most `SAMPLE` phrases are compared with the truth.
 """
@@ -23,7 +23,8 @@ from medground.records import Box, Phrase
 log = logging.getLogger(__name__)
 SAMPLE = 200
 LARGER = 1.1
-BETTER, SURE, SHARE, FEW = 0.1, 0.5, 0.75, 5
+FITS, BETTER, SHARE = 0.1, 0.1, 0.75
+FEW, SURE, LIKELY, TIMES = 10, 0.9, 0.5, 2  # with few phrases
 SHAPES = ("normalised", "crop", "padded:1")
 
 
@@ -32,20 +33,22 @@ class FrameCheck:
     """The boxes of a file as they are, with their phrases; all of them are in one frame."""
 
     frame: str
-    first: list[tuple[Phrase, Box]] = field(default_factory=list)  # the first box of each phrase
+    first: dict[int, tuple[Phrase, Box, float]] = field(default_factory=dict)  # the best box of each phrase
     boxes: int = 0
     outside: int = 0
     largest: float = 0.0
     smallest_side: float = float("inf")
 
-    def add(self, phrase: Phrase, raw: Sequence[Box], placed: Sequence[Box]) -> None:
-        """Add the boxes of a phrase, in the file's units and in original pixels."""
+    def add(self, phrase: Phrase, raw: Sequence[tuple[Box, float]], placed: Sequence[Box]) -> None:
+        """Add boxes of a phrase, with scores in the file's units and without in original pixels."""
         if not (raw and phrase.width and phrase.height):
             return
-        self.first.append((phrase, raw[0]))
+        box, score = max(raw, key=lambda each: each[1])
+        if id(phrase) not in self.first or self.first[id(phrase)][2] < score:
+            self.first[id(phrase)] = phrase, box, score
         self.boxes += len(placed)
         self.outside += sum(not _center_inside(each, phrase.width, phrase.height) for each in placed)
-        self.largest = max(self.largest, *(max(each) for each in raw))
+        self.largest = max(self.largest, *(max(each) for each, _ in raw))
         self.smallest_side = min(self.smallest_side, *frames.sides(self.frame, phrase.width, phrase.height))
 
     def warn(self, source: str) -> None:
@@ -71,7 +74,8 @@ class FrameCheck:
             )
 
     def _fits_better_than(self, other: str) -> bool:
-        return _mean(self._ious(self.frame)) > _mean(self._ious(other))
+        own = _mean(self._ious(self.frame))
+        return own >= FITS and own > _mean(self._ious(other))
 
     def _better(self) -> str | None:
         """Return the frame that fits the truth clearly better; None if there is none."""
@@ -84,7 +88,9 @@ class FrameCheck:
         differing = [(a, b) for a, b in zip(own, found, strict=True) if a != b]
         wins = sum(b > a for a, b in differing)
         clear = _mean(found) >= _mean(own) + BETTER and wins >= SHARE * len(differing)
-        return best if clear and (len(own) >= FEW or _mean(found) >= SURE) else None
+        if len(own) < FEW:
+            clear &= _mean(found) >= min(SURE, max(LIKELY, TIMES * _mean(own)))
+        return best if clear else None
 
     def _others(self) -> list[str]:
         """Return the frames in which the numbers could be, without the stated one."""
@@ -105,8 +111,8 @@ class FrameCheck:
         return [each for each in dict.fromkeys(both) if each != self.frame]
 
     def _ious(self, frame: str) -> list[float]:
-        """Return the best IoU of the first box of each sampled phrase; 0 for one outside the frame."""
-        known = [(phrase, box) for phrase, box in self.first if phrase.boxes]
+        """Return the best IoU of the best box of each sampled phrase; 0 for one outside the frame."""
+        known = [(phrase, box) for phrase, box, _ in self.first.values() if phrase.boxes]
         step = max(1, len(known) // SAMPLE)
         return [_best_iou(frame, box, phrase) for phrase, box in known[::step]]
 

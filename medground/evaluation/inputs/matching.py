@@ -1,6 +1,6 @@
 """The phrase of the truth that a prediction belongs to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
@@ -30,12 +30,13 @@ class Phrases:
     by_key: dict[tuple[str | None, str | None], list[Phrase]] = field(default_factory=dict)
     by_name: dict[str, str | None] = field(default_factory=dict)  # image_id of a name, None if several
     labels: set[str] = field(default_factory=set)
+    listed: Mapping[str, str] = field(default_factory=dict)  # file name of an image's number
     unnamed: int = 0
 
     @classmethod
-    def of(cls, phrases: Iterable[Phrase]) -> "Phrases":
+    def of(cls, phrases: Iterable[Phrase], listed: Mapping[str, str] | None = None) -> "Phrases":
         """Return the phrases by (image, phrase), by (None, phrase) and by (image, None)."""
-        found = cls()
+        found = cls(listed=listed or {})
         for each in phrases:
             for key in ((each.image_id, each.phrase_id), (None, each.phrase_id), (each.image_id, None)):
                 found.by_key.setdefault(key, []).append(each)
@@ -53,8 +54,8 @@ class Phrases:
         """
         image = self._image(answer.image_id)
         phrases: Sequence[Phrase] = self.by_key.get((image, answer.phrase_id), ())
-        if phrases and answer.phrase_id is None and answer.label and _plain(answer.label) in self.labels:
-            phrases = [each for each in phrases if _plain(answer.label) in _labels(each)]
+        if phrases and answer.phrase_id is None and answer.label:
+            phrases = self._named(phrases, _plain(answer.label), answer.match)
             if not phrases:
                 self.unnamed += 1
                 return None
@@ -64,10 +65,21 @@ class Phrases:
         problem = "more than one phrase of the truth" if phrases else f"the truth has no such phrase{where}"
         raise BadRecord(problem, "phrase_id" if answer.phrase_id is not None else "image_id")
 
+    def _named(self, phrases: Sequence[Phrase], label: str, match: str) -> Sequence[Phrase]:
+        """Return the phrases of an image that a label may mean."""
+        same = [each for each in phrases if label in _labels(each)]
+        if same or match == "same" or (match == "any" and label in self.labels):
+            return same
+        near = [each for each in phrases if (text := _plain(each.text)) and (text in label or label in text)]
+        longest = max((len(each.text) for each in near), default=0)
+        near = [each for each in near if len(each.text) == longest]
+        return near if len(near) == 1 or match == "inside" else phrases
+
     def _image(self, name: str | None) -> str | None:
         """Return the image_id of the image with this id, path or file name; the name if there is none."""
         if name is None or (name, None) in self.by_key:
             return name
+        name = self.listed.get(name, name)
         return next((self.by_name[each] for each in names_of(name) if self.by_name.get(each)), name)
 
 

@@ -8,8 +8,8 @@ error; `frame_checks` warns of others that are probably in another frame.
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 from medground import jsonl, registry
@@ -19,7 +19,7 @@ from medground.evaluation.inputs import files
 from medground.evaluation.inputs.frame_checks import FrameCheck
 from medground.evaluation.inputs.matching import Phrases
 from medground.evaluation.inputs.readers import Answer
-from medground.evaluation.phrases import Key
+from medground.evaluation.phrases import Key, key_of
 from medground.evaluation.sources import Records
 from medground.records import Box, Grounding, Phrase, ScoredBox, check_box
 
@@ -27,17 +27,22 @@ log = logging.getLogger(__name__)
 
 
 def read(
-    stream: BinaryIO, kind: str, frame: str | None, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
+    stream: BinaryIO,
+    kind: str,
+    frame: str | None,
+    phrases: Sequence[Phrase],
+    bad_lines: jsonl.BadLines,
+    listed: Mapping[str, str] | None = None,
 ) -> Records[Grounding]:
     """Return the predictions of a file for these phrases, with boxes in original pixels.
 
-    frame: the units of the file's boxes (None: the format's own frame).
+    frame: the units of the file's boxes (None: the format's own frame). listed: names of images by number.
     """
     hashed = files.Hashed(stream)
     entry = registry.PREDICTION_FORMATS[kind]
     if frame is not None:
         frames.check(frame)
-    found = _Found(frame, entry.frame, Phrases.of(phrases))
+    found = _Found(frame, entry.frame, Phrases.of(phrases, listed))
     entry.load()(hashed, bad_lines, found.take)
     found.check(hashed.name)
     return Records([found.grounding(key) for key in found.boxes], hashed.name, hashed.digest)
@@ -77,10 +82,8 @@ class _Found:
         own = [ScoredBox(box=box, score=score) for box, (_, score) in scored if box is not None]
         self.flat += len(placed) - len(own)
         self.beyond += sum(not 0 <= each.score <= 1 for each in own)
-        if key not in self.boxes:
-            raw = [raw for raw, _ in answer.boxes]
-            checked = self.checks.setdefault(frame, FrameCheck(frame))
-            checked.add(phrase, raw, [each.box for each in own])
+        checked = self.checks.setdefault(frame, FrameCheck(frame))
+        checked.add(phrase, answer.boxes, [each.box for each in own])
         self.boxes.setdefault(key, []).extend(own)
         self.said[key] = said
 
@@ -120,6 +123,31 @@ class _Found:
         known = {"text": "", "present": float(bool(found)), "model": ""}
         own = {name: said.pop(name, value) for name, value in known.items()}
         return Grounding(image_id=key[0], phrase_id=key[1], boxes=found, **own, extra=said)
+
+
+def as_records(found: Records[Grounding], phrases: Sequence[Phrase], model: str) -> Iterator[Grounding]:
+    """Yield the groundings with the text of their phrase, best box first, rounded to 0.1 pixels.
+
+    `model` is used if they have none. Raises MedgroundError for scores that are not in [0, 1].
+    """
+    texts = {key_of(each): each.text for each in phrases}
+    missing = texts.keys() - {key_of(each) for each in found}
+    if missing:
+        log.warning("%s: no prediction for %d of %d phrases", found.name, len(missing), len(texts))
+    for each in found:
+        if any(not 0 <= box.score <= 1 for box in each.boxes):
+            raise MedgroundError(
+                f"{found.name}: score: expected numbers from 0 to 1, as groundings have them"
+            )
+        ranked = sorted(each.boxes, key=lambda one: -one.score)
+        boxes = [ScoredBox(box=_rounded(one.box), score=one.score) for one in ranked]
+        text = each.text or texts[key_of(each)]
+        yield replace(each, text=text, boxes=boxes, model=each.model or model)
+
+
+def _rounded(box: Box) -> Box:
+    x1, y1, x2, y2 = (round(each, 1) for each in box)
+    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else box
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from medground import jsonl, limits, spreadsheet
 from medground.errors import BadRecord, MedgroundError
@@ -29,10 +29,14 @@ CORNERS, SIZES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
 class Answer:
     """The content of a file for one phrase; `image_id` or `phrase_id` may be missing.
 
-    An image may also be given by its path in the truth or by its file name. label: the finding that the boxes
-    show, if several phrases of an image are possible. whole: it is complete, so a second one for the phrase
-    is an error. ours: from a Grounding record, whose scores are in [0, 1]. `said`: `text`, `present` and
-    `model`, if given, and keys to pass through. frame: of its boxes, if it is another than the format's.
+    An image may also be given by its path in the truth or by its file name.
+    label: the finding that the boxes show.
+    match: how it is compared with the phrases of the image; any: only if there are several, same: it is the
+    phrase, inside: it contains the phrase.
+    whole: it is complete, so a second one for the phrase is an error.
+    ours: from a Grounding record, whose scores are in [0, 1].
+    `said`: `text`, `present` and `model`, if given, and keys to pass through.
+    frame: of its boxes, if it is another than the format's.
     sure: `frame` is that of this line, also if an option names one for the file.
     """
 
@@ -45,6 +49,7 @@ class Answer:
     label: str | None = None
     frame: str | None = None
     sure: bool = False
+    match: Literal["any", "same", "inside"] = "any"
 
 
 Take = Callable[[Answer], None]

@@ -19,12 +19,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One line of a text format; `coordinates` is the frame of its boxes, if the lines differ."""
+    """One line of a text format.
+
+    coordinates: the frame of its boxes, if the lines differ.
+    input_width, input_height: the size of the resized image, whose pixels the boxes are in; the same as
+    resized_width and resized_height, as in messages for Qwen.
+    """
 
     output: str | list[Any] | dict[str, Any]
     phrase_id: str | int | None = None
     image_id: str | int | None = None
     coordinates: str | None = None
+    input_width: int | None = None
+    input_height: int | None = None
+    resized_width: int | None = None
+    resized_height: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -50,6 +59,19 @@ class _Counts:
             )
 
 
+def _frame_of(said: Said) -> str | None:
+    """Return the frame that a line states, None if it states none."""
+    if said.coordinates is not None:
+        return said.coordinates
+    for width, height in (
+        (said.input_width, said.input_height),
+        (said.resized_width, said.resized_height),
+    ):
+        if width is not None and height is not None:
+            return f"stretch:{width}x{height}"
+    return None
+
+
 def _reader(kind: str, parse: texts.Parse, form: str) -> Reader:
     """Return the reader of a format; `form` shows its boxes in messages."""
 
@@ -60,9 +82,9 @@ def _reader(kind: str, parse: texts.Parse, form: str) -> Reader:
             text = said.output if isinstance(said.output, str) else json.dumps(said.output)
             found = parse(text)
             boxes = [(box, 1.0) for box in found.boxes]
-            frame = said.coordinates or found.frame
+            own = _frame_of(said)
             image, phrase = items.ids(said.image_id, said.phrase_id)
-            take(Answer(image, phrase, boxes, whole=True, frame=frame, sure=said.coordinates is not None))
+            take(Answer(image, phrase, boxes, whole=True, frame=own or found.frame, sure=own is not None))
             counts.texts += bool(text.strip())
             counts.with_box += bool(boxes)
             counts.unreadable += found.unreadable

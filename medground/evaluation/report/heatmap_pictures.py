@@ -84,6 +84,6 @@ def _drawn(image: np.ndarray, phrase: Phrase, heat: Array | None) -> "Image":
     picture = draw.boxed(image, [], phrase.boxes or (), LONGEST)
     if heat is None:
         return picture
-    mask = pillow.fromarray((np.clip(heat, 0, 1) * STRONGEST * 255).astype(np.uint8))
+    mask = pillow.fromarray((np.clip(np.nan_to_num(heat), 0, 1) * STRONGEST * 255).astype(np.uint8))
     mask = mask.resize(picture.size, pillow.Resampling.BILINEAR)
     return pillow.composite(pillow.new("RGB", picture.size, COLOUR), picture, mask)

@@ -1,0 +1,1 @@
+"""Downstream tasks of trained encoders: features, probes and heads."""
