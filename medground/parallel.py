@@ -12,15 +12,11 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from typing import Any, TypeVar
 
 from medground.errors import MedgroundError
+from medground.threads import cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 FORKED = sys.platform.startswith("linux")  # elsewhere processes are spawned, and work is pickled
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(

@@ -127,7 +127,8 @@ class Image:
 class Anatomy:
     """The named regions of one image, each at most once: written by detect-anatomy and `convert`.
 
-    detect-anatomy adds `model`: a hash of the detector, or of the settings that turn masks into boxes.
+    detect-anatomy adds `model`: a hash of the detector, or of the settings that turn masks into boxes. Its
+    `view` is "other" for an image that is probably not a single upright frontal chest X-ray.
     """
 
     image_id: str
@@ -223,7 +224,8 @@ class Grounding:
     Further keys: `calibrated`, the name of the data that `score`, `present` and `coverage` were each fitted
     on; `coverage`, the share of true boxes that the widened boxes contain; `min_score`, `min_present` and
     `engine` (bf16) if they differ from the defaults; `leakage` if the model was trained on its validation or
-    test subjects; `mirrored` if the image was flip-corrected
+    test subjects; `view` ("other", or that of the record or file) if the image is probably not a single
+    upright frontal chest X-ray; `mirrored` if the image was flip-corrected
     (boxes are on the image as given); `as_hung` if flip correction was switched off. A finding of a report
     has `study_id`, `sentence_id`, `section`, `start` and `end` (the sentence's span), `finding`, `regions`
     and `existence`; an absent one has no boxes and `present` 0.

@@ -1,7 +1,8 @@
 """The example models that are included in medground, for predictions without any training.
 
-`examples/weights.mk` trains them again. The detector was trained on synthetic images only, the grounding
-model also on images of NIH ChestX-ray14: see docs/model-card.md. They are no medical devices.
+`examples/weights.mk` trains them again. The detector was trained on synthetic images only. The grounding
+model and the view check were also trained on images of NIH ChestX-ray14: see docs/model-card.md. They are no
+medical devices.
 """
 
 import logging
@@ -10,6 +11,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "weights"
 DETECTOR = FOLDER / "detector" / "model.safetensors"
 GROUNDER = FOLDER / "grounder"
+VIEW = FOLDER / "view" / "model.xml"
 NOTICE = "the example models were trained on synthetic and few public images: not for clinical use"
 
 

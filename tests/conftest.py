@@ -1,5 +1,6 @@
 """Settings and fixtures that all tests share."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -13,6 +14,9 @@ from medground import site_key
 # One thread in each process, also in those that tests start: several workers (`pytest -n 2`) then do not
 # compete for the cores. Libraries read it when they are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No garbage is collected until all tests are: to look through their objects takes every worker four seconds.
+gc.disable()
 
 # Byte code of tests and of medground is kept, also by processes that tests start: compiling it again takes
 # every worker seven seconds.
@@ -32,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real_data)
 
 
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among the collected tests."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real, openly licensed images and reports next to a checkout; skip if there is none."""
@@ -39,6 +49,31 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("no ../shared/data next to this checkout: it has the real images and reports")
     return folder
+
+
+class AnyView:
+    """A view check that takes each image for a frontal chest X-ray."""
+
+    def square(self, image):
+        return None
+
+    def are_frontal(self, squares):
+        return [True] * len(squares)
+
+    def is_frontal(self, image):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def any_view(request, monkeypatch):
+    """Take toy images for frontal chest X-rays, except in tests that use the fixture `real_view_check`."""
+    if "house" not in request.path.parts and "real_view_check" not in request.fixturenames:
+        monkeypatch.setattr("medground.models.view_check.load", AnyView)
+
+
+@pytest.fixture
+def real_view_check():
+    """Check the views of images in this test, as users do."""
 
 
 @pytest.fixture(scope="session")

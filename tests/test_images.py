@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from medground import dicom as medground_dicom
 from medground import images, limits
 from medground.errors import MedgroundError
 
@@ -232,6 +233,32 @@ def test_threads_leave_the_warning_filters_as_they_were(save, tmp_path):
 def test_dicom_is_told_by_its_bytes(tmp_path):
     film = images.load(dicom(tmp_path / "film.png", RAMP))
     assert film == pytest.approx(RAMP / 255, abs=1e-6)
+
+
+JPEG_2000 = {  # name -> (stored values, bits, whether they are signed)
+    "8 bits": (RAMP, 8, False),
+    "12 bits": (DEEP >> 4, 12, False),
+    "16 bits": (DEEP, 16, False),
+    "signed": (DEEP, 16, True),
+    "color": (np.stack([RAMP, RAMP[::-1], RAMP // 2], axis=2), 8, False),
+}
+
+
+@pytest.mark.parametrize("kind", JPEG_2000)
+def test_jpeg_2000_has_the_same_pixels_by_pil_and_by_gdcm(kind, tmp_path, monkeypatch):
+    values, bits, signed = JPEG_2000[kind]
+    stream, path = io.BytesIO(), tmp_path / "a.dcm"
+    Image.fromarray(values).save(stream, "JPEG2000", no_jp2=True, mct=0)
+    data = pydicom.dcmread(dicom(path, values, bits=bits))
+    data.PixelRepresentation = int(signed)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    data.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+    data["PixelData"].VR = "OB"
+    data.save_as(path)
+    by_pil = images.load(path)
+    monkeypatch.setattr(medground_dicom, "JPEG_2000", ())
+    assert np.array_equal(images.load(path), by_pil)
+    assert by_pil.std() > 0.05
 
 
 def test_monochrome1_is_turned_round(tmp_path):

@@ -269,13 +269,16 @@ def _no_chest(image: Tensor, dice: Dice) -> Tensor:
         top, left, part = dice.below(side * 3 // 4), dice.below(side * 3 // 4), side // 4
         near = image[None, :, top : top + part, left : left + part]
         return functional.interpolate(near, (side, side), mode="bilinear")[0]
-    if kind == 5:
-        grain = float(dice.between(0, 0.5, 1)) * dice.normal(1, side, side)
-        return (_clouds(1, 4 + dice.below(12), side, dice)[0] + grain + 0.5).clamp(0, 1)
-    return _limb(side, dice)
+    return clouds(side, dice) if kind == 5 else limb(side, dice)
 
 
-def _limb(side: int, dice: Dice) -> Tensor:
+def clouds(side: int, dice: Dice) -> Tensor:
+    """Return (1, S, S): smooth random light with noise."""
+    grain = float(dice.between(0, 0.5, 1)) * dice.normal(1, side, side)
+    return (_clouds(1, 4 + dice.below(12), side, dice)[0] + grain + 0.5).clamp(0, 1)
+
+
+def limb(side: int, dice: Dice) -> Tensor:
     """Return (1, S, S): one to four long bones in soft tissue at any angle, joints, a collimator black or
     white.
     """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 # Regions in every frontal chest image; without them an image is taken for something else.
 CORE = ("right lung", "left lung", "cardiac silhouette", "spine")
 NO_CHEST = "other"
+NOT_FRONTAL = "probably not a single upright frontal chest X-ray"
 Item = TypeVar("Item")
 
 
@@ -69,32 +70,65 @@ class Detector(Protocol):
         ...
 
 
+class ViewCheck(Protocol):
+    """Check whether images are single upright frontal chest X-rays: `models.view_check`."""
+
+    def square(self, image: images.Shown) -> Any:
+        """Return an image of `images.load_shown` as input of the check."""
+        ...
+
+    def are_frontal(self, squares: Sequence[Any]) -> list[bool]:
+        """Return this for each of the inputs."""
+        ...
+
+
 Reject = Callable[[Image, MedgroundError], None]
-Ready = tuple[Pixels, boxes.Letterbox, images.Header]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An image as input of the detector, and of the view check if there is one."""
+
+    square: Pixels
+    place: boxes.Letterbox
+    header: images.Header
+    view_square: Any
 
 
 def detect_regions(
-    records: Iterable[Image], folder: Path, detector: Detector, reject: Reject, batch: int, min_score: float
+    records: Iterable[Image],
+    folder: Path,
+    detector: Detector,
+    reject: Reject,
+    batch: int,
+    min_score: float,
+    check: ViewCheck | None = None,
 ) -> Iterator[Anatomy]:
     """Yield the anatomy of each image, in order; in batches of `batch` images.
 
     Regions with a score below `min_score` are left out. An unreadable image goes to `reject`. An image that
-    is not a frontal chest X-ray, by its record or by the detector, gets no boxes and a different `view`.
+    is not a frontal chest X-ray gets no boxes and a different `view`: by its record, by `check`, or by the
+    detector. Without `check`, only the record counts.
     """
-    readable = _readable(records, folder, detector.size, reject)
+    readable = _readable(records, folder, detector.size, reject, check)
     for some in _batches(readable, batch):
-        squares = np.stack([square for _, (square, _, _) in some])
-        for (record, ready), found in zip(some, detector.find(squares), strict=True):
-            yield _anatomy(record, ready, found, detector, min_score)
+        found = detector.find(np.stack([ready.square for _, ready in some]))
+        frontal = check.are_frontal([ready.view_square for _, ready in some]) if check else []
+        for number, (record, ready) in enumerate(some):
+            sure = check is None or (frontal[number] and is_chest(found[number], detector.doubt))
+            regions = list(_regions(found[number], ready.place, min_score))
+            yield anatomy_of(record, ready.header, regions, detector.model, None if sure else NOT_FRONTAL)
 
 
 def _readable(
-    records: Iterable[Image], folder: Path, size: int, reject: Reject
+    records: Iterable[Image], folder: Path, size: int, reject: Reject, check: ViewCheck | None
 ) -> Iterator[tuple[Image, Ready]]:
     def read(record: Image) -> Ready | MedgroundError:
         try:
             path = folder / record.path
-            return *images.letterbox(images.load(path), size), images.describe(path)
+            image = images.load_shown(path)
+            place = images.letterbox(image, size)
+            return Ready(*place, images.describe(path), check.square(image) if check else None)
         except MedgroundError as error:
             return error
 
@@ -109,14 +143,6 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some
-
-
-def _anatomy(
-    record: Image, ready: Ready, found: Sequence[Found], detector: Detector, min_score: float
-) -> Anatomy:
-    _, place, header = ready
-    doubt = None if is_chest(found, detector.doubt) else "probably not a frontal chest X-ray"
-    return anatomy_of(record, header, list(_regions(found, place, min_score)), detector.model, doubt)
 
 
 def anatomy_of(

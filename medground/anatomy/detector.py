@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from medground import checkpoints, registry
 from medground.anatomy import detr, region_query
-from medground.anatomy.detect import Detector, Found, core_score
+from medground.anatomy.detect import Detector, Found
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
 from medground.images import Pixels
@@ -44,36 +45,32 @@ def _article(kind: object) -> str:
 
 
 class RegionQueryDetector:
-    """A trained region-query network on a device."""
-
-    # images without a chest score below 0.06 even for small networks, hard real images above 0.1
-    doubt = 0.08
+    """A trained region-query network on a device, with the `Use` in its header."""
 
     def __init__(self, path: Path, device: str):
         weights, header = checkpoints.load(path)
+        self.use = region_query.take_use(header, str(path))
         config = region_query.build_config(header, str(path))
-        self.size, self.model, self.device = config.size, checkpoints.hash_of(path), device
-        self.names = config.names
+        self.size, self.model = config.size - 2 * self.use.inset, checkpoints.hash_of(path)
+        self.names, self.device, self.doubt = config.names, device, self.use.doubt
         network = RegionQuery(config)
         checkpoints.fit(network, weights, path)
         self.network = network.eval().to(device)
+        edges = [self.use.edges.get(name, [0.0] * 4) for name in config.names]
+        self.edges = torch.tensor(edges, device=device)
 
     @torch.inference_mode()
     def find(self, squares: Pixels) -> list[list[Found]]:
-        """Return every region of each image, likely or not; the score is the region's presence.
-
-        For a chest image this is the presence given a chest: doubt about the image is no
-        doubt about its regions.
-        """
-        images = torch.from_numpy(squares)[:, None].to(self.device)
+        """Return every region of each image, likely or not; the score is the region's presence."""
+        inset = self.use.inset
+        images = functional.pad(torch.from_numpy(squares)[:, None].to(self.device), [inset] * 4)
         boxes, logits = self.network(images)
-        pixels, scores = (boxes * self.size).cpu().tolist(), logits.sigmoid().cpu().tolist()
-        return [self._found(*each) for each in zip(pixels, scores, strict=True)]
+        size = (boxes[..., 2:] - boxes[..., :2]).repeat(1, 1, 2)
+        pixels = (boxes + self.edges * size) * images.shape[-1] - inset
+        rows = zip(pixels.cpu().tolist(), logits.sigmoid().cpu().tolist(), strict=True)
+        return [self._found(*each) for each in rows]
 
     def _found(self, boxes: list[list[float]], scores: list[float]) -> list[Found]:
-        chest = core_score(dict(zip(self.names, scores, strict=True)), self.names)
-        if chest >= self.doubt:
-            scores = [min(1.0, score / chest) for score in scores]
         rows = zip(self.names, boxes, scores, strict=True)
         return [Found(name, (box[0], box[1], box[2], box[3]), score) for name, box, score in rows]
 

@@ -83,7 +83,7 @@ def _rows(
 
 def _row(anatomy: Anatomy, folder: Path, names: Sequence[str], size: int) -> Row:
     path = folder / anatomy.path
-    square, place = images.letterbox(images.load(path), size)
+    square, place = images.letterbox(images.load_shown(path), size)
     said, found = anatomy.width / anatomy.height, place.width / place.height
     if abs(said / found - 1) > SAME_SHAPE:
         raise MedgroundError(

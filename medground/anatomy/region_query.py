@@ -8,9 +8,10 @@ width. Boxes are [x1, y1, x2, y2] in shares of the square's side here, in [0, 1]
 border.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -38,6 +39,33 @@ class Config:
     def __post_init__(self) -> None:
         if self.size % (2 * STRIDE) or self.size < 4 * STRIDE:
             raise MedgroundError(f"size must be a multiple of {2 * STRIDE}, at least {4 * STRIDE}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """Settings of the predictions of a trained network: `use` in the header of a checkpoint, all optional.
+
+    `inset` pixels of black are put around each image: a network that was trained on phantoms places the lower
+    edges of lungs on real images better if they are smaller. `edges` of a region are added to its box, in
+    shares of the box's width and height: people draw some regions otherwise than phantoms have them.
+    An image whose CORE regions have a lower mean score than `doubt` is no chest. Images without a chest
+    score below 0.06 even for small networks, hard real images above 0.1.
+    """
+
+    inset: int = 0
+    edges: dict[str, list[float]] = field(default_factory=dict)
+    doubt: float = 0.08
+
+
+def take_use(header: dict[str, Any], source: str) -> Use:
+    """Remove the `Use` from a header and return it; raise MedgroundError for one that is not valid."""
+    try:
+        use = msgspec.convert(header.pop("use", {}), Use)
+    except msgspec.ValidationError as problem:
+        raise MedgroundError(f"{source}: use in its config: {problem}") from None
+    if use.inset < 0 or any(len(each) != 4 for each in use.edges.values()):
+        raise MedgroundError(f"{source}: use in its config: expected inset >= 0, and 4 edges of a region")
+    return use
 
 
 def to_json(config: Config) -> dict[str, Any]:

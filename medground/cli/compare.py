@@ -72,6 +72,7 @@ PHRASES = Named(registry.PROTOCOLS, lambda entry: entry.reads == "phrases")
     group=DATA,
     help="Evaluation protocol; repeatable.",
 )
+@options.coco_images
 @options.scored_split
 @options.scored_leakage
 @option(
@@ -107,7 +108,9 @@ def compare(
             --truth test.jsonl --protocol single-box --protocol coco -o scores.jsonl
     """
     names = _names(files, names)
-    options.refuse_two_stdins(*files, *(given[key] for key in ("truth", "train") if given[key]))
+    options.refuse_two_stdins(
+        *files, *(given[key] for key in ("truth", "train", "coco_images") if given[key])
+    )
     if given["reference"] is not None and given["reference"] not in names:
         raise click.UsageError(f"--reference {given['reference']}: the models are {', '.join(names)}")
     scores = _scores(dict(zip(names, files, strict=True)), **given)
@@ -152,14 +155,16 @@ def _scores(files: dict[str, BinaryIO], **given: Any) -> Any:
     """Return the scores of the files."""
     from medground import jsonl
     from medground.evaluation import comparison, run
-    from medground.evaluation.inputs import predictions
+    from medground.evaluation.inputs import coco_results, predictions
 
+    images = given.pop("coco_images")
+    listed = coco_results.image_names(images) if images else None
     bad_lines = jsonl.BadLines(given.pop("rejects"))
     formats = _each(given.pop("formats"), len(files), "--input-format", "jsonl")
     frames = _each(given.pop("frames"), len(files), "--coordinates", None)
     truth, train = (run.read_truth(given.pop(name), bad_lines) for name in ("truth", "train"))
     read = {
-        name: predictions.read(stream, kind, frame, truth or [], bad_lines)
+        name: predictions.read(stream, kind, frame, truth or [], bad_lines, listed)
         for (name, stream), kind, frame in zip(files.items(), formats, frames, strict=True)
     }
     return comparison.compare(read, truth or [], train=train, **given)

@@ -35,10 +35,17 @@ from medground.cli.named import Named
     group=FILES,
     help="Boxes of FILE: original, normalised, crop, letterbox:N, padded:N, stretch:WxH or smart-resize.",
 )
+@options.coco_images
 @options.rejects
 @options.output
 def convert_predictions(
-    records: BinaryIO, phrases: BinaryIO, kind: str, frame: str | None, rejects: BinaryIO, output: str
+    records: BinaryIO,
+    phrases: BinaryIO,
+    kind: str,
+    frame: str | None,
+    coco_images: BinaryIO | None,
+    rejects: BinaryIO,
+    output: str,
 ) -> None:
     """Convert predictions of other models to groundings.
 
@@ -49,13 +56,14 @@ def convert_predictions(
         $ medground convert predictions qwen.jsonl --phrases test.jsonl --input-format qwen-vl \\
             -o qwen-groundings.jsonl
     """
-    options.refuse_two_stdins(records, phrases)
+    options.refuse_two_stdins(records, phrases, *([coco_images] if coco_images else []))
     from medground import jsonl, output_files
     from medground.evaluation import run
-    from medground.evaluation.inputs import predictions
+    from medground.evaluation.inputs import coco_results, predictions
 
     bad_lines = jsonl.BadLines(rejects)
     known = run.read_truth(phrases, bad_lines)
+    listed = coco_results.image_names(coco_images) if coco_images else None
     with output_files.create(output) as stream:
-        found = predictions.read(records, kind, frame, known or [], bad_lines)
+        found = predictions.read(records, kind, frame, known or [], bad_lines, listed)
         jsonl.write(stream, predictions.as_records(found, known or [], kind))

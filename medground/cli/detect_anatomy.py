@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     group=DATA,
     help="Minimum detection score.",
 )
+@options.any_view(help="Also detect regions on images that are probably no frontal chest X-rays.")
 @options.shard
 @options.resume
 @options.device
@@ -94,7 +95,8 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
 
     LIST is a folder, an image, a file with one path per line, or JSON lines with image_id and path. Writes
     one anatomy record per image, with at most one box per region, in pixels of the original image. An image
-    that is probably not a frontal chest X-ray gets no boxes, a warning, and "other" as its view.
+    that is probably not a single upright frontal chest X-ray gets no boxes, a warning, and "other" as its
+    view. --any-view leaves this check out.
 
     With --masks, boxes are computed from the segmentation masks of another program, without a detector.
     Masks are matched to an image by its path without suffix, its file name, or its image_id (NAME). Regions
@@ -132,6 +134,8 @@ def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
         raise click.UsageError("give --model or --masks, not both")
     if (chosen["masks"] is None) != (chosen["mask_format"] is None):
         raise click.UsageError("give --masks and --mask-format together")
+    if chosen["any_view"] and chosen["masks"]:
+        raise click.UsageError("--any-view is for --model: boxes of --masks need no view check")
     if resume and output == "-":
         raise click.UsageError("--resume requires -o FILE")
 
@@ -172,7 +176,7 @@ def _detect(
             shard.keep(listing.open_list(films, images, bad_lines)), options.size_of_image(images)
         )
         records = (each for each in listed if each.image_id not in held)
-        found = _find(source, records, images, reject, how["batch_size"], how["min_score"])
+        found = _find(source, records, images, reject, **how)
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)), every=0)
     require_good(written + len(held), rejected, films, "image")
 
@@ -201,11 +205,15 @@ def _find(
     records: "Iterable[Image]",
     folder: Path,
     reject: "Reject",
-    batch: int,
+    batch_size: int,
     min_score: float,
+    any_view: bool,
+    **_: Any,
 ) -> "Iterator[Anatomy]":
     from medground.anatomy import detect, mask_boxes
+    from medground.models import view_check
 
     if isinstance(source, mask_boxes.Source):
         return mask_boxes.boxes_of_masks(records, folder, source, reject, min_score)
-    return detect.detect_regions(records, folder, source, reject, batch, min_score)
+    check = None if any_view else view_check.load()
+    return detect.detect_regions(records, folder, source, reject, batch_size, min_score, check)

@@ -59,6 +59,7 @@ from medground.cli.named import Named
     group=FILES,
     help="Box coordinates of the --compare file.",
 )
+@options.coco_images
 @option("--table", is_flag=True, group=FILES, help="Print a table; to stderr without -o FILE.")
 @option(
     "--html",
@@ -126,7 +127,8 @@ def evaluate(
     given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
     options.refuse_two_stdins(
-        records, *(given[key] for key in ("truth", "train", "compare", "anatomy") if given[key])
+        records,
+        *(given[key] for key in ("truth", "train", "compare", "anatomy", "coco_images") if given[key]),
     )
     scores = _scores(records, protocols, images, given)
     from medground import jsonl, output_files

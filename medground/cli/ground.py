@@ -1,6 +1,7 @@
 """medground ground: phrases, images and a model -> boxes."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     group=MODEL,
     help="Minimum `present` of a phrase; its boxes are dropped below.",
 )
+@options.any_view(help="Do not check whether images are frontal chest X-rays.")
 @options.device
 @options.config
 @options.shard
@@ -93,7 +95,8 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     Input is one IMAGE with PHRASEs or a --report, or phrase records from stdin or --phrases. Consecutive
     phrases of one image share its encoding. Writes groundings: boxes in pixels of the original image, best
     first, and `present`, the probability that the finding is visible. The highest-scoring box is always
-    written, even if `present` is low. Findings that the report marks as absent get an empty box list.
+    written, even if `present` is low. Findings that the report marks as absent get an empty box list. On an
+    image that is probably not a single upright frontal chest X-ray, records have "other" as `view`.
     FOLDER may also be a model of transformers, such as Grounding DINO or Qwen2.5-VL (docs/other-models.md).
 
     \b
@@ -135,13 +138,14 @@ def _model(**chosen: Any) -> Any:
     """Return the model of the folder, or of transformers."""
     from medground.grounding.adapters import model as adapters
     from medground.grounding.model import load
+    from medground.models import view_check
 
     folder, device = chosen["model"], options.device_of(chosen["device"])
     if folder and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
         if chosen["backend"] not in ("auto", "torch"):
             raise click.UsageError(f"--backend {chosen['backend']}: models of transformers run with torch")
-        return found
-    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction")}
+        return found if chosen["any_view"] else replace(found, view_check=view_check.load())
+    how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
     return load(folder or "example", device=device, **how)
 
 

@@ -114,6 +114,12 @@ batch_size = option(
     help="Images per step.",
 )
 split = option("--split", metavar="NAME", group=DATA, help="Use only records of this split.")
+coco_images = option(
+    "--coco-images",
+    type=click.File("rb"),
+    group=FILES,
+    help="COCO file whose `images` name the numbers in a list of results.",
+)
 scored_split = option(
     "--split", metavar="NAME", group=DATA, help="Use only records of this split (of --train: train)."
 )
@@ -174,6 +180,13 @@ shard = option(
     show_default=True,
     help="Process only share I of N patients; slurm: the array task's.",
 )
+
+
+def any_view(help: str) -> Callable[[Decorated], Decorated]:
+    """Return the option --any-view."""
+    return option("--any-view", is_flag=True, group=DATA, help=help)
+
+
 resume = option("--resume", is_flag=True, help="Continue an interrupted run that wrote to -o FILE.")
 workers = option(
     "--workers",

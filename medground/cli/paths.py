@@ -19,7 +19,7 @@ import click
 CONFIG = "medground.config"  # the key of the --config file in Context.meta
 RUN_FILES = {"config.toml", "metrics.jsonl", "resume.safetensors", "losses.png", "validation.png"}
 MODEL_FILES = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "engine.json"}
-MODEL_FILES |= {"calibration.json", "orientation.safetensors", "image.xml", "image.bin"}
+MODEL_FILES |= {"calibration.json", "orientation.safetensors", "heads.safetensors", "image.xml", "image.bin"}
 KEPT = RUN_FILES | MODEL_FILES | {"phrases.xml", "phrases.bin", "cache.json", "phantom.json"}
 PICTURES = {".png", ".jpg", ".jpeg", ".dcm", ".dicom"}
 RECORDS = {"", ".jsonl", ".html", ".partial"}

@@ -13,6 +13,7 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,9 +154,11 @@ def _add(
         _write(cache / CONFIG, [json.dumps({"format": letterboxed.FORMAT, "size": size}).encode() + b"\n"])
     held = {row.path for row in rows(cache)}
     missing = list({each.path: each for each in images if each.path not in held}.values())
+    starts = range(0, len(missing), TOGETHER)
+    threads = max(1, workers // max(1, len(starts)))  # of each process, if there are fewer parts than workers
     tasks = [
-        (folder, cache, _part_name(cache, name, number), size, missing[first : first + TOGETHER])
-        for number, first in enumerate(range(0, len(missing), TOGETHER))
+        (folder, cache, _part_name(cache, name, number), size, threads, missing[first : first + TOGETHER])
+        for number, first in enumerate(starts)
     ]
     advice = "run the same command again to continue, if need be with fewer --workers"
     made = ordered_map(_make, tasks, min(workers, len(tasks) or 1), advice)
@@ -173,22 +176,30 @@ def _part_name(cache: Path, name: str, number: int) -> str:
     return f"{name}-{max(numbers, default=-1) + 1 + number:05d}"
 
 
-Task = tuple[Path, Path, str, int, Sequence[Image]]
+Task = tuple[Path, Path, str, int, int, Sequence[Image]]
 Problems = list[tuple[int, str]]
 
 
 def _make(task: Task) -> Problems:
     """Write one part; return the index and the problem of each unreadable image."""
-    folder, cache, part, size, images = task
-    squares, lines, problems = [], [], Problems()
-    for place, image in enumerate(images):
+    folder, cache, part, size, threads, images = task
+
+    def read(image: Image) -> tuple[letterboxed.LetterboxedImage, bytes] | str:
         try:
-            squares.append(found := letterboxed.read(folder / image.path, size))
-            lines.append(_line(folder, image.path, found))
+            found = letterboxed.read(folder / image.path, size)
+            return found, _line(folder, image.path, found)
         except (MedgroundError, OSError) as error:
-            del squares[len(lines) :]
-            problems.append((place, str(error)))
-    if squares:
+            return str(error)
+
+    if threads == 1:
+        done = list(map(read, images))
+    else:
+        with ThreadPoolExecutor(threads) as pool:  # decoding and resizing run outside Python
+            done = list(pool.map(read, images))
+    problems = [(place, each) for place, each in enumerate(done) if isinstance(each, str)]
+    made = [each for each in done if not isinstance(each, str)]
+    if made:
+        squares, lines = zip(*made, strict=True)
         _write(cache / f"{part}.npy", _npy([each.square for each in squares], size))
         _write(cache / f"{part}.jsonl", lines)
     return problems

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from medground import jsonl
 from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness
 from medground.evaluation.front import Scores
-from medground.evaluation.inputs import files, heatmap_files, predictions
+from medground.evaluation.inputs import coco_results, files, heatmap_files, predictions
 from medground.evaluation.perturbations import PROBES
 from medground.evaluation.sources import Records
 from medground.evaluation.stats.scoring import Resampling
@@ -36,6 +36,7 @@ class Inputs:
     allow_leakage: bool = False
     format: tuple[str, str | None] = ("jsonl", None)
     compare_format: tuple[str, str | None] = ("jsonl", None)
+    coco_images: BinaryIO | None = None
     bad_lines: BadLines = field(default_factory=BadLines)
 
 
@@ -86,8 +87,9 @@ def read_truth(stream: BinaryIO | None, bad_lines: BadLines) -> Records[Phrase] 
 
 def _read_phrases(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     truth, train = (read_phrases(inputs, name) for name in ("truth", "train"))
+    listed = coco_results.image_names(inputs.coco_images) if inputs.coco_images else None
     own, other = (
-        stream and predictions.read(stream, *form, truth or [], inputs.bad_lines)
+        stream and predictions.read(stream, *form, truth or [], inputs.bad_lines, listed)
         for stream, form in ((inputs.predictions, inputs.format), (inputs.compare, inputs.compare_format))
     )
     return {"predictions": own, "truth": truth, "train": train, "compare": other}

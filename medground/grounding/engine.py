@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import model_dir, threads
-from medground.compat import hide_telemetry
+from medground import model_dir
 from medground.errors import MedgroundError
 from medground.model_dir import ModelDir
-from medground.models import tokens
+from medground.models import graphs, tokens
 from medground.models.config import GrounderConfig
+from medground.models.graphs import openvino
 
 FORMAT = 1
 GRAPHS = ("image", "phrases")
@@ -91,16 +91,6 @@ class Exported:
         return query
 
 
-def openvino() -> Any:
-    """Return the package; raise MedgroundError if it cannot be imported."""
-    hide_telemetry()
-    try:
-        import openvino
-    except ImportError:
-        raise MedgroundError("exports need OpenVINO: pip install openvino") from None
-    return openvino
-
-
 def load(files: ModelDir, precision: str = "f32") -> Exported:
     """Return the export in a folder; its graphs compute with this precision, "f32" or "bf16".
 
@@ -110,22 +100,17 @@ def load(files: ModelDir, precision: str = "f32") -> Exported:
     refuse_other_weights(files, facts)
     ov = openvino()
     files.refuse_changed(facts, AGAIN)
-    how = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads.usable(),
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    config = GrounderConfig.from_json(files.config())
     core = ov.Core()
 
     def compiled(name: str) -> Any:
-        return core.compile_model(str(files.path / f"{name}.xml"), "CPU", how)
+        return graphs.compiled(core, files.path / f"{name}.xml", config.image_size, precision)
 
-    config = GrounderConfig.from_json(files.config())
     try:
         with ThreadPoolExecutor(len(GRAPHS)) as pool:
-            graphs = pool.map(compiled, GRAPHS)
+            both = pool.map(compiled, GRAPHS)
             tokenizer = tokens.of_export(files.path, facts.get("pad"))
-            return Exported(config, tokenizer, facts["model"], *graphs)
+            return Exported(config, tokenizer, facts["model"], *both)
     except RuntimeError as error:  # of OpenVINO: damaged, or not there
         raise MedgroundError(f"{files.path}: its graphs are damaged; {AGAIN}") from error
 

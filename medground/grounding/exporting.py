@@ -25,6 +25,7 @@ from medground.errors import MedgroundError
 from medground.grounding import engine, torch_backend
 from medground.model_dir import ModelDir
 from medground.models import encoders, grounder
+from medground.models.graphs import openvino
 from medground.models.grounder import Grounder
 from medground.models.network import Network
 from medground.models.tokens import SavedTokenizer
@@ -75,7 +76,7 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False) ->
     if public:
         _check_public(model, folder)
         record = leakage.public_part(record)
-    ov = engine.openvino()
+    ov = openvino()
     graphs = _graphs(model)
     folder.mkdir(parents=True, exist_ok=True)
     temporary = tempfile.TemporaryDirectory(dir=folder, prefix="export.partial.")
@@ -116,7 +117,7 @@ def _check_public(model: Grounder, folder: Path) -> None:
 def _save_graph(graph: Any, path: Path) -> None:
     """Write PATH and the weights next to it; raises OSError if the system refuses them."""
     try:
-        engine.openvino().save_model(graph, str(path), compress_to_fp16=False)
+        openvino().save_model(graph, str(path), compress_to_fp16=False)
     except RuntimeError:
         path.write_bytes(bytes(1 << 20))  # OpenVINO reports only "iostream error"; this raises the reason
         raise
@@ -124,7 +125,7 @@ def _save_graph(graph: Any, path: Path) -> None:
 
 def _graphs(model: Grounder) -> dict[str, Any]:
     """Return the graphs, traced on a small example, for any number of patches, texts and tokens."""
-    ov, size = engine.openvino(), model.config.image_size
+    ov, size = openvino(), model.config.image_size
     image, phrases = _Image(model.network), _Phrases(model.network)
     picture = torch.ones(1, 2, size, size)
     ids, mask = model.tokenize(["small left effusion", "enlarged heart and an opacity in the right lung"])

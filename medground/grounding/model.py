@@ -19,7 +19,8 @@ from medground.grounding.flip import FlipCorrection
 from medground.grounding.phrases import Images, phrases_for
 from medground.grounding.predict import MIN_SCORE, BadImage, Grounded, PredictOptions
 from medground.model_dir import ModelDir
-from medground.models import letterboxed
+from medground.models import letterboxed, view_check
+from medground.models.view_check import ViewCheck
 from medground.records import Grounding, Phrase, Report
 
 
@@ -28,7 +29,8 @@ class GroundingModel:
     """A model that localizes phrases in chest X-rays; `medground.load` returns it.
 
     folder: the model folder. network: torch network or export. calibration, flip_correction: None if the
-    folder holds none, or if they are switched off. The other fields are stated in the records.
+    folder holds none, or if they are switched off. view_check: marks images that are not frontal chest
+    X-rays, None for no check. The other fields are stated in the records.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class GroundingModel:
     flip_correction_off: bool = False
     backend: str | None = None
     leakage: bool = False
+    view_check: ViewCheck | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +110,8 @@ class GroundingModel:
         options: PredictOptions | None = None,
     ) -> Iterator[Grounded]:
         """Yield each phrase record with its grounding; both stream. See `predict.ground_phrases`."""
-        return predict.ground_phrases(phrases, self.network, folder, bad_image, options or self.options())
+        how = (bad_image, options or self.options(), self.view_check)
+        return predict.ground_phrases(phrases, self.network, folder, *how)
 
     def ground_pixels(self, phrases: list[Phrase], pixels: NDArray[np.float32]) -> list[Grounding]:
         """Return a grounding for each phrase of one (H, W) image in [0, 1]."""
@@ -122,6 +126,7 @@ def load(
     backend: str = "auto",
     calibration: bool = True,
     flip_correction: bool = True,
+    any_view: bool = False,
 ) -> GroundingModel:
     """Return the model of a folder, ready to predict; "example" is the model included in medground.
 
@@ -130,6 +135,7 @@ def load(
     backend: "torch", "exported", "bf16", or "auto": the export if the folder holds one, otherwise torch.
     calibration: calibrate scores if the folder holds a calibration.
     flip_correction: correct flipped images if the folder holds a flip correction.
+    any_view: do not check whether images are frontal chest X-rays.
 
     Raises MedgroundError if the folder holds no such model.
     """
@@ -146,4 +152,5 @@ def load(
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
         leakage=bool((files.training_record() or {}).get("leakage")),
+        view_check=None if any_view else view_check.load(),
     )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import boxes
+from medground import boxes, images
 from medground.boxes import Letterbox
 from medground.data.long_texts import LongTexts
 from medground.errors import MedgroundError
@@ -28,8 +28,10 @@ from medground.grounding.backends import Model
 from medground.grounding.calibration import Calibration, raw_probability
 from medground.grounding.engine import EncodedImage
 from medground.grounding.flip import FlipCorrection
+from medground.grounding.views import Views
 from medground.models import letterboxed
 from medground.models.letterboxed import LetterboxedImage
+from medground.models.view_check import ViewCheck
 from medground.records import Box, Grounding, Phrase, ScoredBox
 from medground.reports import laterality
 
@@ -92,14 +94,17 @@ def ground_phrases(
     folder: Path,
     bad_image: BadImage | None = None,
     options: PredictOptions = DEFAULT_OPTIONS,
+    check: ViewCheck | None = None,
 ) -> Iterator[Grounded]:
     """Yield each phrase with its grounding, in order; phrases stream, one image's worth at a time.
 
     The phrases get the width and height that boxes are in: their own if the file is a scaled copy of that
     image, otherwise the file's. An image that is unreadable, or of another shape than its phrase states,
-    raises MedgroundError. With `bad_image`, each of its phrases is passed there instead.
+    raises MedgroundError. With `bad_image`, each of its phrases is passed there instead. With `check`,
+    phrases of images that are not frontal chest X-rays are marked (`views.Views`).
     """
-    for phrase, prediction in predict_phrases(phrases, model, folder, bad_image, options.flip_correction):
+    how = (bad_image, options.flip_correction, check)
+    for phrase, prediction in predict_phrases(phrases, model, folder, *how):
         yield phrase, to_grounding(phrase, prediction, model.name, options)
 
 
@@ -109,13 +114,15 @@ def predict_phrases(
     folder: Path,
     bad_image: BadImage | None = None,
     flip_correction: FlipCorrection | None = None,
+    check: ViewCheck | None = None,
 ) -> Iterator[tuple[Phrase, Prediction | None]]:
     """Yield each phrase with its prediction, None for an absent one; otherwise as `ground_phrases`."""
-    long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
+    long_texts, views = LongTexts(model.tokenizer, model.config.text_tokens), Views(check)
     for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
-            image = letterboxed.read(folder / path, model.config.image_size)
+            shown = images.load_shown(folder / path)
+            image = letterboxed.of_shown(shown, model.config.image_size)
             image = image.sized(width, height, folder / path, f"phrase {together[0].phrase_id}")
         except MedgroundError as problem:
             if bad_image is None:
@@ -125,11 +132,13 @@ def predict_phrases(
         else:
             width, height = image.letterbox.width, image.letterbox.height
             sized = [replace(phrase, width=width, height=height) for phrase in together]
+            sized = views.marked(sized, folder / path, shown)
             found = predict_on_image(sized, image, model, flip_correction, long_texts)
             if any(each.flip_corrected for each in found if each):
                 log.warning("%s: probably flipped left-right, corrected (see --no-flip-correction)", path)
             yield from zip(sized, found, strict=True)
     long_texts.warn("phrases")
+    views.warn()
 
 
 def ground_on_image(

@@ -12,10 +12,12 @@ from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 
 if TYPE_CHECKING:  # predictions of an export need no torch
+    from PIL import Image
     from torch import Tensor
 
 SPREAD = (1, 99)  # percent
-FORMAT = 1  # of cached squares; increased when `read` returns different squares
+SAMPLE = 256  # rows and columns, at least, that the percentiles are taken of
+FORMAT = 2  # of cached squares; increased when `read` returns different squares
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,32 @@ def is_scaled(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 def read(path: Path, size: int) -> LetterboxedImage:
     """Return the image of a file, windowed and letterboxed to `size`; raise MedgroundError if unreadable."""
-    return of(images.load(path), size)
+    return of_shown(images.load_shown(path), size)
+
+
+def of_shown(shown: images.Shown, size: int) -> LetterboxedImage:
+    """Return a result of `images.load_shown`, windowed and letterboxed to `size`."""
+    if images.is_resized_as_bytes(shown, size):
+        return _letterboxed(_windowed_bytes(shown), size)
+    return of(images.values(shown), size)
 
 
 def of(image: NDArray[np.float32], size: int) -> LetterboxedImage:
     """Return a (H, W) image in [0, 1], windowed and letterboxed to `size`."""
-    square, letterbox = images.letterbox(windowed(image), size)
+    return _letterboxed(windowed(image), size)
+
+
+def _letterboxed(shown: "Image.Image | NDArray[np.float32]", size: int) -> LetterboxedImage:
+    square, letterbox = images.letterbox(shown, size)
     return LetterboxedImage(np.rint(square * 255).astype(np.uint8), letterbox)
+
+
+def _windowed_bytes(picture: "Image.Image") -> "Image.Image":
+    """Return `windowed` of a picture of bytes, by a table."""
+    sample = images.values(images.sampled(picture, *(max(1, side // SAMPLE) for side in picture.size)))
+    grey = images.unit(np.arange(256, dtype=np.uint8))
+    table = np.rint(_scaled(grey, sample) * 255)
+    return picture.point(table.astype(np.uint8).tolist())
 
 
 def windowed(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,9 +101,14 @@ def windowed(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
     This removes differences in exposure between devices. A constant image becomes 0.
     """
-    sample = image[:: max(1, image.shape[0] // 256), :: max(1, image.shape[1] // 256)]  # for speed
+    down, across = (max(1, side // SAMPLE) for side in image.shape)
+    return _scaled(image, image[::down, ::across])
+
+
+def _scaled(values: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return values with the percentiles of a sample scaled to 0 and 1."""
     low, high = np.percentile(sample, SPREAD)
-    result: NDArray[np.float32] = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1).astype(
+    result: NDArray[np.float32] = np.clip((values - low) / max(float(high - low), 1e-6), 0, 1).astype(
         np.float32
     )
     return result

@@ -98,16 +98,21 @@ class Lite0(nn.Module):
                 each.eval()
         return self
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the feature map of each stage, fine to coarse."""
+        features, found = functional.relu6(self.stem(images)), []
+        for stage in self.stages:
+            features = stage(features)
+            found.append(features)
+        return found
+
     def forward(self, images: Tensor) -> Any:
         """Return `feature_maps` as backbones of transformers do."""
         from transformers.modeling_outputs import BackboneOutput
 
-        features, maps = functional.relu6(self.stem(images)), []
-        for stage in self.stages:
-            features = stage(features)
-            maps.append(features)
+        maps = self.maps(images)
         fine = functional.pixel_unshuffle(maps[STRIDE_16], 2)
-        return BackboneOutput(feature_maps=(torch.cat([fine, features], dim=1),))
+        return BackboneOutput(feature_maps=(torch.cat([fine, maps[-1]], dim=1),))
 
 
 def is_folder(name: str) -> bool:

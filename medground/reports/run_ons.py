@@ -16,6 +16,7 @@ OPENERS = word_set("run_ons", "openers")
 SEEN = word_set("run_ons", "seen")
 PERSISTS = word_set("run_ons", "persists")
 COPULAS = word_set("states", "copulas")
+IN_PLACE = word_set("run_ons", "in_place")
 VERBS = COPULAS | {"has", "have"}
 ENDERS = word_set("run_ons", "enders")
 BETWEEN = word_set("run_ons", "between")
@@ -133,7 +134,7 @@ class _Clauses:
             return (
                 before is not None
                 and before not in self.devices
-                and bool(BETWEEN & set(words[end : end + 2]))
+                and not (BETWEEN | IN_PLACE).isdisjoint(words[end : end + 2])
             )
         rest = words[n : next((m for m in range(n, len(words)) if words[m] in HARD), len(words))]
         verb, after = words[end : end + 1], words[end + 1 : end + 3]

@@ -19,7 +19,7 @@ from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.network import Network
-from medground.objectives import distributed
+from medground.objectives import distributed, saved_heads
 from medground.objectives.learner import Learner
 from medground.training import loop, validation
 from medground.training.optim import Schedule, build_optimizer, freeze
@@ -166,7 +166,8 @@ def _job(
     record = leakage.new_record(material.seen(), start, material.leakage, material.record)
 
     def keep(network: Any, step: int) -> None:
-        grounder.save(run.path, replace(model, network=network), {**record, "step": step})
+        saved = grounder.save(run.path, replace(model, network=network), {**record, "step": step})
+        saved_heads.save(run.path, learner.objectives, saved.name)
 
     measured = validation.with_boxes(material.validation)
     return loop.Job(

@@ -15,7 +15,7 @@ from medground.cli.main import cli
 from medground.cli.report_input import open_reports
 from medground.datasets import json_items, sources
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import readers
+from medground.evaluation.inputs import coco_results, readers
 from medground.evaluation.inputs.files import Hashed
 from medground.records import Report
 from medground.reports import input as report_input
@@ -99,7 +99,7 @@ def test_a_text_without_end_is_one_message(small, endless):
         list(report_input.read_one(endless, "<stdin>"))
 
 
-@pytest.mark.parametrize("read", [readers.read_csv, readers.read_coco])
+@pytest.mark.parametrize("read", [readers.read_csv, coco_results.read_coco])
 def test_predictions_without_end_are_one_message(small, endless, read):
     with pytest.raises(MedgroundError, match="a line of more than"):
         read(Hashed(endless), jsonl.BadLines(), print)

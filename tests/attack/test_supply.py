@@ -37,7 +37,7 @@ def test_the_versions_are_those_that_the_tests_run_with():
 def test_every_dependency_of_the_package_is_there():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for each in (*project["dependencies"], *extras["dicom"], *extras["export"]):
+    for each in (*project["dependencies"], *extras["dicom"]):
         assert plain(re.match(r"[\w.-]+", each)[0]) in pinned(REQUIREMENTS), each
 
 

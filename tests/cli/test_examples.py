@@ -4,9 +4,11 @@ A tiny phantom cohort and models of two steps stand in for the files that the ex
 long gets flags that make it short, and nothing else is changed.
 """
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import published_networks
 import pytest
 import tiny_models
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from commands import COMMANDS, command_of
 from paths import ROOT
 from PIL import Image
@@ -52,14 +54,15 @@ PIPES = [
 ]
 
 
-def do(folder: Path, line: str) -> None:
-    """Run a medground command in this process."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        result = CliRunner().invoke(cli, line.split()[1:])
-    finally:
-        os.chdir(before)
+def do(folder: Path, line: str) -> Result:
+    """Run a medground command in this process, which has the heavy libraries already."""
+    with contextlib.chdir(folder):
+        return CliRunner().invoke(cli, shlex.split(line)[1:])
+
+
+def make(folder: Path, line: str) -> None:
+    """Run a medground command that succeeds."""
+    result = do(folder, line)
     assert result.exit_code == 0, f"{line}\n{result.stderr}"
 
 
@@ -67,7 +70,7 @@ def do(folder: Path, line: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """A folder with all files that the examples name."""
     here = tmp_path_factory.mktemp("examples")
-    do(here, "medground phantom cohort --patients 24 --image-size 64 --seed 3")
+    make(here, "medground phantom cohort --patients 24 --image-size 64 --seed 3")
     cohort = here / "cohort"
     shutil.copytree(cohort / "mimic-cxr-jpg", here / "images")
     shutil.copy(here / "images" / "mimic-cxr-2.0.0-metadata.csv", here)
@@ -98,15 +101,15 @@ def folder(tmp_path_factory) -> Path:
         medground ground --model runs/finetuned --images images --phrases test.jsonl -o groundings.jsonl
     """
     for line in filter(str.strip, steps.splitlines()):
-        do(here, line.strip())
+        make(here, line.strip())
     shutil.copy(here / "runs/detector/model.safetensors", here)
     shutil.copy(here / "anatomy.jsonl", here / "boxes.jsonl")
     shutil.copy(here / "test.jsonl", here / "phrases.jsonl")
     shutil.copy(here / "test.jsonl", here / "held_out.jsonl")
     for part in (1, 2):
-        do(here, f"medground parse-reports reports.csv --shard {part}/2 -o part-{part}-of-2.jsonl")
+        make(here, f"medground parse-reports reports.csv --shard {part}/2 -o part-{part}-of-2.jsonl")
     found = "medground ground --model runs/finetuned --images images --phrases test.jsonl --output-format csv"
-    do(here, f"{found} -o theirs.csv")
+    make(here, f"{found} -o theirs.csv")
     names = [json.loads(line)["phrase_id"] for line in (here / "test.jsonl").read_text().splitlines()]
     boxes = [{"phrase_id": name, "output": '[{"bbox_2d": [100, 200, 300, 400]}]'} for name in names]
     (here / "qwen.jsonl").write_text("".join(json.dumps(each) + "\n" for each in boxes))
@@ -211,8 +214,12 @@ def test_the_example_in_the_help_runs(folder, line, tmp_path):
         (folder / "boxes.jsonl").unlink(missing_ok=True)
     else:
         shutil.copy(folder / "anatomy.jsonl", folder / "boxes.jsonl")  # other examples write it
-    result = shell(folder, f"{line} {SHORT[program]}" if program else line)
-    assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
+    short = f"{line} {SHORT[program]}" if program else line
+    if re.search(r"[|<>&;*$]", line):
+        result = shell(folder, short)
+        assert (result.returncode, "Traceback" in result.stderr) == (0, False), result.stderr
+    else:
+        make(folder, short)
 
 
 def test_the_readme_has_pipes():

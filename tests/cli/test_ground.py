@@ -71,10 +71,8 @@ def test_many_phrases_of_an_image_give_what_each_gives_alone(films, model, monke
 
 
 def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(films, model, monkeypatch):
-    reads, real = [], predict.letterboxed.read
-    monkeypatch.setattr(
-        predict.letterboxed, "read", lambda path, size: reads.append(path) or real(path, size)
-    )
+    reads, real = [], predict.images.load_shown
+    monkeypatch.setattr(predict.images, "load_shown", lambda path: reads.append(path) or real(path))
     ground(model, films.folder / "film0.png", "a", "b", "c")
     assert len(reads) == 1
 
@@ -239,10 +237,8 @@ def test_resume_does_the_last_image_again_and_the_rest(films, model, tmp_path, k
     done = whole.splitlines(keepends=True)
     assert len(done) == 12
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*done[:kept], b'{"phrase_id":']))
-    reads, real = [], predict.letterboxed.read
-    monkeypatch.setattr(
-        predict.letterboxed, "read", lambda path, size: reads.append(path) or real(path, size)
-    )
+    reads, real = [], predict.images.load_shown
+    monkeypatch.setattr(predict.images, "load_shown", lambda path: reads.append(path) or real(path))
     result = ground(
         model, "--images", films.folder, "--resume", "-o", tmp_path / "out.jsonl", given=many(films)
     )

@@ -149,6 +149,15 @@ def test_the_category_finds_the_phrase_of_an_image(score):
     assert "left out 1 predictions of findings" in score(one, "coco")[1]
 
 
+def test_a_bare_list_of_results_gets_its_images_from_another_file(score):
+    whole = coco()
+    Path("instances.json").write_text(json.dumps(whole | {"annotations": []}))
+    flags = ("--coco-images", "instances.json")
+    assert score(whole["annotations"], "coco", *flags) == (pytest.approx(EXPECTED), "")
+    Path("instances.json").write_text("[]")
+    assert "instances.json: expected an object with images" in score(whole["annotations"], "coco", *flags)[1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -176,7 +185,7 @@ def test_faults_of_coco_have_their_place(score, change, message):
         ("[", "not JSON"),
         ("", "not JSON"),
         ([[1]], "[0]: expected an object with bbox and score"),
-        ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 1}], "needs the file's `images`"),
+        ([{"image_id": 7, "bbox": [1, 2, 3, 4], "score": 1}], "a number needs --coco-images"),
     ],
 )
 def test_files_that_are_no_coco_are_one_line(score, content, message):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medground import images
 from medground.boxes import Letterbox
 from medground.errors import MedgroundError
 from medground.models import letterboxed
@@ -17,6 +18,47 @@ def test_exposure_does_not_change_what_the_network_sees(gain, offset):
 
 def test_a_constant_image_is_black_not_nan():
     assert (letterboxed.windowed(np.full((20, 30), 0.7, np.float32)) == 0).all()
+
+
+NOISE = np.random.default_rng(0)
+BYTES = {
+    "noise": NOISE.integers(0, 256, (301, 257), np.uint8),
+    "few grey values": NOISE.integers(100, 112, (420, 300), np.uint8),
+    "black and white": NOISE.integers(0, 2, (257, 530), np.uint8) * np.uint8(255),
+    "a slope": (np.add.outer(np.arange(900), np.arange(700)) // 8).astype(np.uint8),
+    "constant": np.full((300, 200), 77, np.uint8),
+    "small": NOISE.integers(0, 256, (70, 60), np.uint8),
+    "smaller than the square": NOISE.integers(0, 256, (30, 20), np.uint8),
+}
+
+
+@pytest.mark.parametrize("size", [48, 100])
+@pytest.mark.parametrize("kind", BYTES)
+def test_bytes_are_read_as_the_slow_way_with_floats_reads_them(kind, size, tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(BYTES[kind]).save(path)
+    found, slow = letterboxed.read(path, size), letterboxed.of(images.load(path), size)
+    assert found.letterbox == slow.letterbox
+    assert np.abs(found.square.astype(int) - slow.square).max() <= 1
+    squares = (images.letterbox(load(path), size)[0] for load in (images.load_shown, images.load))
+    one, other = (np.rint(each * 255) for each in squares)
+    assert np.abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize(("across", "down"), [(1, 1), (2, 3), (7, 4)])
+def test_a_sample_is_every_nth_pixel(across, down):
+    found = images.sampled(Image.fromarray(BYTES["noise"]), across, down)
+    assert np.array_equal(np.asarray(found), BYTES["noise"][::down, ::across])
+
+
+def test_colour_and_turned_pictures_are_read_as_bytes_too(tmp_path):
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[images.ORIENTATION] = 6
+    Image.fromarray(np.stack([BYTES["noise"]] * 3, axis=2)).save(path, quality=95, exif=exif)
+    assert images.load_shown(path).mode == "L"
+    found, slow = letterboxed.read(path, 48), letterboxed.of(images.load(path), 48)
+    assert found.letterbox == slow.letterbox == Letterbox(301, 257, 48)
+    assert np.abs(found.square.astype(int) - slow.square).max() <= 1
 
 
 def test_the_padding_is_marked_and_black(tmp_path):

@@ -8,7 +8,7 @@ import torch
 import toy
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from two_processes import END, torchrun
+from two_processes import END, pair, torchrun
 
 from medground.checkpoints import read_config
 from medground.cli.main import cli
@@ -98,7 +98,7 @@ main()
 def test_rows_counts_and_norms_of_two_processes_are_those_of_one(tmp_path):
     script = tmp_path / "shared.py"
     script.write_text(SHARED + END)
-    done = torchrun(script)
+    done = pair(script)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     for name in ("loss", "gradient", "gradient of one", "variance", "mean"):
@@ -186,7 +186,7 @@ def test_two_processes_read_what_reports_there_are(words, tmp_path):
     alone, folder = tmp_path / "alone", tmp_path / "together"
     done = CliRunner().invoke(cli, [str(each) for each in [*flags, alone, "--steps", 1]])
     assert done.exit_code == 0, done.output
-    done = torchrun("-m", "medground", *flags, folder, "--steps", 3)
+    done = pair("-m", "medground", *flags, folder, "--steps", 3)
     assert done.returncode == 0, done.stderr
     found, first = curve(folder), curve(alone)[1]
     assert [found[step]["lm"] > 0 for step in (1, 2, 3)] == [True, False, True]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from two_processes import END, torchrun
+from two_processes import END, pair
 
 SCRIPT = """
 import json, torch
@@ -83,7 +83,7 @@ if rank == 0:
 def test_losses_and_gradients_of_two_processes_are_those_of_one(tmp_path):
     script = tmp_path / "reading.py"
     script.write_text(SCRIPT + END)
-    done = torchrun(script)
+    done = pair(script)
     assert done.returncode == 0, done.stderr
     gaps = json.loads(done.stdout)
     assert gaps.keys() == {"ira", "arsa", "irl", "erl", "itc", "lm", "ecls", "gradient"}

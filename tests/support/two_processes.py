@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 
 END = """
 import os, sys, torch
@@ -19,17 +20,42 @@ On Python's usual way out torch's network threads sometimes abort the process (S
 
 def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
     """Run a script, or `-m` and a module, in two processes of this interpreter; none outlives the call."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    call = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [str(each) for each in [*call, *args]]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, env=env, text=True, **pipes) as process:
+    call = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", _free_port(), *args]
+    with _started(call, {}) as process:
         try:
             out, err = process.communicate(timeout=240)
         except BaseException:
             process.terminate()  # it ends both processes
             raise
-    return subprocess.CompletedProcess(command, process.returncode, out, err)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def pair(*args: object) -> subprocess.CompletedProcess[str]:
+    """Run as `torchrun` does, without its own process, which loads torch too and watches the others.
+
+    The result has the output of the first process.
+    """
+    place = {"MASTER_ADDR": "localhost", "MASTER_PORT": _free_port(), "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    with (
+        _started(args, place | {"RANK": 0, "LOCAL_RANK": 0}) as first,
+        _started(args, place | {"RANK": 1, "LOCAL_RANK": 1}) as second,
+    ):
+        try:
+            out, err = first.communicate(timeout=240)
+            other = second.communicate(timeout=30)[1]
+        finally:
+            first.kill()
+            second.kill()
+    return subprocess.CompletedProcess(first.args, first.returncode or second.returncode, out, err + other)
+
+
+def _started(args: Iterable[object], more: dict[str, object]) -> subprocess.Popen[str]:
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in more.items()}
+    call = [sys.executable, *map(str, args)]
+    return subprocess.Popen(call, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -25,7 +25,7 @@ from medground.data.image_store import ImageStore
 from medground.errors import MedgroundError
 from medground.models import grounder
 from medground.models.letterboxed import LetterboxedImage
-from medground.objectives import agp
+from medground.objectives import agp, saved_heads
 from medground.records import Phrase
 from medground.training import loop, validation
 
@@ -67,18 +67,12 @@ def metrics(folder: Path) -> list[dict]:
 
 @pytest.mark.slow
 def test_the_loss_falls_by_half(films, tmp_path):
-    result = pretrain(
-        films, tmp_path / "run", "--lr", "1e-3", "--batch-size", 4, "--augment", "none", steps=90
-    )
+    small = ("--batch-size", 4, "--augment", "none", "--image-size", 96)
+    result = pretrain(films, tmp_path / "run", *small, "--lr", "1e-3", steps=90)
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
-    first = [line["loss"] for line in metrics_of_one_step(films, tmp_path)]
-    assert lines[-1] < first[0] / 2
-
-
-def metrics_of_one_step(films, tmp_path) -> list[dict]:
-    pretrain(films, tmp_path / "one", "--batch-size", 4, "--augment", "none", steps=1)
-    return metrics(tmp_path / "one")
+    pretrain(films, tmp_path / "one", *small, steps=1)
+    assert lines[-1] < metrics(tmp_path / "one")[0]["loss"] / 2
 
 
 @pytest.mark.slow
@@ -150,6 +144,12 @@ def test_a_run_with_another_objective_is_refused_and_its_config_stands(films, bo
     assert result.exit_code == 1
     assert "another 'objective' (['agp', 'asg'], not ['agp', 'gk-mvlp'])" in result.stderr
     assert (both / "config.toml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_run_keeps_the_heads_of_its_objectives(both):
+    assert saved_heads.names_of(both) == ["agp", "asg"]
+    assert set(saved_heads.load(both, grounder.load(both))) == {"agp", "asg"}
 
 
 @pytest.mark.slow

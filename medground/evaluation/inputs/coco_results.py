@@ -7,7 +7,7 @@ images are looked up in `images`: `image_id` (as `medground ground --output-form
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from medground import jsonl
 from medground.errors import BadRecord, MedgroundError
@@ -32,6 +32,15 @@ def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> No
     listed = items.rows(phrases, stream.name, partial(_take_phrase, take, images), "phrases")
     rows = items.rows(results, stream.name, partial(_take_result, take, images, classes))
     items.hand_on([*listed, *rows], bad_lines, stream.name)
+
+
+def image_names(stream: BinaryIO) -> dict[str, str]:
+    """Return the name of each image of a COCO file by its id, as text."""
+    source = jsonl.name_of(stream)
+    found = items.whole(stream, source)
+    if not isinstance(found, dict):
+        raise MedgroundError(f"{source}: expected an object with images")
+    return {str(key): name for key, name in _images(found, source).items()}
 
 
 def _images(found: Mapping[str, Any], source: str) -> Names:
@@ -70,7 +79,7 @@ def _take_result(take: Take, images: Names | None, classes: Names, result: Any) 
         take(Answer(_image(result, images), phrase, [(box, score)], label=label))
     except BadRecord as bad:
         if images is None and isinstance(result.get("image_id"), int) and bad.path == ("image_id",):
-            bad.problem += "; a number needs the file's `images`, with the results as `annotations`"
+            bad.problem += "; a number needs --coco-images, the file that lists the images"
         raise
 
 

@@ -3,11 +3,11 @@
 The rules, on the numbers as they are in the file:
 
 1. All numbers are at most 1, 100, 1000 or 1024, and the images are more than a tenth larger than that on
-   both sides, in the units of the frame. No warning if the boxes fit the truth better as they are.
+   both sides, in the units of the frame. No warning if the mean IoU is at least .1, and better as they are.
 2. More than half of the boxes have their center outside their image.
 3. The boxes fit the truth better in another frame, or with x and y changed: the mean IoU of the best boxes
    is at least .1 higher, and higher for three quarters of the phrases for which it differs. With fewer than
-   five phrases, it is also at least .5.
+   ten phrases, it is also at least .9, or at least .5 and twice as high.
 
 At most `SAMPLE` phrases are compared with the truth.
 """
@@ -23,7 +23,8 @@ from medground.records import Box, Phrase
 log = logging.getLogger(__name__)
 SAMPLE = 200
 LARGER = 1.1
-BETTER, SURE, SHARE, FEW = 0.1, 0.5, 0.75, 5
+FITS, BETTER, SHARE = 0.1, 0.1, 0.75
+FEW, SURE, LIKELY, TIMES = 10, 0.9, 0.5, 2  # with few phrases
 SHAPES = ("normalised", "crop", "padded:1")
 
 
@@ -73,7 +74,8 @@ class FrameCheck:
             )
 
     def _fits_better_than(self, other: str) -> bool:
-        return _mean(self._ious(self.frame)) > _mean(self._ious(other))
+        own = _mean(self._ious(self.frame))
+        return own >= FITS and own > _mean(self._ious(other))
 
     def _better(self) -> str | None:
         """Return the frame that fits the truth clearly better; None if there is none."""
@@ -86,7 +88,9 @@ class FrameCheck:
         differing = [(a, b) for a, b in zip(own, found, strict=True) if a != b]
         wins = sum(b > a for a, b in differing)
         clear = _mean(found) >= _mean(own) + BETTER and wins >= SHARE * len(differing)
-        return best if clear and (len(own) >= FEW or _mean(found) >= SURE) else None
+        if len(own) < FEW:
+            clear &= _mean(found) >= min(SURE, max(LIKELY, TIMES * _mean(own)))
+        return best if clear else None
 
     def _others(self) -> list[str]:
         """Return the frames in which the numbers could be, without the stated one."""

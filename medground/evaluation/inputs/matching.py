@@ -1,6 +1,6 @@
 """The phrase of the truth that a prediction belongs to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
@@ -30,12 +30,13 @@ class Phrases:
     by_key: dict[tuple[str | None, str | None], list[Phrase]] = field(default_factory=dict)
     by_name: dict[str, str | None] = field(default_factory=dict)  # image_id of a name, None if several
     labels: set[str] = field(default_factory=set)
+    listed: Mapping[str, str] = field(default_factory=dict)  # file name of an image's number
     unnamed: int = 0
 
     @classmethod
-    def of(cls, phrases: Iterable[Phrase]) -> "Phrases":
+    def of(cls, phrases: Iterable[Phrase], listed: Mapping[str, str] | None = None) -> "Phrases":
         """Return the phrases by (image, phrase), by (None, phrase) and by (image, None)."""
-        found = cls()
+        found = cls(listed=listed or {})
         for each in phrases:
             for key in ((each.image_id, each.phrase_id), (None, each.phrase_id), (each.image_id, None)):
                 found.by_key.setdefault(key, []).append(each)
@@ -78,6 +79,7 @@ class Phrases:
         """Return the image_id of the image with this id, path or file name; the name if there is none."""
         if name is None or (name, None) in self.by_key:
             return name
+        name = self.listed.get(name, name)
         return next((self.by_name[each] for each in names_of(name) if self.by_name.get(each)), name)
 
 

@@ -8,7 +8,7 @@ error; `frame_checks` warns of others that are probably in another frame.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
@@ -27,17 +27,22 @@ log = logging.getLogger(__name__)
 
 
 def read(
-    stream: BinaryIO, kind: str, frame: str | None, phrases: Sequence[Phrase], bad_lines: jsonl.BadLines
+    stream: BinaryIO,
+    kind: str,
+    frame: str | None,
+    phrases: Sequence[Phrase],
+    bad_lines: jsonl.BadLines,
+    listed: Mapping[str, str] | None = None,
 ) -> Records[Grounding]:
     """Return the predictions of a file for these phrases, with boxes in original pixels.
 
-    frame: the units of the file's boxes (None: the format's own frame).
+    frame: the units of the file's boxes (None: the format's own frame). listed: names of images by number.
     """
     hashed = files.Hashed(stream)
     entry = registry.PREDICTION_FORMATS[kind]
     if frame is not None:
         frames.check(frame)
-    found = _Found(frame, entry.frame, Phrases.of(phrases))
+    found = _Found(frame, entry.frame, Phrases.of(phrases, listed))
     entry.load()(hashed, bad_lines, found.take)
     found.check(hashed.name)
     return Records([found.grounding(key) for key in found.boxes], hashed.name, hashed.digest)

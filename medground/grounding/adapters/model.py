@@ -29,7 +29,9 @@ from medground.grounding.predict import (
     is_absent,
     option_keys,
 )
+from medground.grounding.views import Views
 from medground.models.letterboxed import is_scaled
+from medground.models.view_check import ViewCheck
 from medground.records import Box, Grounding, Phrase, ScoredBox
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class ForeignModel:
     name: str
     adapter: Adapter
     at_once: int = AT_ONCE
+    view_check: ViewCheck | None = None
 
     def options(
         self, *, coverage: float | None, min_score: float | None, min_present: float | None
@@ -78,7 +81,7 @@ class ForeignModel:
         self, phrases: Iterable[Phrase], folder: Path, bad_image: BadImage | None, options: PredictOptions
     ) -> Iterator[Grounded]:
         """Yield each phrase record with its grounding, in order; see `predict.ground_phrases`."""
-        counts = Counter[str]()
+        counts, views = Counter[str](), Views(self.view_check)
         by_image = attrgetter("path", "width", "height")
         for (path, width, height), group in itertools.groupby(phrases, key=by_image):
             together = list(group)
@@ -92,6 +95,7 @@ class ForeignModel:
                     bad_image(phrase, problem)
                 continue
             sized = [replace(each, width=size[0], height=size[1]) for each in together]
+            sized = views.marked(sized, folder / path, pixels)
             for phrase, found in zip(sized, self._found(sized, pixels), strict=True):
                 scored = list(_inside(found, phrase))
                 counts["cut"] += found.cut
@@ -99,6 +103,7 @@ class ForeignModel:
                 counts["outside"] += len(found.boxes) - len(scored)
                 yield phrase, self._grounding(phrase, scored, options)
         _warn(counts)
+        views.warn()
 
     def _found(self, phrases: list[Phrase], pixels: NDArray[np.float32]) -> list[Found]:
         """Return what is found for each phrase of one image, in pixels of its record."""
