@@ -21,11 +21,11 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
 )
 @option(
     "--layer",
-    type=click.Choice(["encoder", "visual"]),
+    type=click.Choice(["encoder", "visual", "joint"]),
     default="encoder",
     show_default=True,
     group=MODEL,
-    help="Output of the image encoder, or of a model's visual layers.",
+    help="Image encoder, a model's visual layers, or ASG's joint space.",
 )
 @option(
     "--image-size",
@@ -41,11 +41,11 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
 )
 @option(
     "--fit",
-    type=click.Choice(["logistic", "ridge", "published"]),
+    type=click.Choice(["logistic", "ridge", "published", "zero-shot"]),
     default="logistic",
     show_default=True,
     group=DATA,
-    help="logistic, ridge: quick, penalty from validation; published: MGCA's AdamW.",
+    help="Quick logistic or ridge, MGCA's published optimizer, or no training.",
 )
 @option(
     "--share",
@@ -80,12 +80,15 @@ def probe(records: BinaryIO, rejects: BinaryIO, output: str, features: Path | No
     Reads labels of convert nih, chexpert and others, with the splits train, val and test. Each image is
     encoded once. For each --share of the training patients and each seed, a linear layer is fitted, and its
     scores for the validation and test images are written. evaluate --protocol classification scores them.
+    --fit zero-shot scores by the phrases of the classes instead; it needs --layer joint.
 
     \b
         $ medground probe nih.jsonl --encoder runs/asg --images images \\
           --share 0.1 --share 1 --seeds 3 -o probed.jsonl
         $ medground evaluate probed.jsonl --truth nih.jsonl --protocol classification --split test
     """
+    if given["fit"] == "zero-shot" and given["layer"] != "joint":
+        raise click.UsageError("--fit zero-shot needs --layer joint")
     from medground import jsonl
     from medground.downstream import label_table
     from medground.records import Label
@@ -103,7 +106,7 @@ def probe(records: BinaryIO, rejects: BinaryIO, output: str, features: Path | No
 def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, Any]) -> None:
     """Write the features to `place`, then the predictions."""
     from medground import console, jsonl, leakage, output_files
-    from medground.downstream import features, frozen_encoders, probe
+    from medground.downstream import features, frozen_encoders, joint_space, probe
 
     device = options.device_of(given["device"])
     encoder = frozen_encoders.load(given["encoder"], given["layer"], given["image_size"], device)
@@ -117,11 +120,16 @@ def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, A
         *(place, encoder, paths, about, given["images"], given["batch_size"]),
         progress=lambda found: console.progress(found, "batches of images", batches),
     )
-    plan = probe.Plan(tuple(dict.fromkeys(given["shares"])), range(given["seeds"]), given["fit"])
+    kept = features.read(place)
     extra = {"layer": given["layer"]} | ({"leakage": True} if leaks else {})
-    predicted = probe.predict(
-        *(features.read(place), table, plan, encoder.name, extra),
-        progress=lambda runs: console.progress(runs, "runs", len(plan.runs())),
-    )
+    if given["fit"] == probe.ZERO_SHOT and encoder.texts:
+        classifier = joint_space.zero_shot(table.classes, encoder.texts)
+        predicted = probe.scored(kept, table, classifier, encoder.name, {"fit": given["fit"]} | extra)
+    else:
+        plan = probe.Plan(tuple(dict.fromkeys(given["shares"])), range(given["seeds"]), given["fit"])
+        predicted = probe.predict(
+            *(kept, table, plan, encoder.name, extra),
+            progress=lambda runs: console.progress(runs, "runs", len(plan.runs())),
+        )
     with output_files.create(output) as stream:
         jsonl.write(stream, predicted)

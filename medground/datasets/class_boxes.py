@@ -186,6 +186,11 @@ def _phrase(
     )
 
 
+def phrase_of(category: str, templates: Mapping[str, str]) -> str:
+    """Return the phrase of a class without a side: that of the table, else its name in lower case."""
+    return _worded(templates.get(category.casefold(), _plain(category)), "")
+
+
 def _plain(category: str) -> str:
     return category.replace("_", " ").lower()
 

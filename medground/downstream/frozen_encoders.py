@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from medground import checkpoints, locations, model_dir, ops
+from medground.downstream import joint_space
 from medground.errors import MedgroundError
 from medground.models import encoder_folders, encoders, grounder, pretrained
 from medground.models.network import Network
 from medground.objectives import heads
 
-Layer = Literal["encoder", "visual"]
+Layer = Literal["encoder", "visual", "joint"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class FrozenEncoder:
     """An encoder with the `size` of its images; `features` maps (B, 1, S, S) images in [0, 1] and their
     (B, 1, S, S) insides to (B, D).
 
-    name: the hash of its weights. model: the folder of a grounding model, whose training is recorded.
+    name: the hash of its weights. model: the folder of a grounding model, whose training is recorded. texts:
+    of the joint layer, maps U texts to (U, D) features of the same space.
     """
 
     name: str
@@ -37,6 +39,7 @@ class FrozenEncoder:
     features: Callable[[Tensor, Tensor], Tensor]
     device: str = "cpu"
     model: Path | None = None
+    texts: Callable[[list[str]], Tensor] | None = None
 
     @property
     def width(self) -> int:
@@ -54,13 +57,14 @@ def load(place: str, layer: Layer = "encoder", size: int | None = None, device: 
     """Return the encoder of a folder, or of a hub name with the prefix hub:.
 
     layer: "encoder" is the image encoder's output, the [CLS] token of a ViT or the mean over a feature map;
-    "visual" the mean over a grounding model's patches after its visual layers. size: of the images, None for
+    "visual" the mean over a grounding model's patches after its visual layers; "joint" that of ASG's image
+    head, with length 1. size: of the images, None for
     that of the training, or 224. Raises MedgroundError for a folder without an encoder.
     """
     if place == locations.EXAMPLE or Path(place, model_dir.TOKENIZER).is_file():
         return _of_model(locations.grounder(place), layer, size, device)
-    if layer == "visual":
-        raise MedgroundError(f"{place}: --layer visual needs the folder of a grounding model")
+    if layer != "encoder":
+        raise MedgroundError(f"{place}: --layer {layer} needs the folder of a grounding model")
     facts = Path(place, encoder_folders.FACTS)
     if not facts.is_file():
         return _of_encoder(place, size, False, device)
@@ -86,6 +90,9 @@ def _of_model(folder: Path, layer: Layer, size: int | None, device: str) -> Froz
         fill = inside if network.padding == "mean" else None
         return pooled(network.image_encoder, images, inside, network.equalise, network.grey, fill)
 
+    if layer == "joint":
+        space = joint_space.load(folder, model)
+        return FrozenEncoder(model.name, side, space.images, device, folder, space.texts)
     return FrozenEncoder(model.name, side, visual if layer == "visual" else plain, device, folder)
 
 

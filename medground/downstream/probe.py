@@ -12,6 +12,7 @@ from medground.downstream.label_table import LabelTable
 from medground.records import Classification
 
 DIGITS = 8
+ZERO_SHOT = "zero-shot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,29 @@ def predict(
     features: (N, D), row i of the table's image i. model: the name of the encoder. extra: further keys.
     """
     fit, val = fits.named(plan.fit), table.rows["val"]
-    scored = np.sort(np.concatenate([val, table.rows["test"]]))
     for share, seed in progress(plan.runs()):
         own = table.share(share, seed)
         given = fits.Given(
             features[own], table.states[own], features[val], table.states[val], table.exclusive
         )
-        scores = fit(given, seed)(features[scored]).round(DIGITS)
-        keys = {"share": share, "seed": seed, "fit": plan.fit, "train_images": len(own)} | extra
-        for row, values in zip(scored.tolist(), scores.tolist(), strict=True):
-            yield Classification(
-                image_id=table.labels[row].image_id,
-                scores=dict(zip(table.classes, values, strict=True)),
-                model=model,
-                extra=keys | {"split": table.labels[row].split},
-            )
+        keys = {"share": share, "seed": seed, "fit": plan.fit, "train_images": len(own)}
+        yield from scored(features, table, fit(given, seed), model, keys | extra)
+
+
+def scored(
+    features: NDArray[np.float32],
+    table: LabelTable,
+    classifier: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+    model: str,
+    extra: dict[str, Any],
+) -> Iterator[Classification]:
+    """Yield the scores of a classifier on each validation and test image; arguments as in `predict`."""
+    rows = np.sort(np.concatenate([table.rows["val"], table.rows["test"]]))
+    scores = classifier(features[rows]).round(DIGITS)
+    for row, values in zip(rows.tolist(), scores.tolist(), strict=True):
+        yield Classification(
+            image_id=table.labels[row].image_id,
+            scores=dict(zip(table.classes, values, strict=True)),
+            model=model,
+            extra=extra | {"split": table.labels[row].split},
+        )

@@ -6,9 +6,9 @@ the next break or back to the last; so does a doubt. "likely" and "possible" rea
 follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present (and improved).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from medground.records import Existence
 from medground.reports.wordlists import word_set
@@ -33,7 +33,7 @@ LEADS_LIST = word_set("existence", "leads_list")
 OPENS_LIST = frozenset("NUuLPD")
 BEFORE = frozenset("NBUuLPHRDG")
 INCLUDES = word_set("existence", "includes")
-NONE: frozenset[int] = frozenset()
+NONE: frozenset[Any] = frozenset()
 OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
 
@@ -118,8 +118,11 @@ class Scopes:
         self.spots = spots
         self.halves = halves
         if self.cues:
-            places = Counter(cue[:2] for cue in self.cues)
-            self.doubled = {place for place, count in places.items() if count > 1}
+            places = [(i, j) for i, j, _ in self.cues]
+            once = set(places)
+            self.doubled = (
+                {each for each in once if places.count(each) > 1} if len(once) < len(places) else NONE
+            )
             hard, soft = find_breaks(words, cues, subjects, states)
             hard = sorted({*hard, *(a - 1 for a, _ in halves if a), *(b for _, b in halves)})
             self.hard = hard

@@ -75,7 +75,8 @@ def link(
     _place_after(words, mentions, places)
     current = [each for each in mentions if each.verdict.existence]  # others only take their own places
     _place_beside(words, current, beside)
-    _share(words, current, bridges)
+    if len(current) > 1:
+        _share(words, current, bridges)
 
 
 def _place_after(words: list[str], mentions: list[Mention], places: list[Place]) -> None:
@@ -260,11 +261,11 @@ def _finest(places: list[Place], finding: Finding) -> list[str]:
     A whole lung is dropped if one of its zones is named, a bare side if any region is. Lines and tubes keep
     their side together with the place of their end.
     """
+    if len(places) == 1:
+        return places[0].regions(finding)
     places = _with_known_side(places)
     if finding.asg == "line":
         return list(dict.fromkeys(each for place in places for each in place.regions(finding)))
-    if len(places) == 1:
-        return places[0].regions(finding)
     places = [p for p in places if p.pairs != WHOLE] or places
     named = [p for p in places if p.names or any(level for _, level in p.pairs)]
     zones = [p for p in named if p.names or any(level != "lung" for _, level in p.pairs)]

@@ -8,14 +8,15 @@ from medground.reports.tries import Roles, Trie
 def match(trie: Trie, words: list[str]) -> list[tuple[int, int, Roles]]:
     """Return (i, j, roles) of the trie's longest phrases at words [i, j), from left to right."""
     found: list[tuple[int, int, Roles]] = []
-    free, count = 0, len(words)
+    free = 0
+    following = [*words[1:], None]  # no phrase has None
     for n in [n for n, word in enumerate(words) if word in trie]:
         if n < free:
             continue
         node = trie[words[n]]
         end = best = n + 1
         roles = node.get("")
-        while end < count and (node := node.get(words[end])) is not None:
+        while (node := node.get(following[end - 1])) is not None:
             end += 1
             if "" in node:
                 roles, best = node[""], end

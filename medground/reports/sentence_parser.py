@@ -149,15 +149,15 @@ class SentenceParser:
             for span in (s.said, *([] if s.subject.keeps else [s.place]))
         ]
         gone = {(i, j) for i, j, _ in tags.get("X", ())}
-        for i, j, name in tags.get("F", ()):
-            if any(a <= i and j <= b for a, b in taken):
+        for i, j, name in found:
+            if taken and any(a <= i and j <= b for a, b in taken):
                 continue
             verdict = scopes.verdict(
                 i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
             )
             if (i, j) in gone:
                 verdict = _removed(verdict, i, j)
-            if verdict.existence == "present" and _called_normal(words, j, tags.get("T", ())):
+            if "T" in tags and verdict.existence == "present" and _called_normal(words, j, tags["T"]):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
@@ -170,10 +170,13 @@ class SentenceParser:
         """
         spots = [(i, j) for i, j, _ in found] + [(s.at, s.at + 1) for s in reading.statements]
         spots += [(half.side, half.side + 1) for half in reading.halves if half.side is not None]
-        covered = {n for i, j, _ in found for n in range(i, j)}
-        subjects = frozenset(i for i, _, _ in reading.tags.get("S", ()) if i not in covered)
-        affirmed = {i for i, j, _ in found if reading.affirms(j)}
-        states = frozenset({s.i for s in reading.statements if s.holds} | affirmed)
+        subjects: frozenset[int] = frozenset()
+        if "S" in reading.tags:
+            covered = {n for i, j, _ in found for n in range(i, j)}
+            subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
+        states = frozenset([s.i for s in reading.statements if s.holds])
+        if not COPULAS.isdisjoint(reading.words):
+            states |= {i for i, j, _ in found if reading.affirms(j)}
         return Scopes(
             reading.words,
             reading.cues,

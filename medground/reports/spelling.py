@@ -41,6 +41,7 @@ class Speller:
         self._doubled: dict[str, list[str]] = {}
         for word, _ in chain(*self._targets.values()):
             self._doubled.setdefault(_single(word), []).append(word)
+        self._whole = frozenset(word for word, _ in chain(*self._targets.values()))
         self._known: dict[str, str] = {}
 
     def correct(self, words: list[str], starts: list[int], ends: list[int]) -> None:
@@ -65,8 +66,9 @@ class Speller:
     def _unite(self, words: list[str], starts: list[int], ends: list[int]) -> None:
         """Join a word that is unknown with the next or the last, if they are a finding: "pneumo thorax"."""
         for n in range(len(words) - 2, -1, -1):
-            unknown = words[n] not in self._vocabulary or words[n + 1] not in self._vocabulary
-            if unknown and self._is_target(words[n] + words[n + 1]):
+            if words[n] + words[n + 1] not in self._whole:
+                continue
+            if words[n] not in self._vocabulary or words[n + 1] not in self._vocabulary:
                 words[n : n + 2] = [words[n] + words[n + 1]]
                 del ends[n], starts[n + 1]
 
@@ -96,15 +98,12 @@ class Speller:
     def _glued(self, word: str) -> str:
         """Return "effusion or" for "effusionor": a finding's word without the space after it."""
         for tail in TAILS:
-            if (head := word.removesuffix(tail)) != word and self._is_target(head):
+            if (head := word.removesuffix(tail)) != word and head in self._whole:
                 return f"{head} {tail}"
         for head in HEADS:
-            if (tail := word.removeprefix(head)) != word and self._is_target(tail):
+            if (tail := word.removeprefix(head)) != word and tail in self._whole:
                 return f"{head} {tail}"
         return word
-
-    def _is_target(self, word: str) -> bool:
-        return any(word == target for target, _ in self._targets.get(word[:1], ()))
 
     def join(self, text: str, lists: tuple[list[str], list[int], list[int]], offset: int) -> None:
         """Join the words that a soft hyphen or the end of a line divides, if they are one word."""

@@ -7,27 +7,18 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 import signals
 import torch
 import toy
 from click.testing import CliRunner
-from PIL import Image
 from safetensors.torch import load_file
 
 from medground import checkpoints
-from medground.boxes import Letterbox
 from medground.cli.main import cli
-from medground.data import augment, collate, splits
-from medground.data.examples import Example, Query
-from medground.data.image_store import ImageStore
-from medground.errors import MedgroundError
 from medground.models import grounder
-from medground.models.letterboxed import LetterboxedImage
 from medground.objectives import agp, saved_heads
-from medground.records import Phrase
-from medground.training import loop, validation
+from medground.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -291,155 +282,3 @@ def test_nothing_to_train_on_is_said(tmp_path):
     result = run("pretrain", tmp_path / "empty.jsonl", "-o", tmp_path / "run")
     assert result.exit_code == 1
     assert "nothing to train on" in result.stderr
-
-
-def test_few_phrases_are_even_over_categories():
-    phrases = [
-        Phrase(
-            image_id=f"i{n}",
-            phrase_id=f"p{n}",
-            path="x",
-            text="",
-            boxes=[(0, 0, 1, 1)],
-            category="ABB"[n % 3],
-        )
-        for n in range(30)
-    ]
-    chosen = splits.few(phrases, 8, seed=3)
-    assert [each.category for each in chosen].count("A") == 4
-    assert chosen == splits.few(phrases, 8, seed=3) != splits.few(phrases, 8, seed=4)
-
-
-def test_a_view_moves_its_boxes_with_its_picture():
-    rng = np.random.default_rng(0)
-    pictures, boxes = torch.zeros(20, 2, 64, 64), torch.zeros(20, 4)
-    pictures[:, 1] = 1
-    for row in range(20):
-        x, y, w, h = *rng.integers(16, 36, 2), *rng.integers(6, 12, 2)
-        pictures[row, 0, y : y + h, x : x + w] = 1
-        boxes[row] = torch.tensor([(x + w / 2) / 64, (y + h / 2) / 64, w / 64, h / 64])
-    draws = torch.from_numpy(rng.uniform(-1, 1, (20, augment.DRAWS)).astype(np.float32))
-    draws[:, 3:] = 0
-    ranges = augment.Ranges(noise=0)
-    moved, found = augment.views(pictures, boxes, torch.arange(20), ranges, draws, torch.zeros(20, 64, 64))
-    for row in range(20):
-        ys, xs = np.nonzero(moved[row, 0].numpy() > 0.5)
-        seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-        cx, cy, w, h = found[row].numpy() * 64
-        assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.1
-
-
-def test_a_mirrored_view_mirrors_its_boxes_and_no_others():
-    pictures = torch.rand(40, 2, 8, 8)
-    boxes = torch.rand(60, 4)
-    image_of = torch.arange(60) % 40
-    rngs = [np.random.default_rng(n) for n in range(40)]
-    seen, found, there = augment.draw("none", pictures, boxes, image_of, rngs, flip_prob=0.5)
-    turned = [torch.equal(new, old.flip(2)) for new, old in zip(seen, pictures, strict=True)]
-    assert 10 < sum(turned) < 30 and there.all()
-    for row, image in enumerate(image_of):
-        across, *rest = boxes[row].tolist()
-        assert found[row].tolist() == pytest.approx([1 - across if turned[image] else across, *rest])
-        assert turned[image] or torch.equal(seen[image], pictures[image])
-
-
-def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
-    pictures, boxes = torch.zeros(60, 2, 64, 64), torch.tensor([[0.5, 0.5, 0.25, 0.25]]).repeat(60, 1)
-    pictures[:, 1] = 1
-    pictures[:, 0] = torch.rand(60, 64, 64) * 0.05
-    pictures[:, 0, 24:40, 24:40] = 1
-    rngs = [np.random.default_rng(n) for n in range(60)]
-    moved, found, there = augment.draw("strong", pictures, boxes, torch.arange(60), rngs)
-    assert 0 < (~there).sum() < 15  # a few are no chests on purpose
-    again = augment.draw(
-        "strong", pictures[7:8], boxes[7:8], torch.zeros(1, dtype=torch.long), [np.random.default_rng(7)]
-    )
-    assert torch.equal(again[0][0], moved[7])  # a view does not depend on its neighbours
-    brighter = 0
-    for row in there.nonzero()[:, 0].tolist():
-        cx, cy, w, h = (found[row] * 64).round().int().tolist()
-        inner = torch.zeros(64, 64, dtype=torch.bool)
-        inner[max(0, cy - h // 2) : cy + h // 2, max(0, cx - w // 2) : cx + w // 2] = True
-        film = moved[row, 0]
-        brighter += film[inner].mean() > film[~inner & (moved[row, 1] > 0)].mean()
-    assert brighter > 0.85 * there.sum()  # some are inverted, some hidden by a device
-
-
-@pytest.fixture
-def tokenize():
-    def ids_of(texts):
-        ids = torch.tensor([[int.from_bytes(text.encode()[:7])] for text in texts])
-        return ids, torch.ones_like(ids, dtype=torch.bool)
-
-    return ids_of
-
-
-@pytest.mark.parametrize("cached", [False, True])
-def test_boxes_lie_on_scaled_copies_as_on_the_films_they_were_drawn_on(films, tmp_path, tokenize, cached):
-    halves = scaled(films, tmp_path / "halves")
-    if cached:
-        made = run("cache", films.phrases, "--images", halves, "-o", tmp_path / "cache", "--image-size", 32)
-        assert made.exit_code == 0, made.output
-    box = (10.0, 20.0, 60.0, 90.0)
-    query = Query(("spot",), (box,))
-    example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, [query], [query], pairs=[query])
-    own, other = (
-        collate.collate([(example, [("spot", (box,))])], store, tokenize, ("normal",))
-        for store in (
-            ImageStore(films.folder, 32),
-            ImageStore(halves, 32, cache=tmp_path / "cache" if cached else None),
-        )
-    )
-    assert torch.allclose(own.boxes, other.boxes) and len(own.boxes) == 1
-    assert torch.allclose(own.reports.pair_boxes, other.reports.pair_boxes)
-    example.width, example.height = toy.HEIGHT, toy.WIDTH
-    with pytest.raises(MedgroundError, match="is 60 x 50 pixels, the record of image i0 says 100 x 120"):
-        collate.collate([(example, [])], ImageStore(halves, 32), tokenize)
-
-
-def test_validation_on_scaled_copies_counts_as_on_the_films_themselves(films, tmp_path):
-    model = grounder.build("small", ["spot"])
-    size = model.config.image_size
-    box = (10.0, 20.0, 60.0, 90.0)
-    example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, sentences=[Query(("spot",), (box,))])
-    own, other = (
-        validation.over_phrases([example], ImageStore(folder, size), model)(model.network.eval())
-        for folder in (films.folder, scaled(films, tmp_path / "halves"))
-    )
-    assert own == pytest.approx(other, abs=0.02) and own > 0
-
-
-def scaled(films: toy.Toy, folder: Path) -> Path:
-    """A folder of the films at half their size."""
-    folder.mkdir()
-    for path in films.folder.glob("*.png"):
-        Image.open(path).resize((toy.WIDTH // 2, toy.HEIGHT // 2)).save(folder / path.name)
-    return folder
-
-
-@pytest.mark.parametrize("kind", augment.KINDS)
-def test_batches_do_not_depend_on_the_number_of_processes(films, kind):
-    class ImageSet:
-        size = 32
-
-        def get(self, path):
-            square = np.full((32, 32), int(path), dtype=np.uint8)
-            return LetterboxedImage(square, Letterbox(100, 80, 32))
-
-    from medground.data.collate import Batches, Plan
-
-    queries = [Query((f"a{n}", f"b{n}"), ((n, n, n + 30, n + 30),) * (n % 3)) for n in range(9)]
-    found = [Example(f"i{n}", str(n), 100, 80, None, queries) for n in range(7)]
-
-    def tokenize(texts):
-        ids = torch.tensor([[int.from_bytes(text.encode())] for text in texts])
-        return ids, torch.ones_like(ids, dtype=torch.bool)
-
-    batches = Batches(found, ImageSet(), tokenize, Plan(images=4, seed=5, views=kind))
-    for step in range(5):
-        whole, parts = batches.at(step), [batches.at(step, rank, 2) for rank in range(2)]
-        for rank, part in enumerate(parts):
-            assert torch.equal(part.pictures, whole.pictures[rank::2])
-            wanted = [n for n, image in enumerate(whole.image_of.tolist()) if image % 2 == rank]
-            assert torch.equal(part.boxes, whole.boxes[torch.isin(whole.box_of, torch.tensor(wanted))])
-            assert torch.equal(part.ids[part.text_of], whole.ids[whole.text_of[wanted]])
