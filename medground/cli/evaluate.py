@@ -113,7 +113,8 @@ def evaluate(
     for all phrases, each category, each side and more. --train adds an image-free baseline, and --anatomy one
     placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
     --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
-    classification, FILE is output of probe and the truth has labels.
+    classification, FILE is output of probe and the truth has labels. With --protocol segmentation, all files
+    have masks.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.

@@ -22,6 +22,7 @@ from medground.evaluation import (
     perturbations,
     phrases,
     protocols,
+    segmentation,
     sources,
 )
 from medground.evaluation.prepared import Prepared
@@ -37,6 +38,7 @@ PREPARE: Mapping[str, Callable[..., Prepared]] = {
     "anatomy": regions.prepare,
     "heatmaps": heatmaps.prepare,
     "labels": classification.prepare,
+    "masks": segmentation.prepare,
     "perturbations": perturbations.prepare,
 }
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from medground.leakage import Imaged
 from medground.records import Classification, Grounding
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "perturbations"]
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "perturbations"]
 Predicted = Grounding | Classification
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medground import jsonl
-from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness
+from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness, segmentation
 from medground.evaluation.front import Scores
 from medground.evaluation.inputs import coco_results, files, heatmap_files, predictions
 from medground.evaluation.perturbations import PROBES
 from medground.evaluation.sources import Records
 from medground.evaluation.stats.scoring import Resampling
 from medground.jsonl import BadLines
-from medground.records import Anatomy, Classification, Label, Phrase
+from medground.records import Anatomy, Classification, Label, Mask, Phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +129,22 @@ def _read_labels(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     return {"predictions": own, "truth": truth, "train": train, "compare": other}
 
 
+def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
+    truth, train = (
+        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_truth())
+        for stream in (inputs.truth, inputs.train)
+    )
+    own, other = (
+        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_prediction(truth or []))
+        for stream in (inputs.predictions, inputs.compare)
+    )
+    return {"predictions": own, "truth": truth, "train": train, "compare": other}
+
+
 READERS: dict[str, Callable[[Inputs, ExitStack], dict[str, Any]]] = {
     "phrases": _read_phrases,
     "anatomy": _read_anatomy,
     "heatmaps": _read_heatmaps,
     "labels": _read_labels,
+    "masks": _read_masks,
 }

@@ -218,6 +218,11 @@ PROTOCOLS = Table(
             help="classes of images, as probe predicts them",
             reads="labels",
         ),
+        "segmentation": Protocol(
+            target="medground.evaluation.segmentation:SEGMENTATION",
+            help="masks of classes, as COCO's run lengths",
+            reads="masks",
+        ),
     },
 )
 
