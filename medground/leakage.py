@@ -4,7 +4,8 @@ Two records are of the same patient if they share a subject_id or an image_id: e
 The weights of a model carry a training record in their header:
 
     subjects    digests of all patients and images that the model was trained on
-    key         the name of the site key that made them; without it they are unkeyed, of an older version
+    key         the name of the site key that made them; "public" for IDs of published data, which need none;
+                without it they are unkeyed, of an older version
     earlier     a list of `subjects` and `key` with other keys, of the models that training started from
     incomplete  true if a model that training started from had no record
     leakage     true if a training was allowed to leak
@@ -77,7 +78,8 @@ class Patients:
     def trained(cls, record: Mapping[str, Any]) -> "Patients":
         """Return the training patients of a model's training record, except those of other site keys."""
         own, parts = site_key.find(), _parts(record)
-        digests = {None: site_key.unkeyed_digest} | ({own.name: own.digest} if own else {})
+        anyone = site_key.unkeyed_digest
+        digests = {None: anyone, site_key.PUBLIC: anyone} | ({own.name: own.digest} if own else {})
         return cls(hashed=tuple(Hashed(digests[key], parts[key]) for key in parts.keys() & digests.keys()))
 
     def __contains__(self, record: Imaged) -> bool:
@@ -106,6 +108,11 @@ class Leak:
 def digests_of(records: Iterable[Imaged], key: site_key.SiteKey) -> frozenset[str]:
     """Return the digests of the records' subjects and images."""
     return frozenset(map(key.digest, {name for each in records for name in _names(each)}))
+
+
+def public_digests(records: Iterable[Imaged]) -> list[str]:
+    """Return the digests of subjects and images of published data, for the key `site_key.PUBLIC`."""
+    return sorted({site_key.unkeyed_digest(name) for each in records for name in _names(each)})
 
 
 def _names(record: Imaged) -> list[str]:
@@ -203,7 +210,7 @@ def _doubts(record: Mapping[str, Any]) -> Iterator[str]:
         yield "the model does not record its training subjects; cannot check for leakage"
     elif record.get("incomplete"):
         yield "the model records only some of its training subjects; leakage may be missed"
-    if keys - {None, own and own.name}:
+    if keys - {None, site_key.PUBLIC, own and own.name}:
         has = "has another key" if own else "does not exist"
         yield (
             f"its training subjects are hashed with a site key and {site_key.path()} {has}; cannot check for "

@@ -225,10 +225,11 @@ class Grounding:
     on; `coverage`, the share of true boxes that the widened boxes contain; `min_score`, `min_present` and
     `engine` (bf16) if they differ from the defaults; `leakage` if the model was trained on its validation or
     test subjects; `view` ("other", or that of the record or file) if the image is probably not a single
-    upright frontal chest X-ray; `mirrored` if the image was flip-corrected
-    (boxes are on the image as given); `as_hung` if flip correction was switched off. A finding of a report
-    has `study_id`, `sentence_id`, `section`, `start` and `end` (the sentence's span), `finding`, `regions`
-    and `existence`; an absent one has no boxes and `present` 0.
+    upright frontal chest X-ray; `distance` of the image from those of the calibration, above 1 if it is
+    unlike them; `mirrored` if the image was flip-corrected (boxes are on the image as given); `as_hung` if
+    flip correction was switched off. A finding of a report has `study_id`, `sentence_id`, `section`, `start`
+    and `end` (the sentence's span), `finding`, `regions` and `existence`; an absent one has no boxes and
+    `present` 0.
     """
 
     image_id: str

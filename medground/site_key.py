@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "MEDGROUND_SITE_KEY"
 SIZE = 32  # bytes of the secret
 DIGITS = 16  # of each digest
+PUBLIC = "public"  # in place of the name of a key: the IDs are those of published data
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SiteKey:
 
 
 def unkeyed_digest(text: str) -> str:
-    """Return the digest that versions before the site key recorded; anyone can compute it."""
+    """Return the digest that anyone can compute: of public data, and of versions before the site key."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
 
 

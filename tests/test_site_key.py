@@ -128,6 +128,14 @@ def test_an_unkeyed_record_is_checked_with_a_warning(tmp_path, caplog):
     assert [each.count for each in leakage.with_model({"test": [seen(1)]}, model)] == [1]
 
 
+def test_a_record_of_published_ids_is_checked_without_a_key_and_without_a_warning(tmp_path, caplog):
+    public = {"subjects": leakage.public_digests([seen(1)]), "key": site_key.PUBLIC}
+    model = model_of(tmp_path / "model", public)
+    assert warned(model, caplog) == ""
+    assert [each.count for each in leakage.with_model({"test": [seen(1), seen(2)]}, model)] == [1]
+    assert leakage.new_record([seen(3)], model, leakage=False)["earlier"] == [public]
+
+
 def test_the_example_model_has_no_training_subjects_to_warn_of(caplog):
     from medground import shipped
 

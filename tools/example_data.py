@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from medground import jsonl
@@ -63,7 +64,10 @@ class Pair:
 
 @dataclass
 class Source:
-    """Images with features: rows of each image in (V, C, h, w) features, and pairs of each image."""
+    """Images with features: rows of each image in (V, C, h, w) features, and pairs of each image.
+
+    The first row of an image is of the image as it is.
+    """
 
     features: Tensor
     facts: list[dict[str, Any]]
@@ -72,9 +76,10 @@ class Source:
 
     @classmethod
     def read(cls, name: str, pairs: dict[str, list[Pair]]) -> "Source":
-        """Return the features of `tools/example_features` with these pairs."""
-        facts = json.loads(Path(name + ".json").read_text())
-        found = cls(torch.from_numpy(np.load(name + ".npy")), facts, pairs)
+        """Return the features of a file of `tools/example_features` with these pairs."""
+        with safe_open(name, "pt") as stream:
+            facts = json.loads(stream.metadata()["facts"])
+            found = cls(stream.get_tensor("maps"), facts, pairs)
         for row, each in enumerate(facts):
             found.rows[each["id"]].append(row)
         return found
@@ -125,6 +130,7 @@ class Nih:
 
     folder: Path
     patient: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, set[str]] = field(default_factory=dict)
     pairs: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -155,8 +161,8 @@ class Nih:
             for row in csv.DictReader(stream):
                 image = row["image"].rpartition(".")[0]
                 self.patient[image] = row["patient"]
-                own = {LABELS.get(each, each) for each in row["nih_labels"].split("|")}
-                self._label(image, own)
+                self.labels[image] = {LABELS.get(each, each) for each in row["nih_labels"].split("|")}
+                self._label(image, self.labels[image])
 
     def _label(self, image: str, own: set[str]) -> None:
         """Add the labels of an image as pairs; a missing label is a weak negative."""

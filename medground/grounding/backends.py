@@ -39,6 +39,11 @@ def query_encoded(model: Model, image: EncodedImage) -> Query:
     return torch_backend.query(model, part)
 
 
+def distance(model: Model, image: EncodedImage) -> float | None:
+    """Return the distance of the image from those of the calibration, 1 at the limit; None if unknown."""
+    return float(image.patches[0, 0, -1]) if model.config.familiar else None
+
+
 def query_image(model: Model, picture: Any) -> Query:
     """Encode a (2, S, S) picture; return the function from (N, T) ids and mask of texts to outputs."""
     return query_encoded(model, encode(model, picture))

@@ -78,6 +78,7 @@ class Prediction:
     boxes: (Q, 4) in pixels, may exceed the image; overlapping ones are merged. scores: (Q,) logits.
     present: a logit. letterbox: the image's place in the network's square. At least `least` boxes are kept,
     regardless of their scores. flip_corrected: the image was detected as flipped, and processed unflipped.
+    distance: of the image from those of the calibration, above 1 if it is unlike them; None if unknown.
     """
 
     boxes: Array
@@ -86,6 +87,7 @@ class Prediction:
     letterbox: Letterbox
     least: int = 1
     flip_corrected: bool = False
+    distance: float | None = None
 
 
 def ground_phrases(
@@ -118,6 +120,7 @@ def predict_phrases(
 ) -> Iterator[tuple[Phrase, Prediction | None]]:
     """Yield each phrase with its prediction, None for an absent one; otherwise as `ground_phrases`."""
     long_texts, views = LongTexts(model.tokenizer, model.config.text_tokens), Views(check)
+    unlike = 0
     for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
@@ -136,9 +139,15 @@ def predict_phrases(
             found = predict_on_image(sized, image, model, flip_correction, long_texts)
             if any(each.flip_corrected for each in found if each):
                 log.warning("%s: probably flipped left-right, corrected (see --no-flip-correction)", path)
+            unlike += any((each.distance or 0) > 1 for each in found if each)
             yield from zip(sized, found, strict=True)
     long_texts.warn("phrases")
     views.warn()
+    if unlike:
+        log.warning(
+            "%d image%s unlike those of the calibration (`distance` above 1): scores may be wrong",
+            unlike, " is" if unlike == 1 else "s are",
+        )  # fmt: skip
 
 
 def ground_on_image(
@@ -186,7 +195,8 @@ def _together(parts: list[Prediction]) -> Prediction:
     present_parts = sum(part.present > 0 for part in parts)
     first = parts[0]
     present = max(part.present for part in parts)
-    return Prediction(boxes, scores, present, first.letterbox, max(1, present_parts), first.flip_corrected)
+    least = max(1, present_parts)
+    return replace(first, boxes=boxes, scores=scores, present=present, least=least)
 
 
 def is_absent(phrase: Phrase) -> bool:
@@ -198,14 +208,16 @@ def _predictions(
     texts: list[str], image: LetterboxedImage, model: Model, flip_correction: FlipCorrection | None
 ) -> Iterator[Prediction]:
     encoded, flipped = _encode_upright(image.planes(), model, flip_correction)
-    query = backends.query_encoded(model, encoded)
+    query, distance = backends.query_encoded(model, encoded), backends.distance(model, encoded)
     for first in range(0, len(texts), MAX_PAIRS):
         output = query(*model.tokenize(texts[first : first + MAX_PAIRS]))
         for box, scores, present in zip(output.boxes, output.scores, output.present, strict=True):
             if flipped:
                 box[:, 0] = 1 - box[:, 0]
             found = merged(image.letterbox.restore(box), scores)
-            yield Prediction(*found, float(present), image.letterbox, flip_corrected=flipped)
+            yield Prediction(
+                *found, float(present), image.letterbox, flip_corrected=flipped, distance=distance
+            )
 
 
 def _encode_upright(
@@ -248,7 +260,9 @@ def to_grounding(
     """Return the prediction as a record, best box first; without one, no boxes and `present` 0."""
     carried = {key: getattr(phrase, key) for key in CARRIED if getattr(phrase, key) is not None}
     present, found = (0.0, []) if prediction is None else _present_and_boxes(prediction, options)
-    corrected = prediction is not None and prediction.flip_corrected
+    more: dict[str, Any] = {"mirrored": True} if prediction and prediction.flip_corrected else {}
+    if prediction and prediction.distance is not None:
+        more["distance"] = round(prediction.distance, 2)
     return Grounding(
         image_id=phrase.image_id,
         phrase_id=phrase.phrase_id,
@@ -256,7 +270,7 @@ def to_grounding(
         boxes=found,
         present=present,
         model=model,
-        extra=carried | phrase.extra | option_keys(options) | ({"mirrored": True} if corrected else {}),
+        extra=carried | phrase.extra | option_keys(options) | more,
     )
 
 

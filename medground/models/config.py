@@ -52,6 +52,8 @@ class GrounderConfig:
     queries: int = 8  # of mdetr only: the maximum number of boxes
     dropout: float = 0.0
     sides_apart: bool = False  # bilateral phrases are split into one query per side, as in fine-tuning
+    findings: list[str] | None = None  # of text-query only: findings whose presence the whole image tells
+    familiar: int = 0  # of text-query only: axes in which the images of its calibration vary; 0: unknown
 
     def to_json(self) -> dict[str, Any]:
         """Return the config as a JSON object."""

@@ -94,7 +94,11 @@ class Network(nn.Module):
         if self.equalise:
             images = (ops.equalize(images) + 1) / 2 * inside
         fill = inside if self.padding == "mean" else None
-        grid = self.to_patches(encoders.feature_map(self.image_encoder, images, self.grey, fill))
+        return self.encode_maps(encoders.feature_map(self.image_encoder, images, self.grey, fill), inside)
+
+    def encode_maps(self, maps: Tensor, inside: Tensor) -> EncodedImages:
+        """Return the encoded images of (B, C, h, w) feature maps; inside: (B, 1, S, S)."""
+        grid = self.to_patches(maps)
         if self.padding == "visible":
             inside = torch.ones_like(inside)
         if self.is_post:

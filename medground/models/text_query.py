@@ -3,7 +3,12 @@
 The cost per phrase is small: patches are projected once per image, and only one token is fused. Every patch
 also gets a logit that it lies in a box of the phrase, so an image with a finding trains each of its patches.
 
-Letters as in `models.network`; Q is 1. M is the number of phrases for each image.
+With `findings` in the config, the presence of a phrase that names one of them is mostly a linear function of
+the whole image: of its feature map, averaged over zones. A classifier of the text says which one it names.
+With `familiar`, an image has a distance from the images of the calibration: the length of its mean features
+outside the axes in which those vary most. It is 1 at a limit that few of them exceed.
+
+Letters as in `models.network`; Q is 1. M is the number of phrases for each image, K of findings.
 """
 
 from collections.abc import Mapping
@@ -18,6 +23,8 @@ from medground.models.network import EncodedImages, Network, Predictions
 
 NEVER = -1e4  # a logit of what is ignored
 LEAST, MOST = 0.02, 1.0  # sides of a box, as shares of the square
+ZONES = (3, 2)  # rows and columns of zones over which the feature map is averaged
+PLACES = 2  # numbers of a patch for its position
 
 
 class Projected(NamedTuple):
@@ -65,7 +72,8 @@ class TextQuery(Network):
     """A text attends to patches; box edges are attention-weighted positions plus an offset.
 
     The presence logit is a term of the query, plus the highest patch logit of the phrase, plus the area of
-    patches in a box. Patches carry their position in two more numbers.
+    patches in a box. With findings, it is mixed with the logit of the finding that the text names. Patches
+    carry more numbers: their position, the K logits of the findings on the image, and its distance.
     """
 
     own_sizes: Mapping[str, Any] = {"visual_layers": 0, "fusion_layers": 2, "dropout": 0.1}
@@ -83,32 +91,64 @@ class TextQuery(Network):
         self.present, self.peak = nn.Linear(width, 1), nn.Parameter(torch.tensor([0.5, 0.5]))
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
+        features: int = image_encoder.channels[-1]  # type: ignore[index,assignment]
+        self.count = len(config.findings or ())
+        if self.count:
+            self.findings = nn.Linear(ZONES[0] * ZONES[1] * features, self.count)
+            self.names = nn.Linear(width, self.count + 1)  # the finding that a text names; last: another
+            self.share = nn.Parameter(torch.tensor(0.0))  # of the text query in the presence of a finding
+        self.facts = self.count + bool(config.familiar)  # numbers of a patch that are the same on its image
+        if config.familiar:
+            self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
+            self.axes = nn.Parameter(torch.zeros(features, config.familiar), requires_grad=False)
+            self.limit = nn.Parameter(torch.tensor(1.0), requires_grad=False)
 
-    def encode_images(self, images: Tensor, inside: Tensor) -> EncodedImages:
-        """Return the encoded images as `Network.encode_images`, with the position of each patch."""
-        return self.placed(super().encode_images(images, inside))
-
-    @staticmethod
-    def placed(encoded: EncodedImages) -> EncodedImages:
-        """Return the images with [x, y] of the center of each patch as two more numbers."""
+    def encode_maps(self, maps: Tensor, inside: Tensor) -> EncodedImages:
+        """Return the encoded images, with the position of each patch and the findings of its image."""
+        encoded = super().encode_maps(maps, inside)
         height, width = encoded.grid.shape[-2:]
-        down, across = (torch.arange(n, device=encoded.grid.device) + 0.5 for n in (height, width))
+        down, across = (torch.arange(n, device=maps.device) + 0.5 for n in (height, width))
         places = torch.stack([(across / width).repeat(height), (down / height).repeat_interleave(width)], 1)
-        more = places.to(encoded.patches.dtype).expand(encoded.patches.shape[0], -1, -1)
-        return encoded._replace(patches=torch.cat([encoded.patches, more], dim=2))
+        parts = [encoded.patches, places.to(encoded.patches).expand(len(maps), -1, -1)]
+        zones = zones_of(maps, encoded.visible) if self.facts else maps
+        if self.count:
+            parts.append(self.findings(zones)[:, None].expand(-1, height * width, -1))
+        if self.facts > self.count:
+            parts.append(self.distance(mean_of(zones))[:, None, None].expand(-1, height * width, -1))
+        return encoded._replace(patches=torch.cat(parts, dim=2))
+
+    def distance(self, features: Tensor) -> Tensor:
+        """Return the (B,) distances of (B, C) mean features from the images of the calibration."""
+        apart = features - self.typical
+        rest = (apart**2).sum(dim=1) - ((apart @ self.axes) ** 2).sum(dim=1)
+        result: Tensor = rest.clamp(min=0).sqrt() / self.limit
+        return result
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions as `Network.fuse`; the score of the box is the presence."""
         weights = mask.to(tokens.dtype)[:, :, None]
         query = (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
         boxes, present, _ = self.predict(self.project(patches), visible, query[:, None])
+        present = self.mixed(present, query, patches)
         return Predictions(boxes, present, present[:, 0])
 
+    def mixed(self, present: Tensor, query: Tensor, patches: Tensor) -> Tensor:
+        """Return (N, 1) presence logits: of the findings that (N, D) mean tokens name, and of the query."""
+        if not self.count:
+            return present
+        named = self.names(query).softmax(dim=1)
+        found = patches[:, 0, patches.shape[2] - self.facts :][:, : self.count]
+        of_image = (named[:, :-1] * found).sum(dim=1, keepdim=True)
+        result: Tensor = of_image + present * (named[:, -1:] + self.share * (1 - named[:, -1:]))
+        return result
+
     def project(self, patches: Tensor) -> Projected:
-        """Return what depends only on the image, for (B, P, D + 2) patches."""
-        content = self.dropout(self.patch_norm(patches[:, :, :-2]))
+        """Return what depends only on the image, for the patches of `encode_maps`."""
+        width = patches.shape[2] - PLACES - self.facts
+        content, places = patches[:, :, :width], patches[:, :, width : width + PLACES]
+        content = self.dropout(self.patch_norm(content))
         both = [each.project(content) for each in self.steps]  # type: ignore[operator]
-        return Projected(both, self.keys(content), patches[:, :, -2:])
+        return Projected(both, self.keys(content), places)
 
     def predict(self, image: Projected, visible: Tensor, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return (B, M, 4) boxes, (B, M) presence and (B, M, P) logits that a patch lies in a box.
@@ -136,3 +176,16 @@ class TextQuery(Network):
         own = self.present(queries)[:, :, 0] + self.peak[0] * seen.amax(dim=2)
         result: Tensor = own + self.peak[1] * area
         return result
+
+
+def zones_of(maps: Tensor, visible: Tensor) -> Tensor:
+    """Return (B, 6 C): means of (B, C, h, w) maps over the visible patches, (B, h w), of each zone."""
+    weights = visible.to(maps.dtype).view(-1, 1, *maps.shape[2:])
+    sums, counts = (nn.functional.adaptive_avg_pool2d(each, ZONES) for each in (maps * weights, weights))
+    return (sums / counts.clamp(min=1e-3)).flatten(1)
+
+
+def mean_of(zones: Tensor) -> Tensor:
+    """Return (B, C): the means of (B, 6 C) features over zones."""
+    result: Tensor = zones.unflatten(1, (-1, ZONES[0] * ZONES[1])).mean(dim=2)
+    return result

@@ -61,3 +61,47 @@ def test_a_text_query_gives_boxes_inside_the_square_and_ignores_padding():
     assert torch.allclose(whole.boxes, cut.boxes, atol=1e-5) and torch.allclose(
         whole.present, cut.present, atol=1e-5
     )
+
+
+def with_facts(**more):
+    torch.manual_seed(0)
+    model = grounder.build("small", ["left lung", "right lung"], architecture="text-query", **more)
+    return model.network.eval(), *model.tokenize(["left lung", "right lung"])
+
+
+@torch.no_grad()
+def test_findings_of_the_image_and_the_text_query_share_the_presence():
+    network, ids, mask = with_facts(findings=["Effusion", "Mass"])
+    images, tokens = torch.rand(2, 1, 160, 160), network.encode_texts(ids, mask)
+    encoded = network.encode_images(images, torch.ones_like(images))
+    network.names.weight.data.zero_()
+    network.names.bias.data.copy_(torch.tensor([0.0, 0.0, 50.0]))  # no finding is named
+    alone = network.fuse(*encoded[:2], tokens, mask)
+    network.names.bias.data.copy_(torch.tensor([0.0, 50.0, 0.0]))
+    network.share.data.fill_(0.25)
+    mixed = network.fuse(*encoded[:2], tokens, mask)
+    of_image = encoded.patches[:, 0, -1]
+    assert torch.allclose(mixed.present, of_image + 0.25 * alone.present, atol=1e-5)
+    assert torch.equal(mixed.boxes, alone.boxes)
+
+
+@torch.no_grad()
+def test_the_distance_is_the_length_outside_the_axes_and_ignores_padding():
+    network, ids, mask = with_facts(familiar=1)
+    channels = network.typical.shape[0]
+    network.axes.data[0, 0], network.limit.data = 1.0, torch.tensor(2.0)
+    features = torch.zeros(1, channels)
+    features[0, :3] = torch.tensor([5.0, 3.0, 4.0])
+    assert network.distance(features).item() == pytest.approx(2.5)
+    maps = torch.ones(1, channels, 6, 4)
+    maps[:, :, 0] = 9.0
+    visible = torch.ones(1, 1, 6, 4)
+    visible[:, :, 0] = 0
+    encoded = network.encode_maps(maps, visible)
+    assert encoded.patches[0, :, -1].tolist() == pytest.approx([(channels - 1) ** 0.5 / 2] * 24)
+    assert network.fuse(
+        encoded.patches.expand(2, -1, -1),
+        encoded.visible.expand(2, -1),
+        network.encode_texts(ids, mask),
+        mask,
+    ).boxes.shape == (2, 1, 4)

@@ -1,0 +1,84 @@
+"""The tools that make the example model: its data from the published files, its fitted parts, its scores."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import example_findings
+import numpy as np
+import pytest
+import torch
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+ENTRIES = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\n"
+LISTED = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_published_files_become_labels_and_phrases(tmp_path):
+    nih, out = tmp_path / "nih", tmp_path / "out"
+    (nih / "images").mkdir(parents=True)
+    (nih / "images" / "00000001_000.png").touch()
+    rows = "00000001_000.png,Effusion|Mass,0,1,50,F,PA,\n00000002_000.png,No Finding,0,2,50,F,AP,\n"
+    (nih / "Data_Entry_2017.csv").write_text(ENTRIES + rows)
+    (nih / "BBox_List_2017.csv").write_text(LISTED + "00000002_000.png,Infiltrate,600,100,200,300,,,\n")
+    found = {"file_name": "00000001_000.png", "syms": ["Effusion"], "boxes": [[100, 600, 400, 900]]}
+    other = {"file_name": "00000003_000.png", "syms": ["Nodule"], "boxes": [[600, 100, 640, 140]]}
+    (nih / "ChestX_Det_train.json").write_text(json.dumps([found, other]))
+    (nih / "ChestX_Det_test.json").write_text(json.dumps([found | {"file_name": "00000004_000.png"}]))
+    subprocess.run([sys.executable, TOOLS / "example_nih", nih, "-o", out], check=True, capture_output=True)
+    assert (out / "labels.csv").read_text().splitlines() == [
+        "image,patient,view,nih_labels",
+        "00000001_000.png,00000001,PA,Effusion|Mass",
+    ]
+    (phrase,) = lines(out / "phrases.jsonl")
+    assert (phrase["text"], phrase["side"], phrase["path"]) == (
+        "right pleural effusion",
+        "right",
+        "images/00000001_000.png",
+    )
+    (bare,), (absent,) = lines(out / "bare.jsonl"), lines(out / "absent.jsonl")
+    assert (bare["text"], absent["category"], absent["boxes"]) == ("pleural effusion", "Nodule", [])
+    assert "side" not in bare
+    elsewhere = lines(out / "boxes_without_images.jsonl")
+    assert {each["image_id"] for each in elsewhere} == {"00000002_000", "00000003_000", "00000004_000"}
+
+
+def labels(true):
+    known = np.ones(true.shape, dtype=bool)
+    return example_findings.Labels(true.astype(float), known * 1.0, known)
+
+
+def test_the_layer_of_findings_gives_logits_of_what_the_features_tell():
+    rng, k = np.random.default_rng(0), len(example_findings.FINDINGS)
+    features = rng.normal(size=(300, 2 * k)) * 5 + 2
+    true = features[:, :k] > 4
+    layer = example_findings.fit_findings(features, labels(true), np.arange(300) % 5)
+    logits = layer(torch.from_numpy(features).float()).detach().numpy()
+    assert ((logits > 0) == true).mean() > 0.85
+    assert (1 / (1 + np.exp(-logits))).mean() == pytest.approx(true.mean(), abs=0.05)
+
+
+def test_the_limit_of_the_distance_is_exceeded_by_few_of_the_same_kind_and_by_others():
+    rng = np.random.default_rng(0)
+    same, other = rng.normal(size=(500, 40)), rng.normal(size=(50, 40)) + 2
+    typical, axes, limit = example_findings.fit_familiar(same, np.arange(500) % 5)
+    far = [
+        example_findings.outside(each - typical.numpy(), axes.numpy()) > limit.numpy()
+        for each in (same, other)
+    ]
+    assert far[0].mean() <= 0.01 and far[1].mean() > 0.9
+
+
+def test_texts_name_one_finding_and_negated_ones_none():
+    texts, numbers = example_findings.named_texts(["right lung"])
+    number = dict(zip(texts, numbers, strict=True))
+    effusion, none = example_findings.FINDINGS.index("Effusion"), len(example_findings.FINDINGS)
+    assert number["left pleural effusion"] == effusion
+    assert number["no pleural effusion"] == number["right lung"] == none
+    assert set(numbers) == {*range(none + 1)}
