@@ -8,6 +8,8 @@ from typing import Any
 
 from medground.errors import MedgroundError
 
+CONVERTER = "openvino.tools.ovc"
+
 
 def run_file(package: str, file: str) -> dict[str, Any]:
     """Return what one file of an installed package defines, without importing the package.
@@ -43,3 +45,27 @@ def hide_telemetry() -> None:
     converter is imported.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+def import_openvino() -> Any:
+    """Return the package OpenVINO, which imports its converter only when it is used.
+
+    The converter takes half of the time of the import, needs 200 modules, and changes the handlers of
+    logging. Raises ImportError if the package is not installed.
+    """
+    hide_telemetry()
+    if sys.modules.get("openvino") is None:
+        sys.modules[CONVERTER] = None  # type: ignore[assignment]
+        try:
+            package = importlib.import_module("openvino")
+        finally:
+            del sys.modules[CONVERTER]
+        setattr(package, "__getattr__", _of_converter)  # noqa: B010
+    return importlib.import_module("openvino")
+
+
+def _of_converter(name: str) -> Any:
+    """Return `openvino.convert_model`, which is imported now."""
+    if name != "convert_model":
+        raise AttributeError(f"module 'openvino' has no attribute {name!r}")
+    return importlib.import_module(CONVERTER).convert_model

@@ -36,7 +36,10 @@ PHRASES = (
     "patchy opacity in the right mid lung, which is new since the earlier examination " * 4,
 )
 # Importing a module of this list costs up to four seconds.
-SLOW = ("torch", "transformers", "spacy", "scipy", "openvino_telemetry", "medground.reports.parser")
+SLOW = (
+    *("torch", "transformers", "spacy", "scipy", "openvino_telemetry", "openvino.tools.ovc", "absl"),
+    "medground.reports.parser",
+)
 START = """
 import sys
 from click.testing import CliRunner

@@ -213,6 +213,8 @@ def mimic(data: bytes) -> None:
     '2{"images":[{"id":1,"image_id":"i"}],"annotations":[],"phrases":[{"image_id":1,"phrase_id":"p"}]}',
     '3{"phrase_id":"p","output":"<box><x10><y20><x30><y40></box>"}',
     '4{"phrase_id":"p","output":"[0.1, 0.2, 0.3, 0.4]"}',
+    '6{"phrase_id":"p","output":"<|box|> (1,2),(3,4)"}', '<{"phrase_id":"p","output":"<loc_1><loc_2>"}',
+    '8[{"image_id":"i","output":{"bbox":[1,2,3,4]}}]', '>{"image_id":"i","boxes":[[1,2,3,4]],"scores":[1]}',
 )  # fmt: skip
 def predictions(data: bytes) -> None:
     """Predictions in every format; the first byte chooses it."""
@@ -223,7 +225,7 @@ def predictions(data: bytes) -> None:
     names = list(registry.PREDICTION_FORMATS.built_in)  # those of the examples first
     phrases = [Phrase(image_id="i", phrase_id="p", path="i.png", text="x", width=9, height=9, boxes=[])]
     for each in reader.read(
-        _stream(data[1:]), names[sum(data[:1]) % len(names)], None, phrases, _bad_lines()
+        _stream(data[1:]), names[(sum(data[:1]) - ord("0")) % len(names)], None, phrases, _bad_lines()
     ):
         jsonl.dumps(each)
 

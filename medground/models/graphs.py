@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from medground import threads
-from medground.compat import hide_telemetry
+from medground.compat import import_openvino
 from medground.errors import MedgroundError
 
 
 def openvino() -> Any:
     """Return the package; raise MedgroundError if it cannot be imported."""
-    hide_telemetry()
     try:
-        import openvino
+        return import_openvino()
     except ImportError:
         raise MedgroundError("exports need OpenVINO: pip install openvino") from None
-    return openvino
 
 
 def compiled(core: Any, path: Path, side: int, precision: str = "f32") -> Any:

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medground import shipped
 from medground.errors import MedgroundError
 from medground.images import Shown
 from medground.models import graphs, letterboxed
+from medground.models.letterboxed import LetterboxedImage
 
 log = logging.getLogger(__name__)
 SIZE = 224
-Square = NDArray[np.uint8]
+LONGEST = 1.75  # a longer image, in shares of its short side, is a figure of several panels
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,18 @@ class ViewCheck:
 
     graph: Any
 
-    def square(self, image: Shown) -> Square:
-        """Return an image of `images.load_shown` as (S, S) input of the check."""
-        return letterboxed.of_shown(image, SIZE).square
+    def square(self, image: Shown) -> LetterboxedImage:
+        """Return an image of `images.load_shown` as input of the check."""
+        return letterboxed.of_shown(image, SIZE)
 
-    def are_frontal(self, squares: Sequence[Square]) -> list[bool]:
+    def are_frontal(self, squares: Sequence[LetterboxedImage]) -> list[bool]:
         """Return whether each image is one upright frontal chest X-ray."""
-        images = np.stack(squares)[:, None].astype(np.float32) / 255
-        found: list[bool] = (self.graph([images])[0] >= 0).tolist()
-        return found
+        images = np.stack([each.square for each in squares])[:, None].astype(np.float32) / 255
+        sides = [(each.letterbox.width, each.letterbox.height) for each in squares]
+        logits = self.graph([images])[0].tolist()
+        return [
+            logit >= 0 and max(side) <= LONGEST * min(side) for logit, side in zip(logits, sides, strict=True)
+        ]
 
     def is_frontal(self, image: Shown) -> bool:
         """Return this for one image of `images.load_shown`."""

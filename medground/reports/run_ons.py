@@ -104,7 +104,7 @@ class _Clauses:
         while end < len(self.words) and self.words[end] in BETWEEN:
             end += 1
         j, names = self.states.get(end, (0, frozenset()))
-        return j if names & known or "guarded" in names else None
+        return j if not names.isdisjoint(known) or "guarded" in names else None
 
     def _found_after(self, end: int) -> bool:
         """Return whether a finding is the predicate: "the bones are osteopenic"."""

@@ -98,6 +98,12 @@ READERS = [
     "evaluate in --truth phrase.jsonl --input-format coco",
     "evaluate in --truth phrase.jsonl --input-format maira-2",
     "evaluate in --truth phrase.jsonl --input-format radvlm", "render in --output-format csv",
+    "evaluate in --truth phrase.jsonl --input-format qwen-vl",
+    "evaluate in --truth phrase.jsonl --input-format grounding-dino",
+    "evaluate in --truth phrase.jsonl --input-format radfact",
+    "evaluate in --truth phrase.jsonl --input-format chexbench",
+    "convert predictions in --phrases phrase.jsonl --input-format florence-2",
+    "convert predictions in --phrases phrase.jsonl --input-format coco --coco-images in",
     "render grounding.jsonl --phrases in --output-format csv", "join-shards in in -o out",
     "join-shards sentence.jsonl --like in -o out", "finetune in --images empty -o run --negative-prob 0",
     "train-detector in --images empty -o run",
@@ -159,6 +165,7 @@ def test_invalid_records_are_not_quoted(record, command):
             assert MARKER.lower() not in path.read_text().lower(), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_cells_of_tables_are_not_quoted(name):
     text = TABLES[name]

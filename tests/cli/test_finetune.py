@@ -96,6 +96,7 @@ def test_epochs_become_steps(toy_films, tmp_path):
 # Frozen parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [["image-encoder"], ["text-encoder", "visual"], list(PARTS)])
 def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained, tmp_path, parts):
     flags = [word for part in parts for word in ("--freeze", part)]
@@ -145,6 +146,7 @@ def small_encoders(tmp_path_factory) -> list[object]:
     return [*named, "--model-size", "small", *size_of_texts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "command"), RECIPES)
 def test_a_recipe_starts_a_run_with_all_its_settings(toy_films, tmp_path, recipe, command, small_encoders):
     source = toy_films.pairs if command == "pretrain" else toy_films.phrases

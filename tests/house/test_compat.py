@@ -55,3 +55,20 @@ def test_a_file_is_read_without_its_package(tmp_path, monkeypatch):
     assert "heavy" not in sys.modules
     with pytest.raises(MedgroundError, match="no_such_package is not installed: pip install no_such_package"):
         run_file("no_such_package", "words.py")
+
+
+CONVERTER = """
+import logging, sys
+logging.root.addHandler(handler := logging.NullHandler())
+from medground.compat import import_openvino
+openvino = import_openvino()
+print(import_openvino() is openvino, "openvino.tools.ovc" in sys.modules, logging.root.handlers == [handler])
+print(callable(openvino.convert_model), hasattr(openvino, "no_such_name"))
+"""
+
+
+@pytest.mark.slow
+def test_the_converter_of_openvino_is_imported_when_it_is_used():
+    pytest.importorskip("openvino")
+    done = subprocess.run([sys.executable, "-c", CONVERTER], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "True", "True", "False"]

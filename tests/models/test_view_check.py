@@ -62,6 +62,11 @@ def test_two_frontal_images_in_one_figure_do_not(check, frontal, axis):
     assert not check.is_frontal(np.concatenate([frontal, frontal], axis=axis))
 
 
+def test_an_image_twice_as_wide_as_high_does_not(check, frontal):
+    assert check.is_frontal(np.pad(frontal, ((0, 0), (20, 20))))
+    assert not check.is_frontal(np.pad(frontal, ((0, 0), (120, 120))))
+
+
 def test_a_batch_has_the_verdicts_of_its_images(check, frontal, lateral):
     squares = [check.square(each) for each in (frontal, lateral, frontal)]
     assert check.are_frontal(squares) == [True, False, True]

@@ -66,7 +66,8 @@ def test_a_detector_is_trained_and_run_and_masks_are_read(toy_films, tmp_path):
     same = ["--images", toy_films.folder]
     train = ["train-detector", toy_films.anatomy, *same, "--detector", "mean-boxes", "-o", tmp_path / "run"]
     done(*train, "--device", "cpu")
-    found = done("detect-anatomy", toy_films.anatomy, *same, "--model", tmp_path / "run/model.safetensors")
+    use = ["--model", tmp_path / "run/model.safetensors", "--any-view"]
+    found = done("detect-anatomy", toy_films.anatomy, *same, *use)
     boxes = [{each["name"] for each in json.loads(line)["regions"]} for line in found.splitlines()]
     assert boxes == [{"right lung", "left lung"}] * 9
     masks = tmp_path / "masks"
