@@ -142,6 +142,8 @@ def _model(**chosen: Any) -> Any:
 
     folder, device = chosen["model"], options.device_of(chosen["device"])
     if folder and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
+        if chosen["backend"] not in ("auto", "torch"):
+            raise click.UsageError(f"--backend {chosen['backend']}: models of transformers run with torch")
         return found if chosen["any_view"] else replace(found, view_check=view_check.load())
     how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
     return load(folder or "example", device=device, **how)

@@ -115,6 +115,8 @@ def test_ground_takes_the_folder_and_resumes(folders, films, tmp_path):
     (tmp_path / "out.partial").write_bytes(b"".join(lines[:4]) + b'{"image')
     again = run(*words, "--resume", "-o", tmp_path / "out", input=given)
     assert (again.exit_code, (tmp_path / "out").read_bytes()) == (0, whole.stdout_bytes), again.stderr
+    result = run(*words, "--backend", "bf16", input=given)
+    assert (result.exit_code, "run with torch" in result.stderr) == (2, True)
     result = run(*words, "--coverage", 0.9, input=given)
     assert (result.exit_code, "needs a calibration" in result.stderr) == (1, True)
 
