@@ -4,11 +4,13 @@ import importlib
 import importlib.util
 import runpy
 import sys
+import threading
 from typing import Any
 
 from medground.errors import MedgroundError
 
 CONVERTER = "openvino.tools.ovc"
+_importing = threading.Lock()
 
 
 def run_file(package: str, file: str) -> dict[str, Any]:
@@ -53,15 +55,16 @@ def import_openvino() -> Any:
     The converter takes half of the time of the import, needs 200 modules, and changes the handlers of
     logging. Raises ImportError if the package is not installed.
     """
-    hide_telemetry()
-    if sys.modules.get("openvino") is None:
-        sys.modules[CONVERTER] = None  # type: ignore[assignment]
-        try:
-            package = importlib.import_module("openvino")
-        finally:
-            del sys.modules[CONVERTER]
-        setattr(package, "__getattr__", _of_converter)  # noqa: B010
-    return importlib.import_module("openvino")
+    with _importing:  # graphs are loaded in threads
+        hide_telemetry()
+        if sys.modules.get("openvino") is None:
+            sys.modules[CONVERTER] = None  # type: ignore[assignment]
+            try:
+                package = importlib.import_module("openvino")
+            finally:
+                del sys.modules[CONVERTER]
+            setattr(package, "__getattr__", _of_converter)  # noqa: B010
+        return importlib.import_module("openvino")
 
 
 def _of_converter(name: str) -> Any:

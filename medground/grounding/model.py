@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +143,9 @@ def load(
     folder = locations.grounder(model)
     if folder == shipped.GROUNDER:
         shipped.warn()
-    network = backends.load(folder, devices.resolve(device), backend)
+    with ThreadPoolExecutor(1) as thread:  # compiling the graph of the check takes as long as the network's
+        check = None if any_view else thread.submit(view_check.load)
+        network = backends.load(folder, devices.resolve(device), backend)
     files = ModelDir(folder)
     return GroundingModel(
         folder=folder,
@@ -152,5 +155,5 @@ def load(
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
         leakage=bool((files.training_record() or {}).get("leakage")),
-        view_check=None if any_view else view_check.load(),
+        view_check=check and check.result(),
     )
