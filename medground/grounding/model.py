@@ -155,5 +155,5 @@ def load(
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
         leakage=bool((files.training_record() or {}).get("leakage")),
-        view_check=check and check.result(),
+        view_check=check.result() if check else None,
     )
