@@ -31,7 +31,7 @@ class Views:
         if is_frontal(view) and self.check.is_frontal(image):
             return phrases
         if phrases[0].path not in self.others:
-            log.warning("%s: %s; its boxes mean nothing", phrases[0].path, NOT_FRONTAL)
+            log.warning("%s: %s; do not use its boxes", phrases[0].path, NOT_FRONTAL)
             self.others.add(phrases[0].path)
         view = NO_CHEST if is_frontal(view) else view
         return [replace(each, extra=each.extra | {"view": view}) for each in phrases]

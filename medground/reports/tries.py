@@ -114,11 +114,3 @@ def vocabulary(trie: Trie) -> set[str]:
         nodes += [below for word, below in node.items() if word and (len(below) > 1 or "" not in below)]
     found.discard("")
     return found
-
-
-def roles_of(trie: Trie, words: tuple[str, ...]) -> Roles | None:
-    """Return the roles of a phrase; None if the trie does not have it."""
-    node: Trie | None = trie
-    for word in words:
-        node = node.get(word) if node is not None else None
-    return node.get("") if node is not None else None

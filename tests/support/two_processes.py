@@ -24,9 +24,8 @@ def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
     with _started(call, {}) as process:
         try:
             out, err = process.communicate(timeout=240)
-        except BaseException:
-            process.terminate()  # it ends both processes
-            raise
+        finally:
+            process.terminate()  # after a timeout, it ends both processes
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
