@@ -55,7 +55,7 @@ def find_statements(
 
     After one of the `exceptions`, a state without a subject belongs to the one before, but not to its place:
     "both angles are sharp except for blunting on the left". `findings` are the first words of
-    findings, `ends` the words after them. The state of "increased opacity along the aorta" is not the aorta's.
+    findings, `ends` the words after them: the state of "opacity along the aorta" is not the aorta's.
     """
     found: list[Statement] = []
     used: set[int] = set()
