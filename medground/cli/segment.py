@@ -174,7 +174,7 @@ def segment(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> 
         $ medground evaluate segmented.jsonl --truth masks.jsonl --protocol segmentation --split test
         $ medground segment masks.jsonl --encoder runs/asg --images images \\
           --save-head head.safetensors -o segmented.jsonl
-        $ medground segment list.jsonl --encoder runs/asg --images images --head head.safetensors
+        $ medground segment new.jsonl --encoder runs/asg --images images --head head.safetensors
     """
     _refuse_mixtures(output, given)
     options.refuse_nowhere(output, given["save_head"])

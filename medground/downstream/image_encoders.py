@@ -43,7 +43,7 @@ class ImageEncoder:
         return replace(self, network=copy.deepcopy(self.network))
 
     def pixels(self, images: Tensor, inside: Tensor) -> Tensor:
-        """Return the (B, C, S, S) input of the network for (B, 1, S, S) images in [0, 1] and their insides."""
+        """Return the network's (B, C, S, S) input for (B, 1, S, S) images in [0, 1] and their insides."""
         if self.equalized:
             images = (ops.equalize(images) + 1) / 2 * inside
         return encoders.scaled(self.network, images, self.grey, inside if self.fills else None)

@@ -27,7 +27,7 @@ WIDTHS = {UNET: (256, 128, 64, 32, 16), SETR_PUP: (512, 256, 128, 64)}
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What builds a decoder: its name, the square's side, channels of its stages, and number of classes.
+    """The shape of a decoder: its name, the square's side, channels of its stages, and number of classes.
 
     maps: (width, side) of each feature map, fine to coarse.
     """
@@ -77,7 +77,7 @@ def shape_of(
     if widths is None:
         widths = WIDTHS[name][-doublings:] if name == UNET else WIDTHS[name]
     if name == UNET and len(widths) != doublings:
-        raise MedgroundError(f"--widths: expected {doublings} numbers for the maps of this encoder")
+        raise MedgroundError(f"--width: expected {doublings} numbers for the maps of this encoder")
     return Shape(name=name, maps=tuple(maps), size=size, widths=tuple(widths), classes=classes)
 
 

@@ -158,7 +158,7 @@ def _epoch(
         loss = settings.loss(segmenter(images), masks, images[:, 1:])
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        total += float(loss) * len(images)
+        total += float(loss.detach()) * len(images)
     return _finite(total / len(rows))
 
 

@@ -30,7 +30,7 @@ OF_THE_TRUTH = ("width", "height", "category", "counts")  # keys of a mask that 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What all runs share: an encoder, the shape of its decoder, images, settings and further keys.
+    """The common parts of all runs: an encoder, the shape of its decoder, images, settings and further keys.
 
     negatives: training images without a mask for each one with a mask; None for all of them.
     """
