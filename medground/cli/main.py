@@ -30,6 +30,7 @@ from medground.cli.pretrain import pretrain
 from medground.cli.probe import probe
 from medground.cli.render import render
 from medground.cli.train_detector import train_detector
+from medground.cli.write import write
 from medground.errors import MedgroundError, printable
 
 
@@ -75,7 +76,7 @@ SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
     "Grounding and scoring": (ground, render, evaluate, compare),
-    "Downstream tasks": (probe,),
+    "Downstream tasks": (probe, write),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }
