@@ -45,7 +45,9 @@ def test_the_splits_of_phrases_are_those_of_masks(rsna):
     phrases = run("convert", "rsna", rsna / "labels.csv", "--absent")
     masks = run("convert", "rsna-masks", rsna / "labels.csv")
     keys = ("image_id", "split", "split_by")
-    assert [[each[key] for key in keys] for each in phrases] == [[each[key] for key in keys] for each in masks]
+    assert [[each[key] for key in keys] for each in phrases] == [
+        [each[key] for key in keys] for each in masks
+    ]
     assert phrases[0]["split_by"] == "patients 60:20:20, seed 0"
     shares = ("--split-shares", "0", "0", "1")
     assert {each["split"] for each in run("convert", "rsna", rsna / "labels.csv", *shares)} == {"test"}
