@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import jsonl, mask_records
 from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness, segmentation
 from medground.evaluation.front import Scores
 from medground.evaluation.inputs import coco_results, files, heatmap_files, predictions
@@ -131,7 +131,7 @@ def _read_labels(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
 
 def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     truth, train = (
-        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_truth())
+        stream and files.read(stream, Mask, inputs.bad_lines, mask_records.check())
         for stream in (inputs.truth, inputs.train)
     )
     own, other = (
