@@ -7,7 +7,7 @@ from typing import Any, Literal
 from medground.leakage import Imaged
 from medground.records import Classification, Grounding, Mask
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "perturbations"]
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "reports", "perturbations"]
 Predicted = Grounding | Classification | Mask
 
 

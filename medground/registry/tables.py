@@ -230,6 +230,11 @@ PROTOCOLS = Table(
             help="masks of classes, as COCO's run lengths",
             reads="masks",
         ),
+        "reports": Protocol(
+            target="medground.evaluation.written:REPORTS",
+            help="written reports: BLEU, ROUGE-L, findings of our parser",
+            reads="reports",
+        ),
     },
 )
 
