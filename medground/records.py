@@ -317,6 +317,22 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The predicted answer to a question: written by answer, read by evaluate.
+
+    `score` is the probability of the answer. Further keys of answer: `seed`, `split`, `head`, and
+    `blank_images` if no image was used. Questions have one line for each `seed`.
+    """
+
+    image_id: str
+    question_id: str
+    answer: str
+    score: float | None = None
+    model: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """One metric of an evaluation with its 95 % interval: written by evaluate.
 

@@ -26,10 +26,14 @@ RECORDS = {"", ".jsonl", ".html", ".partial"}
 
 
 class OutputFile(click.Path):
-    """A file that the command writes."""
+    """A file that the command writes.
 
-    def __init__(self, **more: Any):
+    continued: it may be one that the command made earlier, and may lie in an input folder.
+    """
+
+    def __init__(self, continued: bool = False, **more: Any):
         super().__init__(allow_dash=True, **more)
+        self.continued = continued
 
 
 class OutputFolder(click.Path):
@@ -188,7 +192,8 @@ def _lies_in(output: Named, folder: Named) -> bool:
         return False
     if folder.param.name == "images":
         return path.suffix.lower() in PICTURES
-    return path.name in KEPT or path.suffix.lower() not in RECORDS
+    continued = getattr(output.param.type, "continued", False)
+    return path.name in KEPT or (path.suffix.lower() not in RECORDS and not continued)
 
 
 def _keeps(folder: Named, output: Named) -> bool:

@@ -20,6 +20,7 @@ from medground.datasets.covidx import part_of
 from medground.datasets.json_items import JsonItem, items
 from medground.datasets.sources import Row, Source, TakeBad, name_of, refuse, rows, sift, warn_of
 from medground.errors import BadRecord
+from medground.published import PARTS_SHARE_IMAGES
 from medground.records import Anatomy, Question
 
 TYPES = ("closed", "open")
@@ -43,7 +44,7 @@ def _of_vqa_rad(item: JsonItem) -> Question:
         answer_type=_answer_type(value),
         question_type=_maybe(value, "question_type"),
         split="test" if phrasing.startswith("test") else "train",
-        split_by="VQA-RAD phrase_type; parts share images",
+        split_by=f"VQA-RAD phrase_type; {PARTS_SHARE_IMAGES}",
         extra={"organ": organ} if (organ := _maybe(value, "image_organ")) else {},
     )
 

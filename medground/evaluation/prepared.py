@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from medground.leakage import Imaged
-from medground.records import Classification, Grounding
+from medground.records import Answer, Classification, Grounding
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "perturbations"]
-Predicted = Grounding | Classification
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "perturbations"]
+Predicted = Grounding | Classification | Answer
 
 
 @dataclass(kw_only=True)
