@@ -278,6 +278,8 @@ class Mask:
     """The mask of one class on one image: written by `convert` and segment, read by both and by evaluate.
 
     `counts` are COCO's packed run lengths of `height` x `width`; an empty mask is a mask without pixels.
+    Further keys of segment: `model` (a hash of the encoder), `share` of the training patients, `seed`,
+    `decoder`, `train_images` and the `epoch` that was kept. A mask has one line for each `share` and `seed`.
     """
 
     image_id: str

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
-from medground.cli import options
+from medground.cli import downstream_options, options
 from medground.cli.command import DATA, FILES, MODEL, TRAINING, command, option
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
@@ -21,12 +21,17 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
 @command()
 @options.records
 @options.model(required=True, help="Model folder whose encoders and fusion are used.")
-@option("--fit", is_flag=True, group=TRAINING, help="Train a head first; the questions need splits.")
 @option(
     "--head",
-    type=options.OutputFile(dir_okay=False, path_type=Path, continued=True),
+    type=options.FILE,
     group=FILES,
-    help="A .safetensors file: with --fit, keep the trained heads in it, else use them.",
+    help="Apply the heads of --save-head to all questions of FILE, without training.",
+)
+@option(
+    "--save-head",
+    type=options.OutputFile(dir_okay=False, path_type=Path),
+    group=FILES,
+    help="Keep the heads in this .safetensors file; an interrupted one is continued.",
 )
 @option(
     "--layer",
@@ -50,9 +55,7 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
     help="Part to keep fixed; all: train only the head, which takes seconds; repeatable.",
 )
 @option("--blank-images", is_flag=True, group=DATA, help="Use no image: the question-only baseline.")
-@option(
-    "--allow-leakage", is_flag=True, group=DATA, help="Accept patients in two splits; marks each prediction."
-)
+@downstream_options.allow_leakage
 @option(
     "--epochs",
     type=options.COUNT,
@@ -88,14 +91,7 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
     group=TRAINING,
     help="Share of the steps with a rising learning rate.",
 )
-@option(
-    "--seeds",
-    type=options.COUNT,
-    default=1,
-    show_default=True,
-    group=TRAINING,
-    help="Trainings: seeds 0 to N - 1.",
-)
+@downstream_options.seeds
 @options.images
 @options.device
 @options.config
@@ -104,31 +100,26 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
 def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> None:
     """Train a head for answers to questions about images, and predict answers.
 
-    Reads questions of convert vqa-rad, slake and others. With --fit, a classifier over the answers of the
-    training questions is trained on the fused output of --model, the epoch with the best validation accuracy
-    is kept, and answers to the validation and test questions are written. Without --fit, the heads in --head
-    predict an answer to each question. Questions about a difference of two images are left out.
+    Reads questions of convert vqa-rad, slake and others, with the splits train, val and test. A classifier of
+    the distinct training answers is trained on the fused output of --model. The epoch with the best
+    validation accuracy is kept, and predictions for the validation and test questions are written. With
+    --head, FILE holds any questions. Questions about a difference of two images are left out.
 
     \b
-        $ medground answer rad.jsonl --model runs/mdetr --images images \\
-          --fit --freeze all --seeds 3 --head rad.safetensors -o answered.jsonl
+        $ medground answer rad.jsonl --model runs/mdetr --images images --freeze all \\
+          --seeds 3 --save-head rad.safetensors -o answered.jsonl
         $ medground evaluate answered.jsonl --truth rad.jsonl --train rad.jsonl \\
           --protocol answers --split test
         $ medground answer new.jsonl --model runs/mdetr --images images --head rad.safetensors
     """
-    if not given["fit"] and given["head"] is None:
-        raise click.UsageError("give --fit to train a head, or --head FILE with a trained one")
-    if not given["fit"] and not given["head"].is_file():
-        raise click.UsageError(f"--head {given['head']}: no such file; --fit makes it")
-    options.refuse_nowhere(output, given["head"])
+    if given["head"] and given["save_head"]:
+        raise click.UsageError("--save-head keeps trained heads: not with --head")
+    options.refuse_nowhere(output, given["save_head"])
     from medground import jsonl, output_files
     from medground.cli import answer_run
 
     bad_lines = jsonl.BadLines(rejects)
-    predicted = (
-        answer_run.fitted(records, bad_lines, given)
-        if given["fit"]
-        else answer_run.reused(records, bad_lines, given)
-    )
+    work = answer_run.reused if given["head"] else answer_run.fitted
+    predicted = work(records, bad_lines, given)
     with output_files.create(output) as stream:
         jsonl.write(stream, predicted)

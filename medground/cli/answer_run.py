@@ -1,6 +1,5 @@
 """The work of `answer`: train heads or load them, then predict."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -8,8 +7,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medground.cli import options
-
-log = logging.getLogger(__name__)
 
 
 def fitted(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator[Any]:
@@ -30,10 +27,10 @@ def fitted(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     question_table.warn_of_unreachable(table, classes)
     held = answer.new(table, classes, inputs, plan)
     seeds = range(given["seeds"])
-    if given["head"] is None:
+    if given["save_head"] is None:
         answer.fit(table, inputs, plan, held, seeds, lambda _: None, _progress)
     else:
-        with output_files.locked(given["head"]) as place:
+        with output_files.locked(given["save_head"]) as place:
             held = _continued(held, Path(place))
             answer.fit(table, inputs, plan, held, seeds, partial(_save, Path(place)), _progress)
     questions = [each for each in table.questions if each.split != "train"]
@@ -57,8 +54,8 @@ def reused(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     questions = question_table.without_differences(_read(records, bad_lines, images, given, False))
     trained = leakage.Patients.trained(held.record)
     leaky = [e for e in questions if PARTS_SHARE_IMAGES not in (e.split_by or "") and e in trained]
-    if leaky:
-        log.warning("%d questions are about patients that --head was trained on: they are marked", len(leaky))
+    leaks = leakage.overlap(leaky, trained, "the questions and the training of --head", "the questions")
+    leakage.check(leaks, given["allow_leakage"], "use other questions, or give --allow-leakage")
     limit = held.settings["text_tokens"]
     answer_inputs.warn_of_long(model, questions, limit)
     inputs = _inputs(model, images, given, limit, None)

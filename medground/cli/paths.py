@@ -26,14 +26,10 @@ RECORDS = {"", ".jsonl", ".html", ".partial"}
 
 
 class OutputFile(click.Path):
-    """A file that the command writes.
+    """A file that the command writes."""
 
-    continued: it may be one that the command made earlier, and may lie in an input folder.
-    """
-
-    def __init__(self, continued: bool = False, **more: Any):
+    def __init__(self, **more: Any):
         super().__init__(allow_dash=True, **more)
-        self.continued = continued
 
 
 class OutputFolder(click.Path):
@@ -192,8 +188,7 @@ def _lies_in(output: Named, folder: Named) -> bool:
         return False
     if folder.param.name == "images":
         return path.suffix.lower() in PICTURES
-    continued = getattr(output.param.type, "continued", False)
-    return path.name in KEPT or (path.suffix.lower() not in RECORDS and not continued)
+    return path.name in KEPT or path.suffix.lower() not in RECORDS
 
 
 def _keeps(folder: Named, output: Named) -> bool:

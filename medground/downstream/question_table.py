@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from medground import leakage
 from medground.answers.normal import normal
+from medground.downstream.splits import PARTS
 from medground.errors import BadRecord, MedgroundError
 from medground.published import DIFFERENCE, PARTS_SHARE_IMAGES
 from medground.records import Question
 
 log = logging.getLogger(__name__)
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def of(questions: Iterable[Question], allow_leakage: bool = False) -> QuestionTa
     parts = {name: [each for each in kept if each.split == name] for name in PARTS}
     for name, own in parts.items():
         if not own:
-            advice = "; for VQA-RAD give convert vqa-rad --val-share" if name == "val" else ""
-            raise MedgroundError(f"split: no question is of {name}; --fit needs train, val and test{advice}")
+            raise MedgroundError(f"split: no question is of {name}; a head needs train, val and test")
     if any(PARTS_SHARE_IMAGES in (each.split_by or "") for each in kept):
         _warn_of_shared(parts)
         return QuestionTable(kept, parts)

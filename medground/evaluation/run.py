@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import jsonl, mask_records
 from medground.evaluation import (
     anatomy,
     answers,
@@ -140,7 +140,7 @@ def _read_labels(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
 
 def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     truth, train = (
-        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_truth())
+        stream and files.read(stream, Mask, inputs.bad_lines, mask_records.check())
         for stream in (inputs.truth, inputs.train)
     )
     own, other = (

@@ -151,7 +151,7 @@ def test_images_in_two_parts_are_refused_unless_the_published_split_has_them(cap
 
 @pytest.mark.slow
 def test_a_head_learns_and_is_better_than_the_question_only_baseline(folder, tmp_path):
-    args = ("--fit", "--freeze", "all", "--layer", "visual", "--epochs", 30, "--seeds", 2)
+    args = ("--freeze", "all", "--layer", "visual", "--epochs", 30, "--seeds", 2)
     result = run(folder, *args, "-o", tmp_path / "own.jsonl")
     assert result.exit_code == 0, result.stderr
     blank = run(folder, *args, "--blank-images", "-o", tmp_path / "blank.jsonl")
@@ -179,7 +179,7 @@ def test_a_head_learns_and_is_better_than_the_question_only_baseline(folder, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [(), ("image-encoder",)])
 def test_a_trained_network_is_kept_with_its_head(folder, tmp_path, frozen):
-    args = ["--fit", "--epochs", 2, "--lr", "1e-3", "--head", tmp_path / "head.safetensors"]
+    args = ["--epochs", 2, "--lr", "1e-3", "--save-head", tmp_path / "head.safetensors"]
     args += [word for part in frozen for word in ("--freeze", part)]
     result = run(folder, *args, "-o", tmp_path / "fitted.jsonl")
     assert result.exit_code == 0, result.stderr
@@ -191,7 +191,9 @@ def test_a_trained_network_is_kept_with_its_head(folder, tmp_path, frozen):
     again = run(folder, *args, "-o", tmp_path / "again.jsonl")
     assert again.exit_code == 0, again.stderr
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "fitted.jsonl").read_bytes()
-    reused = lines_of(run(folder, "--head", tmp_path / "head.safetensors"))
+    reuse = ("--head", tmp_path / "head.safetensors")
+    assert "60 subjects are in both the questions and the training of --head" in run(folder, *reuse).stderr
+    reused = lines_of(run(folder, *reuse, "--allow-leakage"))
     new = {(e["image_id"], e["question_id"]): e["answer"] for e in reused}
     for line in (tmp_path / "fitted.jsonl").read_text().splitlines():
         each = json.loads(line)
@@ -204,11 +206,11 @@ def test_a_trained_network_is_kept_with_its_head(folder, tmp_path, frozen):
 
 @pytest.mark.slow
 def test_an_interrupted_training_is_continued_with_the_missing_seeds(folder, tmp_path):
-    args = ("--fit", "--freeze", "all", "--epochs", 2)
-    whole = run(folder, *args, "--seeds", 2, "--head", tmp_path / "whole.safetensors")
-    part = run(folder, *args, "--seeds", 1, "--head", tmp_path / "part.safetensors")
+    args = ("--freeze", "all", "--epochs", 2)
+    whole = run(folder, *args, "--seeds", 2, "--save-head", tmp_path / "whole.safetensors")
+    part = run(folder, *args, "--seeds", 1, "--save-head", tmp_path / "part.safetensors")
     assert lines_of(part) == lines_of(whole)[:80]
-    rest = run(folder, *args, "--seeds", 2, "--head", tmp_path / "part.safetensors")
+    rest = run(folder, *args, "--seeds", 2, "--save-head", tmp_path / "part.safetensors")
     assert rest.stdout == whole.stdout
     assert (tmp_path / "part.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
@@ -227,7 +229,7 @@ def test_bad_questions_have_one_message_each_and_the_others_are_kept(folder, tmp
     }
     bad = [lines[0] | {"question_id": "new"} | change for change in changes.values()]
     questions = squares.write(tmp_path / "questions.jsonl", [*lines, *bad])
-    args = ("--fit", "--freeze", "all", "--epochs", 1)
+    args = ("--freeze", "all", "--epochs", 1)
     result = run(folder, *args, questions=questions)
     assert result.exit_code == 1 and "questions.jsonl:201: split: " in result.stderr
     kept = run(folder, *args, "--rejects", tmp_path / "bad.jsonl", questions=questions)
@@ -243,7 +245,7 @@ def test_what_is_cut_left_out_or_unreachable_is_counted(folder, tmp_path):
     lines += [last | {"question_id": "new", "answer": "blue", "text": "is it bright " * 40}]
     lines += [last | {"question_id": "two", "question_type": "difference", "answer": "it moved"}]
     questions = squares.write(tmp_path / "questions.jsonl", lines)
-    result = run(folder, "--fit", "--freeze", "all", "--epochs", 1, "--blank-images", questions=questions)
+    result = run(folder, "--freeze", "all", "--epochs", 1, "--blank-images", questions=questions)
     assert len(lines_of(result)) == 81
     assert "1 of 41 test questions (2.4 %) have an answer that no training question has" in result.stderr
     assert "1 of 201 questions are longer than" in result.stderr
@@ -251,14 +253,13 @@ def test_what_is_cut_left_out_or_unreachable_is_counted(folder, tmp_path):
 
 
 def test_heads_of_another_model_and_other_files_are_refused(folder, tmp_path):
-    assert run(folder).exit_code == 2
-    assert "no such file; --fit makes it" in run(folder, "--head", tmp_path / "none").stderr
+    assert run(folder, "--head", tmp_path / "none").exit_code == 2
     weights = folder / "model" / "model.safetensors"
     other = tmp_path / "other.safetensors"
     other.write_bytes(weights.read_bytes())
     assert "not a head of medground answer" in run(folder, "--head", other).stderr
     head = tmp_path / "head.safetensors"
-    lines_of(run(folder, "--fit", "--freeze", "all", "--epochs", 1, "--head", head))
+    lines_of(run(folder, "--freeze", "all", "--epochs", 1, "--save-head", head))
     grounder.save(tmp_path / "model", build(width=32))
     refused = run(folder, "--head", head, model=tmp_path / "model")
     assert refused.exit_code == 1 and "heads of another model" in refused.stderr
@@ -268,7 +269,7 @@ def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
     key = site_key.find_or_create()
     record = {"subjects": sorted({key.digest("i4")}), "key": key.name}
     grounder.save(tmp_path / "trained", grounder.load(folder / "model"), record)
-    args = ("--fit", "--freeze", "all", "--epochs", 1)
+    args = ("--freeze", "all", "--epochs", 1)
     result = run(folder, *args, model=tmp_path / "trained")
     assert result.exit_code == 1 and "1 subject is in both test and the training data of" in result.stderr
     allowed = lines_of(run(folder, *args, "--allow-leakage", model=tmp_path / "trained"))
