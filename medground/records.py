@@ -45,7 +45,7 @@ def check_size(width: int | None, height: int | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report: written by users and `convert`, read by parse-reports.
+    """One report: written by users, `convert` and write, read by parse-reports and evaluate.
 
     Either `text`, the whole report, or named sections; `text` is used if both are given.
     """

@@ -32,6 +32,7 @@ from medground.cli.probe import probe
 from medground.cli.render import render
 from medground.cli.segment import segment
 from medground.cli.train_detector import train_detector
+from medground.cli.write import write
 from medground.errors import MedgroundError, printable
 
 
@@ -77,7 +78,7 @@ SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
     "Grounding and scoring": (ground, render, evaluate, compare),
-    "Downstream tasks": (probe, segment, answer),
+    "Downstream tasks": (probe, segment, write, answer),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }

@@ -79,6 +79,13 @@ OBJECTIVES = Table(
             losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
             reads_reports=True,
         ),
+        "writer": Objective(
+            target="medground.objectives.writer:ReportWriter",
+            help="a decoder that writes the report from the patches, for a frozen encoder",
+            stages=frozenset({PRETRAIN}),
+            losses={"lm": Loss(weight=1.0)},
+            reads_reports=True,
+        ),
         "mdetr": Objective(
             target="medground.objectives.mdetr:MDETRLosses",
             help="MDETR's losses, for --architecture mdetr --norm post",
