@@ -210,6 +210,10 @@ PROTOCOLS = Table(
             target="medground.evaluation.paper_protocols:POINTING",
             help="pointing game: center of the best box",
         ),
+        "rsna": Protocol(
+            target="medground.evaluation.paper_protocols:RSNA",
+            help="average precision at RSNA's IoU levels",
+        ),
         "heatmap": Protocol(
             target="medground.evaluation.heatmaps:HEATMAP",
             help="maps instead of boxes",
