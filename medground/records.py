@@ -24,11 +24,6 @@ def is_frontal(view: str | None) -> bool:
     return not view or view.upper() in FRONTAL_VIEWS
 
 
-def is_known_frontal(view: str | None) -> bool:
-    """Return True only for a view that is known to be AP or PA."""
-    return bool(view) and is_frontal(view)
-
-
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
     if not all(map(math.isfinite, box)):
