@@ -24,11 +24,6 @@ def is_frontal(view: str | None) -> bool:
     return not view or view.upper() in FRONTAL_VIEWS
 
 
-def is_known_frontal(view: str | None) -> bool:
-    """Return True only for a view that is known to be AP or PA."""
-    return bool(view) and is_frontal(view)
-
-
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
     if not all(map(math.isfinite, box)):
@@ -315,6 +310,22 @@ class Question:
     question_type: str | None = None
     split: str | None = None
     split_by: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The predicted answer to a question: written by answer, read by evaluate.
+
+    `score` is the probability of the answer. Further keys of answer: `seed`, `split`, `head`, and
+    `blank_images` if no image was used. Questions have one line for each `seed`.
+    """
+
+    image_id: str
+    question_id: str
+    answer: str
+    score: float | None = None
+    model: str
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from medground import jsonl, mask_records
 from medground.evaluation import (
     anatomy,
+    answers,
     classification,
     front,
     phrases,
@@ -24,7 +25,7 @@ from medground.evaluation.perturbations import PROBES
 from medground.evaluation.sources import Records
 from medground.evaluation.stats.scoring import Resampling
 from medground.jsonl import BadLines
-from medground.records import Anatomy, Classification, Label, Mask, Phrase, Report
+from medground.records import Anatomy, Answer, Classification, Label, Mask, Phrase, Question, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,5 +161,12 @@ READERS: dict[str, Callable[[Inputs, ExitStack], dict[str, Any]]] = {
         kind=Report,
         check_truth=written.check_truth,
         check_prediction=written.check_prediction,
+    ),
+    "questions": partial(
+        _read_records,
+        kind=Question,
+        check_truth=answers.check_truth,
+        check_prediction=answers.check_prediction,
+        predicted=Answer,
     ),
 }

@@ -210,6 +210,10 @@ PROTOCOLS = Table(
             target="medground.evaluation.paper_protocols:POINTING",
             help="pointing game: center of the best box",
         ),
+        "rsna": Protocol(
+            target="medground.evaluation.paper_protocols:RSNA",
+            help="average precision at RSNA's IoU levels",
+        ),
         "heatmap": Protocol(
             target="medground.evaluation.heatmaps:HEATMAP",
             help="maps instead of boxes",
@@ -229,6 +233,11 @@ PROTOCOLS = Table(
             target="medground.evaluation.segmentation:SEGMENTATION",
             help="masks of classes, as COCO's run lengths",
             reads="masks",
+        ),
+        "answers": Protocol(
+            target="medground.evaluation.answers:ANSWERS",
+            help="answers to questions, as answer predicts them",
+            reads="questions",
         ),
         "reports": Protocol(
             target="medground.evaluation.written:REPORTS",
