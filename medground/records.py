@@ -15,6 +15,7 @@ RegionSource = Literal["explicit", "inherited", "default", "none"]
 Labels = dict[str, Literal[1, 0, -1] | None]
 Box = tuple[float, float, float, float]
 Span = tuple[int, int]
+INFINITY = math.inf
 
 FRONTAL_VIEWS = {"AP", "PA", "FRONTAL", "ANTERO-POSTERIOR", "POSTERO-ANTERIOR"}
 
@@ -31,10 +32,12 @@ def is_known_frontal(view: str | None) -> bool:
 
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
+    x1, y1, x2, y2 = box
+    if -INFINITY < x1 < x2 < INFINITY and -INFINITY < y1 < y2 < INFINITY:
+        return
     if not all(map(math.isfinite, box)):
         raise ValueError("a box holds four finite numbers")
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError("a box needs x2 > x1 and y2 > y1")
+    raise ValueError("a box needs x2 > x1 and y2 > y1")
 
 
 def check_size(width: int | None, height: int | None) -> None:
