@@ -22,7 +22,7 @@ def to_json(record: Any) -> dict[str, Any]:
 
 
 def writer(kind: type) -> Writer:
-    """Return the function that does `to_json` for records of one kind.
+    """Return the function that does `to_json` for records of this class.
 
     It is compiled from the fields, as dataclasses compile `__init__`. This takes a third of the time of a
     loop over them.
