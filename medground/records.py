@@ -15,7 +15,6 @@ RegionSource = Literal["explicit", "inherited", "default", "none"]
 Labels = dict[str, Literal[1, 0, -1] | None]
 Box = tuple[float, float, float, float]
 Span = tuple[int, int]
-INFINITY = math.inf
 
 FRONTAL_VIEWS = {"AP", "PA", "FRONTAL", "ANTERO-POSTERIOR", "POSTERO-ANTERIOR"}
 
@@ -28,11 +27,9 @@ def is_frontal(view: str | None) -> bool:
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
     x1, y1, x2, y2 = box
-    if -INFINITY < x1 < x2 < INFINITY and -INFINITY < y1 < y2 < INFINITY:
-        return
-    if not all(map(math.isfinite, box)):
-        raise ValueError("a box holds four finite numbers")
-    raise ValueError("a box needs x2 > x1 and y2 > y1")
+    if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
+        finite = all(map(math.isfinite, box))
+        raise ValueError("a box needs x2 > x1 and y2 > y1" if finite else "a box holds four finite numbers")
 
 
 def check_size(width: int | None, height: int | None) -> None:
