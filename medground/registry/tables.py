@@ -234,6 +234,16 @@ PROTOCOLS = Table(
             help="masks of classes, as COCO's run lengths",
             reads="masks",
         ),
+        "answers": Protocol(
+            target="medground.evaluation.answers:ANSWERS",
+            help="answers to questions, as answer predicts them",
+            reads="questions",
+        ),
+        "reports": Protocol(
+            target="medground.evaluation.written:REPORTS",
+            help="written reports: BLEU, ROUGE-L, findings of our parser",
+            reads="reports",
+        ),
     },
 )
 
