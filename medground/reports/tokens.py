@@ -12,7 +12,7 @@ TOKEN = re.compile(
 
 _FULL = {"n't": "not", "n’t": "not", "'t": "not", "’t": "not"}
 _NOT = re.compile(r"n['’]t$")
-# Words that are said for a mark, and asides between commas, which are left out.
+# Words of a dictation for a mark, and asides between commas, which are left out.
 PHRASES: dict[tuple[str, ...], str] = {
     ("next", "line"): ".",
     ("new", "line"): ".",
