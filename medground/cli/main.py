@@ -12,6 +12,7 @@ import medground
 from medground import limits
 from medground.cli import messages
 from medground.cli.align import align
+from medground.cli.answer import answer
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
 from medground.cli.command import Group
@@ -77,7 +78,7 @@ SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
     "Grounding and scoring": (ground, render, evaluate, compare),
-    "Downstream tasks": (probe, segment, write),
+    "Downstream tasks": (probe, segment, write, answer),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from medground.leakage import Imaged
-from medground.records import Classification, Grounding, Mask
+from medground.records import Answer, Classification, Grounding, Mask
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "perturbations"]
-Predicted = Grounding | Classification | Mask
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "perturbations"]
+Predicted = Grounding | Classification | Mask | Answer
 
 
 @dataclass(kw_only=True)

@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medground import jsonl, mask_records
-from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness, segmentation
+from medground.evaluation import (
+    anatomy,
+    answers,
+    classification,
+    front,
+    phrases,
+    protocols,
+    robustness,
+    segmentation,
+)
 from medground.evaluation.front import Scores
 from medground.evaluation.inputs import coco_results, files, heatmap_files, predictions
 from medground.evaluation.perturbations import PROBES
 from medground.evaluation.sources import Records
 from medground.evaluation.stats.scoring import Resampling
 from medground.jsonl import BadLines
-from medground.records import Anatomy, Classification, Label, Mask, Phrase
+from medground.records import Anatomy, Answer, Classification, Label, Mask, Phrase, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,10 +150,23 @@ def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     return {"predictions": own, "truth": truth, "train": train, "compare": other}
 
 
+def _read_questions(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
+    truth, train = (
+        stream and files.read(stream, Question, inputs.bad_lines, answers.check_truth())
+        for stream in (inputs.truth, inputs.train)
+    )
+    own, other = (
+        stream and files.read(stream, Answer, inputs.bad_lines, answers.check_prediction(truth or []))
+        for stream in (inputs.predictions, inputs.compare)
+    )
+    return {"predictions": own, "truth": truth, "train": train, "compare": other}
+
+
 READERS: dict[str, Callable[[Inputs, ExitStack], dict[str, Any]]] = {
     "phrases": _read_phrases,
     "anatomy": _read_anatomy,
     "heatmaps": _read_heatmaps,
     "labels": _read_labels,
     "masks": _read_masks,
+    "questions": _read_questions,
 }

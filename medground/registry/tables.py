@@ -234,6 +234,11 @@ PROTOCOLS = Table(
             help="masks of classes, as COCO's run lengths",
             reads="masks",
         ),
+        "answers": Protocol(
+            target="medground.evaluation.answers:ANSWERS",
+            help="answers to questions, as answer predicts them",
+            reads="questions",
+        ),
     },
 )
 
