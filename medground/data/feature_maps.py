@@ -61,7 +61,7 @@ class FeatureMaps:
         self.folder, self.images, self.network, self.size = folder, images, network, size
         device = next(network.image_encoder.parameters()).device
         empty = torch.zeros(1, 1, size, size, device=device)
-        self.shape: tuple[int, ...] = tuple(network.eval().image_maps(empty, empty).shape[1:])
+        self.shape: tuple[int, ...] = tuple(network.eval().maps(empty, empty).shape[1:])
         self._about = {"format": FORMAT, "encoder": encoder_hash(network), "size": size, "shape": self.shape}
         self._visible: dict[Letterbox, Tensor] = {}
         self._rows: dict[str, tuple[int, Letterbox]] = {}
@@ -143,7 +143,7 @@ class FeatureMaps:
         for start, found in Prefetched(read, range(0, len(paths), TOGETHER)):
             both = torch.stack([each.picture() for each in found]).to(device)
             with torch.inference_mode():
-                maps = self.network.image_maps(both[:, :1], both[:, 1:]).half().cpu().numpy()
+                maps = self.network.maps(both[:, :1], both[:, 1:]).half().cpu().numpy()
             if not np.isfinite(maps).all():
                 raise MedgroundError("the image encoder gave a feature that half precision cannot hold")
             own = zip(paths[start : start + TOGETHER], found, strict=True)
@@ -151,7 +151,7 @@ class FeatureMaps:
 
 
 def encoder_hash(network: Network) -> str:
-    """Return the first 12 hex digits of a SHA-256 of the image encoder and of how images are scaled for it."""
+    """Return 12 hex digits of the SHA-256 of the image encoder and of how images are scaled for it."""
     how = (network.equalise, list(network.grey or ()), network.padding == "mean")
     found = hashlib.sha256(repr(how).encode())
     for name, value in sorted(network.image_encoder.state_dict().items()):

@@ -7,15 +7,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medground import jsonl
-from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness, segmentation
+from medground import jsonl, mask_records
+from medground.evaluation import (
+    anatomy,
+    answers,
+    classification,
+    front,
+    phrases,
+    protocols,
+    robustness,
+    segmentation,
+)
 from medground.evaluation.front import Scores
 from medground.evaluation.inputs import coco_results, files, heatmap_files, predictions
 from medground.evaluation.perturbations import PROBES
 from medground.evaluation.sources import Records
 from medground.evaluation.stats.scoring import Resampling
 from medground.jsonl import BadLines
-from medground.records import Anatomy, Classification, Label, Mask, Phrase
+from medground.records import Anatomy, Answer, Classification, Label, Mask, Phrase, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,11 +140,23 @@ def _read_labels(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
 
 def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     truth, train = (
-        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_truth())
+        stream and files.read(stream, Mask, inputs.bad_lines, mask_records.check())
         for stream in (inputs.truth, inputs.train)
     )
     own, other = (
         stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_prediction(truth or []))
+        for stream in (inputs.predictions, inputs.compare)
+    )
+    return {"predictions": own, "truth": truth, "train": train, "compare": other}
+
+
+def _read_questions(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
+    truth, train = (
+        stream and files.read(stream, Question, inputs.bad_lines, answers.check_truth())
+        for stream in (inputs.truth, inputs.train)
+    )
+    own, other = (
+        stream and files.read(stream, Answer, inputs.bad_lines, answers.check_prediction(truth or []))
         for stream in (inputs.predictions, inputs.compare)
     )
     return {"predictions": own, "truth": truth, "train": train, "compare": other}
@@ -147,4 +168,5 @@ READERS: dict[str, Callable[[Inputs, ExitStack], dict[str, Any]]] = {
     "heatmaps": _read_heatmaps,
     "labels": _read_labels,
     "masks": _read_masks,
+    "questions": _read_questions,
 }

@@ -1,4 +1,4 @@
-"""Encoders and projections that every grounding network shares; an architecture adds `fuse`.
+"""Encoders and projections that every grounding network shares; an architecture adds `fuse` and `joint`.
 
 The image does not depend on the phrase until fusion. So each image and each text is encoded once, and each
 (image, phrase) pair is fused from their tokens. The published networks run whole for every pair. The outputs
@@ -61,12 +61,14 @@ class Network(nn.Module):
 
     own_sizes: an architecture's changes to the named sizes. most_boxes: Q. places: (Q, 2), the reference
     point [x, y] of each query in [0, 1] of the square; architectures with one box have one in the center.
-    has_table: with `norm` "post", positions of a fixed number of tokens are learned.
+    has_table: with `norm` "post", positions of a fixed number of tokens are learned. joint_parts: names of
+    the modules that `joint` adds to the encoded images and texts.
     """
 
     own_sizes: Mapping[str, Any] = {}
     has_table = False
     most_boxes = 1
+    joint_parts: tuple[str, ...] = ()
     places = torch.full((1, 2), 0.5)
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
@@ -90,14 +92,14 @@ class Network(nn.Module):
         """Return the encoded images.
 
         images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding. Or the outputs
-        of `image_maps` and (B, 1, h, w), 1 on patches of the image.
+        of `maps` and (B, 1, h, w), 1 on patches of the image.
         """
         if images.shape[1] > 1:
             return self.encode_maps(images, inside)
-        return self.encode_maps(self.image_maps(images, inside), inside)
+        return self.encode_maps(self.maps(images, inside), inside)
 
-    def image_maps(self, images: Tensor, inside: Tensor) -> Tensor:
-        """Return the image encoder's (B, C, h, w) feature maps; arguments as in `encode_images`."""
+    def maps(self, images: Tensor, inside: Tensor) -> Tensor:
+        """Return the (B, C, h, w) feature maps of the image encoder; arguments as in `encode_images`."""
         if self.equalise:
             images = (ops.equalize(images) + 1) / 2 * inside
         fill = inside if self.padding == "mean" else None
@@ -143,6 +145,14 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return (N, E) features of image and text together, for heads such as that of `medground answer`.
+
+        The arguments are those of `fuse`. An architecture returns its fused token. Without one, these are the
+        mean of the visible patches and the mean of the tokens side by side.
+        """
+        return torch.cat([masked_mean(patches, visible), masked_mean(tokens, mask)], dim=1)
+
     def forward(
         self, images: Tensor, inside: Tensor, ids: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor
     ) -> Predictions:
@@ -150,6 +160,12 @@ class Network(nn.Module):
         encoded = self.encode_images(images, inside)
         tokens = self.encode_texts(ids, mask)
         return self.fuse(encoded.patches[image_of], encoded.visible[image_of], tokens[text_of], mask[text_of])
+
+
+def masked_mean(rows: Tensor, kept: Tensor) -> Tensor:
+    """Return (N, D) the means of the rows of (N, T, D) where (N, T) is True; 0 for a row of False."""
+    weights = kept.to(rows.dtype)[:, :, None]
+    return (rows * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def best_boxes(predictions: Predictions) -> Tensor:
