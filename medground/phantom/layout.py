@@ -5,7 +5,7 @@
     chest-imagenome/silver_dataset/scene_graph/<image>_SceneGraph.json, splits/*.csv
     ms-cxr/MS_CXR_Local_Alignment_v1.1.0.{csv,json}
     reports.csv, truth/{triplets,findings,regions}.jsonl, phantom.json (the settings)
-    layouts/, if it is asked for: `phantom.layouts`
+    layouts/, with --layouts: see `phantom.layouts`
 
 The process that renders a patient writes its files; one process writes the tables at the end. Each file is
 renamed to its final name when it is complete. `phantom.json` comes last: a cohort without it is unfinished,

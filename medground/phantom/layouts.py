@@ -7,13 +7,13 @@
     layouts/iu-xray   annotation.json, images/*/0.png
 
 The images are the frontal ones, resized to squares as NIH's were. Coordinates are pixels of 1024 x 1024, as
-published, whatever the side of the images. nih, vqa-rad and iu-xray have the patients of the cohort's split;
+published; the images may be smaller. nih, vqa-rad and iu-xray have the patients of the cohort's split;
 rsna and siim name no split, and `convert` draws it by image, of which each patient has one.
 """
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def row(study: Study, names: Sequence[str]) -> dict[str, Any]:
 
 def tables(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield (path, content) of the tables of each layout; rows: those of `row`."""
-    kinds = {
+    kinds: dict[str, Callable[[list[Any]], Iterator[tuple[str, bytes]]]] = {
         "nih": _nih_tables,
         "rsna": _rsna_tables,
         "siim": _siim_tables,
@@ -251,7 +251,7 @@ def _iu_tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
 def _dicom(study: Study, square: NDArray[np.uint8]) -> bytes:
     """Return the square as a DICOM file; its UIDs follow from the image."""
     from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-    from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+    from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
     number = int.from_bytes(hashlib.sha256(study.image_id.encode()).digest()[:15])
     meta = FileMetaDataset()
@@ -259,7 +259,7 @@ def _dicom(study: Study, square: NDArray[np.uint8]) -> bytes:
         ExplicitVRLittleEndian,
         ComputedRadiographyImageStorage,
     )
-    meta.MediaStorageSOPInstanceUID = f"2.25.{number}"
+    meta.MediaStorageSOPInstanceUID = UID(f"2.25.{number}")
     data: Dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = ComputedRadiographyImageStorage, f"2.25.{number}"
     data.PatientID, data.Modality, data.ViewPosition = study.image_id, "CR", study.exposure.view

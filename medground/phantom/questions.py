@@ -45,7 +45,7 @@ def of(study: Study) -> list[Asked]:
     """Return the questions about a study: two or three of presence with equal shares of yes, one of the view,
     and those of side, place and severity of one finding.
 
-    The choice follows from the image's ID alone.
+    The choice depends only on the image's ID.
     """
     rng = np.random.default_rng([int(part, 16) for part in study.image_id.split("-")])
     return list(_questions(study, rng))
