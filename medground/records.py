@@ -26,10 +26,10 @@ def is_frontal(view: str | None) -> bool:
 
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
-    if not all(map(math.isfinite, box)):
-        raise ValueError("a box holds four finite numbers")
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError("a box needs x2 > x1 and y2 > y1")
+    x1, y1, x2, y2 = box
+    if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
+        finite = all(map(math.isfinite, box))
+        raise ValueError("a box needs x2 > x1 and y2 > y1" if finite else "a box holds four finite numbers")
 
 
 def check_size(width: int | None, height: int | None) -> None:
