@@ -117,7 +117,7 @@ class WriterSteps:
         self._row_of: dict[tuple[int, ...], int] = {}
 
     def __call__(self, tokens: Tensor, sources: Tensor) -> Tensor:
-        """Return (R, V) logits of the token after (R, L) tokens, each one longer than a row of the last call."""
+        """Return (R, V) logits after (R, L) tokens, each one longer than a row of the last call."""
         rows = [(source, *text) for source, text in zip(sources.tolist(), tokens.tolist(), strict=True)]
         first = tokens.shape[1] == 1
         parents = torch.tensor(
