@@ -120,6 +120,7 @@ def evaluate(
     --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
     classification, FILE is output of probe and the truth has labels. With --protocol segmentation, all files
     have masks. With --protocol answers, FILE is output of answer, and truth and --train have questions.
+    With --protocol reports, all files have reports, and FILE is output of write.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.

@@ -25,13 +25,14 @@ from medground.evaluation import (
     protocols,
     segmentation,
     sources,
+    written,
 )
 from medground.evaluation.prepared import Prepared
 from medground.evaluation.protocols import Protocol
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.stats import scoring
 from medground.evaluation.stats.scoring import Resampling
-from medground.records import Anatomy, Label, Phrase, Question, Score
+from medground.records import Anatomy, Label, Phrase, Question, Report, Score
 
 log = logging.getLogger(__name__)
 PREPARE: Mapping[str, Callable[..., Prepared]] = {
@@ -41,6 +42,7 @@ PREPARE: Mapping[str, Callable[..., Prepared]] = {
     "labels": classification.prepare,
     "masks": segmentation.prepare,
     "questions": answers.prepare,
+    "reports": written.prepare,
     "perturbations": perturbations.prepare,
 }
 
@@ -68,9 +70,9 @@ class Scores(Sequence[Score]):
 
 def evaluate(
     predictions: Any,
-    truth: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Label] | Iterable[Question],
+    truth: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Label] | Iterable[Question] | Iterable[Report],
     protocols: Sequence[str | Protocol] = ("single-box",),
-    train: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Question] | None = None,
+    train: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Question] | Iterable[Report] | None = None,
     *,
     compare: Any = None,
     anatomy: Iterable[Anatomy] | None = None,
@@ -84,10 +86,10 @@ def evaluate(
 
     predictions, compare: Grounding records with boxes in original pixels, for protocols over phrases.
         Anatomy records for the protocol "anatomy", Classification records for "classification", Answer
-        records for "answers". For
+        records for "answers", Report records for "reports". For
         "heatmap" a mapping of phrase_id, or "image_id/phrase_id", to an (h, w) array over the whole image.
         compare is another model's.
-    truth: Phrase records with boxes, Anatomy records, Label records, or Question records.
+    truth: Phrase records with boxes, Anatomy records, Label records, Question records, or Report records.
     protocols: names in `registry.PROTOCOLS`, or objects; all must take the same kind of predictions.
     train: training records, which fit the image-free baseline.
     anatomy: regions of the scored and the training images, for the anatomy-relative baseline.

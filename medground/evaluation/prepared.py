@@ -7,7 +7,7 @@ from typing import Any, Literal
 from medground.leakage import Imaged
 from medground.records import Answer, Classification, Grounding, Mask
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "perturbations"]
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "reports", "perturbations"]
 Predicted = Grounding | Classification | Mask | Answer
 
 

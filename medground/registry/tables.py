@@ -239,6 +239,11 @@ PROTOCOLS = Table(
             help="answers to questions, as answer predicts them",
             reads="questions",
         ),
+        "reports": Protocol(
+            target="medground.evaluation.written:REPORTS",
+            help="written reports: BLEU, ROUGE-L, findings of our parser",
+            reads="reports",
+        ),
     },
 )
 

@@ -111,7 +111,8 @@ def read(
     Masks of an image that is unreadable, or of another size, go to `reject`. Raises MedgroundError without an
     image of each split, and for patients in two splits unless leakage is allowed.
     """
-    splits.rows_of([own[0] for own in grouped], "segment", allow_leakage)  # before hours of reading
+    if not allow_leakage:  # refused before the images are read; leaks that are allowed are logged once
+        splits.rows_of([own[0] for own in grouped], "segment")
     records, images, packed = [], [], []
     for own, found in progress(_loaded(grouped, folder, size)):
         if isinstance(found, MedgroundError):
