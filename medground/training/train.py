@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from medground import leakage
-from medground.data import collate, vocabulary
+from medground import console, leakage
+from medground.data import collate, packed, vocabulary
 from medground.data.examples import Example, all_texts, digest
+from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.data.long_texts import LongTexts
 from medground.data.report_targets import Needs
@@ -30,7 +32,13 @@ log = logging.getLogger(__name__)
 COMPILER = "inductor"  # the default backend of torch.compile
 LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 SHAPE = ("norm", "padding", "image_size", "text_tokens", "text_layers", "sum_word_pieces")
-NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}  # these do not change the trained model
+NOT_THE_RUN = {
+    "device",
+    "tracker",
+    "cache",
+    "feature_maps",
+    "loader_threads",
+}  # these do not change the trained model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,7 @@ class Options(Schedule):
     compile: bool = False
     tracker: str | None = None
     cache: Path | None = None
+    feature_maps: Path | None = None
     loader_threads: int = 1
     freeze: tuple[str, ...] = ()
     negative_prob: float = 0.0
@@ -88,16 +97,20 @@ class Material:
     def usable(self, needs: Needs) -> "Material":
         """Return it without images that have no query; raise MedgroundError if none is left."""
         examples, rehearsal = (
-            [each for each in some if each.terms or each.sentences]
+            packed.where(some, lambda each: bool(each.terms or each.sentences))
             for some in (self.examples, self.rehearsal)
         )
         if not examples:
             raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
         return replace(self, examples=needs.met_by(examples), rehearsal=rehearsal)
 
-    def seen(self) -> list[Example]:
-        """Return all examples that the model is trained on."""
-        return [*self.examples, *self.rehearsal]
+    def seen(self) -> Iterator[Example]:
+        """Yield all examples that the model is trained on."""
+        return chain(self.examples, self.rehearsal)
+
+    def heads(self) -> Iterator[Any]:
+        """Yield the same without their queries."""
+        return chain(packed.heads(self.examples), packed.heads(self.rehearsal))
 
 
 def fit(
@@ -161,9 +174,10 @@ def _job(
     store = _store(material, images, model.config.image_size, options.cache)
     learner = Learner(model, options.objective, options.loss_weight)
     frozen = freeze(model.network, options.freeze)
+    learned = _mapped(material, images, options.feature_maps, model, engine) or store
     if start is None:
         distributed.share_norms(learner, engine.device)
-    record = leakage.new_record(material.seen(), start, material.leakage, material.record)
+    record = leakage.new_record(material.heads(), start, material.leakage, material.record)
 
     def keep(network: Any, step: int) -> None:
         saved = grounder.save(run.path, replace(model, network=network), {**record, "step": step})
@@ -174,7 +188,7 @@ def _job(
         engine=engine,
         learner=learner,
         optimizer=build_optimizer(learner, options, fused=engine.device.type == "cuda"),
-        batches=_batches(material, options, store, model, needs, engine),
+        batches=_batches(material, options, learned, model, needs, engine),
         schedule=options,
         folder=run,
         validate=validation.over_phrases(measured, store, model) if measured else None,
@@ -206,17 +220,33 @@ def _compilable(network: Network) -> Iterator[nn.Module]:
 def _store(material: Material, images: Path, size: int, cache: Path | None) -> ImageStore:
     """Return the store of all images of the run; raise MedgroundError if one is missing."""
     store = ImageStore(images, size, cache=cache)
-    paths = [each.path for each in (*material.seen(), *material.validation)]
+    paths = [each.path for each in chain(material.heads(), material.validation)]
     store.require(paths)
     if lacking := store.uncached(set(paths)):
         log.warning("%d images are not in %s; they are loaded from their files", lacking, cache)
     return store
 
 
+def _mapped(
+    material: Material, images: Path, folder: Path | None, model: grounder.Grounder, engine: Accelerator
+) -> FeatureMaps | None:
+    """Return the feature maps of all training images, None without a folder; process 0 computes them."""
+    if folder is None:
+        return None
+    model.network.image_encoder.to(engine.device)
+    with engine.main_process_first():
+        maps = FeatureMaps(folder, images, model.network, model.config.image_size)
+        maps.add(
+            [each.path for each in material.heads()],
+            lambda found, count: console.progress(found, "batches of feature maps", count),
+        )
+    return maps
+
+
 def _batches(
     material: Material,
     options: Options,
-    store: ImageStore,
+    store: ImageStore | FeatureMaps,
     model: grounder.Grounder,
     needs: Needs,
     engine: Accelerator,
@@ -290,5 +320,7 @@ def _settings(material: Material, options: Options, start: Path | None) -> dict[
     settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
         settings["init_from"] = grounder.name_of(start)
+    if options.feature_maps is not None:
+        settings["feature_maps"] = "half precision"
     digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
     return settings | dict(material.chosen) | digests
