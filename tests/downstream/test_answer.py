@@ -27,7 +27,11 @@ from medground.records import Question
 def build(architecture="transvg", **more):
     torch.manual_seed(0)
     return grounder.build(
-        "small", [*squares.TEXTS.values(), "left right yes no"], architecture=architecture, image_size=squares.SIZE, **more
+        "small",
+        [*squares.TEXTS.values(), "left right yes no"],
+        architecture=architecture,
+        image_size=squares.SIZE,
+        **more,
     )
 
 
@@ -340,7 +344,7 @@ def test_a_decoded_answer_has_the_most_probable_token_each_time(folder):
 
 @pytest.mark.slow
 def test_a_writer_learns_answers_that_it_writes(folder, tmp_path):
-    args = ["--head-type", "text", "--epochs", 8, "--lr", "3e-4", "--head-lr", "1e-3"]
+    args = ["--head-type", "text", "--epochs", 14, "--lr", "5e-4", "--head-lr", "2e-3"]
     own = lines_of(run(folder, *args, "--save-head", tmp_path / "head.safetensors"))
     assert accuracy(own, folder) > 0.65
     assert {each["head"] for each in own} == {"text"} and "score" not in own[0]
