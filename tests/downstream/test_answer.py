@@ -296,7 +296,7 @@ def writing(folder, lines, **how):
     from medground.objectives.writer import Writer
 
     model = grounder.load(folder / "model")
-    inputs = answer_inputs.Inputs(model, ImageStore(folder, squares.SIZE), 32, fused=False)
+    inputs = answer_inputs.Inputs(model, ImageStore(folder, squares.SIZE), 32, fused=False, **how)
     asked = [
         Question(**{k: each[k] for k in ("image_id", "question_id", "path", "text", "answer")})
         for each in lines
@@ -343,10 +343,9 @@ def test_a_decoded_answer_has_the_most_probable_token_each_time(folder):
 
 
 @pytest.mark.slow
-def test_a_writer_learns_answers_that_it_writes(folder, tmp_path):
-    args = ["--head-type", "text", "--epochs", 14, "--lr", "5e-4", "--head-lr", "2e-3"]
+def test_a_writer_is_kept_and_used_again(folder, tmp_path):
+    args = ["--head-type", "text", "--freeze", "all", "--epochs", 1]
     own = lines_of(run(folder, *args, "--save-head", tmp_path / "head.safetensors"))
-    assert accuracy(own, folder) > 0.65
     assert {each["head"] for each in own} == {"text"} and "score" not in own[0]
     reused = lines_of(run(folder, "--head", tmp_path / "head.safetensors", "--allow-leakage"))
     new = {(e["image_id"], e["question_id"]): e["answer"] for e in reused}
