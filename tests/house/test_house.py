@@ -77,7 +77,7 @@ OUTSIDE = {
     "models": {"numpy", "torch", "transformers"},
     "phantom": {"numpy", "PIL", "orjson", "scipy"},
     "objectives": {"torch"},
-    "data": {"numpy", "orjson", "torch"},
+    "data": {"msgspec", "numpy", "orjson", "torch"},
     "training": {"accelerate", "numpy", "orjson", "tomli_w", "torch"},
     "grounding": {"numpy", "PIL", "torch"},
     "evaluation": {"numpy"},
