@@ -68,7 +68,7 @@ def train(
     began = time.monotonic()
     with memory.explained(settings.memory_advice, lambda: f"step {state.step + 1}"):
         for step, batch in console.progress(loaded, folder.path.name, schedule.steps, start=state.step):
-            losses, requested = stepper.step(step, batch, bool(stop))
+            losses, requested = stepper.step(step, batch, stop)
             state = replace(state, step=step + 1)
             if state.step % schedule.log_every == 0 or state.step == schedule.steps:
                 _log(folder, engine, state.step, lr=schedule.lr * schedule.lr_factor(step), **losses)

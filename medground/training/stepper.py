@@ -16,6 +16,7 @@ from medground.training import grad_cache
 from medground.training.ema import Average
 from medground.training.optim import Schedule, set_lr
 from medground.training.run_dir import RunFolder, State
+from medground.training.stop import StopRequest
 
 
 class Stepper:
@@ -61,7 +62,7 @@ class Stepper:
         average = self._average.network if self._average else None
         folder.save(self._learner, self._optimizer, state, average)
 
-    def step(self, step: int, batch: Any, stop: bool) -> tuple[dict[str, float], bool]:
+    def step(self, step: int, batch: Any, stop: StopRequest) -> tuple[dict[str, float], bool]:
         """Do one step of gradient descent; return the losses, and whether any process has a stop request."""
         schedule = self.schedule
         torch.manual_seed(hash((self.seed, step, self.engine.process_index)))  # dropout follows from the step
@@ -72,7 +73,7 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         batch = each_tensor(batch, lambda part: part.to(self.engine.device, non_blocking=True))
         loss, parts = self._gradients(batch, self._learner.weights(step / schedule.steps))
-        flag = loss.new_tensor(float(stop))
+        flag = loss.new_tensor(float(bool(stop)))
         values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
         if not math.isfinite(values[0]):
             raise MedgroundError(
