@@ -98,7 +98,8 @@ def _record(value: Any, kind: type[Record], known: frozenset[str]) -> Record:
         record = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _bad_record(str(error)) from None
-    if extra := {key: each for key, each in value.items() if key not in known}:
+    if not known.issuperset(value):
+        extra = {key: each for key, each in value.items() if key not in known}
         object.__setattr__(record, "extra", extra)  # the records are frozen for everyone else
     return record
 

@@ -16,6 +16,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from medground.errors import MedgroundError
@@ -99,7 +100,7 @@ def lines(stream: Iterable[bytes], place: str) -> Iterator[bytes]:
 def lines_or_long(stream: Iterable[bytes | LongLine]) -> Iterator[bytes | LongLine]:
     """Yield the lines of a stream, longer ones as a LongLine, which ends when the next line is taken."""
     readline = getattr(stream, "readline", None)
-    for line in stream if readline is None else iter(lambda: readline(MAX_LINE + 1), b""):
+    for line in stream if readline is None else iter(partial(readline, MAX_LINE + 1), b""):
         if isinstance(line, LongLine) or len(line) <= MAX_LINE:
             yield line
             continue

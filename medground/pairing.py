@@ -18,10 +18,10 @@ import logging
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from medground.anatomy import regions
 from medground.errors import MedgroundError
@@ -29,6 +29,8 @@ from medground.records import Anatomy, Box, Existence, Pair, Sentence, Triplet
 from medground.reports.clauses import part_for
 
 log = logging.getLogger(__name__)
+Layout = tuple[tuple[str, ...], list[int]]
+Layouts = dict[tuple[str, ...], Layout]  # of the regions of an image, by their names in its record
 KNOWN: frozenset[str | None] = frozenset((None, *regions.SYNONYMS))  # None: a finding without a region
 
 
@@ -78,7 +80,9 @@ def pair_studies(
 def _noting_unknown(sentences: Iterable[Sentence], unknown: set[str | None]) -> Iterator[Sentence]:
     """Yield the sentences; add their region names that are in no list of ours to `unknown`."""
     for sentence in sentences:
-        unknown.update(each.region for each in sentence.triplets if each.region not in KNOWN)
+        for each in sentence.triplets:
+            if each.region not in KNOWN:
+                unknown.add(each.region)
         yield sentence
 
 
@@ -127,7 +131,7 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
     """
     images: dict[str, list[Image]] = defaultdict(list)
     seen: set[str] = set()
-    layouts: dict[tuple[str, ...], tuple[str, ...]] = {}
+    layouts: Layouts = {}
     lost = copies = 0
     for anatomy in anatomies:
         if anatomy.image_id in seen:
@@ -149,14 +153,35 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
     return images
 
 
-def _image(anatomy: Anatomy, min_score: float, layouts: dict[tuple[str, ...], tuple[str, ...]]) -> Image:
-    best = {}
-    for region in sorted(anatomy.regions, key=attrgetter("score")):  # keep the better of two boxes
-        if region.score >= min_score:
-            best[region.name] = region.box
-    names = tuple(sorted(best))  # one order for all, so that images with the same regions share it
-    numbers = array("d", (number for name in names for number in best[name]))
-    return Image(replace(anatomy, regions=[]), layouts.setdefault(names, names), numbers)
+def _image(anatomy: Anatomy, min_score: float, layouts: "Layouts") -> Image:
+    kept = [each for each in anatomy.regions if each.score >= min_score]
+    found = tuple(each.name for each in kept)
+    if found not in layouts:
+        layouts[found] = _layout(found)
+    names, order = layouts[found]
+    if len(names) < len(kept):  # keep the better of two boxes
+        best = {each.name: each.box for each in sorted(kept, key=attrgetter("score"))}
+        boxes = [best[name] for name in names]
+    else:
+        boxes = [kept[place].box for place in order]
+    own = Anatomy(
+        image_id=anatomy.image_id,
+        study_id=anatomy.study_id,
+        subject_id=anatomy.subject_id,
+        path=anatomy.path,
+        width=anatomy.width,
+        height=anatomy.height,
+        view=anatomy.view,
+        regions=[],
+        extra=anatomy.extra,
+    )
+    return Image(own, names, array("d", chain.from_iterable(boxes)))
+
+
+def _layout(found: tuple[str, ...]) -> "Layout":
+    """Return the names in one order for all images, and the place of each; names may occur twice."""
+    names = tuple(sorted(set(found)))
+    return names, [found.index(name) for name in names]
 
 
 def around(boxes: list[Box]) -> Box:
@@ -170,8 +195,7 @@ def around(boxes: list[Box]) -> Box:
     return (min(x1), min(y1), max(x2), max(y2))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Words of one or more sentences and the regions they refer to, before images are assigned.
 
     `whole` is the one region that contains all others; None if there is none.
@@ -190,7 +214,7 @@ def _places(sentences: Iterable[Sentence], rules: Rules) -> list[Place]:
     places: list[Place] = []
     at: dict[frozenset[str], int] = {}
     for sentence in sentences:
-        for place in _places_of(sentence, rules):
+        for place in _places_of(sentence, rules) if sentence.triplets else ():
             about = frozenset([place.whole] if place.whole is not None else place.names)
             if rules.join and about in at:
                 places[at[about]] = _joined(places[at[about]], place)
@@ -204,7 +228,9 @@ def _places_of(sentence: Sentence, rules: Rules) -> Iterator[Place]:
     names = _names(sentence.triplets, rules.existences)
     if not names:
         return
-    whole = next((name for name in names if all(regions.holds(name, other) for other in names)), None)
+    whole: str | None = names[0]
+    if len(names) > 1:
+        whole = next((name for name in names if all(regions.holds(name, other) for other in names)), None)
     if whole is None and rules.split:
         for name in names:
             triplets = [each for each in sentence.triplets if each.region == name]
@@ -220,8 +246,8 @@ def _unwrapped(text: str) -> str:
 
 def _names(triplets: list[Triplet], existences: frozenset[Existence]) -> list[str]:
     """Return the regions with one of these existences, each once, in the order of the triplets."""
-    named = (each.region for each in triplets if each.existence in existences)
-    return list(dict.fromkeys(name for name in named if name is not None and name != "unknown"))
+    named = dict.fromkeys([each.region for each in triplets if each.existence in existences])
+    return [name for name in named if name is not None and name != "unknown"]
 
 
 def _joined(first: Place, then: Place) -> Place:
@@ -237,9 +263,7 @@ def _joined(first: Place, then: Place) -> Place:
 
 def _pairs(image: Image, places: list[Place]) -> Iterator[Pair]:
     for place in places:
-        named = {name: image.box(name) for name in place.names}
-        boxes = {name: box for name, box in named.items() if box is not None}
-        if boxes:
+        if boxes := {name: box for name in place.names if (box := image.box(name)) is not None}:
             yield _pair(image.anatomy, place, boxes)
 
 

@@ -15,6 +15,10 @@ SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 SPLITS = ("train", "val", "valid", "validate", "validation", "dev", "test", "gold")
 
 
+DIFFERENCE = "difference"  # question_type of a question about two images
+PARTS_SHARE_IMAGES = "parts share images"  # in a split's rule: it divides questions, not images
+
+
 def splits_shown(names: Iterable[str | None]) -> str:
     """Return the names of splits for a message; unusual ones are only counted, as they may be private."""
     found = set(names) - {None, "", "None"}

@@ -12,6 +12,7 @@ from medground.errors import MedgroundError
 from medground.record_json import known_keys, to_json
 from medground.records import (
     Anatomy,
+    Answer,
     Classification,
     Grounding,
     Image,
@@ -30,7 +31,7 @@ KINDS: dict[str, type] = {
     kind.__name__: kind
     for kind in (
         *(Report, Sentence, Image, Anatomy, Pair, Phrase, Grounding, Score),
-        *(Label, Classification, Mask, Question),
+        *(Label, Classification, Mask, Question, Answer),
     )
 }
 

@@ -24,17 +24,12 @@ def is_frontal(view: str | None) -> bool:
     return not view or view.upper() in FRONTAL_VIEWS
 
 
-def is_known_frontal(view: str | None) -> bool:
-    """Return True only for a view that is known to be AP or PA."""
-    return bool(view) and is_frontal(view)
-
-
 def check_box(box: Box) -> None:
     """Raise ValueError unless the box is finite and has an area."""
-    if not all(map(math.isfinite, box)):
-        raise ValueError("a box holds four finite numbers")
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError("a box needs x2 > x1 and y2 > y1")
+    x1, y1, x2, y2 = box
+    if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
+        finite = all(map(math.isfinite, box))
+        raise ValueError("a box needs x2 > x1 and y2 > y1" if finite else "a box holds four finite numbers")
 
 
 def check_size(width: int | None, height: int | None) -> None:
@@ -45,7 +40,7 @@ def check_size(width: int | None, height: int | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report: written by users and `convert`, read by parse-reports.
+    """One report: written by users, `convert` and write, read by parse-reports and evaluate.
 
     Either `text`, the whole report, or named sections; `text` is used if both are given.
     """
@@ -278,6 +273,8 @@ class Mask:
     """The mask of one class on one image: written by `convert` and segment, read by both and by evaluate.
 
     `counts` are COCO's packed run lengths of `height` x `width`; an empty mask is a mask without pixels.
+    Further keys of segment: `model` (a hash of the encoder), `share` of the training patients, `seed`,
+    `decoder`, `train_images` and the `epoch` that was kept. A mask has one line for each `share` and `seed`.
     """
 
     image_id: str
@@ -313,6 +310,22 @@ class Question:
     question_type: str | None = None
     split: str | None = None
     split_by: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The predicted answer to a question: written by answer, read by evaluate.
+
+    `score` is the probability of the answer. Further keys of answer: `seed`, `split`, `head`, and
+    `blank_images` if no image was used. Questions have one line for each `seed`.
+    """
+
+    image_id: str
+    question_id: str
+    answer: str
+    score: float | None = None
+    model: str
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -111,7 +111,7 @@ def detect_regions(
     detector. Without `check`, only the record counts.
     """
     readable = _readable(records, folder, detector.size, reject, check)
-    for some in _batches(readable, batch):
+    for some in batches(readable, batch):
         found = detector.find(np.stack([ready.square for _, ready in some]))
         frontal = check.are_frontal([ready.view_square for _, ready in some]) if check else []
         for number, (record, ready) in enumerate(some):
@@ -139,7 +139,8 @@ def _readable(
             yield record, ready
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of `size`; the last one may be shorter."""
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

@@ -16,7 +16,12 @@ from medground.cli.named import Named
 
 @command()
 @options.records
-@option("--truth", type=click.File("rb"), group=FILES, help="Phrases with ground-truth boxes, or labels.")
+@option(
+    "--truth",
+    type=click.File("rb"),
+    group=FILES,
+    help="Phrases with ground-truth boxes, labels or questions.",
+)
 @option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
 @option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
@@ -114,7 +119,8 @@ def evaluate(
     placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
     --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
     classification, FILE is output of probe and the truth has labels. With --protocol segmentation, all files
-    have masks.
+    have masks. With --protocol answers, FILE is output of answer, and truth and --train have questions.
+    With --protocol reports, all files have reports, and FILE is output of write.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.

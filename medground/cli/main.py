@@ -12,6 +12,7 @@ import medground
 from medground import limits
 from medground.cli import messages
 from medground.cli.align import align
+from medground.cli.answer import answer
 from medground.cli.cache import cache
 from medground.cli.calibrate import calibrate
 from medground.cli.command import Group
@@ -29,7 +30,9 @@ from medground.cli.phantom import phantom
 from medground.cli.pretrain import pretrain
 from medground.cli.probe import probe
 from medground.cli.render import render
+from medground.cli.segment import segment
 from medground.cli.train_detector import train_detector
+from medground.cli.write import write
 from medground.errors import MedgroundError, printable
 
 
@@ -75,7 +78,7 @@ SECTIONS = {  # in the order of the pipeline
     "Reports and anatomy": (parse_reports, train_detector, detect_anatomy, align),
     "Training": (cache, pretrain, finetune, calibrate, export),
     "Grounding and scoring": (ground, render, evaluate, compare),
-    "Downstream tasks": (probe,),
+    "Downstream tasks": (probe, segment, write, answer),
     "Data": (convert, phantom, join_shards),
     "Installation": (doctor,),
 }

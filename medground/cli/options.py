@@ -295,8 +295,11 @@ def size_of_image(folder: Path) -> Callable[[Any], bytes]:
 
 
 @contextmanager
-def journal(output: str, resume: bool) -> "Iterator[Journal]":
-    """Open the journal of -o, continued with --resume; end the command if an earlier run has finished."""
+def journal(output: str, resume: bool, **more: Any) -> "Iterator[Journal]":
+    """Open the journal of -o, continued with --resume; end the command if an earlier run has finished.
+
+    more: what decides the output in addition to the options, such as the name of a model.
+    """
     from medground import resuming
 
     if resume and output == "-":
@@ -306,5 +309,5 @@ def journal(output: str, resume: bool) -> "Iterator[Journal]":
             "%s: finished by an earlier run and kept, its options are unknown; delete it to run again", output
         )
         raise click.exceptions.Exit(0)
-    with resuming.journal(output, task(), resume) as kept:
+    with resuming.journal(output, task() | more, resume) as kept:
         yield kept

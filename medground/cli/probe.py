@@ -6,19 +6,13 @@ from typing import Any, BinaryIO
 
 import click
 
-from medground.cli import options
+from medground.cli import downstream_options, options
 from medground.cli.command import DATA, FILES, MODEL, command, option
 
 
 @command()
 @options.records
-@option(
-    "--encoder",
-    metavar="FOLDER|hub:NAME",
-    required=True,
-    group=MODEL,
-    help="Model folder, folder of export --encoders, or pre-trained image encoder.",
-)
+@downstream_options.encoder
 @option(
     "--layer",
     type=click.Choice(["encoder", "visual", "joint"]),
@@ -27,12 +21,7 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
     group=MODEL,
     help="Image encoder, a model's visual layers, or ASG's joint space.",
 )
-@option(
-    "--image-size",
-    type=options.SIDE,
-    group=MODEL,
-    help="Side of the images (default: as in training, or 224).",
-)
+@downstream_options.image_size
 @option(
     "--features",
     type=options.OutputFile(dir_okay=False, path_type=Path),
@@ -47,27 +36,9 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
     group=DATA,
     help="Quick logistic or ridge, MGCA's published optimizer, or no training.",
 )
-@option(
-    "--share",
-    "shares",
-    type=options.Number(0, 1, min_open=True),
-    multiple=True,
-    default=(1.0,),
-    show_default=True,
-    group=DATA,
-    help="Share of the training patients to use; repeatable.",
-)
-@option(
-    "--seeds",
-    type=options.COUNT,
-    default=1,
-    show_default=True,
-    group=DATA,
-    help="Runs per share: seeds 0 to N - 1.",
-)
-@option(
-    "--allow-leakage", is_flag=True, group=DATA, help="Accept patients in two splits; marks each prediction."
-)
+@downstream_options.shares
+@downstream_options.seeds
+@downstream_options.allow_leakage
 @options.batch_size
 @options.images
 @options.device
@@ -126,7 +97,7 @@ def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, A
         classifier = joint_space.zero_shot(table.classes, encoder.texts)
         predicted = probe.scored(kept, table, classifier, encoder.name, {"fit": given["fit"]} | extra)
     else:
-        plan = probe.Plan(tuple(dict.fromkeys(given["shares"])), range(given["seeds"]), given["fit"])
+        plan = probe.Plan(given["shares"], range(given["seeds"]), given["fit"])
         predicted = probe.predict(
             *(kept, table, plan, encoder.name, extra),
             progress=lambda runs: console.progress(runs, "runs", len(plan.runs())),

@@ -16,14 +16,13 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from medground import run_lengths
-from medground.datasets.challenges import NO_MASK, RSNA_NUMBERS, SIDE
+from medground.datasets.challenges import LOCALIZE, NO_MASK, RSNA_NUMBERS, SIDE, Shares
 from medground.datasets.drawn_splits import Drawn
 from medground.datasets.sources import Row, Source, TakeBad, refuse, rows, sift
 from medground.errors import BadRecord
 from medground.records import Box, Label, Mask
 
-CLASSIFY, SEGMENT = (0.7, 0.15, 0.15), (0.6, 0.2, 0.2)  # MGCA's shares
-Shares = tuple[float, float, float] | None
+CLASSIFY = (0.7, 0.15, 0.15)  # MGCA's shares
 Part = TypeVar("Part")
 
 
@@ -55,7 +54,7 @@ def read_rsna_masks(
     source: Source, take: TakeBad = refuse, split_shares: Shares = None, seed: int = 0
 ) -> Iterator[Mask]:
     """Yield the mask "Pneumonia" of each image: its boxes, filled."""
-    drawn = Drawn(split_shares or SEGMENT, seed)
+    drawn = Drawn(split_shares or LOCALIZE, seed)
     for name, image in _rsna(source, take).items():
         yield _mask(name, name, "Pneumonia", _filled(image.parts), drawn)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from medground import run_lengths
 from medground.datasets.class_boxes import Finding, phrases
+from medground.datasets.drawn_splits import Drawn
 from medground.datasets.sources import Row, Source, TakeBad, refuse, rows, sift
 from medground.errors import BadRecord
 from medground.records import Phrase
@@ -21,12 +22,19 @@ from medground.records import Phrase
 SIDE = 1024
 RSNA_NUMBERS = ("x", "y", "width", "height")
 NO_MASK = "-1"
+LOCALIZE = (0.6, 0.2, 0.2)  # MGCA's shares of RSNA for detection and segmentation
+Shares = tuple[float, float, float] | None
 
 
-def read_rsna(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
-    """Yield the phrases of each image: "lung opacity", with all its boxes."""
+def read_rsna(
+    source: Source, take: TakeBad = refuse, split_shares: Shares = None, seed: int = 0, **options: Any
+) -> Iterator[Phrase]:
+    """Yield the phrases of each image: "lung opacity", with all its boxes; the splits are those of masks."""
     table = rows(source, {"patientId", "Target", *RSNA_NUMBERS}, "RSNA's stage_2_train_labels.csv", take)
-    yield from phrases(sift(table, _of_rsna, take), source, take, **options)
+    drawn = Drawn(split_shares or LOCALIZE, seed)
+    for phrase in phrases(sift(table, _of_rsna, take), source, take, **options):
+        split = drawn.of(phrase.image_id)
+        yield replace(phrase, split=split, extra=phrase.extra | {"split_by": drawn.name})
 
 
 def _of_rsna(row: Row) -> Finding:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medground.datasets.sources import File, Row, Source, TakeBad, files, refuse, rows, sift
 from medground.errors import BadRecord
-from medground.records import Anatomy, Report, is_known_frontal
+from medground.records import Anatomy, Report
 
 log = logging.getLogger(__name__)
 SECTIONS = ("impression", "findings", "last_paragraph", "comparison")
@@ -117,7 +117,7 @@ def read_images(
     unknown = 0
     for each in sift(table, lambda row: _image(row, splits or {}), take):
         unknown += each.view is None
-        if is_known_frontal(each.view) or not frontal:
+        if (each.view and each.is_frontal) or not frontal:
             yield each
     if unknown:
         consequence = "left out by --frontal-only" if frontal else "taken as frontal"

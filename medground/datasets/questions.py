@@ -1,8 +1,9 @@
-"""Visual questions: VQA-RAD, SLAKE and MIMIC-CXR-VQA.
+"""Visual questions: VQA-RAD, SLAKE, OVQA and MIMIC-CXR-VQA.
 
 VQA-RAD (Lau et al., Scientific Data 2018)   `VQA_RAD Dataset Public.json`, a list of 2,248 entries about 315
     images. `phrase_type` test_freeform and test_para are the test part. Images are shared between the parts.
 SLAKE (Liu et al., ISBI 2021)   train.json, validate.json, test.json. Only questions in English are taken.
+OVQA (Huang et al., 2022)   trainset.json, valset.json, testset.json: VQA-RAD's keys without `phrase_type`.
 MIMIC   mimic_pair_questions.csv (Medical-Diff-VQA, Hu et al., KDD 2023; mimic_all.csv has no questions):
     `study_id, subject_id, ref_id, question_type, question, answer, split`. The image is the study's first
     frontal one. A question about a difference names the earlier study in `ref_id`.
@@ -17,23 +18,56 @@ from typing import Any
 
 from medground.datasets import mimic_cxr
 from medground.datasets.covidx import part_of
+from medground.datasets.drawn_splits import Drawn
 from medground.datasets.json_items import JsonItem, items
 from medground.datasets.sources import Row, Source, TakeBad, name_of, refuse, rows, sift, warn_of
 from medground.errors import BadRecord
+from medground.published import PARTS_SHARE_IMAGES
 from medground.records import Anatomy, Question
 
 TYPES = ("closed", "open")
 MIMIC = {"study_id", "subject_id", "question_type", "question", "answer", "split"}
 
 
-def read_vqa_rad(source: Source, take: TakeBad = refuse) -> Iterator[Question]:
-    """Yield the questions of VQA-RAD, each in the phrasing of its key `question`."""
-    return sift(items(source, "VQA_RAD Dataset Public.json"), _of_vqa_rad, take)
+def read_vqa_rad(
+    source: Source, take: TakeBad = refuse, val_share: float = 0.1, seed: int = 0
+) -> Iterator[Question]:
+    """Yield the questions of VQA-RAD, each in the phrasing of its key `question`.
+
+    A share of the images of the training part validates, with all their training questions.
+    """
+    inside = Drawn((1 - val_share, val_share, 0.0), seed, unit="images")
+    return sift(items(source, "VQA_RAD Dataset Public.json"), lambda item: _of_vqa_rad(item, inside), take)
 
 
-def _of_vqa_rad(item: JsonItem) -> Question:
+def _of_vqa_rad(item: JsonItem, inside: Drawn) -> Question:
     value = _object(item)
     name, phrasing = _text(value, "image_name"), _text(value, "phrase_type")
+    image = name.rpartition(".")[0] or name
+    rule = f"VQA-RAD phrase_type; {PARTS_SHARE_IMAGES}"
+    return Question(
+        image_id=image,
+        question_id=_text(value, "qid"),
+        path=name,
+        text=_text(value, "question"),
+        answer=_text(value, "answer"),
+        answer_type=_answer_type(value),
+        question_type=_maybe(value, "question_type"),
+        split="test" if phrasing.startswith("test") else inside.of(image),
+        split_by=f"{rule}; of the others {inside.name}" if inside.shares[1] else rule,
+        extra={"organ": organ} if (organ := _maybe(value, "image_organ")) else {},
+    )
+
+
+def read_ovqa(source: Source, take: TakeBad = refuse, part: str | None = None) -> Iterator[Question]:
+    """Yield the questions of OVQA; the part of the split is `part`, or the file's name."""
+    found = part_of(source, part, ("train", "val", "test"))
+    return sift(items(source, "OVQA"), lambda item: _of_ovqa(item, found), take)
+
+
+def _of_ovqa(item: JsonItem, split: str) -> Question:
+    value = _object(item)
+    name = _text(value, "image_name")
     return Question(
         image_id=name.rpartition(".")[0] or name,
         question_id=_text(value, "qid"),
@@ -42,8 +76,8 @@ def _of_vqa_rad(item: JsonItem) -> Question:
         answer=_text(value, "answer"),
         answer_type=_answer_type(value),
         question_type=_maybe(value, "question_type"),
-        split="test" if phrasing.startswith("test") else "train",
-        split_by="VQA-RAD phrase_type; parts share images",
+        split=split,
+        split_by="OVQA files",
         extra={"organ": organ} if (organ := _maybe(value, "image_organ")) else {},
     )
 

@@ -4,20 +4,18 @@ Letters: N images, K classes.
 """
 
 import hashlib
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import leakage
+from medground.downstream import splits
+from medground.downstream.splits import Rows
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Label
 
 UNKNOWN = -1
-PARTS = ("train", "val", "test")
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,8 @@ class LabelTable:
         return whole.hexdigest()[:12]
 
     def share(self, share: float, seed: int) -> Rows:
-        """Return the rows of a share of the training patients, at least one.
-
-        The order of the patients follows from the seed, so smaller shares are parts of larger ones.
-        """
-        patients = [self.labels[row].subject_id or self.labels[row].image_id for row in self.rows["train"]]
-        ordered = sorted({*patients}, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest())
-        kept = {*ordered[: max(1, math.ceil(share * len(ordered) - 1e-9))]}
-        return self.rows["train"][[name in kept for name in patients]]
+        """Return the rows of a share of the training patients, at least one; see `splits.share_of`."""
+        return splits.share_of(self.labels, self.rows["train"], share, seed)
 
 
 def of(labels: Iterable[Label], allow_leakage: bool = False) -> tuple[LabelTable, bool]:
@@ -66,17 +58,9 @@ def of(labels: Iterable[Label], allow_leakage: bool = False) -> tuple[LabelTable
             raise MedgroundError(f"line {len(kept) + 1}: image_id: the second line with this image")
         seen.add(label.image_id)
         kept.append(label)
-    parts = {name: [each for each in kept if each.split == name] for name in PARTS}
-    for name, own in parts.items():
-        if not own:
-            raise MedgroundError(f"split: no image is of {name}; a probe needs train, val and test")
-    leaks = leakage.check(
-        leakage.between(parts), allow_leakage, "draw the splits by patient, or give --allow-leakage"
-    )
+    rows, leaks = splits.rows_of(kept, "a probe", allow_leakage)
     classes = list(kept[0].labels)
     states = [[_state(each.labels[name]) for name in classes] for each in kept]
-    split = np.array([each.split or "" for each in kept])
-    rows = {name: np.flatnonzero(split == name) for name in PARTS}
     return LabelTable(kept, classes, np.array(states, dtype=np.int8), rows), leaks
 
 

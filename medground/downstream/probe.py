@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground.downstream import fits
+from medground.downstream import fits, splits
 from medground.downstream.label_table import LabelTable
 from medground.records import Classification
 
@@ -25,7 +25,7 @@ class Plan:
 
     def runs(self) -> list[tuple[float, int]]:
         """Return (share, seed) of each run."""
-        return [(share, seed) for share in self.shares for seed in self.seeds]
+        return splits.runs_of(self.shares, self.seeds)
 
 
 def predict(

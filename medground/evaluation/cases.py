@@ -115,26 +115,30 @@ class Cases(Sequence[Case]):
     @cached_property
     def ranked(self) -> Ranked:
         """Average precision of all predicted boxes in one ranking by score, the mean over `LEVELS`."""
+        return self.ranked_by(self.hits(LEVELS))
+
+    def ranked_by(self, hits: NDArray[np.bool_]) -> Ranked:
+        """Return the average precision of all predicted boxes for their (K, all F) hits at K levels."""
         return Ranked(
             items=np.repeat(np.arange(len(self)), self.counts),
             scores=self.scores,
-            hits=self._hits(),
+            hits=hits,
             true=self.true_counts.astype(float),
         )
 
-    def _hits(self) -> NDArray[np.bool_]:
-        """Return (K, all F): whether each predicted box is a hit at each level.
+    def hits(self, levels: Sequence[float]) -> NDArray[np.bool_]:
+        """Return (K, all F): whether each predicted box is a hit at each of K levels.
 
         A single pair needs no matching.
         """
         ious, _, starts = self.pairs
-        hits = np.zeros((len(LEVELS), len(self.found)), dtype=bool)
+        hits = np.zeros((len(levels), len(self.found)), dtype=bool)
         alone = (self.counts == 1) & (self.true_counts == 1)
         first = self.begin(self.counts)
-        hits[:, first[alone]] = ious[starts[alone]] >= np.array(LEVELS)[:, None]
+        hits[:, first[alone]] = ious[starts[alone]] >= np.array(levels)[:, None]
         for place in np.flatnonzero((self.counts * self.true_counts > 0) & ~alone).tolist():
             own = slice(first[place], first[place] + self.counts[place])
-            hits[:, own] = greedy_hits(self.overlap(place), self.scores[own], LEVELS)
+            hits[:, own] = greedy_hits(self.overlap(place), self.scores[own], levels)
         return hits
 
 

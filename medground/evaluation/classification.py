@@ -16,7 +16,7 @@ Letters: N items, K classes, M images.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from medground.evaluation import sources
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.presence import Auc
 from medground.evaluation.report.pictures import Galleries, no_galleries
+from medground.evaluation.runs import Run, by_run, matched, of_shares, run_of
 from medground.evaluation.stats import groups, scoring
 from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.classes import AveragePrecision, MeanOf, best_threshold
@@ -36,7 +37,6 @@ from medground.evaluation.stats.scoring import Figures, Measured
 from medground.records import Classification, Label
 
 log = logging.getLogger(__name__)
-Run = tuple[float, int]  # share of the labels, and seed
 Runs = Mapping[Run, Mapping[str, Classification]]  # the predictions of each run by image_id
 
 
@@ -129,26 +129,9 @@ def check_prediction(truth: Iterable[Label]) -> Callable[[Classification], None]
     return check
 
 
-def run_of(found: Classification) -> Run:
-    """Return the share and the seed of a prediction; 1 and 0 if it has none. Raises BadRecord."""
-    share, seed = found.extra.get("share", 1.0), found.extra.get("seed", 0)
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
-        raise BadRecord("expected a share above 0, at most 1", "share")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise BadRecord("expected a whole number", "seed")
-    return float(share), seed
-
-
 def _runs(found: Iterable[Classification], scored: Sequence[Label], source: str) -> Runs:
-    runs: dict[Run, dict[str, Classification]] = {}
-    for each in found:
-        runs.setdefault(run_of(each), {})[each.image_id] = each
-    for run in runs.values():
-        if missing := sum(each.image_id not in run for each in scored):
-            raise MedgroundError(f"{source}: no prediction for {missing} of {len(scored)} scored images")
-    if scored and not runs:
-        raise MedgroundError(f"{source}: no prediction")
-    return dict(sorted(runs.items(), reverse=True))
+    named = ((each.image_id, each) for each in found)
+    return by_run(named, [each.image_id for each in scored], source, "images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +182,7 @@ class ClassificationProtocol:
             other=None if data.other is None else _figures(data.other, items, tuned),
             clusters=int(owners.max(initial=-1)) + 1,
         )
-        return [_matched(measured), *_of_images(data, classes, owners)]
+        return [matched(measured), *_of_images(data, classes, owners)]
 
     def galleries(self, data: LabelData) -> Galleries:
         """Return no pictures: nothing of a class has a place."""
@@ -209,23 +192,10 @@ class ClassificationProtocol:
 CLASSIFICATION = ClassificationProtocol()
 
 
-def _matched(measured: Measured) -> Measured:
-    """Return the figures that both models have; raise MedgroundError without any."""
-    if measured.other is None:
-        return measured
-    both = [name for name in measured.own if name in measured.other]
-    if not both:
-        raise MedgroundError("the two predictions have no share of the labels in common")
-    own, other = ({name: each[name] for name in both} for each in (measured.own, measured.other))
-    return replace(measured, own=own, other=other)
-
-
 def _figures(runs: Runs, items: _Items, tuned: _Items) -> Figures:
     """Return the figures of each share, over its seeds."""
     found: dict[str, scoring.Bindable] = {}
-    for share in dict.fromkeys(share for share, _ in runs):
-        own = [run for (each, _), run in runs.items() if each == share]
-        end = suffix(share)
+    for end, own in of_shares(runs).items():
         scores = [items.scores(run) for run in own]
         found[f"auroc{end}"] = MeanOf([Auc(each, items.true) for each in scores])
         found[f"ap{end}"] = MeanOf([AveragePrecision(each, items.true) for each in scores])
@@ -233,11 +203,6 @@ def _figures(runs: Runs, items: _Items, tuned: _Items) -> Figures:
             parts = [_f1(each, items, _thresholds(run, tuned)) for each, run in zip(scores, own, strict=True)]
             found[f"f1{end}"] = Ratio(parts)
     return found
-
-
-def suffix(share: float) -> str:
-    """Return what the name of a metric ends with: nothing for all labels, "@10%" for a tenth."""
-    return "" if share == 1 else f"@{100 * share:g}%"
 
 
 def _thresholds(run: Mapping[str, Classification], tuned: _Items) -> Array:
@@ -264,15 +229,16 @@ def _of_images(data: LabelData, classes: Sequence[str], owners: NDArray[np.int64
 
     def accuracy(runs: Runs) -> Figures:
         found: dict[str, list[Array]] = {}
-        for (share, _), run in runs.items():
-            table = np.array([[run[e.image_id].scores[name] for name in classes] for e in data.scored])
-            found.setdefault(f"accuracy{suffix(share)}", []).append(table.argmax(axis=1) == truth)
+        for end, own in of_shares(runs).items():
+            for run in own:
+                table = np.array([[run[e.image_id].scores[name] for name in classes] for e in data.scored])
+                found.setdefault(f"accuracy{end}", []).append(table.argmax(axis=1) == truth)
         return {name: mean_over(np.mean(each, axis=0)) for name, each in found.items()}
 
     one_group = groups.build([], len(wanted), "-")
     other = None if data.other is None else accuracy(data.other)
     return [
-        _matched(
+        matched(
             Measured("classification", one_group, owners, one_group.counts, accuracy(data.own), other=other)
         )
     ]

@@ -15,6 +15,7 @@ from medground import leakage
 from medground.errors import MedgroundError
 from medground.evaluation import anatomy as regions
 from medground.evaluation import (
+    answers,
     baseline,
     classification,
     coverage,
@@ -24,13 +25,14 @@ from medground.evaluation import (
     protocols,
     segmentation,
     sources,
+    written,
 )
 from medground.evaluation.prepared import Prepared
 from medground.evaluation.protocols import Protocol
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.stats import scoring
 from medground.evaluation.stats.scoring import Resampling
-from medground.records import Anatomy, Label, Phrase, Score
+from medground.records import Anatomy, Label, Phrase, Question, Report, Score
 
 log = logging.getLogger(__name__)
 PREPARE: Mapping[str, Callable[..., Prepared]] = {
@@ -39,6 +41,8 @@ PREPARE: Mapping[str, Callable[..., Prepared]] = {
     "heatmaps": heatmaps.prepare,
     "labels": classification.prepare,
     "masks": segmentation.prepare,
+    "questions": answers.prepare,
+    "reports": written.prepare,
     "perturbations": perturbations.prepare,
 }
 
@@ -66,9 +70,9 @@ class Scores(Sequence[Score]):
 
 def evaluate(
     predictions: Any,
-    truth: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Label],
+    truth: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Label] | Iterable[Question] | Iterable[Report],
     protocols: Sequence[str | Protocol] = ("single-box",),
-    train: Iterable[Phrase] | Iterable[Anatomy] | None = None,
+    train: Iterable[Phrase] | Iterable[Anatomy] | Iterable[Question] | Iterable[Report] | None = None,
     *,
     compare: Any = None,
     anatomy: Iterable[Anatomy] | None = None,
@@ -81,10 +85,11 @@ def evaluate(
     """Return the scores of predictions by each protocol, with 95 % intervals over draws of patients.
 
     predictions, compare: Grounding records with boxes in original pixels, for protocols over phrases.
-        Anatomy records for the protocol "anatomy", Classification records for "classification". For
+        Anatomy records for the protocol "anatomy", Classification records for "classification", Answer
+        records for "answers", Report records for "reports". For
         "heatmap" a mapping of phrase_id, or "image_id/phrase_id", to an (h, w) array over the whole image.
         compare is another model's.
-    truth: Phrase records with boxes, Anatomy records, or Label records.
+    truth: Phrase records with boxes, Anatomy records, Label records, Question records, or Report records.
     protocols: names in `registry.PROTOCOLS`, or objects; all must take the same kind of predictions.
     train: training records, which fit the image-free baseline.
     anatomy: regions of the scored and the training images, for the anatomy-relative baseline.

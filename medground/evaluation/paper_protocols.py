@@ -14,6 +14,11 @@ chex      ChEX's sentence grounding (philip-mueller/chex, sg_mscxr): non-maximum
           boxes with a score above t, as fractions of the image on a grid of 1024 x 1024. `miou` is the mean
           over t = .1, ..., .5 of the summed intersections over the summed unions, `iou@.3` that of t = .3.
 pointing  the pointing game: the share of phrases for which the center of the best box lies in a true box.
+rsna      the IoU levels .4, .45, ..., .75 of Kaggle's RSNA challenge. `ap@.4:.75` is COCO's average precision
+          over them, on all phrases: that of torchmetrics' MeanAveragePrecision with these `iou_thresholds`.
+          `kaggle@.4:.75` is the challenge's own score: hits / (hits + other predicted boxes + other true
+          boxes) of each phrase, the mean over levels and phrases. Boxes are matched best first. A phrase with
+          neither true nor predicted boxes does not count in it, and one with predicted boxes only counts 0.
 """
 
 import math
@@ -32,6 +37,7 @@ from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.figures import Ratio, mean_over
 from medground.evaluation.stats.scoring import Figures
 
+RSNA_LEVELS = tuple(round(0.4 + 0.05 * step, 2) for step in range(8))  # IoU thresholds of the challenge
 PRESENT = 0.5  # `present` of a phrase that counts as stated
 RADFACT_GRID, CHEX_GRID = 224, 1024
 SUPPRESSED = 0.25  # IoU with a better box at which ChEX drops a box
@@ -168,6 +174,15 @@ def _best_ones(some: Array, scores: Array) -> NDArray[np.bool_]:
     return np.isin(np.arange(len(some)), kept)
 
 
+def _rsna(cases: Cases) -> Figures:
+    hits = cases.hits(RSNA_LEVELS)
+    owner = np.repeat(np.arange(len(cases)), cases.counts)
+    found = np.stack([np.bincount(owner[each], minlength=len(cases)) for each in hits])
+    either = cases.counts + cases.true_counts - found
+    share = np.divide(found, either, out=np.full(found.shape, np.nan), where=either > 0)
+    return {"ap@.4:.75": cases.ranked_by(hits), "kaggle@.4:.75": mean_over(share.mean(axis=0))}
+
+
 def _pointing(cases: Cases) -> Figures:
     return {"pointing": mean_over(list(_hits(cases)))}
 
@@ -183,3 +198,4 @@ RODEO = PhraseProtocol("rodeo", lambda phrase: phrase.boxes is not None, _rodeo,
 RADFACT = PhraseProtocol("radfact", lambda phrase: phrase.boxes is not None, _radfact, "spatial_precision")
 CHEX = PhraseProtocol("chex", lambda phrase: bool(phrase.boxes), _chex, "miou")
 POINTING = PhraseProtocol("pointing", lambda phrase: bool(phrase.boxes), _pointing, "pointing", True)
+RSNA = PhraseProtocol("rsna", lambda phrase: phrase.boxes is not None, _rsna, "ap@.4:.75")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from medground.leakage import Imaged
-from medground.records import Classification, Grounding
+from medground.records import Answer, Classification, Grounding, Mask
 
-Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "perturbations"]
-Predicted = Grounding | Classification
+Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "reports", "perturbations"]
+Predicted = Grounding | Classification | Mask | Answer
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,8 @@ class Prepared:
 
     def models(self) -> set[str]:
         """Return the hashes of the models that made the predictions, if they are known."""
-        return {each.model for each in self.predictions if each.model}
+        found = (getattr(each, "model", None) or each.extra.get("model") for each in self.predictions)
+        return {str(each) for each in found if each}
 
     def about(self) -> dict[str, Any]:
         """Return further keys for each score: the split, if the records state its rule."""

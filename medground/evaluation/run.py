@@ -7,15 +7,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medground import jsonl
-from medground.evaluation import anatomy, classification, front, phrases, protocols, robustness, segmentation
+from medground import jsonl, mask_records
+from medground.evaluation import (
+    anatomy,
+    answers,
+    classification,
+    front,
+    phrases,
+    protocols,
+    robustness,
+    segmentation,
+    written,
+)
 from medground.evaluation.front import Scores
 from medground.evaluation.inputs import coco_results, files, heatmap_files, predictions
 from medground.evaluation.perturbations import PROBES
 from medground.evaluation.sources import Records
 from medground.evaluation.stats.scoring import Resampling
 from medground.jsonl import BadLines
-from medground.records import Anatomy, Classification, Label, Mask, Phrase
+from medground.records import Anatomy, Answer, Classification, Label, Mask, Phrase, Question, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +105,6 @@ def _read_phrases(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     return {"predictions": own, "truth": truth, "train": train, "compare": other}
 
 
-def _read_anatomy(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
-    truth, train = (
-        stream and files.read(stream, Anatomy, inputs.bad_lines, anatomy.check_truth())
-        for stream in (inputs.truth, inputs.train)
-    )
-    own, other = (
-        stream and files.read(stream, Anatomy, inputs.bad_lines, anatomy.check_prediction(truth or []))
-        for stream in (inputs.predictions, inputs.compare)
-    )
-    return {"predictions": own, "truth": truth, "train": train, "compare": other}
-
-
 def _read_heatmaps(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     own, other = (
         stream and stack.enter_context(heatmap_files.opened(Path(jsonl.name_of(stream))))
@@ -116,26 +114,21 @@ def _read_heatmaps(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
     return {"predictions": own, "truth": truth, "train": train, "compare": other}
 
 
-def _read_labels(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
+def _read_records(
+    inputs: Inputs,
+    stack: ExitStack,
+    kind: type[Any],
+    check_truth: Callable[[], Callable[[Any], None]],
+    check_prediction: Callable[[Any], Callable[[Any], None]],
+    predicted: type[Any] | None = None,
+) -> dict[str, Any]:
+    """Return the records of all files: of `kind`, predictions of `predicted` if that differs."""
     truth, train = (
-        stream and files.read(stream, Label, inputs.bad_lines, classification.check_truth())
+        stream and files.read(stream, kind, inputs.bad_lines, check_truth())
         for stream in (inputs.truth, inputs.train)
     )
     own, other = (
-        stream
-        and files.read(stream, Classification, inputs.bad_lines, classification.check_prediction(truth or []))
-        for stream in (inputs.predictions, inputs.compare)
-    )
-    return {"predictions": own, "truth": truth, "train": train, "compare": other}
-
-
-def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
-    truth, train = (
-        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_truth())
-        for stream in (inputs.truth, inputs.train)
-    )
-    own, other = (
-        stream and files.read(stream, Mask, inputs.bad_lines, segmentation.check_prediction(truth or []))
+        stream and files.read(stream, predicted or kind, inputs.bad_lines, check_prediction(truth or []))
         for stream in (inputs.predictions, inputs.compare)
     )
     return {"predictions": own, "truth": truth, "train": train, "compare": other}
@@ -143,8 +136,37 @@ def _read_masks(inputs: Inputs, stack: ExitStack) -> dict[str, Any]:
 
 READERS: dict[str, Callable[[Inputs, ExitStack], dict[str, Any]]] = {
     "phrases": _read_phrases,
-    "anatomy": _read_anatomy,
+    "anatomy": partial(
+        _read_records,
+        kind=Anatomy,
+        check_truth=anatomy.check_truth,
+        check_prediction=anatomy.check_prediction,
+    ),
     "heatmaps": _read_heatmaps,
-    "labels": _read_labels,
-    "masks": _read_masks,
+    "labels": partial(
+        _read_records,
+        kind=Label,
+        check_truth=classification.check_truth,
+        check_prediction=classification.check_prediction,
+        predicted=Classification,
+    ),
+    "masks": partial(
+        _read_records,
+        kind=Mask,
+        check_truth=mask_records.check,
+        check_prediction=segmentation.check_prediction,
+    ),
+    "reports": partial(
+        _read_records,
+        kind=Report,
+        check_truth=written.check_truth,
+        check_prediction=written.check_prediction,
+    ),
+    "questions": partial(
+        _read_records,
+        kind=Question,
+        check_truth=answers.check_truth,
+        check_prediction=answers.check_prediction,
+        predicted=Answer,
+    ),
 }

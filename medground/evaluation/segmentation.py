@@ -6,7 +6,9 @@ dice_positive  the same over true masks with a pixel
 empty          share of empty true masks whose P is empty
 mdice          mean of the Dice of class and background, of pixels pooled over images (BenchX)
 
-With many empty masks, `dice` is mostly `empty`. Groups: `all`, `macro`, `class:NAME`. Letters: N items.
+With many empty masks, `dice` is mostly `empty`. Runs of one share of the labels are averaged; a share below 1
+is part of the name, as in `dice@10%`. Intervals are over draws of patients. Groups: `all`, `macro`,
+`class:NAME`. Letters: N items, R runs.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,29 +22,26 @@ from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import sources
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report.pictures import Galleries, no_galleries
+from medground.evaluation.runs import Run, by_run, matched, of_shares, run_of
 from medground.evaluation.stats import groups, scoring
 from medground.evaluation.stats.bootstrap import Array
 from medground.evaluation.stats.figures import Ratio, mean_over
 from medground.evaluation.stats.scoring import Figures, Measured
+from medground.mask_records import Key, check, key_of, pixels
 from medground.records import Mask
 
-Key = tuple[str, str]
-Found = Mapping[Key, Mask]
+Runs = Mapping[Run, Mapping[Key, Mask]]  # the masks of each run
 
 
 @dataclass(kw_only=True)
 class MaskData(Prepared):
-    """True masks, and those predicted by a model and by another one."""
+    """True masks, and those of the runs of a model and of another one."""
 
     scored: Sequence[Mask]
     train: Sequence[Mask] | None = None
-    own: Found
-    other: Found | None = None
+    own: Runs
+    other: Runs | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
-
-    def models(self) -> set[str]:
-        """Return the hashes of the models that made the predictions, if they are known."""
-        return {str(each.extra["model"]) for each in self.own.values() if each.extra.get("model")}
 
     def about(self) -> dict[str, Any]:
         """Return the split and the rule that made it."""
@@ -61,69 +60,51 @@ def prepare(
     Raises MedgroundError for a mask without a prediction.
     """
     source = sources.name_of(truth, "truth")
-    known = sources.checked(truth, "truth", check_truth())
+    known = sources.checked(truth, "truth", check())
     scored = [each for each in known if split is None or each.split == split]
     if known and not scored:
         there = published.splits_shown({each.split for each in known})
         raise MedgroundError(f"{source}: split: no mask is of {split}; it has {there or 'no splits'}")
     names = {each.split_by for each in scored if each.split_by}
     rules = {"split": split} if split else {}
+    own = sources.checked(predictions, "predictions", check_prediction(known))
+    other = None if compare is None else sources.checked(compare, "compare", check_prediction(known))
     return MaskData(
         scored=scored,
-        train=None if train is None else sources.checked(train, "train", check_truth()),
+        train=None if train is None else sources.checked(train, "train", check()),
         elsewhere=[each for each in known if split is not None and each.split != split],
-        own=_found(predictions, "predictions", known, scored),
-        other=None if compare is None else _found(compare, "compare", known, scored),
+        own=_runs(own, scored, sources.name_of(predictions, "predictions")),
+        other=None if other is None else _runs(other, scored, sources.name_of(compare, "compare")),
+        predictions=own,
+        compared=other or [],
         rules=rules | ({"split_by": "; ".join(sorted(names))} if names else {}),
     )
 
 
-def _found(records: Iterable[Mask], default: str, known: Sequence[Mask], scored: Sequence[Mask]) -> Found:
-    found = {key_of(each): each for each in sources.checked(records, default, check_prediction(known))}
-    if missing := sum(key_of(each) not in found for each in scored):
-        source = sources.name_of(records, default)
-        raise MedgroundError(f"{source}: no prediction for {missing} of {len(scored)} scored masks")
-    return found
-
-
-def key_of(mask: Mask) -> Key:
-    """Return the image and the class of a mask."""
-    return mask.image_id, mask.category
-
-
-def check_truth() -> Callable[[Mask], None]:
-    """Return a check that raises BadRecord for a second mask, and for run lengths that do not fill it."""
-    seen: set[Key] = set()
-
-    def check(mask: Mask) -> None:
-        if key_of(mask) in seen:
-            raise BadRecord("the second mask of this class on this image", "category")
-        seen.add(key_of(mask))
-        pixels(mask)
-
-    return check
+def _runs(found: Iterable[Mask], scored: Sequence[Mask], source: str) -> Runs:
+    keyed = ((key_of(each), each) for each in found)
+    return by_run(keyed, [key_of(each) for each in scored], source, "masks")
 
 
 def check_prediction(truth: Iterable[Mask]) -> Callable[[Mask], None]:
-    """Return a check that also raises BadRecord for a mask that the truth lacks or has in another size."""
-    sizes, once = {key_of(each): (each.width, each.height) for each in truth}, check_truth()
+    """Return a check that raises BadRecord for a mask that the truth lacks, or has in another size.
+
+    So does a second mask of one class, image and run, and run lengths that do not fill the mask.
+    """
+    sizes, seen = {key_of(each): (each.width, each.height) for each in truth}, set[tuple[Key, Run]]()
 
     def check(mask: Mask) -> None:
         if key_of(mask) not in sizes:
             raise BadRecord("the truth has no mask of this class on this image", "category")
         if (mask.width, mask.height) != sizes[key_of(mask)]:
             raise BadRecord("the truth has this mask in another size; resize the prediction", "width")
-        once(mask)
+        key = key_of(mask), run_of(mask)
+        if key in seen:
+            raise BadRecord("the second mask of this class on this image, share and seed", "category")
+        seen.add(key)
+        pixels(mask)
 
     return check
-
-
-def pixels(mask: Mask) -> run_lengths.Mask:
-    """Return the (H, W) mask of a record; raise BadRecord if its run lengths do not fill it."""
-    try:
-        return run_lengths.mask_of((mask.height, mask.width), mask.counts)
-    except ValueError:
-        raise BadRecord("expected COCO's run lengths of height x width pixels", "counts") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +117,15 @@ class SegmentationProtocol:
     def measure(self, data: MaskData) -> Sequence[Measured]:
         """Return the figures over the masks of the truth."""
         parted = groups.of_names("class", [each.category for each in data.scored])
-        return [
-            Measured(
-                protocol=self.name,
-                groups=parted,
-                owners=scoring.clusters(data.scored),
-                counts=parted.counts,
-                own=_figures(data.own, data.scored),
-                other=None if data.other is None else _figures(data.other, data.scored),
-            )
-        ]
+        measured = Measured(
+            protocol=self.name,
+            groups=parted,
+            owners=scoring.clusters(data.scored),
+            counts=parted.counts,
+            own=_figures(data.own, data.scored),
+            other=None if data.other is None else _figures(data.other, data.scored),
+        )
+        return [matched(measured)]
 
     def galleries(self, data: MaskData) -> Galleries:
         """Return no pictures."""
@@ -155,18 +135,30 @@ class SegmentationProtocol:
 SEGMENTATION = SegmentationProtocol()
 
 
-def _figures(found: Found, scored: Sequence[Mask]) -> Figures:
-    counted = [_counts(pixels(found[key_of(each)]), pixels(each)) for each in scored]
-    both, predicted, true, whole = np.array(counted, dtype=float).reshape(-1, 4).T
+def _figures(runs: Runs, scored: Sequence[Mask]) -> Figures:
+    """Return the figures of each share, over its seeds."""
+    found: dict[str, scoring.Bindable] = {}
+    for end, own in of_shares(runs).items():
+        counted = np.zeros((len(own), len(scored), 4))
+        for n, each in enumerate(scored):
+            true = pixels(each)
+            counted[:, n] = [_counts(pixels(run[key_of(each)]), true) for run in own]
+        found |= {f"{name}{end}": each for name, each in _of_counts(counted).items()}
+    return found
+
+
+def _of_counts(counted: Array) -> Figures:
+    """Return the figures of (R, N, 4): the `_counts` of N masks in each of R runs."""
+    both, predicted, true, whole = np.moveaxis(counted, 2, 0)
     positive = true > 0
-    overlap = np.divide(2 * both, predicted + true, out=np.ones(len(true)), where=predicted + true > 0)
+    overlap = np.divide(2 * both, predicted + true, out=np.ones(true.shape), where=predicted + true > 0)
     neither = whole - predicted - true + both
-    background: tuple[Array, Array] = (2 * neither, 2 * whole - predicted - true)
+    parts = zip(2 * both, predicted + true, 2 * neither, 2 * whole - predicted - true, strict=True)
     return {
-        "dice": mean_over(overlap),
-        "dice_positive": mean_over(np.where(positive, overlap, np.nan)),
-        "empty": mean_over(np.where(positive, np.nan, predicted == 0)),
-        "mdice": Ratio([(2 * both, predicted + true), background]),
+        "dice": mean_over(overlap.mean(axis=0)),
+        "dice_positive": mean_over(np.where(positive, overlap, np.nan).mean(axis=0)),
+        "empty": mean_over(np.where(positive, np.nan, predicted == 0).mean(axis=0)),
+        "mdice": Ratio([pair for a, b, c, d in parts for pair in ((a, b), (c, d))]),
     }
 
 

@@ -34,6 +34,7 @@ class MDETR(Network):
     """A joint encoder, then a decoder with `config.queries` queries at fixed reference points `places`."""
 
     own_sizes: Mapping[str, Any] = {"visual_layers": 0}  # patches go directly into the joint encoder
+    joint_parts = ("fusion", "whole")
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
@@ -70,11 +71,8 @@ class MDETR(Network):
         `more`: (N, L, Q, 4) boxes and (N, L, Q, 256) logits of all decoder layers, (N, L, Q, E) features of
         the queries and (N, T, E) of the tokens, all of length 1.
         """
-        side = int(patches.shape[1] ** 0.5)  # the image is a square
-        places = published.positions(visible.unflatten(1, (side, side)), patches.shape[2]).to(patches)
-        places = torch.cat([places, torch.zeros_like(tokens)], dim=1)
-        hidden = ~torch.cat([visible, mask], dim=1)
-        memory = self.fusion(torch.cat([patches, tokens], dim=1), hidden, places)
+        together, hidden, places = self._together_published(patches, visible, tokens, mask)
+        memory = self.fusion(together, hidden, places)
         found = self.decoder(self.queries, memory, hidden, places)
         boxes, words = self.box(found).sigmoid(), self.words(found)
         scores = words[:, -1, :, :-1].logsumexp(dim=2) - words[:, -1, :, -1]
@@ -82,19 +80,45 @@ class MDETR(Network):
         texts = nn.functional.normalize(self.align_tokens(memory[:, patches.shape[1] :]), dim=2)
         return Predictions(boxes[:, -1], scores, scores.amax(dim=1), (boxes, words, queries, texts))
 
+    def _together_published(
+        self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the input of the published joint encoder: patches and text, their mask, their positions."""
+        side = int(patches.shape[1] ** 0.5)  # the image is a square
+        places = published.positions(visible.unflatten(1, (side, side)), patches.shape[2]).to(patches)
+        places = torch.cat([places, torch.zeros_like(tokens)], dim=1)
+        return torch.cat([patches, tokens], dim=1), ~torch.cat([visible, mask], dim=1), places
+
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions as `Network.fuse`."""
         if self.is_post:
             return self._fuse_published(patches, visible, tokens, mask)
-        count, _, width = patches.shape
-        hidden = ~torch.cat([mask.new_ones(count, 1), mask, visible], dim=1)
-        together = torch.cat([self.whole.expand(count, 1, -1), tokens, patches], dim=1)
+        together, hidden = self._together(patches, visible, tokens, mask)
         memory = self.fusion(together, src_key_padding_mask=hidden)
-        whole, places = memory[:, :1], layers.sine_code(self.places, width).to(patches)
+        whole, places = memory[:, :1], layers.sine_code(self.places, patches.shape[2]).to(patches)
         found = self.decoder(whole + self.queries + places, memory, memory_key_padding_mask=hidden)
         present = self.present(whole[:, 0])
         scores = self.score(found)[..., 0] if self.most_boxes > 1 else present
         return Predictions(self.box(found).sigmoid(), scores, present[:, 0])
+
+    def _together(
+        self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the (N, 1 + T + P, D) input of the joint encoder, and its mask, True if ignored."""
+        count = patches.shape[0]  # not len(): an export would keep it as a constant
+        hidden = ~torch.cat([mask.new_ones(count, 1), mask, visible], dim=1)
+        return torch.cat([self.whole.expand(count, 1, -1), tokens, patches], dim=1), hidden
+
+    def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return (N, D) outputs of the global token; the arguments are those of `fuse`.
+
+        With `norm` "post" there is none: it is the output of the text's first token, [CLS].
+        """
+        if self.is_post:
+            memory = self.fusion(*self._together_published(patches, visible, tokens, mask))
+            first: Tensor = memory[:, patches.shape[1]]
+            return first
+        return layers.first_output(self.fusion, *self._together(patches, visible, tokens, mask))
 
 
 def spread(count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Encoders and projections that every grounding network shares; an architecture adds `fuse`.
+"""Encoders and projections that every grounding network shares; an architecture adds `fuse` and `joint`.
 
 The image does not depend on the phrase until fusion. So each image and each text is encoded once, and each
 (image, phrase) pair is fused from their tokens. The published networks run whole for every pair. The outputs
@@ -61,12 +61,14 @@ class Network(nn.Module):
 
     own_sizes: an architecture's changes to the named sizes. most_boxes: Q. places: (Q, 2), the reference
     point [x, y] of each query in [0, 1] of the square; architectures with one box have one in the center.
-    has_table: with `norm` "post", positions of a fixed number of tokens are learned.
+    has_table: with `norm` "post", positions of a fixed number of tokens are learned. joint_parts: names of
+    the modules that `joint` adds to the encoded images and texts.
     """
 
     own_sizes: Mapping[str, Any] = {}
     has_table = False
     most_boxes = 1
+    joint_parts: tuple[str, ...] = ()
     places = torch.full((1, 2), 0.5)
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
@@ -91,10 +93,14 @@ class Network(nn.Module):
 
         images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding.
         """
+        return self.encode_maps(self.maps(images, inside), inside)
+
+    def maps(self, images: Tensor, inside: Tensor) -> Tensor:
+        """Return the (B, C, h, w) feature maps of the image encoder; arguments as in `encode_images`."""
         if self.equalise:
             images = (ops.equalize(images) + 1) / 2 * inside
         fill = inside if self.padding == "mean" else None
-        return self.encode_maps(encoders.feature_map(self.image_encoder, images, self.grey, fill), inside)
+        return encoders.feature_map(self.image_encoder, images, self.grey, fill)
 
     def encode_maps(self, maps: Tensor, inside: Tensor) -> EncodedImages:
         """Return the encoded images of (B, C, h, w) feature maps; inside: (B, 1, S, S)."""
@@ -130,6 +136,14 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
+    def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return (N, E) features of image and text together, for heads such as that of `medground answer`.
+
+        The arguments are those of `fuse`. An architecture returns its fused token. Without one, these are the
+        mean of the visible patches and the mean of the tokens side by side.
+        """
+        return torch.cat([masked_mean(patches, visible), masked_mean(tokens, mask)], dim=1)
+
     def forward(
         self, images: Tensor, inside: Tensor, ids: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor
     ) -> Predictions:
@@ -137,6 +151,12 @@ class Network(nn.Module):
         encoded = self.encode_images(images, inside)
         tokens = self.encode_texts(ids, mask)
         return self.fuse(encoded.patches[image_of], encoded.visible[image_of], tokens[text_of], mask[text_of])
+
+
+def masked_mean(rows: Tensor, kept: Tensor) -> Tensor:
+    """Return (N, D) the means of the rows of (N, T, D) where (N, T) is True; 0 for a row of False."""
+    weights = kept.to(rows.dtype)[:, :, None]
+    return (rows * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def best_boxes(predictions: Predictions) -> Tensor:

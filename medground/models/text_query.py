@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medground.models import layers
 from medground.models.config import GrounderConfig
-from medground.models.network import EncodedImages, Network, Predictions
+from medground.models.network import EncodedImages, Network, Predictions, masked_mean
 
 NEVER = -1e4  # a logit of what is ignored
 LEAST, MOST = 0.02, 1.0  # sides of a box, as shares of the square
@@ -77,6 +77,7 @@ class TextQuery(Network):
     """
 
     own_sizes: Mapping[str, Any] = {"visual_layers": 0, "fusion_layers": 2, "dropout": 0.1}
+    joint_parts = ("steps", "patch_norm", "query_norm", "findings")
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
@@ -126,19 +127,37 @@ class TextQuery(Network):
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions as `Network.fuse`; the score of the box is the presence."""
-        weights = mask.to(tokens.dtype)[:, :, None]
-        query = (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        query = masked_mean(tokens, mask)
         boxes, present, _ = self.predict(self.project(patches), visible, query[:, None])
         present = self.mixed(present, query, patches)
         return Predictions(boxes, present, present[:, 0])
+
+    def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return (N, D + K) the queries after attention to the patches, and the logits of the findings.
+
+        The arguments are those of `fuse`.
+        """
+        queries = masked_mean(tokens, mask)[:, None]
+        found = self.attended(self.project(patches), visible, queries)[:, 0]
+        return torch.cat([found, self.found(patches)], dim=1)
+
+    def found(self, patches: Tensor) -> Tensor:
+        """Return the (N, K) logits of the findings on the images of these patches."""
+        return patches[:, 0, patches.shape[2] - self.facts :][:, : self.count]
+
+    def attended(self, image: Projected, visible: Tensor, queries: Tensor) -> Tensor:
+        """Return the (B, M, D) queries after attention to the patches; arguments as in `predict`."""
+        for step, both in zip(self.steps, image.layers, strict=True):
+            queries = step(queries, both, ~visible)
+        result: Tensor = self.query_norm(queries)
+        return result
 
     def mixed(self, present: Tensor, query: Tensor, patches: Tensor) -> Tensor:
         """Return (N, 1) presence logits: of the findings that (N, D) mean tokens name, and of the query."""
         if not self.count:
             return present
         named = self.names(query).softmax(dim=1)
-        found = patches[:, 0, patches.shape[2] - self.facts :][:, : self.count]
-        of_image = (named[:, :-1] * found).sum(dim=1, keepdim=True)
+        of_image = (named[:, :-1] * self.found(patches)).sum(dim=1, keepdim=True)
         result: Tensor = of_image + present * (named[:, -1:] + self.share * (1 - named[:, -1:]))
         return result
 
@@ -156,9 +175,7 @@ class TextQuery(Network):
         queries: (B, M, D) mean tokens of M phrases for each image. visible: (B, P).
         """
         hidden = ~visible
-        for step, both in zip(self.steps, image.layers, strict=True):
-            queries = step(queries, both, hidden)
-        queries, scale = self.query_norm(queries), image.keys.shape[2] ** -0.5
+        queries, scale = self.attended(image, visible, queries), image.keys.shape[2] ** -0.5
         keys = image.keys.transpose(1, 2) * scale
         heat = self.inside(queries) @ keys + self.inside_bias
         edges = self.edges(queries).unflatten(2, (4, -1)).flatten(1, 2) @ keys

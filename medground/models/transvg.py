@@ -25,6 +25,7 @@ class TransVG(Network):
     """
 
     has_table = True
+    joint_parts = ("fusion", "reg", "table")
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
@@ -42,13 +43,16 @@ class TransVG(Network):
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions as `Network.fuse`; the score of the box is the presence."""
-        together = self.together(patches, visible, tokens, mask)
-        if self.is_post:
-            joint = cast(Encoder, self.fusion).first(*together)
-        else:
-            joint = layers.first_output(self.fusion, *together)
+        joint = self.joint(patches, visible, tokens, mask)
         present = self.present(joint)
         return Predictions(self.box(joint).sigmoid()[:, None], present, present[:, 0])
+
+    def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the (N, D) outputs of [REG]; the arguments are those of `fuse`."""
+        together = self.together(patches, visible, tokens, mask)
+        if self.is_post:
+            return cast(Encoder, self.fusion).first(*together)
+        return layers.first_output(self.fusion, *together)
 
     def together(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Return the input of the joint encoder: (N, 1 + T + P, D) tokens and their mask, True if ignored.

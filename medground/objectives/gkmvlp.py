@@ -33,15 +33,14 @@ from medground.models.grounder import Grounder
 from medground.objectives import heads, knowledge
 from medground.objectives.asg import recognition_loss
 from medground.objectives.distributed import gathered, mean
-from medground.objectives.objective import Encoded, Objective
+from medground.objectives.objective import Encoded
 from medground.objectives.report_batch import ReportBatch, lines, means, words_of
+from medground.objectives.writer import LAYERS, LONGEST, Writer, Writes, decoder
 
 TEMPERATURE = 0.07
-LAYERS = 2  # of each of the three small transformers
-LONGEST = 160  # maximum report tokens in lm and itm
 
 
-class GKMVLP(Objective):
+class GKMVLP(Writes):
     """The four losses and their heads; `masked`: a finding attends only to its own regions."""
 
     texts: Sequence[str] = knowledge.TEXTS
@@ -53,7 +52,7 @@ class GKMVLP(Objective):
         self.grounding = KnowledgeGrounding(config, self.masked)
         self.present = nn.Linear(config.width, 1)
         self.image, self.report = heads.Projection(config.width), heads.Projection(config.width)
-        self.matcher, self.matches = _decoder(config), nn.Linear(config.width, 1)
+        self.matcher, self.matches = decoder(config), nn.Linear(config.width, 1)
         self.writer = Writer(model)
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
@@ -109,6 +108,10 @@ class GKMVLP(Objective):
         all_visible = entities.new_ones(entities.shape[:2], dtype=torch.bool)
         return tokens, ~torch.cat([encoded.images.visible, all_visible], dim=1)[reports.has_report]
 
+    def visual_tokens(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
+        """Return the visual tokens of images and their mask, as `memory` does, without their reports."""
+        return self.memory(encoded, self.ground(encoded, reports), reports)
+
     def match(self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
         """Return (m,) logits that report i, (m, L, D) words, matches image i, (m, P + F, D) memory."""
         if not words.numel():
@@ -161,10 +164,6 @@ def _sampled(chances: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     return able, torch.multinomial(chances[able], 1)[:, 0]
 
 
-def _decoder(config: GrounderConfig) -> nn.Module:
-    return layers.decoder(LAYERS, config.width, config.heads, config.feed_forward, config.dropout)
-
-
 class KnowledgeGrounding(nn.Module):
     """Cross-attention of findings to the regions of an image: pre-norm, with a feed-forward part."""
 
@@ -213,42 +212,3 @@ class GroundingLayer(nn.Module):
 def places() -> Tensor:
     """Return (F, G), True if the finding can be located in the region."""
     return torch.tensor([[name in own for name in regions.NAMES] for own in knowledge.REGIONS])
-
-
-class Writer(nn.Module):
-    """A causal decoder over the visual tokens; input and output share the text encoder's embeddings."""
-
-    def __init__(self, model: Grounder):
-        super().__init__()
-        config = model.config
-        embeddings: nn.Embedding = model.network.text_encoder.get_input_embeddings()  # type: ignore[operator]
-        self.words = [embeddings]  # in a list, as they belong to the text encoder
-        hidden = self.words[0].weight.shape[1]
-        self.enter, self.leave = nn.Linear(hidden, config.width), nn.Linear(config.width, hidden)
-        self.positions = nn.Parameter(torch.randn(LONGEST, config.width) * 0.02)
-        self.decoder = _decoder(config)
-
-    def forward(self, ids: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
-        """Return (k,) the negative log-likelihood of each report token after the first, and of the end.
-
-        ids, valid: (n, L), padded at the end. The end token is the first token of the report. A report with
-        LONGEST tokens was probably cut, so its end is not predicted.
-        """
-        if not ids.numel():
-            return memory.sum(dim=(1, 2))[:0]
-        lengths = valid.sum(dim=1, keepdim=True)
-        given = ids.masked_fill(~valid, 0)
-        wanted = torch.cat([given[:, 1:], given[:, :1]], dim=1)
-        last = torch.arange(ids.shape[1], device=ids.device) == lengths - 1
-        wanted = torch.where(last, given[:, :1], wanted)
-        scored = valid & ~(last & (lengths == LONGEST))
-        logits = self.logits(given, memory, hidden)
-        return functional.cross_entropy(logits[scored].float(), wanted[scored], reduction="none")
-
-    def logits(self, ids: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
-        """Return (n, L, V) logits of the token after each of (n, L) ids; attention is causal."""
-        length = ids.shape[1]
-        tokens = self.enter(self.words[0](ids)) + self.positions[:length]
-        later = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
-        outputs = self.decoder(tokens, memory, tgt_mask=later, memory_key_padding_mask=hidden)
-        return functional.linear(self.leave(outputs), self.words[0].weight)

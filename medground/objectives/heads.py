@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medground.models.network import EncodedImages
+from medground.models.network import EncodedImages, masked_mean
 from medground.objectives.distributed import gathered, row_counts
 
 HIDDEN, EMBEDDING = 2048, 128  # as in ASG
@@ -92,8 +92,7 @@ def patch_map(images: EncodedImages) -> Tensor:
 
 def pooled(images: EncodedImages) -> Tensor:
     """Return (B, D) the mean of the visible patches."""
-    weights = images.visible.to(images.patches.dtype)[..., None]
-    return (images.patches * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    return masked_mean(images.patches, images.visible)
 
 
 def similarity(left: Tensor, right: Tensor, temperature: float) -> Tensor:

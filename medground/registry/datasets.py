@@ -1,6 +1,6 @@
 """The data sets that `medground convert` reads, in the order of its subcommands."""
 
-from medground.registry.downstream_datasets import DOWNSTREAM
+from medground.registry.downstream_datasets import DOWNSTREAM, DRAWN
 from medground.registry.entries import Dataset, Table
 
 WORDED = ("templates", "sides")  # options of data sets with classes
@@ -97,7 +97,7 @@ DATASETS = Table(
             target="medground.datasets.challenges:read_rsna",
             help="Convert RSNA's pneumonia boxes to phrases.\n\nReads stage_2_train_labels.csv.",
             records="phrases",
-            options=(*WORDED, "absent"),
+            options=(*WORDED, "absent", *DRAWN),
             splits=False,
             example="stage_2_train_labels.csv --absent -o phrases.jsonl",
         ),

@@ -52,7 +52,15 @@ DOWNSTREAM = {
         target="medground.datasets.questions:read_vqa_rad",
         help="Convert VQA-RAD to questions.\n\nReads 'VQA_RAD Dataset Public.json'.",
         records="questions",
-        example="vqa_rad.json --split test -o questions.jsonl",
+        options=("val-share", "split-seed"),
+        example="vqa_rad.json -o questions.jsonl",
+    ),
+    "ovqa": Dataset(
+        target="medground.datasets.questions:read_ovqa",
+        help="Convert OVQA to questions.\n\nReads trainset.json, valset.json or testset.json.",
+        records="questions",
+        options=("part",),
+        example="valset.json -o questions.jsonl",
     ),
     "slake": Dataset(
         target="medground.datasets.questions:read_slake",

@@ -145,7 +145,7 @@ class MaskFormat(Entry):
 class Protocol(Entry):
     """A way to score predictions; `reads` says what its files hold."""
 
-    reads: Literal["phrases", "anatomy", "heatmaps", "labels", "masks"] = "phrases"
+    reads: Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "reports"] = "phrases"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,13 @@ OBJECTIVES = Table(
             losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
             reads_reports=True,
         ),
+        "writer": Objective(
+            target="medground.objectives.writer:ReportWriter",
+            help="a decoder that writes the report from the patches, for a frozen encoder",
+            stages=frozenset({PRETRAIN}),
+            losses={"lm": Loss(weight=1.0)},
+            reads_reports=True,
+        ),
         "mdetr": Objective(
             target="medground.objectives.mdetr:MDETRLosses",
             help="MDETR's losses, for --architecture mdetr --norm post",
@@ -203,6 +210,10 @@ PROTOCOLS = Table(
             target="medground.evaluation.paper_protocols:POINTING",
             help="pointing game: center of the best box",
         ),
+        "rsna": Protocol(
+            target="medground.evaluation.paper_protocols:RSNA",
+            help="average precision at RSNA's IoU levels",
+        ),
         "heatmap": Protocol(
             target="medground.evaluation.heatmaps:HEATMAP",
             help="maps instead of boxes",
@@ -222,6 +233,16 @@ PROTOCOLS = Table(
             target="medground.evaluation.segmentation:SEGMENTATION",
             help="masks of classes, as COCO's run lengths",
             reads="masks",
+        ),
+        "answers": Protocol(
+            target="medground.evaluation.answers:ANSWERS",
+            help="answers to questions, as answer predicts them",
+            reads="questions",
+        ),
+        "reports": Protocol(
+            target="medground.evaluation.written:REPORTS",
+            help="written reports: BLEU, ROUGE-L, findings of our parser",
+            reads="reports",
         ),
     },
 )

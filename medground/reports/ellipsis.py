@@ -126,9 +126,10 @@ def add_halves(
         decide(half, mention)
         if all(level is None for place in mention.places for _, level in place.pairs):
             mention.regions = _levels_of(whole, mention.regions)
+        compared = len(whole.regions) > 1  # "worse on the left" of both sides
         for kind in ("Q", "C"):
             for i, _, value in tags.get(kind, ()):
-                if half.start <= i < half.end:
+                if half.start <= i < half.end and not (kind == "C" and compared and words[i] in COMPARED):
                     mention.modify(kind, value)
         if mention.verdict.existence and (mention.regions or words[half.side] in PRONOUNS):
             mentions = [*without_regions(mentions, mention), mention]

@@ -16,7 +16,8 @@ from medground.reports.wordlists import word_set
 Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
 
 MARKS = frozenset(("(-)", "(+)"))
-HARD = frozenset(";:()?.-–—[]") | MARKS
+HARD = frozenset(";:()?.-–—[]*|") | MARKS
+OPENING = frozenset("([")
 STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
@@ -27,7 +28,7 @@ LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
 CLOSERS = frozenset(("or", "nor"))
 JOINS = frozenset(("or", "nor", "and", "/"))
-AT_END = (["out"], ["removed"])
+AT_END = (["out"],)
 CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
 LEADS_LIST = word_set("existence", "leads_list")
 OPENS_LIST = frozenset("NUuLPD")
@@ -36,6 +37,9 @@ INCLUDES = word_set("existence", "includes")
 NONE: frozenset[Any] = frozenset()
 OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
+NEITHER = frozenset(("neither", "nor"))
+HAVE = frozenset(("has", "have", "is", "are"))
+CHANGED = word_set("existence", "changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,11 @@ def find_breaks(
     return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
 
 
+def in_aside(words: list[str], end: int, place: int) -> bool:
+    """Return whether a bracket opens at word `end` and is open at `place`: "effusion (small, left)"."""
+    return not OPENING.isdisjoint(words[end : end + 1]) and HARD.isdisjoint(words[end + 1 : place])
+
+
 def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
     """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
     found = set()
@@ -97,8 +106,9 @@ def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
 
 
 def _closed(words: list[str], place: int, hard: list[int]) -> bool:
-    """Return whether an "or" follows before the next hard break, so that the list continues."""
+    """Return whether an "or" follows before the next hard break or "no", so that the list continues."""
     end = next((each for each in hard if each > place), len(words))
+    end = next((n for n in range(place + 1, end) if words[n] == "no"), end)
     return any(word in CLOSERS for word in words[place + 1 : end])
 
 
@@ -150,6 +160,8 @@ class Scopes:
             return i, i  # "the tube is out" is a removal, "out of the field" is none
         if kind == "B" and after <= j and any(b <= i for _, b, other in self.cues if other == "M"):
             return i, i  # "the edema has cleared but the effusions have not"
+        if kind == "N" and self._denies_change(i, j, after):
+            return i, i  # "none of the nodules has grown"
         if kind == "N" and self._leads_in(i):
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
@@ -166,6 +178,8 @@ class Scopes:
         ahead = self._both(cue) and self._spot(j, after)
         if ahead and kind in "VvM" and (kind == "V" or not self._spot(before, i)):
             return i, i
+        if kind == "M" and words[i:j] == [":", "no"] and self._opens_list(j, after):
+            return j, after  # "lungs: clear; pleura: no effusion"
         if kind == "M" and before - 1 in self.sought:
             return i, i  # "the cause of the bleeding was not found"
         if kind in "Vv" and (own := self._last_segment(before, i)) is not None:
@@ -212,6 +226,19 @@ class Scopes:
         """
         before = self.words[max(0, i - 2) : i]
         return before[-1:] == ["despite"] or (before[-1:] == ["the"] and before[0] in LEADS_IN)
+
+    def _opens_list(self, j: int, after: int) -> bool:
+        """Return whether a finding follows without a comma: "no effusion"."""
+        return self.words[j : j + 1] != [","] and self._spot(j, after)
+
+    def _denies_change(self, i: int, j: int, after: int) -> bool:
+        """Return whether a cue denies only a change: "neither effusion has changed"."""
+        words = self.words
+        if not (words[i] in NEITHER or (words[i] == "none" and words[j : j + 1] == ["of"])):
+            return False
+        end = next((n for n in self.hard if n >= after), len(words))
+        verbs = [n for n in range(j, end) if words[n] in HAVE]
+        return any(not CHANGED.isdisjoint(words[n + 1 : n + 3]) for n in verbs)
 
     def _noun(self, place: int) -> bool:
         return self._spot(place, next((n for n in self.breaks if n > place), len(self.words)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from medground.records import RegionSource
-from medground.reports.existence import Verdict
+from medground.reports.existence import Verdict, in_aside
 from medground.reports.lexicon import Finding
 from medground.reports.regions import LIMBS, LUNG, Place
 from medground.reports.wordlists import word_set
@@ -17,7 +17,7 @@ LIST = word_set("linking", "list")
 SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
-HARD = frozenset(";:.()")
+HARD = frozenset(";:.()[]*|")
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 
@@ -118,6 +118,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         ":"
     ]  # "consolidation: present, right base"
     if before and HARD & set(words[before.j + label : place.i]):
+        if in_aside(words, before.j, place.i) and not (after and _is_inside(words, place.j, after.i)):
+            return before
         before = None
     if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
         after = None
@@ -138,6 +140,11 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
         return before if not verbs & set(gap) else after
     return after
+
+
+def _is_inside(words: list[str], start: int, end: int) -> bool:
+    """Return whether no bracket closes between two words."""
+    return not {")", "]"} & set(words[start:end])
 
 
 def _is_fixed(finding: Finding) -> bool:
@@ -232,7 +239,7 @@ def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding])
         mention.regions, mention.source = regions, "explicit"
     elif mention.fixed:
         mention.regions, mention.source = mention.fixed, "default"
-    elif inherited:
+    elif inherited and finding.group != "technicalassessment":
         mention.regions, mention.source = inherited, "inherited"
     elif finding.default:
         mention.regions, mention.source = finding.default, "default"

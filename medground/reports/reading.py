@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medground.reports.ellipsis import Half
-from medground.reports.existence import Cue, Scopes
+from medground.reports.existence import CLAUSE_ENDS, Cue, Scopes
 from medground.reports.linking import Mention
 from medground.reports.regions import Place
 from medground.reports.states import COPULAS, Statement
@@ -29,8 +29,12 @@ class Reading:
     refers: bool = False  # it refers to the sentence before it
 
     def affirms(self, j: int) -> bool:
-        """Return whether "is present" or "is small" follows a finding that ends before word j."""
+        """Return whether "is present", "is small" or, up to the end of a clause, "unchanged" follows.
+
+        The finding ends before word j.
+        """
         if not COPULAS & set(self.words[j : j + 1]):
-            return False
+            ends = [end for kind in "QC" for i, end, _ in self.tags.get(kind, ()) if i == j]
+            return any(self.words[end : end + 1] in CLAUSE_ENDS for end in ends)
         said = self.words[j + 1 : j + 2]
         return said in AFFIRMED or any(i == j + 1 for i, _, _ in self.tags.get("Q", ()))

@@ -20,6 +20,8 @@ LUNG = word_set("regions", "lungs")
 JOINS = word_set("regions", "joins")
 TOWARDS = word_set("regions", "towards")
 BLOCK = word_set("regions", "block")
+SPARING = word_set("regions", "sparing")
+VERBS = frozenset(("is", "are", "being", "relatively"))
 AS_WELL_AS = ["as", "well", "as"]
 
 
@@ -83,7 +85,17 @@ def find_places(
         run.append(tag)
     if run:
         places += _place(run, words, prepositions)
-    return places
+    return places if SPARING.isdisjoint(words) else [each for each in places if not _is_spared(each, words)]
+
+
+def _is_spared(place: Place, words: list[str]) -> bool:
+    """Return whether a finding leaves a place out: "sparing the right apex", "the apex is spared"."""
+    before, after = place.i - 1, place.j
+    while before >= 0 and words[before] in TOWARDS:
+        before -= 1
+    while after < len(words) and words[after] in VERBS:
+        after += 1
+    return words[max(before, 0)] in SPARING or not SPARING.isdisjoint(words[after : after + 1])
 
 
 def _joins(run: list[Tag], tag: Tag, words: list[str], stops: set[int]) -> bool:

@@ -29,6 +29,8 @@ MOST_KNOWN = 20_000  # cached sentences, some 40 MB
 CUES = frozenset("NMBUVuvLPHAREeGD")
 NO_CUES = Scopes([], [], [])
 PASSING = word_set("existence", "passing")
+ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
+DATED = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
 BRIDGES = frozenset("LPUuAD")
 Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
 
@@ -125,14 +127,17 @@ class SentenceParser:
             tags.setdefault("S", []).append((j - length, j, name))
             tags["S"].sort()
         reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
+        if "may" in words:
+            reading.cues = [cue for cue in reading.cues if not _is_month(words, *cue[:2])]
         reading.cues += _colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
             hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_inserted(words, i, j)]
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
+            ends = frozenset([j for _, j, _ in tags.get("F", ())])
             reading.statements = find_statements(
-                self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions, begins
+                self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions, begins, ends
             )
         reading.halves = find_halves(words, tags)
         found = tags.get("F", [])
@@ -155,6 +160,8 @@ class SentenceParser:
             verdict = scopes.verdict(
                 i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
             )
+            if name in self.lexicon.devices and _only_tip(words, i, j, verdict):
+                verdict = PRESENT
             if (i, j) in gone:
                 verdict = _removed(verdict, i, j)
             if "T" in tags and verdict.existence == "present" and _called_normal(words, j, tags["T"]):
@@ -175,7 +182,7 @@ class SentenceParser:
             covered = {n for i, j, _ in found for n in range(i, j)}
             subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
         states = frozenset([s.i for s in reading.statements if s.holds])
-        if not COPULAS.isdisjoint(reading.words):
+        if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
             states |= {i for i, j, _ in found if reading.affirms(j)}
         return Scopes(
             reading.words,
@@ -253,6 +260,22 @@ def _removed(verdict: Verdict, i: int, j: int) -> Verdict:
     if verdict.existence == "absent":
         return PRESENT
     return Verdict("absent", "removal", (i, j, "X")) if verdict.existence == "present" else verdict
+
+
+def _only_tip(words: list[str], i: int, j: int, verdict: Verdict) -> bool:
+    """Return whether only a device's end is not seen: "the tip of the tube is not visualized"."""
+    if verdict.existence != "absent" or verdict.rule == "negation-before":
+        return False
+    before = words[max(0, i - 6) : i]
+    return not ENDS.isdisjoint(words[j : j + 1]) or ("of" in before and not ENDS.isdisjoint(before))
+
+
+def _is_month(words: list[str], i: int, j: int) -> bool:
+    """Return whether "may" is a month: "3 May", "May 3", "since May"."""
+    return words[i:j] == ["may"] and (
+        not DATED.isdisjoint(words[max(0, i - 1) : i])
+        or any(each[0].isdigit() for each in (*words[max(0, i - 1) : i], *words[j : j + 1]))
+    )
 
 
 def _colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list[Cue]:

@@ -28,6 +28,7 @@ PIECE = (
     500  # code points of the pieces of longer stretches; the time for a piece grows with its length squared
 )
 _BEFORE_QUESTION = frozenset(" ,;:(/\t\n")
+_ANSWER = re.compile(r"\s*(?:no|none|nil|yes|absent|present|negative|positive)\s*[.,]", re.IGNORECASE)
 _QUESTION = re.compile(r"[ \t]*(?:[a-z]|[A-Z]{2})")
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(
@@ -66,7 +67,9 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
 
 
 def _questions(text: str, begin: int, place: int) -> bool:
-    """Return whether a question mark is before its question: "no effusion, ? pneumonia"."""
+    """Return whether a question mark ends no sentence: "no effusion, ? pneumonia", "effusion? No."."""
+    if _ANSWER.match(text, place + 1):
+        return True
     before = text[max(begin, place - 99) : place]
     if not _CONTENT.search(before):
         return True

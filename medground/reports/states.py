@@ -49,12 +49,13 @@ def find_statements(
     breaks: list[int],
     exceptions: list[int],
     findings: list[int],
+    ends: frozenset[int] = frozenset(),
 ) -> list[Statement]:
     """Return each state with each subject that it belongs to; no statement crosses a word in `breaks`.
 
     After one of the `exceptions`, a state without a subject belongs to the one before, but not to its place:
     "both angles are sharp except for blunting on the left". `findings` are the first words of
-    findings: the state of "increased opacity along the aorta" is not the aorta's.
+    findings, `ends` the words after them: the state of "opacity along the aorta" is not the aorta's.
     """
     found: list[Statement] = []
     used: set[int] = set()
@@ -70,7 +71,11 @@ def find_statements(
                 s for s in subjects if max(start, floor, i - REACH) <= s[0] and s[1] <= i and s[0] not in used
             ]
             near = [s for s in near if not _in_exception(words, s, i, exceptions)]
-            near = [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings)]
+            if words[j - 1] == "cleared":  # not "disease of the left base has cleared"
+                near = [s for s in near if not any(n < i for n in findings)]
+            near = [
+                s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, ends)
+            ]
             after = [s for s in subjects if j <= s[0] < end]
             owners = _owners(lexicon, words, i, j, names, near, after, findings)
         side = _side_before(words, i, subjects)
@@ -98,7 +103,9 @@ def _in_exception(words: list[str], subject: Spot, i: int, exceptions: list[int]
     return any(n < subject[0] for n in exceptions) and "," in words[subject[1] : i]
 
 
-def _is_aside(words: list[str], subject: Spot, following: list[Spot], findings: list[int]) -> bool:
+def _is_aside(
+    words: list[str], subject: Spot, following: list[Spot], findings: list[int], ends: frozenset[int]
+) -> bool:
     """Return whether a structure is only a place, or a finding comes between it and the next.
 
     "edema at the left base the heart is enlarged", "the right lung has edema, left lung clear".
@@ -111,6 +118,8 @@ def _is_aside(words: list[str], subject: Spot, following: list[Spot], findings: 
     n = subject[0] - 1
     while n >= 0 and words[n] in BEFORE_NOUN:
         n -= 1
+    if n + 1 in ends:
+        return True  # "atelectasis right base, left base clear"
     gap = words[start:end]
     listed = gap == [","] or not {"and", "or"}.isdisjoint(gap) or not BEFORE_SIDE.isdisjoint(gap)
     return n >= 0 and words[n] in BEFORE_SIDE and not listed

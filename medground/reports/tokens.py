@@ -10,6 +10,8 @@ TOKEN = re.compile(
     r"[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|\([-+]\)|[-+]ve\b|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
 )
 
+_FULL = {"n't": "not", "n’t": "not", "'t": "not", "’t": "not"}
+_NOT = re.compile(r"n['’]t$")
 Tokens = tuple[list[str], list[int], list[int]]
 
 
@@ -19,8 +21,20 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
     if len(lower) != len(text):  # a few characters get longer in lower case: places would shift
         lower = "".join(small if len(small := each.lower()) == 1 else each for each in text)
     spans = [match.span() for match in TOKEN.finditer(lower)]
+    if "'t" in lower or "’t" in lower:
+        spans = [each for span in spans for each in _without_contraction(lower, *span)]
     words = [lower[start:end] for start, end in spans]
+    words = [_FULL.get(each, each) for each in words] if _FULL.keys() & words else words
     return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
+
+
+def _without_contraction(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the spans of "has" and "n't" for "hasn't", of "can" and "'t" for "can't"."""
+    word = text[start:end]
+    if not _NOT.search(word):
+        return [(start, end)]
+    cut = end - (2 if word[:-2] == "can" else 3)
+    return [(start, cut), (cut, end)]
 
 
 def words_of(phrase: str) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from commands import COMMANDS, command_of
 from paths import ROOT
 from PIL import Image
 
+from medground import images, run_lengths
 from medground.cli.main import cli
 
 SHORT = {  # the last of two equal flags wins; a run with other settings needs a folder of its own
@@ -36,6 +37,7 @@ SHORT = {  # the last of two equal flags wins; a run with other settings needs a
     "medground finetune": "--steps 2 --batch-size 2 -o short/finetuned --overwrite",
     "medground evaluate": "--bootstrap-samples 100",
     "medground compare": "--bootstrap-samples 100",
+    "medground segment": "--epochs 1",
     "medground convert weights": f"--heads {published_networks.HEADS}",
 }
 
@@ -119,6 +121,9 @@ def folder(tmp_path_factory) -> Path:
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
     label_images(here)
     do(here, "medground probe nih.jsonl --encoder runs/asg --images images -o probed.jsonl")
+    mask_images(here)
+    kept = "--save-head head.safetensors -o segmented.jsonl --epochs 1"
+    make(here, f"medground segment masks.jsonl --encoder runs/asg --images images {kept}")
     tiny_models.owlv2(here / "models" / "owlv2")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
@@ -137,6 +142,20 @@ def label_images(here: Path) -> None:
         split = "train" if image["subject_id"] in seen else other
         lines.append(kept | {"labels": {"Edema": number // 2 % 2}, "split": split})
     (here / "nih.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+
+def mask_images(here: Path) -> None:
+    """A mask of each image in nih.jsonl, its left half; new.jsonl has those of the test split."""
+    lines = []
+    for line in (here / "nih.jsonl").read_text().splitlines():
+        image = json.loads(line)
+        del image["labels"]
+        width, height = images.size(here / "images" / image["path"])
+        counts = run_lengths.packed(np.arange(width)[None].repeat(height, 0) < width // 2)
+        lines.append(image | {"width": width, "height": height, "category": "Pneumothorax", "counts": counts})
+    (here / "masks.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    new = [each for each in lines if each["split"] == "test"]
+    (here / "new.jsonl").write_text("".join(json.dumps(each) + "\n" for each in new))
 
 
 PUBLISHED = {  # names in the examples of the files in box_files

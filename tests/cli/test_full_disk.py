@@ -24,6 +24,8 @@ from medground.anatomy import region_query, regions
 from medground.cli.main import cli
 from medground.grounding import exporting
 from medground.models import grounder
+from medground.objectives import saved_heads
+from medground.objectives.learner import Learner
 
 BEFORE = "from an earlier run\n"
 FILMS = "--images films"
@@ -49,6 +51,8 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
     "probe": f"labels.jsonl {FILMS} --encoder model -o FULL/out",
+    "write": f"films/anatomy.jsonl {FILMS} --model writer --max-tokens 2 -o FULL/out",
+    "write --resume": f"films/anatomy.jsonl {FILMS} --model writer --max-tokens 2 --resume -o FULL/new",
     "convert predictions": "found.jsonl --phrases films/phrases.jsonl --input-format jsonl -o FULL/out",
     "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
@@ -94,6 +98,9 @@ def make_models(folder):
     checkpoints.save(made, network.state_dict(), region_query.to_json(config))
     (folder / "model").mkdir()
     grounder.save(folder / "model", grounder.build("small", ["bright spot", "left lung"]))
+    (folder / "writer").mkdir()
+    saved = grounder.save(folder / "writer", grounder.load(folder / "model"))
+    saved_heads.save(folder / "writer", Learner(saved, ["writer"]).objectives, saved.name)
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,32 @@ def test_vqa_rad_strips_answer_types_and_makes_text_of_numbers():
     assert "share images" in found[0].split_by
 
 
+def test_a_share_of_the_training_images_of_vqa_rad_validates_with_all_their_questions():
+    entries = [RAD | {"qid": n, "image_name": f"s{n // 2}.jpg"} for n in range(400)]
+    entries += [entries[n] | {"phrase_type": "test_para", "qid": f"t{n}"} for n in range(0, 400, 8)]
+    found = list(questions.read_vqa_rad(as_json(entries), val_share=0.2, seed=1))
+    splits = {}
+    for each in found:
+        splits.setdefault(each.image_id, set()).add(each.split)
+    assert not any({"train", "val"} <= own for own in splits.values())
+    assert 25 <= sum("val" in own for own in splits.values()) <= 55
+    assert sum(each.split == "test" for each in found) == 50
+    assert found[0].split_by.endswith("of the others images 80:20:0, seed 1")
+    none = list(questions.read_vqa_rad(as_json(entries), val_share=0))
+    assert {each.split for each in none} == {"train", "test"} and none[0].split_by.endswith("share images")
+
+
+def test_ovqa_takes_its_part_from_the_name():
+    entry = {key: each for key, each in RAD.items() if key != "phrase_type"} | {"answer": "Left"}
+    found = list(questions.read_ovqa(as_json([entry | {"answer_type": "OPEN "}], "valset.json")))
+    assert [(e.image_id, e.path, e.answer, e.answer_type, e.question_type, e.split) for e in found] == [
+        ("synpic1", "synpic1.jpg", "Left", "open", "ABN", "val")
+    ]
+    assert next(questions.read_ovqa(as_json([entry], "a.json"), part="test")).split == "test"
+    with pytest.raises(MedgroundError, match="give --part"):
+        list(questions.read_ovqa(as_json([entry], "a.json")))
+
+
 @pytest.mark.parametrize(
     "changed, problem",
     [

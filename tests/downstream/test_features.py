@@ -8,6 +8,7 @@ import torch
 import toy
 from safetensors.numpy import load_file
 
+from medground import checkpoints, ops
 from medground.downstream import features, frozen_encoders
 from medground.errors import MedgroundError
 from medground.models import encoder_folders, encoders, grounder, letterboxed, lite
@@ -62,7 +63,7 @@ def test_the_feature_of_a_vision_transformer_is_its_first_token(model, both, tmp
     network = TransVG(config, pictures, model.network.text_encoder).eval()
     grounder.save(tmp_path, grounder.Grounder(config, network, model.tokenizer))
     found = frozen_encoders.load(str(tmp_path))(both[:, :1], both[:, 1:])
-    equal = (frozen_encoders.ops.equalize(both[:, :1]) + 1) / 2 * both[:, 1:]
+    equal = (ops.equalize(both[:, :1]) + 1) / 2 * both[:, 1:]
     mean, deviation = encoders.THREE_CHANNELS
     tokens = pictures.model(pixel_values=((equal - mean) / deviation).expand(-1, 3, -1, -1))
     assert torch.allclose(found, tokens.last_hidden_state[:, 0], atol=1e-5)
@@ -71,9 +72,7 @@ def test_the_feature_of_a_vision_transformer_is_its_first_token(model, both, tmp
 def test_a_pretrained_encoder_alone_is_an_encoder(both, tmp_path):
     torch.manual_seed(0)
     network = lite.Lite0().eval()
-    frozen_encoders.checkpoints.save(
-        tmp_path / "model.safetensors", network.state_dict(), {"model_type": lite.MODEL_TYPE}
-    )
+    checkpoints.save(tmp_path / "model.safetensors", network.state_dict(), {"model_type": lite.MODEL_TYPE})
     (tmp_path / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
     shades = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(shades))

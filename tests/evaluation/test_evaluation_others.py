@@ -1,9 +1,12 @@
 """The protocols against other people's implementations: pycocotools, shapely, scipy, torchmetrics.
 
-torchmetrics' detection metrics need torchvision, which is not used here; its Jaccard index of masks does not.
+torchmetrics' detection metrics ask for torchvision, which is not used here. They only convert boxes of other
+forms with it, so a stand-in takes its place.
 """
 
 import random
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from scored import boxes_of, case_of, under, value_of
 
-from medground.evaluation import metrics
+from medground.evaluation import metrics, paper_protocols
 from medground.evaluation.cases import Case, Cases
 from medground.evaluation.stats.bootstrap import Split
 from medground.records import Box, ScoredBox
@@ -94,6 +97,34 @@ def test_average_precision_of_a_draw_is_that_of_pycocotools_on_the_cases_drawn()
     for row, value in zip(times, fast, strict=True):
         again = [case for case, count in zip(cases, row, strict=True) for _ in range(count)]
         assert value == pytest.approx(coco_precision(again)[0], abs=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_average_precision_at_the_levels_of_rsna_is_that_of_torchmetrics(seed, monkeypatch):
+    """One class, and a third of the images without a true box."""
+    detection = pytest.importorskip("torchmetrics.detection.mean_ap")
+    monkeypatch.setattr(detection, "_TORCHVISION_AVAILABLE", True)
+    same = SimpleNamespace(box_convert=lambda boxes, in_fmt, out_fmt: boxes)
+    monkeypatch.setitem(sys.modules, "torchvision.ops", same)
+    rng = random.Random(seed)
+    cases = [case_of(rng, number, true=rng.choice([0, 1, 2])) for number in range(60)]
+    cases = [Case(c.phrase, [ScoredBox(box=e.box, score=rng.random()) for e in c.found]) for c in cases]
+    metric = detection.MeanAveragePrecision(
+        box_format="xywh", iou_thresholds=list(paper_protocols.RSNA_LEVELS), backend="pycocotools"
+    )
+    for case in cases:
+        found, true = (
+            torch.tensor([[b[0], b[1], b[2] - b[0], b[3] - b[1]] for b in some]).float().reshape(-1, 4)
+            for some in (boxes_of(case), case.phrase.boxes)
+        )
+        scores = torch.tensor([each.score for each in case.found])
+        own = {"boxes": found, "scores": scores, "labels": torch.zeros(len(found), dtype=torch.int64)}
+        metric.update([own], [{"boxes": true, "labels": torch.zeros(len(true), dtype=torch.int64)}])
+    expected = metric.compute()["map"].item()
+    assert 0 < expected < 1
+    assert value_of("rsna", "ap@.4:.75", cases) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -184,3 +184,48 @@ def test_shares_of_the_image_need_its_size(protocol):
     truth = [Phrase(path="x.png", boxes=[(1, 1, 2, 2)], **keys)]
     with pytest.raises(MedgroundError, match="needs width and height"):
         evaluate([Grounding(boxes=[], present=0, model="", **keys)], truth, protocols=[protocol], draws=100)
+
+
+def slow_kaggle(found: list[Grounding], truth: list[Phrase]) -> float:
+    """The score of the RSNA challenge, image by image and level by level."""
+    per_image = []
+    for grounding, phrase in zip(found, truth, strict=True):
+        if not grounding.boxes and not phrase.boxes:
+            continue
+        levels = []
+        for level in (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75):
+            free, hits = list(phrase.boxes), 0
+            for each in sorted(grounding.boxes, key=lambda e: -e.score):
+                ious = [both / union for both, union in (overlap(each.box, box) for box in free)]
+                if ious and max(ious) >= level:
+                    free.pop(ious.index(max(ious)))
+                    hits += 1
+            levels.append(hits / (hits + len(grounding.boxes) - hits + len(free)))
+        per_image.append(np.mean(levels))
+    return float(np.mean(per_image))
+
+
+def test_the_score_of_the_rsna_challenge_is_that_of_a_loop(data):
+    found, truth = data
+    assert any(not each.boxes for each in truth), "negatives are scored"
+    assert values(data, "rsna")["kaggle@.4:.75"] == pytest.approx(slow_kaggle(found, truth), abs=1e-9)
+
+
+def test_a_box_on_a_negative_image_costs_precision_and_an_image_without_any_counts_in_neither():
+    keys = {"text": "opacity", "path": "x.png", "width": 100, "height": 100}
+    box = (10.0, 10.0, 50.0, 50.0)
+    truth = [
+        Phrase(image_id=f"i{n}", phrase_id=f"p{n}", boxes=[box] if n == 0 else [], **keys) for n in range(3)
+    ]
+
+    def scores(boxes_of_1, score):
+        boxes = [[ScoredBox(box=box, score=0.5)], [ScoredBox(box=b, score=score) for b in boxes_of_1], []]
+        found = [
+            Grounding(image_id=f"i{n}", phrase_id=f"p{n}", text="opacity", boxes=each, present=1, model="")
+            for n, each in enumerate(boxes)
+        ]
+        return values((found, truth), "rsna")
+
+    assert scores([], 0) == {"ap@.4:.75": 1.0, "kaggle@.4:.75": 1.0}
+    assert scores([box], 0.1) == {"ap@.4:.75": 1.0, "kaggle@.4:.75": 0.5}
+    assert scores([box], 0.9) == {"ap@.4:.75": 0.5, "kaggle@.4:.75": 0.5}

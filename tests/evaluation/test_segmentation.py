@@ -89,6 +89,31 @@ def test_two_models_are_compared_on_the_same_draws():
     assert apart.low <= apart.value <= apart.high and scores["dice", "all"].extra["model"] == "m"
 
 
+def test_the_figures_of_a_share_are_means_over_its_seeds():
+    true = made(0)
+    keyed = {(share, seed): made(10 + seed) for share, seeds in ((1.0, 2), (0.1, 3)) for seed in range(seeds)}
+    runs = [
+        each
+        for (share, seed), found in keyed.items()
+        for each in masks(found, extra={"share": share, "seed": seed})
+    ]
+    scores = evaluate(runs, masks(true))
+    names = ("dice", "dice_positive", "empty", "mdice")
+    assert {metric for metric, _ in scores} == {*names, *(f"{name}@10%" for name in names)}
+    for name in names:
+        alone = [evaluate(masks(made(10 + seed)), masks(true))[name, "all"].value for seed in range(3)]
+        assert scores[name, "all"].value == pytest.approx(np.mean(alone[:2]))
+        assert scores[f"{name}@10%", "all"].value == pytest.approx(np.mean(alone))
+    less = [each for each in runs if each.extra["share"] == 1]
+    assert {metric for metric, _ in evaluate(runs, masks(true), compare=less)} == {
+        f"{prefix}{name}" for name in names for prefix in ("", "other_", "difference_")
+    }
+    with pytest.raises(MedgroundError, match="no prediction for 1 of 24 scored masks"):
+        evaluate(runs[:-1], masks(true))
+    marked = evaluate(masks(made(1), extra={"leakage": True}), masks(true))
+    assert marked["dice", "all"].extra["leakage"] is True
+
+
 @pytest.mark.parametrize(
     "change, problem",
     [

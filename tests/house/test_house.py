@@ -40,7 +40,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("anatomy.regions", "reports.clauses"),
     },
     {"answers", "arrays", "dicom", "output_files", "run_lengths", "strict_json"},
-    {"jsonl", "images", "checkpoints", "figures", "parallel"},
+    {"jsonl", "images", "checkpoints", "figures", "mask_records", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
     {"reports", "anatomy", "pairing", "joining", "datasets", "models", "phantom", "reports.spacy_component"},

@@ -10,7 +10,7 @@ import torch
 from medground.anatomy import regions
 from medground.models import grounder
 from medground.models.network import EncodedImages
-from medground.objectives import gkmvlp, knowledge
+from medground.objectives import gkmvlp, knowledge, writer
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
 from medground.objectives.report_batch import ReportBatch
@@ -223,5 +223,5 @@ def test_where_a_report_is_cut_no_end_is_taught(objective, monkeypatch):
     ids, valid = rows(2, 9, 7, 3, 2, 5, 3, 0).view(2, 4), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
     memory, hidden = torch.randn(2, 6, 128), torch.zeros(2, 6, dtype=torch.bool)
     whole = objective.writer(ids, valid, memory, hidden).tolist()
-    monkeypatch.setattr(gkmvlp, "LONGEST", 4)
+    monkeypatch.setattr(writer, "LONGEST", 4)
     assert objective.writer(ids, valid, memory, hidden).tolist() == pytest.approx(whole[:3] + whole[4:])

@@ -31,7 +31,7 @@ def test_every_target_can_be_loaded(group, name, entry):
 
 
 OPTIONS = [
-    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked", "mdetr"]),
+    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked", "writer", "mdetr"]),
     ("finetune", "objective", ["agp", "mdetr", "taco"]),
     ("pretrain", "architecture", [*registry.ARCHITECTURES]),
     ("train-detector", "detector", [*registry.DETECTORS]),

@@ -33,6 +33,7 @@ FILES = {
     "siim_masks.csv": "ImageId, EncodedPixels\na, 100 5\nb, -1\n",
     "train_COVIDx9A.txt": "9 a b.png pneumonia cohen\n8 c.png normal rsna\n",
     "vqa_rad.json": json.dumps([RAD, RAD | {"qid": 2, "phrase_type": "test_para"}]),
+    "valset.json": json.dumps([{key: each for key, each in RAD.items() if key != "phrase_type"}]),
     "validate.json": json.dumps([SLAKE, SLAKE | {"q_lang": "zh"}]),
     "mimic_pair_questions.csv": MIMIC_VQA + "0,50414267,10000032,,presence,is there edema?,yes,train\n",
     "annotation.json": json.dumps(REPORTS),
@@ -45,6 +46,7 @@ CONVERT = {
     "rsna-masks": ("rsna_labels.csv", Mask, 2),
     "siim-masks": ("siim_masks.csv", Mask, 2),
     "vqa-rad": ("vqa_rad.json", Question, 2),
+    "ovqa": ("valset.json", Question, 1),
     "slake": ("validate.json", Question, 1),
     "iu-xray": ("annotation.json", Report, 1),
 }

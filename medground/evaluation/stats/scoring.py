@@ -3,6 +3,7 @@
 Each metric X has these too, if there is a baseline or another model:
 prior_X       the image-free baseline's figure          gain_X          X - prior_X
 anatomy_X     that of the anatomy-relative baseline     over_anatomy_X  X - anatomy_X
+shuffled_X    that of other patients' records  over_shuffled_X   X - shuffled_X
 other_X       the other model's figure                  difference_X    X - other_X, with its p-value as `p`
 All come from the same draws of the patients of the whole test set, so the intervals of gains and differences
 are paired.
@@ -38,16 +39,22 @@ class Bindable(Protocol):
 
 Figures = Mapping[str, Bindable]
 # prefixes of metrics that compare, and the prefix of the figure minus each baseline
-DERIVED = {"prior_": "gain_", "anatomy_": "over_anatomy_", "other_": "difference_"}
+DERIVED = {
+    "prior_": "gain_",
+    "anatomy_": "over_anatomy_",
+    "shuffled_": "over_shuffled_",
+    "other_": "difference_",
+}
 BESIDE = tuple(prefix for both in DERIVED.items() for prefix in both)
 FEW = 10  # patients: below, the p-value is exact, or there is none
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The figures of N items: of the model, of the two baselines and of another model, if given.
+    """The figures of N items: of the model, of the three baselines and of another model, if given.
 
     prior: of the image-free baseline. anatomy: of the same boxes, placed relative to detected lungs.
+    shuffled: of the true records of other patients.
     owners: (N,) the cluster of each item. counts: scored items in each group. clusters: number of clusters in
     the whole test set, some of which may have no item here. None means that `owners` has all of them.
     """
@@ -59,6 +66,7 @@ class Measured:
     own: Figures
     prior: Figures | None = None
     anatomy: Figures | None = None
+    shuffled: Figures | None = None
     other: Figures | None = None
     clusters: int | None = None
     keeps_empty: bool = True  # whether a figure without a value is a score
@@ -191,7 +199,12 @@ def _clusters_of(measured: Measured) -> int:
 
 def _bound(measured: Measured, split: Split) -> dict[str, Figure]:
     """Return each metric's figure, with the baseline's and the other model's."""
-    beside = {"prior_": measured.prior, "anatomy_": measured.anatomy, "other_": measured.other}
+    beside = {
+        "prior_": measured.prior,
+        "anatomy_": measured.anatomy,
+        "shuffled_": measured.shuffled,
+        "other_": measured.other,
+    }
     sources = {"": measured.own} | beside
     return {
         prefix + metric: source[metric].bind(split)

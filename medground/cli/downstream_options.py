@@ -1,0 +1,39 @@
+"""Options that the commands of downstream tasks share."""
+
+from medground.cli import options
+from medground.cli.command import DATA, MODEL, option
+
+encoder = option(
+    "--encoder",
+    metavar="FOLDER|hub:NAME",
+    required=True,
+    group=MODEL,
+    help="Model folder, folder of export --encoders, or pre-trained image encoder.",
+)
+image_size = option(
+    "--image-size",
+    type=options.SIDE,
+    group=MODEL,
+    help="Side of the images (default: as in training, or 224).",
+)
+shares = option(
+    "--share",
+    "shares",
+    type=options.Number(0, 1, min_open=True),
+    multiple=True,
+    default=(1.0,),
+    show_default=True,
+    group=DATA,
+    help="Share of the training patients to use; repeatable.",
+)
+seeds = option(
+    "--seeds",
+    type=options.COUNT,
+    default=1,
+    show_default=True,
+    group=DATA,
+    help="Runs, of each --share if there are several: seeds 0 to N - 1.",
+)
+allow_leakage = option(
+    "--allow-leakage", is_flag=True, group=DATA, help="Accept patients in two splits; marks each prediction."
+)

@@ -1,0 +1,1 @@
+"""Segmentation: a decoder over an image encoder's feature maps, trained on masks."""

@@ -1,0 +1,105 @@
+"""The writer of reports: a causal decoder over the visual tokens of an image, and an objective with only it.
+
+lm   language modeling of the report from the patches of its image, as in R2Gen without its memory.
+
+With `--freeze image-encoder` the objective trains a writer on the frozen encoder of any method. So encoders
+can be compared by the reports that equal decoders write, as in BenchX. Input and output share the
+embeddings of the text encoder; its other layers are not used.
+
+Letters: B images, P visual tokens, D width, L tokens of a report, V vocabulary, n images with a report.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medground.models import layers
+from medground.models.config import GrounderConfig
+from medground.models.grounder import Grounder
+from medground.objectives.distributed import mean
+from medground.objectives.objective import Encoded, Objective
+from medground.objectives.report_batch import ReportBatch, lines
+
+LAYERS = 2  # of the decoder
+LONGEST = 160  # maximum report tokens
+
+
+def decoder(config: GrounderConfig) -> nn.Module:
+    """Return a small decoder of the model's width."""
+    return layers.decoder(LAYERS, config.width, config.heads, config.feed_forward, config.dropout)
+
+
+class Writes(Objective):
+    """An objective with a writer of reports; `medground write` uses both."""
+
+    writer: "Writer"
+
+    def visual_tokens(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
+        """Return (n, P, D) visual tokens of the images with a report, and their mask, True if ignored.
+
+        encoded: with the tokens of `texts`, to which `reports.always` leads. Nothing of the reports is used
+        but their regions.
+        """
+        raise NotImplementedError
+
+
+class ReportWriter(Writes):
+    """The objective `writer`: its visual tokens are the patches."""
+
+    def __init__(self, model: Grounder):
+        super().__init__(model)
+        self.writer, self.width = Writer(model), model.config.width
+
+    def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
+        """Return the loss of the batch's reports; images without a report do not count."""
+        reports: ReportBatch = batch.reports
+        kept = reports.has_report
+        rows, places, valid = (each[kept] for each in lines(encoded.mask, reports, LONGEST))
+        memory, hidden = self.visual_tokens(encoded, reports)
+        return {"lm": mean(self.writer(batch.ids[rows, places], valid, memory, hidden))}
+
+    def visual_tokens(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
+        """Return (n, P, D) patches of the images with a report, and their mask, True for padding."""
+        patches = encoded.images.patches[..., : self.width]  # text-query appends positions
+        return patches[reports.has_report], ~encoded.images.visible[reports.has_report]
+
+
+class Writer(nn.Module):
+    """A causal decoder over the visual tokens; input and output share the text encoder's embeddings."""
+
+    def __init__(self, model: Grounder):
+        super().__init__()
+        config = model.config
+        embeddings: nn.Embedding = model.network.text_encoder.get_input_embeddings()  # type: ignore[operator]
+        self.words = [embeddings]  # in a list, as they belong to the text encoder
+        hidden = self.words[0].weight.shape[1]
+        self.enter, self.leave = nn.Linear(hidden, config.width), nn.Linear(config.width, hidden)
+        self.positions = nn.Parameter(torch.randn(LONGEST, config.width) * 0.02)
+        self.decoder = decoder(config)
+
+    def forward(self, ids: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
+        """Return (k,) the negative log-likelihood of each report token after the first, and of the end.
+
+        ids, valid: (n, L), padded at the end. The end token is the first token of the report. A report with
+        LONGEST tokens was probably cut, so its end is not predicted.
+        """
+        if not ids.numel():
+            return memory.sum(dim=(1, 2))[:0]
+        lengths = valid.sum(dim=1, keepdim=True)
+        given = ids.masked_fill(~valid, 0)
+        wanted = torch.cat([given[:, 1:], given[:, :1]], dim=1)
+        last = torch.arange(ids.shape[1], device=ids.device) == lengths - 1
+        wanted = torch.where(last, given[:, :1], wanted)
+        scored = valid & ~(last & (lengths == LONGEST))
+        logits = self.logits(given, memory, hidden)
+        return functional.cross_entropy(logits[scored].float(), wanted[scored], reduction="none")
+
+    def logits(self, ids: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
+        """Return (n, L, V) logits of the token after each of (n, L) ids; attention is causal."""
+        length = ids.shape[1]
+        tokens = self.enter(self.words[0](ids)) + self.positions[:length]
+        later = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
+        outputs = self.decoder(tokens, memory, tgt_mask=later, memory_key_padding_mask=hidden)
+        return functional.linear(self.leave(outputs), self.words[0].weight)
