@@ -81,6 +81,13 @@ def of_gaps(text: str, height: int, width: int) -> Mask:
     return mask_of((height, width), [*numbers, height * width - total])
 
 
+def gaps(mask: Mask) -> str:
+    """Return SIIM's "gap length ..." of a mask; `of_gaps` inverts it."""
+    flat = np.asarray(mask, bool).T.reshape(-1)
+    edges = np.flatnonzero(np.diff(flat, prepend=False, append=False)).tolist()
+    return " ".join(map(str, np.diff([0, *edges]).tolist()))
+
+
 def pieces(mask: Mask) -> list[tuple[float, float, float, float]]:
     """Return the box of each connected piece of a mask, neighbors at corners included, from left to right."""
     from scipy import ndimage

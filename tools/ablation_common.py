@@ -5,6 +5,7 @@ Letters: N images, K labels, D width, R region-sentence pairs. A label is 1, 0, 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from medground import console
 from medground.data.collate import Batch, Batches, Plan, Queried, collate
 from medground.data.examples import Example, all_texts
+from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.data.report_targets import Needs
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
-from medground.training.optim import Schedule, build_optimizer, set_lr
+from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
 
 LEAST = 3  # images with and without a label, that a label needs for an AUC
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The objective and length of a training; all other settings are those of `pretrain`."""
+    """The objective and length of a training; all other settings are those of `pretrain`.
+
+    encoder: folder of a pre-trained image encoder, which stays frozen; None for a small network from scratch.
+    side: of the images, in pixels.
+    """
 
     objective: str
     weights: Mapping[str, float]
@@ -35,6 +42,8 @@ class Recipe:
     images: int = 16
     lr: float = 5e-4
     seed: int = 0
+    encoder: str | None = None
+    side: int = 128
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Trained:
 
     @torch.inference_mode()
     def over(
-        self, examples: Sequence[Example], store: ImageStore, together: int = 16
+        self, examples: Sequence[Example], store: ImageStore | FeatureMaps, together: int = 16
     ) -> Iterator[tuple[Batch, Encoded]]:
         """Yield the examples in batches, without augmentation, and their encodings."""
         self.learner.eval()
@@ -57,13 +66,29 @@ class Trained:
             yield batch, self.learner.encode(*batch.inputs())
 
 
-def train(examples: Sequence[Example], store: ImageStore, recipe: Recipe) -> Trained:
+def store_of(
+    recipe: Recipe, images: Path, maps: Path | None, paths: Sequence[str]
+) -> ImageStore | FeatureMaps:
+    """Return the images of a recipe, as feature maps in the folder `maps` if it freezes an encoder."""
+    if recipe.encoder is None or maps is None:
+        return ImageStore(images, recipe.side)
+    network = grounder.build("small", [], image_encoder=recipe.encoder, image_size=recipe.side).network
+    found = FeatureMaps(maps, images, network, recipe.side)
+    found.add(paths, lambda each, count: console.progress(each, "batches of feature maps", count))
+    return found
+
+
+def train(examples: Sequence[Example], store: ImageStore | FeatureMaps, recipe: Recipe) -> Trained:
     """Return a small model trained on the examples' reports with one objective; the recipe determines it."""
     always = Needs.of([recipe.objective]).always or ()
     torch.manual_seed(recipe.seed)
-    model = grounder.build("small", [*all_texts(examples), *always])
+    words = [*all_texts(examples), *always]
+    model = grounder.build("small", words, image_encoder=recipe.encoder, image_size=recipe.side)
     learner = Learner(model, [recipe.objective], dict(recipe.weights))
-    plan = Plan(images=recipe.images, terms=0, sentences=0, seed=recipe.seed, always=always)
+    views = "mild" if recipe.encoder is None else "none"
+    if recipe.encoder is not None:
+        freeze(model.network, ["image-encoder"])
+    plan = Plan(images=recipe.images, terms=0, sentences=0, seed=recipe.seed, views=views, always=always)
     batches = Batches(examples, store, model.tokenize, plan)
     schedule = Schedule(steps=recipe.steps, lr=recipe.lr)
     optimizer = build_optimizer(learner, schedule)

@@ -24,14 +24,23 @@ def check(
     loss_weight: dict[str, float],
     architecture: str,
     tracker: str | None,
+    feature_maps: Path | None,
+    freeze: tuple[str, ...],
+    augment: str,
+    hflip_prob: float,
     **_: Any,
 ) -> None:
     """Raise UsageError, before any input is read, for a weight of an unknown loss, objectives that cannot be
-    combined, and a tracker that is not installed."""
+    combined, feature maps that change during the training, and a tracker that is not installed."""
     try:
         registry.check_losses(objective, loss_weight, architecture)
     except MedgroundError as error:
         raise click.UsageError(str(error)) from None
+    if feature_maps is not None and ("image-encoder" not in freeze or augment != "none" or hflip_prob):
+        raise click.UsageError(
+            "--feature-maps needs images and an encoder that stay the same: give --freeze image-encoder and "
+            "--augment none, without --hflip-prob"
+        )
     if tracker:
         from medground.training import trackers
 

@@ -53,6 +53,12 @@ _SAME_FOR_ALL = [
         group=FILES,
         help="Folder of decoded images that `medground cache` wrote.",
     ),
+    option(
+        "--feature-maps",
+        type=shared.OutputFolder(locked=False),
+        group=FILES,
+        help="Folder that keeps the frozen image encoder's output of each image.",
+    ),
     shared.run_folder,
     option(
         "--model-size",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medground.data import augment, report_targets
 from medground.data.examples import Example
+from medground.data.feature_maps import FeatureMaps, MappedImage
 from medground.data.image_store import ImageStore
 from medground.models.letterboxed import LetterboxedImage
 from medground.objectives.report_batch import ReportBatch
@@ -25,7 +26,8 @@ Queried = tuple[Example, list[tuple[str, tuple[Box, ...]]]]
 class Batch:
     """A batch.
 
-    pictures: (B, 2, S, S), images in [0, 1] and their masks, 0 on padding. ids, mask: (U, T) of the texts.
+    pictures: (B, 2, S, S), images in [0, 1] and their masks, 0 on padding; or (B, C + 1, h, w), the same of
+    feature maps. ids, mask: (U, T) of the texts.
     image_of, text_of: (N,) the rows of each pair. boxes: (M, 4) normalized [cx, cy, w, h]. box_of: (M,) the
     pair of each box. reports: None if no objective uses reports.
     """
@@ -41,7 +43,7 @@ class Batch:
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return the arguments of a network's forward."""
-        pixels, inside = self.pictures[:, :1], self.pictures[:, 1:]
+        pixels, inside = self.pictures[:, :-1], self.pictures[:, -1:]
         return pixels, inside, self.ids, self.mask, self.image_of, self.text_of
 
     def to(self, device: torch.device) -> "Batch":
@@ -89,7 +91,7 @@ class Batches:
     """
 
     examples: Sequence[Example]
-    store: ImageStore
+    store: ImageStore | FeatureMaps
     tokenize: Callable[[list[str]], tuple[Tensor, Tensor]]
     plan: Plan
     replay: "Batches | None" = None
@@ -153,7 +155,7 @@ class Batches:
         return example, sampled
 
 
-def load(example: Example, store: ImageStore) -> LetterboxedImage:
+def load(example: Example, store: ImageStore | FeatureMaps) -> LetterboxedImage | MappedImage:
     """Return the image of an example, with boxes in pixels of its record.
 
     Raises MedgroundError if the file is unreadable or differs from the record in its aspect ratio.
@@ -164,7 +166,7 @@ def load(example: Example, store: ImageStore) -> LetterboxedImage:
 
 def collate(
     queried: Sequence[Queried],
-    store: ImageStore,
+    store: ImageStore | FeatureMaps,
     tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
     always: Sequence[str] | None = None,
 ) -> Batch:

@@ -31,8 +31,7 @@ class LetterboxedImage:
         """Return (2, S, S): the image in [0, 1], and its mask, 1 on the image and 0 on the padding."""
         both = np.zeros((2, *self.square.shape), np.float32)
         np.divide(self.square, np.float32(255), out=both[0])
-        (width, height), (left, top) = self.letterbox.inner, self.letterbox.offset
-        both[1, top : top + height, left : left + width] = 1
+        both[1] = _inside(self.letterbox)
         return both
 
     def picture(self) -> "Tensor":
@@ -49,15 +48,37 @@ class LetterboxedImage:
         A file may be a scaled copy of the image that was annotated. Raises MedgroundError if the aspect ratio
         differs; the message names `path` and `whose` record it is.
         """
-        own = (self.letterbox.width, self.letterbox.height)
-        if not (width and height) or own == (width, height):
-            return self
-        if not is_scaled(own, (width, height)):
-            raise MedgroundError(
-                f"{path}: is {own[0]} x {own[1]} pixels, {whose} says {width} x {height}, which is no scaled "
-                "copy; give the annotated images with --images"
-            )
-        return replace(self, letterbox=replace(self.letterbox, width=width, height=height, copy=own))
+        return replace(self, letterbox=sized(self.letterbox, width, height, path, whose))
+
+
+def sized(
+    letterbox: Letterbox, width: int | None, height: int | None, path: Path | str, whose: str
+) -> Letterbox:
+    """Return the letterbox of an image with boxes in pixels of a record, as `LetterboxedImage.sized`."""
+    own = (letterbox.width, letterbox.height)
+    if not (width and height) or own == (width, height):
+        return letterbox
+    if not is_scaled(own, (width, height)):
+        raise MedgroundError(
+            f"{path}: is {own[0]} x {own[1]} pixels, {whose} says {width} x {height}, which is no scaled "
+            "copy; give the annotated images with --images"
+        )
+    return replace(letterbox, width=width, height=height, copy=own)
+
+
+def mask(letterbox: Letterbox) -> "Tensor":
+    """Return (1, 1, S, S), 1 on the image and 0 on the padding."""
+    import torch
+
+    return torch.from_numpy(_inside(letterbox))[None, None]
+
+
+def _inside(letterbox: Letterbox) -> NDArray[np.float32]:
+    """Return (S, S), 1 on the image and 0 on the padding."""
+    inside = np.zeros((letterbox.size, letterbox.size), np.float32)
+    (width, height), (left, top) = letterbox.inner, letterbox.offset
+    inside[top : top + height, left : left + width] = 1
+    return inside
 
 
 def is_scaled(one: tuple[int, int], other: tuple[int, int]) -> bool:

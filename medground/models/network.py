@@ -91,8 +91,11 @@ class Network(nn.Module):
     def encode_images(self, images: Tensor, inside: Tensor) -> EncodedImages:
         """Return the encoded images.
 
-        images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding.
+        images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding. Or the outputs
+        of `maps` and (B, 1, h, w), 1 on patches of the image.
         """
+        if images.shape[1] > 1:
+            return self.encode_maps(images, inside)
         return self.encode_maps(self.maps(images, inside), inside)
 
     def maps(self, images: Tensor, inside: Tensor) -> Tensor:
@@ -102,23 +105,29 @@ class Network(nn.Module):
         fill = inside if self.padding == "mean" else None
         return encoders.feature_map(self.image_encoder, images, self.grey, fill)
 
-    def encode_maps(self, maps: Tensor, inside: Tensor) -> EncodedImages:
-        """Return the encoded images of (B, C, h, w) feature maps; inside: (B, 1, S, S)."""
-        grid = self.to_patches(maps)
+    def visible(self, inside: Tensor, height: int, width: int) -> Tensor:
+        """Return (B, h, w), True for patches of the image; inside: (B, 1, S, S), or already (B, 1, h, w)."""
         if self.padding == "visible":
             inside = torch.ones_like(inside)
         if self.is_post:
-            return self._encode_published(grid, inside)
+            return published.visible_patches(inside, height, width)
+        return nn.functional.adaptive_max_pool2d(inside, (height, width))[:, 0] > 0.5
+
+    def encode_maps(self, maps: Tensor, inside: Tensor) -> EncodedImages:
+        """Return the encoded images of (B, C, h, w) feature maps; inside: (B, 1, S, S) or (B, 1, h, w)."""
+        grid = self.to_patches(maps)
+        visible = self.visible(inside, *grid.shape[-2:])
+        if self.is_post:
+            return self._encode_published(grid, visible)
         height, width = grid.shape[-2:]
-        visible = nn.functional.adaptive_max_pool2d(inside, (height, width)).flatten(1) > 0.5
+        visible = visible.flatten(1)
         places = layers.sine_positions(height, width, grid.shape[1]).to(grid)
         patches = grid.flatten(2).transpose(1, 2) + places
         if not isinstance(self.visual, nn.Identity):
             patches = self.visual(patches, src_key_padding_mask=~visible)
         return EncodedImages(patches + self.kinds[1] + places, visible, grid)
 
-    def _encode_published(self, grid: Tensor, inside: Tensor) -> EncodedImages:
-        visible = published.visible_patches(inside, *grid.shape[-2:])
+    def _encode_published(self, grid: Tensor, visible: Tensor) -> EncodedImages:
         places, visible = published.positions(visible, grid.shape[1]).to(grid), visible.flatten(1)
         patches = self.visual(grid.flatten(2).transpose(1, 2), ~visible, places)
         return EncodedImages(self.to_joint(patches), visible, grid)

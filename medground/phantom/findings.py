@@ -7,6 +7,7 @@ atelectasis"). The names are Chest ImaGenome's attributes, the categories MS-CXR
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medground.phantom.patient import SIDES, Patient
 from medground.records import Box
@@ -60,7 +61,8 @@ DEVICES = {  # share of AP and of PA images
 @dataclass(slots=True)
 class Finding:
     """One finding. `regions` are its locations, `box` its extent in the image (None until it is drawn,
-    and if it is not visible). `side` is None for a finding without a side."""
+    and if it is not visible), `mask` its pixels on the coarse grid, if it is a change of lung or pleura.
+    `side` is None for a finding without a side."""
 
     name: str
     group: int
@@ -68,6 +70,7 @@ class Finding:
     severity: str
     regions: list[str]
     box: Box | None = None
+    mask: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
     mentioned: bool = True
     detail: dict[str, float] = field(default_factory=dict)
 

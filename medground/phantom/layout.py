@@ -5,6 +5,7 @@
     chest-imagenome/silver_dataset/scene_graph/<image>_SceneGraph.json, splits/*.csv
     ms-cxr/MS_CXR_Local_Alignment_v1.1.0.{csv,json}
     reports.csv, truth/{triplets,findings,regions}.jsonl, phantom.json (the settings)
+    layouts/, with --layouts: see `phantom.layouts`
 
 The process that renders a patient writes its files; one process writes the tables at the end. Each file is
 renamed to its final name when it is complete. `phantom.json` comes last: a cohort without it is unfinished,
@@ -29,7 +30,7 @@ from medground import locks, output_files
 from medground.console import progress
 from medground.errors import MedgroundError
 from medground.parallel import ordered_map
-from medground.phantom import tables
+from medground.phantom import layouts, tables
 from medground.phantom.cohort import render
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ class Settings:
     size: int
     laterals: float = 0.0
     version: str = medground.__version__
+    layouts: tuple[str, ...] = ()
+
+    def to_json(self) -> bytes:
+        """Return the content of phantom.json; without layouts it is that of earlier versions."""
+        return _dump({key: value for key, value in asdict(self).items() if key != "layouts" or value})
 
 
 def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
@@ -55,28 +61,32 @@ def write_cohort(root: Path, settings: Settings, workers: int = 1) -> int:
     if _is_complete(root, settings):
         log.warning("%s: already complete, nothing to do", root)
         return settings.patients
+    layouts.check(settings.layouts)
     _claim(root, settings)
     rows = list(progress(_patients(root, settings, workers), "patients", settings.patients))
-    for path, content in tables.tables(rows):
+    for path, content in (
+        *tables.tables(rows),
+        *layouts.tables([each["layouts"] for each in rows], settings.layouts),
+    ):
         _put(root / path, content)
-    _put(root / SETTINGS, _dump(asdict(settings)))
+    _put(root / SETTINGS, settings.to_json())
     (root / STARTED).unlink()
     return sum(1 + (each["lateral"] is not None) for each in rows)
 
 
 def _is_complete(root: Path, settings: Settings) -> bool:
     mark = root / SETTINGS
-    return mark.exists() and mark.read_bytes() == _dump(asdict(settings))
+    return mark.exists() and mark.read_bytes() == settings.to_json()
 
 
 def _claim(root: Path, settings: Settings) -> None:
     mark = root / STARTED
-    if mark.exists() and mark.read_bytes() == _dump(asdict(settings)):
+    if mark.exists() and mark.read_bytes() == settings.to_json():
         return
     if root.exists() and any(each.name != locks.OF_FOLDER for each in root.iterdir()):
         raise MedgroundError(f"{root}: not empty, and not a cohort with these settings; choose a new folder")
     root.mkdir(parents=True, exist_ok=True)
-    _put(mark, _dump(asdict(settings)))
+    _put(mark, settings.to_json())
 
 
 def _patients(root: Path, settings: Settings, workers: int) -> Iterator[dict[str, Any]]:
@@ -93,9 +103,11 @@ def write_patient(root: Path, settings: Settings, patient: int) -> dict[str, Any
     _put(root / "mimic-cxr-jpg" / tables.image_path(study, study.image_id), _jpeg(study.image))
     if side := study.lateral:
         _put(root / "mimic-cxr-jpg" / tables.image_path(study, side.image_id), _jpeg(side.image))
+    for path, content in layouts.images(study, settings.layouts):
+        _put(root / path, content)
     graph = _dump(tables.scene_graph(study))
     _put(root / f"chest-imagenome/silver_dataset/scene_graph/{study.image_id}_SceneGraph.json", graph)
-    return tables.row(study)
+    return tables.row(study) | {"layouts": layouts.row(study, settings.layouts)}
 
 
 def _jpeg(image: NDArray[np.uint8]) -> bytes:

@@ -118,7 +118,8 @@ def _place(
             continue
         change = _change(rng, chest, fine, finding, supine)
         total += change
-        finding.box = change_box(chest.grid, change)
+        finding.mask = change_mask(chest.grid, change)
+        finding.box = _kept(chest.grid.beam, mask_box(chest.grid, finding.mask))
     return total
 
 
@@ -144,13 +145,12 @@ def _change(rng: np.random.Generator, chest: Chest, fine: Array, finding: Findin
     return opacities.nodule(rng, chest, finding)
 
 
-def change_box(grid: Grid, change: Array) -> Box | None:
-    """Return the box of a change; None if it is not visible."""
+def change_mask(grid: Grid, change: Array) -> NDArray[np.bool_]:
+    """Return where a change is visible, on the grid; nowhere if it is too weak."""
     strength = np.abs(ndimage.gaussian_filter(change, 0.15 / grid.cm))
     peak = float(strength.max())
-    if peak < 0.01:
-        return None
-    return _kept(grid.beam, mask_box(grid, strength > SEEN * peak))
+    result: NDArray[np.bool_] = strength > (SEEN * peak if peak >= 0.01 else np.inf)
+    return result
 
 
 def _kept(beam: Beam, box: Box | None) -> Box | None:

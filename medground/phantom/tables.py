@@ -102,15 +102,15 @@ def tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
     jpg, silver = "mimic-cxr-jpg/mimic-cxr-2.0.0", "chest-imagenome/silver_dataset/splits"
     images = [image for each in rows for image in _images(each)]
     meta = ("dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns")
-    yield f"{jpg}-metadata.csv", _csv(meta, ([each[name] for name in meta] for each in images))
+    yield f"{jpg}-metadata.csv", as_csv(meta, ([each[name] for name in meta] for each in images))
     split = ("dicom_id", "study_id", "subject_id", "split")
-    yield f"{jpg}-split.csv", _csv(split, ([each[name] for name in split] for each in images))
+    yield f"{jpg}-split.csv", as_csv(split, ([each[name] for name in split] for each in images))
     for ours, theirs in IMAGENOME.items():
-        yield f"{silver}/{theirs}.csv", _csv(*_imagenome_split(rows, ours))
-    yield f"{silver}/images_to_avoid.csv", _csv((*MIMIC[1:], "dicom_id", "path", "ViewPosition"), [])
+        yield f"{silver}/{theirs}.csv", as_csv(*_imagenome_split(rows, ours))
+    yield f"{silver}/images_to_avoid.csv", as_csv((*MIMIC[1:], "dicom_id", "path", "ViewPosition"), [])
     yield from _ms_cxr(rows)
     report = ("study_id", "subject_id", "findings", "impression")
-    yield "reports.csv", _csv(report, (_report_row(each) for each in rows))
+    yield "reports.csv", as_csv(report, (_report_row(each) for each in rows))
     yield from _truth_files(rows)
 
 
@@ -180,7 +180,7 @@ def _ms_cxr(rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes]]:
         "images": images,
         "annotations": annotations,
     }
-    yield "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv", _csv(header, lines)
+    yield "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv", as_csv(header, lines)
     yield "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.json", orjson.dumps(coco, option=orjson.OPT_INDENT_2)
 
 
@@ -214,7 +214,8 @@ def _annotation(
     }
 
 
-def _csv(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> bytes:
+def as_csv(header: Iterable[str], lines: Iterable[Iterable[Any]]) -> bytes:
+    """Return a CSV file with this header."""
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(header)

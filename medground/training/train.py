@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from medground import leakage
+from medground import console, leakage
 from medground.data import collate, vocabulary
 from medground.data.examples import Example, all_texts, digest
+from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.data.long_texts import LongTexts
 from medground.data.report_targets import Needs
@@ -32,7 +33,13 @@ log = logging.getLogger(__name__)
 COMPILER = "inductor"  # the default backend of torch.compile
 LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 SHAPE = ("norm", "padding", "image_size", "text_tokens", "text_layers", "sum_word_pieces")
-NOT_THE_RUN = {"device", "tracker", "cache", "loader_threads"}  # these do not change the trained model
+NOT_THE_RUN = {
+    "device",
+    "tracker",
+    "cache",
+    "feature_maps",
+    "loader_threads",
+}  # these do not change the trained model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,7 @@ class Options(Schedule):
     compile: bool = False
     tracker: str | None = None
     cache: Path | None = None
+    feature_maps: Path | None = None
     loader_threads: int = 1
     freeze: tuple[str, ...] = ()
     negative_prob: float = 0.0
@@ -132,8 +140,14 @@ def fit(
             model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
             store = _store(material, images, model.config.image_size, options.cache)
             learner = Learner(model, options.objective, options.loss_weight)
-            stepper = _stepper(learner, options, engine, keeps_norms=loaded is not None)
-            batches = _batches(material, options, store, model, needs, engine)
+            if not loaded:
+                distributed.share_norms(learner, engine.device)
+            frozen = freeze(model.network, options.freeze)
+            if loaded:  # the statistics of pre-training saw more images
+                frozen += norms_of(learner)
+            learned = _mapped(material, images, options.feature_maps, model, engine) or store
+            stepper = _stepper(learner, options, engine, frozen)
+            batches = _batches(material, options, learned, model, needs, engine)
             checkpoint = _checkpoint(material, store, model, learner, record, folder)
             how = loop.Settings(
                 loader_threads=options.loader_threads,
@@ -162,14 +176,8 @@ def _check_share(options: Options, processes: int) -> None:
         )
 
 
-def _stepper(learner: Learner, options: Options, engine: Accelerator, keeps_norms: bool) -> Stepper:
-    """Return the learner with its optimizer; every process builds the same.
-
-    keeps_norms: keep the statistics of all batch norms, because those of pre-training saw more images.
-    """
-    if not keeps_norms:
-        distributed.share_norms(learner, engine.device)
-    frozen = [*freeze(learner.network, options.freeze), *(norms_of(learner) if keeps_norms else ())]
+def _stepper(learner: Learner, options: Options, engine: Accelerator, frozen: Sequence[nn.Module]) -> Stepper:
+    """Return the learner with its optimizer; every process builds the same."""
     optimizer = build_optimizer(learner, options, fused=engine.device.type == "cuda")
     stepper = Stepper(engine, learner, optimizer, options, seed=options.seed, frozen=frozen)
     for part in _compilable(learner.network) if options.compile else ():
@@ -220,10 +228,26 @@ def _store(material: Material, images: Path, size: int, cache: Path | None) -> I
     return store
 
 
+def _mapped(
+    material: Material, images: Path, folder: Path | None, model: grounder.Grounder, engine: Accelerator
+) -> FeatureMaps | None:
+    """Return the feature maps of all training images, None without a folder; process 0 computes them."""
+    if folder is None:
+        return None
+    model.network.image_encoder.to(engine.device)
+    with engine.main_process_first():
+        maps = FeatureMaps(folder, images, model.network, model.config.image_size)
+        maps.add(
+            [each.path for each in material.seen()],
+            lambda found, count: console.progress(found, "batches of feature maps", count),
+        )
+    return maps
+
+
 def _batches(
     material: Material,
     options: Options,
-    store: ImageStore,
+    store: ImageStore | FeatureMaps,
     model: grounder.Grounder,
     needs: Needs,
     engine: Accelerator,
@@ -297,5 +321,7 @@ def _settings(material: Material, options: Options, start: grounder.Grounder | N
     settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
         settings["init_from"] = start.name
+    if options.feature_maps is not None:
+        settings["feature_maps"] = "half precision"
     digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
     return settings | dict(material.chosen) | digests

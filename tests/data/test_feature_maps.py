@@ -1,0 +1,122 @@
+"""Feature maps of a frozen encoder: kept once, and in training the same as the images they are of."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+from click.testing import CliRunner
+
+from medground.cli.main import cli
+from medground.data import collate
+from medground.data.examples import Example
+from medground.data.feature_maps import LINES, MAPS, FeatureMaps
+from medground.data.image_store import ImageStore
+from medground.errors import MedgroundError
+from medground.models import grounder
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory) -> toy.Toy:
+    return toy.make(tmp_path_factory.mktemp("toy"), count=5)
+
+
+@pytest.fixture(scope="module")
+def paths(films) -> list[str]:
+    lines = Path(films.phrases).read_text().splitlines()
+    return list(dict.fromkeys(json.loads(line)["path"] for line in lines))
+
+
+def network(seed: int = 0, **shape):
+    torch.manual_seed(seed)
+    return grounder.build("small", ["one"], image_size=SIZE, **shape).network.eval()
+
+
+def maps_of(folder: Path, films: toy.Toy, net=None) -> FeatureMaps:
+    return FeatureMaps(folder, Path(films.folder), net or network(), SIZE)
+
+
+def add(maps: FeatureMaps, paths: list[str]) -> None:
+    maps.add(paths, lambda found, _: found)
+
+
+@pytest.mark.parametrize("shape", [{}, {"norm": "post"}, {"padding": "visible"}])
+def test_maps_encode_as_their_images(films, paths, tmp_path, shape):
+    net = network(**shape)
+    maps, store = maps_of(tmp_path / "maps", films, net), ImageStore(Path(films.folder), SIZE)
+    add(maps, paths)
+    both = torch.stack([store.get(path).picture() for path in paths])
+    mapped = torch.stack([maps.get(path).picture() for path in paths])
+    with torch.inference_mode():
+        expected = net.encode_images(both[:, :1], both[:, 1:])
+        found = net.encode_images(mapped[:, :-1], mapped[:, -1:])
+    assert (found.visible == expected.visible).all()
+    torch.testing.assert_close(found.patches, expected.patches, atol=5e-3, rtol=5e-3)
+
+
+def test_an_interrupted_folder_is_completed(films, paths, tmp_path):
+    add(maps_of(tmp_path / "whole", films), paths)
+    cut = tmp_path / "cut"
+    add(maps_of(cut, films), paths[:2])
+    with (cut / MAPS).open("ab") as stream:
+        stream.write(b"half a row")
+    with (cut / LINES).open("ab") as stream:
+        stream.write(b'{"path":')
+    again = maps_of(cut, films)
+    add(again, paths)
+    whole = maps_of(tmp_path / "whole", films)
+    for path in paths:
+        assert (again.get(path).features == whole.get(path).features).all()
+
+
+def test_a_map_is_computed_once(films, paths, tmp_path, monkeypatch):
+    add(maps_of(tmp_path, films), paths)
+    again = maps_of(tmp_path, films)
+    monkeypatch.setattr(again, "_computed", lambda _: pytest.fail("computed again"))
+    add(again, paths)
+
+
+def test_maps_of_another_encoder_are_refused(films, paths, tmp_path):
+    add(maps_of(tmp_path, films), paths)
+    with pytest.raises(MedgroundError, match="another encoder; name another folder"):
+        maps_of(tmp_path, films, network(seed=1))
+
+
+def test_an_image_without_a_map_is_named(films, tmp_path):
+    with pytest.raises(MedgroundError, match=r"x\.png: no feature map"):
+        maps_of(tmp_path, films).get("x.png")
+
+
+def test_boxes_follow_the_size_of_the_record(films, paths, tmp_path):
+    maps, store = maps_of(tmp_path, films), ImageStore(Path(films.folder), SIZE)
+    add(maps, paths)
+    size = store.get(paths[0]).letterbox
+    example = Example("x", paths[0], 2 * size.width, 2 * size.height, None)
+    box = np.array([[2.0, 4.0, 20.0, 30.0]])
+    both = [collate.load(example, each).letterbox.normalise(box) for each in (maps, store)]
+    np.testing.assert_array_equal(*both)
+
+
+@pytest.mark.slow
+def test_pretrain_learns_the_same_from_maps(films, tmp_path):
+    common = ["pretrain", films.pairs, "--images", films.folder, "--image-size", str(SIZE), "--seed", "1"]
+    common += ["--steps", "2", "--batch-size", "2", "--freeze", "image-encoder", "--augment", "none"]
+    runs = {"plain": [], "mapped": ["--feature-maps", str(tmp_path / "maps")]}
+    losses = []
+    for name, flags in runs.items():
+        result = CliRunner().invoke(cli, [*map(str, common), *flags, "-o", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        losses.append(json.loads(lines[-1])["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+def test_maps_need_a_frozen_encoder(films, tmp_path):
+    flags = ["--images", films.folder, "--feature-maps", tmp_path / "maps", "-o", tmp_path / "run"]
+    result = CliRunner().invoke(cli, [str(each) for each in ("pretrain", films.pairs, *flags)])
+    assert result.exit_code == 2
+    assert "--freeze image-encoder and --augment none" in result.output
