@@ -27,7 +27,7 @@ from medground.models.grounder import Grounder
 from medground.models.letterboxed import LetterboxedImage
 from medground.objectives import saved_heads
 from medground.objectives.objective import Encoded
-from medground.objectives.writer import LONGEST, Writes
+from medground.objectives.writer import LONGEST, WriterSteps, Writes
 from medground.records import Anatomy, Image, Report
 
 log = logging.getLogger(__name__)
@@ -67,11 +67,7 @@ class ReportModel:
     ) -> list[tuple[str, bool]]:
         """Return the report of each image and whether it ended; `found` has their regions."""
         memory, hidden = self._visual_tokens(pictures, found)
-        writer = self.objective.writer
-
-        def step(tokens: Tensor, sources: Tensor) -> Tensor:
-            return writer.logits(tokens, memory[sources], hidden[sources])[:, -1]
-
+        step = WriterSteps(self.objective.writer, memory, hidden)
         written = decoding.decode(step, len(pictures), how, self.model.device)
         return [(decoded_text.report_of(self.model.tokenizer, ids), ended) for ids, ended in written]
 

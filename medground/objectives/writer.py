@@ -18,6 +18,7 @@ from torch.nn import functional
 from medground.models import layers
 from medground.models.config import GrounderConfig
 from medground.models.grounder import Grounder
+from medground.models.stepwise import Stepwise
 from medground.objectives.distributed import mean
 from medground.objectives.objective import Encoded, Objective
 from medground.objectives.report_batch import ReportBatch, lines
@@ -103,3 +104,26 @@ class Writer(nn.Module):
         later = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
         outputs = self.decoder(tokens, memory, tgt_mask=later, memory_key_padding_mask=hidden)
         return functional.linear(self.leave(outputs), self.words[0].weight)
+
+
+class WriterSteps:
+    """The next-token logits of a writer for texts that grow by one token with each call.
+
+    Calls have the form of `downstream.decoding.Step`. memory, hidden: those of the sources.
+    """
+
+    def __init__(self, writer: Writer, memory: Tensor, hidden: Tensor):
+        self._writer, self._state = writer, Stepwise(writer.decoder, memory, hidden)
+        self._row_of: dict[tuple[int, ...], int] = {}
+
+    def __call__(self, tokens: Tensor, sources: Tensor) -> Tensor:
+        """Return (R, V) logits after (R, L) tokens, each one longer than a row of the last call."""
+        rows = [(source, *text) for source, text in zip(sources.tolist(), tokens.tolist(), strict=True)]
+        first = tokens.shape[1] == 1
+        parents = torch.tensor(
+            [0 if first else self._row_of[each[:-1]] for each in rows], device=tokens.device
+        )
+        self._row_of = {each: n for n, each in enumerate(rows)}
+        words, position = self._writer.words[0](tokens[:, -1]), self._writer.positions[tokens.shape[1] - 1]
+        outputs = self._state.extend(self._writer.enter(words) + position, parents, sources)
+        return functional.linear(self._writer.leave(outputs), self._writer.words[0].weight)

@@ -225,3 +225,15 @@ def test_where_a_report_is_cut_no_end_is_taught(objective, monkeypatch):
     whole = objective.writer(ids, valid, memory, hidden).tolist()
     monkeypatch.setattr(writer, "LONGEST", 4)
     assert objective.writer(ids, valid, memory, hidden).tolist() == pytest.approx(whole[:3] + whole[4:])
+
+
+@torch.inference_mode()
+def test_a_report_that_grows_has_the_logits_of_the_whole_report(objective):
+    torch.manual_seed(4)
+    memory, hidden = torch.randn(2, 6, 128), torch.zeros(2, 6, dtype=torch.bool)
+    hidden[0, 4:] = True
+    steps = writer.WriterSteps(objective.writer, memory, hidden)
+    for texts, sources in (([[2], [2]], (0, 1)), ([[2, 5], [2, 9], [2, 5]], (1, 0, 0)), ([[2, 5, 7]], (0,))):
+        ids, rows_of = torch.tensor(texts), torch.tensor(sources)
+        expected = objective.writer.logits(ids, memory[rows_of], hidden[rows_of])[:, -1]
+        assert torch.allclose(steps(ids, rows_of), expected, atol=1e-4)
