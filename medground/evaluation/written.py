@@ -62,10 +62,6 @@ class WrittenData(Prepared):
     other: Sequence[Report] | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
 
-    def models(self) -> set[str]:
-        """Return the hashes of the models that wrote the reports, if they are known."""
-        return {str(each.extra["model"]) for each in self.own if each.extra.get("model")}
-
     def about(self) -> dict[str, Any]:
         """Return the split and the rule that made it."""
         return dict(self.rules)
@@ -90,12 +86,16 @@ def prepare(
         raise MedgroundError(f"{source}: split: no report is of {split}; it has {there or 'no splits'}")
     names = {str(each.extra["split_by"]) for each in scored if each.extra.get("split_by")}
     rules = {"split": split} if split else {}
+    own = _written(predictions, "predictions", known, scored)
+    other = None if compare is None else _written(compare, "compare", known, scored)
     return WrittenData(
         scored=[*map(Study, scored)],
         train=None if train is None else _training(train, split),
         elsewhere=[Study(each) for each in known if split and each.extra.get("split") != split],
-        own=_written(predictions, "predictions", known, scored),
-        other=None if compare is None else _written(compare, "compare", known, scored),
+        own=own,
+        other=other,
+        predictions=own,
+        compared=other or [],
         rules=rules | ({"split_by": "; ".join(sorted(names))} if names else {}),
     )
 
