@@ -37,11 +37,12 @@ $(ABLATION)/pairs-%.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy.jsonl
 $(ABLATION)/agp-pairs.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy-train.jsonl
 	$(MG) align $< --anatomy $(word 2,$^) --existence present --existence absent -o $@
 
-$(ABLATION)/agp.md: $(ABLATION)/agp-pairs.jsonl $(ABLATION)/anatomy-train.jsonl $(DEMO)/phrases.jsonl \
-  $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl
-	$(BIN)/python tools/ablate_agp --pairs $< --anatomy $(word 2,$^) --phrases $(word 3,$^) --test $(word 4,$^) \
-	  --test-anatomy $(word 5,$^) --images $(FILMS) --few $(FEW) --runs $(ABLATION)/agp \
-	  $(SIZES) --steps $(AGP_STEPS) -o $(@:.md=.jsonl) > $@
+# Of parts of AGP, and of settings that are not part of `make ablation`.
+$(addprefix $(ABLATION)/,agp.md norm-transvg.md norm-mdetr.md taco.md): $(ABLATION)/agp-pairs.jsonl \
+  $(ABLATION)/anatomy-train.jsonl $(DEMO)/phrases.jsonl $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl
+	$(BIN)/python tools/ablate_agp --study $(basename $(@F)) --pairs $< --anatomy $(word 2,$^) \
+	  --phrases $(word 3,$^) --test $(word 4,$^) --test-anatomy $(word 5,$^) --images $(FILMS) --few $(FEW) \
+	  --runs $(ABLATION)/agp $(SIZES) --steps $(AGP_STEPS) -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/asg.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/pairs-split.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_asg --merged $< --split $(word 2,$^) --test-images $(word 3,$^) \

@@ -127,13 +127,17 @@ def freeze(network: Network, parts: Iterable[str]) -> list[nn.Module]:
     parts = list(parts)
     frozen = [getattr(network, name) for part in parts for name in PARTS.get(part, ())]
     if BATCH_NORM in parts:
-        norms = nn.modules.batchnorm._BatchNorm
-        frozen += [each for each in network.image_encoder.modules() if isinstance(each, norms)]
+        frozen += norms_of(network.image_encoder)
     if STEM in parts:
         frozen += _stem(network.image_encoder)
     for module in frozen:
         module.requires_grad_(False)
     return frozen
+
+
+def norms_of(module: nn.Module) -> list[nn.Module]:
+    """Return the batch norms in the module."""
+    return [each for each in module.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
 
 
 def _stem(encoder: Any) -> list[nn.Module]:

@@ -24,8 +24,10 @@ from medground.models.network import Network
 from medground.objectives import distributed, saved_heads
 from medground.objectives.learner import Learner
 from medground.training import loop, validation
-from medground.training.optim import Schedule, build_optimizer, freeze
+from medground.training.engine import opened_engine
+from medground.training.optim import Schedule, build_optimizer, freeze, norms_of
 from medground.training.run_dir import RunFolder
+from medground.training.stepper import Stepper
 from medground.training.stop import StopRequest
 
 log = logging.getLogger(__name__)
@@ -127,15 +129,36 @@ def fit(
     folder of the model to start from; None builds a new one. `overwrite` forgets a run with other settings.
     """
     with StopRequest() as stop:
-        material = material.usable(Needs.of(options.objective))
+        needs = Needs.of(options.objective)
+        material = material.usable(needs)
         _check_validation(material, options)
-        with loop.opened_engine(options.device, options.precision, options.tracker, folder) as engine:
+        with opened_engine(options.device, options.precision, options.tracker, folder) as engine:
             _check_share(options, engine.num_processes)
+            torch.manual_seed(options.seed)  # before the model, as its building draws numbers too
+            loaded = _loaded(start, options) if start else None
             with engine.main_process_first():
                 first = engine.is_main_process  # the others neither write settings nor compare them
-                settings = _settings(material, options, start) if first else {}
+                settings = _settings(material, options, loaded) if first else {}
                 run = RunFolder(folder, settings, overwrite, first)
-            return loop.train(_job(material, images, run, options, start, engine), stop) is not None
+            record = leakage.new_record(material.heads(), start, material.leakage, material.record)
+            model = loaded or _new_model(material, needs, options)
+            model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
+            store = _store(material, images, model.config.image_size, options.cache)
+            learner = Learner(model, options.objective, options.loss_weight)
+            if not loaded:
+                distributed.share_norms(learner, engine.device)
+            frozen = freeze(model.network, options.freeze)
+            if loaded:  # the statistics of pre-training saw more images
+                frozen += norms_of(learner)
+            learned = _mapped(material, images, options.feature_maps, model, engine) or store
+            stepper = _stepper(learner, options, engine, frozen)
+            batches = _batches(material, options, learned, model, needs, engine)
+            checkpoint = _checkpoint(material, store, model, learner, record, folder)
+            how = loop.Settings(
+                loader_threads=options.loader_threads,
+                memory_advice=_memory_advice(options, engine.num_processes),
+            )
+            return loop.train(stepper, batches, checkpoint, run, stop, how)
 
 
 def _check_validation(material: Material, options: Options) -> None:
@@ -158,49 +181,32 @@ def _check_share(options: Options, processes: int) -> None:
         )
 
 
-def _job(
+def _stepper(learner: Learner, options: Options, engine: Accelerator, frozen: Sequence[nn.Module]) -> Stepper:
+    """Return the learner with its optimizer; every process builds the same."""
+    optimizer = build_optimizer(learner, options, fused=engine.device.type == "cuda")
+    stepper = Stepper(engine, learner, optimizer, options, seed=options.seed, frozen=frozen)
+    for part in _compilable(learner.network) if options.compile else ():
+        part.compile(backend=COMPILER, dynamic=True)  # every batch has its own numbers of phrases and boxes
+    return stepper
+
+
+def _checkpoint(
     material: Material,
-    images: Path,
-    run: RunFolder,
-    options: Options,
-    start: Path | None,
-    engine: Accelerator,
-) -> loop.Job:
-    """Return the job of a run folder; every process builds the same."""
-    needs = Needs.of(options.objective)
-    torch.manual_seed(options.seed)
-    model = _model(material, needs, options, start)
-    model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
-    store = _store(material, images, model.config.image_size, options.cache)
-    learner = Learner(model, options.objective, options.loss_weight)
-    frozen = freeze(model.network, options.freeze)
-    learned = _mapped(material, images, options.feature_maps, model, engine) or store
-    if start is None:
-        distributed.share_norms(learner, engine.device)
-    record = leakage.new_record(material.heads(), start, material.leakage, material.record)
+    store: ImageStore,
+    model: grounder.Grounder,
+    learner: Learner,
+    record: Mapping[str, Any],
+    folder: Path,
+) -> loop.Checkpoint:
+    """Return how a network is validated, and saved in the folder together with its heads."""
 
     def keep(network: Any, step: int) -> None:
-        saved = grounder.save(run.path, replace(model, network=network), {**record, "step": step})
-        saved_heads.save(run.path, learner.objectives, saved.name)
+        saved = grounder.save(folder, replace(model, network=network), {**record, "step": step})
+        saved_heads.save(folder, learner.objectives, saved.name)
 
     measured = validation.with_boxes(material.validation)
-    return loop.Job(
-        engine=engine,
-        learner=learner,
-        optimizer=build_optimizer(learner, options, fused=engine.device.type == "cuda"),
-        batches=_batches(material, options, learned, model, needs, engine),
-        schedule=options,
-        folder=run,
-        validate=validation.over_phrases(measured, store, model) if measured else None,
-        keep=keep,
-        seed=options.seed,
-        frozen=frozen,
-        freeze_norms=start is not None,
-        loader_threads=options.loader_threads,
-        compiled=list(_compilable(model.network)) if options.compile else (),
-        compiler=COMPILER,
-        memory_advice=_memory_advice(options, engine.num_processes),
-    )
+    validate = validation.over_phrases(measured, store, model) if measured else None
+    return loop.Checkpoint(validate=validate, keep=keep)
 
 
 def _memory_advice(options: Options, processes: int) -> str:
@@ -293,19 +299,19 @@ def _fitted(material: Material, model: grounder.Grounder, warns: bool) -> Callab
     return lambda texts: model.tokenize([short.get(text, text) for text in texts])
 
 
-def _model(material: Material, needs: Needs, options: Options, start: Path | None) -> grounder.Grounder:
-    """Return the model in `start`, or a new one with the words of `data.vocabulary`.
+def _loaded(start: Path, options: Options) -> grounder.Grounder:
+    """Return the model to start from; raise MedgroundError if its architecture is not that of the options."""
+    model = grounder.load(start)
+    if (own := model.config.architecture) != options.architecture:
+        raise MedgroundError(f"{start}: holds a {own}, not a {options.architecture}")
+    if options.padding:
+        model.network.padding = options.padding
+        return replace(model, config=replace(model.config, padding=options.padding))
+    return model
 
-    Raise MedgroundError if the model in `start` has another architecture than the options.
-    """
-    if start is not None:
-        model = grounder.load(start)
-        if (own := model.config.architecture) != options.architecture:
-            raise MedgroundError(f"{start}: holds a {own}, not a {options.architecture}")
-        if options.padding:
-            model = replace(model, config=replace(model.config, padding=options.padding))
-            model.network.padding = options.padding
-        return model
+
+def _new_model(material: Material, needs: Needs, options: Options) -> grounder.Grounder:
+    """Return a new model of the options, with the words of `data.vocabulary`."""
     assert options.model_size  # the commands have a default
     words: list[str] = []  # a pre-trained text encoder has its own vocabulary
     if options.text_encoder is None:
@@ -315,11 +321,11 @@ def _model(material: Material, needs: Needs, options: Options, start: Path | Non
     return grounder.build(options.model_size, words, queries=options.num_queries, **given)
 
 
-def _settings(material: Material, options: Options, start: Path | None) -> dict[str, Any]:
+def _settings(material: Material, options: Options, start: grounder.Grounder | None) -> dict[str, Any]:
     """Return what identifies a run; the device and the places of files do not."""
     settings = {key: value for key, value in asdict(options).items() if key not in NOT_THE_RUN}
     if start is not None:
-        settings["init_from"] = grounder.name_of(start)
+        settings["init_from"] = start.name
     if options.feature_maps is not None:
         settings["feature_maps"] = "half precision"
     digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}

@@ -18,9 +18,9 @@ from medground.anatomy import regions
 from medground.anatomy.augment import Ranges
 from medground.anatomy.region_query import Config
 from medground.cli.main import cli
-from medground.training import loop
 from medground.training.detectors import region_query
 from medground.training.detectors.region_query import Options
+from medground.training.stepper import Stepper
 from medground.training.stop import StopRequest
 
 TINY = Config(names=tuple(regions.NAMES), size=48, channels=(8, 16, 24, 32), width=32, heads=2)
@@ -79,7 +79,7 @@ def mean_overlap(boxes, films) -> float:
 def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     assert region_query.train(films, films, TINY, tmp_path / "whole", options())
-    real, steps = loop._step, []
+    real, steps = Stepper.step, []
 
     def step(*given):
         steps.append(given)
@@ -87,7 +87,7 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
             signals.deliver(signal.SIGUSR1)
         return real(*given)
 
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(Stepper, "step", step)
     assert not region_query.train(films, films, TINY, tmp_path / "parts", options())
     assert len(steps) == 5 and not (tmp_path / "parts" / "model.safetensors").exists()
     assert region_query.train(films, films, TINY, tmp_path / "parts", options())
@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     films = drawn_images.films(6, 48)
     region_query.train(films, None, TINY, tmp_path, options(steps=2))
     before = (tmp_path / "model.safetensors").read_bytes()
-    monkeypatch.setattr(loop, "_step", None)
+    monkeypatch.setattr(Stepper, "step", None)
     assert region_query.train(films, None, TINY, tmp_path, options(steps=2))
     assert (tmp_path / "model.safetensors").read_bytes() == before
 

@@ -12,7 +12,7 @@ from medground.data import rehearsal
 from medground.data.collate import Batches, Plan
 from medground.data.examples import Example, Query
 from medground.records import Anatomy, Pair, Phrase, Region, Triplet
-from medground.training import loop
+from medground.training.stepper import Stepper
 
 
 def pair(image: str, text: str, existence: str, finding: str = "pneumothorax", subject: str = "a") -> Pair:
@@ -141,7 +141,7 @@ def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypa
     assert not set(record(tmp_path / "whole")["subjects"]) & set(
         digests(["p3", "p7", "p11"])
     )  # they validate
-    real_step, calls = loop._step, []
+    real_step, calls = Stepper.step, []
 
     def step_and_ask(*args):
         calls.append(1)
@@ -149,7 +149,7 @@ def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypa
             signals.deliver(signal.SIGUSR1)
         return real_step(*args)
 
-    monkeypatch.setattr(loop, "_step", step_and_ask)
+    monkeypatch.setattr(Stepper, "step", step_and_ask)
     assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 75
     assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 0
     for name in ("model.safetensors", "resume.safetensors"):

@@ -83,13 +83,13 @@ SIGNALLED = """
 import os, sys
 number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 from medground.__main__ import main
-from medground.training import loop
-real = loop._step
-def step(job, running, step, *rest):
-    if step == at and job.engine.process_index == 1:
+from medground.training.stepper import Stepper
+real = Stepper.step
+def stepped(stepper, step, *rest):
+    if step == at and stepper.engine.process_index == 1:
         os.kill(os.getpid(), number)
-    return real(job, running, step, *rest)
-loop._step = step
+    return real(stepper, step, *rest)
+Stepper.step = stepped
 main()
 """
 

@@ -83,13 +83,13 @@ def test_what_agp_is_worth_is_measured_once_and_paired(agp, monkeypatch, capsys)
     tables = run(monkeypatch, capsys, module, *flags)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(each["variant"], each["seed"]) for each in lines] == [
-        (variant, seed) for seed in range(2) for variant in module.VARIANTS
+        (variant, seed) for seed in range(2) for variant in module.PARTS.variants
     ]
     means, differences = (each.splitlines()[2:] for each in tables.strip().split("\n\n"))
-    assert [row.split(" | ")[0].strip("| ") for row in means] == list(module.VARIANTS)
-    assert len(differences) == len(module.DIFFERENCES) * 4
+    assert [row.split(" | ")[0].strip("| ") for row in means] == list(module.PARTS.variants)
+    assert len(differences) == len(module.PARTS.differences) * 4
     measured = {(each["variant"], each["seed"]): each["zero-shot"] for each in lines}
-    own, other = ([measured[name, seed] for seed in range(2)] for name in module.DIFFERENCES[0])
+    own, other = ([measured[name, seed] for seed in range(2)] for name in module.PARTS.differences[0])
     shown = differences[0].strip("| ").split(" | ")
     assert float(shown[2]) == pytest.approx(sum(own) / 2 - sum(other) / 2, abs=1e-3)
     assert [float(each) for each in shown[5].split(", ")] == pytest.approx(
@@ -97,6 +97,18 @@ def test_what_agp_is_worth_is_measured_once_and_paired(agp, monkeypatch, capsys)
     )
     monkeypatch.setattr(module, "_run", None)  # nothing is done again
     assert run(monkeypatch, capsys, module, *flags) == tables
+
+
+@pytest.mark.slow
+def test_rows_of_a_study_that_differ_in_fine_tuning_start_from_one_model(agp, monkeypatch, capsys, tmp_path):
+    module, flags, _ = agp
+    monkeypatch.setattr(module.config, "SIZES", dict(module.config.SIZES))
+    own = ["--study", "taco", "--seeds", 1, "--runs", tmp_path / "runs", "-o", tmp_path / "out.jsonl"]
+    tables = run(monkeypatch, capsys, module, *flags, *own)
+    assert len(list((tmp_path / "runs").iterdir())) == 3  # one pre-training, two fine-tunings
+    without, with_it = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
+    assert with_it["ious"]["zero-shot"] == without["ious"]["zero-shot"]
+    assert "| with over without | few-shot |" in tables
 
 
 def test_a_difference_is_paired_over_patients():

@@ -18,7 +18,7 @@ from medground import checkpoints
 from medground.cli.main import cli
 from medground.models import grounder
 from medground.objectives import agp, saved_heads
-from medground.training import loop
+from medground.training.stepper import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_run_folder_holds_what_the_documents_say(pretrained):
 
 @pytest.mark.slow
 def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained, tmp_path, monkeypatch):
-    real_step, calls = loop._step, []
+    real_step, calls = Stepper.step, []
 
     def step_and_ask(*args):
         calls.append(1)
@@ -83,7 +83,7 @@ def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained,
             signals.deliver(signal.SIGUSR1)
         return real_step(*args)
 
-    monkeypatch.setattr(loop, "_step", step_and_ask)
+    monkeypatch.setattr(Stepper, "step", step_and_ask)
     stopped = pretrain(films, tmp_path / "run")
     assert stopped.exit_code == 75
     assert len(calls) == 3
@@ -96,7 +96,7 @@ def test_stopped_and_started_again_ends_with_the_same_weights(films, pretrained,
 
 @pytest.mark.slow
 def test_a_finished_run_is_not_done_again(films, pretrained, monkeypatch):
-    monkeypatch.setattr(loop, "_step", None)
+    monkeypatch.setattr(Stepper, "step", None)
     before = (pretrained / "model.safetensors").stat().st_mtime_ns
     assert pretrain(films, pretrained).exit_code == 0
     assert (pretrained / "model.safetensors").stat().st_mtime_ns == before

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from medground import checkpoints
 from medground.cli import training_options
 from medground.cli.main import cli
-from medground.training import loop
+from medground.training import engine
+from medground.training.stepper import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +42,16 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
     films, tmp_path, monkeypatch
 ):
     """The loss may still be finite: the square root of 0 has no gradient."""
-    backward, steps = loop._gradients, itertools.count(1)
+    backward, steps = Stepper._gradients, itertools.count(1)
 
-    def spoilt(job, learner, *rest):
-        losses = backward(job, learner, *rest)
+    def spoilt(stepper, *rest):
+        losses = backward(stepper, *rest)
         if next(steps) == 3:
-            next(each for each in learner.parameters() if each.grad is not None).grad.fill_(float("nan"))
+            moved = [each for each in stepper.network.parameters() if each.grad is not None]
+            moved[0].grad.fill_(float("nan"))
         return losses
 
-    monkeypatch.setattr(loop, "_gradients", spoilt)
+    monkeypatch.setattr(Stepper, "_gradients", spoilt)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 1
     assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint was kept"
@@ -106,8 +108,8 @@ def test_a_weight_is_a_number_from_0_up(weight):
 def test_on_a_machine_without_a_gpu_the_engine_is_told_so(tmp_path, monkeypatch):
     """Else two processes that torchrun starts without --device cpu would both write the run's folder."""
     told = []
-    monkeypatch.setattr(loop, "Accelerator", lambda **options: told.append(options["cpu"]))
-    loop.open_engine("auto", "no", None, tmp_path)
+    monkeypatch.setattr(engine, "Accelerator", lambda **options: told.append(options["cpu"]))
+    engine.open_engine("auto", "no", None, tmp_path)
     assert told == [True]
 
 
@@ -136,7 +138,7 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", [("medground.data.examples", "from_pairs"), ("medground.training.train", "_job")]
+    "moment", [("medground.data.examples", "from_pairs"), ("medground.training.train", "_batches")]
 )
 def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
     script = tmp_path / "signalled.py"
@@ -161,14 +163,14 @@ def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
     ],
 )
 def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeypatch, error, where):
-    backward, steps = loop._gradients, itertools.count(1)
+    backward, steps = Stepper._gradients, itertools.count(1)
 
     def failing(*args):
         if next(steps) == 3:
             raise error
         return backward(*args)
 
-    monkeypatch.setattr(loop, "_gradients", failing)
+    monkeypatch.setattr(Stepper, "_gradients", failing)
     result = pretrain(films, tmp_path / "run")
     assert result.exit_code == 1
     assert result.stderr == (
@@ -182,5 +184,5 @@ def test_another_runtime_error_keeps_its_traceback(films, tmp_path, monkeypatch)
     def failing(*args):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(loop, "_gradients", failing)
+    monkeypatch.setattr(Stepper, "_gradients", failing)
     assert isinstance(pretrain(films, tmp_path / "run").exception, RuntimeError)

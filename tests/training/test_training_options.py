@@ -20,10 +20,10 @@ from medground import checkpoints, registry
 from medground.cli.main import cli
 from medground.data import examples
 from medground.data.examples import Example, Query
-from medground.data.report_targets import Needs
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
-from medground.training import loop, trackers, train, validation
+from medground.training import trackers, train, validation
+from medground.training.stepper import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
     (tmp_path / "val.jsonl").write_text("".join(line for line in lines if json.loads(line)["split"] == "val"))
     flags = [*ALL, "--val", tmp_path / "val.jsonl"]
     assert pretrain(films, tmp_path / "whole", *flags).exit_code == 0
-    real, calls = loop._step, []
+    real, calls = Stepper.step, []
 
     def step(*args):
         calls.append(1)
@@ -93,7 +93,7 @@ def test_with_all_options_a_stopped_run_ends_with_the_bytes_of_an_undisturbed_on
             signals.deliver(signal.SIGTERM)
         return real(*args)
 
-    monkeypatch.setattr(loop, "_step", step)
+    monkeypatch.setattr(Stepper, "step", step)
     assert pretrain(films, tmp_path / "run", *flags).exit_code == 75
     assert pretrain(films, tmp_path / "run", *flags, "--loader-threads", 3).exit_code == 0
     assert len(calls) == 4
@@ -166,7 +166,7 @@ def test_a_run_without_a_better_validation_ends_early_and_stays_ended(films, tmp
     assert "ended at step 3: no better validation since step 1" in result.stderr
     saved = checkpoints.read_config(tmp_path / "run" / "model.safetensors")
     assert saved["record"]["step"] == 1
-    monkeypatch.setattr(loop, "_step", None)
+    monkeypatch.setattr(Stepper, "step", None)
     assert finetune(films, tmp_path / "run", "--patience", 2).exit_code == 0
 
 
@@ -336,9 +336,7 @@ def test_a_start_without_a_model_is_named(films, tmp_path):
 @pytest.mark.slow
 def test_from_python_too_the_architecture_is_that_of_the_start(plain):
     with pytest.raises(MedgroundError, match="holds a transvg, not a mdetr"):
-        train._model(
-            train.Material(examples=[]), Needs.of(("agp",)), SimpleNamespace(architecture="mdetr"), plain
-        )
+        train._loaded(plain, SimpleNamespace(architecture="mdetr"))
 
 
 @pytest.mark.slow

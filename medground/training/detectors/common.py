@@ -18,8 +18,10 @@ from medground.anatomy import augment
 from medground.anatomy.image_set import ImageSet
 from medground.errors import MedgroundError
 from medground.training import loop, validation
+from medground.training.engine import opened_engine
 from medground.training.optim import Schedule
 from medground.training.run_dir import RunFolder
+from medground.training.stepper import Stepper
 from medground.training.stop import StopRequest
 
 Build = Callable[[], tuple[nn.Module, torch.optim.Optimizer, ImageSet]]
@@ -68,25 +70,25 @@ def train(
     with (
         StopRequest() as stop,
         torch.random.fork_rng(devices=[]),
-        loop.opened_engine(options.device, "no", None, folder) as engine,
+        opened_engine(options.device, "no", None, folder) as engine,
     ):
         if engine.num_processes > 1:
             raise MedgroundError("train-detector runs in one process: start it without torchrun")
         torch.manual_seed(options.seed)
         learner, optimizer, training = build()
+        stepper = Stepper(engine, learner, optimizer, options, seed=options.seed)
         measured = images.validation
-        job = loop.Job(
-            engine=engine,
-            learner=learner,
-            optimizer=optimizer,
-            batches=lambda step: batch_at(training, step, options),
-            schedule=options,
-            folder=run,
-            validate=_validator(predict, measured) if measured else None,
-            seed=options.seed,
-            loader_threads=0 if engine.device.type == "cpu" else 1,  # a CPU has no time to spare
+        checkpoint = loop.Checkpoint(validate=_validator(predict, measured) if measured else None)
+        threads = 0 if engine.device.type == "cpu" else 1  # a CPU has no time to spare
+        done = loop.train(
+            stepper,
+            lambda step: batch_at(training, step, options),
+            checkpoint,
+            run,
+            stop,
+            loop.Settings(loader_threads=threads),
         )
-        return loop.train(job, stop)
+        return stepper.network if done else None
 
 
 def _validator(predict: Predict, images: ImageSet) -> Callable[[nn.Module], float]:
