@@ -10,6 +10,7 @@
 #                 make ablation-agp, ablation-asg or ablation-gk
 # make weights    train the example models from scratch (hours: examples/weights.mk)
 # make workbench   six tiny models of other makers on synthetic images, side by side (examples/workbench.mk)
+# make downstream   five downstream tasks after pre-training with each method (examples/downstream.mk)
 # make slurm-demo   examples/slurm with the installed SLURM and without it, and compare the scores
 # make requirements   write requirements.txt: all published dependencies, with hashes of their files
 # make release-image BASE=python:3.11-slim@sha256:...   the container image, only from a base with a digest
@@ -116,6 +117,7 @@ include examples/demo.mk
 include examples/ablation.mk
 include examples/weights.mk
 include examples/workbench.mk
+include examples/downstream.mk
 
 clean:
 	rm -rf $(DEMO)

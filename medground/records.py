@@ -42,7 +42,8 @@ def check_size(width: int | None, height: int | None) -> None:
 class Report:
     """One report: written by users, `convert` and write, read by parse-reports and evaluate.
 
-    Either `text`, the whole report, or named sections; `text` is used if both are given.
+    Either `text`, the whole report, or named sections; `text` is used if both are given. Further keys of
+    write: those of the image, `model` (a hash of the weights), and `leakage` if the model's training leaked.
     """
 
     study_id: str

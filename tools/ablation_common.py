@@ -3,6 +3,7 @@
 Letters: N images, K labels, D width, R region-sentence pairs. A label is 1, 0, or -1 if unknown.
 """
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medground import console
+from medground import console, registry
 from medground.data.collate import Batch, Batches, Plan, Queried, collate
 from medground.data.examples import Example, all_texts
 from medground.data.feature_maps import FeatureMaps
@@ -25,7 +26,18 @@ from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
 from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
 
+Store = ImageStore | FeatureMaps
 LEAST = 3  # images with and without a label, that a label needs for an AUC
+
+OFF = {"ira": 0.0, "arsa": 0.0, "irl": 0.0, "erl": 0.0}
+ASG: dict[str, tuple[str, dict[str, float]]] = {  # pairs and weights, in the order of the published table
+    "ira": ("merged", OFF | {"ira": 1.0}),
+    "+ arsa, merged": ("merged", OFF | {"ira": 1.0, "arsa": 1.0}),
+    "+ arsa, split": ("split", OFF | {"ira": 1.0, "arsa": 1.0}),
+    "ira + irl": ("merged", OFF | {"ira": 1.0, "irl": 5.0}),
+    "ira + irl + erl": ("merged", OFF | {"ira": 1.0, "irl": 5.0, "erl": 1.0}),
+    "full": ("merged", registry.OBJECTIVES["asg"].weights(frozenset())),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,29 +68,42 @@ class Trained:
 
     @torch.inference_mode()
     def over(
-        self, examples: Sequence[Example], store: ImageStore | FeatureMaps, together: int = 16
+        self, examples: Sequence[Example], store: Store, together: int = 16
     ) -> Iterator[tuple[Batch, Encoded]]:
         """Yield the examples in batches, without augmentation, and their encodings."""
         self.learner.eval()
+        computed(store, examples)
         for first in range(0, len(examples), together):
             asked: list[Queried] = [(each, []) for each in examples[first : first + together]]
             batch = collate(asked, store, self.model.tokenize, self.always)
             yield batch, self.learner.encode(*batch.inputs())
 
 
-def store_of(
-    recipe: Recipe, images: Path, maps: Path | None, paths: Sequence[str]
-) -> ImageStore | FeatureMaps:
-    """Return the images of a recipe, as feature maps in the folder `maps` if it freezes an encoder."""
-    if recipe.encoder is None or maps is None:
-        return ImageStore(images, recipe.side)
-    network = grounder.build("small", [], image_encoder=recipe.encoder, image_size=recipe.side).network
-    found = FeatureMaps(maps, images, network, recipe.side)
-    found.add(paths, lambda each, count: console.progress(each, "batches of feature maps", count))
-    return found
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a frozen image encoder."""
+    parser.add_argument("--encoder", help="pre-trained image encoder, which stays frozen")
+    parser.add_argument("--maps", type=Path, help="folder of its feature maps, which are computed once")
 
 
-def train(examples: Sequence[Example], store: ImageStore | FeatureMaps, recipe: Recipe) -> Trained:
+def store_of(options: argparse.Namespace) -> Store:
+    """Return the images of a tool, or with `--encoder` their feature maps."""
+    if options.encoder is None:
+        return ImageStore(options.images, options.side)
+    model = grounder.build("small", [], image_encoder=options.encoder, image_size=options.side)
+    return FeatureMaps(options.maps, options.images, model.network, options.side)
+
+
+def computed(store: Store, examples: Sequence[Example]) -> Store:
+    """Return the store after computing the feature maps that the examples lack."""
+    if isinstance(store, FeatureMaps):
+        store.add(
+            [each.path for each in examples],
+            lambda found, count: console.progress(found, "batches of feature maps", count),
+        )
+    return store
+
+
+def train(examples: Sequence[Example], store: Store, recipe: Recipe) -> Trained:
     """Return a small model trained on the examples' reports with one objective; the recipe determines it."""
     always = Needs.of([recipe.objective]).always or ()
     torch.manual_seed(recipe.seed)
@@ -89,7 +114,7 @@ def train(examples: Sequence[Example], store: ImageStore | FeatureMaps, recipe: 
     if recipe.encoder is not None:
         freeze(model.network, ["image-encoder"])
     plan = Plan(images=recipe.images, terms=0, sentences=0, seed=recipe.seed, views=views, always=always)
-    batches = Batches(examples, store, model.tokenize, plan)
+    batches = Batches(examples, computed(store, examples), model.tokenize, plan)
     schedule = Schedule(steps=recipe.steps, lr=recipe.lr)
     optimizer = build_optimizer(learner, schedule)
     learner.train()

@@ -37,10 +37,11 @@ Reject = Callable[[Image, MedgroundError], None]
 
 @dataclass(frozen=True)
 class ReportModel:
-    """A model with an objective that writes."""
+    """A model with an objective that writes; `leakage` marks its reports if its training leaked."""
 
     model: Grounder
     objective: Writes
+    leakage: bool = False
 
     @property
     def name(self) -> str:
@@ -110,7 +111,9 @@ def load(folder: Path, device: str = "cpu") -> ReportModel:
             f"{folder / model_dir.HEADS}: expected the heads of one objective that writes reports, such as "
             f"gk-mvlp or writer; it has {found}"
         )
-    return ReportModel(model, *writing.values())
+    record = model_dir.ModelDir(folder).training_record() or {}
+    [objective] = writing.values()
+    return ReportModel(model, objective, leakage=bool(record.get("leakage")))
 
 
 def write(
@@ -134,7 +137,7 @@ def write(
         texts = iter(model.texts([picture for _, picture in kept], found, how) if kept else ())
         for image, picture in zip(some, pictures, strict=True):
             text, ended = next(texts) if picture else ("", True)
-            yield _report(image, text, model.name) if picture else None
+            yield _report(image, text, model) if picture else None
             cut, total = cut + (not ended), total + 1
         without += sum(each is None for each in found)
     if cut:
@@ -158,13 +161,13 @@ def _read(
         return None
 
 
-def _report(image: Image, text: str, model: str) -> Report:
-    known: dict[str, Any] = {"image_id": image.image_id, "path": image.path}
-    if image.view:
-        known["view"] = image.view
+def _report(image: Image, text: str, model: ReportModel) -> Report:
+    known: dict[str, Any] = {"image_id": image.image_id, "path": image.path, "model": model.name}
+    known |= {"view": image.view} if image.view else {}
+    known |= {"leakage": True} if model.leakage else {}
     return Report(
         study_id=image.study_id or image.image_id,
         subject_id=image.subject_id,
         text=text,
-        extra={**image.extra, **known, "model": model},
+        extra={**image.extra, **known},
     )

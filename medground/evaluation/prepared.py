@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medground.leakage import Imaged
-from medground.records import Answer, Classification, Grounding, Mask
+from medground.records import Answer, Classification, Grounding, Mask, Report
 
 Kind = Literal["phrases", "anatomy", "heatmaps", "labels", "masks", "questions", "reports", "perturbations"]
-Predicted = Grounding | Classification | Mask | Answer
+Predicted = Grounding | Classification | Mask | Answer | Report
 
 
 @dataclass(kw_only=True)

@@ -61,10 +61,6 @@ class WrittenData(Prepared):
     own: Sequence[Report]
     other: Sequence[Report] | None = None
 
-    def models(self) -> set[str]:
-        """Return the hashes of the models that wrote the reports, if they are known."""
-        return {str(each.extra["model"]) for each in self.own if each.extra.get("model")}
-
 
 def prepare(
     predictions: Iterable[Report],
@@ -79,12 +75,16 @@ def prepare(
     """
     known = sources.checked(truth, "truth", check_truth())
     scored = sources.of_split(known, split, sources.name_of(truth, "truth"), "report")
+    own = _written(predictions, "predictions", known, scored)
+    other = None if compare is None else _written(compare, "compare", known, scored)
     return WrittenData(
         scored=[*map(Study, scored)],
         train=None if train is None else _training(train, split),
         elsewhere=[*map(Study, sources.outside(known, split))],
-        own=_written(predictions, "predictions", known, scored),
-        other=None if compare is None else _written(compare, "compare", known, scored),
+        own=own,
+        other=other,
+        predictions=own,
+        compared=other or [],
         rules=sources.rules(scored, split),
     )
 

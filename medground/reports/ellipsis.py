@@ -131,6 +131,8 @@ def add_halves(
             for i, _, value in tags.get(kind, ()):
                 if half.start <= i < half.end and not (kind == "C" and compared and words[i] in COMPARED):
                     mention.modify(kind, value)
+        if mention.verdict.existence == whole.verdict.existence:
+            mention.change = mention.change or whole.change
         if mention.verdict.existence and (mention.regions or words[half.side] in PRONOUNS):
             mentions = [*without_regions(mentions, mention), mention]
     return mentions

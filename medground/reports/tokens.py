@@ -7,7 +7,7 @@ spaces is one, and so are "(-)" and "-ve". Placeholders of removed text (XXXX, _
 import re
 
 TOKEN = re.compile(
-    r"[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|\([-+]\)|[-+]ve\b|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
+    r"(?<=\s)-(?=[.,;]|\Z)|[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|\([-+]\)|[-+]ve\b|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
 )
 
 _FULL = {"n't": "not", "n’t": "not", "'t": "not", "’t": "not"}
@@ -40,6 +40,8 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
     words = [lower[start:end] for start, end in spans]
     if not SPOKEN.isdisjoint(words):
         spans, words = _written(spans, words)
+    if " -" in lower:
+        _mark_minus(words)
     words = [_FULL.get(each, each) for each in words] if _FULL.keys() & words else words
     return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
 
@@ -54,6 +56,13 @@ def _written(spans: list[tuple[int, int]], words: list[str]) -> tuple[list[tuple
                 spans[n : n + size] = [(spans[n][0], spans[n + size - 1][1])] if mark else []
             n += 1
     return spans, words
+
+
+def _mark_minus(words: list[str]) -> None:
+    """Replace a minus at the end of a clause by the mark of absence: "effusion -."."""
+    for n, word in enumerate(words):
+        if n and word == "-" and (n + 1 == len(words) or words[n + 1] in (".", ",", ";")):
+            words[n] = "(-)"
 
 
 def _without_contraction(text: str, start: int, end: int) -> list[tuple[int, int]]:

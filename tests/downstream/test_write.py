@@ -174,6 +174,14 @@ def test_a_cut_report_is_counted(films):
     assert "reports were cut at 1 tokens; see --max-tokens" in result.stderr
 
 
+def test_reports_of_a_model_whose_training_leaked_are_marked(films, tmp_path):
+    saved = grounder.save(tmp_path, grounder.load(films.folder / "writer"), {"leakage": True})
+    saved_heads.save(tmp_path, Learner(saved, ["writer"]).objectives, saved.name)
+    for model, marked in ((tmp_path, True), (films.folder / "writer", None)):
+        result = run(films, model, "--max-tokens", 2)
+        assert {json.loads(line).get("leakage") for line in result.stdout.splitlines()} == {marked}
+
+
 def test_a_model_without_a_writer_is_refused(films, tmp_path):
     torch.manual_seed(0)
     saved = grounder.save(tmp_path, grounder.build("small", WORDS, image_size=64))

@@ -182,6 +182,14 @@ def test_a_patient_of_the_training_reports_is_a_leak():
         scores(train=[Report(study_id="s9", subject_id="p1", text=CLEAR)])
 
 
+def test_reports_of_a_model_that_leaked_mark_every_score():
+    marked = [report(n, each.text, model="m", leakage=True) for n, each in enumerate(FOUND)]
+    assert all(
+        each.extra["leakage"] is True and each.extra["model"] == "m" for each in scores(marked).values()
+    )
+    assert "leakage" not in scores()["bleu1", "all"].extra
+
+
 @pytest.mark.parametrize(
     "found, problem",
     [
