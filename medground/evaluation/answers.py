@@ -9,8 +9,9 @@ reachable            share of questions whose true answer occurs in training; on
 The image-free baseline is the commonest training answer to questions of the same type, or of all types if no
 training question has it. Groups: `all`, `answer_type:closed` and `open`, `question_type:NAME`.
 
-Questions without a true answer are left out, and so are questions about the difference of two images, whose
-answers are sentences. Both are counted in a warning.
+The true answers to questions about the difference of two images are sentences. Their figures are bleu1 to
+bleu4 and rouge_l, of cleaned words as in the protocol `reports`, in the group `all`. They are left out if the
+predictions have none of them. Questions without a true answer are left out. Warnings count both.
 
 Letter: N questions.
 """
@@ -18,18 +19,20 @@ Letter: N questions.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medground import published, registry
 from medground.answers.normal import normal
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation import sources
+from medground.evaluation import report_words, sources
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report.pictures import Galleries, no_galleries
-from medground.evaluation.stats import groups, scoring
+from medground.evaluation.stats import groups, scoring, texts
 from medground.evaluation.stats.bootstrap import Array
+from medground.evaluation.stats.classes import MeanOf
 from medground.evaluation.stats.figures import Ratio, mean_over
 from medground.evaluation.stats.scoring import Figures, Measured
 from medground.records import Answer, Question
@@ -44,13 +47,14 @@ class AnswerData(Prepared):
     """Questions with true answers, and the runs of a model and of another one.
 
     known: the training questions, None if they are not given. `train` are those that must not share a patient
-    with the scored ones.
+    with the scored ones. differences: predicted questions about two images.
     """
 
     scored: Sequence[Question]
     known: Sequence[Question] | None = None
     own: Runs
     other: Runs | None = None
+    differences: Sequence[Question] = ()
 
 
 def prepare(
@@ -65,7 +69,8 @@ def prepare(
     Raises MedgroundError for a question without a prediction, and for training questions without an answer.
     """
     everything = sources.checked(truth, "truth", check_truth())
-    scored = _answered(sources.of_split(everything, split, sources.name_of(truth, "truth"), "question"))
+    part = sources.of_split(everything, split, sources.name_of(truth, "truth"), "question")
+    scored = _answered(part)
     elsewhere = sources.outside(everything, split)
     own = sources.checked(predictions, "predictions", check_prediction(everything))
     other = None if compare is None else sources.checked(compare, "compare", check_prediction(everything))
@@ -76,6 +81,7 @@ def prepare(
         _warn_of_shared(scored, known or elsewhere)
     return AnswerData(
         scored=scored,
+        differences=_differences(part, [own] if other is None else [own, other]),
         known=known,
         train=None if shares else known,
         elsewhere=[] if shares else elsewhere,
@@ -94,14 +100,26 @@ def _about(scored: Sequence[Question], found: Sequence[Answer]) -> list[Answer]:
 
 
 def _answered(questions: Sequence[Question]) -> list[Question]:
-    """Return the questions whose answer can be compared, with a warning of the number of others."""
+    """Return the questions with one of few answers, with a warning of the number without a true one."""
     kept = [each for each in questions if each.answer and each.question_type != published.DIFFERENCE]
-    differences = sum(each.question_type == published.DIFFERENCE for each in questions)
-    if differences:
-        log.warning("%d questions about a difference are left out: answers are sentences", differences)
-    if lacking := len(questions) - len(kept) - differences:
+    if lacking := sum(not each.answer for each in questions):
         log.warning("%d questions without a true answer are left out", lacking)
     return kept
+
+
+def _differences(questions: Sequence[Question], found: Sequence[Sequence[Answer]]) -> list[Question]:
+    """Return the questions about two images that all runs predict, with a warning of the number of others."""
+    asked = [each for each in questions if each.answer and each.question_type == published.DIFFERENCE]
+    for predicted in found:
+        runs = {seed_of(each) for each in predicted}
+        keys = {(each.image_id, each.question_id, seed_of(each)) for each in predicted}
+        kept = [e for e in asked if all((e.image_id, e.question_id, seed) in keys for seed in runs)]
+        if len(kept) < len(asked):
+            log.warning(
+                "%d questions about a difference have no prediction: left out", len(asked) - len(kept)
+            )
+        asked = kept
+    return asked
 
 
 def _training(train: Iterable[Question], split: str | None) -> list[Question]:
@@ -208,7 +226,8 @@ class AnswerProtocol:
         if data.known is not None:
             guess = commonest(data.known)
             right.append(np.array([guess(q) == a for q, a in zip(data.scored, true, strict=True)], float))
-        owners = scoring.clusters(data.scored)
+        both = scoring.clusters([*data.scored, *data.differences])
+        owners = both[: len(data.scored)]
         names = Counter(each.image_id for each in data.scored)
         of_image = np.array([1 / names[each.image_id] for each in data.scored])
         whole, parts = groups.build([], len(true), "-"), groups.build(_labels(data.scored), len(true), "-")
@@ -227,7 +246,8 @@ class AnswerProtocol:
             there = {normal(each.answer or "") for each in data.known}
             reachable = mean_over(np.array([each in there for each in true], float))
             found.append(Measured(self.name, parts, owners, parts.counts, {"reachable": reachable}))
-        return found
+        found += _of_differences(data, both[len(data.scored) :])
+        return [replace(each, clusters=int(both.max(initial=-1)) + 1) for each in found]
 
     def galleries(self, data: AnswerData) -> Galleries:
         """Return no pictures: an answer has no place."""
@@ -235,6 +255,36 @@ class AnswerProtocol:
 
 
 ANSWERS = AnswerProtocol()
+
+
+def _of_differences(data: AnswerData, owners: NDArray[np.int64]) -> list[Measured]:
+    """Return the overlap of predicted and true sentences about differences, if there are any.
+
+    owners: (N,) the patient of each of these questions.
+    """
+    asked = data.differences
+    if not asked:
+        return []
+    group = groups.build([], len(asked), "-")
+    own, other = (None if runs is None else _overlap(runs, asked) for runs in (data.own, data.other))
+    assert own is not None
+    return [Measured("answers", group, owners, group.counts, own, other=other)]
+
+
+def _overlap(runs: Runs, asked: Sequence[Question]) -> Figures:
+    """Return BLEU and ROUGE-L of cleaned words, as means over the runs."""
+    true = [report_words.cleaned(each.answer or "") for each in asked]
+    every = [
+        [report_words.cleaned(run[each.image_id, each.question_id].answer) for each in asked]
+        for run in runs.values()
+    ]
+    counts = [texts.NGrams.of(found, true) for found in every]
+    figures: dict[str, scoring.Bindable] = {
+        f"bleu{order}": MeanOf([texts.Bleu(each, order) for each in counts])
+        for order in range(1, texts.LONGEST + 1)
+    }
+    rouge = [[texts.rouge_l(a, b) for a, b in zip(found, true, strict=True)] for found in every]
+    return figures | {"rouge_l": mean_over(np.mean(rouge, axis=0))}
 
 
 def _right(runs: Runs, scored: Sequence[Question], true: Sequence[str]) -> Array:

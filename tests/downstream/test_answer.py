@@ -1,6 +1,7 @@
 """Heads for answers: the joint features, the loss, the training and the command."""
 
 import json
+from collections import Counter
 
 import pytest
 import squares
@@ -350,3 +351,22 @@ def test_a_writer_is_kept_and_used_again(folder, tmp_path):
     reused = lines_of(run(folder, "--head", tmp_path / "head.safetensors", "--allow-leakage"))
     new = {(e["image_id"], e["question_id"]): e["answer"] for e in reused}
     assert all(new[e["image_id"], e["question_id"]] == e["answer"] for e in own)
+
+
+@pytest.mark.slow
+def test_a_writer_learns_to_write_the_answers_about_different_images(folder):
+    task = writing(folder, squares_lines(folder)[:16], keep=True)
+    task.inputs.model.network.requires_grad_(False)
+    optimizer = torch.optim.AdamW(task.head.train().parameters(), lr=1e-3)
+    for _ in range(110):
+        optimizer.zero_grad()
+        task.loss(range(16)).backward()
+        optimizer.step()
+    task.head.eval()
+    with torch.no_grad():
+        assert task.validate(16)[0] > 0.9
+    by_question = Counter((each.text, each.answer) for each in task.train)
+    most = sum(
+        max(n for (text, _), n in by_question.items() if text == own) for own in squares.TEXTS.values()
+    )
+    assert most / 16 < 0.8, "the question does not tell the answer"
