@@ -38,11 +38,12 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
     if "'t" in lower or "’t" in lower:
         spans = [each for span in spans for each in _without_contraction(lower, *span)]
     words = [lower[start:end] for start, end in spans]
+    if "'t" in lower or "’t" in lower:
+        words = [_FULL.get(each, each) for each in words]
     if not SPOKEN.isdisjoint(words):
         spans, words = _written(spans, words)
     if " -" in lower:
         _mark_minus(words)
-    words = [_FULL.get(each, each) for each in words] if _FULL.keys() & words else words
     return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
 
 
