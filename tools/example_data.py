@@ -9,7 +9,7 @@ import csv
 import json
 import random
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,9 @@ CLASSES = {
 }
 LABELS = {"Infiltration": "Infiltrate", "Pleural_Thickening": "Pleural Thickening"}
 UNLABELED = ("Calcification", "Diffuse Nodule", "Fracture")  # classes that NIH has no label for
+WIDER = {"Consolidation": {"Infiltrate", "Edema"}}  # NIH labels that ChestX-Det's class includes
+HEALTHY = {"No Finding"}
+NORMAL, LIKELY, MISSING = 0.5, 0.5, 0.5  # shares of "No Finding", of labels of WIDER, of missing labels
 OTHER = {"left": "right", "right": "left"}
 
 
@@ -126,11 +129,16 @@ def side_in(text: str) -> str | None:
 
 @dataclass
 class Nih:
-    """The NIH images with everything known of them."""
+    """The NIH images with everything known of them.
+
+    counts: the number of images by view, and by whether the label is "No Finding".
+    """
 
     folder: Path
     patient: dict[str, str] = field(default_factory=dict)
     labels: dict[str, set[str]] = field(default_factory=dict)
+    views: dict[str, str] = field(default_factory=dict)
+    counts: Counter[tuple[str, bool]] = field(default_factory=Counter)
     pairs: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
@@ -160,18 +168,34 @@ class Nih:
         with (self.folder / "labels.csv").open() as stream:
             for row in csv.DictReader(stream):
                 image = row["image"].rpartition(".")[0]
-                self.patient[image] = row["patient"]
+                self.patient[image], self.views[image] = row["patient"], row["view"]
                 self.labels[image] = {LABELS.get(each, each) for each in row["nih_labels"].split("|")}
-                self._label(image, self.labels[image])
+        self.counts = Counter((self.views[image], own == HEALTHY) for image, own in self.labels.items())
+        for image in self.labels:
+            self._label(image)
 
-    def _label(self, image: str, own: set[str]) -> None:
-        """Add the labels of an image as pairs; a missing label is a weak negative."""
+    def said(self, image: str, finding: str) -> tuple[bool, float]:
+        """Return whether NIH's labels of an image have a finding, and the share of the weight that this gets.
+
+        Images with "No Finding" get NORMAL, times the number of other images with that view, divided by their
+        own number. Most of them are AP, so without this balance AP would speak against findings.
+        """
+        own, view = self.labels[image], self.views[image]
+        if finding in own:
+            return True, 1.0
+        if own & WIDER.get(finding, set()):
+            return True, LIKELY
+        balance = self.counts[view, False] / max(self.counts[view, True], 1)
+        return False, NORMAL * balance if own == HEALTHY else MISSING
+
+    def _label(self, image: str) -> None:
+        """Add the labels of an image as pairs."""
         known = {each.finding for each in self.pairs[image]}
         full = {each.category for each in self.absent} if image in self.exhaustive else set()
         for finding in CLASSES.keys() - known - full:
-            weight = 0.7 if finding in own else 0.6 if own == {"No Finding"} else 0.3
-            weight = 0.15 if finding in UNLABELED else weight
-            self.pairs[image].append(Pair("", None, finding in own, weight, finding))
+            present, share = self.said(image, finding)
+            most = 0.25 if finding in UNLABELED else 0.7 if present else 0.6
+            self.pairs[image].append(Pair("", None, present, most * share, finding))
 
 
 def phantom_pairs(path: Path) -> dict[str, list[Pair]]:

@@ -3,10 +3,14 @@
 Used by tools/train_example. It is a ridge regression, so it is fitted in closed form. Its targets are:
 
 - ChestX-Det's classes on its images, present or absent: weight 3.
-- NIH's mined labels on the other images. They are weak: a label is a positive of weight 3. A missing label
-  is a negative of weight 1 on images with "No Finding", and of .5 on others: it may only be unlabeled.
-- Classes that NIH has no label for are negatives of weight .3 on images with "No Finding", and unknown on
-  others.
+- NIH's mined labels on the other images, which are weak: a label is a positive of weight 3, a missing
+  label a negative of weight .5, since it may only be unlabeled.
+- Images with "No Finding": negatives of weight .5, balanced by view (`Nih.said`). Classes that NIH has no
+  label for weigh .3 of that, and are unknown on other images.
+- ChestX-Det's Consolidation is wider than NIH's label: Infiltration and Edema are positives of weight 1.5.
+
+The features are means over zones, and over the image. The latter follow from the former, so their weights
+are added to those of zones.
 
 The output becomes a logit by a logistic regression on ChestX-Det's images. It has one slope for all findings,
 and an offset for the share of images that have the finding. Its inputs are out-of-fold outputs.
@@ -21,12 +25,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from example_data import CLASSES, UNLABELED, Nih, Pair, phrased
+from example_data import CLASSES, HEALTHY, UNLABELED, Nih, Pair, phrased
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medground.models.text_query import zones_of
+from medground.models.text_query import ZONES, mean_of, zones_of
 from medground.reports.negation import negated_forms
 from medground.reports.paraphrase import paraphrases
 from medground.reports.parser import Parser
@@ -39,6 +43,7 @@ INNER = 5
 AXES, FAMILIAR = 16, 0.99  # of the distance from the images of the training
 STEPS = 1200  # of the classifier of texts
 SHARPNESS = 2.0  # of the logits of names: a text that names nothing must have no share of a finding
+COUNT = ZONES[0] * ZONES[1]  # of zones
 REPEATS = 40  # of the names of regions
 WORDS = 12  # paraphrases of a phrase
 Array = NDArray[np.float64]
@@ -59,13 +64,12 @@ def labels_of(nih: Nih, images: list[str]) -> Labels:
     shape = len(images), len(FINDINGS)
     found = Labels(np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool))
     for row, image in enumerate(images):
-        own = nih.labels[image]
         for column, finding in enumerate(FINDINGS):
             known = stated.get((image, finding))
-            present = finding in own if known is None else known
-            weight = 3.0 if known is not None or present else 1.0 if own == {"No Finding"} else 0.5
+            present, share = nih.said(image, finding) if known is None else (known, 1.0)
+            weight = 3.0 * share if known is not None or present else share
             if known is None and finding in UNLABELED:
-                weight = 0.3 if own == {"No Finding"} else 0.0
+                weight *= 0.3 if nih.labels[image] == HEALTHY else 0.0
             found.targets[row, column], found.weights[row, column] = present, weight
             found.stated[row, column] = known is not None
     return found
@@ -102,8 +106,11 @@ def pooled(maps: Tensor, visible: Tensor) -> Array:
 
 def fit_findings(features: Array, labels: Labels, groups: NDArray[np.intp]) -> nn.Linear:
     """Return the layer of K logits; groups: (N,) the inner fold of each image, patients apart."""
-    mean, scale = features.mean(0), features.std(0) + 1e-3 * features.std()
-    scaled = (features - mean) / scale / np.sqrt(features.shape[1])
+    count, means = features.shape[1], mean_of(torch.from_numpy(features)).numpy()
+    scale = np.concatenate([scale_of(features), scale_of(means)])
+    features = np.concatenate([features, means], axis=1)
+    mean = features.mean(0)
+    scaled = (features - mean) / scale
     held_out, every = np.zeros(labels.targets.shape), np.arange(len(features))
     for each in range(INNER):
         found = Ridge.fit(scaled, labels, every[groups != each])
@@ -111,12 +118,20 @@ def fit_findings(features: Array, labels: Labels, groups: NDArray[np.intp]) -> n
     ridge = Ridge.fit(scaled, labels, every)
     spread = held_out.std(0) + 1e-6
     slope, offsets = to_logits(held_out / spread, labels)
-    weights = ridge.weights / spread * slope / np.sqrt(features.shape[1]) / scale[:, None]
+    weights = ridge.weights / spread * slope / scale[:, None]
+    offsets, (weights, of_means) = offsets - mean @ weights, np.split(weights, [count])
+    weights = weights + of_means.repeat(COUNT, axis=0) / COUNT
     layer = nn.Linear(*weights.shape)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights.T))
-        layer.bias.copy_(torch.from_numpy(offsets - mean @ weights))
+        layer.bias.copy_(torch.from_numpy(offsets))
     return layer
+
+
+def scale_of(features: Array) -> Array:
+    """Return what to divide (N, F) features by, so that those of zones and of images have the same norm."""
+    scale: Array = (features.std(0) + 1e-3 * features.std()) * np.sqrt(2 * features.shape[1])
+    return scale
 
 
 def to_logits(outputs: Array, labels: Labels) -> tuple[float, Array]:

@@ -9,6 +9,7 @@ import example_findings
 import numpy as np
 import pytest
 import torch
+from example_data import Nih
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ENTRIES = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\n"
@@ -54,10 +55,12 @@ def labels(true):
     return example_findings.Labels(true.astype(float), known * 1.0, known)
 
 
-def test_the_layer_of_findings_gives_logits_of_what_the_features_tell():
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_layer_of_findings_gives_logits_of_what_the_features_tell(whole):
     rng, k = np.random.default_rng(0), len(example_findings.FINDINGS)
-    features = rng.normal(size=(300, 2 * k)) * 5 + 2
-    true = features[:, :k] > 4
+    features = rng.normal(size=(300, k, 6)) * 5 + 2
+    told = features.mean(2) if whole else features[:, :, 0]  # in the image, or in one of its zones
+    features, true = features.reshape(300, -1), told > np.quantile(told, 0.7)
     layer = example_findings.fit_findings(features, labels(true), np.arange(300) % 5)
     logits = layer(torch.from_numpy(features).float()).detach().numpy()
     assert ((logits > 0) == true).mean() > 0.85
@@ -73,6 +76,36 @@ def test_the_limit_of_the_distance_is_exceeded_by_few_of_the_same_kind_and_by_ot
         for each in (same, other)
     ]
     assert far[0].mean() <= 0.01 and far[1].mean() > 0.9
+
+
+@pytest.fixture
+def nih(tmp_path):
+    """Six images: four with "No Finding", three of them AP, and two with findings, one in each view."""
+    rows = [
+        "a.png,1,AP,No Finding",
+        "b.png,2,AP,No Finding",
+        "c.png,3,AP,No Finding",
+        "d.png,4,PA,No Finding",
+    ]
+    rows += ["e.png,5,AP,Infiltration|Mass", "f.png,6,PA,Consolidation"]
+    (tmp_path / "labels.csv").write_text("\n".join(["image,patient,view,nih_labels", *rows]) + "\n")
+    for name in ("phrases", "bare", "absent"):
+        (tmp_path / f"{name}.jsonl").touch()
+    return Nih(tmp_path)
+
+
+def test_images_without_findings_count_the_same_in_each_view(nih):
+    counts = {image: nih.said(image, "Mass") for image in nih.labels}
+    assert not any(counts[image][0] for image in "abcdf") and counts["e"] == (True, 1.0)
+    assert sum(counts[image][1] for image in "abc") == pytest.approx(counts["d"][1]) == pytest.approx(0.5)
+
+
+def test_infiltration_counts_half_for_consolidation(nih):
+    assert [nih.said(image, "Consolidation") for image in "fe"] == [(True, 1.0), (True, 0.5)]
+    column = example_findings.FINDINGS.index("Consolidation")
+    found = example_findings.labels_of(nih, ["f", "e", "d"])
+    assert found.targets[:, column].tolist() == [1, 1, 0]
+    assert found.weights[:, column].tolist() == [3, 1.5, 0.5]
 
 
 def test_texts_name_one_finding_and_negated_ones_none():
