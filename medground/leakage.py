@@ -182,10 +182,16 @@ def without(records: Iterable[Item], held_out: Iterable[Imaged]) -> list[Item]:
 
     If any record of an image names its patient, that patient's other images are left out too.
     """
-    records, out = list(records), Patients.of(held_out)
-    named = {each.subject_id for each in records if each in out and each.subject_id}
-    out = Patients(out.subjects | named, out.images)
+    records = list(records)
+    out = whole_patients(records, held_out)
     return [each for each in records if each not in out]
+
+
+def whole_patients(records: Iterable[Imaged], held_out: Iterable[Imaged]) -> "Patients":
+    """Return the held-out patients, also those that only an image of the records names."""
+    out = Patients.of(held_out)
+    named = {each.subject_id for each in records if each in out and each.subject_id}
+    return Patients(out.subjects | named, out.images)
 
 
 def training_record(folder: Path) -> dict[str, Any]:

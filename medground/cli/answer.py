@@ -34,12 +34,20 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
     help="Keep the heads in this .safetensors file; an interrupted one is continued.",
 )
 @option(
+    "--head-type",
+    type=click.Choice(["classes", "text"]),
+    default="classes",
+    show_default=True,
+    group=MODEL,
+    help="Classifier of training answers, or a writer of text.",
+)
+@option(
     "--layer",
     type=click.Choice(["fusion", "visual"]),
     default="fusion",
     show_default=True,
     group=MODEL,
-    help="Fused token, or means of patches and tokens.",
+    help="classes: the fused token, or means of patches and tokens.",
 )
 @option(
     "--text-tokens",
@@ -52,7 +60,7 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
     type=click.Choice(["image-encoder", "text-encoder", "visual", "all"]),
     multiple=True,
     group=TRAINING,
-    help="Part to keep fixed; all: train only the head, which takes seconds; repeatable.",
+    help="Part to keep fixed; all leaves only the head; repeatable.",
 )
 @option("--blank-images", is_flag=True, group=DATA, help="Use no image: the question-only baseline.")
 @downstream_options.allow_leakage
@@ -102,8 +110,9 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
 
     Reads questions of convert vqa-rad, slake and others, with the splits train, val and test. A classifier of
     the distinct training answers is trained on the fused output of --model. The epoch with the best
-    validation accuracy is kept, and predictions for the validation and test questions are written. With
-    --head, FILE holds any questions. Questions about a difference of two images are left out.
+    validation accuracy is kept, and predictions for the validation and test questions are written.
+    --head-type text trains a writer with the question as prefix instead. With --head, FILE holds any
+    questions. Questions about a difference of two images are left out.
 
     \b
         $ medground answer rad.jsonl --model runs/mdetr --images images --freeze all \\

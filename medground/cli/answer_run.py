@@ -24,15 +24,18 @@ def fitted(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     inputs = _inputs(model, images, given, limit, plan)
     answer_inputs.warn_of_long(model, table.questions, limit)
     classes = question_table.classes_of(table.parts["train"])
-    question_table.warn_of_unreachable(table, classes)
-    held = answer.new(table, classes, inputs, plan)
+    if given["head_type"] == answer.CLASSES:
+        question_table.warn_of_unreachable(table, classes)
+    held = answer.new(table, classes, inputs, plan, given["head_type"])
     seeds = range(given["seeds"])
     if given["save_head"] is None:
-        answer.fit(table, inputs, plan, held, seeds, lambda _: None, _progress)
+        answer.fit(table, inputs, plan, held, seeds, given["model"], lambda _: None, _progress)
     else:
         with output_files.locked(given["save_head"]) as place:
             held = _continued(held, Path(place))
-            answer.fit(table, inputs, plan, held, seeds, partial(_save, Path(place)), _progress)
+            answer.fit(
+                table, inputs, plan, held, seeds, given["model"], partial(_save, Path(place)), _progress
+            )
     questions = [each for each in table.questions if each.split != "train"]
     runs = [each for each in held.runs if each.seed in seeds]
     return _predicted(held, runs, inputs, questions, given["batch_size"], questions if marked else [])
@@ -49,7 +52,7 @@ def reused(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     held = answer_head.load(given["head"])
     if held.settings.get("model") != model.name:
         raise MedgroundError(f"{given['head']}: heads of another model; give that one with --model")
-    given |= {"blank_images": held.settings["blank_images"]}
+    given |= {key: held.settings[key] for key in ("blank_images", "head_type")}
     given |= {"layer": "fusion" if held.settings["fused"] else "visual"}
     questions = question_table.without_differences(_read(records, bad_lines, images, given, False))
     trained = leakage.Patients.trained(held.record)
@@ -97,8 +100,10 @@ def _limit(wanted: int | None, model: Any) -> int:
 def _inputs(model: Any, images: Any, given: dict[str, Any], limit: int, plan: Any) -> Any:
     from medground.downstream.answer_inputs import Inputs
 
-    keep = plan is not None and not plan.is_frozen and "image-encoder" in plan.freeze
-    return Inputs(model, images, limit, given["blank_images"], given["layer"] == "fusion", keep)
+    text = given["head_type"] == "text"
+    keep = plan is not None and ("image-encoder" in plan.freeze or (plan.is_frozen and text))
+    fused = given["layer"] == "fusion" and not text
+    return Inputs(model, images, limit, given["blank_images"], fused, keep)
 
 
 def _continued(held: Any, path: Path) -> Any:
@@ -121,7 +126,7 @@ def _predicted(
 ) -> Iterator[Any]:
     from medground.downstream import answer
 
-    keys = {"head": "classes"} | ({"blank_images": True} if inputs.blank else {})
+    keys = {"head": held.settings["head_type"]} | ({"blank_images": True} if inputs.blank else {})
     leaks = {id(each) for each in leaky}
     for question, found in answer.predict(held, runs, inputs, questions, batch_size, _progress):
         marks = {"leakage": True} if id(question) in leaks else {}

@@ -108,7 +108,7 @@ def pretrain(
             --images images --objective agp --objective asg --loss-weight irl=5 -o runs/asg
     """
     from medground import boxes, jsonl, leakage
-    from medground.data import examples, paraphrasing, splits
+    from medground.data import examples, packed, paraphrasing, splits
     from medground.records import Anatomy, Pair, Phrase, Sentence
     from medground.reports.parser import Parser
 
@@ -121,7 +121,7 @@ def pretrain(
     _check_counts(**chosen)
     _check_validation(val, **chosen)
     bad_lines = jsonl.BadLines(rejects)
-    found: dict[str, examples.Example] = {}
+    found = packed.ByImage()
     examples.from_pairs(
         jsonl.read(records, Pair, bad_lines, boxes.check_pair), found, anatomy is None, reads, synonyms
     )
@@ -135,11 +135,13 @@ def pretrain(
     if exclude_held_out and not held_out:
         log.warning("--exclude-held-out: no phrase has the split val or test, so no subject is excluded")
     validation = _validation(checked, chosen["images"]) if val else []
-    learned = leakage.without(found.values(), [*held_out, *checked])
+    out = leakage.whole_patients(found.heads(), [*held_out, *checked])
+    for image_id in [each.image_id for each in found.heads() if each in out]:
+        del found[image_id]
     if paraphrases:
-        paraphrasing.reword(learned, paraphrases, Parser())
+        paraphrasing.reword(found.values(), paraphrases, Parser())
     wording = {"synonyms": synonyms, "paraphrases": paraphrases}
-    training.run(learned, validation, init_from, chosen=wording, **chosen)
+    training.run(found.packed(), validation, init_from, chosen=wording, **chosen)
 
 
 def _reads_reports(objectives: tuple[str, ...], reports: BinaryIO | None) -> bool:

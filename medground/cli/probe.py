@@ -29,6 +29,12 @@ from medground.cli.command import DATA, FILES, MODEL, command, option
     help="Keep the features in this .safetensors file; an interrupted one is continued.",
 )
 @option(
+    "--feature-maps",
+    type=options.OutputFolder(locked=False),
+    group=FILES,
+    help="Folder of maps as of pretrain --feature-maps; not for --layer encoder.",
+)
+@option(
     "--fit",
     type=click.Choice(["logistic", "ridge", "published", "zero-shot"]),
     default="logistic",
@@ -58,6 +64,8 @@ def probe(records: BinaryIO, rejects: BinaryIO, output: str, features: Path | No
           --share 0.1 --share 1 --seeds 3 -o probed.jsonl
         $ medground evaluate probed.jsonl --truth nih.jsonl --protocol classification --split test
     """
+    if given["feature_maps"] is not None and given["layer"] == "encoder":
+        raise click.UsageError("--feature-maps needs --layer visual or joint")
     if given["fit"] == "zero-shot" and given["layer"] != "joint":
         raise click.UsageError("--fit zero-shot needs --layer joint")
     from medground import jsonl
@@ -88,7 +96,7 @@ def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, A
     about = {"encoder": encoder.name, "layer": given["layer"], "size": encoder.size, "images": table.digest()}
     paths, batches = [each.path for each in table.labels], -(-len(table.labels) // given["batch_size"])
     features.write(
-        *(place, encoder, paths, about, given["images"], given["batch_size"]),
+        *(place, encoder, paths, about, given["images"], given["batch_size"], _maps(encoder, paths, given)),
         progress=lambda found: console.progress(found, "batches of images", batches),
     )
     kept = features.read(place)
@@ -104,3 +112,15 @@ def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, A
         )
     with output_files.create(output) as stream:
         jsonl.write(stream, predicted)
+
+
+def _maps(encoder: Any, paths: list[str], given: dict[str, Any]) -> Any:
+    """Return the feature maps of all images, after computing missing ones; None without the option."""
+    from medground import console
+    from medground.data.feature_maps import FeatureMaps
+
+    if given["feature_maps"] is None:
+        return None
+    maps = FeatureMaps(given["feature_maps"], given["images"], encoder.network, encoder.size)
+    maps.add(paths, lambda found, count: console.progress(found, "batches of feature maps", count))
+    return maps

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -93,7 +93,7 @@ def _is_given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
-def run(learned: list[Any], checked: list[Any], start: Path | None, **chosen: Any) -> None:
+def run(learned: Sequence[Any], checked: Sequence[Any], start: Path | None, **chosen: Any) -> None:
     """Train with these options, and exit with 75 when stopped before the end.
 
     `chosen` may also hold `rehearsal`, `leakage`, `record` and `chosen` of the material.

@@ -6,7 +6,7 @@ Boxes are in pixels of the original image, as in files.
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,9 @@ class Example:
     tags: dict[str, Existence] = field(default_factory=dict)
 
 
-def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example], synonyms: bool = True) -> None:
+def from_anatomy(
+    anatomies: Iterable[Anatomy], examples: MutableMapping[str, Example], synonyms: bool = True
+) -> None:
     """Add the region names of each image to `examples` (by image): the pairs of AGP.
 
     A region outside the image is left out. Without `synonyms` only the names of regions are used.
@@ -69,7 +71,7 @@ def from_anatomy(anatomies: Iterable[Anatomy], examples: dict[str, Example], syn
 
 def from_pairs(
     pairs: Iterable[Pair],
-    examples: dict[str, Example],
+    examples: MutableMapping[str, Example],
     terms: bool = False,
     reads: bool = False,
     synonyms: bool = True,
@@ -119,19 +121,19 @@ def _add_sentence(text: str, triplets: Sequence[Triplet], example: Example) -> N
     tags.merge(tags.mentioned(text, triplets), example.tags)
 
 
-def from_sentences(sentences: Iterable[Sentence], examples: dict[str, Example]) -> None:
+def from_sentences(sentences: Iterable[Sentence], examples: MutableMapping[str, Example]) -> None:
     """Set the report of the images in `examples` to all sentences of their study, in order.
 
     Sentences of studies without an image in `examples` are ignored.
     """
     images = defaultdict(list)
-    for example in examples.values():
+    for image_id, example in examples.items():
         example.report, example.findings, example.tags = [], {}, {}
-        images[example.study_id].append(example)
+        images[example.study_id].append(image_id)
     met = False
     for sentence in sentences:
-        for example in images.get(sentence.study_id, ()):
-            _add_sentence(" ".join(sentence.text.split()), sentence.triplets, example)
+        for image_id in images.get(sentence.study_id, ()):
+            _add_sentence(" ".join(sentence.text.split()), sentence.triplets, examples[image_id])
             met = True
     if examples and not met:
         log.warning("no image belongs to a study of the reports: compare their study_ids")
@@ -203,7 +205,7 @@ class Sizes:
         return self._known[phrase.path]
 
 
-def _of_image(examples: dict[str, Example], new: Example) -> Example:
+def _of_image(examples: MutableMapping[str, Example], new: Example) -> Example:
     """Return the example of the image; add the new one if there is none.
 
     Raises MedgroundError if the two differ in the image size.
@@ -224,15 +226,18 @@ def _example(record: Anatomy | Pair) -> Example:
 
 def all_texts(examples: Iterable[Example]) -> list[str]:
     """Return all distinct texts of the training, sorted, to build a vocabulary."""
-    queries = (query for each in examples for query in (*each.terms, *each.sentences))
-    reports = {text for each in examples for text in each.report}
-    return sorted({text for query in queries for text in (*query.texts, *query.denials)} | reports)
+    found = set()
+    for each in examples:
+        found.update(each.report)
+        for query in (*each.terms, *each.sentences):
+            found.update(query.texts, query.denials)
+    return sorted(found)
 
 
 FIELDS = {kind: [each.name for each in fields(kind)] for kind in (Example, Query)}
 
 
-def digest(examples: Sequence[Example]) -> str:
+def digest(examples: Iterable[Example]) -> str:
     """Return 12 hex digits over repr([asdict(each) for each in examples]).
 
     It is computed one example at a time: the text of hundreds of thousands would need gigabytes.

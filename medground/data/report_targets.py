@@ -13,6 +13,7 @@ from medground import registry
 from medground.anatomy import regions
 from medground.boxes import Letterbox
 from medground.data.examples import Example, Query
+from medground.data.packed import where
 from medground.errors import MedgroundError
 from medground.objectives import knowledge, tags
 from medground.objectives.report_batch import ReportBatch
@@ -39,9 +40,9 @@ class Needs:
         reads_reports = any(entry.reads_reports for entry in entries)
         return cls(any(entry.fuses for entry in entries), texts if reads_reports else None)
 
-    def met_by(self, examples: Sequence[Example]) -> list[Example]:
+    def met_by(self, examples: Sequence[Example]) -> Sequence[Example]:
         """Return the examples that can be trained on; raise MedgroundError if there are none."""
-        kept = [each for each in examples if each.report or self.fuses]
+        kept = examples if self.fuses else where(examples, lambda each: bool(each.report))
         if not kept:
             raise MedgroundError(
                 "nothing to read: no image has a report; give --report-sentences, or pairs with text"

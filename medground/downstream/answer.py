@@ -1,31 +1,38 @@
 """The stage of `medground answer`: questions and images -> trained heads -> predicted answers."""
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from medground import leakage
-from medground.downstream import answer_fit, answer_head
-from medground.downstream.answer_fit import Plan, Progress, Trained
-from medground.downstream.answer_head import Head, HeadFile, Run
-from medground.downstream.answer_inputs import Inputs
+from medground import checkpoints, leakage
+from medground.downstream import answer_classes, answer_head, answer_writer
+from medground.downstream.answer_classes import ClassTask, Head
+from medground.downstream.answer_fit import Plan, Task, Training
+from medground.downstream.answer_head import HeadFile, Run
+from medground.downstream.answer_inputs import Inputs, Progress
+from medground.downstream.answer_writer import WriterTask
 from medground.downstream.question_table import Classes, QuestionTable
 from medground.errors import MedgroundError
+from medground.objectives.writer import Writer
 from medground.records import Answer, Question
 
-log = logging.getLogger(__name__)
 DIGITS = 6
+CLASSES, TEXT = KINDS = ("classes", "text")
+Filled = TypeVar("Filled", bound=nn.Module)
+Found = Iterable[tuple[str, float | None]]  # the answer to each question, and its probability
 
 
-def settings(inputs: Inputs, table: QuestionTable, plan: Plan) -> dict[str, Any]:
+def settings(inputs: Inputs, table: QuestionTable, plan: Plan, kind: str) -> dict[str, Any]:
     """Return the JSON values that decide the result of a training, except the seed."""
     given = asdict(plan) | {"freeze": sorted(plan.freeze)}
     return {
         "model": inputs.model.name,
         "questions": table.digest(),
+        "head_type": kind,
         "text_tokens": inputs.text_tokens,
         "fused": inputs.fused,
         "blank_images": inputs.blank,
@@ -38,37 +45,50 @@ def fit(
     plan: Plan,
     held: HeadFile,
     seeds: Sequence[int],
+    folder: Path,
     save: Callable[[HeadFile], None],
     progress: Progress,
 ) -> None:
-    """Add a run for each seed that `held` has no run of; `save` is called after each of them."""
+    """Add a run for each seed that `held` has no run of; `save` is called after each of them.
+
+    folder: of the model, whose writer is the start of a head for text.
+    """
     if not (missing := [seed for seed in seeds if seed not in {each.seed for each in held.runs}]):
         return
-    train, val = (answer_fit.given(table.parts[name], held.classes) for name in ("train", "val"))
-    features = None
-    if plan.is_frozen:
-        both = [answer_fit.computed(inputs, e.questions, plan.batch_size, progress) for e in (train, val)]
-        features = (both[0], both[1])
+    make = _tasks(table, inputs, plan, held, folder, progress)
     network = inputs.model.network
     before = {name: each.detach().clone() for name, each in network.state_dict().items()}
     for seed in missing:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            head = Head(held.width, len(held.classes.names))
-            if features is not None:
-                head.standardize(features[0])
-            head.to(inputs.model.device)
-            run = Trained(plan, inputs, head, train, val, features).run(seed, progress)
+            run = Training(plan, make()).run(seed, progress)
         network.load_state_dict(before)
         held.runs.append(run)
         held.runs.sort(key=lambda each: each.seed)
         save(held)
 
 
-def new(table: QuestionTable, classes: Classes, inputs: Inputs, plan: Plan) -> HeadFile:
+def _tasks(
+    table: QuestionTable, inputs: Inputs, plan: Plan, held: HeadFile, folder: Path, progress: Progress
+) -> Callable[[], Task]:
+    """Return a function that makes a new head and its task."""
+    train, val = table.parts["train"], table.parts["val"]
+    if held.settings["head_type"] == TEXT:
+        return lambda: WriterTask(inputs, answer_writer.new(inputs.model, folder), train, val)
+    features = None
+    if plan.is_frozen:
+        both = [answer_classes.computed(inputs, each, plan.batch_size, progress) for each in (train, val)]
+        features = (both[0], both[1])
+    return lambda: ClassTask(
+        inputs, Head(held.width, len(held.classes.names)), train, val, held.classes, features
+    )
+
+
+def new(table: QuestionTable, classes: Classes, inputs: Inputs, plan: Plan, kind: str) -> HeadFile:
     """Return the file of a training without any run."""
     record = leakage.new_record(table.parts["train"], None, table.leaks)
-    return HeadFile(classes, width_of(inputs, table.questions[0]), settings(inputs, table, plan), record)
+    width = width_of(inputs, table.questions[0]) if kind == CLASSES else 0
+    return HeadFile(classes, width, settings(inputs, table, plan, kind), record)
 
 
 @torch.inference_mode()
@@ -96,27 +116,55 @@ def predict(
     """Yield each question with its answer, run by run."""
     network = inputs.model.network
     before = {name: each.detach().clone() for name, each in network.state_dict().items()}
-    features = None
+    features: dict[str, torch.Tensor] = {}  # of the network as it was given
     for run in runs:
-        head = answer_head.of_run(run, held.width, len(held.classes.names), "the head")
         trained = answer_head.part(run.weights, "network")
-        if trained or features is None:
-            network.load_state_dict(before | trained)
-            features = answer_fit.computed(inputs, questions, batch_size, progress)
-        with torch.inference_mode():
-            scores, best = head(features).sigmoid().max(dim=1)
-        for question, score, place in zip(questions, scores.tolist(), best.tolist(), strict=True):
-            yield question, _answer(question, held.classes.shown[place], score, inputs.model.name, run.seed)
+        network.load_state_dict(before | trained)
+        network.eval()
+        if trained:
+            features.clear()
+        found = _found(held, run, inputs, questions, batch_size, features, progress)
+        for question, (text, score) in zip(questions, found, strict=True):
+            yield question, _answer(question, text, score, inputs.model.name, run.seed)
     network.load_state_dict(before)
 
 
-def _answer(question: Question, answer: str, score: float, model: str, seed: int) -> Answer:
+def _found(
+    held: HeadFile,
+    run: Run,
+    inputs: Inputs,
+    questions: Sequence[Question],
+    batch_size: int,
+    features: dict[str, torch.Tensor],
+    progress: Progress,
+) -> Found:
+    """Return the answers of a run; `features` keeps the joint features of the questions."""
+    if held.settings["head_type"] == TEXT:
+        writer = _filled(Writer(inputs.model), run).to(inputs.model.device)
+        texts = answer_writer.written(inputs, writer, questions, batch_size, progress)
+        return [(text, None) for text in texts]
+    head = _filled(Head(held.width, len(held.classes.names)), run)
+    if not features:
+        features["all"] = answer_classes.computed(inputs, questions, batch_size, progress)
+    with torch.inference_mode():
+        scores, best = head(features["all"]).sigmoid().max(dim=1)
+    shown = [held.classes.shown[place] for place in best.tolist()]
+    return zip(shown, scores.tolist(), strict=True)
+
+
+def _filled(head: Filled, run: Run) -> Filled:
+    """Return the head with the weights of the run, in evaluation mode."""
+    checkpoints.fit(head, answer_head.part(run.weights, "head"), Path("the head"))
+    return head.eval()
+
+
+def _answer(question: Question, answer: str, score: float | None, model: str, seed: int) -> Answer:
     split = {"split": question.split} if question.split else {}
     return Answer(
         image_id=question.image_id,
         question_id=question.question_id,
         answer=answer,
-        score=round(score, DIGITS),
+        score=None if score is None else round(score, DIGITS),
         model=model,
         extra=question.extra | split | {"seed": seed},
     )

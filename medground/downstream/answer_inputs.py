@@ -8,7 +8,7 @@ feature.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from medground.records import Question
 
 log = logging.getLogger(__name__)
 BLANK = ""  # the path of the blank image
+Progress = Callable[[Iterable[int], str, int], Iterable[int]]  # of items, with a label and their number
 MOST_KEPT = 2 << 30  # bytes of feature maps
 
 
@@ -71,6 +72,13 @@ class Inputs:
         if self.fused:
             return network.joint(patches, visible[image_of], tokens, mask[text_of])
         return Network.joint(network, patches, visible[image_of], tokens, mask[text_of])
+
+    def visual_tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the (N, P, D) patches of the questions' images and (N, P), True if ignored."""
+        patches, visible = self._encoded(batch.paths)
+        image_of = batch.image_of.to(self.model.device)
+        width = self.model.config.width  # text-query appends positions
+        return layers.rows(patches[..., :width], image_of), ~visible[image_of]
 
     def _encoded(self, paths: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return (B, P, D) patches of these images and their (B, P) mask."""

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from medground import checkpoints, output_files
+from medground.data.feature_maps import FeatureMaps
 from medground.data.prefetch import Prefetched
 from medground.downstream.frozen_encoders import FrozenEncoder
 from medground.errors import MedgroundError
@@ -33,11 +34,13 @@ def write(
     about: dict[str, Any],
     folder: Path,
     batch_size: int = 16,
+    maps: FeatureMaps | None = None,
     progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> None:
     """Write the (N, D) features of the images at these paths below `folder`, unless the file has them.
 
-    about: JSON values that identify them, for the header. Raises MedgroundError for a file with others.
+    about: JSON values that identify them, for the header. maps: feature maps of the images, to take instead.
+    Raises MedgroundError for a file with others.
     """
     if path.is_file():
         _check(path, about)
@@ -52,22 +55,26 @@ def write(
             stream.seek(0, os.SEEK_END)
             if not done:
                 stream.write(header)
-            for rows in progress(_computed(encoder, paths[done:], folder, batch_size)):
+            for rows in progress(_computed(encoder, paths[done:], folder, batch_size, maps)):
                 stream.write(rows.tobytes())
                 stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, target)
 
 
-def _computed(encoder: FrozenEncoder, paths: Sequence[str], folder: Path, count: int) -> Iterator[Features]:
+def _computed(
+    encoder: FrozenEncoder, paths: Sequence[str], folder: Path, count: int, maps: FeatureMaps | None
+) -> Iterator[Features]:
     """Yield the (B, D) features of each batch; the next batch is read meanwhile."""
 
     def pictures(start: int) -> torch.Tensor:
         own = paths[start : start + count]
+        if maps is not None:
+            return torch.stack([maps.get(each).picture() for each in own])
         return torch.stack([letterboxed.read(folder / each, encoder.size).picture() for each in own])
 
     for _, both in Prefetched(pictures, range(0, len(paths), count)):
-        found = encoder(both[:, :1], both[:, 1:]).numpy().astype("<f4")
+        found = encoder(both[:, :-1], both[:, -1:]).numpy().astype("<f4")
         if not np.isfinite(found).all():
             raise MedgroundError("the encoder gave a feature that is not finite")
         yield found

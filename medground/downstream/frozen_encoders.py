@@ -16,6 +16,7 @@ from medground import locations
 from medground.downstream import image_encoders, joint_space
 from medground.errors import MedgroundError
 from medground.models import grounder
+from medground.models.network import Network
 from medground.objectives import heads
 
 Layer = Literal["encoder", "visual", "joint"]
@@ -27,7 +28,8 @@ class FrozenEncoder:
     (B, 1, S, S) insides to (B, D).
 
     name: the hash of its weights. model: the folder of a grounding model, whose training is recorded. texts:
-    of the joint layer, maps U texts to (U, D) features of the same space.
+    of the joint layer, maps U texts to (U, D) features of the same space. network: if `features` takes its
+    feature maps instead of images, too.
     """
 
     name: str
@@ -36,6 +38,7 @@ class FrozenEncoder:
     device: str = "cpu"
     model: Path | None = None
     texts: Callable[[list[str]], Tensor] | None = None
+    network: Network | None = None
 
     @property
     def width(self) -> int:
@@ -67,9 +70,9 @@ def load(place: str, layer: Layer = "encoder", size: int | None = None, device: 
     side = image_encoders.of_model(model, folder, size).size
     if layer == "joint":
         space = joint_space.load(folder, model)
-        return FrozenEncoder(model.name, side, space.images, device, folder, space.texts)
+        return FrozenEncoder(model.name, side, space.images, device, folder, space.texts, model.network)
 
     def visual(images: Tensor, inside: Tensor) -> Tensor:
         return heads.pooled(model.network.encode_images(images, inside))
 
-    return FrozenEncoder(model.name, side, visual, device, folder)
+    return FrozenEncoder(model.name, side, visual, device, folder, network=model.network)

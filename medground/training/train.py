@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from medground import console, leakage
-from medground.data import collate, vocabulary
+from medground.data import collate, packed, vocabulary
 from medground.data.examples import Example, all_texts, digest
 from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
@@ -98,16 +99,20 @@ class Material:
     def usable(self, needs: Needs) -> "Material":
         """Return it without images that have no query; raise MedgroundError if none is left."""
         examples, rehearsal = (
-            [each for each in some if each.terms or each.sentences]
+            packed.where(some, lambda each: bool(each.terms or each.sentences))
             for some in (self.examples, self.rehearsal)
         )
         if not examples:
             raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
         return replace(self, examples=needs.met_by(examples), rehearsal=rehearsal)
 
-    def seen(self) -> list[Example]:
-        """Return all examples that the model is trained on."""
-        return [*self.examples, *self.rehearsal]
+    def seen(self) -> Iterator[Example]:
+        """Yield all examples that the model is trained on."""
+        return chain(self.examples, self.rehearsal)
+
+    def heads(self) -> Iterator[Any]:
+        """Yield the same without their queries."""
+        return chain(packed.heads(self.examples), packed.heads(self.rehearsal))
 
 
 def fit(
@@ -135,7 +140,7 @@ def fit(
                 first = engine.is_main_process  # the others neither write settings nor compare them
                 settings = _settings(material, options, loaded) if first else {}
                 run = RunFolder(folder, settings, overwrite, first)
-            record = leakage.new_record(material.seen(), start, material.leakage, material.record)
+            record = leakage.new_record(material.heads(), start, material.leakage, material.record)
             model = loaded or _new_model(material, needs, options)
             model = replace(model, config=replace(model.config, sides_apart=options.sides_apart))
             store = _store(material, images, model.config.image_size, options.cache)
@@ -221,7 +226,7 @@ def _compilable(network: Network) -> Iterator[nn.Module]:
 def _store(material: Material, images: Path, size: int, cache: Path | None) -> ImageStore:
     """Return the store of all images of the run; raise MedgroundError if one is missing."""
     store = ImageStore(images, size, cache=cache)
-    paths = [each.path for each in (*material.seen(), *material.validation)]
+    paths = [each.path for each in chain(material.heads(), material.validation)]
     store.require(paths)
     if lacking := store.uncached(set(paths)):
         log.warning("%d images are not in %s; they are loaded from their files", lacking, cache)
@@ -238,7 +243,7 @@ def _mapped(
     with engine.main_process_first():
         maps = FeatureMaps(folder, images, model.network, model.config.image_size)
         maps.add(
-            [each.path for each in material.seen()],
+            [each.path for each in material.heads()],
             lambda found, count: console.progress(found, "batches of feature maps", count),
         )
     return maps

@@ -9,7 +9,15 @@ from click.testing import CliRunner
 
 from medground import site_key
 from medground.cli.main import cli
-from medground.downstream import answer_fit, answer_head, answer_inputs, question_table
+from medground.downstream import (
+    answer_classes,
+    answer_fit,
+    answer_head,
+    answer_inputs,
+    answer_writer,
+    decoded_text,
+    question_table,
+)
 from medground.errors import MedgroundError
 from medground.models import grounder, network
 from medground.published import PARTS_SHARE_IMAGES
@@ -19,7 +27,11 @@ from medground.records import Question
 def build(architecture="transvg", **more):
     torch.manual_seed(0)
     return grounder.build(
-        "small", [*squares.TEXTS.values()], architecture=architecture, image_size=squares.SIZE, **more
+        "small",
+        [*squares.TEXTS.values(), "left right yes no"],
+        architecture=architecture,
+        image_size=squares.SIZE,
+        **more,
     )
 
 
@@ -107,7 +119,7 @@ def test_the_loss_is_a_sum_over_classes():
         for k in range(4):
             probability = torch.sigmoid(logits[n, k])
             expected -= torch.log(probability if classes[n] == k else 1 - probability) / 3
-    assert torch.allclose(answer_head.loss(logits, classes), expected, atol=1e-5)
+    assert torch.allclose(answer_classes.loss(logits, classes), expected, atol=1e-5)
 
 
 def test_the_learning_rate_rises_and_falls_to_zero():
@@ -274,3 +286,67 @@ def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
     assert result.exit_code == 1 and "1 subject is in both test and the training data of" in result.stderr
     allowed = lines_of(run(folder, *args, "--allow-leakage", model=tmp_path / "trained"))
     assert all(each["leakage"] for each in allowed)
+
+
+# The writer
+
+
+def writing(folder, lines, **how):
+    from medground.data.image_store import ImageStore
+    from medground.objectives.writer import Writer
+
+    model = grounder.load(folder / "model")
+    inputs = answer_inputs.Inputs(model, ImageStore(folder, squares.SIZE), 32, fused=False, **how)
+    asked = [
+        Question(**{k: each[k] for k in ("image_id", "question_id", "path", "text", "answer")})
+        for each in lines
+    ]
+    torch.manual_seed(0)
+    return answer_writer.WriterTask(inputs, Writer(model).eval(), asked, asked)
+
+
+def squares_lines(folder):
+    return [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
+
+
+def test_the_loss_of_the_writer_is_that_of_the_answer_tokens(folder):
+    task = writing(folder, squares_lines(folder)[:3])
+    total, count = 0.0, 0
+    for number, each in enumerate(task.train):
+        tokenizer = task.inputs.model.tokenizer
+        prefix = tokenizer(each.text)["input_ids"]
+        wanted = tokenizer(each.answer.strip(".").lower())["input_ids"][1:]
+        memory = task.inputs.visual_tokens(task.inputs.batch([task.train[number]]))
+        for token in wanted:
+            logits = task.head.logits(torch.tensor([prefix]), *memory)[0, -1]
+            total -= logits.log_softmax(dim=0)[token].item()
+            prefix, count = [*prefix, token], count + 1
+    with torch.no_grad():
+        assert task.loss([0, 1, 2]).item() == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_decoded_answer_has_the_most_probable_token_each_time(folder):
+    task = writing(folder, squares_lines(folder)[:3])
+    found = answer_writer.written(task.inputs, task.head, task.train, 2)
+    tokenizer = task.inputs.model.tokenizer
+    for each, text in zip(task.train, found, strict=True):
+        ids = tokenizer(each.text)["input_ids"]
+        end, first = ids[-1], len(ids)
+        memory = task.inputs.visual_tokens(task.inputs.batch([each]))
+        while len(ids) - first < answer_writer.MOST_TOKENS:
+            logits = task.head.logits(torch.tensor([ids]), *memory)[0, -1]
+            logits[[tokenizer.pad_token_id, tokenizer.unk_token_id]] = -torch.inf
+            if (token := int(logits.argmax())) == end:
+                break
+            ids.append(token)
+        assert text == decoded_text.words_of(tokenizer, ids[first:])
+
+
+@pytest.mark.slow
+def test_a_writer_is_kept_and_used_again(folder, tmp_path):
+    args = ["--head-type", "text", "--freeze", "all", "--epochs", 1]
+    own = lines_of(run(folder, *args, "--save-head", tmp_path / "head.safetensors"))
+    assert {each["head"] for each in own} == {"text"} and "score" not in own[0]
+    reused = lines_of(run(folder, "--head", tmp_path / "head.safetensors", "--allow-leakage"))
+    new = {(e["image_id"], e["question_id"]): e["answer"] for e in reused}
+    assert all(new[e["image_id"], e["question_id"]] == e["answer"] for e in own)

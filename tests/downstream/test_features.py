@@ -9,6 +9,7 @@ import toy
 from safetensors.numpy import load_file
 
 from medground import checkpoints, ops
+from medground.data.feature_maps import FeatureMaps
 from medground.downstream import features, frozen_encoders
 from medground.errors import MedgroundError
 from medground.models import encoder_folders, encoders, grounder, letterboxed, lite
@@ -53,6 +54,18 @@ def test_a_model_folder_and_its_exported_encoders_give_the_same_features(model, 
     images = network.encode_images(both[:, :1], both[:, 1:])
     visual = frozen_encoders.load(str(tmp_path / "model"), "visual")
     assert torch.allclose(visual(both[:, :1], both[:, 1:]), heads.pooled(images), atol=1e-5)
+
+
+def test_features_of_maps_are_those_of_their_images(model, both, films, tmp_path):
+    grounder.save(tmp_path / "model", model)
+    visual = frozen_encoders.load(str(tmp_path / "model"), "visual")
+    names = [f"film{n}.png" for n in range(5)]
+    maps = FeatureMaps(tmp_path / "maps", films, visual.network, visual.size)
+    maps.add(names, lambda found, _: found)
+    target = tmp_path / "features.safetensors"
+    features.write(target, visual, names, ABOUT, films, 2, maps)
+    expected = visual(both[:, :1], both[:, 1:]).numpy()
+    np.testing.assert_allclose(features.read(target), expected, atol=1e-2)
 
 
 def test_the_feature_of_a_vision_transformer_is_its_first_token(model, both, tmp_path):
