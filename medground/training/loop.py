@@ -120,20 +120,67 @@ def train(job: Job, stop: StopRequest) -> nn.Module | None:
         return None
     steps = range(state.step, state.step if _is_over(job, state) else schedule.steps)
     batches = Prefetched(job.batches, steps, job.loader_threads)
-    requested, began = False, time.monotonic()
+    requested, began, unread = False, time.monotonic(), Unread(job)
     with memory.explained(job.memory_advice, lambda: f"step {state.step + 1}"):
         for step, batch in console.progress(batches, job.folder.path.name, schedule.steps, start=state.step):
-            losses, requested = _step(job, running, step, batch, stop)
+            with unread.explained():
+                figures, requested = _step(job, running, step, batch, stop)
+            unread.append(step, figures)
             state = replace(state, step=step + 1)
             if state.step % schedule.log_every == 0 or state.step == schedule.steps:
-                _log(job, state.step, lr=schedule.lr * schedule.lr_factor(step), **losses)
+                _log(job, state.step, lr=schedule.lr * schedule.lr_factor(step), **unread.read())
             if schedule.is_checkpoint(state.step) or requested:
+                unread.read()
                 state = _save(job, running, state)
             if requested or _is_over(job, state):
                 break
     count, took = state.step - steps.start, time.monotonic() - began
     log.info("%d steps in %.1f s, of which %.1f s waiting for batches", count, took, batches.waited)
     return running.network if _is_done(job, state) else None
+
+
+class Unread:
+    """Losses and gradient norms of the steps since the last log line or checkpoint, still on the device.
+
+    To read a number waits for the device, so it is not done after every step. A number that is not finite is
+    found before anything is logged or saved.
+    """
+
+    def __init__(self, job: Job):
+        self._job = job
+        self._steps: list[tuple[int, dict[str, Tensor]]] = []
+
+    def append(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Add the figures of a step: "loss", its parts and "grad_norm", each a scalar."""
+        self._steps.append((step, figures))
+
+    def read(self) -> dict[str, float]:
+        """Return the figures of the last step; raise MedgroundError for the first that is not finite."""
+        if not self._steps:
+            return {}
+        table = torch.stack([torch.stack(list(each.values())) for _, each in self._steps]).tolist()
+        steps, self._steps = self._steps, []
+        for (step, names), values in zip(steps, table, strict=True):
+            found = dict(zip(names, values, strict=True))
+            if not math.isfinite(found["loss"]):
+                raise MedgroundError(_not_finite(step, "loss", found["loss"]))
+            # a scaler skips a step without a finite gradient, and reduces its scale
+            if self._job.engine.scaler is None and not math.isfinite(found["grad_norm"]):
+                raise MedgroundError(_not_finite(step, "gradient", found["grad_norm"]))
+        return found
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise the error of an earlier step if scipy refuses the numbers of this one."""
+        try:
+            yield
+        except ValueError:
+            self.read()
+            raise
+
+
+def _not_finite(step: int, what: str, value: float) -> str:
+    return f"step {step + 1}: the {what} became {value:g}; the last checkpoint was kept"
 
 
 def _begin(job: Job) -> tuple[Running, State]:
@@ -151,6 +198,8 @@ def _begin(job: Job) -> tuple[Running, State]:
 
 def _is_requested(job: Job, stop: StopRequest) -> bool:
     """Return whether any process has a stop request; each waits here for all."""
+    if distributed.count() == 1:
+        return bool(stop)
     flag = torch.tensor(float(bool(stop)), device=job.engine.device)
     return distributed.averaged(flag).item() > 0
 
@@ -172,8 +221,11 @@ def _is_done(job: Job, state: State) -> bool:
 
 def _step(
     job: Job, running: Running, step: int, batch: Any, stop: StopRequest
-) -> tuple[dict[str, float], bool]:
-    """Do one step of gradient descent; return the losses, and whether any process has a stop request."""
+) -> tuple[dict[str, Tensor], bool]:
+    """Do one step of gradient descent; return the losses, and whether any process has a stop request.
+
+    One process does not wait for its device.
+    """
     engine, schedule = job.engine, job.schedule
     torch.manual_seed(hash((job.seed, step, engine.process_index)))  # dropout follows from the step
     set_lr(running.optimizer, schedule.lr_factor(step), schedule.lr_factor(step, of_text=True))
@@ -181,19 +233,16 @@ def _step(
     running.optimizer.zero_grad(set_to_none=True)
     batch = each_tensor(batch, lambda part: part.to(engine.device, non_blocking=True))
     loss, parts = _gradients(job, running.learner, batch, job.learner.weights(step / schedule.steps))
-    flag = loss.new_tensor(float(bool(stop)))
-    values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
-    if not math.isfinite(values[0]):
-        raise MedgroundError(f"step {step + 1}: the loss became {values[0]}; the last checkpoint was kept")
+    flag = loss.new_full((), float(bool(stop)))
+    values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach())
     limit = schedule.max_grad_norm or math.inf  # 0: only measured
-    norm = float(engine.clip_grad_norm_(running.learner.parameters(), limit))
-    if engine.scaler is None and not math.isfinite(norm):  # a scaler skips the step and reduces its scale
-        raise MedgroundError(f"step {step + 1}: the gradient became {norm:g}; the last checkpoint was kept")
+    norm = engine.clip_grad_norm_(running.learner.parameters(), limit)
     running.optimizer.step()
     if running.average:
         running.average.update(job.learner.network, step + 1)
-    named = dict(zip(["loss", *parts], values[:-1], strict=True))
-    return named | {"grad_norm": norm}, values[-1] > 0
+    named = dict(zip(["loss", *parts], values[:-1].unbind(), strict=True))
+    requested = bool(stop) if distributed.count() == 1 else values[-1].item() > 0
+    return named | {"grad_norm": norm.detach().to(values)}, requested
 
 
 def _gradients(
