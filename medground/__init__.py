@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from medground.api import align, detect
     from medground.errors import MedgroundError
     from medground.evaluation import evaluate
-    from medground.grounding.model import GroundingModel, load
+    from medground.grounding.loading import load
+    from medground.grounding.model import GroundingModel
     from medground.record_files import read, records_from, rows, write
     from medground.records import (
         Anatomy,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.3.0"
 _MODULES = {
-    "load": "grounding.model",
+    "load": "grounding.loading",
     "GroundingModel": "grounding.model",
     "parse": "reports.parse",
     "detect": "api",

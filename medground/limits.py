@@ -120,10 +120,12 @@ def _parts(part: bytes, readline: Callable[[int], bytes] | None) -> Iterator[byt
         part = b"" if readline is None or part.endswith(b"\n") else readline(MAX_LINE + 1)
 
 
-def joined(stream: Iterable[bytes], place: str) -> bytes:
+def joined(stream: Iterable[bytes | LongLine], place: str) -> bytes:
     """Return all lines of a stream as one; raise MedgroundError for more than `MAX_UNPACKED` bytes."""
     parts, size = [], 0
-    for part in stream:
+    for number, part in enumerate(stream, start=1):
+        if isinstance(part, LongLine):
+            raise MedgroundError(f"{place}:{number}: {long_line()}")
         parts.append(part)
         size += len(part)
         if size > MAX_UNPACKED:

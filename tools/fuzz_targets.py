@@ -99,7 +99,7 @@ def whole_json(data: bytes) -> None:
 )
 def report_table(data: bytes) -> None:
     """Tables of reports."""
-    from medground.reports import encodings
+    from medground import encodings
     from medground.reports import input as report_input
 
     stream = encodings.as_utf8(_stream(data), "input")

@@ -52,7 +52,7 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
     type=click.Choice(["image-encoder", "text-encoder", "visual", "all"]),
     multiple=True,
     group=TRAINING,
-    help="Part to keep fixed; all: train only the head, which takes seconds; repeatable.",
+    help="Part to keep fixed; all leaves only the head; repeatable.",
 )
 @option("--blank-images", is_flag=True, group=DATA, help="Use no image: the question-only baseline.")
 @downstream_options.allow_leakage

@@ -27,14 +27,7 @@ from medground.cli.named import Named
     group=FILES,
     help="Format of FILE.",
 )
-@option(
-    "--coordinates",
-    "frame",
-    metavar="SYSTEM",
-    show_default="that of the format",
-    group=FILES,
-    help="Boxes of FILE: original, normalised, crop, letterbox:N, padded:N, stretch:WxH or smart-resize.",
-)
+@options.coordinates()
 @options.coco_images
 @options.rejects
 @options.output

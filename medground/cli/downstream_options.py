@@ -32,7 +32,7 @@ seeds = option(
     default=1,
     show_default=True,
     group=DATA,
-    help="Runs, of each --share if there are several: seeds 0 to N - 1.",
+    help="Number of runs: seeds 0 to N - 1.",
 )
 allow_leakage = option(
     "--allow-leakage", is_flag=True, group=DATA, help="Accept patients in two splits; marks each prediction."

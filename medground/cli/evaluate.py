@@ -39,15 +39,7 @@ from medground.cli.named import Named
     group=FILES,
     help="Format of FILE.",
 )
-@option(
-    "--coordinates",
-    "frame",
-    metavar="SYSTEM",
-    show_default="that of the format",
-    old=["--frame"],
-    group=FILES,
-    help="Boxes of FILE: original, normalised, crop, letterbox:N, padded:N, stretch:WxH or smart-resize.",
-)
+@options.coordinates(old=["--frame"])
 @option(
     "--compare-format",
     type=Named(registry.PREDICTION_FORMATS),
@@ -181,6 +173,8 @@ def _refuse_mixtures(protocols: set[str], given: dict[str, Any]) -> None:
     others = [name for name in registry.PROTOCOLS if name in protocols and not _reads_phrases(name)]
     if len(protocols) > 1 and others:
         raise click.UsageError(f"--protocol {others[0]} cannot be combined: it reads {_read_by(others[0])}")
+    if given["coco_images"] and others:
+        raise click.UsageError(f"--protocol {others[0]} takes no --coco-images")
     if given["split"] and any(_read_by(name) == "anatomy" for name in others):
         raise click.UsageError(f"--protocol {others[0]} takes no --split")
     for kind, frame in (given["format"], given["compare_format"]):

@@ -1,7 +1,6 @@
 """medground ground: phrases, images and a model -> boxes."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,12 @@ if TYPE_CHECKING:
     is_flag=True,
     group=MODEL,
     help="Run code in the folder of a model of transformers.",
+)
+@option(
+    "--prompt",
+    metavar="TEMPLATE",
+    group=MODEL,
+    help="Prompt of a model of transformers, with {phrase} for the phrase  [default: the adapter's]",
 )
 @option(
     "--calibration/--no-calibration",
@@ -102,10 +107,12 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     \b
         $ medground ground --model runs/finetuned image.png "right lower lobe opacity"
         $ medground ground --model runs/finetuned image.png --report report.txt --html found.html
-        $ medground ground --model models/owlv2 image.png "right lower lobe opacity" --min-score 0.2
+        $ medground ground --model models/owlv2 image.png "opacity" --prompt "chest X-ray with {phrase}"
         $ medground ground --model runs/finetuned --images images --phrases phrases.jsonl -o found.jsonl
     """
     _refuse_mixtures(image, words, chosen)
+    if chosen["prompt"] is not None and "{phrase}" not in chosen["prompt"]:
+        raise click.UsageError("--prompt TEMPLATE lacks {phrase}, the place of the phrase")
     output_formats.refuse(chosen)
     _ground(image, words, **chosen)
 
@@ -127,7 +134,8 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     if not registry.OUTPUT_FORMATS[chosen["output_format"]].resumable:
         outputs.write(found(phrases), chosen["output"], chosen["output_format"], folder)
         return
-    earlier = resume.Earlier(chosen["output"], {"model": model.name} | predict.option_keys(limits))
+    stated = {"model": model.name, "prompt": chosen["prompt"]} | predict.option_keys(limits)
+    earlier = resume.Earlier(chosen["output"], stated)
     with earlier.continued(options.task(), chosen["resume"]) as (stream, follow):
         read = follow(phrases, options.size_of_image(folder))
         rest = earlier.rest(read, skipping=bad_lines.rejects is not None)
@@ -136,17 +144,23 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
 def _model(**chosen: Any) -> Any:
     """Return the model of the folder, or of transformers."""
-    from medground.grounding.adapters import model as adapters
-    from medground.grounding.model import load
-    from medground.models import view_check
+    from medground.grounding.loading import load
 
-    folder, device = chosen["model"], options.device_of(chosen["device"])
-    if folder and (found := adapters.load(folder, device, chosen["trust_remote_code"])):
-        if chosen["backend"] not in ("auto", "torch"):
-            raise click.UsageError(f"--backend {chosen['backend']}: models of transformers run with torch")
-        return found if chosen["any_view"] else replace(found, view_check=view_check.load())
+    _refuse_options(chosen)
     how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
-    return load(folder or "example", device=device, **how)
+    how |= {name: chosen[name] for name in ("trust_remote_code", "prompt")}
+    return load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
+
+
+def _refuse_options(chosen: dict[str, Any]) -> None:
+    """Raise UsageError for an option that the model in the folder cannot have."""
+    from medground.grounding.adapters import sources
+
+    foreign = chosen["model"] and sources.read_config(chosen["model"])
+    if foreign and chosen["backend"] not in ("auto", "torch"):
+        raise click.UsageError(f"--backend {chosen['backend']}: models of transformers run with torch")
+    if not foreign and chosen["prompt"] is not None:
+        raise click.UsageError("--prompt is for models of transformers")
 
 
 def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":

@@ -114,6 +114,15 @@ batch_size = option(
     help="Images per step.",
 )
 split = option("--split", metavar="NAME", group=DATA, help="Use only records of this split.")
+coordinates = functools.partial(
+    option,
+    "--coordinates",
+    "frame",
+    metavar="SYSTEM",
+    show_default="that of the format",
+    group=FILES,
+    help="Boxes of FILE: original, normalised, crop, letterbox:N, padded:N, stretch:WxH or smart-resize.",
+)
 coco_images = option(
     "--coco-images",
     type=click.File("rb"),

@@ -15,9 +15,8 @@ def open_reports(
 
     With `keep_empty`, rows of a table without text are reports, too.
     """
-    from medground import jsonl, limits
+    from medground import encodings, jsonl, limits
     from medground.records import Report
-    from medground.reports import encodings
     from medground.reports import input as report_input
 
     if source != "-" and Path(source).is_dir():

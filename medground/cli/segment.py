@@ -54,7 +54,7 @@ OF_TRAINING = (
     "--save-head",
     type=options.OutputFile(dir_okay=False, path_type=Path),
     group=FILES,
-    help="Keep the decoder in this .safetensors file; for one --share and --seeds 1.",
+    help="Keep the decoder of a single run in this .safetensors file.",
 )
 @downstream_options.shares
 @downstream_options.seeds

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medground.datasets.sources import File, Row, Source, TakeBad, files, refuse, rows, sift
+from medground.encodings import Decoder, text_of
 from medground.errors import BadRecord
 from medground.records import Anatomy, Report
 
@@ -64,16 +65,13 @@ def read_reports(
     The study is the file's stem, the patient comes from the folder name. Text files with other names
     (LICENSE.txt) are skipped. `splits` by study go to `extra["split"]`.
     """
-    found = files(root, "*.txt")
+    found, decode = files(root, "*.txt"), Decoder("such reports")
     reports = (each for each in found if not root.is_dir() or re.fullmatch(r"s\d+", each.stem))
-    yield from sift(reports, lambda file: _report(file, splits or {}), take)
+    yield from sift(reports, lambda file: _report(file, splits or {}, decode), take)
 
 
-def _report(file: File, splits: Mapping[str, str]) -> Report:
-    try:
-        text = file.content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadRecord("not UTF-8; convert it with iconv") from None
+def _report(file: File, splits: Mapping[str, str], decode: Decoder) -> Report:
+    text = text_of(file.content, decode, file.name)
     subject, _ = ids_in("/".join(file.folders))
     study = study_id(file.stem)
     return Report(study_id=study, subject_id=subject, text=text, extra=_split(splits, study))

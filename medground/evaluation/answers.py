@@ -18,8 +18,7 @@ Letter: N questions.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -52,11 +51,6 @@ class AnswerData(Prepared):
     known: Sequence[Question] | None = None
     own: Runs
     other: Runs | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)
-
-    def about(self) -> dict[str, Any]:
-        """Return the split and the rule that made it."""
-        return dict(self.rules)
 
 
 def prepare(
@@ -71,14 +65,13 @@ def prepare(
     Raises MedgroundError for a question without a prediction, and for training questions without an answer.
     """
     everything = sources.checked(truth, "truth", check_truth())
-    scored = _answered(_part(everything, split, sources.name_of(truth, "truth")))
-    elsewhere = [each for each in everything if split is not None and each.split != split]
+    scored = _answered(sources.of_split(everything, split, sources.name_of(truth, "truth"), "question"))
+    elsewhere = sources.outside(everything, split)
     own = sources.checked(predictions, "predictions", check_prediction(everything))
     other = None if compare is None else sources.checked(compare, "compare", check_prediction(everything))
     known = None if train is None else _training(train, split)
-    names = {each.split_by for each in scored if each.split_by}
-    rules = {"split": split} if split else {}
-    shares = any(published.PARTS_SHARE_IMAGES in name for name in names)
+    rules = sources.rules(scored, split)
+    shares = published.PARTS_SHARE_IMAGES in rules.get("split_by", "")
     if shares:
         _warn_of_shared(scored, known or elsewhere)
     return AnswerData(
@@ -90,7 +83,7 @@ def prepare(
         other=None if other is None else _runs(other, scored, sources.name_of(compare, "compare")),
         predictions=_about(scored, own),
         compared=_about(scored, other or []),
-        rules=rules | ({"split_by": "; ".join(sorted(names))} if names else {}),
+        rules=rules,
     )
 
 
@@ -98,15 +91,6 @@ def _about(scored: Sequence[Question], found: Sequence[Answer]) -> list[Answer]:
     """Return the predictions for the scored questions."""
     keys = {(each.image_id, each.question_id) for each in scored}
     return [each for each in found if (each.image_id, each.question_id) in keys]
-
-
-def _part(questions: Sequence[Question], split: str | None, source: str) -> list[Question]:
-    """Return the questions of the split; raise MedgroundError if there are none."""
-    found = [each for each in questions if split is None or each.split == split]
-    if questions and not found:
-        there = published.splits_shown({each.split for each in questions})
-        raise MedgroundError(f"{source}: split: no question is of {split}; it has {there or 'no splits'}")
-    return found
 
 
 def _answered(questions: Sequence[Question]) -> list[Question]:
@@ -122,14 +106,11 @@ def _answered(questions: Sequence[Question]) -> list[Question]:
 
 def _training(train: Iterable[Question], split: str | None) -> list[Question]:
     """Return the training questions with an answer; raise MedgroundError if there are none."""
-    part = _part(
-        sources.checked(train, "train", check_truth()),
-        "train" if split else None,
-        sources.name_of(train, "train"),
-    )
+    known, place = sources.checked(train, "train", check_truth()), sources.name_of(train, "train")
+    part = sources.of_split(known, "train" if split else None, place, "question")
     found = [each for each in part if each.answer and each.question_type != published.DIFFERENCE]
     if not found:
-        raise MedgroundError(f"{sources.name_of(train, 'train')}: no training question has an answer")
+        raise MedgroundError(f"{place}: no training question has an answer")
     return found
 
 

@@ -16,14 +16,13 @@ Letters: N items, K classes, M images.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import published, registry
-from medground.errors import BadRecord, MedgroundError
+from medground import registry
+from medground.errors import BadRecord
 from medground.evaluation import sources
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.presence import Auc
@@ -49,11 +48,6 @@ class LabelData(Prepared):
     validation: Sequence[Label] = ()
     own: Runs
     other: Runs | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)
-
-    def about(self) -> dict[str, Any]:
-        """Return the split and the rule that made it."""
-        return dict(self.rules)
 
 
 def prepare(
@@ -67,26 +61,20 @@ def prepare(
 
     Raises MedgroundError for an image without a prediction, and for a class without a score.
     """
-    source = sources.name_of(truth, "truth")
     known = sources.checked(truth, "truth", check_truth())
-    scored = [each for each in known if split is None or each.split == split]
-    if known and not scored:
-        there = published.splits_shown({each.split for each in known})
-        raise MedgroundError(f"{source}: split: no image is of {split}; it has {there or 'no splits'}")
-    names = {each.split_by for each in scored if each.split_by}
-    rules = {"split": split} if split else {}
+    scored = sources.of_split(known, split, sources.name_of(truth, "truth"), "image")
     own = sources.checked(predictions, "predictions", check_prediction(known))
     other = None if compare is None else sources.checked(compare, "compare", check_prediction(known))
     return LabelData(
         scored=scored,
         train=None if train is None else sources.checked(train, "train", check_truth()),
-        elsewhere=[each for each in known if split is not None and each.split != split],
+        elsewhere=sources.outside(known, split),
         validation=[each for each in known if split not in (None, "val") and each.split == "val"],
         own=_runs(own, scored, sources.name_of(predictions, "predictions")),
         other=None if other is None else _runs(other, scored, sources.name_of(compare, "compare")),
         predictions=own,
         compared=other or [],
-        rules=rules | ({"split_by": "; ".join(sorted(names))} if names else {}),
+        rules=sources.rules(scored, split),
     )
 
 

@@ -1,7 +1,7 @@
 """The checked records of an evaluation, as a protocol gets them; each kind of predictions has a subclass."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from medground.leakage import Imaged
@@ -16,7 +16,8 @@ class Prepared:
     """The scored records, and the records that must not share a patient with them.
 
     train: fits the image-free baseline (None: no baseline). elsewhere: the truth's records of other splits.
-    predictions, compared: those of the model and of another one, if they are groundings.
+    predictions, compared: those of the model and of another one, if they are groundings. rules: the split and
+    the rule that made it, if the records state them (`sources.rules`).
     """
 
     scored: Sequence[Imaged]
@@ -24,6 +25,7 @@ class Prepared:
     elsewhere: Sequence[Imaged] = ()
     predictions: Sequence[Predicted] = ()
     compared: Sequence[Predicted] = ()
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     def models(self) -> set[str]:
         """Return the hashes of the models that made the predictions, if they are known."""
@@ -31,5 +33,5 @@ class Prepared:
         return {str(each) for each in found if each}
 
     def about(self) -> dict[str, Any]:
-        """Return further keys for each score: the split, if the records state its rule."""
-        return {}
+        """Return further keys for each score: the rules."""
+        return dict(self.rules)

@@ -12,13 +12,12 @@ is part of the name, as in `dice@10%`. Intervals are over draws of patients. Gro
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from medground import published, registry, run_lengths
-from medground.errors import BadRecord, MedgroundError
+from medground import registry, run_lengths
+from medground.errors import BadRecord
 from medground.evaluation import sources
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report.pictures import Galleries, no_galleries
@@ -41,11 +40,6 @@ class MaskData(Prepared):
     train: Sequence[Mask] | None = None
     own: Runs
     other: Runs | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)
-
-    def about(self) -> dict[str, Any]:
-        """Return the split and the rule that made it."""
-        return dict(self.rules)
 
 
 def prepare(
@@ -59,25 +53,19 @@ def prepare(
 
     Raises MedgroundError for a mask without a prediction.
     """
-    source = sources.name_of(truth, "truth")
     known = sources.checked(truth, "truth", check())
-    scored = [each for each in known if split is None or each.split == split]
-    if known and not scored:
-        there = published.splits_shown({each.split for each in known})
-        raise MedgroundError(f"{source}: split: no mask is of {split}; it has {there or 'no splits'}")
-    names = {each.split_by for each in scored if each.split_by}
-    rules = {"split": split} if split else {}
+    scored = sources.of_split(known, split, sources.name_of(truth, "truth"), "mask")
     own = sources.checked(predictions, "predictions", check_prediction(known))
     other = None if compare is None else sources.checked(compare, "compare", check_prediction(known))
     return MaskData(
         scored=scored,
         train=None if train is None else sources.checked(train, "train", check()),
-        elsewhere=[each for each in known if split is not None and each.split != split],
+        elsewhere=sources.outside(known, split),
         own=_runs(own, scored, sources.name_of(predictions, "predictions")),
         other=None if other is None else _runs(other, scored, sources.name_of(compare, "compare")),
         predictions=own,
         compared=other or [],
-        rules=rules | ({"split_by": "; ".join(sorted(names))} if names else {}),
+        rules=sources.rules(scored, split),
     )
 
 

@@ -3,10 +3,11 @@
 The functions of this room take any iterable of records. Records without a file have a default name.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from medground.errors import BadRecord
+from medground import published
+from medground.errors import BadRecord, MedgroundError
 
 T = TypeVar("T")
 
@@ -41,3 +42,31 @@ def checked(records: Iterable[T], default: str, check: Callable[[T], None]) -> l
             raise
         kept.append(record)
     return kept
+
+
+def stated(record: Any, key: str) -> Any:
+    """Return the value of a field of a record, or of a further key; None without either."""
+    return getattr(record, key, None) or record.extra.get(key)
+
+
+def of_split(records: Sequence[T], split: str | None, source: str, unit: str) -> list[T]:
+    """Return the records of the split, all of them for None.
+
+    Raises MedgroundError if there are others only; `source` and `unit` are for its message.
+    """
+    found = [each for each in records if split is None or stated(each, "split") == split]
+    if records and not found:
+        there = published.splits_shown({stated(each, "split") for each in records})
+        raise MedgroundError(f"{source}: split: no {unit} is of {split}; it has {there or 'no splits'}")
+    return found
+
+
+def outside(records: Sequence[T], split: str | None) -> list[T]:
+    """Return the records of other splits, none for None."""
+    return [each for each in records if split is not None and stated(each, "split") != split]
+
+
+def rules(scored: Iterable[Any], split: str | None) -> dict[str, Any]:
+    """Return the split and the rule that made it, as scores state them."""
+    names = sorted({str(name) for each in scored if (name := stated(each, "split_by"))})
+    return ({"split": split} if split else {}) | ({"split_by": "; ".join(names)} if names else {})

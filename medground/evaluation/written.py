@@ -14,13 +14,13 @@ shuffled_X is the figure of another patient's true report, prior_X that of the c
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import published, registry
+from medground import registry
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import report_words, sources
 from medground.evaluation.prepared import Kind, Prepared
@@ -60,15 +60,10 @@ class WrittenData(Prepared):
     train: Sequence[Study] | None = None
     own: Sequence[Report]
     other: Sequence[Report] | None = None
-    rules: Mapping[str, Any] = field(default_factory=dict)
 
     def models(self) -> set[str]:
         """Return the hashes of the models that wrote the reports, if they are known."""
         return {str(each.extra["model"]) for each in self.own if each.extra.get("model")}
-
-    def about(self) -> dict[str, Any]:
-        """Return the split and the rule that made it."""
-        return dict(self.rules)
 
 
 def prepare(
@@ -82,21 +77,15 @@ def prepare(
 
     Raises MedgroundError for a study without a written report.
     """
-    source = sources.name_of(truth, "truth")
     known = sources.checked(truth, "truth", check_truth())
-    scored = [each for each in known if split is None or each.extra.get("split") == split]
-    if known and not scored:
-        there = published.splits_shown({each.extra.get("split") for each in known})
-        raise MedgroundError(f"{source}: split: no report is of {split}; it has {there or 'no splits'}")
-    names = {str(each.extra["split_by"]) for each in scored if each.extra.get("split_by")}
-    rules = {"split": split} if split else {}
+    scored = sources.of_split(known, split, sources.name_of(truth, "truth"), "report")
     return WrittenData(
         scored=[*map(Study, scored)],
         train=None if train is None else _training(train, split),
-        elsewhere=[Study(each) for each in known if split and each.extra.get("split") != split],
+        elsewhere=[*map(Study, sources.outside(known, split))],
         own=_written(predictions, "predictions", known, scored),
         other=None if compare is None else _written(compare, "compare", known, scored),
-        rules=rules | ({"split_by": "; ".join(sorted(names))} if names else {}),
+        rules=sources.rules(scored, split),
     )
 
 

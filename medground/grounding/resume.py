@@ -19,6 +19,7 @@ OPTIONS = {  # key of a grounding -> the option that decides it
     "engine": "--backend",
     "leakage": "training",
     "as_hung": "--flip-correction",
+    "prompt": "--prompt",
 }
 
 

@@ -47,7 +47,7 @@ class Architecture(Entry):
     """A `models.network.Network`; `features` are what objectives may require of it.
 
     several-boxes: a phrase can have more than one box. reg-token: as TransVG's [REG]. soft-tokens: with
-    --norm post, as MDETR's queries.
+    --norm post, as MDETR's queries. plain-patches: patches have the network's width, without further columns.
     """
 
     features: frozenset[str] = frozenset()

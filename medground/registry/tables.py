@@ -21,7 +21,7 @@ ARCHITECTURES = Table(
         "transvg": Architecture(
             target="medground.models.transvg:TransVG",
             help="one box per phrase",
-            features=frozenset({"reg-token"}),
+            features=frozenset({"reg-token", "plain-patches"}),
         ),
         "text-query": Architecture(
             target="medground.models.text_query:TextQuery",
@@ -30,7 +30,7 @@ ARCHITECTURES = Table(
         "mdetr": Architecture(
             target="medground.models.mdetr:MDETR",
             help="no box, one or several per phrase",
-            features=frozenset({"several-boxes", "soft-tokens"}),
+            features=frozenset({"several-boxes", "soft-tokens", "plain-patches"}),
         ),
     },
 )
@@ -64,6 +64,7 @@ OBJECTIVES = Table(
                 "erl": Loss(weight=1.0),
             },
             reads_reports=True,
+            requires="plain-patches",
         ),
         "gk-mvlp": Objective(
             target="medground.objectives.gkmvlp:GKMVLP",
@@ -71,6 +72,7 @@ OBJECTIVES = Table(
             stages=frozenset({PRETRAIN}),
             losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
             reads_reports=True,
+            requires="plain-patches",
         ),
         "gk-mvlp-unmasked": Objective(
             target="medground.objectives.gkmvlp:Unmasked",
@@ -78,6 +80,7 @@ OBJECTIVES = Table(
             stages=frozenset({PRETRAIN}),
             losses={name: Loss(weight=1.0) for name in ("itc", "itm", "lm", "ecls")},
             reads_reports=True,
+            requires="plain-patches",
         ),
         "writer": Objective(
             target="medground.objectives.writer:ReportWriter",

@@ -8,6 +8,7 @@ follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from medground.records import Existence
@@ -38,6 +39,8 @@ NONE: frozenset[Any] = frozenset()
 OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
+INSIDE = word_set("existence", "inside")
+PLAIN = JOINS | {",", "no", "of"}
 HAVE = frozenset(("has", "have", "is", "are"))
 CHANGED = word_set("existence", "changed")
 
@@ -162,6 +165,8 @@ class Scopes:
             return i, i  # "the edema has cleared but the effusions have not"
         if kind == "N" and self._denies_change(i, j, after):
             return i, i  # "none of the nodules has grown"
+        if kind == "N":
+            after = self._before_known(j, after)
         if kind == "N" and self._leads_in(i):
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
@@ -226,6 +231,18 @@ class Scopes:
         """
         before = self.words[max(0, i - 2) : i]
         return before[-1:] == ["despite"] or (before[-1:] == ["the"] and before[0] in LEADS_IN)
+
+    def _before_known(self, j: int, after: int) -> int:
+        """Return the end of a negation's reach from j: "no cavitation is seen within the mass"."""
+        if INSIDE.isdisjoint(self.words[j:after]):
+            return after
+        spots = sorted(start for start, end in self.spots if j <= start and end <= after)
+        for earlier, later in pairwise(spots):
+            for n in range(earlier, later - 1):
+                gap = self.words[n:later]
+                if gap[0] in INSIDE and gap[1] in ("the", "this") and PLAIN.isdisjoint(gap):
+                    return n
+        return after
 
     def _opens_list(self, j: int, after: int) -> bool:
         """Return whether a finding follows without a comma: "no effusion"."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from medground import limits
+from medground.encodings import Decoder, text_of
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.records import Report
 from medground.reports import folders
-from medground.reports.encodings import Decoder, text_of
 
 log = logging.getLogger(__name__)
 TakeBad = Callable[[bytes, BadRecord], None]

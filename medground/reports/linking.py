@@ -18,6 +18,7 @@ SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()[]*|")
+PREFERRED = frozenset(("over", "than"))
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 
@@ -127,7 +128,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         aside = before is None and place.post and after is not None and "with" in words[place.j : after.i]
         return None if aside else before or after  # "aeration of the bases with a left effusion"
     if place.post:
-        return before
+        within = place.j == after.i and before.verdict.existence != after.verdict.existence
+        return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]
     if place.i == before.j and _is_fixed(after.finding) and not _is_fixed(before.finding):
         return before  # "scarring right apex stable cardiomegaly"
@@ -210,7 +212,7 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
             continue
         gap = words[earlier.j : later.i]
         after = [place for place in later.places if place.i >= later.j]
-        if _may_share(earlier, after) and (not gap or (joins & set(gap) and _is_list(gap))):
+        if _may_share(earlier, after) and (not gap or ((joins | PREFERRED) & set(gap) and _is_list(gap))):
             earlier.places, earlier.shared = after, True
 
 
@@ -223,6 +225,8 @@ def _may_share(mention: Mention, places: list[Place]) -> bool:
 def _is_list(gap: list[str]) -> bool:
     if len(gap) > 5 or "no" in gap:
         return False
+    if gap[:1] in (["over"], ["than"]) and len(gap) < 3:
+        return True  # "favor atelectasis over pneumonia"
     return not gap or bool((LIST | SHARED) & set(gap))
 
 

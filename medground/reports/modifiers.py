@@ -21,7 +21,7 @@ ADVERBS = frozenset(
     ("now", "been", "also", "again", "still", "both", "all", "slightly", "mildly", "markedly")
 )
 LISTED = SIDES | {"and", ",", "the", "/", "&"}
-FORMER = frozenset(("not", "from", "previously", "formerly"))
+FORMER = frozenset(("not", "previously", "formerly"))
 
 
 def modify(words: list[str], tags: Tags, mentions: list[Mention], halves: Iterable[Half]) -> None:
@@ -85,6 +85,8 @@ def _is_denied(words: list[str], i: int) -> bool:
     before = words[i - 1] if i else ""
     if before in ("a", "an") and words[i - 2 : i - 1] == ["not"]:
         return True
+    if before == "from":
+        return "to" in words[i : i + NEAR]
     return before in FORMER or (before in ("was", "were") and "now" in words[i:])
 
 

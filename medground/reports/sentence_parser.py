@@ -30,6 +30,7 @@ CUES = frozenset("NMBUVuvLPHAREeGD")
 NO_CUES = Scopes([], [], [])
 PASSING = word_set("existence", "passing")
 ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
+ASPECTS = frozenset(("acuity", "age", "chronicity", "significance", "etiology", "nature", "cause"))
 DATED = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
 BRIDGES = frozenset("LPUuAD")
 Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
@@ -162,6 +163,8 @@ class SentenceParser:
             )
             if name in self.lexicon.devices and _only_tip(words, i, j, verdict):
                 verdict = PRESENT
+            if verdict.rule == "doubt-after" and not ASPECTS.isdisjoint(words[max(0, i - 6) : i]):
+                verdict = PRESENT  # "the acuity of the fractures is uncertain"
             if (i, j) in gone:
                 verdict = _removed(verdict, i, j)
             if "T" in tags and verdict.existence == "present" and _called_normal(words, j, tags["T"]):

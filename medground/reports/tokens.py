@@ -12,6 +12,20 @@ TOKEN = re.compile(
 
 _FULL = {"n't": "not", "n’t": "not", "'t": "not", "’t": "not"}
 _NOT = re.compile(r"n['’]t$")
+# Words of a dictation for a mark, and asides between commas, which are left out.
+PHRASES: dict[tuple[str, ...], str] = {
+    ("next", "line"): ".",
+    ("new", "line"): ".",
+    ("new", "paragraph"): ".",
+    ("next", "paragraph"): ".",
+    ("full", "stop"): ".",
+    (",", "to", "a", "lesser", "extent", ","): "",
+    (",", "to", "a", "lesser", "degree", ","): "",
+    (",", "less", "so", ","): "",
+    (",", "to", "some", "extent", ","): "",
+}
+SPOKEN = frozenset(("line", "paragraph", "stop", "lesser", "less", "extent"))
+
 Tokens = tuple[list[str], list[int], list[int]]
 
 
@@ -24,8 +38,22 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
     if "'t" in lower or "’t" in lower:
         spans = [each for span in spans for each in _without_contraction(lower, *span)]
     words = [lower[start:end] for start, end in spans]
+    if not SPOKEN.isdisjoint(words):
+        spans, words = _written(spans, words)
     words = [_FULL.get(each, each) for each in words] if _FULL.keys() & words else words
     return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
+
+
+def _written(spans: list[tuple[int, int]], words: list[str]) -> tuple[list[tuple[int, int]], list[str]]:
+    """Return the words without asides of degree, and with the marks that a dictation names."""
+    for phrase, mark in PHRASES.items():
+        n, size = 0, len(phrase)
+        while n + size <= len(words):
+            if tuple(words[n : n + size]) == phrase:
+                words[n : n + size] = [mark] if mark else []
+                spans[n : n + size] = [(spans[n][0], spans[n + size - 1][1])] if mark else []
+            n += 1
+    return spans, words
 
 
 def _without_contraction(text: str, start: int, end: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from medground import registry
+from medground import limits, registry
 from medground.cli.main import cli
 from medground.evaluation.report import pictures
 
@@ -195,6 +195,16 @@ def test_a_second_answer_for_a_phrase_names_its_line(evaluate):
     result = evaluate([*ANSWERS, ANSWERS[0]])
     assert result.exit_code == 1
     assert "<stdin>:5: phrase_id: the second line" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "radvlm"])
+def test_rejects_take_a_line_over_the_limit(evaluate, monkeypatch, kind):
+    monkeypatch.setattr(limits, "MAX_LINE", 1000)
+    given = lines(*ANSWERS) + "x" * 5000 + "\n" if kind == "jsonl" else "x" * 5000 + "\n"
+    result = evaluate(given, "--rejects", "bad.jsonl", "--input-format", kind)
+    assert "a line of more than 1000 bytes" in result.stderr
+    assert Path("bad.jsonl").read_text() == "x" * 5000 + "\n"
+    assert result.exit_code == (0 if kind == "jsonl" else 1), result.stderr
 
 
 def test_rejects_take_bad_lines_and_the_run_goes_on(evaluate):

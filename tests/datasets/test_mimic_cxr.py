@@ -41,12 +41,14 @@ def test_one_report_file_is_a_tree_of_one(tree):
     assert (report.study_id, report.subject_id) == ("s50414267", "p10000032")
 
 
-def test_a_report_that_is_not_utf8_is_rejected_by_its_name(tree):
-    bad = tree / "files/p10/p10000032/s53189527.txt"
-    bad.write_bytes(b"caf\xe9")
+def test_reports_that_are_not_utf8_are_read_as_the_parser_reads_them(tree, caplog):
+    other, whole = (tree / f"files/p10/p10000032/{name}.txt" for name in ("s53189527", "s50414267"))
+    other.write_bytes(b"caf\xe9 \x96 na\xefve")
+    whole.write_bytes("No effusion.".encode("utf-16"))
     taken = Taken()
-    assert len(list(mimic_cxr.read_reports(tree, taken))) == 2
-    assert taken == [(f"{bad}\n".encode(), f"{bad}: not UTF-8; convert it with iconv")]
+    texts = {each.study_id: each.text for each in mimic_cxr.read_reports(tree, taken)}
+    assert texts["s53189527"] == "caf\xe9 \N{EN DASH} na\xefve" and texts["s50414267"] == "No effusion."
+    assert not taken and "such reports are read as Windows-1252" in caplog.text
 
 
 def test_reports_carry_the_split_of_their_study(tree):

@@ -123,6 +123,16 @@ def test_the_tokens_are_those_of_training(films):
     ]
 
 
+@torch.inference_mode()
+def test_a_writer_works_on_patches_with_further_columns(films):
+    torch.manual_seed(0)
+    model = grounder.build("small", WORDS, image_size=64, architecture="text-query")
+    writing = report_writing.ReportModel(model, Learner(model, ["writer"]).objectives["writer"].eval())
+    picture = report_writing.letterboxed.read(films.folder / "film0.png", 64)
+    assert writing._visual_tokens([picture], [None])[0].shape == (1, 16, 128)
+    assert len(writing.texts([picture] * 2, [None] * 2, writing.decoding(most=3, beams=2))) == 2
+
+
 def test_an_interrupted_run_is_continued_with_the_same_bytes(films, tmp_path):
     whole, target = run(films).stdout_bytes, tmp_path / "out.jsonl"
     assert run(films, "writer", "-o", target).exit_code == 0

@@ -168,6 +168,9 @@ def test_a_fault_is_one_line_with_its_place(miou, text, flags, message):
 
 def test_formats_are_for_phrases(miou):
     assert "takes no --input-format" in miou("", "--protocol", "anatomy", "--input-format", "csv")
+    names = ("--coco-images", Path("names.json"))
+    names[1].write_text('{"images": []}')
+    assert "anatomy takes no --coco-images" in miou("", "--protocol", "anatomy", *map(str, names))
 
 
 # --- what is kept, dropped and told -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from paths import ROOT
 from PIL import Image
 
+import medground
 from medground import jsonl, registry
 from medground.cli.main import cli
 from medground.errors import MedgroundError
@@ -227,6 +228,54 @@ class TestTrust:
         }
         (folder / "config.json").write_text(json.dumps(config))
         assert model.load(folder, "cpu").name
+
+
+def test_load_takes_the_folder_as_ground_does(folders, films):
+    loaded = medground.load(folders("owl"), device="cpu", any_view=True)
+    assert isinstance(loaded, model.ForeignModel)
+    [found] = loaded.predict(films.folder / "film0.png", "a small bright spot", min_score=0.0)
+    result = run(
+        "ground", "--model", folders("owl"), films.folder / "film0.png", "a small bright spot",
+        "--min-score", 0, "--any-view", "--device", "cpu",
+    )  # fmt: skip
+    assert json.loads(result.stdout)["boxes"] == json.loads(jsonl.dumps(found))["boxes"]
+    with pytest.raises(MedgroundError, match="backend bf16: models of transformers run with torch"):
+        medground.load(folders("owl"), backend="bf16")
+    with pytest.raises(MedgroundError, match="a prompt is for models of transformers"):
+        medground.load(prompt="{phrase}")
+
+
+@pytest.mark.parametrize("kind", ["owl", "grounding-dino"])
+def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, films, monkeypatch, caplog):
+    loaded = medground.load(folders(kind), device="cpu", any_view=True)
+    token = next(t for t in loaded.adapter.processor.tokenizer.all_special_tokens if loaded.special.match(t))
+    asked = []
+    find = loaded.adapter.find
+    monkeypatch.setattr(
+        loaded.adapter, "find", lambda image, texts: asked.extend(texts) or find(image, texts)
+    )
+    half = token[: len(token) // 2] + token + token[len(token) // 2 :]
+    loaded.predict(
+        films.folder / "film0.png", [f"spot {token.upper()} here", f"spot {half}", "bright < spot [5]"]
+    )
+    assert not any(token.lower() in each.lower() for each in asked)
+    assert asked[2] == "bright < spot [5]" and "2 phrases have special tokens" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["owl", "llava"])
+def test_a_prompt_goes_around_the_phrase(kind, folders, films, monkeypatch):
+    loaded = medground.load(folders(kind), device="cpu", any_view=True, prompt="a photo {} of {phrase}!")
+    seen = []
+    tokenizer = type(loaded.adapter.processor.tokenizer)
+    made = tokenizer.__call__
+    keep = lambda self, text, *rest, **more: seen.append(text) or made(self, text, *rest, **more)  # noqa: E731
+    monkeypatch.setattr(tokenizer, "__call__", keep)
+    [found] = loaded.predict(films.folder / "film0.png", "spot")
+    assert any("a photo {} of spot!" in each for texts in seen for each in texts)
+    assert found.extra["prompt"] == "a photo {} of {phrase}!"
+    result = run("ground", films.folder / "film0.png", "spot", "--prompt", "spot")
+    assert (result.exit_code, "lacks {phrase}" in result.stderr) == (2, True)
 
 
 def test_a_folder_without_an_adapter_or_weights_is_named(tmp_path):

@@ -39,7 +39,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"answers", "arrays", "dicom", "output_files", "run_lengths", "strict_json"},
+    {"answers", "arrays", "dicom", "encodings", "output_files", "run_lengths", "strict_json"},
     {"jsonl", "images", "checkpoints", "figures", "mask_records", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},

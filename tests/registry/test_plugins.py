@@ -62,6 +62,14 @@ def test_an_architecture_and_an_objective_are_trained_run_and_scored(toy_films, 
 
 
 @pytest.mark.slow
+def test_an_adapter_runs_a_model_of_its_own_kind(toy_films, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "whole-image", "share": 0.5}')
+    use = ["ground", "--model", tmp_path, "--device", "cpu", "--any-view"]
+    record = json.loads(done(*use, toy_films.folder / "film0.png", "spot"))
+    assert record["boxes"] == [{"box": [0.0, 0.0, 120.0, 50.0], "score": 0.75}]
+
+
+@pytest.mark.slow
 def test_a_detector_is_trained_and_run_and_masks_are_read(toy_films, tmp_path):
     same = ["--images", toy_films.folder]
     train = ["train-detector", toy_films.anatomy, *same, "--detector", "mean-boxes", "-o", tmp_path / "run"]

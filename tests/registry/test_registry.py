@@ -69,6 +69,10 @@ def test_losses_that_need_several_boxes_are_left_out_without_them():
 def test_an_objective_names_the_architecture_that_it_requires():
     with pytest.raises(MedgroundError, match="--objective taco requires --architecture transvg"):
         registry.check_losses(["agp", "taco"], [], "mdetr")
+    for name in ("asg", "gk-mvlp"):  # the patches of text-query have further columns
+        with pytest.raises(MedgroundError, match=f"{name} requires --architecture transvg or mdetr"):
+            registry.check_losses([name], [], "text-query")
+    registry.check_losses(["writer"], [], "text-query")
 
 
 def test_mask_formats_may_have_one_file_for_all_images(tmp_path):

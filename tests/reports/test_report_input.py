@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from medground.encodings import as_utf8, utf16
 from medground.errors import BadRecord, MedgroundError
-from medground.reports.encodings import as_utf8, utf16
 from medground.reports.input import Columns, kind_of, read_one, read_table, read_tree
 
 

@@ -1,12 +1,14 @@
 """Records of JSON lines files, with the name and the hash of their file."""
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeVar
 
 from medground import jsonl, limits
 from medground.evaluation.sources import Records
+from medground.limits import LongLine
 
 T = TypeVar("T")
 
@@ -28,10 +30,20 @@ class Hashed:
         """The first 12 hexadecimal digits, of all lines once they have been read."""
         return str(self.sha256.hexdigest())[:12]
 
-    def __iter__(self) -> Iterator[bytes]:
-        for line in limits.lines(self.stream, self.name):
-            self.sha256.update(line)
-            yield line
+    def __iter__(self) -> Iterator[bytes | LongLine]:
+        for line in limits.lines_or_long(self.stream):
+            if isinstance(line, LongLine):
+                parts = self._hashed(line.parts)
+                yield LongLine(parts)
+                deque(parts, maxlen=0)  # the digest is of all parts, also if nobody took them
+            else:
+                self.sha256.update(line)
+                yield line
+
+    def _hashed(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        for part in parts:
+            self.sha256.update(part)
+            yield part
 
 
 def read(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from medground import jsonl, limits, strict_json
 from medground.errors import BadRecord, MedgroundError, sift
 from medground.evaluation.inputs import files
+from medground.limits import LongLine
 
 T = TypeVar("T")
 Row = tuple[str, bytes, Callable[[], None]]  # place, original bytes, and the function that reads them
@@ -20,9 +21,9 @@ class _Lines:
     """The lines of a stream whose first ones were read already."""
 
     name: str
-    lines: Iterable[bytes]
+    lines: Iterable[bytes | LongLine]
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | LongLine]:
         return iter(self.lines)
 
 
@@ -32,10 +33,11 @@ def read(stream: files.Hashed, kind: type[T], bad_lines: jsonl.BadLines, check: 
     begin = []
     for line in lines:
         begin.append(line)
-        if not line.removeprefix(b"\xef\xbb\xbf").isspace():
+        if isinstance(line, LongLine) or not line.removeprefix(b"\xef\xbb\xbf").isspace():
             break
     both: Any = _Lines(stream.name, chain(begin, lines))
-    if begin and begin[-1].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+    first = begin[-1] if begin else b""
+    if isinstance(first, bytes) and first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         _read_list(both, kind, bad_lines, check)
         return
     for _ in jsonl.read(both, kind, bad_lines, check):
@@ -49,7 +51,7 @@ def _read_list(stream: Any, kind: type[T], bad_lines: jsonl.BadLines, check: Cal
     hand_on(rows(listed(stream, stream.name, "objects"), stream.name, take), bad_lines, stream.name)
 
 
-def listed(stream: Iterable[bytes], source: str, of: str) -> list[Any]:
+def listed(stream: Iterable[bytes | LongLine], source: str, of: str) -> list[Any]:
     """Return the list in a JSON file; raise MedgroundError if it is none."""
     found = whole(stream, source)
     if not isinstance(found, list):
@@ -57,7 +59,7 @@ def listed(stream: Iterable[bytes], source: str, of: str) -> list[Any]:
     return found
 
 
-def whole(stream: Iterable[bytes], source: str) -> Any:
+def whole(stream: Iterable[bytes | LongLine], source: str) -> Any:
     """Return the value of a JSON file; raise MedgroundError if it is none."""
     data = limits.joined(stream, source).removeprefix(b"\xef\xbb\xbf")
     try:

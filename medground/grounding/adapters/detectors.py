@@ -25,7 +25,7 @@ class GroundingDino:
     """Grounding DINO: the image and each phrase are fused, so each phrase is a forward pass."""
 
     def __init__(self, source: Source):
-        library = sources.transformers()
+        self.source, library = source, sources.transformers()
         self.network = source.network(library.AutoModelForZeroShotObjectDetection)
         self.processor = source.load(library.AutoProcessor)
         self.device = source.device
@@ -33,7 +33,7 @@ class GroundingDino:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return the boxes of each phrase; the model expects lower case and a full stop."""
-        texts = [f"{each.lower().rstrip('. ')}." for each in phrases]
+        texts = [f"{self.source.asked(each).lower().rstrip('. ')}." for each in phrases]
         words = self.processor.tokenizer(
             texts, padding=True, truncation=True, max_length=self._most_tokens(), return_tensors="pt"
         )
@@ -63,7 +63,7 @@ class Owl:
     """OWL-ViT and OWLv2: the image is encoded once, and each phrase is a query."""
 
     def __init__(self, source: Source):
-        library = sources.transformers()
+        self.source, library = source, sources.transformers()
         self.network = source.network(library.AutoModelForZeroShotObjectDetection)
         self.processor = source.load(library.AutoProcessor)
         self.device = source.device
@@ -72,6 +72,7 @@ class Owl:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return the boxes of each phrase."""
+        phrases = [self.source.asked(each) for each in phrases]
         words = self.processor.tokenizer(
             phrases, padding="max_length", truncation=True, max_length=self.most_tokens, return_tensors="pt"
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from medground.answers import frames, texts
-from medground.errors import BadRecord
+from medground.errors import BadRecord, MedgroundError
 from medground.grounding.adapters import sources
 from medground.grounding.adapters.model import Found
 from medground.grounding.adapters.sources import Source
@@ -60,7 +60,7 @@ class Generator:
     """A vision-language model on a device."""
 
     def __init__(self, source: Source, kind: Kind):
-        library = sources.transformers()
+        self.source, library = source, sources.transformers()
         self.kind, self.device = kind, source.device
         self.network = source.network(library.AutoModelForImageTextToText)
         self.processor = processor_of(source)
@@ -68,9 +68,12 @@ class Generator:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return the boxes that the model writes for each phrase."""
-        inputs = self.inputs(image, [self.kind.prompt.format(phrase=each) for each in phrases])
+        inputs = self.inputs(image, [self._prompt(each) for each in phrases])
         frame = self.frame(inputs)
         return [placed(self.kind.parse(text), frame, image) for text in self.texts(inputs)]
+
+    def _prompt(self, phrase: str) -> str:
+        return self.source.asked(phrase) if self.source.prompt else self.kind.prompt.format(phrase=phrase)
 
     def inputs(self, image: Image.Image, prompts: list[str]) -> Any:
         """Return the input of the network for some prompts about one image."""
@@ -119,6 +122,10 @@ class Maira2:
     """MAIRA-2, whose processor, which is code in its folder, makes the prompt."""
 
     def __init__(self, source: Source):
+        if source.prompt is not None:
+            raise MedgroundError(
+                f"{source.folder}: the code of the model makes its prompt: leave out --prompt"
+            )
         library = sources.transformers()
         self.network, self.device = source.network(library.AutoModelForCausalLM), source.device
         self.processor = source.load(library.AutoProcessor)

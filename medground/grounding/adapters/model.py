@@ -6,6 +6,7 @@ the highest score, 0 without a box.
 
 import itertools
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from PIL import Image
 from medground import boxes, devices, images
 from medground.errors import MedgroundError
 from medground.grounding.adapters import sources
+from medground.grounding.phrases import Images, phrases_for
 from medground.grounding.predict import (
     CARRIED,
     MIN_SCORE,
@@ -32,7 +34,7 @@ from medground.grounding.predict import (
 from medground.grounding.views import Views
 from medground.models.letterboxed import is_scaled
 from medground.models.view_check import ViewCheck
-from medground.records import Box, Grounding, Phrase, ScoredBox
+from medground.records import Box, Grounding, Phrase, Report, ScoredBox
 
 log = logging.getLogger(__name__)
 THINNEST = 0.1  # pixels: a thinner box has no area in files
@@ -66,9 +68,31 @@ class ForeignModel:
     adapter: Adapter
     at_once: int = AT_ONCE
     view_check: ViewCheck | None = None
+    special: re.Pattern[str] | None = None
+    prompt: str | None = None
+
+    def predict(
+        self,
+        images: Images,
+        phrases: str | Iterable[str] | None = None,
+        *,
+        report: str | Path | Report | None = None,
+        folder: str | Path = ".",
+        coverage: float | None = None,
+        min_score: float | None = None,
+        min_present: float | None = None,
+    ) -> list[Grounding]:
+        """Return a grounding for each image and phrase, in order, as `GroundingModel.predict` does."""
+        records = phrases_for(images, phrases, report)
+        limits = self.options(coverage=coverage, min_score=min_score, min_present=min_present)
+        return [found for _, found in self.ground(records, Path(folder), None, limits)]
 
     def options(
-        self, *, coverage: float | None, min_score: float | None, min_present: float | None
+        self,
+        *,
+        coverage: float | None = None,
+        min_score: float | None = None,
+        min_present: float | None = None,
     ) -> PredictOptions:
         """Return the options of predictions, None for the defaults; raise MedgroundError for a coverage."""
         if coverage is not None:
@@ -96,6 +120,7 @@ class ForeignModel:
                 continue
             sized = [replace(each, width=size[0], height=size[1]) for each in together]
             sized = views.marked(sized, folder / path, pixels)
+            counts["special"] += sum(self._plain(each.text) != each.text for each in sized)
             for phrase, found in zip(sized, self._found(sized, pixels), strict=True):
                 scored = list(_inside(found, phrase))
                 counts["cut"] += found.cut
@@ -108,7 +133,10 @@ class ForeignModel:
     def _found(self, phrases: list[Phrase], pixels: NDArray[np.float32]) -> list[Found]:
         """Return what is found for each phrase of one image, in pixels of its record."""
         grey = Image.fromarray((np.clip(np.nan_to_num(pixels), 0, 1) * 255).round().astype(np.uint8))
-        image, asked = grey.convert("RGB"), [each.text for each in phrases if not is_absent(each)]
+        image, asked = (
+            grey.convert("RGB"),
+            [self._plain(each.text) for each in phrases if not is_absent(each)],
+        )
         answers = iter(
             found
             for start in range(0, len(asked), self.at_once)
@@ -116,6 +144,14 @@ class ForeignModel:
         )
         across, down = (phrases[0].width or 1) / image.width, (phrases[0].height or 1) / image.height
         return [Found() if is_absent(each) else _times(next(answers), across, down) for each in phrases]
+
+    def stated(self) -> dict[str, str]:
+        """Return the keys by which a record states the prompt, if it is not the adapter's own."""
+        return {} if self.prompt is None else {"prompt": self.prompt}
+
+    def _plain(self, phrase: str) -> str:
+        """Return a phrase without special tokens of the model, which would change its input."""
+        return phrase if self.special is None else self.special.sub(" ", phrase)
 
     def _grounding(self, phrase: Phrase, scored: list[ScoredBox], options: PredictOptions) -> Grounding:
         carried = {key: getattr(phrase, key) for key in CARRIED if getattr(phrase, key) is not None}
@@ -129,7 +165,7 @@ class ForeignModel:
             boxes=kept if present >= options.min_present else [],
             present=present,
             model=self.name,
-            extra=carried | phrase.extra | option_keys(options),
+            extra=carried | phrase.extra | option_keys(options) | self.stated(),
         )
 
 
@@ -164,19 +200,30 @@ def _inside(found: Found, phrase: Phrase) -> Iterator[ScoredBox]:
 def _warn(counts: Counter[str]) -> None:
     if counts["cut"]:
         log.warning("%d phrases are too long for the model and were cut", counts["cut"])
+    if counts["special"]:
+        log.warning("%d phrases have special tokens of the model, which were left out", counts["special"])
     if counts["unreadable"]:
         log.warning("%d boxes of the model could not be read", counts["unreadable"])
     if counts["outside"]:
         log.warning("%d boxes without area, or outside their image, were left out", counts["outside"])
 
 
-def load(folder: Path, device: str = "auto", trust_remote_code: bool = False) -> ForeignModel | None:
+def load(
+    folder: Path, device: str = "auto", trust_remote_code: bool = False, prompt: str | None = None
+) -> ForeignModel | None:
     """Return the model of a folder that transformers saved; None for a folder of medground.
 
-    Raises MedgroundError if there is no adapter for it, or if it cannot be loaded.
+    prompt: what the model gets, with {phrase} for the phrase; None for the prompt of the adapter.
+
+    Raises MedgroundError if there is no adapter for it, if it cannot be loaded, and for a prompt without
+    {phrase}.
     """
+    if prompt is not None and "{phrase}" not in prompt:
+        raise MedgroundError("the prompt lacks {phrase}, the place of the phrase")
     config = sources.read_config(folder)
     if config is None:
         return None
-    source = sources.Source(folder, config, devices.resolve(device), trust_remote_code)
-    return ForeignModel(sources.name_of(folder), sources.adapter_of(source).load()(source))
+    source = sources.Source(folder, config, devices.resolve(device), trust_remote_code, prompt)
+    adapter = sources.adapter_of(source).load()(source)
+    special = sources.special_tokens(adapter)
+    return ForeignModel(sources.name_of(folder), adapter, special=special, prompt=prompt)

@@ -24,7 +24,7 @@ class Similarity:
     """CLIP, or a vision-text dual encoder, whose image encoder has patches."""
 
     def __init__(self, source: Source):
-        library = sources.transformers()
+        self.source, library = source, sources.transformers()
         self.network, self.device = source.network(library.AutoModel), source.device
         self.tokenizer = source.load(library.AutoTokenizer)
         self.images = source.load(library.AutoImageProcessor)
@@ -34,6 +34,7 @@ class Similarity:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return one box for each phrase."""
+        phrases = [self.source.asked(each) for each in phrases]
         maps = self.maps(image, phrases)
         lengths = [len(ids) for ids in self.tokenizer(phrases)["input_ids"]]
         return [

@@ -7,6 +7,7 @@ trusts it.
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from medground.errors import BadRecord, MedgroundError
 
 log = logging.getLogger(__name__)
 CONFIG, CODE = "config.json", "auto_map"
+MARKED = re.compile(r"<.+>|\[.+\]|</?\w+>")  # a special token that is no word of a phrase
 SAMPLES, BLOCK = 64, 1 << 16  # blocks of a weights file that its name depends on, and their bytes
 # what transformers and the code of a model raise for an invalid folder
 BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError, IndexError)
@@ -25,12 +27,16 @@ BROKEN = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, A
 
 @dataclass(frozen=True)
 class Source:
-    """A model folder, and how to load it; an adapter's target gets one."""
+    """A model folder, and how to load it; an adapter's target gets one.
+
+    prompt: a text with {phrase} that replaces the adapter's own, or goes around each phrase if it has none.
+    """
 
     folder: Path
     config: dict[str, Any]
     device: str
     trust_remote_code: bool = False
+    prompt: str | None = None
 
     @property
     def model_type(self) -> str:
@@ -52,6 +58,10 @@ class Source:
             log.debug("traceback:", exc_info=True)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise MedgroundError(f"{self.folder}: transformers cannot load it: {reason}") from error
+
+    def asked(self, phrase: str) -> str:
+        """Return the phrase in the prompt, if there is one."""
+        return phrase if self.prompt is None else self.prompt.replace("{phrase}", phrase)
 
     def network(self, kind: Any) -> Any:
         """Return the network on the device, in float32 on a CPU and as it is stored on a GPU."""
@@ -122,6 +132,21 @@ def name_of(folder: Path) -> str:
                 stream.seek(number * max(0, size - BLOCK) // (SAMPLES - 1), os.SEEK_SET)
                 digest.update(stream.read(BLOCK))
     return digest.hexdigest()[:12]
+
+
+def special_tokens(adapter: Any) -> re.Pattern[str] | None:
+    """Return a pattern of the special tokens of an adapter's tokenizer, such as "<image>" and "[SEP]".
+
+    None if the adapter has no tokenizer.
+    """
+    tokenizer = getattr(adapter, "tokenizer", None)
+    tokenizer = tokenizer or getattr(getattr(adapter, "processor", None), "tokenizer", None)
+    if tokenizer is None:
+        return None
+    added: dict[str, int] = getattr(tokenizer, "get_added_vocab", dict)()
+    named = {*getattr(tokenizer, "all_special_tokens", ()), *added}
+    marked = sorted(each for each in named if MARKED.fullmatch(each))
+    return re.compile("|".join(map(re.escape, marked)), re.IGNORECASE) if marked else None
 
 
 Loader = Callable[[Source], Any]

@@ -7,3 +7,7 @@ MEAN_BOXES = registry.Detector(
     trainer="example_plugin.detector:train",
     help="the mean box of each region",
 )
+
+WHOLE_IMAGE = registry.ModelAdapter(
+    target="example_plugin.whole_image:WholeImage", help="the whole image", model_types=("whole-image",)
+)
