@@ -64,7 +64,7 @@ def published(texts: list[str], architecture: str) -> grounder.Grounder:
 
 def batch_of(inputs: list[Tensor], boxes: Tensor, box_of: Tensor) -> SimpleNamespace:
     """Return a batch with the fields that a learner reads."""
-    return SimpleNamespace(inputs=lambda: inputs, boxes=boxes, box_of=box_of)
+    return SimpleNamespace(inputs=lambda: inputs, boxes=boxes, box_of=box_of, boxed=box_of.unique())
 
 
 def learn(learner: Any, batches: list[Any], device: str, bf16: bool | None = None) -> None:

@@ -29,7 +29,7 @@ class Batch:
     pictures: (B, 2, S, S), images in [0, 1] and their masks, 0 on padding; or (B, C + 1, h, w), the same of
     feature maps. ids, mask: (U, T) of the texts.
     image_of, text_of: (N,) the rows of each pair. boxes: (M, 4) normalized [cx, cy, w, h]. box_of: (M,) the
-    pair of each box. reports: None if no objective uses reports.
+    pair of each box. reports: None if no objective uses reports. boxed: (K,) the sorted pairs with a box.
     """
 
     pictures: Tensor
@@ -40,6 +40,7 @@ class Batch:
     boxes: Tensor
     box_of: Tensor
     reports: ReportBatch | None = None
+    boxed: Tensor | None = None
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return the arguments of a network's forward."""
@@ -124,8 +125,9 @@ class Batches:
         )
         if reports is not None:
             reports = reports.on_views(boxes[own:], there[own:])
-        boxes, there = boxes[:own][there[:own]], there[:own]
-        return replace(batch, pictures=pictures, boxes=boxes, box_of=batch.box_of[there], reports=reports)
+        boxes, box_of = boxes[:own][there[:own]], batch.box_of[there[:own]]
+        changed = replace(batch, pictures=pictures, boxes=boxes, box_of=box_of, reports=reports)
+        return replace(changed, boxed=box_of.unique())
 
     def _sampled(self, step: int, rank: int, world: int) -> tuple[list[Queried], list[np.random.Generator]]:
         """Return the queries of each image, and the generator of each image."""

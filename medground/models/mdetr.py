@@ -85,7 +85,9 @@ class MDETR(Network):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the input of the published joint encoder: patches and text, their mask, their positions."""
         side = int(patches.shape[1] ** 0.5)  # the image is a square
-        places = published.positions(visible.unflatten(1, (side, side)), patches.shape[2]).to(patches)
+        places = published.positions(visible.unflatten(1, (side, side)), patches.shape[2]).to(
+            patches, non_blocking=True
+        )
         places = torch.cat([places, torch.zeros_like(tokens)], dim=1)
         return torch.cat([patches, tokens], dim=1), ~torch.cat([visible, mask], dim=1), places
 
@@ -95,7 +97,8 @@ class MDETR(Network):
             return self._fuse_published(patches, visible, tokens, mask)
         together, hidden = self._together(patches, visible, tokens, mask)
         memory = self.fusion(together, src_key_padding_mask=hidden)
-        whole, places = memory[:, :1], layers.sine_code(self.places, patches.shape[2]).to(patches)
+        places = layers.sine_code(self.places, patches.shape[2]).to(patches, non_blocking=True)
+        whole = memory[:, :1]
         found = self.decoder(whole + self.queries + places, memory, memory_key_padding_mask=hidden)
         present = self.present(whole[:, 0])
         scores = self.score(found)[..., 0] if self.most_boxes > 1 else present

@@ -121,7 +121,7 @@ class Network(nn.Module):
             return self._encode_published(grid, visible)
         height, width = grid.shape[-2:]
         visible = visible.flatten(1)
-        places = layers.sine_positions(height, width, grid.shape[1]).to(grid)
+        places = layers.sine_positions(height, width, grid.shape[1]).to(grid, non_blocking=True)
         patches = grid.flatten(2).transpose(1, 2) + places
         if not isinstance(self.visual, nn.Identity):
             patches = self.visual(patches, src_key_padding_mask=~visible)

@@ -39,24 +39,33 @@ class AGP(Objective):
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the losses of the batch's pairs."""
         assert encoded.predictions is not None
-        return losses(encoded.predictions, batch.boxes, batch.box_of, self.places)
+        return losses(encoded.predictions, batch.boxes, batch.box_of, self.places, pairs_of(batch))
 
 
-def losses(predictions: Predictions, boxes: Tensor, box_of: Tensor, places: Tensor) -> dict[str, Tensor]:
+def pairs_of(batch: Any) -> Tensor:
+    """Return (K,) the pairs of a batch that have a box, sorted."""
+    boxed: Tensor | None = getattr(batch, "boxed", None)  # found on the CPU, before the batch is copied
+    return batch.box_of.unique() if boxed is None else boxed
+
+
+def losses(
+    predictions: Predictions, boxes: Tensor, box_of: Tensor, places: Tensor, boxed: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return the named losses of N pairs, each a scalar, averaged over all processes.
 
-    boxes: (M, 4). box_of: (M,) the pair of each. places: (Q, 2) reference points of the queries. A pair
-    without a box is a finding that is not present. A network with one box is trained on the enclosing box of
-    all boxes of the pair. A batch without boxes has box losses of 0.
+    boxes: (M, 4). box_of: (M,) the pair of each. places: (Q, 2) reference points of the queries. boxed: (K,)
+    the sorted pairs that have a box; to find them, None, waits for the device. A pair without a box is a
+    finding that is not present. A network with one box is trained on the enclosing box of all boxes of the
+    pair. A batch without boxes has box losses of 0.
     """
     has_box = torch.zeros_like(predictions.present, dtype=torch.float32).index_fill(0, box_of, 1)
     found, logits = predictions.boxes.float(), predictions.scores.float()  # box losses are always in float32
     parts = {"present": _likelihood(predictions.present.float(), has_box)}
     if found.shape[1] == 1:
-        pair = has_box.nonzero()[:, 0]
-        chosen, true = found[pair, 0], hulls(boxes, box_of, len(has_box))[pair]
+        pair = box_of.unique() if boxed is None else boxed
+        chosen, true = found[pair, 0], hulls(boxes, box_of, len(has_box), len(pair))[pair]
     else:
-        far = (places.to(boxes) - boxes[:, None, :2]).abs().sum(-1)  # (M, Q)
+        far = (places.to(boxes, non_blocking=True) - boxes[:, None, :2]).abs().sum(-1)  # (M, Q)
         pair, query, true = match(found, logits, boxes, box_of, far)
         chosen, is_matched = found[pair, query], torch.zeros_like(logits)
         is_matched[pair, query] = 1
@@ -74,9 +83,12 @@ def _likelihood(logits: Tensor, true: Tensor) -> Tensor:
     return distributed.mean(functional.binary_cross_entropy_with_logits(logits, true, reduction="none"))
 
 
-def hulls(boxes: Tensor, box_of: Tensor, count: int) -> Tensor:
-    """Return (count, 4) the enclosing box of each pair's boxes; zeros for a pair without boxes."""
-    if len(boxes) == len(box_of.unique()):  # one box per pair: no change
+def hulls(boxes: Tensor, box_of: Tensor, count: int, boxed: int) -> Tensor:
+    """Return (count, 4) the enclosing box of each pair's boxes; zeros for a pair without boxes.
+
+    boxed: the number of pairs that have a box.
+    """
+    if len(boxes) == boxed:  # one box per pair: no change
         return boxes.new_zeros(count, 4).index_copy(0, box_of, boxes)
     ends, row = ops.cxcywh_to_xyxy(boxes), box_of[:, None].expand(-1, 2)
     low = ends.new_zeros(count, 2).scatter_reduce(0, row, ends[:, :2], "amin", include_self=False)

@@ -85,7 +85,7 @@ def shared_count(number: int, like: Tensor) -> Tensor:
 
     With it the average over processes is the mean over all rows: rows of all processes / W, never 0.
     """
-    total = torch.tensor(float(number), device=like.device)
+    total = torch.full((), float(number), device=like.device)  # no copy from the CPU
     if count() > 1:
         distributed.all_reduce(total)
     return total.clamp(min=1) / count()

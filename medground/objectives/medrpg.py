@@ -28,7 +28,7 @@ from medground import ops
 from medground.models import layers
 from medground.models.grounder import Grounder
 from medground.objectives import distributed
-from medground.objectives.agp import hulls
+from medground.objectives.agp import hulls, pairs_of
 from medground.objectives.objective import Encoded, Objective
 
 TEMPERATURE, OTHERS, MOST_IOU = 0.1, 5, 0.25
@@ -51,7 +51,7 @@ class TaCo(Objective):
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the mean contrast over the pairs that have a box."""
-        network, pairs = self._network[0], batch.box_of.unique()
+        network, pairs = self._network[0], pairs_of(batch)
         image, text = batch.image_of[pairs], batch.text_of[pairs]
         patches, tokens = layers.rows(encoded.images.patches, image), layers.rows(encoded.tokens, text)
         visible = encoded.images.visible[image]
@@ -59,7 +59,7 @@ class TaCo(Objective):
             return {"taco": distributed.mean(patches.new_zeros(0))}
         joint = network.together(patches, visible, tokens, encoded.mask[text])
         outputs, attention = network.attended(*joint)
-        true = hulls(batch.boxes, batch.box_of, len(batch.image_of))[pairs]
+        true = hulls(batch.boxes, batch.box_of, len(batch.image_of), len(pairs))[pairs]
         regions, apart = other_boxes(true)
         shares = covered(regions, *encoded.images.grid.shape[-2:]) * visible[:, None]
         found = apart & (shares.sum(2) > 0)

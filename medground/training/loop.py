@@ -24,6 +24,7 @@ from medground.training.optim import Schedule
 from medground.training.run_dir import RunFolder, State
 from medground.training.stepper import Stepper
 from medground.training.stop import StopRequest
+from medground.training.unread import Unread
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +66,17 @@ def train(
         return False
     steps = range(state.step, state.step if _is_over(schedule, state) else schedule.steps)
     loaded = Prefetched(batches, steps, settings.loader_threads)
-    began = time.monotonic()
+    began, unread = time.monotonic(), Unread(scaled=engine.scaler is not None)
     with memory.explained(settings.memory_advice, lambda: f"step {state.step + 1}"):
         for step, batch in console.progress(loaded, folder.path.name, schedule.steps, start=state.step):
-            losses, requested = stepper.step(step, batch, stop)
+            with unread.explained():
+                figures, requested = stepper.step(step, batch, stop)
+            unread.append(step, figures)
             state = replace(state, step=step + 1)
             if state.step % schedule.log_every == 0 or state.step == schedule.steps:
-                _log(folder, engine, state.step, lr=schedule.lr * schedule.lr_factor(step), **losses)
+                _log(folder, engine, state.step, lr=schedule.lr * schedule.lr_factor(step), **unread.read())
             if schedule.is_checkpoint(state.step) or requested:
+                unread.read()
                 state = _save(stepper, checkpoint, folder, state)
             if requested or _is_over(schedule, state):
                 break
@@ -83,6 +87,8 @@ def train(
 
 def _is_requested(engine: Accelerator, stop: StopRequest) -> bool:
     """Return whether any process has a stop request; each waits here for all."""
+    if distributed.count() == 1:
+        return bool(stop)
     flag = torch.tensor(float(bool(stop)), device=engine.device)
     return distributed.averaged(flag).item() > 0
 

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from medground.data.collate import each_tensor
-from medground.errors import MedgroundError
 from medground.objectives import distributed
 from medground.objectives.learner import total
 from medground.training import grad_cache
@@ -62,8 +61,12 @@ class Stepper:
         average = self._average.network if self._average else None
         folder.save(self._learner, self._optimizer, state, average)
 
-    def step(self, step: int, batch: Any, stop: StopRequest) -> tuple[dict[str, float], bool]:
-        """Do one step of gradient descent; return the losses, and whether any process has a stop request."""
+    def step(self, step: int, batch: Any, stop: StopRequest) -> tuple[dict[str, Tensor], bool]:
+        """Do one step of gradient descent; return the losses, and whether any process has a stop request.
+
+        The losses and the norm of the gradients ("grad_norm") are scalars on the device. One process does not
+        wait for its device here.
+        """
         schedule = self.schedule
         torch.manual_seed(hash((self.seed, step, self.engine.process_index)))  # dropout follows from the step
         set_lr(self._optimizer, schedule.lr_factor(step), schedule.lr_factor(step, of_text=True))
@@ -73,18 +76,16 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         batch = each_tensor(batch, lambda part: part.to(self.engine.device, non_blocking=True))
         loss, parts = self._gradients(batch, self._learner.weights(step / schedule.steps))
-        flag = loss.new_tensor(float(bool(stop)))
-        values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach()).tolist()
-        if not math.isfinite(values[0]):
-            raise MedgroundError(
-                f"step {step + 1}: the loss became {values[0]}; the last checkpoint was kept"
-            )
-        norm = self._clipped(step)
+        flag = loss.new_full((), float(bool(stop)))
+        values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach())
+        limit = schedule.max_grad_norm or math.inf  # 0: only measured
+        norm = self.engine.clip_grad_norm_(self._prepared.parameters(), limit)
         self._optimizer.step()
         if self._average:
             self._average.update(self._learner.network, step + 1)
-        named = dict(zip(["loss", *parts], values[:-1], strict=True))
-        return named | {"grad_norm": norm}, values[-1] > 0
+        named = dict(zip(["loss", *parts], values[:-1].unbind(), strict=True))
+        requested = bool(stop) if distributed.count() == 1 else values[-1].item() > 0
+        return named | {"grad_norm": norm.detach().to(values)}, requested
 
     def _gradients(self, batch: Any, weights: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
         """Set the gradients of the whole batch's loss; return the loss and its named parts."""
@@ -98,15 +99,3 @@ class Stepper:
         loss = total(parts, weights)
         self.engine.backward(loss)
         return loss, parts
-
-    def _clipped(self, step: int) -> float:
-        """Clip the gradients; return their norm before that."""
-        limit = self.schedule.max_grad_norm or math.inf  # 0: only measured
-        norm = float(self.engine.clip_grad_norm_(self._prepared.parameters(), limit))
-        if self.engine.scaler is None and not math.isfinite(
-            norm
-        ):  # a scaler skips the step and shrinks its scale
-            raise MedgroundError(
-                f"step {step + 1}: the gradient became {norm:g}; the last checkpoint was kept"
-            )
-        return norm

@@ -62,7 +62,7 @@ def test_a_batch_that_shows_nothing_is_finite(queries):
 def test_one_box_for_several_is_the_box_around_them():
     corner = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.6, 0.3], [0.2, 0.2, 0.4, 0.9]])
     true = torch.cat([(corner[:, :2] + corner[:, 2:]) / 2, corner[:, 2:] - corner[:, :2]], dim=1)
-    around = ops.cxcywh_to_xyxy(agp.hulls(true, owners(0, 0, 2), 3))
+    around = ops.cxcywh_to_xyxy(agp.hulls(true, owners(0, 0, 2), 3, boxed=2))
     assert torch.allclose(around[0], torch.tensor([0.1, 0.1, 0.6, 0.4]))
     assert torch.equal(around[1], torch.zeros(4))
     assert torch.allclose(around[2], corner[2])
