@@ -119,7 +119,7 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
           --seeds 3 --save-head rad.safetensors -o answered.jsonl
         $ medground evaluate answered.jsonl --truth rad.jsonl --train rad.jsonl \\
           --protocol answers --split test
-        $ medground answer new.jsonl --model runs/mdetr --images images --head rad.safetensors
+        $ medground answer new-questions.jsonl --model runs/mdetr --images images --head rad.safetensors
     """
     if given["head"] and given["save_head"]:
         raise click.UsageError("--save-head keeps trained heads: not with --head")

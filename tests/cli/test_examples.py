@@ -38,6 +38,7 @@ SHORT = {  # the last of two equal flags wins; a run with other settings needs a
     "medground evaluate": "--bootstrap-samples 100",
     "medground compare": "--bootstrap-samples 100",
     "medground segment": "--epochs 1",
+    "medground answer": "--epochs 1",
     "medground convert weights": f"--heads {published_networks.HEADS}",
 }
 
@@ -99,6 +100,8 @@ def folder(tmp_path_factory) -> Path:
         medground align sentences.jsonl --anatomy seen.jsonl -o pairs.jsonl
         medground train-detector anatomy.jsonl --images images -o runs/detector {small} --image-size 64
         medground pretrain pairs.jsonl --anatomy seen.jsonl --images images -o runs/agp {small}
+        medground pretrain pairs.jsonl --objective gk-mvlp --report-sentences sentences.jsonl \
+          --anatomy seen.jsonl --images images -o runs/gk-mvlp {small}
         medground finetune ms_cxr.jsonl --images images --init-from runs/agp -o runs/finetuned {small}
         medground ground --model runs/finetuned --images images --phrases test.jsonl -o groundings.jsonl
     """
@@ -124,6 +127,14 @@ def folder(tmp_path_factory) -> Path:
     mask_images(here)
     kept = "--save-head head.safetensors -o segmented.jsonl --epochs 1"
     make(here, f"medground segment masks.jsonl --encoder runs/asg --images images {kept}")
+    question_images(here)
+    kept = "--save-head rad.safetensors -o answered.jsonl --epochs 1"
+    make(here, f"medground answer rad.jsonl --model runs/asg --images images --freeze all {kept}")
+    for name in ("mdetr", "writer"):
+        shutil.copytree(
+            here / "runs/gk-mvlp" if name == "writer" else here / "runs/asg", here / "runs" / name
+        )
+    shutil.copy(here / "list.jsonl", here / "images.jsonl")
     tiny_models.owlv2(here / "models" / "owlv2")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
@@ -158,6 +169,19 @@ def mask_images(here: Path) -> None:
     (here / "new.jsonl").write_text("".join(json.dumps(each) + "\n" for each in new))
 
 
+def question_images(here: Path) -> None:
+    """A question about each image in nih.jsonl; new-questions.jsonl has those of the test split."""
+    lines = []
+    for number, line in enumerate((here / "nih.jsonl").read_text().splitlines()):
+        image = json.loads(line)
+        question = {"question_id": str(number), "text": "Is there edema?", "answer_type": "closed"}
+        answer = "yes" if image.pop("labels")["Edema"] else "no"
+        lines.append(image | question | {"answer": answer})
+    (here / "rad.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    new = [each for each in lines if each["split"] == "test"]
+    (here / "new-questions.jsonl").write_text("".join(json.dumps(each) + "\n" for each in new))
+
+
 PUBLISHED = {  # names in the examples of the files in box_files
     "MS_CXR_T_temporal_image_classification_v1.0.0.csv": "progress.csv",
     "annotations_train.csv": "vindr.csv",
@@ -177,7 +201,7 @@ DOWNSTREAM = {  # those of the files in downstream_files
     "Data_Entry_2017.csv": "nih_labels.csv",
     "train.csv": "chexpert.csv",
     **{name: name for name in ("test_list.txt", "train_COVIDx9A.txt", "vqa_rad.json", "validate.json")},
-    "annotation.json": "annotation.json",
+    **{name: name for name in ("annotation.json", "valset.json")},
 }
 
 
@@ -207,13 +231,13 @@ def make_foreign_files(here: Path, cohort: Path) -> None:
 
 
 def make_masks(here: Path) -> None:
-    """A lung for each film, as CXAS would leave it."""
+    """A lung for each image, as CXAS would leave it."""
     (here / "masks").mkdir()
     masks = np.zeros((159, 64, 64), bool)
     masks[135, 10:50, 8:28] = True  # its class "right lung"
     for path in (here / "images").rglob("*.jpg"):
-        with Image.open(path) as film:
-            drawn = masks[:, : film.height, : film.width]
+        with Image.open(path) as image:
+            drawn = masks[:, : image.height, : image.width]
         np.savez_compressed(here / "masks" / f"{path.stem}.npz", drawn)
 
 
