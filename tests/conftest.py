@@ -1,6 +1,7 @@
 """Settings and fixtures that all tests share."""
 
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -69,6 +70,14 @@ def any_view(request, monkeypatch):
     """Take toy images for frontal chest X-rays, except in tests that use the fixture `real_view_check`."""
     if "house" not in request.path.parts and "real_view_check" not in request.fixturenames:
         monkeypatch.setattr("medground.models.view_check.load", AnyView)
+
+
+@pytest.fixture(autouse=True)
+def log_level():
+    """Restore the level of the log: commands that run in the test process set it."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
