@@ -1,4 +1,4 @@
-"""Examples as bytes: hundreds of thousands of them in a fifteenth of the memory of their objects.
+"""Examples as bytes: hundreds of thousands of them in a thirteenth of the memory of their objects.
 
 A row has the example's own values, then its queries. Names of regions with their synonyms, which every image
 repeats, are numbers of a table. A box has 8 bytes if all numbers of its list are whole tenths of a pixel, as
