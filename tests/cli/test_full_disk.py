@@ -11,6 +11,7 @@ from pathlib import Path
 import box_files
 import downstream_files
 import labeled
+import numpy as np
 import published_networks
 import pytest
 import torch
@@ -19,7 +20,7 @@ from click.testing import CliRunner
 from commands import COMMANDS
 from samples import REPORT, SENTENCE
 
-from medground import checkpoints
+from medground import checkpoints, images, run_lengths
 from medground.anatomy import region_query, regions
 from medground.cli.main import cli
 from medground.grounding import exporting
@@ -51,6 +52,8 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
     "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
     "probe": f"labels.jsonl {FILMS} --encoder model -o FULL/out",
+    "segment": f"masks.jsonl {FILMS} --encoder model --epochs 1 -o FULL/out",
+    "answer": f"questions.jsonl {FILMS} --model model --freeze all --epochs 1 -o FULL/out",
     "write": f"films/anatomy.jsonl {FILMS} --model writer --max-tokens 2 -o FULL/out",
     "write --resume": f"films/anatomy.jsonl {FILMS} --model writer --max-tokens 2 --resume -o FULL/new",
     "convert predictions": "found.jsonl --phrases films/phrases.jsonl --input-format jsonl -o FULL/out",
@@ -103,6 +106,21 @@ def make_models(folder):
     saved_heads.save(folder / "writer", Learner(saved, ["writer"]).objectives, saved.name)
 
 
+def make_masks_and_questions(folder):
+    """A mask of each image in labels.jsonl, its left half, and a question about it."""
+    masks, questions = [], []
+    for number, line in enumerate((folder / "labels.jsonl").read_text().splitlines()):
+        image = json.loads(line)
+        del image["labels"]
+        width, height = images.size(folder / "films" / image["path"])
+        counts = run_lengths.packed(np.arange(width)[None].repeat(height, 0) < width // 2)
+        masks.append(image | {"width": width, "height": height, "category": "Side", "counts": counts})
+        question = {"question_id": str(number), "text": "Is it bright?", "answer": "yes"}
+        questions.append(image | question)
+    for name, records in (("masks", masks), ("questions", questions)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     """A folder with everything that the commands read."""
@@ -113,6 +131,7 @@ def given(tmp_path_factory):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
     labeled.write(here / "films", here / "labels.jsonl")
+    make_masks_and_questions(here)
     box_files.write(here)
     downstream_files.write(here)
     make_models(here)
