@@ -76,7 +76,8 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         batch = each_tensor(batch, lambda part: part.to(self.engine.device, non_blocking=True))
         loss, parts = self._gradients(batch, self._learner.weights(step / schedule.steps))
-        flag = loss.new_full((), float(bool(stop)))
+        requested = bool(stop)
+        flag = loss.new_full((), float(requested))
         values = distributed.averaged(torch.stack([loss, *parts.values(), flag]).detach())
         limit = schedule.max_grad_norm or math.inf  # 0: only measured
         norm = self.engine.clip_grad_norm_(self._prepared.parameters(), limit)
@@ -84,7 +85,8 @@ class Stepper:
         if self._average:
             self._average.update(self._learner.network, step + 1)
         named = dict(zip(["loss", *parts], values[:-1].unbind(), strict=True))
-        requested = bool(stop) if distributed.count() == 1 else values[-1].item() > 0
+        if distributed.count() > 1:
+            requested = values[-1].item() > 0
         return named | {"grad_norm": norm.detach().to(values)}, requested
 
     def _gradients(self, batch: Any, weights: dict[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
