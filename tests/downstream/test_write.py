@@ -235,7 +235,7 @@ def test_other_tokenizers_keep_their_spaces_and_case():
 def test_a_writer_on_a_frozen_encoder_learns_the_reports_of_its_training(films, tmp_path):
     texts = {each["text"] for each in toy_runs.lines(films.pairs)}
     flags = ["--objective", "writer", "--freeze", "image-encoder", "--image-size", 64, "--lr", 0.003]
-    toy_runs.pretrain(films, tmp_path / "run", *flags, "--steps", 50, "--augment", "none")
+    toy_runs.pretrain(films, tmp_path / "run", *flags, "--steps", 100, "--augment", "none")
     heads = saved_heads.names_of(tmp_path / "run")
     assert heads == ["writer"]
     result = run(films, tmp_path / "run", "--beams", 2)
