@@ -32,7 +32,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = Config(names=tuple(regions.NAMES), size=SIZE, channels=(8, 16, 24, 32), width=32, heads=2)
     calm = augment.Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, spoilt=0.3)
-    how = Options(steps=300, batch_size=8, lr=6e-3, ranges=calm)
+    how = Options(steps=550, batch_size=8, lr=6e-3, ranges=calm)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same model, however many cores the machine has
     try:
