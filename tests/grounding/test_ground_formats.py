@@ -9,15 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import toy
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from toy_runs import run
 
 from medground import registry
-from medground.cli.main import cli
 from medground.grounding import heatmaps, phrases
 from medground.models import grounder
 from medground.records import Grounding, Phrase, Report, ScoredBox
@@ -28,36 +26,6 @@ REPORT = """FINDINGS: There is a small left pleural effusion and right lower lob
 No pneumothorax. Possible pneumonia in the left lower lobe.
 IMPRESSION: Cardiomegaly.
 """
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
-    return toy.make(tmp_path_factory.mktemp("toy"), count=4)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("model")
-    built = grounder.build("small", ["bright spot", "left lung"], architecture="mdetr")
-    with torch.no_grad():
-        built.network.box[-1].weight *= 30  # before training its boxes are all alike: spread them
-    grounder.save(folder, built)
-    return folder
-
-
-def run(*args: object, **more):
-    result = CliRunner().invoke(cli, list(map(str, args)), **more)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-@pytest.fixture
-def ground(model, films):
-    """Run `medground ground` on all phrases of the toy films."""
-    return lambda *flags: run(
-        "ground", "--model", model, "--images", films.folder, "--phrases", films.phrases, *flags
-    )
 
 
 @pytest.fixture

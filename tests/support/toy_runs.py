@@ -10,8 +10,10 @@ from medground import checkpoints, site_key
 from medground.cli.main import cli
 
 
-def run(*args: object):
-    return CliRunner().invoke(cli, [str(each) for each in args])
+def run(*args: object, **more: object):
+    result = CliRunner().invoke(cli, [str(each) for each in args], **more)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = None, steps: object = 2):
