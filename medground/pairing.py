@@ -153,7 +153,7 @@ def hold(anatomies: Iterable[Anatomy], min_score: float) -> dict[str, list[Image
     return images
 
 
-def _image(anatomy: Anatomy, min_score: float, layouts: "Layouts") -> Image:
+def _image(anatomy: Anatomy, min_score: float, layouts: Layouts) -> Image:
     kept = [each for each in anatomy.regions if each.score >= min_score]
     found = tuple(each.name for each in kept)
     if found not in layouts:
@@ -178,7 +178,7 @@ def _image(anatomy: Anatomy, min_score: float, layouts: "Layouts") -> Image:
     return Image(own, names, array("d", chain.from_iterable(boxes)))
 
 
-def _layout(found: tuple[str, ...]) -> "Layout":
+def _layout(found: tuple[str, ...]) -> Layout:
     """Return the names in one order for all images, and the place of each; names may occur twice."""
     names = tuple(sorted(set(found)))
     return names, [found.index(name) for name in names]

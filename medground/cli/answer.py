@@ -129,6 +129,5 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
 
     bad_lines = jsonl.BadLines(rejects)
     work = answer_run.reused if given["head"] else answer_run.fitted
-    predicted = work(records, bad_lines, given)
-    with output_files.create(output) as stream:
-        jsonl.write(stream, predicted)
+    with output_files.create(output) as stream:  # locked before the training, not after it
+        jsonl.write(stream, work(records, bad_lines, given))

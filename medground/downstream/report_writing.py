@@ -9,6 +9,7 @@ Letters: B images, P visual tokens, D width, V vocabulary.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ class ReportModel:
         written = decoding.decode(step, len(pictures), how, self.model.device)
         return [(decoded_text.report_of(self.model.tokenizer, ids), ended) for ids, ended in written]
 
+    @cached_property
+    def _knowledge(self) -> tuple[Tensor, Tensor]:
+        """The tokens of the objective's own texts and their mask: the same for every image."""
+        ids, mask = (
+            each.to(self.model.device) for each in self.model.tokenize(list(self.objective.texts) or [""])
+        )
+        return self.model.network.encode_texts(ids, mask), mask
+
     def _visual_tokens(
         self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]
     ) -> tuple[Tensor, Tensor]:
@@ -79,10 +88,10 @@ class ReportModel:
         network, device = self.model.network, self.model.device
         texts = list(self.objective.texts)
         rows = {text: n for n, text in enumerate(texts)}
-        ids, mask = (each.to(device) for each in self.model.tokenize(texts or [""]))
+        tokens, mask = self._knowledge
         planes = torch.stack([each.picture() for each in pictures]).to(device)
         images = network.encode_images(planes[:, :1], planes[:, 1:])
-        encoded = Encoded(images, network.encode_texts(ids, mask), mask, None)
+        encoded = Encoded(images, tokens, mask, None)
         known, boxes = [_example(each) for each in found], [each.letterbox for each in pictures]
         reports = report_targets.collate(known, boxes, rows, texts).to(device)
         return self.objective.visual_tokens(
