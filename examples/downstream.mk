@@ -58,8 +58,8 @@ maps_of = $(if $(filter random,$(1)),,--feature-maps $(DOWN)/maps-$(2))
 LITE := --image-encoder $(DOWN)/lite0 --image-size 320 $(FROZEN)
 
 $(DOWN)/runs/%/done: $(DOWN)/pairs.jsonl $(DOWN)/anatomy.jsonl $(DOWN)/sentences.jsonl | $(DOWN)/lite0/config.json
-	$(MG) pretrain $< --anatomy $(word 2,$^) --report-sentences $(word 3,$^) --images $(DOWN_IMAGES) \
-	  $(OBJECTIVES_$*) $(if $(filter random,$*),,$(LITE)) $(call maps_of,$*,cohort) -o $(@D)
+	$(MG) pretrain $< --anatomy $(word 2,$^) --images $(DOWN_IMAGES) \
+	  $(if $(filter agp,$*),,--report-sentences $(word 3,$^)) $(OBJECTIVES_$*) $(if $(filter random,$*),,$(LITE)) $(call maps_of,$*,cohort) -o $(@D)
 	touch $@
 
 # 3. Classification: a linear probe of the means over the patches.
