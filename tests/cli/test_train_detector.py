@@ -3,13 +3,13 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import drawn_images
 import numpy as np
 import pytest
 import signals
+import warm
 from click.testing import CliRunner
 from PIL import Image
 
@@ -179,7 +179,7 @@ def test_an_odd_size_is_refused(cohort, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
-    command = [sys.executable, "-m", "medground", "train-detector", str(cohort / "anatomy.jsonl")]
+    command = [*warm.python(), "-m", "medground", "train-detector", str(cohort / "anatomy.jsonl")]
     command += ["--images", str(cohort), "-o", str(tmp_path), "--image-size", "32", "--batch-size", "2"]
     with subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True) as child:
         while not (tmp_path / "metrics.jsonl").exists():
