@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
@@ -32,10 +33,16 @@ site_key.find_or_create()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test that needs ../shared/data as `real_data`."""
+    """Mark each test that needs ../shared/data as `real_data`, and put files with many slow tests first.
+
+    Workers take whole files (`--dist loadfile`): if the last files are long, one worker waits for the other.
+    """
+    slow: Counter[Path] = Counter()
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+        slow[item.path] += any(item.iter_markers("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_collection_finish() -> None:

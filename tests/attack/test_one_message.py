@@ -267,6 +267,7 @@ LOOPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "parse",
     [
@@ -310,6 +311,7 @@ class TestStructuredReport:
         structured_report.write([(phrase, found)], folder, folder / "out")
         return dcmread(folder / "out" / "x.dcm")
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("error")
     def test_words_of_any_language_survive(self, write):
         text = "épanchement 心 ≥ 2 cm – right"

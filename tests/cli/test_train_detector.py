@@ -140,12 +140,14 @@ def test_epochs_are_steps_through_all_films(cohort, tmp_path):
     assert "steps = 6\n" in (tmp_path / "config.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_not_gone_on_with(cohort, tmp_path):
     assert run(cohort, tmp_path, "--steps", "2").exit_code == 0
     result = run(cohort, tmp_path, "--steps", "2", "--seed", "5")
     assert result.exit_code == 1 and "holds a run with another 'seed'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_film_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_path):
     lines = [json.loads(line) for line in (cohort / "anatomy.jsonl").read_text().splitlines()]
     lines[1]["path"] = "gone.png"

@@ -104,6 +104,7 @@ def moved(objective, material, image: int, region: int) -> set[str]:
     return {name for name, each in zip(knowledge.NAMES, changed.tolist(), strict=True) if each}
 
 
+@pytest.mark.slow
 def test_a_finding_attends_only_to_its_own_regions(objective, material):
     own = {name: set(each) for name, each in zip(knowledge.NAMES, knowledge.REGIONS, strict=True)}
     for region in (RIGHT, HEART):

@@ -150,6 +150,7 @@ def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
     assert not (tmp_path / "run" / "resume.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "where"),
     [
@@ -180,6 +181,7 @@ def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeyp
     assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
 
 
+@pytest.mark.slow
 def test_another_runtime_error_keeps_its_traceback(films, tmp_path, monkeypatch):
     def failing(*args):
         raise RuntimeError("shapes do not match")
