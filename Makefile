@@ -56,8 +56,8 @@ $(VENV)/installed-dev: $(VENV)/installed
 	@touch $@
 
 # Tests run in two processes of one thread each (tests/conftest.py). A process takes whole files, so that what
-# the tests of a file share is made once. `slow` marks what trains a model, starts
-# processes or takes more than a quarter of a second.
+# the tests of a file share is made once. `slow` marks what trains a model, starts processes or takes more than
+# a quarter of a second.
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-dev
