@@ -25,7 +25,7 @@ MOST_KEYS = 8  # unknown keys; each new one compiles a structure
 
 
 class Reader:
-    """Decodes lines as structures of a record class. Unknown keys are decoded too, once `learn` has met them."""
+    """Decodes lines as structures of a record class; unknown keys too, once `learn` has met them."""
 
     def __init__(self, kind: type):
         self._kind = kind
