@@ -5,6 +5,7 @@ other lines, valid or not, raise one of `FAILURES`, and the strict way decides. 
 key that it does not know, and integers are limited to those that orjson reads as integers.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, reduce
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import msgspec
 
 from medground import record_json
-from medground.records import Region, check_boxed
+from medground.records import Region, check_box
 
 Int = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Passed = str | bool | Int | float | list[str] | None  # values of unknown keys that are read here
@@ -119,7 +120,7 @@ def _methods(kind: type, hints: Mapping[str, Any], names: Mapping[str, str], ins
     own = getattr(kind, "__post_init__", None)
     checks = [own] if own and not (inside and kind is Region) else []
     for name in [name for name, hint in hints.items() if hint == list[Region]]:
-        checks.append(lambda record, name=name: check_boxed(getattr(record, name)))
+        checks.append(lambda record, name=name: _check_boxes(getattr(record, name)))
     if checks:
         found["__post_init__"] = checks[0] if len(checks) == 1 else lambda record: [f(record) for f in checks]
     return found
@@ -140,3 +141,11 @@ def _strict(hint: Any) -> Any:
     if origin in (Union, UnionType):
         return reduce(or_, inside)
     return origin[inside] if origin in (list, tuple, dict) else hint
+
+
+def _check_boxes(regions: Iterable[Region]) -> None:
+    """Raise ValueError unless the boxes of all regions are finite and have an area."""
+    for each in regions:
+        x1, y1, x2, y2 = each.box
+        if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
+            check_box(each.box)

@@ -7,7 +7,6 @@ field whose default is None is omitted from the line when it is None.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,14 +30,6 @@ def check_box(box: Box) -> None:
     if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
         finite = all(map(math.isfinite, box))
         raise ValueError("a box needs x2 > x1 and y2 > y1" if finite else "a box holds four finite numbers")
-
-
-def check_boxed(regions: Iterable["Region"]) -> None:
-    """Raise ValueError unless the boxes of all regions are finite and have an area."""
-    for each in regions:
-        x1, y1, x2, y2 = each.box
-        if not (-math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf):
-            check_box(each.box)
 
 
 def check_size(width: int | None, height: int | None) -> None:
