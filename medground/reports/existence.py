@@ -40,6 +40,7 @@ OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that be
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
+NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
 PLAIN = JOINS | {",", "no", "of"}
 HAVE = frozenset(("has", "have", "is", "are"))
 CHANGED = word_set("existence", "changed")
@@ -171,7 +172,7 @@ class Scopes:
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
-            return self._around(i, j, before, after)
+            return (i, i) if self._aside(before, i) else self._around(i, j, before, after)
         if kind == "D":
             return self._differential(j)
         if kind == "H" and words[j - 1] == "with" and NOW & set(words[j : j + 1]):
@@ -191,6 +192,8 @@ class Scopes:
             return own, i
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
+        if kind in "MB" and self._has_subject(before, i):
+            return i, i  # "ascites, pancreas not seen"
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
             return (
                 i,
@@ -210,6 +213,23 @@ class Scopes:
             return None
         after = before + words.index(",") + 1
         return after if self._spot(after, i) else None
+
+    def _aside(self, before: int, i: int) -> bool:
+        """Return whether only words for no finding are between the last comma and word i.
+
+        Example: "hilar prominence, vascular versus nodal".
+        """
+        commas = [n for n in range(before, i - 1) if self.words[n] == ","]
+        return bool(commas) and not self._spot(commas[-1], i)
+
+    def _has_subject(self, before: int, i: int) -> bool:
+        """Return whether a noun that is no finding is between the last comma and word i."""
+        words = self.words[max(0, before - 1) : i]
+        if "," not in words:
+            return False
+        start = i - words[::-1].index(",")
+        named = self.words[start + (self.words[start] in SIDES) : i]
+        return bool(named) and named[0] not in NO_NOUN and not self._spot(start, i)
 
     def _differential(self, j: int) -> tuple[int, int]:
         """Return the list of a differential; it starts after the verb of "differential for X includes Y"."""

@@ -18,6 +18,8 @@ SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()[]*|")
+GOES_WITH = SHARED | {"evidenced"}
+REACH = 6
 PREFERRED = frozenset(("over", "than"))
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
@@ -171,6 +173,8 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
     """
     _share_back(words, mentions, frozenset(("or", "/")))
     for earlier, later in pairwise(mentions):
+        if later.places and earlier.places and later.fixed is None:
+            _share_side(words, earlier, later)
         if later.places or not earlier.places or later.fixed is not None:
             continue
         gap = words[earlier.j : later.i]
@@ -190,6 +194,24 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
             and not HARD & set(words[earlier.j : later.i])
         ):
             earlier.places, earlier.shared = [place for place in later.places if place.i >= later.j], True
+
+
+def _share_side(words: list[str], earlier: Mention, later: Mention) -> None:
+    """Give the side before a list to the level of its next finding: "bilateral effusions and basal collapse".
+
+    One side reaches only what goes with its finding: "left effusion with basal collapse".
+    """
+    gap = words[earlier.j : later.i]
+    sides = {side for place in earlier.places for side, _ in place.pairs if place.j <= earlier.i}
+    levels = {level for place in later.places for _, level in place.pairs}
+    if len(sides) != 1 or None in sides or any(place.sided or place.names for place in later.places):
+        return
+    if not HARD.isdisjoint(gap) or "no" in gap or "," in gap or len(gap) > REACH:
+        return
+    fits = LUNG.issuperset(levels) if sides == {"both"} else not GOES_WITH.isdisjoint(gap)
+    if fits and earlier.verdict.existence == later.verdict.existence:
+        (side,) = sides
+        later.places = [replace(p, pairs=[(side, level) for _, level in p.pairs]) for p in later.places]
 
 
 def _refers(gap: list[str]) -> bool:

@@ -12,7 +12,7 @@ from medground.reports.wordlists import word_set
 Tags = dict[str, list[Any]]
 SIDES = word_set("ellipsis", "sides")
 DEGREES = word_set("existence", "degrees")
-ARTICLES = frozenset(("the", "on", "in", "at"))
+ARTICLES = frozenset(("the", "on", "in", "at", "that", "those", "one"))
 NEAR, FAR = 4, 12  # words between a modifier and its finding; "no change since 2/1 in the effusion"
 OF = frozenset(("in", "of"))
 PLURAL = frozenset(("are", "have", "were", "remain", "appear"))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from medground.records import Existence, Triplet
 from medground.reports import lexicon as words_of_art
+from medground.reports.comparisons import compare_sides, with_sides
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
 from medground.reports.existence import HARD, PRESENT, Cue, Scopes, Verdict
 from medground.reports.lexicon import Finding, Lexicon
@@ -133,7 +134,7 @@ class SentenceParser:
         reading.cues += _colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
-            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_inserted(words, i, j)]
+            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_passed(words, i, j)]
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             ends = frozenset([j for _, j, _ in tags.get("F", ())])
@@ -206,9 +207,11 @@ class SentenceParser:
 
     def _find_regions(self, reading: Reading, before: list[str]) -> None:
         words, mentions = reading.words, reading.mentions
-        tags: list[Tag] = in_order(match(self.lexicon.places, words))
+        tags = with_sides(in_order(match(self.lexicon.places, words)), words)
         stops = {n for i, j, _ in reading.tags.get("F", ()) for n in range(i, j)}
         reading.places = find_places(tags, words, stops, self.lexicon.prepositions)
+        if "than" in words:
+            reading.places = compare_sides(reading.places, words, stops)
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
         if not EXPLAINS.isdisjoint(words):
             bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
@@ -293,9 +296,15 @@ def _colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list
     return found
 
 
-def _is_inserted(words: list[str], i: int, j: int) -> bool:
-    """Return whether words are between commas: "the heart, however, is enlarged"."""
-    return words[i - 1 : i] == [","] and words[j : j + 1] == [","]
+def _is_passed(words: list[str], i: int, j: int) -> bool:
+    """Return whether words separate no structure from its state.
+
+    They are between commas ("the heart, however, is enlarged") or begin a clause about the structure before
+    ("no change in the heart, which remains enlarged").
+    """
+    if words[i - 1 : i] != [","]:
+        return False
+    return words[j : j + 1] == [","] or (words[i:j] == ["which"] and not COPULAS.isdisjoint(words[j : j + 1]))
 
 
 def _exceptions(words: list[str]) -> list[int]:
