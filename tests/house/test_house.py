@@ -39,7 +39,10 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("site_key", "spreadsheet"),
         *("anatomy.regions", "reports.clauses"),
     },
-    {"answers", "arrays", "dicom", "encodings", "output_files", "run_lengths", "strict_json"},
+    {
+        *("answers", "arrays", "dicom", "encodings", "hot_cells", "light_records", "output_files"),
+        *("run_lengths", "strict_json"),
+    },
     {"jsonl", "images", "checkpoints", "figures", "mask_records", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
     {"leakage", "resuming"},
@@ -56,12 +59,15 @@ HEIGHT = {name: height for height, names in enumerate(ROWS) for name in names}
 # What a room may import from outside at the top of its files; the rest is imported where it is used.
 OUTSIDE = {
     "records": {"msgspec"},
+    "record_json": {"orjson"},
     "answers": {"numpy"},
     "arrays": {"numpy"},
     "boxes": {"numpy"},
+    "hot_cells": {"numpy"},
     "run_lengths": {"numpy"},
     "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
+    "light_records": {"msgspec"},
     "strict_json": {"orjson"},
     "dicom": {"numpy"},
     "images": {"numpy", "PIL"},

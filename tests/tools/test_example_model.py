@@ -11,6 +11,8 @@ import pytest
 import torch
 from example_data import Nih
 
+from medground.records import Phrase
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ENTRIES = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\n"
 LISTED = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
@@ -65,6 +67,19 @@ def test_the_layer_of_findings_gives_logits_of_what_the_features_tell(whole):
     logits = layer(torch.from_numpy(features).float()).detach().numpy()
     assert ((logits > 0) == true).mean() > 0.85
     assert (1 / (1 + np.exp(-logits))).mean() == pytest.approx(true.mean(), abs=0.05)
+
+
+def boxed(number, finding, *box):
+    about = {"image_id": f"{number}", "path": "", "category": finding, "width": 100, "height": 100}
+    return Phrase(phrase_id=f"{number}", text=f"right {finding.lower()}", boxes=(box,), **about)
+
+
+def test_findings_whose_boxes_are_alike_get_a_higher_score():
+    same = [boxed(n, "Emphysema", 10.0, 10.0, 90.0, 90.0) for n in range(20)]
+    apart = [boxed(n, "Nodule", 5.0 * n, 0.0, 5.0 * n + 4, 4.0) for n in range(20)]
+    found = example_findings.score_offsets(same + apart)
+    of = dict(zip(example_findings.FINDINGS, found, strict=True))
+    assert of["Nodule"] < 0 < of["Emphysema"] and of["Mass"] == pytest.approx(0, abs=1e-3)
 
 
 def test_the_limit_of_the_distance_is_exceeded_by_few_of_the_same_kind_and_by_others():
