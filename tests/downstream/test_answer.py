@@ -97,13 +97,14 @@ def test_an_architecture_without_a_joint_token_has_means_of_patches_and_tokens()
         assert torch.allclose(found[n, 4:], tokens[n, :2].mean(dim=0), atol=1e-6)
 
 
-def test_kept_feature_maps_change_nothing(folder):
+@pytest.mark.parametrize("kept", ["maps", "patches"])
+def test_kept_feature_maps_or_patches_change_nothing(folder, kept):
     from medground.data.image_store import ImageStore
 
     model = grounder.load(folder / "model")
     asked = [Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in (0, 1, 0)]
     store = ImageStore(folder, squares.SIZE)
-    plain, keeping = (answer_inputs.Inputs(model, store, 16, keep=keep) for keep in (False, True))
+    plain, keeping = (answer_inputs.Inputs(model, store, 16, keep=keep) for keep in (None, kept))
     with torch.no_grad():
         expected = plain.features(plain.batch(asked))
         first, second = (keeping.features(keeping.batch(asked)) for _ in range(2))
@@ -187,6 +188,21 @@ def test_a_head_learns_and_is_better_than_the_question_only_baseline(folder, tmp
     assert found["difference_accuracy"]["low"] > 0 and found["gain_accuracy"]["low"] > 0
     first = json.loads((tmp_path / "blank.jsonl").read_text().splitlines()[0])
     assert first["blank_images"] is True and first["head"] == "classes"
+
+
+@pytest.mark.slow
+def test_a_head_with_attention_learns_over_a_frozen_network_and_from_its_maps(folder, tmp_path):
+    args = ["--freeze", "all", "--layer", "attention", "--epochs", 20, "--head-lr", "3e-3"]
+    own = lines_of(run(folder, *args, "--save-head", tmp_path / "head"))
+    assert accuracy(own, folder) > 0.8
+    reuse = ("--head", tmp_path / "head", "--allow-leakage", "--feature-maps", tmp_path / "maps")
+    again = {(e["image_id"], e["question_id"]): e["answer"] for e in lines_of(run(folder, *reuse))}
+    assert sum(again[e["image_id"], e["question_id"]] == e["answer"] for e in own) >= len(own) - 1
+
+
+def test_maps_of_an_image_encoder_that_changes_are_refused(folder, tmp_path):
+    refused = run(folder, "--feature-maps", tmp_path / "maps", "--freeze", "visual")
+    assert refused.exit_code == 2 and "needs --freeze image-encoder" in refused.stderr
 
 
 @pytest.mark.slow
@@ -297,7 +313,9 @@ def writing(folder, lines, **how):
     from medground.objectives.writer import Writer
 
     model = grounder.load(folder / "model")
-    inputs = answer_inputs.Inputs(model, ImageStore(folder, squares.SIZE), 32, fused=False, **how)
+    inputs = answer_inputs.Inputs(
+        model, ImageStore(folder, squares.SIZE), 32, layer=answer_inputs.VISUAL, **how
+    )
     asked = [
         Question(**{k: each[k] for k in ("image_id", "question_id", "path", "text", "answer")})
         for each in lines
@@ -355,7 +373,7 @@ def test_a_writer_is_kept_and_used_again(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_writer_learns_to_write_the_answers_about_different_images(folder):
-    task = writing(folder, squares_lines(folder)[:16], keep=True)
+    task = writing(folder, squares_lines(folder)[:16], keep="patches")
     task.inputs.model.network.requires_grad_(False)
     optimizer = torch.optim.AdamW(task.head.train().parameters(), lr=1e-3)
     for _ in range(110):
