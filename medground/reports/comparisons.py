@@ -13,6 +13,7 @@ TOWARDS = word_set("comparisons", "towards")
 OVER = word_set("comparisons", "over")
 COPULAS = word_set("states", "copulas")
 GREATER = frozenset(("greater", "more", "most"))
+REJECTING = frozenset(("rather", "instead"))
 PAIRED = frozenset(("hilar structures", "hemidiaphragm", "clavicle", "lung"))
 BORDERS = (
     ["heart", "border"],
@@ -26,8 +27,9 @@ BORDERS = (
 def with_sides(tags: list[Tag], words: list[str]) -> list[Tag]:
     """Return the tags, with a side for words that hide one from other findings.
 
-    "Obscuring the left heart border" is on the left, and "greater in the left base" in the left base. A
-    finding that is greater on one side is on both, unless a side is named: "edema, greater on the right".
+    "Obscuring the left heart border" is on the left, and "greater in the left base" in the left base. A place
+    after "rather than" keeps its side, too. A finding that is greater on one side is on both, unless a side
+    is named: "edema, greater on the right".
     """
     levels = {i for i, _, kind, _ in tags if kind in ("level", "adjective")}
     sided = any(kind == "side" for _, _, kind, _ in tags)
@@ -40,7 +42,7 @@ def _with_side(tag: Tag, words: list[str], levels: set[int], sided: bool) -> Tag
         before = i - 2 if words[i - 1 : i] == ["the"] else i - 1
         if before >= 0 and words[before] in OVER:
             return i, i + 1, "side", words[i]
-    elif j in levels and words[j - 1] in SIDES and words[i] in COMPARED:
+    elif j in levels and words[j - 1] in SIDES and (words[i] in COMPARED or words[i] in REJECTING):
         return j - 1, j, "side", words[j - 1]
     elif words[i] in GREATER and words[j - 1] in SIDES and not sided:
         return i, j, "side", "both"

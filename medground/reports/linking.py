@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from medground.records import RegionSource
-from medground.reports.existence import Verdict, in_aside
+from medground.reports.breaks import in_aside
+from medground.reports.existence import Verdict
 from medground.reports.lexicon import Finding
 from medground.reports.regions import LIMBS, LUNG, Place
 from medground.reports.wordlists import word_set
@@ -130,6 +131,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         aside = before is None and place.post and after is not None and "with" in words[place.j : after.i]
         return None if aside else before or after  # "aeration of the bases with a left effusion"
     if place.post:
+        if place.j == after.i and words[place.i - 1] in ("a", "an"):
+            return after  # "changed to a left chest tube"
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]
