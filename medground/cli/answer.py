@@ -43,11 +43,17 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
 )
 @option(
     "--layer",
-    type=click.Choice(["fusion", "visual"]),
+    type=click.Choice(["fusion", "visual", "attention"]),
     default="fusion",
     show_default=True,
     group=MODEL,
-    help="classes: the fused token, or means of patches and tokens.",
+    help="classes: the fused token, means of patches and tokens, or attention of the head's own.",
+)
+@option(
+    "--feature-maps",
+    type=options.OutputFolder(locked=False),
+    group=FILES,
+    help="Folder of maps as of pretrain --feature-maps; needs --freeze image-encoder or all.",
 )
 @option(
     "--text-tokens",
@@ -109,10 +115,10 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
     """Train a head for answers to questions about images, and predict answers.
 
     Reads questions of convert vqa-rad, slake and others, with the splits train, val and test. A classifier of
-    the distinct training answers is trained on the fused output of --model. The epoch with the best
-    validation accuracy is kept, and predictions for the validation and test questions are written.
-    --head-type text trains a writer with the question as prefix instead. With --head, FILE holds any
-    questions. Questions about a difference of two images are left out.
+    the distinct training answers is trained on the fused output of --model, or with --layer attention on
+    its patches and tokens. The epoch with the best validation accuracy is kept, and predictions for the
+    validation and test questions are written. --head-type text trains a writer with the question as prefix
+    instead. With --head, FILE holds any questions. Questions about a difference of two images are left out.
 
     \b
         $ medground answer rad.jsonl --model runs/mdetr --images images --freeze all \\
@@ -123,6 +129,8 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
     """
     if given["head"] and given["save_head"]:
         raise click.UsageError("--save-head keeps trained heads: not with --head")
+    if given["feature_maps"] and not given["head"] and not {"image-encoder", "all"} & {*given["freeze"]}:
+        raise click.UsageError("--feature-maps needs --freeze image-encoder or --freeze all")
     options.refuse_nowhere(output, given["save_head"])
     from medground import jsonl, output_files
     from medground.cli import answer_run

@@ -10,10 +10,10 @@ from torch import nn
 
 from medground import checkpoints, leakage
 from medground.downstream import answer_classes, answer_head, answer_writer
-from medground.downstream.answer_classes import ClassTask, Head
+from medground.downstream.answer_classes import ClassTask
 from medground.downstream.answer_fit import Plan, Task, Training
 from medground.downstream.answer_head import HeadFile, Run
-from medground.downstream.answer_inputs import Inputs, Progress
+from medground.downstream.answer_inputs import ATTENTION, Inputs, Progress
 from medground.downstream.answer_writer import WriterTask
 from medground.downstream.question_table import Classes, QuestionTable
 from medground.errors import MedgroundError
@@ -34,7 +34,7 @@ def settings(inputs: Inputs, table: QuestionTable, plan: Plan, kind: str) -> dic
         "questions": table.digest(),
         "head_type": kind,
         "text_tokens": inputs.text_tokens,
-        "fused": inputs.fused,
+        "layer": inputs.layer,
         "blank_images": inputs.blank,
     } | given
 
@@ -76,11 +76,12 @@ def _tasks(
     if held.settings["head_type"] == TEXT:
         return lambda: WriterTask(inputs, answer_writer.new(inputs.model, folder), train, val)
     features = None
-    if plan.is_frozen:
+    if plan.is_frozen and inputs.layer != ATTENTION:
         both = [answer_classes.computed(inputs, each, plan.batch_size, progress) for each in (train, val)]
         features = (both[0], both[1])
+    count = len(held.classes.names)
     return lambda: ClassTask(
-        inputs, Head(held.width, len(held.classes.names)), train, val, held.classes, features
+        inputs, answer_classes.new(inputs, held.width, count), train, val, held.classes, features
     )
 
 
@@ -93,8 +94,10 @@ def new(table: QuestionTable, classes: Classes, inputs: Inputs, plan: Plan, kind
 
 @torch.inference_mode()
 def width_of(inputs: Inputs, question: Question) -> int:
-    """Return the width E of the joint features."""
+    """Return the width E of the joint features, or the number P of patches for a head with attention."""
     inputs.model.network.eval()
+    if inputs.layer == ATTENTION:
+        return inputs.encoded(inputs.batch([question])).patches.shape[1]
     return int(inputs.features(inputs.batch([question])).shape[1])
 
 
@@ -143,11 +146,16 @@ def _found(
         writer = _filled(Writer(inputs.model), run).to(inputs.model.device)
         texts = answer_writer.written(inputs, writer, questions, batch_size, progress)
         return [(text, None) for text in texts]
-    head = _filled(Head(held.width, len(held.classes.names)), run)
-    if not features:
-        features["all"] = answer_classes.computed(inputs, questions, batch_size, progress)
-    with torch.inference_mode():
-        scores, best = head(features["all"]).sigmoid().max(dim=1)
+    head = _filled(answer_classes.new(inputs, held.width, len(held.classes.names)), run)
+    if isinstance(head, answer_classes.AttentionHead):
+        head.to(inputs.model.device)
+        logits = answer_classes.scores(inputs, head, questions, batch_size, progress)
+    else:
+        if not features:
+            features["all"] = answer_classes.computed(inputs, questions, batch_size, progress)
+        with torch.inference_mode():
+            logits = head(features["all"])
+    scores, best = logits.sigmoid().max(dim=1)
     shown = [held.classes.shown[place] for place in best.tolist()]
     return zip(shown, scores.tolist(), strict=True)
 

@@ -35,8 +35,9 @@ class Run:
 class HeadFile:
     """The classes and settings of a training, and its runs so far.
 
-    width: of the joint features. settings: JSON values that decide the result; `model` is the hash of the
-    network's weights. record: of the training patients, as in `leakage`.
+    width: of the joint features, or with attention the number of patches. settings: JSON values that decide
+    the result; `model` is the hash of the network's weights. record: of the training patients, as in
+    `leakage`.
     """
 
     classes: Classes

@@ -103,6 +103,7 @@ def run(*words, **more):
     return CliRunner().invoke(cli, list(map(str, words)), **more)
 
 
+@pytest.mark.slow
 def test_ground_takes_the_folder_and_resumes(folders, films, tmp_path):
     given = "".join(
         json.dumps({"image_id": p.image_id, "phrase_id": p.phrase_id, "path": p.path, "text": p.text}) + "\n"
@@ -240,6 +241,7 @@ class TestTrust:
         assert model.load(folder, "cpu").name
 
 
+@pytest.mark.slow
 def test_load_takes_the_folder_as_ground_does(folders, films):
     loaded = medground.load(folders("owl"), device="cpu", any_view=True)
     assert isinstance(loaded, model.ForeignModel)
@@ -255,6 +257,7 @@ def test_load_takes_the_folder_as_ground_does(folders, films):
         medground.load(prompt="{phrase}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["owl", "grounding-dino"])
 def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, films, monkeypatch, caplog):
     loaded = medground.load(folders(kind), device="cpu", any_view=True)
