@@ -109,8 +109,10 @@ AnyHead = Head | AttentionHead
 def new(inputs: Inputs, shape: Sequence[int], classes: int) -> AnyHead:
     """Return an untrained head for the layer of the inputs; shape: (E,), or (P, C) for one with attention."""
     if inputs.layer in ATTENDED:
-        return AttentionHead(inputs.model.config, *shape, classes)
-    return Head(*shape, classes)
+        patches, channels = shape
+        return AttentionHead(inputs.model.config, patches, channels, classes)
+    (width,) = shape
+    return Head(width, classes)
 
 
 def loss(logits: Tensor, classes: Tensor) -> Tensor:

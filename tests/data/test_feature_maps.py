@@ -58,6 +58,7 @@ def test_maps_encode_as_their_images(films, paths, tmp_path, shape):
     torch.testing.assert_close(found.patches, expected.patches, atol=5e-3, rtol=5e-3)
 
 
+@pytest.mark.slow
 def test_an_interrupted_folder_is_completed(films, paths, tmp_path):
     add(maps_of(tmp_path / "whole", films), paths)
     cut = tmp_path / "cut"

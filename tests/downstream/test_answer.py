@@ -97,6 +97,7 @@ def test_an_architecture_without_a_joint_token_has_means_of_patches_and_tokens()
         assert torch.allclose(found[n, 4:], tokens[n, :2].mean(dim=0), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["maps", "patches"])
 def test_kept_feature_maps_or_patches_change_nothing(folder, kept):
     from medground.data.image_store import ImageStore
@@ -269,6 +270,7 @@ def test_bad_questions_have_one_message_each_and_the_others_are_kept(folder, tmp
     assert [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()] == bad
 
 
+@pytest.mark.slow
 def test_what_is_cut_left_out_or_unreachable_is_counted(folder, tmp_path):
     lines = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
     last = lines[-1]
@@ -282,6 +284,7 @@ def test_what_is_cut_left_out_or_unreachable_is_counted(folder, tmp_path):
     assert "1 questions about a difference of two images are left out" in result.stderr
 
 
+@pytest.mark.slow
 def test_heads_of_another_model_and_other_files_are_refused(folder, tmp_path):
     assert run(folder, "--head", tmp_path / "none").exit_code == 2
     weights = folder / "model" / "model.safetensors"
@@ -295,6 +298,7 @@ def test_heads_of_another_model_and_other_files_are_refused(folder, tmp_path):
     assert refused.exit_code == 1 and "heads of another model" in refused.stderr
 
 
+@pytest.mark.slow
 def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
     key = site_key.find_or_create()
     record = {"subjects": sorted({key.digest("i4")}), "key": key.name}
@@ -345,6 +349,7 @@ def test_the_loss_of_the_writer_is_that_of_the_answer_tokens(folder):
         assert task.loss([0, 1, 2]).item() == pytest.approx(total / count, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_decoded_answer_has_the_most_probable_token_each_time(folder):
     task = writing(folder, squares_lines(folder)[:3])
     found = answer_writer.written(task.inputs, task.head, task.train, 2)
