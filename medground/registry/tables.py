@@ -35,6 +35,19 @@ ARCHITECTURES = Table(
     },
 )
 
+AGP = {
+    "l1": Loss(weight=5.0),
+    "giou": Loss(weight=2.0),
+    "present": Loss(weight=1.0, published=False),
+    "score": Loss(weight=1.0, requires="several-boxes", published=False),
+    "near": Loss(weight=1.0, requires="several-boxes", published=False),
+}
+ASG = {
+    "ira": Loss(weight=1.0),
+    "arsa": Loss(weight=1.0),
+    "irl": Loss(weight=5.0),
+    "erl": Loss(weight=1.0),
+}
 OBJECTIVES = Table(
     "medground.objectives",
     Objective,
@@ -43,13 +56,15 @@ OBJECTIVES = Table(
             target="medground.objectives.agp:AGP",
             help="boxes of region names, sentences and phrases",
             stages=frozenset({PRETRAIN, FINETUNE}),
-            losses={
-                "l1": Loss(weight=5.0),
-                "giou": Loss(weight=2.0),
-                "present": Loss(weight=1.0, published=False),
-                "score": Loss(weight=1.0, requires="several-boxes", published=False),
-                "near": Loss(weight=1.0, requires="several-boxes", published=False),
-            },
+            losses=AGP,
+            fuses=True,
+            trains_boxes=True,
+        ),
+        "agp-corners": Objective(
+            target="medground.objectives.agp:Corners",
+            help="agp with L1 over the corners of boxes, as in its code",
+            stages=frozenset({PRETRAIN, FINETUNE}),
+            losses=AGP,
             fuses=True,
             trains_boxes=True,
         ),
@@ -57,12 +72,15 @@ OBJECTIVES = Table(
             target="medground.objectives.asg:ASG",
             help="images and regions to reports and sentences, with 40 tags",
             stages=frozenset({PRETRAIN}),
-            losses={
-                "ira": Loss(weight=1.0),
-                "arsa": Loss(weight=1.0),
-                "irl": Loss(weight=5.0),
-                "erl": Loss(weight=1.0),
-            },
+            losses=ASG,
+            reads_reports=True,
+            requires="plain-patches",
+        ),
+        "asg-cls": Objective(
+            target="medground.objectives.asg:ClsQueries",
+            help="asg with [CLS] of a tag's name as its query, as in its code",
+            stages=frozenset({PRETRAIN}),
+            losses=ASG,
             reads_reports=True,
             requires="plain-patches",
         ),
@@ -105,6 +123,13 @@ OBJECTIVES = Table(
         "taco": Objective(
             target="medground.objectives.medrpg:TaCo",
             help="MedRPG's contrast of regions and phrases; its weight rises from 0",
+            stages=frozenset({FINETUNE}),
+            losses={"taco": Loss(weight=0.05)},
+            requires="reg-token",
+        ),
+        "taco-rounded": Objective(
+            target="medground.objectives.medrpg:Rounded",
+            help="taco with boxes rounded to patches, as in MedRPG's code",
             stages=frozenset({FINETUNE}),
             losses={"taco": Loss(weight=0.05)},
             requires="reg-token",
