@@ -151,7 +151,7 @@ def views(
 def _turned(angle: Tensor) -> Tensor:
     """Return (B, 2, 2) matrices that rotate by angles in radians."""
     cos, sin = angle.cos(), angle.sin()
-    return torch.stack([cos, -sin, sin, cos], dim=1).unflatten(1, (2, 2))
+    return torch.stack([cos, -sin, sin, cos], dim=1).reshape(-1, 2, 2)
 
 
 def _moved(boxes: Tensor, scale: Tensor, shift: Tensor, turn: Tensor | None) -> Tensor:
