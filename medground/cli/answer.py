@@ -44,11 +44,12 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
 )
 @option(
     "--layer",
-    type=click.Choice(["fusion", "visual", "attention"]),
+    type=click.Choice(["fusion", "visual", "attention", "encoder"]),
     default="fusion",
     show_default=True,
     group=MODEL,
-    help="classes: the fused token, means of patches and tokens, or attention of the head's own.",
+    help="classes: fused token, means of patches and tokens, or attention of the head to the patches of the "
+    "model or of its image encoder.",
 )
 @option(
     "--feature-maps",
@@ -116,10 +117,11 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
     """Train a head for answers to questions about images, and predict answers.
 
     Reads questions of convert vqa-rad, slake and others, with the splits train, val and test. A classifier of
-    the distinct training answers is trained on the fused output of --model, or with --layer attention on
-    its patches and tokens. The epoch with the best validation accuracy is kept, and predictions for the
-    validation and test questions are written. --head-type text trains a writer with the question as prefix
-    instead. With --head, FILE holds any questions. Questions about a difference of two images are left out.
+    the distinct training answers is trained on the fused output of --model, or with --layer attention
+    or encoder on patches and tokens. The epoch with the best validation accuracy is kept, and predictions
+    for the validation and test questions are written. --head-type text trains a writer with the question
+    as prefix instead. With --head, FILE holds any questions. Questions about a difference of two images
+    are left out.
 
     \b
         $ medground answer rad.jsonl --model runs/mdetr --images images --freeze all \\

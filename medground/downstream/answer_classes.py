@@ -4,10 +4,11 @@ The head is that of M3AE (Chen et al., MICCAI 2022): linear, layer norm, GELU, l
 cross-entropy of each class, summed over the classes. If the whole network is frozen, the joint features are
 computed once and standardized.
 
-With `--layer attention` the head has the fusion too: the tokens of the question attend to the patches. So a
-head can be trained over frozen encoders without losing the places of findings, as in means of patches.
+With `--layer attention` or `encoder` the head has the fusion too: the tokens of the question attend to the
+patches. So a head over frozen encoders does not lose the places of findings, as means of patches do.
 
-Letters: N questions, E joint feature, K classes; P, T and D as in `answer_inputs`, B images.
+Letters: N questions, E joint feature, K classes; C channels of a patch; P, T
+and D as in `answer_inputs`, B images.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medground.downstream.answer_inputs import ATTENTION, PATCHES, Inputs, Progress
+from medground.downstream.answer_inputs import ATTENDED, PATCHES, Inputs, Progress
 from medground.downstream.question_table import Classes
 from medground.models import layers
 from medground.models.config import GrounderConfig
@@ -55,32 +56,33 @@ class Head(nn.Module):
 class AttentionHead(nn.Module):
     """Logits of the classes from patches and tokens: a pre-norm decoder of the question over the patches.
 
-    Patches are scaled by `mean` and `scale` first, and get learned positions.
+    Patches are scaled by `mean` and `scale` first, projected to the width D of the model, and get learned
+    positions. patches, channels: P and C of the patches.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, config: GrounderConfig, patches: int, classes: int):
+    def __init__(self, config: GrounderConfig, patches: int, channels: int, classes: int):
         super().__init__()
-        self.width = config.width
+        self.enter = nn.Linear(channels, config.width)
         self.first = nn.Parameter(torch.randn(config.width) * 0.02)
         self.places = nn.Parameter(torch.randn(patches, config.width) * 0.02)
         shape = (config.width, config.heads, config.feed_forward, config.dropout)
         self.decoder = layers.decoder(ATTENTION_LAYERS, *shape)
         self.leave = nn.Linear(config.width, classes)
-        self.register_buffer("mean", torch.zeros(patches, config.width))
-        self.register_buffer("scale", torch.ones(config.width))
+        self.register_buffer("mean", torch.zeros(patches, channels))
+        self.register_buffer("scale", torch.ones(channels))
 
     def standardize(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Scale patches from now on so that those of these images have mean 0 at each place and deviation 1.
 
-        batches: (B, P, D) patches and (B, P), True if visible. Each item of the collection is seen once.
+        batches: (B, P, C) patches and (B, P), True if visible. Each item of the collection is seen once.
         """
         count, total, squares = (self.mean.new_zeros(()).double() for _ in range(3))
         for patches, visible in batches:
             seen = visible[..., None].double()
-            kept = patches[..., : self.width].double() * seen
+            kept = patches.double() * seen
             count, total = count + seen.sum(dim=0), total + kept.sum(dim=0)
             squares = squares + kept.square().sum(dim=0)
         mean = total / count.clamp(min=1)
@@ -89,12 +91,11 @@ class AttentionHead(nn.Module):
         self.scale.copy_(spread.clamp(min=0).sqrt().clamp(min=1e-3))
 
     def forward(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return (N, K) logits of (N, P, D) patches and (N, T, D) tokens, with the masks of `Encoded`."""
+        """Return (N, K) logits of (N, P, C) patches and (N, T, D) tokens, with the masks of `Encoded`."""
         count = len(tokens)
         queries = torch.cat([self.first.expand(count, 1, -1), tokens], dim=1)
         ignored = ~torch.cat([mask.new_ones(count, 1), mask], dim=1)
-        own = patches[..., : self.width]  # text-query appends positions
-        memory = (own - self.mean) / self.scale + self.places
+        memory = functional.gelu(self.enter((patches - self.mean) / self.scale) + self.places)
         outputs = self.decoder(
             queries, memory, tgt_key_padding_mask=ignored, memory_key_padding_mask=~visible
         )
@@ -105,10 +106,12 @@ class AttentionHead(nn.Module):
 AnyHead = Head | AttentionHead
 
 
-def new(inputs: Inputs, width: int, classes: int) -> AnyHead:
-    """Return an untrained head for the layer of the inputs; width: E, or P for one with attention."""
-    if inputs.layer == ATTENTION:
-        return AttentionHead(inputs.model.config, width, classes)
+def new(inputs: Inputs, shape: Sequence[int], classes: int) -> AnyHead:
+    """Return an untrained head for the layer of the inputs; shape: (E,), or (P, C) for one with attention."""
+    if inputs.layer in ATTENDED:
+        patches, channels = shape
+        return AttentionHead(inputs.model.config, patches, channels, classes)
+    (width,) = shape
     return Head(width, classes)
 
 

@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 BLANK = ""  # the path of the blank image
 Progress = Callable[[Iterable[int], str, int], Iterable[int]]  # of items, with a label and their number
 MOST_KEPT = 2 << 30  # bytes of feature maps or patches
-FUSION, VISUAL, ATTENTION = LAYERS = ("fusion", "visual", "attention")  # --layer
+FUSION, VISUAL, ATTENTION, ENCODER = LAYERS = ("fusion", "visual", "attention", "encoder")  # --layer
+ATTENDED = (ATTENTION, ENCODER)  # the head attends to all patches
 MAPS, PATCHES = "maps", "patches"
 
 
@@ -55,7 +56,8 @@ class Inputs:
 
     images: pictures, or the feature maps of the model's frozen image encoder. text_tokens: longer texts are
     cut. blank: every question gets an image without content. layer: `features` returns the fused token of the
-    architecture, or the means of patches and tokens. keep: what is kept of each image, because the part of
+    architecture, or the means of patches and tokens. With "encoder" the patches are those of the image
+    encoder's feature map, without the layers after it. keep: what is kept of each image, because the part of
     the network before it is frozen: its feature maps, its patches, or nothing.
     """
 
@@ -120,6 +122,9 @@ class Inputs:
                 return network.maps(torch.stack(each), torch.stack(within))
 
             images = self._remembered(paths, computed) if self.keep == MAPS else computed(paths)
+        if self.layer == ENCODER:
+            visible = network.visible(inside, *images.shape[-2:]).flatten(1)
+            return images.flatten(2).transpose(1, 2), visible
         found = network.encode_maps(images, inside)
         return found.patches, found.visible
 

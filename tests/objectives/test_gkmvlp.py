@@ -202,6 +202,24 @@ def test_losses_are_finite_and_images_without_a_report_cost_nothing(objective, m
         assert loss.item() == pytest.approx(part[name].item(), rel=1e-4), name
 
 
+@pytest.mark.parametrize("kept", ["itc", "itm", "lm", "ecls"])
+def test_losses_with_the_weight_0_are_not_computed_and_change_no_other(model, material, kept, monkeypatch):
+    off = dict.fromkeys({"itc", "itm", "lm", "ecls"} - {kept}, 0.0)
+    torch.manual_seed(1)
+    learner = Learner(model, ["gk-mvlp"], off).eval()
+    alone = learner.objectives["gk-mvlp"]
+    found = []
+    for skipped in (frozenset(), alone.skipped):
+        alone.skipped = skipped
+        torch.manual_seed(0)
+        found.append(alone(*material))
+    assert found[1][kept].item() == pytest.approx(found[0][kept].item(), rel=1e-6) and found[1][kept] > 0
+    assert [found[1][name].item() for name in off] == [0, 0, 0]
+    if kept != "itm":
+        monkeypatch.setattr(gkmvlp.GKMVLP, "match", None)
+        assert alone(*material).keys() == learner.weights(0).keys()
+
+
 def test_a_batch_without_a_report_costs_nothing(objective, material):
     encoded, batch = material
     silent = replace(
