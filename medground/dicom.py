@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,8 @@ def _read(path: Path | str, **how: Any) -> "Dataset":
     """Return the data set with its size checked; raise MedgroundError if it has no image."""
     import pydicom
 
-    _check_deflated(path)
+    with open(path, "rb") as stream:
+        check_deflated(path, stream)
     data = pydicom.dcmread(path, **how)
     if "Rows" not in data or "Columns" not in data:
         raise MedgroundError(f"{path}: {NO_IMAGE}")
@@ -98,14 +99,16 @@ def _read(path: Path | str, **how: Any) -> "Dataset":
     return data
 
 
-def _check_deflated(path: Path | str) -> None:
-    """Raise MedgroundError for a deflated file that unpacks to too much: pydicom would unpack it at once."""
+def check_deflated(place: object, stream: BinaryIO) -> None:
+    """Raise MedgroundError for a deflated file that unpacks to too much: pydicom would unpack it at once.
+
+    `stream` is at the start of the file. Raises what pydicom does for a damaged header.
+    """
     from pydicom.filereader import _read_file_meta_info, read_preamble
 
-    with open(path, "rb") as stream:
-        read_preamble(stream, force=False)
-        if str(_read_file_meta_info(stream).get("TransferSyntaxUID")) == DEFLATED:
-            limits.check_deflated(path, stream)
+    read_preamble(stream, force=False)
+    if str(_read_file_meta_info(stream).get("TransferSyntaxUID")) == DEFLATED:
+        limits.check_deflated(place, stream)
 
 
 def _spacing(values: Any) -> tuple[float, float] | None:

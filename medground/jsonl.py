@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 import orjson
 
-from medground import limits, strict_json
-from medground.errors import BadRecord, MedgroundError, sift
+from medground import light_records, limits, strict_json
+from medground.errors import BadRecord, MedgroundError, require_good
 from medground.published import explained
-from medground.record_json import known_keys, to_json
+from medground.record_json import known_keys, to_bytes
 
 log = logging.getLogger(__name__)
 Line = bytes | limits.LongLine
@@ -58,26 +58,65 @@ def read(
     `check` can reject a record by raising BadRecord: its line is then invalid. Raises MedgroundError if there
     were lines and all of them were rejected.
     """
-    source, known = name_of(stream), known_keys(kind)
+    known = known_keys(kind)
 
-    def make(numbered: tuple[int, Line]) -> Record:
-        line = numbered[1]
-        if isinstance(line, limits.LongLine):
-            raise BadRecord(limits.long_line())
-        record = _record(strict_json.parse(line.removeprefix(b"\xef\xbb\xbf")), kind, known)
-        if check is not None:
-            check(record)
-        return record
+    return _each(stream, lambda line: _strict(line, kind, known), bad_lines, check)
 
-    def reject(numbered: tuple[int, Line], bad: BadRecord) -> None:
-        number, line = numbered
-        if number == 1 and isinstance(line, bytes):
-            bad.problem = explained(bad.problem, line)
-        bad_lines.take(line, bad.at(source, number))
 
-    numbered = enumerate(limits.lines_or_long(stream), start=1)
-    filled = (each for each in numbered if isinstance(each[1], limits.LongLine) or not each[1].isspace())
-    yield from sift(filled, make, reject, source)
+def scan(
+    stream: Iterable[Line],
+    kind: type[Record],
+    bad_lines: BadLines,
+    check: Callable[[Record], None] | None = None,
+) -> Iterator[Record]:
+    """Do the same as `read` in half of the time, for stages that only use the attributes of records.
+
+    What it yields has the attributes of `kind`, but may be of another class (`light_records`).
+    """
+    known, light = known_keys(kind), light_records.Reader(kind)
+
+    def make(line: bytes) -> Record:
+        try:
+            return light.decode(line)  # type: ignore[no-any-return]
+        except light_records.FAILURES:
+            record = _strict(line, kind, known)
+            light.learn(getattr(record, "extra", {}))
+            return record
+
+    return _each(stream, make, bad_lines, check)
+
+
+def _strict(line: bytes, kind: type[Record], known: frozenset[str]) -> Record:
+    return _record(strict_json.parse(line.removeprefix(b"\xef\xbb\xbf")), kind, known)
+
+
+def _each(
+    stream: Iterable[Line],
+    make: Callable[[bytes], Record],
+    bad_lines: BadLines,
+    check: Callable[[Record], None] | None,
+) -> Iterator[Record]:
+    """Yield make(line), checked, for each line that is not blank; invalid ones are taken by `bad_lines`."""
+    source = name_of(stream)
+    good = rejected = 0
+    for number, line in enumerate(limits.lines_or_long(stream), start=1):
+        try:
+            if isinstance(line, limits.LongLine):
+                raise BadRecord(limits.long_line())
+            if line.isspace():
+                continue
+            record = make(line)
+            if check is not None:
+                check(record)
+        except BadRecord as bad:
+            if number == 1 and isinstance(line, bytes):
+                bad.problem = explained(bad.problem, line)
+            bad_lines.take(line, bad.at(source, number))
+            rejected += 1
+        else:
+            good += 1
+            yield record
+    require_good(good, rejected, source, "line")
 
 
 def name_of(stream: Any) -> str:
@@ -124,7 +163,7 @@ def _bad_record(message: str) -> BadRecord:
 
 def dumps(record: Any) -> bytes:
     """Return the record as one line, with its line feed."""
-    return line_of(to_json(record))
+    return to_bytes(record)
 
 
 def line_of(value: dict[str, Any]) -> bytes:

@@ -16,11 +16,14 @@ The output becomes a logit by a logistic regression on ChestX-Det's images. It h
 and an offset for the share of images that have the finding. Its inputs are out-of-fold outputs.
 
 A second linear classifier tells which finding a text names. It is trained on the lexicon's words for each.
+Findings that are easy to localize get a higher score: by the share of boxes of other patients that the
+image-free baseline hits.
 
 Letters: N images, K findings, F features of an image.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +33,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medground import boxes
+from medground.evaluation import baseline
 from medground.models.text_query import ZONES, mean_of, zones_of
+from medground.records import Phrase
 from medground.reports.negation import negated_forms
 from medground.reports.paraphrase import paraphrases
 from medground.reports.parser import Parser
@@ -44,6 +50,8 @@ AXES, FAMILIAR = 16, 0.99  # of the distance from the images of the training
 STEPS = 1200  # of the classifier of texts
 SHARPNESS = 2.0  # of the logits of names: a text that names nothing must have no share of a finding
 COUNT = ZONES[0] * ZONES[1]  # of zones
+PRIOR = 2.0  # weight of a finding's log odds of a hit in the score
+HIT = 0.5  # IoU from which a box counts as a hit
 REPEATS = 40  # of the names of regions
 WORDS = 12  # paraphrases of a phrase
 Array = NDArray[np.float64]
@@ -157,6 +165,20 @@ def to_logits(outputs: Array, labels: Labels) -> tuple[float, Array]:
     optimizer.step(loss)
     slope, offset = values.detach().tolist()
     return max(slope, 0.0), log_odds + offset
+
+
+def score_offsets(phrases: list[Phrase]) -> list[float]:
+    """Return what each finding adds to the logit of the score, from boxes of other patients, without images.
+
+    It is PRIOR times the log odds that the image-free baseline hits a box, less those of all findings.
+    """
+    free = baseline.fit_phrases(phrases)
+    hits = [boxes.iou(np.array([free.box_of(e)]), np.array(e.boxes)).max() >= HIT for e in phrases]
+    typical, counts = np.mean(hits), Counter(e.category for e in phrases)
+    hit = Counter(each.category for each, found in zip(phrases, hits, strict=True) if found)
+    shares = np.array([(hit[f] + SMOOTH * typical) / (counts[f] + SMOOTH) for f in FINDINGS])
+    odds = np.log(shares / (1 - shares)) - np.log(typical / (1 - typical))
+    return [round(float(PRIOR * each), 4) for each in odds]
 
 
 def named_texts(regions: list[str]) -> tuple[list[str], list[int]]:

@@ -23,13 +23,17 @@ SIZE = 384
 
 @dataclass(frozen=True)
 class Material:
-    """All training data: NIH images with their features, phantoms, boxes without images, an earlier model."""
+    """All training data: NIH images with their features, phantoms, boxes without images, an earlier model.
+
+    offsets: what each finding adds to the logit of the score.
+    """
 
     nih: Nih
     real: Source
     phantoms: Source
     free: list[Pair]
     start: Path
+    offsets: list[float]
 
 
 class Texts:

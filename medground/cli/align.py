@@ -90,8 +90,8 @@ def align(
     bad_lines = jsonl.BadLines(rejects)
     rules = Rules(frozenset(existence), min_score, split=multi_region == "split", join=join)  # type: ignore[arg-type]
     with options.journal(**out) as journal:
-        anatomies = jsonl.read(anatomy, Anatomy, bad_lines)
-        sentences = jsonl.read(records, Sentence, bad_lines)
+        anatomies = jsonl.scan(anatomy, Anatomy, bad_lines)
+        sentences = jsonl.scan(records, Sentence, bad_lines)
         kept, boxes = shard.keep_both(sentences, anatomies)
         rest = journal.rest(kept, attrgetter("study_id"))
         for pairs in pair_studies(rest, boxes, rules, continued=journal.done > 0):

@@ -67,6 +67,12 @@ def _image_sizes(given: Path | None, source: Any, bad_lines: Any) -> Any:
     return image_sizes.read(given, bad_lines) if given else None
 
 
+def _images(given: Path | None, source: Any, bad_lines: Any) -> Any:
+    from medground.datasets import dicom_objects
+
+    return dicom_objects.images_by_uid(given) if given else None
+
+
 def _names(given: Path | None, source: Any, bad_lines: Any) -> Any:
     """Return the lines of a list of images, without blank ones."""
     return given and frozenset(filter(None, map(str.strip, given.read_text("utf-8-sig").splitlines())))
@@ -154,6 +160,16 @@ OPTIONS = {
             help="Join the boxes of several readers, or one phrase each.",
         ),
         "readers",
+    ),
+    "images": DatasetOption(
+        option(
+            "--images",
+            type=options.FOLDER,
+            group=FILES,
+            help="Folder of the DICOM images, for their paths and sizes (default: no sizes).",
+        ),
+        "images",
+        value=_images,
     ),
     "language": DatasetOption(
         option(

@@ -1,13 +1,23 @@
 """medground convert predictions: files of other models -> groundings."""
 
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
+from click.core import ParameterSource
 
 from medground import registry
 from medground.cli import options
-from medground.cli.command import FILES, command, option
+from medground.cli.command import DATA, FILES, Number, command, option
 from medground.cli.named import Named
+
+HEATMAP = "heatmap"
+FORMATS = {
+    HEATMAP: registry.Entry(
+        target="medground.evaluation.inputs.heatmap_boxes:read",
+        help="an .npz or .safetensors file of heat maps",
+    )
+}
 
 
 @command(name="predictions")
@@ -22,13 +32,29 @@ from medground.cli.named import Named
 @option(
     "--input-format",
     "kind",
-    type=Named(registry.PREDICTION_FORMATS),
+    type=Named(registry.PREDICTION_FORMATS, more=FORMATS),
     required=True,
     group=FILES,
     help="Format of FILE.",
 )
 @options.coordinates()
 @options.coco_images
+@option(
+    "--map-threshold",
+    type=Number(0, 1, min_open=True),
+    default=0.5,
+    show_default=True,
+    group=DATA,
+    help="heatmap: share of a map's highest value from which a cell is hot.",
+)
+@option(
+    "--map-boxes",
+    type=click.Choice(["peak", "largest", "all"]),
+    default="largest",
+    show_default=True,
+    group=DATA,
+    help="heatmap: box of the component with the highest value or the most cells, or of each component.",
+)
 @options.rejects
 @options.output
 def convert_predictions(
@@ -37,6 +63,8 @@ def convert_predictions(
     kind: str,
     frame: str | None,
     coco_images: BinaryIO | None,
+    map_threshold: float,
+    map_boxes: Any,
     rejects: BinaryIO,
     output: str,
 ) -> None:
@@ -45,18 +73,41 @@ def convert_predictions(
     Reads all formats of evaluate. Boxes become pixels of the original image, and `model` is the name of the
     format. docs/evaluation.md describes the formats and the systems of coordinates.
 
+    It also reads heat maps, as evaluate --protocol heatmap does. Each connected part of hot cells has a box
+    and its highest value as the score. A map without a value above 0 has no box. NaN is never hot. With
+    --rejects, the names of invalid arrays go to FILE.
+
     \b
         $ medground convert predictions qwen.jsonl --phrases test.jsonl --input-format qwen-vl \\
             -o qwen-groundings.jsonl
+        $ medground convert predictions biovil.npz --phrases test.jsonl --input-format heatmap \\
+            -o biovil.jsonl
     """
     options.refuse_two_stdins(records, phrases, *([coco_images] if coco_images else []))
+    _refuse_unused(kind)
     from medground import jsonl, output_files
     from medground.evaluation import run
-    from medground.evaluation.inputs import coco_results, predictions
+    from medground.evaluation.inputs import coco_results, heatmap_boxes, heatmap_files, predictions
 
     bad_lines = jsonl.BadLines(rejects)
     known = run.read_truth(phrases, bad_lines)
-    listed = coco_results.image_names(coco_images) if coco_images else None
     with output_files.create(output) as stream:
-        found = predictions.read(records, kind, frame, known or [], bad_lines, listed)
-        jsonl.write(stream, predictions.as_records(found, known or [], kind))
+        if kind == HEATMAP:
+            rule = heatmap_boxes.Rule(map_threshold, map_boxes)
+            with heatmap_files.opened(Path(jsonl.name_of(records))) as maps:
+                jsonl.write(stream, heatmap_boxes.read(maps, known or [], rule, bad_lines))
+        else:
+            listed = coco_results.image_names(coco_images) if coco_images else None
+            found = predictions.read(records, kind, frame, known or [], bad_lines, listed)
+            jsonl.write(stream, predictions.as_records(found, known or [], kind))
+
+
+def _refuse_unused(kind: str) -> None:
+    """Raise UsageError for an option that the format has no use for."""
+    boxes, maps = ("--coordinates", "--coco-images"), ("--map-threshold", "--map-boxes")
+    context = click.get_current_context()
+    for each in context.command.params:
+        if context.get_parameter_source(str(each.name)) in (ParameterSource.DEFAULT, None):
+            continue
+        if each.opts[0] in (boxes if kind == HEATMAP else maps):
+            raise click.UsageError(f"--input-format {kind} takes no {each.opts[0]}")

@@ -1,6 +1,6 @@
 """Names in the tables of the registry as values of options."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -11,11 +11,16 @@ from medground.registry import Entry, Table
 class Named(click.Choice[str]):
     """A name in a table; entries of other packages are looked up when an option is used or described.
 
-    offered: which entries the option offers; all by default.
+    offered: which entries the option offers; all by default. more: what this option offers too.
     """
 
-    def __init__(self, table: Table[Any], offered: Callable[[Any], bool] = lambda entry: True):
-        self.table, self.offered = table, offered
+    def __init__(
+        self,
+        table: Table[Any],
+        offered: Callable[[Any], bool] = lambda entry: True,
+        more: Mapping[str, Entry] | None = None,
+    ):
+        self.table, self.offered, self.more = table, offered, more or {}
         self.case_sensitive = True
 
     @property
@@ -26,6 +31,7 @@ class Named(click.Choice[str]):
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """Yield each name with its entry."""
         yield from ((name, entry) for name, entry in self.table.items() if self.offered(entry))
+        yield from self.more.items()
 
 
 def write_tables(params: list[click.Parameter], formatter: click.HelpFormatter) -> None:

@@ -154,8 +154,11 @@ def label(found: Grounding) -> str:
 
 
 def parameters(found: Grounding) -> dict[str, Any]:
-    """Return what DICOM states as parameters of the algorithm: the model, its options and the phrase_id."""
-    said: dict[str, Any] = {"model": found.model, "phrase_id": found.phrase_id}
+    """Return what DICOM states as parameters of the algorithm: the model, its options, and the ids.
+
+    `datasets.dicom_objects` reads them.
+    """
+    said: dict[str, Any] = {"model": found.model, "phrase_id": found.phrase_id, "image_id": found.image_id}
     if "calibrated" in found.extra:
         said["calibrated"] = stated.described(found.extra)
     if "coverage" in found.extra:

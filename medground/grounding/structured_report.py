@@ -14,7 +14,7 @@ import numpy as np
 
 import medground
 from medground.grounding import dicom_source
-from medground.grounding.dicom_source import LONGEST, NAME, Answered
+from medground.grounding.dicom_source import NAME, Answered
 from medground.records import Grounding, ScoredBox
 
 if TYPE_CHECKING:
@@ -114,11 +114,11 @@ def _existence(found: Grounding) -> list[Any] | None:
 
 
 def _commented(group: Any, found: Grounding) -> Any:
-    """Return the group, with the full phrase in a comment if its tracking identifier is cut."""
+    """Return the group, with the phrase in a comment if its tracking identifier differs from it."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
-    if len(found.text) > LONGEST:
+    if found.text and found.text != dicom_source.label(found):
         contains = sr.RelationshipTypeValues.CONTAINS
         comment = sr.TextContentItem(codes.DCM.Comment, found.text, relationship_type=contains)
         group[0].ContentSequence.append(comment)

@@ -53,6 +53,7 @@ class GrounderConfig:
     dropout: float = 0.0
     sides_apart: bool = False  # bilateral phrases are split into one query per side, as in fine-tuning
     findings: list[str] | None = None  # of text-query only: findings whose presence the whole image tells
+    score_offsets: list[float] | None = None  # added to the logit of the score, for each of `findings`
     familiar: int = 0  # of text-query only: axes in which the images of its calibration vary; 0: unknown
 
     def to_json(self) -> dict[str, Any]:

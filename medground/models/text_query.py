@@ -5,6 +5,7 @@ also gets a logit that it lies in a box of the phrase, so an image with a findin
 
 With `findings` in the config, the presence of a phrase that names one of them is mostly a linear function of
 the whole image: of its feature map, averaged over zones. A classifier of the text says which one it names.
+With `score_offsets`, too, the score is higher for findings that are easy to localize.
 With `familiar`, an image has a distance from the images of the calibration: the length of its mean features
 outside the axes in which those vary most. It is 1 at a limit that few of them exceed.
 
@@ -98,6 +99,8 @@ class TextQuery(Network):
             self.findings = nn.Linear(ZONES[0] * ZONES[1] * features, self.count)
             self.names = nn.Linear(width, self.count + 1)  # the finding that a text names; last: another
             self.share = nn.Parameter(torch.tensor(0.0))  # of the text query in the presence of a finding
+            offsets = torch.tensor(config.score_offsets or [0.0] * self.count)
+            self.register_buffer("score_offsets", offsets, persistent=False)  # the config has them
         self.facts = self.count + bool(config.familiar)  # numbers of a patch that are the same on its image
         if config.familiar:
             self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
@@ -126,11 +129,18 @@ class TextQuery(Network):
         return result
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
-        """Return the predictions as `Network.fuse`; the score of the box is the presence."""
+        """Return the predictions as `Network.fuse`.
+
+        The logit of the score is that of the presence, plus the offset of the finding that the text names.
+        """
         query = masked_mean(tokens, mask)
         boxes, present, _ = self.predict(self.project(patches), visible, query[:, None])
-        present = self.mixed(present, query, patches)
-        return Predictions(boxes, present, present[:, 0])
+        if not self.count:
+            return Predictions(boxes, present, present[:, 0])
+        named = self.names(query).softmax(dim=1)
+        present = self.mixed(present, named, patches)
+        score = present + (named[:, :-1] @ self.score_offsets)[:, None]
+        return Predictions(boxes, score, present[:, 0])
 
     def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Return (N, D + K) the queries after attention to the patches, and the logits of the findings.
@@ -152,11 +162,11 @@ class TextQuery(Network):
         result: Tensor = self.query_norm(queries)
         return result
 
-    def mixed(self, present: Tensor, query: Tensor, patches: Tensor) -> Tensor:
-        """Return (N, 1) presence logits: of the findings that (N, D) mean tokens name, and of the query."""
-        if not self.count:
-            return present
-        named = self.names(query).softmax(dim=1)
+    def mixed(self, present: Tensor, named: Tensor, patches: Tensor) -> Tensor:
+        """Return (N, 1) presence logits: of the findings that the texts name, and of the query.
+
+        named: (N, K + 1) the probability that a text names each finding; last: another.
+        """
         of_image = (named[:, :-1] * self.found(patches)).sum(dim=1, keepdim=True)
         result: Tensor = of_image + present * (named[:, -1:] + self.share * (1 - named[:, -1:]))
         return result

@@ -152,6 +152,38 @@ DATASETS = Table(
             splits=False,
             example="annotations.xml -o phrases.jsonl",
         ),
+        "dicom-sr": Dataset(
+            target="medground.datasets.dicom_reports:read",
+            help="Convert DICOM structured reports to phrases.\n\n"
+            "Reads measurement groups (TID 1500) with regions on images, as render --output-format dicom-sr "
+            "writes them: a file, or the .dcm of a folder or .zip.",
+            records="phrases",
+            source="tree",
+            options=("images",),
+            splits=False,
+            example="reports --images images -o phrases.jsonl",
+        ),
+        "dicom-seg": Dataset(
+            target="medground.datasets.dicom_segmentations:read",
+            help="Convert DICOM segmentations to phrases.\n\n"
+            "Reads binary, fractional and label map segmentations, as render --output-format dicom-seg "
+            "writes them: a file, or the .dcm of a folder or .zip. Each piece of a mask becomes a box.",
+            records="phrases",
+            source="tree",
+            options=("images",),
+            splits=False,
+            example="segmentations --images images -o phrases.jsonl",
+        ),
+        "dicom-seg-masks": Dataset(
+            target="medground.datasets.dicom_segmentations:read_masks",
+            help="Convert DICOM segmentations to masks.\n\n"
+            "Reads the files of convert dicom-seg. Segments of one image with the same label are one mask.",
+            records="masks",
+            source="tree",
+            options=("images",),
+            splits=False,
+            example="segmentations --images images -o masks.jsonl",
+        ),
         **DOWNSTREAM,
     },
 )

@@ -106,6 +106,19 @@ def test_findings_of_the_image_and_the_text_query_share_the_presence():
 
 
 @torch.no_grad()
+def test_offsets_of_named_findings_change_the_score_only():
+    network, ids, mask = with_facts(findings=["Effusion", "Mass"], score_offsets=[2.0, -3.0])
+    images, tokens = torch.rand(2, 1, 160, 160), network.encode_texts(ids, mask)
+    encoded = network.encode_images(images, torch.ones_like(images))
+    assert "score_offsets" not in network.state_dict()  # they are in the config
+    network.names.weight.data.zero_()
+    for named, offset in enumerate([2.0, -3.0, 0.0]):  # the last is another finding
+        network.names.bias.data.copy_(50.0 * torch.eye(3)[named])
+        found = network.fuse(*encoded[:2], tokens, mask)
+        assert (found.scores[:, 0] - found.present).tolist() == pytest.approx([offset, offset], abs=1e-5)
+
+
+@torch.no_grad()
 def test_the_distance_is_the_length_outside_the_axes_and_ignores_padding():
     network, ids, mask = with_facts(familiar=1)
     channels = network.typical.shape[0]

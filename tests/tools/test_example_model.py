@@ -11,6 +11,8 @@ import pytest
 import torch
 from example_data import Nih
 
+from medground.records import Phrase
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ENTRIES = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,\n"
 LISTED = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
@@ -67,6 +69,19 @@ def test_the_layer_of_findings_gives_logits_of_what_the_features_tell(whole):
     assert (1 / (1 + np.exp(-logits))).mean() == pytest.approx(true.mean(), abs=0.05)
 
 
+def boxed(number, finding, *box):
+    about = {"image_id": f"{number}", "path": "", "category": finding, "width": 100, "height": 100}
+    return Phrase(phrase_id=f"{number}", text=f"right {finding.lower()}", boxes=(box,), **about)
+
+
+def test_findings_whose_boxes_are_alike_get_a_higher_score():
+    same = [boxed(n, "Emphysema", 10.0, 10.0, 90.0, 90.0) for n in range(20)]
+    apart = [boxed(n, "Nodule", 5.0 * n, 0.0, 5.0 * n + 4, 4.0) for n in range(20)]
+    found = example_findings.score_offsets(same + apart)
+    of = dict(zip(example_findings.FINDINGS, found, strict=True))
+    assert of["Nodule"] < 0 < of["Emphysema"] and of["Mass"] == pytest.approx(0, abs=1e-3)
+
+
 def test_the_limit_of_the_distance_is_exceeded_by_few_of_the_same_kind_and_by_others():
     rng = np.random.default_rng(0)
     same, other = rng.normal(size=(500, 40)), rng.normal(size=(50, 40)) + 2
@@ -108,6 +123,7 @@ def test_infiltration_counts_half_for_consolidation(nih):
     assert found.weights[:, column].tolist() == [3, 1.5, 0.5]
 
 
+@pytest.mark.slow
 def test_texts_name_one_finding_and_negated_ones_none():
     texts, numbers = example_findings.named_texts(["right lung"])
     number = dict(zip(texts, numbers, strict=True))

@@ -55,7 +55,7 @@ class HeatmapFile(Mapping[str, Any]):
 def opened(path: Path) -> Iterator[HeatmapFile]:
     """Yield the heat maps of a file, which stays open for the block. Raises for a file of another kind."""
     if path.suffix not in (".npz", ".safetensors") or not path.is_file():
-        raise MedgroundError(f"{path}: the protocol heatmap reads an .npz or .safetensors file")
+        raise MedgroundError(f"{path}: heat maps are an .npz or .safetensors file")
     if path.suffix == ".npz":
         with _npz(path) as archive:
             yield HeatmapFile(path, arrays.names(archive), partial(arrays.member, archive, place=path))

@@ -113,7 +113,8 @@ class _Found:
             )
         boxes = [each.box for some in self.boxes.values() for each in some]
         if boxes and max(max(box) for box in boxes) <= 1:
-            raise MedgroundError(f"{source}: every box is within one pixel; try --coordinates normalised")
+            like = next((name for each in self.checks.values() if (name := each.better())), "normalised")
+            raise MedgroundError(f"{source}: every box is within one pixel; try --coordinates {like}")
         for each in self.checks.values():
             each.warn(source)
 
@@ -140,12 +141,13 @@ def as_records(found: Records[Grounding], phrases: Sequence[Phrase], model: str)
                 f"{found.name}: score: expected numbers from 0 to 1, as groundings have them"
             )
         ranked = sorted(each.boxes, key=lambda one: -one.score)
-        boxes = [ScoredBox(box=_rounded(one.box), score=one.score) for one in ranked]
+        boxes = [ScoredBox(box=rounded(one.box), score=one.score) for one in ranked]
         text = each.text or texts[key_of(each)]
         yield replace(each, text=text, boxes=boxes, model=each.model or model)
 
 
-def _rounded(box: Box) -> Box:
+def rounded(box: Box) -> Box:
+    """Return the box rounded to 0.1 pixels; unchanged if it would lose its area."""
     x1, y1, x2, y2 = (round(each, 1) for each in box)
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else box
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from medground import hot_cells
 from medground.answers import frames
 from medground.errors import MedgroundError
 from medground.grounding.adapters import sources
@@ -72,16 +73,9 @@ class Similarity:
 
 def around_peak(similarity: NDArray[np.float32]) -> tuple[Box, float]:
     """Return the box around the peak of an (R, C) map, in shares of it, and the value of the peak."""
-    from scipy import ndimage
-
-    peak = np.unravel_index(similarity.argmax(), similarity.shape)
     middle = (similarity.min() + similarity.max()) / 2
-    parts, _ = ndimage.label(similarity >= middle)
-    rows, columns = np.nonzero(parts == parts[peak])
-    down, across = similarity.shape
-    x1, x2 = float(columns.min()) / across, float(columns.max() + 1) / across
-    y1, y2 = float(rows.min()) / down, float(rows.max() + 1) / down
-    return (x1, y1, x2, y2), float(similarity[peak])
+    [found] = hot_cells.boxes(similarity, float(middle))
+    return found
 
 
 def load(source: Source) -> Similarity:
