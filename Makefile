@@ -1,7 +1,7 @@
 # make demo    predictions of the example model, then the whole pipeline on a synthetic cohort: scores, pictures
 #              and a page in demo/
 # make test    all tests
-# make test-fast   the tests that take less than half a second each
+# make test-fast   the tests that take less than a quarter of a second each
 # make check   the checks of continuous integration: lint, types, generated documents, tests
 # make fuzz    fuzz the readers of files, guided by coverage: a minute for each of 14 targets, FUZZ_SECONDS=600 for ten
 # make check-words   words and docstrings that the rules of docs/words.toml do not allow
@@ -55,9 +55,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(PIP) --no-deps ultralytics==8.4.190
 	@touch $@
 
-# Tests run in two processes of one thread each (tests/conftest.py). `slow` marks what trains a model, starts
-# processes or takes more than half a second.
-PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+# Tests run in two processes of one thread each (tests/conftest.py). A process takes whole files, so that what
+# the tests of a file share is made once. `slow` marks what trains a model, starts processes or takes more than
+# a quarter of a second.
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/installed-dev
 	$(PYTEST)

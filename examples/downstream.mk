@@ -127,14 +127,16 @@ $(DOWN)/scores/reports-%.jsonl: $(DOWN)/reports/%.jsonl $(DOWN)/iu.jsonl
 	@mkdir -p $(@D)
 	$(MG) evaluate $< --truth $(word 2,$^) --protocol reports -o $@
 
-# 7. Answers: a head over the means of patches and of the question's tokens.
+# 7. Answers: a head whose question attends to the patches. The layers above the encoder are not trained in the row
+#    imagenet: there it attends to the encoder's map.
 $(DOWN)/rad.jsonl: $(DOWN)/tasks/phantom.json
 	$(MG) convert vqa-rad '$(LAYOUTS)/vqa-rad/VQA_RAD Dataset Public.json' -o $@
 
 $(DOWN)/answers/%.jsonl: $(DOWN)/rad.jsonl $(DOWN)/runs/%/done
 	@mkdir -p $(@D)
-	$(MG) answer $< --model $(DOWN)/runs/$* --layer visual --freeze all --seeds $(DOWNSTREAM_SEEDS) \
-	  --images $(LAYOUTS)/vqa-rad/images -o $@
+	$(MG) answer $< --model $(DOWN)/runs/$* --layer $(if $(filter imagenet,$*),encoder,attention) \
+	  --freeze all --batch-size 64 --seeds $(DOWNSTREAM_SEEDS) --images $(LAYOUTS)/vqa-rad/images \
+	  $(call maps_of,$*,rad) -o $@
 
 $(DOWN)/scores/answers-%.jsonl: $(DOWN)/answers/%.jsonl $(DOWN)/rad.jsonl
 	@mkdir -p $(@D)

@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,16 @@ site_key.find_or_create()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test that needs ../shared/data as `real_data`."""
+    """Mark each test that needs ../shared/data as `real_data`, and put files with many slow tests first.
+
+    Workers take whole files (`--dist loadfile`): if the last files are long, one worker waits for the other.
+    """
+    slow: Counter[Path] = Counter()
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.real_data)
+        slow[item.path] += any(item.iter_markers("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_collection_finish() -> None:
@@ -65,24 +73,34 @@ class AnyView:
         return True
 
 
-@pytest.fixture(autouse=True)
-def any_view(request, monkeypatch):
-    """Take toy images for frontal chest X-rays, except in tests that use the fixture `real_view_check`."""
-    if "house" not in request.path.parts and "real_view_check" not in request.fixturenames:
-        monkeypatch.setattr("medground.models.view_check.load", AnyView)
+@pytest.fixture(scope="session", autouse=True)
+def load_view_check():
+    """Take toy images for frontal chest X-rays, except in tests that use the fixture `real_view_check`.
+
+    Once for all tests: a fixture that runs for each of thousands of tests takes seconds.
+    """
+    from medground.models import view_check
+
+    with pytest.MonkeyPatch.context() as patch:
+        load = view_check.load
+        patch.setattr(view_check, "load", AnyView)
+        yield load
 
 
-@pytest.fixture(autouse=True)
-def log_level():
-    """Restore the level of the log: commands that run in the test process set it."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """Restore the level of the log after each test: commands that run in the test process set it."""
     level = logging.getLogger().level
-    yield
-    logging.getLogger().setLevel(level)
+    try:
+        return (yield)
+    finally:
+        logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
-def real_view_check():
+def real_view_check(load_view_check, monkeypatch):
     """Check the views of images in this test, as users do."""
+    monkeypatch.setattr("medground.models.view_check.load", load_view_check)
 
 
 @pytest.fixture(scope="session")

@@ -189,6 +189,7 @@ def test_a_bomb_is_told_from_its_header(tmp_path):
         images.size(tmp_path / "film.png")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 255), st.sampled_from(["PNG", "JPEG", "TIFF", "BMP"]))
 def test_one_wrong_byte_gives_a_film_or_a_message(tmp_path_factory, place, value, kind):

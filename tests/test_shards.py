@@ -17,6 +17,7 @@ IDS = st.none() | st.sampled_from(["", "p1", "p2", "p10000032", "10000032", "ä"
 RECORDS = st.builds(SimpleNamespace, subject_id=IDS, study_id=IDS, image_id=st.text(min_size=1, max_size=3))
 
 
+@pytest.mark.slow
 @given(st.lists(RECORDS), st.integers(1, 9))
 def test_shards_are_disjoint_and_together_everything(records, count):
     parts = [list(Shard(n, count).keep(records)) for n in range(1, count + 1)]
@@ -25,6 +26,7 @@ def test_shards_are_disjoint_and_together_everything(records, count):
         assert part == [each for each in records if any(each is other for other in part)], "order is kept"
 
 
+@pytest.mark.slow
 @given(st.lists(RECORDS), st.integers(1, 9))
 def test_a_patient_is_in_one_shard(records, count):
     homes = {}

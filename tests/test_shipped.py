@@ -57,6 +57,7 @@ def run(*args):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_phrase_is_answered_on_the_side_that_it_names(film):
     right, left = run("ground", film, "right lung", "left lung")
     middles = [np.mean(each["boxes"][0]["box"][::2]) for each in (right, left)]
@@ -65,6 +66,7 @@ def test_a_phrase_is_answered_on_the_side_that_it_names(film):
     assert all(each["calibrated"] for each in (right, left))
 
 
+@pytest.mark.slow
 def test_what_is_denied_is_not_present(film):
     there, denied = run("ground", film, "left lung", "no left pleural effusion")
     assert denied["present"] < 0.5 < there["present"]
@@ -95,6 +97,7 @@ def test_the_calibration_is_that_of_the_weights():
     assert calibration.load(shipped.GROUNDER, grounder.name_of(shipped.GROUNDER))
 
 
+@pytest.mark.slow
 def test_the_export_predicts_as_torch_does_in_every_field(film):
     exported, torched = (
         CliRunner().invoke(cli, ["ground", str(film), *PHRASES, "--min-score", "0", "--backend", backend])
@@ -120,6 +123,7 @@ def test_a_prediction_starts_without_the_libraries_that_take_seconds(film):
     assert subprocess.run(code, capture_output=True, text=True, check=True).stdout.split() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["openvino", "image.bin", "phrases.xml"])
 def test_without_a_working_export_torch_predicts_with_one_warning(film, tmp_path, monkeypatch, damage):
     folder = shutil.copytree(shipped.GROUNDER, tmp_path / "model")

@@ -94,6 +94,7 @@ def test_ids_cannot_be_recovered_from_a_record_by_hashing_all_of_them():
     assert not digests & {site_key.unkeyed_digest(f"{kind}{n}") for kind in "si" for n in range(100)}
 
 
+@pytest.mark.slow
 def test_digests_of_many_patients_take_no_noticeable_time():
     examples = [Example(f"i{n}", "x", 1, 1, f"s{n // 3}") for n in range(30_000)]
     start = time.process_time()

@@ -7,6 +7,8 @@
 `padded:N`       N times the fractions of the image padded to a square (LLaVA, MedGemma); `letterbox:1` is
                  `padded:1`
 `stretch:WxH`    pixels of the image resized to W x H, regardless of its aspect ratio
+`swapped`        pixels of the image as if its width and height were exchanged: boxes that a processor of
+                 transformers scaled with target_sizes of (width, height) instead of (height, width)
 `smart-resize`   pixels of the image as Qwen2.5-VL's processor resizes it, to another size for each image;
                  `smart-resize:MIN-MAX` if its min_pixels and max_pixels are not those of the checkpoints
 
@@ -23,6 +25,7 @@ from medground.errors import BadRecord, MedgroundError
 from medground.records import Box
 
 ORIGINAL = "original"
+SWAPPED = "swapped"
 TURNED = "yx:"
 SLACK = 0.05  # how far a box may reach outside its frame, as a fraction of the frame
 FACTOR = 28  # Qwen2.5-VL's sides are multiples of it
@@ -39,7 +42,7 @@ LIMITS = (  # the largest number of a frame that models use
 _SIDE = "([1-9][0-9]{0,4})"  # of a square or an image in pixels
 _AREA = "([1-9][0-9]{0,9})"
 _FRAME = re.compile(
-    rf"(?:{TURNED})?(?:(original|normalised|crop|smart-resize)|letterbox:{_SIDE}|padded:{_SIDE}|stretch:{_SIDE}x{_SIDE}"
+    rf"(?:{TURNED})?(?:(original|normalised|crop|swapped|smart-resize)|letterbox:{_SIDE}|padded:{_SIDE}|stretch:{_SIDE}x{_SIDE}"
     rf"|smart-resize:{_AREA}-{_AREA})"
 )
 
@@ -49,7 +52,7 @@ def check(frame: str) -> None:
     if not _FRAME.fullmatch(frame):
         raise MedgroundError(
             f"{frame}: not a frame; say original, normalised, crop, letterbox:640, padded:1000, "
-            "stretch:224x224 or smart-resize"
+            "stretch:224x224, swapped or smart-resize"
         )
 
 
@@ -83,6 +86,8 @@ def _sides(kind: str, size: str, width: int, height: int) -> tuple[int, int]:
     if kind == "stretch":
         across, down = size.split("x")
         return int(across), int(down)
+    if kind == SWAPPED:
+        return height, width
     if kind == "smart-resize":
         least, most = map(int, size.split("-")) if size else PIXELS
         return smart_resize(width, height, least, most)
@@ -107,13 +112,14 @@ def smart_resize(width: int, height: int, least: int = PIXELS[0], most: int = PI
 def _refuse_beyond(frame: str, box: Box, across: int, down: int) -> None:
     low, high = min(box[0] / across, box[1] / down), max(box[2] / across, box[3] / down)
     if low < -SLACK or high > 1 + SLACK:
-        like = looks_like(max(map(abs, box)))
+        like = looks_like(max(map(abs, box)), padded=frame.startswith("padded"))
         raise BadRecord(f"lies beyond the frame {frame}: is it --coordinates {like}?", "box")
 
 
-def looks_like(largest: float) -> str:
-    """Return the frame of a model whose largest number this may be."""
-    return next((name for limit, name in LIMITS if largest <= limit), ORIGINAL)
+def looks_like(largest: float, padded: bool = False) -> str:
+    """Return the frame of a model whose largest number this may be; padded: also that of a padded image."""
+    limit, like = next(((limit, name) for limit, name in LIMITS if largest <= limit), (0, ORIGINAL))
+    return f"padded:{limit} or {like}" if padded and limit else like
 
 
 def sides(frame: str, width: int, height: int) -> tuple[int, int]:

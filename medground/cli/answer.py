@@ -9,6 +9,7 @@ import click
 from medground.cli import downstream_options, options
 from medground.cli.command import DATA, FILES, MODEL, TRAINING, command, option
 
+WITH_HEAD = ("--model", "--images", "--feature-maps", "--batch-size", "--allow-leakage")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
 
@@ -43,11 +44,18 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
 )
 @option(
     "--layer",
-    type=click.Choice(["fusion", "visual"]),
+    type=click.Choice(["fusion", "visual", "attention", "encoder"]),
     default="fusion",
     show_default=True,
     group=MODEL,
-    help="classes: the fused token, or means of patches and tokens.",
+    help="classes: fused token, means of patches and tokens, or attention of the head to the patches of the "
+    "model or of its image encoder.",
+)
+@option(
+    "--feature-maps",
+    type=options.OutputFolder(locked=False),
+    group=FILES,
+    help="Folder of maps as of pretrain --feature-maps; needs --freeze image-encoder or all.",
 )
 @option(
     "--text-tokens",
@@ -109,10 +117,11 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
     """Train a head for answers to questions about images, and predict answers.
 
     Reads questions of convert vqa-rad, slake and others, with the splits train, val and test. A classifier of
-    the distinct training answers is trained on the fused output of --model. The epoch with the best
-    validation accuracy is kept, and predictions for the validation and test questions are written.
-    --head-type text trains a writer with the question as prefix instead. With --head, FILE holds any
-    questions. Questions about a difference of two images are left out.
+    the distinct training answers is trained on the fused output of --model, or with --layer attention
+    or encoder on patches and tokens. The epoch with the best validation accuracy is kept, and predictions
+    for the validation and test questions are written. --head-type text trains a writer with the question
+    as prefix instead. With --head, FILE holds any questions. Questions about a difference of two images
+    are left out.
 
     \b
         $ medground answer rad.jsonl --model runs/mdetr --images images --freeze all \\
@@ -121,8 +130,10 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
           --protocol answers --split test
         $ medground answer new-questions.jsonl --model runs/mdetr --images images --head rad.safetensors
     """
-    if given["head"] and given["save_head"]:
-        raise click.UsageError("--save-head keeps trained heads: not with --head")
+    if given["head"]:
+        downstream_options.refuse_others("--head", *WITH_HEAD)
+    if given["feature_maps"] and not given["head"] and not {"image-encoder", "all"} & {*given["freeze"]}:
+        raise click.UsageError("--feature-maps needs --freeze image-encoder or --freeze all")
     options.refuse_nowhere(output, given["save_head"])
     from medground import jsonl, output_files
     from medground.cli import answer_run

@@ -21,7 +21,8 @@ def fitted(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
         found, given["allow_leakage"], "use other questions, or give --allow-leakage"
     )
     plan, limit = _plan(given), _limit(given["text_tokens"], model)
-    inputs = _inputs(model, images, given, limit, plan)
+    _add_maps(images, table.questions, given)
+    inputs = _inputs(model, images, given, limit, plan.freeze)
     answer_inputs.warn_of_long(model, table.questions, limit)
     classes = question_table.classes_of(table.parts["train"])
     if given["head_type"] == answer.CLASSES:
@@ -53,7 +54,12 @@ def reused(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     if held.settings.get("model") != model.name:
         raise MedgroundError(f"{given['head']}: heads of another model; give that one with --model")
     given |= {key: held.settings[key] for key in ("blank_images", "head_type")}
-    given |= {"layer": "fusion" if held.settings["fused"] else "visual"}
+    given |= {"layer": held.settings["layer"]}
+    frozen = held.settings["freeze"]
+    if given["feature_maps"] and not {"image-encoder", "all"} & {*frozen}:
+        raise MedgroundError(
+            f"{given['head']}: heads with an image encoder of their own: not with --feature-maps"
+        )
     questions = question_table.without_differences(_read(records, bad_lines, images, given, False))
     trained = leakage.Patients.trained(held.record)
     leaky = [e for e in questions if PARTS_SHARE_IMAGES not in (e.split_by or "") and e in trained]
@@ -61,26 +67,37 @@ def reused(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     leakage.check(leaks, given["allow_leakage"], "use other questions, or give --allow-leakage")
     limit = held.settings["text_tokens"]
     answer_inputs.warn_of_long(model, questions, limit)
-    inputs = _inputs(model, images, given, limit, None)
+    _add_maps(images, questions, given)
+    inputs = _inputs(model, images, given, limit, frozen)
     return _predicted(held, held.runs, inputs, questions, given["batch_size"], leaky)
 
 
 def _opened(given: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the model and its images."""
+    """Return the model and its images, or the feature maps of those."""
+    from medground.data.feature_maps import FeatureMaps
     from medground.data.image_store import ImageStore
     from medground.models import grounder
 
     model = grounder.load(given["model"], options.device_of(given["device"]))
-    return model, ImageStore(given["images"], model.config.image_size)
+    size = model.config.image_size
+    if given["feature_maps"] is None:
+        return model, ImageStore(given["images"], size)
+    return model, FeatureMaps(given["feature_maps"], given["images"], model.network, size)
 
 
 def _read(records: BinaryIO, bad_lines: Any, images: Any, given: dict[str, Any], fits: bool) -> list[Any]:
-    """Return the valid questions; each image is read once, unless no image is used."""
+    """Return the valid questions; each image that is used and has no feature map is read once."""
     from medground import console, jsonl
+    from medground.data.image_store import ImageStore
     from medground.downstream import question_table
     from medground.records import Question
 
-    readable = (lambda path: None) if given["blank_images"] else images.get
+    plain = images if isinstance(images, ImageStore) else ImageStore(given["images"], images.size, 0)
+
+    def readable(path: str) -> None:
+        if not given["blank_images"] and (plain is images or path not in images):
+            plain.get(path)
+
     check = question_table.check(fits, readable)
     return list(console.progress(jsonl.read(records, Question, bad_lines, check), "questions read"))
 
@@ -97,13 +114,24 @@ def _limit(wanted: int | None, model: Any) -> int:
     return most if wanted is None else min(wanted, most)
 
 
-def _inputs(model: Any, images: Any, given: dict[str, Any], limit: int, plan: Any) -> Any:
-    from medground.downstream.answer_inputs import Inputs
+def _add_maps(images: Any, questions: list[Any], given: dict[str, Any]) -> None:
+    """Compute the feature maps that the questions' images lack."""
+    from medground import console
 
-    text = given["head_type"] == "text"
-    keep = plan is not None and ("image-encoder" in plan.freeze or (plan.is_frozen and text))
-    fused = given["layer"] == "fusion" and not text
-    return Inputs(model, images, limit, given["blank_images"], fused, keep)
+    if given["feature_maps"] is not None and not given["blank_images"]:
+        images.add(
+            [each.path for each in questions],
+            lambda found, count: console.progress(found, "batches of feature maps", count),
+        )
+
+
+def _inputs(model: Any, images: Any, given: dict[str, Any], limit: int, frozen: Any) -> Any:
+    """Return the inputs of a head; frozen: the parts of --freeze."""
+    from medground.downstream.answer_inputs import MAPS, PATCHES, VISUAL, Inputs
+
+    layer = VISUAL if given["head_type"] == "text" else given["layer"]
+    keep = PATCHES if "all" in frozen else MAPS if "image-encoder" in frozen else None
+    return Inputs(model, images, limit, given["blank_images"], layer, keep)
 
 
 def _continued(held: Any, path: Path) -> Any:

@@ -1,13 +1,17 @@
 """PadChest-GR: sentences of 4,555 reports with boxes, present and absent findings (de Castro et al., 2024).
 
-`grounded_reports_20240819.json` is an array of images: {"ImageID", "findings": [{"sentence_en",
-"sentence_es", "boxes", "extra_boxes"}]}. Boxes are [x1, y1, x2, y2] in shares of the image, so --image-sizes
-is needed. `boxes` is the first reader's set, `extra_boxes` the second one's; the latter key is not verified
-on the published file. A sentence about an absent finding has no boxes.
+`grounded_reports_20240819.json` is an array of studies: {"StudyID", "ImageID", "findings": [{"sentence_en",
+"sentence_es", "abnormal", "boxes", "extra_boxes", "labels", "locations", "progression"}]}. Boxes are
+[x1, y1, x2, y2] in shares of the image, so --image-sizes is needed. `boxes` is the first reader's set,
+`extra_boxes` the second one's. A sentence that is not `abnormal` has no boxes and often lacks most keys. An
+abnormal one without boxes could not be localized: its `boxes` are null, not an empty list.
+
+The keys are those of public programs that read the file; it is not public itself.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from medground import boxes
@@ -19,6 +23,7 @@ from medground.records import Box, Phrase
 
 WORDS = {"en": "sentence_en", "es": "sentence_es"}
 READERS = {"1": "boxes", "2": "extra_boxes"}
+CARRIED = ("abnormal", "labels", "locations", "progression")
 
 
 def read(
@@ -55,7 +60,9 @@ def _phrases(
     for n, finding in enumerate(findings):
         sets = _sets(finding, n, size, readers, dirt)
         found += [_phrase(image, finding, n, reader, drawn, size, words) for reader, drawn in sets]
-    return found
+    study = value.get("StudyID")
+    more = {"study_id": study.strip()} if isinstance(study, str) and study.strip() else {}
+    return [replace(each, extra=more | each.extra) for each in found]
 
 
 def _sets(
@@ -104,6 +111,7 @@ def _phrase(
         width=size[0],
         height=size[1],
         text=" ".join(text.split()),
-        boxes=found,
-        extra={"reader": reader} if reader else {},
+        boxes=found if found or finding.get("abnormal") is not True else None,
+        extra={key: finding[key] for key in CARRIED if finding.get(key) is not None}
+        | ({"reader": reader} if reader else {}),
     )

@@ -10,10 +10,10 @@ from torch import nn
 
 from medground import checkpoints, leakage
 from medground.downstream import answer_classes, answer_head, answer_writer
-from medground.downstream.answer_classes import ClassTask, Head
+from medground.downstream.answer_classes import ClassTask
 from medground.downstream.answer_fit import Plan, Task, Training
 from medground.downstream.answer_head import HeadFile, Run
-from medground.downstream.answer_inputs import Inputs, Progress
+from medground.downstream.answer_inputs import ATTENDED, Inputs, Progress
 from medground.downstream.answer_writer import WriterTask
 from medground.downstream.question_table import Classes, QuestionTable
 from medground.errors import MedgroundError
@@ -34,7 +34,7 @@ def settings(inputs: Inputs, table: QuestionTable, plan: Plan, kind: str) -> dic
         "questions": table.digest(),
         "head_type": kind,
         "text_tokens": inputs.text_tokens,
-        "fused": inputs.fused,
+        "layer": inputs.layer,
         "blank_images": inputs.blank,
     } | given
 
@@ -76,26 +76,30 @@ def _tasks(
     if held.settings["head_type"] == TEXT:
         return lambda: WriterTask(inputs, answer_writer.new(inputs.model, folder), train, val)
     features = None
-    if plan.is_frozen:
+    if plan.is_frozen and inputs.layer not in ATTENDED:
         both = [answer_classes.computed(inputs, each, plan.batch_size, progress) for each in (train, val)]
         features = (both[0], both[1])
+    count = len(held.classes.names)
     return lambda: ClassTask(
-        inputs, Head(held.width, len(held.classes.names)), train, val, held.classes, features
+        inputs, answer_classes.new(inputs, held.shape, count), train, val, held.classes, features
     )
 
 
 def new(table: QuestionTable, classes: Classes, inputs: Inputs, plan: Plan, kind: str) -> HeadFile:
     """Return the file of a training without any run."""
     record = leakage.new_record(table.parts["train"], None, table.leaks)
-    width = width_of(inputs, table.questions[0]) if kind == CLASSES else 0
-    return HeadFile(classes, width, settings(inputs, table, plan, kind), record)
+    shape = shape_of(inputs, table.questions[0]) if kind == CLASSES else []
+    return HeadFile(classes, shape, settings(inputs, table, plan, kind), record)
 
 
 @torch.inference_mode()
-def width_of(inputs: Inputs, question: Question) -> int:
-    """Return the width E of the joint features."""
+def shape_of(inputs: Inputs, question: Question) -> list[int]:
+    """Return the width [E] of the joint features, or [P, C] of the patches for a head with attention."""
     inputs.model.network.eval()
-    return int(inputs.features(inputs.batch([question])).shape[1])
+    batch = inputs.batch([question])
+    if inputs.layer in ATTENDED:
+        return [*inputs.encoded(batch).patches.shape[1:]]
+    return [*inputs.features(batch).shape[1:]]
 
 
 def refuse_other(held: HeadFile, wanted: dict[str, Any], path: object) -> None:
@@ -143,11 +147,16 @@ def _found(
         writer = _filled(Writer(inputs.model), run).to(inputs.model.device)
         texts = answer_writer.written(inputs, writer, questions, batch_size, progress)
         return [(text, None) for text in texts]
-    head = _filled(Head(held.width, len(held.classes.names)), run)
-    if not features:
-        features["all"] = answer_classes.computed(inputs, questions, batch_size, progress)
-    with torch.inference_mode():
-        scores, best = head(features["all"]).sigmoid().max(dim=1)
+    head = _filled(answer_classes.new(inputs, held.shape, len(held.classes.names)), run)
+    if isinstance(head, answer_classes.AttentionHead):
+        head.to(inputs.model.device)
+        logits = answer_classes.scores(inputs, head, questions, batch_size, progress)
+    else:
+        if not features:
+            features["all"] = answer_classes.computed(inputs, questions, batch_size, progress)
+        with torch.inference_mode():
+            logits = head(features["all"])
+    scores, best = logits.sigmoid().max(dim=1)
     shown = [held.classes.shown[place] for place in best.tolist()]
     return zip(shown, scores.tolist(), strict=True)
 

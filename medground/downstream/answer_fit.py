@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medground.downstream.answer_head import Run
-from medground.downstream.answer_inputs import Inputs, Progress
+from medground.downstream.answer_inputs import FUSION, Inputs, Progress
 from medground.errors import MedgroundError
 from medground.models.network import Network
 from medground.records import Question
@@ -86,7 +86,7 @@ class Training:
     def run(self, seed: int, progress: Progress) -> Run:
         """Return the best epoch."""
         network, plan, head = self.task.inputs.model.network, self.plan, self.task.head
-        trained = [] if plan.is_frozen else _thawed(network, plan.freeze, self.task.inputs.fused)
+        trained = [] if plan.is_frozen else _thawed(network, plan.freeze, self.task.inputs.layer == FUSION)
         if plan.is_frozen:
             network.requires_grad_(False)
         optimizer = torch.optim.AdamW(self._groups(network))

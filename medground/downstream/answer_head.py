@@ -35,12 +35,12 @@ class Run:
 class HeadFile:
     """The classes and settings of a training, and its runs so far.
 
-    width: of the joint features. settings: JSON values that decide the result; `model` is the hash of the
-    network's weights. record: of the training patients, as in `leakage`.
+    shape: of a head's input, as in `answer_classes.new`. settings: JSON values that decide the result;
+    `model` is the hash of the network's weights. record: of the training patients, as in `leakage`.
     """
 
     classes: Classes
-    width: int
+    shape: list[int]
     settings: dict[str, Any]
     record: dict[str, Any] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
@@ -49,7 +49,7 @@ class HeadFile:
         """Write the file; the same runs give the same bytes."""
         runs = [{"seed": e.seed, "epoch": e.epoch, "accuracy": e.accuracy} for e in self.runs]
         answers = {"names": self.classes.names, "shown": self.classes.shown}
-        facts = {"kind": KIND, "answers": answers, "width": self.width, "settings": self.settings}
+        facts = {"kind": KIND, "answers": answers, "shape": self.shape, "settings": self.settings}
         weights = {f"{e.seed}.{name}": each for e in self.runs for name, each in e.weights.items()}
         checkpoints.save(path, weights, facts | {"record": self.record, "runs": runs})
 
@@ -74,7 +74,9 @@ def load(path: Path) -> HeadFile:
             )
             for each in facts["runs"]
         ]
-        return HeadFile(classes, int(facts["width"]), dict(facts["settings"]), dict(facts["record"]), runs)
+        return HeadFile(
+            classes, [*map(int, facts["shape"])], dict(facts["settings"]), dict(facts["record"]), runs
+        )
     except (KeyError, TypeError, ValueError):
         raise MedgroundError(f"{path}: not a head of medground answer; name another file") from None
 

@@ -1,7 +1,7 @@
 """Questions as input of a grounding network, and the joint features of question and image.
 
 Each distinct image and text of a batch is encoded once. If the image encoder is frozen, its feature maps are
-kept up to a limit, so that it runs once for each image.
+kept up to a limit, so that it runs once for each image. If the whole network is frozen, the patches are kept.
 
 Letters: B distinct images, U distinct texts, S side of the square, T tokens, N questions, P patches, E joint
 feature.
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.models import encoders, layers
 from medground.models.grounder import Grounder
@@ -24,7 +25,10 @@ from medground.records import Question
 log = logging.getLogger(__name__)
 BLANK = ""  # the path of the blank image
 Progress = Callable[[Iterable[int], str, int], Iterable[int]]  # of items, with a label and their number
-MOST_KEPT = 2 << 30  # bytes of feature maps
+MOST_KEPT = 2 << 30  # bytes of feature maps or patches
+FUSION, VISUAL, ATTENTION, ENCODER = LAYERS = ("fusion", "visual", "attention", "encoder")  # --layer
+ATTENDED = (ATTENTION, ENCODER)  # the head attends to all patches
+MAPS, PATCHES = "maps", "patches"
 
 
 class Batch(NamedTuple):
@@ -37,21 +41,32 @@ class Batch(NamedTuple):
     text_of: Tensor
 
 
+class Encoded(NamedTuple):
+    """N questions: (N, P, D) patches, (N, P) True if visible, (N, T, D) tokens and their (N, T) mask."""
+
+    patches: Tensor
+    visible: Tensor
+    tokens: Tensor
+    mask: Tensor
+
+
 @dataclass(frozen=True)
 class Inputs:
     """The parts that turn questions into features.
 
-    text_tokens: longer texts are cut. blank: every question gets an image without content. fused: use the
-    fused token of the architecture, not means of patches and tokens. keep: the image side is frozen, so
-    encoded images are kept.
+    images: pictures, or the feature maps of the model's frozen image encoder. text_tokens: longer texts are
+    cut. blank: every question gets an image without content. layer: `features` returns the fused token of the
+    architecture, or the means of patches and tokens. With "encoder" the patches are those of the image
+    encoder's feature map, without the layers after it. keep: what is kept of each image, because the part of
+    the network before it is frozen: its feature maps, its patches, or nothing.
     """
 
     model: Grounder
-    images: ImageStore
+    images: ImageStore | FeatureMaps
     text_tokens: int
     blank: bool = False
-    fused: bool = True
-    keep: bool = False
+    layer: str = FUSION
+    keep: str | None = None
     _kept: dict[str, Tensor] = field(default_factory=dict)
 
     def batch(self, questions: Sequence[Question]) -> Batch:
@@ -62,53 +77,82 @@ class Inputs:
         ids, mask = encoders.tokenize(self.model.tokenizer, distinct, self.text_tokens)
         return Batch(images, ids, mask, torch.tensor(image_of), torch.tensor(text_of))
 
+    def encoded(self, batch: Batch) -> Encoded:
+        """Return the encoded images and texts of the questions."""
+        patches, visible = self._patches(batch.paths)
+        ids, mask, image_of, text_of = (each.to(self.model.device) for each in batch[1:])
+        tokens = self.model.network.encode_texts(ids, mask)
+        found = layers.rows(patches, image_of), visible[image_of], layers.rows(tokens, text_of)
+        return Encoded(*found, mask[text_of])
+
     def features(self, batch: Batch) -> Tensor:
         """Return the (N, E) joint features of the questions and their images."""
-        network, device = self.model.network, self.model.device
-        patches, visible = self._encoded(batch.paths)
-        ids, mask, image_of, text_of = (each.to(device) for each in batch[1:])
-        tokens = network.encode_texts(ids, mask)
-        patches, tokens = layers.rows(patches, image_of), layers.rows(tokens, text_of)
-        if self.fused:
-            return network.joint(patches, visible[image_of], tokens, mask[text_of])
-        return Network.joint(network, patches, visible[image_of], tokens, mask[text_of])
+        encoded, network = self.encoded(batch), self.model.network
+        return network.joint(*encoded) if self.layer == FUSION else Network.joint(network, *encoded)
 
     def visual_tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the (N, P, D) patches of the questions' images and (N, P), True if ignored."""
-        patches, visible = self._encoded(batch.paths)
+        patches, visible = self._patches(batch.paths)
         image_of = batch.image_of.to(self.model.device)
         width = self.model.config.width  # text-query appends positions
         return layers.rows(patches[..., :width], image_of), ~visible[image_of]
 
-    def _encoded(self, paths: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def _patches(self, paths: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return (B, P, D) patches of these images and their (B, P) mask."""
+        if self.keep != PATCHES:
+            return self._encoded(paths)
+
+        def computed(own: Sequence[str]) -> Tensor:
+            patches, visible = self._encoded(own)
+            return torch.cat([patches, visible[..., None].to(patches.dtype)], dim=2)
+
+        rows = self._remembered(paths, computed)
+        return rows[..., :-1], rows[..., -1] > 0
+
+    def _encoded(self, paths: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return what `_patches` does, from pictures or maps."""
         network = self.model.network
         planes = torch.stack([self._picture(path) for path in paths]).to(self.model.device)
-        images, inside = planes[:, :1], planes[:, 1:]
-        found = network.encode_maps(self._maps(paths, images, inside), inside)
+        images, inside = planes[:, :-1], planes[:, -1:]
+        if not isinstance(self.images, FeatureMaps):
+            pixels = dict(zip(paths, zip(images, inside, strict=True), strict=True))
+
+            def computed(own: Sequence[str]) -> Tensor:
+                each, within = zip(*(pixels[path] for path in own), strict=True)
+                return network.maps(torch.stack(each), torch.stack(within))
+
+            images = self._remembered(paths, computed) if self.keep == MAPS else computed(paths)
+        if self.layer == ENCODER:
+            visible = network.visible(inside, *images.shape[-2:]).flatten(1)
+            return images.flatten(2).transpose(1, 2), visible
+        found = network.encode_maps(images, inside)
         return found.patches, found.visible
 
-    def _maps(self, paths: Sequence[str], images: Tensor, inside: Tensor) -> Tensor:
-        """Return the (B, C, h, w) feature maps, which are kept if the image encoder does not change."""
-        network = self.model.network
-        if not self.keep:
-            return network.maps(images, inside)
-        missing = [n for n, path in enumerate(paths) if path not in self._kept]
+    def _remembered(self, paths: Sequence[str], computed: Callable[[Sequence[str]], Tensor]) -> Tensor:
+        """Return a row for each of these images; `computed` returns those that are not kept."""
+        missing = [path for path in paths if path not in self._kept]
         found: dict[str, Tensor] = {}
         if missing:
             with torch.no_grad():
-                maps = network.maps(images[missing], inside[missing])
-            found = {paths[n]: each for n, each in zip(missing, maps, strict=True)}
-            room = MOST_KEPT // (maps[0].numel() * maps.element_size()) - len(self._kept)
+                rows = computed(missing)
+            found = dict(zip(missing, rows, strict=True))
+            room = MOST_KEPT // (rows[0].numel() * rows.element_size()) - len(self._kept)
             self._kept.update(list(found.items())[: max(0, room)])
         return torch.stack([found[path] if path in found else self._kept[path] for path in paths])
 
     def _picture(self, path: str) -> Tensor:
-        """Return the (2, S, S) image and its inside; a blank one is black everywhere."""
-        if path == BLANK:
-            size = self.images.size
-            return torch.stack([torch.zeros(size, size), torch.ones(size, size)])
-        return self.images.get(path).picture()
+        """Return the (C + 1, h, w) image or map, and its inside; a blank image is black everywhere."""
+        if path != BLANK:
+            return self.images.get(path).picture()
+        size = self.images.size
+        blank = torch.stack([torch.zeros(size, size), torch.ones(size, size)])
+        if not isinstance(self.images, FeatureMaps):
+            return blank
+        network, (height, width) = self.model.network, self.images.shape[1:]
+        both = blank[:, None, None].to(self.model.device)
+        with torch.no_grad():
+            maps = network.maps(both[0], both[1])[0]
+        return torch.cat([maps, network.visible(both[1], height, width).to(maps.dtype)])
 
 
 def _distinct(items: Iterable[str]) -> tuple[list[str], list[int]]:

@@ -38,6 +38,7 @@ from medground.objectives.report_batch import ReportBatch, lines, means, words_o
 from medground.objectives.writer import LAYERS, LONGEST, Writer, Writes, decoder
 
 TEMPERATURE = 0.07
+LOSSES = ("itc", "itm", "lm", "ecls")
 
 
 class GKMVLP(Writes):
@@ -59,18 +60,29 @@ class GKMVLP(Writes):
         """Return the losses of the batch's reports; images without a report do not count."""
         reports: ReportBatch = batch.reports
         entities, kept = self.ground(encoded, reports), reports.has_report
-        images, whole_reports = self.wholes(encoded, reports, entities)
-        similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
+        found = dict.fromkeys(LOSSES, entities.sum() * 0)
+        wanted = set(LOSSES) - self.skipped
+        if "ecls" in wanted:
+            found["ecls"] = recognition_loss(self.recognise(entities)[kept], reports.findings[kept])
+        if wanted & {"itc", "itm"}:
+            images, whole_reports = self.wholes(encoded, reports, entities)
+        if "itc" in wanted:
+            similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
+            found["itc"] = heads.contrast(similar, reports.same())
+        if not wanted & {"itm", "lm"}:
+            return found
         rows, places, valid = (each[kept] for each in lines(encoded.mask, reports, LONGEST))
         memory, hidden = self.memory(encoded, entities, reports)
-        words, ids = encoded.tokens[rows, places], batch.ids[rows, places]
-        chances = partners(heads.similarity(images, whole_reports, TEMPERATURE), ids.masked_fill(~valid, -1))
-        return {
-            "itc": heads.contrast(similar, reports.same()),
-            "itm": self.matching_loss(words, valid, memory, hidden, chances),
-            "lm": mean(self.writer(ids, valid, memory, hidden)),
-            "ecls": recognition_loss(self.recognise(entities)[kept], reports.findings[kept]),
-        }
+        ids = batch.ids[rows, places]
+        if "itm" in wanted:
+            chances = partners(
+                heads.similarity(images, whole_reports, TEMPERATURE), ids.masked_fill(~valid, -1)
+            )
+            words = encoded.tokens[rows, places]
+            found["itm"] = self.matching_loss(words, valid, memory, hidden, chances)
+        if "lm" in wanted:
+            found["lm"] = mean(self.writer(ids, valid, memory, hidden))
+        return found
 
     def ground(self, encoded: Encoded, reports: ReportBatch) -> Tensor:
         """Return (B, F, D) each finding's knowledge, updated by its regions of each image."""

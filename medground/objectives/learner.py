@@ -32,6 +32,9 @@ class Learner(nn.Module):
         registry.check_losses(names, self.chosen, model.config.architecture, features)
         self.network = model.network
         self.objectives = nn.ModuleDict({name: _objective(name, model, features) for name in names})
+        for each in self._each():
+            weights = dict(each.defaults) | self.chosen
+            each.skipped = frozenset(loss for loss in each.defaults if not weights[loss])
         self.fuses = any(registry.OBJECTIVES[name].fuses for name in names)
 
     def _each(self) -> Iterable[Objective]:

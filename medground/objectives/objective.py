@@ -32,11 +32,13 @@ class Encoded:
 class Objective(nn.Module):
     """The heads and losses of an objective.
 
-    `defaults` are the weights of its losses; the learner sets them from the registry. `texts` are added to
-    the texts of every batch with reports.
+    `defaults` are the weights of its losses; the learner sets them from the registry. `skipped` are losses
+    with the weight 0, which may be 0 without a computation. `texts` are added to the texts of every batch
+    with reports.
     """
 
     defaults: Mapping[str, float] = {}
+    skipped: frozenset[str] = frozenset()
     texts: Sequence[str] = ()
 
     def __init__(self, model: Grounder):

@@ -11,6 +11,7 @@ from typing import Any
 
 from medground.reports.existence import PRESENT
 from medground.reports.linking import Mention
+from medground.reports.regions import Place
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]
@@ -26,6 +27,7 @@ CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
 OWNERS = SIDES | ELSEWHERE | PRONOUNS  # a half has one of them
 EDGES = JOINTS | EXCEPTIONS
 COMPARED = frozenset(("larger", "greater", "worse", "more", "bigger"))
+GREATER = frozenset(("greater", "more"))
 # "not" and a side; words of changes that are none of a finding that was there; and of its end.
 DENIALS = SIDES | {"not", "on", "in", "at", "the", "side", "base", "bases"}
 APPEARED = frozenset(("new", "newly", "developed", "developing"))
@@ -121,7 +123,8 @@ def add_halves(
         if whole is None or half.side is None:
             continue
         if len(halves) == 1 and not (whole.regions or COMPARED.isdisjoint(words[half.start : half.end])):
-            continue  # "small effusions, worse on the left"
+            _spread(whole, words, half)
+            continue
         mention = Mention(whole.i, whole.j, whole.finding, PRESENT)
         decide(half, mention)
         if all(level is None for place in mention.places for _, level in place.pairs):
@@ -136,6 +139,17 @@ def add_halves(
         if mention.verdict.existence and (mention.regions or words[half.side] in PRONOUNS):
             mentions = [*without_regions(mentions, mention), mention]
     return mentions
+
+
+def _spread(whole: Mention, words: list[str], half: Half) -> None:
+    """Give both sides to a finding that is greater on one: "small effusions, larger on the left"."""
+    said = words[half.start : half.end]
+    many = words[whole.j - 1].endswith("s") and not words[whole.j - 1].endswith(("is", "us"))
+    if whole.verdict.existence == "present" and (many or not GREATER.isdisjoint(said)):
+        levels = [pair[1] for place in whole.places for pair in place.pairs] or [None]
+        place = Place(whole.i, whole.j, [("both", level) for level in levels], [])
+        whole.places, whole.source = [place], "explicit"
+        whole.regions = place.regions(whole.finding)
 
 
 def _levels_of(whole: Mention, sides: list[str]) -> list[str]:

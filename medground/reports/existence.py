@@ -12,27 +12,16 @@ from itertools import pairwise
 from typing import Any
 
 from medground.records import Existence
+from medground.reports.breaks import SIDES, SOFT, Cue, find_breaks
 from medground.reports.wordlists import word_set
 
-Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
-
-MARKS = frozenset(("(-)", "(+)"))
-HARD = frozenset(";:()?.-–—[]*|") | MARKS
-OPENING = frozenset("([")
-STARTS = word_set("existence", "starts")
-GOES_ON = word_set("existence", "goes_on")
-SOFT = word_set("existence", "soft")
 MODIFIERS = SOFT | word_set("existence", "modifiers")
-SIDES = word_set("existence", "sides")
 EXPLAINING = word_set("existence", "explaining")
 LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
-CLOSERS = frozenset(("or", "nor"))
 JOINS = frozenset(("or", "nor", "and", "/"))
 AT_END = (["out"],)
 CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
-LEADS_LIST = word_set("existence", "leads_list")
-OPENS_LIST = frozenset("NUuLPD")
 BEFORE = frozenset("NBUuLPHRDG")
 INCLUDES = word_set("existence", "includes")
 NONE: frozenset[Any] = frozenset()
@@ -40,8 +29,10 @@ OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that be
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
+NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
 PLAIN = JOINS | {",", "no", "of"}
 HAVE = frozenset(("has", "have", "is", "are"))
+VERBS = HAVE | {"was", "were", "did", "do", "does"}
 CHANGED = word_set("existence", "changed")
 
 
@@ -55,64 +46,6 @@ class Verdict:
 
 
 PRESENT = Verdict("present", "stated")
-
-
-def find_breaks(
-    words: list[str], cues: list[Cue], subjects: frozenset[int], states: frozenset[int]
-) -> tuple[list[int], list[int]]:
-    """Return (hard, soft) breaks, each a sorted list of word places.
-
-    A hard break ends every cue's reach. A soft one, before "mild", "right", "stable" and such in a list, or
-    before one of the `states`, ends it too, unless a later "or" closes the list: "no edema, small effusion or
-    pneumothorax". A colon after a cue opens its list and is no break: "negative for: a, b".
-    """
-    within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
-    within |= _list_colons(words, cues)
-    hard = [n for n, word in enumerate(words) if word in HARD and n not in within]
-    hard += [i for i, _, kind in cues if kind == "E"]
-    causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
-    soft = []
-    last = len(words) - 1
-    for n, word in enumerate(words):
-        if n == last or word not in (",", "and"):
-            continue
-        follower = n + 2 if words[n + 1] == "and" and n + 2 <= last else n + 1
-        if (
-            words[follower] in STARTS
-            or follower in subjects
-            or (word == "and" and words[follower] in GOES_ON)
-        ):
-            hard.append(n)
-        elif follower in states or (
-            words[follower] in SOFT and not (word == "and" and words[follower] in SIDES)
-        ):
-            soft.append(n)
-    hard.sort()
-    return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
-
-
-def in_aside(words: list[str], end: int, place: int) -> bool:
-    """Return whether a bracket opens at word `end` and is open at `place`: "effusion (small, left)"."""
-    return not OPENING.isdisjoint(words[end : end + 1]) and HARD.isdisjoint(words[end + 1 : place])
-
-
-def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
-    """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
-    found = set()
-    for i, j, kind in cues:
-        if kind in OPENS_LIST or (kind in "MBVv" and "following" in words[:i]):
-            while j < len(words) and words[j] in LEADS_LIST:
-                j += 1
-            if words[j : j + 1] == [":"]:
-                found.add(j)
-    return found
-
-
-def _closed(words: list[str], place: int, hard: list[int]) -> bool:
-    """Return whether an "or" follows before the next hard break or "no", so that the list continues."""
-    end = next((each for each in hard if each > place), len(words))
-    end = next((n for n in range(place + 1, end) if words[n] == "no"), end)
-    return any(word in CLOSERS for word in words[place + 1 : end])
 
 
 class Scopes:
@@ -171,7 +104,7 @@ class Scopes:
             after = next((n for n in range(j, after) if self.words[n] == ","), after)
         before = max((each + 1 for each in breaks if each < i), default=0)
         if kind == "A":
-            return self._around(i, j, before, after)
+            return (i, i) if self._aside(before, i) else self._around(i, j, before, after)
         if kind == "D":
             return self._differential(j)
         if kind == "H" and words[j - 1] == "with" and NOW & set(words[j : j + 1]):
@@ -191,6 +124,8 @@ class Scopes:
             return own, i
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
+        if kind in "MB" and self._has_subject(before, i):
+            return i, i  # "ascites, pancreas not seen"
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
             return (
                 i,
@@ -201,7 +136,7 @@ class Scopes:
             while ")" in words[end : end + 1] and "(" in words[:end]:
                 end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
             before = max((each + 1 for each in breaks if each < end), default=0)
-        return before, i
+        return before, self._repeated(j) or i
 
     def _last_segment(self, before: int, i: int) -> int | None:
         """Return the word after the only comma, if this is no list: "opacity, edema not excluded"."""
@@ -210,6 +145,31 @@ class Scopes:
             return None
         after = before + words.index(",") + 1
         return after if self._spot(after, i) else None
+
+    def _aside(self, before: int, i: int) -> bool:
+        """Return whether only words for no finding are between the last comma and word i.
+
+        Example: "hilar prominence, vascular versus nodal".
+        """
+        commas = [n for n in range(before, i - 1) if self.words[n] == ","]
+        return bool(commas) and not self._spot(commas[-1], i)
+
+    def _repeated(self, j: int) -> int | None:
+        """Return the end of a clause that repeats a predicate: "is gone, as are the effusions"."""
+        words = self.words[j : j + 4]
+        n = next((n for n, word in enumerate(words) if word not in (",", "and")), 0)
+        if words[n : n + 1] not in (["so"], ["as"]) or VERBS.isdisjoint(words[n + 1 : n + 2]):
+            return None
+        return next((each for each in self.hard if each > j + n), len(self.words))
+
+    def _has_subject(self, before: int, i: int) -> bool:
+        """Return whether a noun that is no finding is between the last comma and word i."""
+        words = self.words[max(0, before - 1) : i]
+        if "," not in words:
+            return False
+        start = i - words[::-1].index(",")
+        named = self.words[start + (self.words[start] in SIDES) : i]
+        return bool(named) and named[0] not in NO_NOUN and not self._spot(start, i)
 
     def _differential(self, j: int) -> tuple[int, int]:
         """Return the list of a differential; it starts after the verb of "differential for X includes Y"."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from medground.reports.existence import Cue
+from medground.reports.breaks import Cue
 from medground.reports.parser import Parser
 from medground.reports.reading import Reading
 

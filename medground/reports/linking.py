@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from medground.records import RegionSource
-from medground.reports.existence import Verdict, in_aside
+from medground.reports.breaks import in_aside
+from medground.reports.existence import Verdict
 from medground.reports.lexicon import Finding
 from medground.reports.regions import LIMBS, LUNG, Place
 from medground.reports.wordlists import word_set
@@ -18,6 +19,8 @@ SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()[]*|")
+GOES_WITH = SHARED | {"evidenced"}
+REACH = 6
 PREFERRED = frozenset(("over", "than"))
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
@@ -128,6 +131,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         aside = before is None and place.post and after is not None and "with" in words[place.j : after.i]
         return None if aside else before or after  # "aeration of the bases with a left effusion"
     if place.post:
+        if place.j == after.i and words[place.i - 1] in ("a", "an"):
+            return after  # "changed to a left chest tube"
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]
@@ -171,6 +176,8 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
     """
     _share_back(words, mentions, frozenset(("or", "/")))
     for earlier, later in pairwise(mentions):
+        if later.places and earlier.places and later.fixed is None:
+            _share_side(words, earlier, later)
         if later.places or not earlier.places or later.fixed is not None:
             continue
         gap = words[earlier.j : later.i]
@@ -190,6 +197,24 @@ def _share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, i
             and not HARD & set(words[earlier.j : later.i])
         ):
             earlier.places, earlier.shared = [place for place in later.places if place.i >= later.j], True
+
+
+def _share_side(words: list[str], earlier: Mention, later: Mention) -> None:
+    """Give the side before a list to the level of its next finding: "bilateral effusions and basal collapse".
+
+    One side reaches only what goes with its finding: "left effusion with basal collapse".
+    """
+    gap = words[earlier.j : later.i]
+    sides = {side for place in earlier.places for side, _ in place.pairs if place.j <= earlier.i}
+    levels = {level for place in later.places for _, level in place.pairs}
+    if len(sides) != 1 or None in sides or any(place.sided or place.names for place in later.places):
+        return
+    if not HARD.isdisjoint(gap) or "no" in gap or "," in gap or len(gap) > REACH:
+        return
+    fits = LUNG.issuperset(levels) if sides == {"both"} else not GOES_WITH.isdisjoint(gap)
+    if fits and earlier.verdict.existence == later.verdict.existence:
+        (side,) = sides
+        later.places = [replace(p, pairs=[(side, level) for _, level in p.pairs]) for p in later.places]
 
 
 def _refers(gap: list[str]) -> bool:

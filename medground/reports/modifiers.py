@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from medground.reports.breaks import HARD, in_aside
 from medground.reports.ellipsis import COMPARED, Half
-from medground.reports.existence import HARD, in_aside
 from medground.reports.linking import Mention
 from medground.reports.states import COPULAS
 from medground.reports.wordlists import word_set
@@ -12,7 +12,7 @@ from medground.reports.wordlists import word_set
 Tags = dict[str, list[Any]]
 SIDES = word_set("ellipsis", "sides")
 DEGREES = word_set("existence", "degrees")
-ARTICLES = frozenset(("the", "on", "in", "at"))
+ARTICLES = frozenset(("the", "on", "in", "at", "that", "those", "one"))
 NEAR, FAR = 4, 12  # words between a modifier and its finding; "no change since 2/1 in the effusion"
 OF = frozenset(("in", "of"))
 PLURAL = frozenset(("are", "have", "were", "remain", "appear"))
@@ -74,7 +74,10 @@ def _owner(words: list[str], mentions: list[Mention], kind: str, i: int, j: int)
     earlier = next((mention for mention in reversed(mentions) if mention.j <= i), None)
     if earlier is None:
         return None
-    start = earlier.j + (words[earlier.j : earlier.j + 1] == [":"])  # "edema: mild"
+    start = earlier.j
+    if words[start : start + 1] == ["("] and ")" in words[start:i]:
+        start = words.index(")", start) + 1  # "effusion (right): small"
+    start += words[start : start + 1] == [":"]  # "edema: mild"
     if HARD & set(words[start:i]) and not in_aside(words, earlier.j, i):
         return None
     return earlier

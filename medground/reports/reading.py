@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from medground.reports.breaks import Cue
 from medground.reports.ellipsis import Half
-from medground.reports.existence import CLAUSE_ENDS, Cue, Scopes
+from medground.reports.existence import CLAUSE_ENDS, Scopes
 from medground.reports.linking import Mention
 from medground.reports.regions import Place
 from medground.reports.states import COPULAS, Statement

@@ -22,6 +22,8 @@ TOWARDS = word_set("regions", "towards")
 BLOCK = word_set("regions", "block")
 SPARING = word_set("regions", "sparing")
 VERBS = frozenset(("is", "are", "being", "relatively"))
+REJECTING = (["rather", "than"], ["instead", "of"])
+ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"])
 AS_WELL_AS = ["as", "well", "as"]
 
 
@@ -85,7 +87,17 @@ def find_places(
         run.append(tag)
     if run:
         places += _place(run, words, prepositions)
+    if "rather" in words or "instead" in words:
+        places = [each for each in places if not _is_rejected(each, words)]
     return places if SPARING.isdisjoint(words) else [each for each in places if not _is_spared(each, words)]
+
+
+def _is_rejected(place: Place, words: list[str]) -> bool:
+    """Return whether another place is meant: "in the left upper lobe rather than the lingula"."""
+    n = place.i - 1
+    while n >= 0 and words[n] in TOWARDS and words[n - 1 : n + 1] != ["instead", "of"]:
+        n -= 1
+    return words[max(n - 1, 0) : n + 1] in REJECTING and words[place.j : place.j + 1] in ENDS
 
 
 def _is_spared(place: Place, words: list[str]) -> bool:

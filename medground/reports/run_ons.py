@@ -7,7 +7,7 @@ of its own. After a negation it also begins before a finding with a modifier ("m
 
 from typing import Any
 
-from medground.reports.existence import CLOSERS, HARD, SOFT
+from medground.reports.breaks import CLOSERS, HARD, SOFT
 from medground.reports.lexicon import Lexicon
 from medground.reports.wordlists import word_set
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 
 from medground.records import Existence, Triplet
 from medground.reports import lexicon as words_of_art
+from medground.reports.breaks import HARD, colon_lists, is_month
+from medground.reports.comparisons import compare_sides, with_sides
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
-from medground.reports.existence import HARD, PRESENT, Cue, Scopes, Verdict
+from medground.reports.existence import PRESENT, Scopes, Verdict
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
@@ -31,7 +33,6 @@ NO_CUES = Scopes([], [], [])
 PASSING = word_set("existence", "passing")
 ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
 ASPECTS = frozenset(("acuity", "age", "chronicity", "significance", "etiology", "nature", "cause"))
-DATED = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
 BRIDGES = frozenset("LPUuAD")
 Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
 
@@ -129,11 +130,11 @@ class SentenceParser:
             tags["S"].sort()
         reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
         if "may" in words:
-            reading.cues = [cue for cue in reading.cues if not _is_month(words, *cue[:2])]
-        reading.cues += _colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
+            reading.cues = [cue for cue in reading.cues if not is_month(words, *cue[:2])]
+        reading.cues += colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
-            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_inserted(words, i, j)]
+            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_passed(words, i, j)]
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             ends = frozenset([j for _, j, _ in tags.get("F", ())])
@@ -206,9 +207,11 @@ class SentenceParser:
 
     def _find_regions(self, reading: Reading, before: list[str]) -> None:
         words, mentions = reading.words, reading.mentions
-        tags: list[Tag] = in_order(match(self.lexicon.places, words))
+        tags = with_sides(in_order(match(self.lexicon.places, words)), words)
         stops = {n for i, j, _ in reading.tags.get("F", ()) for n in range(i, j)}
         reading.places = find_places(tags, words, stops, self.lexicon.prepositions)
+        if "than" in words:
+            reading.places = compare_sides(reading.places, words, stops)
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
         if not EXPLAINS.isdisjoint(words):
             bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
@@ -273,29 +276,15 @@ def _only_tip(words: list[str], i: int, j: int, verdict: Verdict) -> bool:
     return not ENDS.isdisjoint(words[j : j + 1]) or ("of" in before and not ENDS.isdisjoint(before))
 
 
-def _is_month(words: list[str], i: int, j: int) -> bool:
-    """Return whether "may" is a month: "3 May", "May 3", "since May"."""
-    return words[i:j] == ["may"] and (
-        not DATED.isdisjoint(words[max(0, i - 1) : i])
-        or any(each[0].isdigit() for each in (*words[max(0, i - 1) : i], *words[j : j + 1]))
-    )
+def _is_passed(words: list[str], i: int, j: int) -> bool:
+    """Return whether words separate no structure from its state.
 
-
-def _colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list[Cue]:
-    """Return cues for the colons of a finding's differential: "opacity: atelectasis, edema or pneumonia"."""
-    found: list[Cue] = []
-    if ":" in words and "or" in words:
-        colon = words.index(":")
-        after = [i for i in findings if i > colon]
-        denied = any(i > colon and kind in "NMB" for i, _, kind in cues)
-        if 2 <= len(after) < len(findings) and "or" in words[after[0] : after[-1]] and not denied:
-            found.append((colon, colon + 1, "D"))
-    return found
-
-
-def _is_inserted(words: list[str], i: int, j: int) -> bool:
-    """Return whether words are between commas: "the heart, however, is enlarged"."""
-    return words[i - 1 : i] == [","] and words[j : j + 1] == [","]
+    They are between commas ("the heart, however, is enlarged") or begin a clause about the structure before
+    ("no change in the heart, which remains enlarged").
+    """
+    if words[i - 1 : i] != [","]:
+        return False
+    return words[j : j + 1] == [","] or (words[i:j] == ["which"] and not COPULAS.isdisjoint(words[j : j + 1]))
 
 
 def _exceptions(words: list[str]) -> list[int]:

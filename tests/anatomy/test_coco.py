@@ -25,6 +25,7 @@ def test_packed_run_lengths_are_those_of_pycocotools():
         assert (run_lengths.mask_of(mask.shape, theirs) == mask).all()
 
 
+@pytest.mark.slow
 @given(st.lists(st.booleans(), min_size=12, max_size=12))
 def test_any_mask_comes_back_from_its_run_lengths(pixels):
     mask = np.array(pixels).reshape(3, 4)
@@ -32,6 +33,7 @@ def test_any_mask_comes_back_from_its_run_lengths(pixels):
         assert (run_lengths.mask_of([3, 4], counts) == mask).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 @given(
     st.lists(st.tuples(st.floats(-20, 60), st.floats(-20, 60)), min_size=3, max_size=9, unique=True),

@@ -36,6 +36,7 @@ def test_every_pair_has_its_sides():
     assert all(f"{name} right of {regions.mirror(name)}" in KNOWN for name in pairs)
 
 
+@pytest.mark.slow
 def test_phantoms_break_no_rule(phantoms):
     assert [broken(boxes) for boxes in phantoms] == [[]] * 6
     asked = {rule.name for rule in consistency.rules() for boxes in phantoms if rule.holds(boxes) is not None}
@@ -57,6 +58,7 @@ def test_a_rule_is_not_asked_without_its_regions():
     assert broken({}) == []
 
 
+@pytest.mark.slow
 @given(*[st.tuples(*[st.integers(0, 20)] * 2, *[st.integers(21, 40)] * 2)] * 2, st.floats(0.05, 1))
 def test_inside_counts_area_as_pixels_do(first, second, share):
     def pixels(box):

@@ -27,6 +27,7 @@ def films(tmp_path):
     return write_films(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_line_keeps_what_it_carries_and_says_where_its_boxes_come_from(films):
     write_cxas(films / "masks", "npz", 0)
     write_cxas(films / "masks", "npz", 1)
@@ -35,6 +36,7 @@ def test_a_line_keeps_what_it_carries_and_says_where_its_boxes_come_from(films):
     assert line["model"].startswith("cxas-") and {each["score"] for each in line["regions"]} == {1.0}
 
 
+@pytest.mark.slow
 def test_another_fit_moves_the_boxes(films):
     for number in range(2):
         np.save(films / "masks" / f"film{number}.npy", pspnet_array())
@@ -61,6 +63,7 @@ def test_what_does_not_go_together_is_a_usage_error(films):
         assert CliRunner().invoke(cli, [*command, *flags]).exit_code == 2
 
 
+@pytest.mark.slow
 def test_masks_taken_otherwise_are_not_mixed(films):
     for number in range(2):
         np.save(films / "masks" / f"film{number}.npy", pspnet_array())

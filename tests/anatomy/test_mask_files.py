@@ -30,6 +30,7 @@ def films(tmp_path):
     return write_films(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["npy", "npz", "png", "jpg", "json"])
 def test_every_kind_of_file_that_cxas_writes_gives_the_same_boxes(films, how):
     for number in range(2):
@@ -41,6 +42,7 @@ def test_every_kind_of_file_that_cxas_writes_gives_the_same_boxes(films, how):
     assert "right mid lung zone" in found and "svc" not in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["logits", "probabilities", "binary", "bytes", "batch"])
 def test_pspnets_masks_lie_on_the_centre_square(films, how):
     logits = pspnet_array()
@@ -145,6 +147,7 @@ def ruined(path, how):
         assert how == "missing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

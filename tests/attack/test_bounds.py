@@ -74,6 +74,7 @@ def test_a_long_line_that_nobody_reads_is_skipped(small):
     assert [found[0], found[2]] == [b"a\n", b"c\n"] and isinstance(found[1], limits.LongLine)
 
 
+@pytest.mark.slow
 def test_reports_of_other_encodings_reject_a_long_line(small, tmp_path):
     path, rejects = tmp_path / "in.jsonl", tmp_path / "rejects"
     path.write_bytes(

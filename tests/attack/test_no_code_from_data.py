@@ -121,6 +121,7 @@ def test_code_of_an_encoder_folder_is_not_run(load, kind, folder, monkeypatch):
         load(str(model))
 
 
+@pytest.mark.slow
 def test_code_of_a_tokenizer_is_not_run(folder, toy_images_model, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     model = folder / "copy"

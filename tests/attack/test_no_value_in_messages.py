@@ -150,6 +150,7 @@ def check(*args: str, given: str | None = None) -> str:
     return shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("record", "command"), COMMANDS, ids=[command for _, command in COMMANDS])
 def test_invalid_records_are_not_quoted(record, command):
     words = ["in.jsonl" if word == "in" else word for word in command.split()]

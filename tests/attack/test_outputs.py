@@ -271,6 +271,7 @@ def test_a_finished_file_made_otherwise_is_refused(here):
     assert (here / "out.jsonl").read_bytes() == before and not [*here.glob("*.partial*")]
 
 
+@pytest.mark.slow
 def test_a_finished_file_of_other_input_is_refused_and_of_more_input_extended(here):
     assert run("parse-reports", "reports.jsonl", "-o", "out.jsonl").exit_code == 0
     before, text = (here / "out.jsonl").read_bytes(), (here / "reports.jsonl").read_text()

@@ -42,6 +42,7 @@ def model(models, tmp_path):
     return Path(shutil.copytree(models / "one", tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_a_whole_model_is_loaded(model):
     assert grounder.load(model).name == ModelDir(model).name
 

@@ -226,6 +226,7 @@ def test_images_without_a_study_are_warned_of(caplog):
 regions_of_sentence = st.lists(st.sampled_from([*BOXES, "spine", None]), max_size=4)
 
 
+@pytest.mark.slow
 @given(st.lists(regions_of_sentence, max_size=6), st.booleans(), st.booleans())
 def test_boxes_hold_their_regions_and_no_place_is_lost(sentences, split, join):
     given_ = [sentence(*names, number=n) for n, names in enumerate(sentences)]
@@ -241,6 +242,7 @@ def _inside(part, whole):
     return part[0] >= whole[0] and part[1] >= whole[1] and part[2] <= whole[2] and part[3] <= whole[3]
 
 
+@pytest.mark.slow
 @given(st.lists(regions_of_sentence, max_size=5))
 def test_without_join_and_split_a_slow_reference_agrees(sentences):
     expected = []

@@ -31,6 +31,7 @@ def metadata(cohort):
     return cohort / "mimic-cxr-jpg" / "mimic-cxr-2.0.0-metadata.csv"
 
 
+@pytest.mark.slow
 def test_regions_come_back_within_a_pixel(cohort):
     found = convert("imagenome", cohort / "chest-imagenome", "--metadata", metadata(cohort))
     known = {each["image_id"]: each for each in truth(cohort, "regions.jsonl")}

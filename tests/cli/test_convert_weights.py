@@ -39,6 +39,7 @@ def test_a_checkpoint_of_another_kind_is_one_line(checkpoint, tmp_path):
     assert "have no place in a MDETR" in done.output
 
 
+@pytest.mark.slow
 def test_a_detr_is_converted(checkpoint, tmp_path):
     flags = ("--from", "detr", "--heads", published.HEADS, "--trust-pickle", "-o", tmp_path / "detr")
     done = toy_runs.run("convert", "weights", checkpoint, *flags)

@@ -1,6 +1,7 @@
 """medground detect-anatomy: films in, named regions out, whatever happens on the way."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import drawn_images
 import numpy as np
 import pytest
 import torch
+import warm
 from click.testing import CliRunner
 from PIL import Image
 
@@ -385,7 +387,9 @@ def test_image_records_are_a_part_of_anatomy():
 def test_a_closed_pipe_is_quiet(tmp_path, model):
     lines = drawn_images.write_films(tmp_path / "films", 12, seed=3)
     source = drawn_images.write_jsonl(tmp_path / "list.jsonl", lines)
-    command = f"{sys.executable} -m medground detect-anatomy {source} --images {tmp_path / 'films'}"
+    command = (
+        f"{shlex.join(warm.python())} -m medground detect-anatomy {source} --images {tmp_path / 'films'}"
+    )
     done = subprocess.run(
         ["bash", "-c", f"{command} --model {model} --any-view --batch-size 1 | head -1"],
         capture_output=True,

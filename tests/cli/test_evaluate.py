@@ -340,6 +340,7 @@ def test_demo_page_joins_runs(evaluate, film, tmp_path):
     assert "good run − half run" in Path("index.html").read_text()
 
 
+@pytest.mark.slow
 def test_demo_page_names_a_file_that_is_not_there(tmp_path):
     tool = ROOT / "tools" / "demo_page"
     command = [sys.executable, str(tool), "--run=a=x:y", "--truth", "z", "-o", "index.html"]

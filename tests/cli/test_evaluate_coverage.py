@@ -46,6 +46,7 @@ def test_a_share_of_true_boxes_is_counted_and_not_of_phrases():
     assert whole.low <= 0.5 <= whole.high
 
 
+@pytest.mark.slow
 @given(true=Boxes, found=Boxes)
 def test_covered_against_a_slow_reference(true, found):
     def corners(boxes):

@@ -39,6 +39,7 @@ def lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_one_image_and_its_phrases(films, model):
     result = ground(model, films.folder / "film0.png", "bright spot", "left lung")
     assert result.exit_code == 0, result.stderr
@@ -61,6 +62,7 @@ def test_records_come_and_go_in_order_with_what_they_carry(films, model):
     assert all("boxes" in each and len(each["boxes"]) == 1 for each in found)
 
 
+@pytest.mark.slow
 def test_many_phrases_of_an_image_give_what_each_gives_alone(films, model, monkeypatch):
     words = [f"left lung {number}" for number in range(7)]
     together = lines(ground(model, films.folder / "film1.png", *words).stdout)
@@ -77,6 +79,7 @@ def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(films, mo
     assert len(reads) == 1
 
 
+@pytest.mark.slow
 def test_overlays_are_drawn_one_for_each_phrase(films, model, tmp_path):
     result = ground(
         model, films.folder / "film0.png", "bright spot", "left lung", "--overlay", tmp_path / "o"
@@ -100,6 +103,7 @@ def test_names_of_files_tell_ids_apart_and_stay_in_their_folder():
     assert all("/" not in each and each[0] != "." and len(each.encode()) < 240 for each in found)
 
 
+@pytest.mark.slow
 def test_each_phrase_has_an_overlay_of_its_own(films, model, tmp_path):
     first, second = (json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2])
     asked = [each | {"phrase_id": name} for each in (first, second) for name in ("1", "s/1", "s|1", "s|1")]
@@ -119,6 +123,7 @@ def test_a_folder_that_is_not_there_is_said_before_a_model_is_loaded(
     assert (result.exit_code, f"{path}: cannot be written, its folder" in result.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):
     records = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
     (tmp_path / "broken.png").write_bytes((films.folder / "film0.png").read_bytes()[:200])
@@ -159,6 +164,7 @@ def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films,
     assert np.allclose(own, 2 * files, atol=0.11)  # 0.1 of a pixel of the copy is lost by rounding
 
 
+@pytest.mark.slow
 def test_pictures_of_scaled_copies_show_boxes_where_they_lie(films, halves, model, tmp_path):
     asked = Path(films.phrases).read_text().splitlines()[0]
     drawn = []
@@ -231,6 +237,7 @@ def many(films: toy.Toy) -> str:
     return "".join(json.dumps(each) + "\n" for each in own)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 3, 5, 12])
 def test_resume_does_the_last_image_again_and_the_rest(films, model, tmp_path, kept, monkeypatch):
     whole = ground(model, "--images", films.folder, given=many(films)).stdout_bytes
@@ -269,6 +276,7 @@ def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, films, 
     assert (tmp_path / "out.jsonl").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--min-score", 0.2], ["--min-present", 0.2], ["--no-calibration"]])
 def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, films, model, tmp_path):
     out = tmp_path / "out.jsonl"
@@ -281,6 +289,7 @@ def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, films
         assert ground(*asked, given=many(films)).exit_code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rejecting", [False, True])
 @pytest.mark.parametrize("change", ["text", "order", "fewer"])
 def test_resume_with_other_phrases_is_refused(change, rejecting, films, model, tmp_path):
@@ -298,6 +307,7 @@ def test_resume_with_other_phrases_is_refused(change, rejecting, films, model, t
     assert (result.exit_code, "groundings of other phrases (that of line " in result.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_resume_passes_over_what_was_rejected(films, model, tmp_path):
     asked = [json.loads(line) for line in many(films).splitlines()]
     asked[3:3] = [asked[0] | {"path": "missing.png", "image_id": "missing"}]
@@ -310,6 +320,7 @@ def test_resume_passes_over_what_was_rejected(films, model, tmp_path):
     assert out.read_text() == whole and len(whole.splitlines()) == 12
 
 
+@pytest.mark.slow
 def test_answers_of_a_model_whose_training_leaked_say_so(films, tmp_path):
     network = grounder.build("small", ["bright spot"])
     grounder.save(tmp_path / "leaky", network, {"subjects": [], "leakage": True})
@@ -364,6 +375,7 @@ corner = st.integers(0, 20)
 spread = st.tuples(corner, corner, st.integers(0, 9), st.integers(0, 9), st.integers(-8, 8))
 
 
+@pytest.mark.slow
 @given(st.lists(spread, min_size=2, max_size=8))
 def test_merging_loses_no_likelihood_and_orders_what_is_left(drawn):
     found = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in drawn], dtype=float)

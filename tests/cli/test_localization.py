@@ -27,6 +27,7 @@ def rsna(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_image_counts_also_those_without_a_box(rsna, pretrained, tmp_path):
     run("convert", "rsna", rsna / "labels.csv", "--absent", "-o", tmp_path / "truth.jsonl")
     truth = [json.loads(line) for line in (tmp_path / "truth.jsonl").read_text().splitlines()]

@@ -53,11 +53,13 @@ def test_a_pipe_a_redirection_and_a_file_give_the_same_bytes(shell, folder):
     assert not list(folder.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error_to_speak_of(shell):
     result = shell("medground align --anatomy boxes.jsonl sentences.jsonl | head -1")
     assert (result.stdout.count("\n"), result.stderr) == (1, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to play a full disk")
 @pytest.mark.parametrize("way", ["> /dev/full", "-o /dev/full"])
 def test_a_full_disk_is_one_line(shell, way):
@@ -65,6 +67,7 @@ def test_a_full_disk_is_one_line(shell, way):
     assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_a_word_and_leaves_no_finished_file(folder):
     call = [BIN / "medground", "align", "--anatomy", "boxes.jsonl", "-o", "out.jsonl"]
     process = subprocess.Popen(
@@ -86,6 +89,7 @@ def test_an_interrupted_run_ends_with_a_word_and_leaves_no_finished_file(folder)
     assert not (folder / "out.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_answers_come_before_the_input_ends(folder):
     call = [BIN / "medground", "align", "--anatomy", "boxes.jsonl"]
     with subprocess.Popen(call, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -138,6 +138,7 @@ def test_unknown_keys_survive_the_whole_way(run):
     assert (pair["site"], pair["scanner"]) == ("A", "B")
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(run):
     first, second = (run("parse-reports", input=GOOD["parse-reports"]).stdout for _ in range(2))
     assert first == second

@@ -3,13 +3,13 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 
 import drawn_images
 import numpy as np
 import pytest
 import signals
+import warm
 from click.testing import CliRunner
 from PIL import Image
 
@@ -140,12 +140,14 @@ def test_epochs_are_steps_through_all_films(cohort, tmp_path):
     assert "steps = 6\n" in (tmp_path / "config.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_with_other_settings_is_not_gone_on_with(cohort, tmp_path):
     assert run(cohort, tmp_path, "--steps", "2").exit_code == 0
     result = run(cohort, tmp_path, "--steps", "2", "--seed", "5")
     assert result.exit_code == 1 and "holds a run with another 'seed'" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_film_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_path):
     lines = [json.loads(line) for line in (cohort / "anatomy.jsonl").read_text().splitlines()]
     lines[1]["path"] = "gone.png"
@@ -179,7 +181,7 @@ def test_an_odd_size_is_refused(cohort, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_ends_the_command_with_75(cohort, tmp_path):
-    command = [sys.executable, "-m", "medground", "train-detector", str(cohort / "anatomy.jsonl")]
+    command = [*warm.python(), "-m", "medground", "train-detector", str(cohort / "anatomy.jsonl")]
     command += ["--images", str(cohort), "-o", str(tmp_path), "--image-size", "32", "--batch-size", "2"]
     with subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, text=True) as child:
         while not (tmp_path / "metrics.jsonl").exists():

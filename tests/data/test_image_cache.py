@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
+import warm
 from click.testing import CliRunner
 
 from medground.cli.main import cli
@@ -136,7 +137,7 @@ cache.build(films, Path(sys.argv[1]), Path(sys.argv[2]), 64, None)
 @pytest.mark.slow
 def test_a_killed_run_is_continued(films, made, tmp_path):
     folder = tmp_path / "killed"
-    done = subprocess.run([sys.executable, "-c", KILLED, films.folder, folder], check=False)
+    done = subprocess.run([*warm.python(), "-c", KILLED, films.folder, folder], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(image_cache.Cache(folder, SIZE)) == 4
     half = folder / "films-00002.npy"

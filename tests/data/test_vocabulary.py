@@ -53,6 +53,7 @@ def test_negatives_made_from_texts_of_other_patients_do_not_count():
     assert vocabulary.common_words(denied) == {"ok"}
 
 
+@pytest.mark.slow
 def test_words_of_the_lexicon_regions_grammar_and_objectives_are_always_held():
     words = vocabulary.words_for([], ["Atypical wording?"])
     assert {"effusion", "hilar", "zone", "between", "atypical", "wording"} <= {*words}

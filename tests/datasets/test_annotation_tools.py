@@ -61,6 +61,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @given(given=st.lists(st.tuples(words, st.lists(box, max_size=3)), min_size=1, max_size=4))
 def test_the_same_phrases_come_back(way, given):

@@ -81,6 +81,7 @@ box = st.tuples(corner, corner, st.integers(1, 20), st.integers(1, 20)).map(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(box, max_size=6))
 def test_joined_boxes_are_means_of_groups_that_hold_each_box_once(found):
     joined = vindr_cxr.fuse(found)

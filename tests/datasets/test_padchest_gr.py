@@ -36,6 +36,17 @@ def test_the_second_reader_can_be_kept():
     assert joined.boxes == first.boxes
 
 
+def test_an_abnormal_sentence_without_boxes_is_not_absent():
+    said = {"abnormal": True, "labels": ["copd signs"], "locations": ["chest"], "progression": None}
+    normal = {"sentence_en": "No pneumothorax.", "abnormal": False}
+    diffuse, absent = read({"sentence_en": "Signs of COPD."} | said, normal)
+    assert diffuse.boxes is None and absent.boxes == []
+    assert diffuse.extra == {"abnormal": True, "labels": ["copd signs"], "locations": ["chest"]}
+    content = [{"StudyID": "7", "ImageID": "a.png", "findings": [normal]}]
+    [phrase] = padchest_gr.read(io.BytesIO(json.dumps(content).encode()), sizes=SIZES)
+    assert phrase.extra == {"study_id": "7", "abnormal": False}
+
+
 def test_sentences_in_spanish_can_be_read():
     assert read(FINDING, language="es")[0].text == "Derrame derecho."
 

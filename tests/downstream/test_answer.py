@@ -97,13 +97,15 @@ def test_an_architecture_without_a_joint_token_has_means_of_patches_and_tokens()
         assert torch.allclose(found[n, 4:], tokens[n, :2].mean(dim=0), atol=1e-6)
 
 
-def test_kept_feature_maps_change_nothing(folder):
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", ["maps", "patches"])
+def test_kept_feature_maps_or_patches_change_nothing(folder, kept):
     from medground.data.image_store import ImageStore
 
     model = grounder.load(folder / "model")
     asked = [Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in (0, 1, 0)]
     store = ImageStore(folder, squares.SIZE)
-    plain, keeping = (answer_inputs.Inputs(model, store, 16, keep=keep) for keep in (False, True))
+    plain, keeping = (answer_inputs.Inputs(model, store, 16, keep=keep) for keep in (None, kept))
     with torch.no_grad():
         expected = plain.features(plain.batch(asked))
         first, second = (keeping.features(keeping.batch(asked)) for _ in range(2))
@@ -190,6 +192,22 @@ def test_a_head_learns_and_is_better_than_the_question_only_baseline(folder, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("layer", ["attention", "encoder"])
+def test_a_head_with_attention_learns_over_a_frozen_network_and_from_its_maps(folder, tmp_path, layer):
+    args = ["--freeze", "all", "--layer", layer, "--epochs", 15, "--head-lr", "3e-3"]
+    own = lines_of(run(folder, *args, "--save-head", tmp_path / "head"))
+    assert accuracy(own, folder) > 0.7
+    reuse = ("--head", tmp_path / "head", "--allow-leakage", "--feature-maps", tmp_path / "maps")
+    again = {(e["image_id"], e["question_id"]): e["answer"] for e in lines_of(run(folder, *reuse))}
+    assert sum(again[e["image_id"], e["question_id"]] == e["answer"] for e in own) >= len(own) - 1
+
+
+def test_maps_of_an_image_encoder_that_changes_are_refused(folder, tmp_path):
+    refused = run(folder, "--feature-maps", tmp_path / "maps", "--freeze", "visual")
+    assert refused.exit_code == 2 and "needs --freeze image-encoder" in refused.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [(), ("image-encoder",)])
 def test_a_trained_network_is_kept_with_its_head(folder, tmp_path, frozen):
     args = ["--epochs", 2, "--lr", "1e-3", "--save-head", tmp_path / "head.safetensors"]
@@ -252,6 +270,7 @@ def test_bad_questions_have_one_message_each_and_the_others_are_kept(folder, tmp
     assert [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()] == bad
 
 
+@pytest.mark.slow
 def test_what_is_cut_left_out_or_unreachable_is_counted(folder, tmp_path):
     lines = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
     last = lines[-1]
@@ -265,6 +284,7 @@ def test_what_is_cut_left_out_or_unreachable_is_counted(folder, tmp_path):
     assert "1 questions about a difference of two images are left out" in result.stderr
 
 
+@pytest.mark.slow
 def test_heads_of_another_model_and_other_files_are_refused(folder, tmp_path):
     assert run(folder, "--head", tmp_path / "none").exit_code == 2
     weights = folder / "model" / "model.safetensors"
@@ -278,6 +298,7 @@ def test_heads_of_another_model_and_other_files_are_refused(folder, tmp_path):
     assert refused.exit_code == 1 and "heads of another model" in refused.stderr
 
 
+@pytest.mark.slow
 def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
     key = site_key.find_or_create()
     record = {"subjects": sorted({key.digest("i4")}), "key": key.name}
@@ -297,7 +318,9 @@ def writing(folder, lines, **how):
     from medground.objectives.writer import Writer
 
     model = grounder.load(folder / "model")
-    inputs = answer_inputs.Inputs(model, ImageStore(folder, squares.SIZE), 32, fused=False, **how)
+    inputs = answer_inputs.Inputs(
+        model, ImageStore(folder, squares.SIZE), 32, layer=answer_inputs.VISUAL, **how
+    )
     asked = [
         Question(**{k: each[k] for k in ("image_id", "question_id", "path", "text", "answer")})
         for each in lines
@@ -326,6 +349,7 @@ def test_the_loss_of_the_writer_is_that_of_the_answer_tokens(folder):
         assert task.loss([0, 1, 2]).item() == pytest.approx(total / count, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_decoded_answer_has_the_most_probable_token_each_time(folder):
     task = writing(folder, squares_lines(folder)[:3])
     found = answer_writer.written(task.inputs, task.head, task.train, 2)
@@ -355,7 +379,7 @@ def test_a_writer_is_kept_and_used_again(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_writer_learns_to_write_the_answers_about_different_images(folder):
-    task = writing(folder, squares_lines(folder)[:16], keep=True)
+    task = writing(folder, squares_lines(folder)[:16], keep="patches")
     task.inputs.model.network.requires_grad_(False)
     optimizer = torch.optim.AdamW(task.head.train().parameters(), lr=1e-3)
     for _ in range(110):

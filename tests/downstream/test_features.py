@@ -42,6 +42,7 @@ def both(films):
     return torch.stack([letterboxed.read(films / f"film{n}.png", 64).picture() for n in range(5)])
 
 
+@pytest.mark.slow
 def test_a_model_folder_and_its_exported_encoders_give_the_same_features(model, both, tmp_path):
     saved = grounder.save(tmp_path / "model", model)
     encoder_folders.save(saved, tmp_path / "encoders")
@@ -68,6 +69,7 @@ def test_features_of_maps_are_those_of_their_images(model, both, films, tmp_path
     np.testing.assert_allclose(features.read(target), expected, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_feature_of_a_vision_transformer_is_its_first_token(model, both, tmp_path):
     pictures = encoders.build_image_encoder(VIT)
     config = GrounderConfig.from_json(
@@ -82,6 +84,7 @@ def test_the_feature_of_a_vision_transformer_is_its_first_token(model, both, tmp
     assert torch.allclose(found, tokens.last_hidden_state[:, 0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pretrained_encoder_alone_is_an_encoder(both, tmp_path):
     torch.manual_seed(0)
     network = lite.Lite0().eval()

@@ -39,6 +39,7 @@ def slow_text(model, asg, text):
     return functional.normalize(asg.report(tokens.mean(dim=0, keepdim=True)), dim=1)[0]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_score_is_the_difference_of_two_cosines(folder):
     encoder = frozen_encoders.load(str(folder / "model"), "joint")
@@ -59,6 +60,7 @@ def run(folder, *args):
     return CliRunner().invoke(cli, [*words, *args])
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_training_image(folder):
     result = run(folder, "--encoder", f"{folder}/model", "--layer", "joint")
     assert result.exit_code == 0, result.stderr
@@ -72,6 +74,7 @@ def test_zero_shot_needs_the_joint_layer(folder):
     assert (result.exit_code, "--fit zero-shot needs --layer joint" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_model_without_heads_of_asg_has_no_joint_layer(folder, tmp_path):
     saved = grounder.save(tmp_path, grounder.load(folder / "model"))
     with pytest.raises(MedgroundError, match=r"no heads\.safetensors"):

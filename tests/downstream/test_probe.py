@@ -92,6 +92,7 @@ def slow_auroc(scores, states):
     return np.mean(pairs) if pairs else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_auroc_is_the_share_of_pairs_in_order(seed):
     made = np.random.default_rng(seed)
@@ -144,6 +145,7 @@ def test_every_fit_finds_a_linear_function_although_labels_are_unknown(name):
     assert all(fits.auroc(scores[:, k], own.val_states[:, k]) > least for k in range(2))
 
 
+@pytest.mark.slow
 def test_an_unknown_label_is_not_one_of_absence():
     own = given(unknown=0.3)
     absent = fits.Given(own.train, own.states.clip(min=0), own.val, own.val_states.clip(min=0))
@@ -199,6 +201,7 @@ def run(folder, *args):
     return CliRunner().invoke(cli, [*words, *args])
 
 
+@pytest.mark.slow
 def test_the_command_writes_predictions_that_evaluate_scores(folder, tmp_path):
     args = ["--share", "0.5", "--share", "1", "--seeds", "2", "--features", f"{tmp_path}/f.safetensors"]
     result = run(folder, *args, "-o", f"{tmp_path}/probed.jsonl")
@@ -231,6 +234,7 @@ def test_a_bad_label_is_one_message_with_its_place(folder, tmp_path, line, probl
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
     model = grounder.load(folder / "model")
     key = site_key.find_or_create()

@@ -100,6 +100,7 @@ def test_an_encoder_that_is_not_frozen_is_trained_in_a_copy(folder, data):
     assert all(torch.equal(before[name], own[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_the_best_epoch_is_kept_and_patience_ends_a_run(folder, data, monkeypatch):
     figures = iter([3.0, 1.0, 2.0, 2.0, 2.0, 0.5])
     kept = []
@@ -122,6 +123,7 @@ def test_a_loss_that_is_not_finite_is_an_error(folder, data):
         stage.run(job, 0.2, 0)
 
 
+@pytest.mark.slow
 def test_negatives_are_drawn_for_each_positive_and_a_share_is_one_of_patients(folder, data):
     positive = data.positive()
     assert positive.sum() == 30

@@ -76,6 +76,7 @@ BAD = {  # change of line 3, and the message
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change, message", BAD.values(), ids=BAD)
 def test_a_bad_mask_is_one_line_and_can_be_rejected(run, lines, tmp_path, change, message):
     whole = lines[2]
@@ -98,6 +99,7 @@ def test_masks_of_one_image_that_contradict_each_other_are_bad_lines(run, lines)
             refused(run(changed), f"{key}: ", "another mask of this image differs")
 
 
+@pytest.mark.slow
 def test_an_image_without_a_mask_of_each_class_is_refused_or_left_out(run, lines, tmp_path):
     both = [each | {"category": name} for each in lines for name in ("Disc", "Ring")]
     del both[-1]
@@ -109,6 +111,7 @@ def test_an_image_without_a_mask_of_each_class_is_refused_or_left_out(run, lines
     assert [each["category"] for each in found[:4]] == ["Disc", "Ring"] * 2
 
 
+@pytest.mark.slow
 def test_a_patient_in_two_splits_is_refused_or_marked(run, lines):
     lines[-1]["subject_id"] = "p0"
     refused(run(lines), "1 subject is in both training and test", "--allow-leakage")
@@ -131,6 +134,7 @@ def test_a_share_without_a_mask_is_refused_before_any_run(run, lines):
     refused(run(lines, *shares), "--share 0.01, seed", "no training mask has a pixel; give a larger share")
 
 
+@pytest.mark.slow
 def test_images_that_the_encoder_was_trained_on_are_refused(run, lines, folder):
     key = site_key.find_or_create()
     record = {"subjects": sorted({key.digest("p4")}), "key": key.name}
@@ -140,6 +144,7 @@ def test_images_that_the_encoder_was_trained_on_are_refused(run, lines, folder):
     assert json.loads(result.stdout.splitlines()[0])["leakage"] is True
 
 
+@pytest.mark.slow
 def test_a_scaled_copy_of_an_image_takes_the_masks_of_the_original(run, lines, folder):
     with Image.open(folder / "film8.png") as film:
         film.resize((30, 24)).save(folder / "copy.png")
@@ -164,6 +169,8 @@ def test_a_scaled_copy_of_an_image_takes_the_masks_of_the_original(run, lines, f
         ),
         (["--head", "HEAD", "--unfreeze"], "--unfreeze: not with --head"),
         (["--head", "HEAD", "--width", "8"], "--width: not with --head"),
+        (["--head", "HEAD", "--lr", "1e-3"], "--lr: not with --head"),
+        (["--head", "HEAD", "--share", "1"], "--share: not with --head"),
         (["--threshold", "0"], "--threshold"),
     ],
 )

@@ -49,6 +49,7 @@ def run(films, model="writer", *args, images=None, **more):
     )
 
 
+@pytest.mark.slow
 def test_a_report_has_the_ids_of_its_image_and_parse_reports_takes_it(films):
     result = run(films)
     assert result.exit_code == 0, result.output
@@ -63,6 +64,7 @@ def test_a_report_has_the_ids_of_its_image_and_parse_reports_takes_it(films):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["writer", "gk-mvlp"])
 def test_neither_batch_nor_run_changes_a_byte(films, model):
     anatomy = ["--anatomy", films.anatomy] if model == "gk-mvlp" else []
@@ -72,6 +74,7 @@ def test_neither_batch_nor_run_changes_a_byte(films, model):
     assert len(greedy) == 1
 
 
+@pytest.mark.slow
 def test_regions_change_what_gk_mvlp_writes_from(films):
     model = report_writing.load(films.folder / "gk-mvlp")
     picture = report_writing.letterboxed.read(films.folder / "film0.png", 64)
@@ -133,6 +136,7 @@ def test_a_writer_works_on_patches_with_further_columns(films):
     assert len(writing.texts([picture] * 2, [None] * 2, writing.decoding(most=3, beams=2))) == 2
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_continued_with_the_same_bytes(films, tmp_path):
     whole, target = run(films).stdout_bytes, tmp_path / "out.jsonl"
     assert run(films, "writer", "-o", target).exit_code == 0
@@ -152,6 +156,7 @@ def test_an_interrupted_run_is_continued_with_the_same_bytes(films, tmp_path):
     assert other.exit_code == 1
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_rejected_and_the_rest_is_written(films, tmp_path):
     lines = toy_runs.lines(films.images)
     lines[2]["path"] = "missing.png"
@@ -174,6 +179,7 @@ def test_a_cut_report_is_counted(films):
     assert "reports were cut at 1 tokens; see --max-tokens" in result.stderr
 
 
+@pytest.mark.slow
 def test_reports_of_a_model_whose_training_leaked_are_marked(films, tmp_path):
     saved = grounder.save(tmp_path, grounder.load(films.folder / "writer"), {"leakage": True})
     saved_heads.save(tmp_path, Learner(saved, ["writer"]).objectives, saved.name)
@@ -182,6 +188,7 @@ def test_reports_of_a_model_whose_training_leaked_are_marked(films, tmp_path):
         assert {json.loads(line).get("leakage") for line in result.stdout.splitlines()} == {marked}
 
 
+@pytest.mark.slow
 def test_a_model_without_a_writer_is_refused(films, tmp_path):
     torch.manual_seed(0)
     saved = grounder.save(tmp_path, grounder.build("small", WORDS, image_size=64))

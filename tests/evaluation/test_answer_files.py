@@ -182,9 +182,55 @@ def test_fractions_of_the_padded_square(score, kind, units):
     ]
     value, stderr = score(said(made), kind)
     assert value == pytest.approx(sum(expected) / 3, abs=1e-9) and value > 0.98 and stderr == ""
-    other = "radvlm" if kind == "llava" else "gemini"
-    _, stderr = score(said(made), other)
-    assert "the boxes fit the truth better with --coordinates padded" in stderr or other == "radvlm"
+
+
+LLAVA = {  # the units of the numbers of a file that is read as llava: what the run names
+    "shares of the image": (
+        lambda b, w, h: shares(b, w, h, 1),
+        "fit the truth better with --coordinates normalised",
+    ),
+    "hundredths": (
+        lambda b, w, h: shares(b, w, h, 100),
+        "is it --coordinates padded:100 or stretch:100x100?",
+    ),
+    "thousandths": (
+        lambda b, w, h: shares(b, w, h, 1000),
+        "is it --coordinates padded:1000 or stretch:1000x1000?",
+    ),
+    "pixels": (lambda b, w, h: b, "is it --coordinates original?"),
+    "y first": (lambda b, w, h: turned(in_square(b, w, h)), "better with --coordinates yx:padded:1"),
+}
+
+
+def shares(box, width, height, units):
+    return [each * units / side for each, side in zip(box, (width, height) * 2, strict=True)]
+
+
+def in_square(box, width, height):
+    side = max(width, height)
+    shift = ((side - width) / 2, (side - height) / 2) * 2
+    return [(each + away) / side for each, away in zip(box, shift, strict=True)]
+
+
+@pytest.mark.parametrize("units", LLAVA)
+def test_a_twin_of_llava_in_a_wrong_frame_names_the_right_one(score, units):
+    of, named = LLAVA[units]
+    made = [str([round(x, 4) for x in of(box, *size)]) for box, size in zip(TRUE, SIZES, strict=True)]
+    value, stderr = score(said(made), "llava")
+    assert named in stderr and not value > 0.75
+
+
+@pytest.mark.parametrize("kind", ["radvlm", "gemini"])
+def test_a_file_of_padded_squares_in_another_format_is_named(score, kind):
+    units, order = (1, list) if kind == "radvlm" else (1000, turned)
+    made = [
+        [round(x * units, 3) for x in order(in_square(box, *size))]
+        for box, size in zip(TRUE, SIZES, strict=True)
+    ]
+    texts = map(str, made) if kind == "radvlm" else (json.dumps([{"box_2d": each}]) for each in made)
+    value, stderr = score(said(texts), kind)
+    assert f"better with --coordinates padded:{units} " in stderr
+    assert value < 0.75
 
 
 def test_maira_2_plain_and_adjusted(score):

@@ -70,14 +70,42 @@ def test_dictionaries_with_old_and_new_keys(score, kind):
     assert score(names, kind) == (pytest.approx(EXPECTED), "")
 
 
-def test_fractions_of_a_detector_without_target_sizes_are_named(score):
-    shares = [
-        {"phrase_id": f"p{n}", "scores": [0.5], "labels": [0]}
-        | {"boxes": [[x / s for x, s in zip(FOUND[n], SIZES[n] * 2, strict=True)]]}
+def shares(box, width, height):
+    return [each / side for each, side in zip(box, (width, height) * 2, strict=True)]
+
+
+def padded(box, width, height):
+    side = max(width, height)
+    shift = ((side - width) / 2, (side - height) / 2) * 2
+    return [(each + away) / side for each, away in zip(box, shift, strict=True)]
+
+
+def swapped(box, width, height):
+    return [each * other for each, other in zip(shares(box, width, height), (height, width) * 2, strict=True)]
+
+
+TWINS = {  # a detector's file in another frame: the frame that is named, and the error or warning
+    "without target_sizes": (shares, "normalised", "every box is within one pixel"),
+    "of the padded image": (padded, "padded:1", "every box is within one pixel"),
+    "in thousandths": (lambda *a: [1e3 * x for x in shares(*a)], "stretch:1000x1000", "are within 0 to 1000"),
+    "of a square input": (lambda *a: [960 * x for x in padded(*a)], "padded:1000", "are within 0 to 1000"),
+    "target_sizes of (width, height)": (swapped, "swapped", "fit the truth better"),
+    "y first": (lambda box, *_: [box[1], box[0], box[3], box[2]], "yx:original", "fit the truth better"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["grounding-dino", "owl"])
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_detector_s_file_in_a_wrong_frame_names_the_right_one(score, twin, kind):
+    of, named, why = TWINS[twin]
+    file = [
+        {"phrase_id": f"p{n}", "scores": [0.5], "labels": [0], "boxes": [of(FOUND[n], *SIZES[n])]}
         for n in (0, 1)
     ]
-    assert "--coordinates normalised" in score(shares, "grounding-dino")[1]
-    assert score(shares, "grounding-dino", "--coordinates", "normalised")[0] == pytest.approx(EXPECTED)
+    value, stderr = score(file, kind)
+    assert why in stderr and f"--coordinates {named}" in stderr and not value > 0.5
+    if twin != "of a square input":  # 960 is not among the frames that models use
+        assert score(file, kind, "--coordinates", named)[0] == pytest.approx(EXPECTED)
 
 
 def test_words_of_detections_find_the_phrase_of_an_image(score):

@@ -71,6 +71,7 @@ def slow_interval(values: list[float], patients: list[str], draws: int) -> tuple
     return means[round(0.025 * draws)], means[round(0.975 * draws) - 1]
 
 
+@pytest.mark.slow
 def test_the_interval_is_that_of_drawing_patients_one_by_one():
     rng = random.Random(2)
     patients = [f"s{i // 4}" for i in range(120)]

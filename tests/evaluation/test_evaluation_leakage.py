@@ -149,6 +149,7 @@ def test_a_folder_without_a_model_is_named(evaluate, tmp_path):
     assert result.exit_code == 1 and "empty: no model.safetensors" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_training_record_is_read_without_torch(evaluate, tmp_path):
     model_of(tmp_path / "model", {"subjects": []})
     Path("found.jsonl").write_text(lines(answer(0)))

@@ -270,6 +270,7 @@ def test_an_image_in_another_size_than_the_boxes_is_refused():
         list(robustness.probe([replace(PHRASES[0], width=400)], load, looks))
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.floats(0, 50)] * 4), max_size=4), st.integers(50, 90))
 def test_boxes_mirrored_twice_are_where_they_were(found, width):
     boxes = np.array(found, dtype=float).reshape(-1, 4)

@@ -95,6 +95,7 @@ def test_bleu_and_rouge_are_those_of_pycocoevalcap(prefix, words_of):
     )
 
 
+@pytest.mark.slow
 def test_bleu_of_random_texts_is_that_of_a_slow_one():
     for seed in range(8):
         found, true = random_texts(6, seed), random_texts(6, 100 + seed)
@@ -237,6 +238,7 @@ def test_only_findings_and_impression_are_scored():
     assert report_words.text_of(Report(study_id="s", last_paragraph="Clear.")) == "Clear."
 
 
+@pytest.mark.slow
 def test_the_command_scores_files(tmp_path):
     for name, reports in (("found", FOUND), ("truth", TRUTH)):
         medground.write(tmp_path / f"{name}.jsonl", reports)

@@ -103,6 +103,7 @@ def run(*words, **more):
     return CliRunner().invoke(cli, list(map(str, words)), **more)
 
 
+@pytest.mark.slow
 def test_ground_takes_the_folder_and_resumes(folders, films, tmp_path):
     given = "".join(
         json.dumps({"image_id": p.image_id, "phrase_id": p.phrase_id, "path": p.path, "text": p.text}) + "\n"
@@ -216,6 +217,16 @@ class TestTrust:
         [box] = json.loads(result.stdout)["boxes"]
         assert box == {"box": [20.5, 20.5, 40.5, 40.5], "score": 1.0}  # of the crop: 100 of 120 pixels
 
+    def test_a_prompt_goes_around_the_phrase_of_maira_2(self, films, tmp_path, monkeypatch):
+        folder = tiny_models.maira_2(tmp_path / "maira_2")
+        loaded = model.load(folder, "cpu", trust_remote_code=True, prompt="a large {phrase}")
+        seen, processor = [], type(loaded.adapter.processor)
+        made = processor.format_and_preprocess_phrase_grounding_input
+        keep = lambda self, **given: seen.append(given["phrase"]) or made(self, **given)  # noqa: E731
+        monkeypatch.setattr(processor, "format_and_preprocess_phrase_grounding_input", keep)
+        [found] = loaded.adapter.find(Image.new("RGB", SIZE), ["spot"])
+        assert seen == ["a large spot"] and len(found.boxes) == 1
+
     def test_code_beside_a_model_that_needs_none_is_not_run(self, folders, tmp_path):
         folder = tmp_path / "with_code"
         folder.mkdir()
@@ -230,6 +241,7 @@ class TestTrust:
         assert model.load(folder, "cpu").name
 
 
+@pytest.mark.slow
 def test_load_takes_the_folder_as_ground_does(folders, films):
     loaded = medground.load(folders("owl"), device="cpu", any_view=True)
     assert isinstance(loaded, model.ForeignModel)
@@ -245,6 +257,7 @@ def test_load_takes_the_folder_as_ground_does(folders, films):
         medground.load(prompt="{phrase}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["owl", "grounding-dino"])
 def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, films, monkeypatch, caplog):
     loaded = medground.load(folders(kind), device="cpu", any_view=True)

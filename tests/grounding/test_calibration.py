@@ -80,6 +80,7 @@ def test_figures_are_better_after_than_before():
     assert calibration.calibration_error(curve, found) < 0.06
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.floats(0.01, 0.99))
 def test_the_margin_is_the_smallest_that_covers_enough_of_one_more(margins, coverage):
     margins = sorted(margins)
@@ -111,6 +112,7 @@ def test_boxes_that_nothing_was_found_for_limit_the_promise():
 sides = st.tuples(*[st.floats(0, 150)] * 2, *[st.floats(1, 50)] * 2)
 
 
+@pytest.mark.slow
 @given(box=sides, found=sides)
 def test_widened_by_the_margin_that_it_needs_a_box_covers_the_other(box, found):
     true, own = (np.array([x, min(y, 49), min(x + w, 200), min(y, 49) + h]) for x, y, w, h in (box, found))
@@ -226,6 +228,7 @@ def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
     assert (result.exit_code, "nothing to calibrate on" in result.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_model_is_not_calibrated_on_its_training_patients(films, model):
     torch.manual_seed(0)
     seen = recorded("p3")
@@ -235,6 +238,7 @@ def test_a_model_is_not_calibrated_on_its_training_patients(films, model):
     assert not (model / "calibration.json").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_calibration_is_one_line(model, films):
     for text in ("{", "[]", '{"format": 1}', '{"format": 2, "present_curve": {}, "score_curve": {}}'):
         (model / "calibration.json").write_text(text)

@@ -60,6 +60,7 @@ def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path)
         assert np.allclose(own.present, other.present, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
     whole = grounder.load(model)
     picture = torch.rand(2, 160, 160)

@@ -180,6 +180,7 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     assert json.loads(turned.stdout)["boxes"] != json.loads(hung.stdout)["boxes"]
 
 
+@pytest.mark.slow
 def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
     Image.fromarray(heart_film(0)).save(tmp_path / "film.png")
     asked = ("ground", tmp_path / "film.png", "heart", "--model", folder)

@@ -37,6 +37,7 @@ def answered(films, model, tmp_path):
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_report_is_answered_finding_by_finding(answered):
     assert [(each["text"], each["finding"], each["existence"]) for each in answered] == [
         ("There is a small left pleural effusion", "pleural effusion", "present"),
@@ -123,6 +124,7 @@ def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(films, model, tmp_
     assert {(row["width"], row["height"]) for row in rows} == {(str(toy.WIDTH), str(toy.HEIGHT))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "coco"])
 def test_evaluate_reads_back_what_it_writes_as_if_it_were_lines(ground, films, tmp_path, kind):
     for each in (kind, "jsonl"):
@@ -149,6 +151,7 @@ def test_tables_say_too_that_a_training_had_patients_of_its_test():
     assert "leakage" not in bare and (said["coverage"], said["leakage"]) == (0.9, True)
 
 
+@pytest.mark.slow
 def test_coco_tools_load_the_coco_file(ground, tmp_path, capfd):
     from pycocotools.coco import COCO
 
@@ -169,6 +172,7 @@ def test_no_phrases_give_a_file_of_each_kind_without_any(model, tmp_path):
         assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
 
 
+@pytest.mark.slow
 def test_maps_are_what_the_protocol_heatmap_reads(ground, films, tmp_path):
     path = tmp_path / "maps.safetensors"
     result = ground("--heatmap", path, "--no-calibration")
@@ -204,6 +208,7 @@ def test_of_several_boxes_the_best_weighs_one_and_none_is_empty():
     assert not heatmaps.heatmap([], 200, 100).any()
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_shows_each_phrase(ground, films, tmp_path):
     records = Path(films.phrases).read_text().replace("bright spot", "<b>spot</b>", 1)
     records = records.replace('"image_id": "film0"', '"image_id": "an image"')
@@ -218,6 +223,7 @@ def test_the_page_holds_everything_and_shows_each_phrase(ground, films, tmp_path
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_the_page_says_what_a_report_calls_absent(films, model, tmp_path):
     (tmp_path / "r.txt").write_text(REPORT)
     asked = (films.folder / "film0.png", "--report", tmp_path / "r.txt", "--html", tmp_path / "p.html")

@@ -213,6 +213,7 @@ class TestDicom:
         assert TEXT.encode() in path.read_bytes()
         return made
 
+    @pytest.mark.slow
     def test_a_structured_report_gives_the_boxes_back(self, film):
         made = self.written("dicom-sr")
         corners = [list(each.value) for each in made.iterall() if each.keyword == "GraphicData"]

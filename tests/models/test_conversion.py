@@ -64,6 +64,7 @@ def predicted(folder, images, mask):
     return model, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transvg", "medrpg", "agp"])
 def test_a_transvg_has_the_same_boxes_and_losses(kind, bert, inputs, tmp_path):
     torch.manual_seed(2)
@@ -98,6 +99,7 @@ def giou(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return inner / union - (hull - union) / hull
 
 
+@pytest.mark.slow
 def test_the_layers_of_a_detr_start_a_transvg(bert, inputs, tmp_path):
     torch.manual_seed(3)
     network = published.DETR().eval()

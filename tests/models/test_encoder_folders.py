@@ -81,6 +81,7 @@ def test_our_options_load_the_folders_with_the_same_gray_values(small, tmp_path)
     assert tokenizer.get_vocab() == small.tokenizer.get_vocab()
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_bytes_again(small, tmp_path):
     grounder.save(tmp_path / "model", small)
     contents = []

@@ -62,6 +62,7 @@ def bare(kind: str, model) -> dict:
     return {name.removeprefix("model.").removeprefix(f"{kind}."): each for name, each in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", IMAGES)
 def test_a_model_with_it_predicts_and_is_loaded_from_its_folder(kind, tmp_path):
     save(kind, IMAGES[kind], tmp_path / "encoder")
@@ -114,6 +115,7 @@ def test_grey_values_are_those_that_a_backbone_was_trained_on(tmp_path):
     assert torch.allclose(seen[0], ((film - 0.3) / 0.1).expand(-1, 3, -1, -1))
 
 
+@pytest.mark.slow
 def test_a_roberta_reads_with_its_own_tokenizer(tmp_path):
     from tokenizers import ByteLevelBPETokenizer
 
@@ -129,6 +131,7 @@ def test_a_roberta_reads_with_its_own_tokenizer(tmp_path):
     assert torch.equal(grounder.load(tmp_path / "model").tokenize(TEXTS)[0], built.tokenize(TEXTS)[0])
 
 
+@pytest.mark.slow
 def test_a_bert_with_code_of_its_own_is_read_as_the_bert_that_it_is(bert, tmp_path):
     """CXR-BERT-specialized: another model type, classes in files of the model, which are never run."""
     words = encoders.build_tokenizer(TEXTS).get_vocab()

@@ -43,6 +43,7 @@ def folder(tmp_path, frontal, lateral):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_upright_frontal_image_passes(check, frontal):
     assert check.is_frontal(frontal)
 

@@ -15,6 +15,7 @@ def model():
     return grounder.build("small", ["bright spot"])
 
 
+@pytest.mark.slow
 def test_heads_come_back_with_their_weights(model, tmp_path):
     saved = grounder.save(tmp_path, model)
     torch.manual_seed(1)

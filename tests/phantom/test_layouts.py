@@ -48,6 +48,7 @@ def read(reader, path, **how):
         return list(reader(stream, **how))
 
 
+@pytest.mark.slow
 def test_nih_has_the_classes_and_the_split_of_the_truth(made, truth, studies):
     folder = made / "layouts" / "nih"
     listed = frozenset((folder / "test_list.txt").read_text().split())
@@ -74,6 +75,7 @@ def test_nih_boxes_are_those_of_the_truth_in_the_square(made, truth, studies):
             assert min(np.abs(np.array(one) * scale - box).max() for one in own) < 0.1
 
 
+@pytest.mark.slow
 def test_images_are_the_same_squares(made, studies):
     folder = made / "layouts"
     assert len([*folder.rglob("*.png"), *folder.rglob("*.dcm")]) == PATIENTS * len(layouts.NAMES)

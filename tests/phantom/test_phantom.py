@@ -135,6 +135,7 @@ def test_an_ap_film_magnifies_the_heart():
     assert shares[1] > 1.02 * shares[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("severity", ["small", "moderate", "large"])
 @pytest.mark.parametrize("side", SIDES)
 def test_an_effusion_brightens_its_own_costophrenic_angle_alone(side, severity):
@@ -147,6 +148,7 @@ def test_an_effusion_brightens_its_own_costophrenic_angle_alone(side, severity):
     assert finding.box is not None and finding.box[3] > without.regions[f"{side} lower lung zone"][1]
 
 
+@pytest.mark.slow
 def test_a_larger_effusion_reaches_higher():
     tops = []
     for severity in ("small", "moderate", "large"):
@@ -167,6 +169,7 @@ def test_a_pneumothorax_darkens_the_lungs_edge_and_has_no_vessels_beyond_its_lin
     assert (before & ~after).sum() > 50
 
 
+@pytest.mark.slow
 def test_the_cardiothoracic_ratio_is_what_was_asked_for():
     for ratio in (0.42, 0.5, 0.6):
         patient, exposure = calm()
@@ -188,6 +191,7 @@ def test_an_opacity_lies_in_the_zone_that_it_is_said_to_lie_in(name):
         assert zone[0] < x < zone[2] and zone[1] - 4 < y < zone[3] + 4
 
 
+@pytest.mark.slow
 def test_edema_brightens_both_lungs_and_the_hila_most():
     findings = [Finding("pulmonary edema/hazy opacity", 0, s, "moderate", [f"{s} lung"]) for s in SIDES]
     change = scene_with(*findings).attenuation - scene_with().attenuation

@@ -69,6 +69,7 @@ def test_two_workers_write_the_same_bytes(folder, tmp_path):
     assert content(tmp_path / "again") == content(folder)
 
 
+@pytest.mark.slow
 def test_a_patient_does_not_depend_on_the_others(folder):
     study = cohort.render(5, 9, SIZE)
     assert (folder / "mimic-cxr-jpg" / tables.image_path(study, study.image_id)).exists()

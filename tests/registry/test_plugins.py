@@ -8,20 +8,22 @@ from pathlib import Path
 
 import pytest
 import toy_runs
+import warm
 
+MEDGROUND = (sys.executable, "-m", "medground")
 PLUGIN = Path(__file__).resolve().parents[1] / "support" / "plugin_package"
 
 
-def run(*args: object, paths: tuple[Path, ...] = (PLUGIN,)) -> subprocess.CompletedProcess:
-    """Run medground with other packages on PYTHONPATH."""
+def run(*call: object, paths: tuple[Path, ...] = (PLUGIN,)) -> subprocess.CompletedProcess:
+    """Run a program with other packages on PYTHONPATH."""
     path = os.pathsep.join(map(str, [*paths, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
-    call = [sys.executable, "-m", "medground", *map(str, args)]
     env = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(call, capture_output=True, text=True, env=env, timeout=240)
+    return subprocess.run(list(map(str, call)), capture_output=True, text=True, env=env, timeout=240)
 
 
 def done(*args: object) -> str:
-    result = run(*args)
+    """Run medground, and return its output."""
+    result = run(*warm.python(), "-m", "medground", *args)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -100,22 +102,22 @@ HELP = [
 ]
 
 
-@pytest.mark.parametrize(("command", "names"), HELP, ids=lambda each: " ".join(each))
-def test_help_lists_the_entries_of_other_packages(command, names):
-    text = " ".join(done(*command, "--help").split()).lower()
-    assert all(name in text for name in names)
+HELPS = """
+import json, sys
+from click.testing import CliRunner
+from medground.cli.main import cli
+helps = [CliRunner().invoke(cli, [*words, "--help"]).stdout for words in json.loads(sys.argv[1])]
+print(json.dumps([helps, "example_plugin" in sys.modules, sorted({"torch", "numpy"} & set(sys.modules))]))
+"""
 
 
-def test_help_with_a_plugin_imports_nothing_heavy():
-    code = (
-        "import sys\nfrom click.testing import CliRunner\nfrom medground.cli.main import cli\n"
-        "for name in ('pretrain', 'evaluate', 'convert'):\n    CliRunner().invoke(cli, [name, '--help'])\n"
-        "print('example_plugin' in sys.modules, {'torch', 'numpy'} & set(sys.modules))"
-    )
-    path = os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])
-    env = os.environ | {"PYTHONPATH": path}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
-    assert result.stdout == "True set()\n"
+def test_help_lists_the_entries_of_other_packages_and_imports_nothing_heavy():
+    result = run(sys.executable, "-c", HELPS, json.dumps([command for command, _ in HELP]))
+    assert (result.returncode, result.stderr) == (0, "")
+    helps, loaded, heavy = json.loads(result.stdout)
+    for (command, names), text in zip(HELP, helps, strict=True):
+        assert [name for name in names if name not in " ".join(text.split()).lower()] == [], command
+    assert (loaded, heavy) == (True, [])
 
 
 def package(folder: Path, name: str, points: str, code: str) -> Path:
@@ -130,30 +132,33 @@ def package(folder: Path, name: str, points: str, code: str) -> Path:
 
 GOOD = "from medground import registry\nTHING = registry.Architecture(target='x:Y', help='h')\n"
 BAD = [
-    ("other", "import no_such_thing\n", "cannot be loaded: ModuleNotFoundError"),
-    ("other", "def f(:\n", "cannot be loaded: SyntaxError"),
-    ("other", "raise RuntimeError('boom')\n", "cannot be loaded: RuntimeError: boom"),
-    ("other", "THINGS = 1\n", "cannot be loaded: AttributeError"),
-    ("other", "THING = 'no_such_thing:X'\n", "cannot be loaded: MedgroundError"),
-    ("other", "THING = 1\n", "expected a medground.registry.Architecture"),
+    ("missing", "import no_such_thing\n", "cannot be loaded: ModuleNotFoundError"),
+    ("syntax", "def f(:\n", "cannot be loaded: SyntaxError"),
+    ("raising", "raise RuntimeError('boom')\n", "cannot be loaded: RuntimeError: boom"),
+    ("nameless", "THINGS = 1\n", "cannot be loaded: AttributeError"),
+    ("absent", "THING = 'no_such_thing:X'\n", "cannot be loaded: MedgroundError"),
+    ("number", "THING = 1\n", "expected a medground.registry.Architecture"),
     ("transvg", GOOD, "the name is already taken"),
 ]
 
 
-@pytest.mark.parametrize(("name", "code", "message"), BAD)
-def test_a_broken_package_is_one_warning_that_names_it(tmp_path, name, code, message):
-    points = f"[medground.architectures]\n{name} = brokenplugin:THING\n"
-    folder = package(tmp_path, "brokenplugin", points, code)
-    result = run("finetune", "--help", paths=(folder,))
+def test_a_broken_package_is_one_warning_that_names_it(tmp_path):
+    folders = []
+    for number, (name, code, _) in enumerate(BAD):
+        points = f"[medground.architectures]\n{name} = brokenplugin{number}:THING\n"
+        folders.append(package(tmp_path, f"brokenplugin{number}", points, code))
+    result = run(*MEDGROUND, "finetune", "--help", paths=tuple(folders))
     assert result.returncode == 0, result.stderr
-    (line,) = result.stderr.splitlines()
-    assert "package brokenplugin: medground.architectures" in line and message in line
+    assert len(result.stderr.splitlines()) == len(BAD), result.stderr
+    for number, (*_, message) in enumerate(BAD):
+        (line,) = [each for each in result.stderr.splitlines() if f"brokenplugin{number}: " in each]
+        assert f"package brokenplugin{number}: medground.architectures" in line and message in line
     assert "transvg" in result.stdout
 
 
 def test_of_two_packages_with_one_name_the_second_is_refused(tmp_path):
     points = "[medground.architectures]\nmine = {}:THING\n"
     folders = [package(tmp_path, each, points.format(each), GOOD) for each in ("first", "second")]
-    result = run("finetune", "--help", paths=tuple(folders))
+    result = run(*MEDGROUND, "finetune", "--help", paths=tuple(folders))
     (line,) = result.stderr.splitlines()
     assert "package second" in line and "already taken" in line and "mine" in result.stdout

@@ -96,6 +96,7 @@ def vocabulary(trie: dict) -> set[str]:
     return {word for word in trie if word}.union(*(vocabulary(node) for word, node in trie.items() if word))
 
 
+@pytest.mark.slow
 def test_no_word_of_another_language_is_one_that_the_parser_reads():
     english, others = languages._lists()
     words = lexicon.load()
@@ -116,6 +117,7 @@ def test_reports_in_other_languages_are_one_warning_and_no_triplet():
     ]
 
 
+@pytest.mark.slow
 def test_reports_in_any_language_are_parsed_on_request():
     result = CliRunner().invoke(cli, ["parse-reports", "--any-language"], input=ROWS)
     assert {json.loads(each)["study_id"] for each in result.stdout.splitlines()} == {"1", "2", "3"}
@@ -144,6 +146,7 @@ def test_a_report_in_another_language_has_no_labels():
     assert [each == {""} for each in labels] == [False, True, True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16", "utf-16-be"])
 @pytest.mark.parametrize("start", ['{{"study_id":"1","text":"{}"}}\n', "id,text\n1,{}\n", "{}"])
 def test_every_input_may_have_any_encoding(start, encoding):
@@ -153,6 +156,7 @@ def test_every_input_may_have_any_encoding(start, encoding):
     assert json.loads(line)["text"] == text
 
 
+@pytest.mark.slow
 def test_no_english_report_is_dropped(shared):
     pattern = re.compile(rb"<AbstractText[^>]*>([^<]+)")
     with tarfile.open(shared / "data" / "openi_dev.tgz") as tar:

@@ -5,6 +5,7 @@ existence.jsonl   the existence of a finding; null: the text does not state it f
 challenge.jsonl   all that a text states of a finding; null: not that it is present
 negex.jsonl       the existence of words of clinical notes, which are read with a lexicon of the user
 clinical.jsonl    the same, with other notes
+clinical2.jsonl   the same: notes written before any of them was parsed
 """
 
 import json
@@ -23,4 +24,4 @@ TRIPLETS = [(text, [tuple(each) for each in triplets]) for text, triplets in _ro
 EXISTENCE = _rows("existence")
 CHALLENGE = _rows("challenge")
 NEGEX = _rows("negex")
-CLINICAL = _rows("clinical")
+CLINICAL = _rows("clinical") + _rows("clinical2")

@@ -3,8 +3,9 @@
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterable
+
+import warm
 
 END = """
 import os, sys, torch
@@ -20,7 +21,8 @@ On Python's usual way out torch's network threads sometimes abort the process (S
 
 def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
     """Run a script, or `-m` and a module, in two processes of this interpreter; none outlives the call."""
-    call = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", _free_port(), *args]
+    program = ["--no-python", *warm.python(), *args]
+    call = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", _free_port(), *program]
     with _started(call, {}) as process:
         try:
             out, err = process.communicate(timeout=240)
@@ -30,7 +32,7 @@ def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def pair(*args: object) -> subprocess.CompletedProcess[str]:
-    """Run as `torchrun` does, without its own process, which loads torch too and watches the others.
+    """Run as `torchrun` does, without its own process, which watches the others.
 
     The result has the output of the first process.
     """
@@ -50,7 +52,7 @@ def pair(*args: object) -> subprocess.CompletedProcess[str]:
 
 def _started(args: Iterable[object], more: dict[str, object]) -> subprocess.Popen[str]:
     env = os.environ | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in more.items()}
-    call = [sys.executable, *map(str, args)]
+    call = [*warm.python(), *map(str, args)]
     return subprocess.Popen(call, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0, 1, -1])), min_size=1, max_size=30))
 @settings(deadline=None)
 def test_auc_counts_pairs(scored):

@@ -130,6 +130,27 @@ def test_an_image_is_matched_where_its_own_report_wins():
     assert len(wins(own[:1], other[:1])) == 0
 
 
+def test_the_difference_of_equal_scores_is_0_and_of_better_ones_above_it():
+    labels = (torch.arange(60) % 2).float()[:, None].expand(-1, 3)
+    scores = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
+    difference = tool("ablate_gk")._difference
+    assert difference((scores, labels), (scores, labels), 20) == "+0.000 (+0.000 to +0.000)"
+    better = difference((scores + labels, labels), (scores, labels), 20)
+    assert float(better.split()[0]) > 0.3 and float(better.split("(")[1].split()[0]) > 0.2
+
+
+def test_without_the_losses_of_text_no_report_is_encoded(films, tmp_path, monkeypatch, capsys):
+    module, out = tool("ablate_gk"), tmp_path / "out.jsonl"
+    seen = []
+    monkeypatch.setattr(module, "_run", lambda learned, *_: (seen.append(learned), ({}, ()))[1])
+    monkeypatch.setattr(module, "_difference", lambda *_: "")
+    monkeypatch.setattr(ablation_common, "table", lambda *_: "")
+    own = ["--pairs", films.pairs, "--anatomy", films.anatomy, "--ecls-only", "-o", out]
+    run(monkeypatch, capsys, module, *own, *common(films))
+    assert {text for each in seen[0] for text in each.report} == {module.NO_TEXT}
+    assert any(each.findings for each in seen[0]) and not any(each.pairs for each in seen[0])
+
+
 def test_regions_are_asked_by_another_name_of_theirs(films):
     module = tool("ablate_agp")
     given = {"test": films.phrases, "test_anatomy": films.held, "regions_of": 2}

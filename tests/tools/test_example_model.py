@@ -123,6 +123,7 @@ def test_infiltration_counts_half_for_consolidation(nih):
     assert found.weights[:, column].tolist() == [3, 1.5, 0.5]
 
 
+@pytest.mark.slow
 def test_texts_name_one_finding_and_negated_ones_none():
     texts, numbers = example_findings.named_texts(["right lung"])
     number = dict(zip(texts, numbers, strict=True))

@@ -71,6 +71,7 @@ def gradients(learner: Learner) -> dict[str, torch.Tensor]:
     return grads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5])
 def test_parts_have_the_losses_and_gradients_of_the_whole(learner, batch, count):
     weights = learner.weights(0)

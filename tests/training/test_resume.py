@@ -161,6 +161,7 @@ def test_a_filter_goes_on_where_it_was_killed(run, monkeypatch, tmp_path):
     assert not list(tmp_path.glob("*.partial*"))
 
 
+@pytest.mark.slow
 def test_rejected_lines_are_there_once_after_a_resume(run, monkeypatch, tmp_path):
     (tmp_path / "in.jsonl").write_text("{bad\n" + (tmp_path / "in.jsonl").read_text() + "{worse\n")
     with monkeypatch.context() as patch:
@@ -179,6 +180,7 @@ def test_a_finished_file_is_kept_and_said_so(run, tmp_path):
     assert (tmp_path / "out.jsonl").read_text() == "from an earlier run\n"
 
 
+@pytest.mark.slow
 def test_other_input_is_not_gone_on_with(run, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         killed_after(patch, 25)

@@ -3,13 +3,13 @@
 import itertools
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import click
 import pytest
 import torch
 import toy
+import warm
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
@@ -143,13 +143,14 @@ main()
 def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
     script = tmp_path / "signalled.py"
     script.write_text(SIGNALLED)
-    call = [sys.executable, script, *moment, *arguments(films, tmp_path / "run")]
+    call = [*warm.python(), script, *moment, *arguments(films, tmp_path / "run")]
     done = subprocess.run([str(each) for each in call], capture_output=True, text=True)
     assert done.returncode == 75, done.stderr
     assert "stopped on request before" in done.stderr
     assert not (tmp_path / "run" / "resume.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "where"),
     [
@@ -180,6 +181,7 @@ def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeyp
     assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
 
 
+@pytest.mark.slow
 def test_another_runtime_error_keeps_its_traceback(films, tmp_path, monkeypatch):
     def failing(*args):
         raise RuntimeError("shapes do not match")

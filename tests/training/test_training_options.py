@@ -289,6 +289,7 @@ def test_a_run_has_the_shape_of_its_start_without_any_option(films, small_encode
     assert bare == told
 
 
+@pytest.mark.slow
 def test_a_start_with_a_shape_of_its_own_has_no_size(films, tmp_path):
     model = grounder.build("small", ["bright spot"])
     config = replace(model.config, fusion_layers=1)
@@ -381,6 +382,7 @@ def test_a_digest_of_examples_does_not_change_from_version_to_version(films):
         assert examples.digest(some) == hashlib.sha256(whole).hexdigest()[:12]
 
 
+@pytest.mark.slow
 def test_with_a_text_encoder_no_vocabulary_is_built(films, small_encoders, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "vocabulary", None)
     given = ["--text-encoder", small_encoders / "text", "--steps", 1]

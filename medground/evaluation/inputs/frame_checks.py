@@ -59,15 +59,15 @@ class FrameCheck:
         if limit and limit * LARGER < self.smallest_side and not self._fits_better_than(like):
             log.warning(
                 "%s: all numbers are within 0 to %d, and the images are larger: is it --coordinates %s?",
-                *(source, limit, self._better() or like),
+                *(source, limit, self.better() or like),
             )
         elif self.outside * 2 > self.boxes:
-            best = self._better() or like or "stretch:WxH of larger images"
+            best = self.better() or like or "stretch:WxH of larger images"
             log.warning(
                 "%s: %d of %d boxes lie outside their images: is it --coordinates %s?",
                 *(source, self.outside, self.boxes, best),
             )
-        elif better := self._better():
+        elif better := self.better():
             log.warning(
                 "%s: the boxes fit the truth better with --coordinates %s (mean IoU %.2f, not %.2f)",
                 *(source, better, _mean(self._ious(better)), _mean(self._ious(self.frame))),
@@ -77,7 +77,7 @@ class FrameCheck:
         own = _mean(self._ious(self.frame))
         return own >= FITS and own > _mean(self._ious(other))
 
-    def _better(self) -> str | None:
+    def better(self) -> str | None:
         """Return the frame that fits the truth clearly better; None if there is none."""
         own = self._ious(self.frame)
         fits = {name: self._ious(name) for name in self._others()}
@@ -104,7 +104,7 @@ class FrameCheck:
         elif self.largest <= 1000 * (1 + frames.SLACK):
             shapes.append("padded:1000")
         if self.largest > 1:
-            shapes += [frames.ORIGINAL, "smart-resize"]
+            shapes += [frames.ORIGINAL, frames.SWAPPED, "smart-resize"]
         both = [*shapes, *(frames.TURNED + each for each in shapes)]
         if not self.frame.startswith(frames.TURNED):
             both.append(frames.TURNED + self.frame)

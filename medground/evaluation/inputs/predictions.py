@@ -113,7 +113,8 @@ class _Found:
             )
         boxes = [each.box for some in self.boxes.values() for each in some]
         if boxes and max(max(box) for box in boxes) <= 1:
-            raise MedgroundError(f"{source}: every box is within one pixel; try --coordinates normalised")
+            like = next((name for each in self.checks.values() if (name := each.better())), "normalised")
+            raise MedgroundError(f"{source}: every box is within one pixel; try --coordinates {like}")
         for each in self.checks.values():
             each.warn(source)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from medground.answers import frames, texts
-from medground.errors import BadRecord, MedgroundError
+from medground.errors import BadRecord
 from medground.grounding.adapters import sources
 from medground.grounding.adapters.model import Found
 from medground.grounding.adapters.sources import Source
@@ -119,14 +119,10 @@ class Qwen25VL(Generator):
 
 
 class Maira2:
-    """MAIRA-2, whose processor, which is code in its folder, makes the prompt."""
+    """MAIRA-2, whose processor, which is code in its folder, makes the prompt around the phrase."""
 
     def __init__(self, source: Source):
-        if source.prompt is not None:
-            raise MedgroundError(
-                f"{source.folder}: the code of the model makes its prompt: leave out --prompt"
-            )
-        library = sources.transformers()
+        self.source, library = source, sources.transformers()
         self.network, self.device = source.network(library.AutoModelForCausalLM), source.device
         self.processor = source.load(library.AutoProcessor)
 
@@ -137,7 +133,7 @@ class Maira2:
 
     def _find(self, image: Image.Image, phrase: str) -> Found:
         inputs = self.processor.format_and_preprocess_phrase_grounding_input(
-            frontal_image=image, phrase=phrase, return_tensors="pt"
+            frontal_image=image, phrase=self.source.asked(phrase), return_tensors="pt"
         ).to(self.device, self.network.dtype)
         [text] = generated(self.network, self.processor, inputs)
         return placed(texts.maira_2(text), "crop", image)

@@ -1,0 +1,95 @@
+"""Breaks between the clauses of a sentence, which end the reach of cues, and cues that other words decide."""
+
+from medground.reports.wordlists import word_set
+
+Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
+
+MARKS = frozenset(("(-)", "(+)"))
+HARD = frozenset(";:()?.-–—[]*|") | MARKS
+OPENING = frozenset("([")
+STARTS = word_set("existence", "starts")
+GOES_ON = word_set("existence", "goes_on")
+SOFT = word_set("existence", "soft")
+SIDES = word_set("existence", "sides")
+CLOSERS = frozenset(("or", "nor"))
+LEADS_LIST = word_set("existence", "leads_list")
+OPENS_LIST = frozenset("NUuLPD")
+DATED = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
+
+
+def find_breaks(
+    words: list[str], cues: list[Cue], subjects: frozenset[int], states: frozenset[int]
+) -> tuple[list[int], list[int]]:
+    """Return (hard, soft) breaks, each a sorted list of word places.
+
+    A hard break ends every cue's reach. A soft one, before "mild", "right", "stable" and such in a list, or
+    before one of the `states`, ends it too, unless a later "or" closes the list: "no edema, small effusion or
+    pneumothorax". A colon after a cue opens its list and is no break: "negative for: a, b".
+    """
+    within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
+    within |= _list_colons(words, cues)
+    hard = [n for n, word in enumerate(words) if word in HARD and n not in within]
+    hard += [i for i, _, kind in cues if kind == "E"]
+    causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
+    soft = []
+    last = len(words) - 1
+    for n, word in enumerate(words):
+        if n == last or word not in (",", "and"):
+            continue
+        follower = n + 2 if words[n + 1] == "and" and n + 2 <= last else n + 1
+        if (
+            words[follower] in STARTS
+            or follower in subjects
+            or (word == "and" and words[follower] in GOES_ON)
+        ):
+            hard.append(n)
+        elif follower in states or (
+            words[follower] in SOFT and not (word == "and" and words[follower] in SIDES)
+        ):
+            soft.append(n)
+    hard.sort()
+    return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
+
+
+def in_aside(words: list[str], end: int, place: int) -> bool:
+    """Return whether a bracket opens at word `end` and is open at `place`: "effusion (small, left)"."""
+    return not OPENING.isdisjoint(words[end : end + 1]) and HARD.isdisjoint(words[end + 1 : place])
+
+
+def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
+    """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
+    found = set()
+    for i, j, kind in cues:
+        if kind in OPENS_LIST or (kind in "MBVv" and "following" in words[:i]):
+            while j < len(words) and words[j] in LEADS_LIST:
+                j += 1
+            if words[j : j + 1] == [":"]:
+                found.add(j)
+    return found
+
+
+def _closed(words: list[str], place: int, hard: list[int]) -> bool:
+    """Return whether an "or" follows before the next hard break or "no", so that the list continues."""
+    end = next((each for each in hard if each > place), len(words))
+    end = next((n for n in range(place + 1, end) if words[n] == "no"), end)
+    return any(word in CLOSERS for word in words[place + 1 : end])
+
+
+def is_month(words: list[str], i: int, j: int) -> bool:
+    """Return whether "may" is a month: "3 May", "May 3", "since May"."""
+    return words[i:j] == ["may"] and (
+        not DATED.isdisjoint(words[max(0, i - 1) : i])
+        or any(each[0].isdigit() for each in (*words[max(0, i - 1) : i], *words[j : j + 1]))
+    )
+
+
+def colon_lists(words: list[str], cues: list[Cue], findings: list[int]) -> list[Cue]:
+    """Return cues for the colons of a finding's differential: "opacity: atelectasis, edema or pneumonia"."""
+    found: list[Cue] = []
+    if ":" in words and "or" in words:
+        colon = words.index(":")
+        after = [i for i in findings if i > colon]
+        denied = any(i > colon and kind in "NMB" for i, _, kind in cues)
+        if 2 <= len(after) < len(findings) and "or" in words[after[0] : after[-1]] and not denied:
+            found.append((colon, colon + 1, "D"))
+    return found
