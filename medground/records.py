@@ -170,10 +170,8 @@ class Pair:
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height)
-        check_box(self.box)
-        for box in self.region_boxes:
-            if box != self.box:  # of one region both are the same
-                check_box(box)
+        for box in [self.box, *[each for each in self.region_boxes if each != self.box]]:
+            check_box(box)
         if len(self.regions) != len(self.region_boxes):
             raise ValueError("regions and region_boxes: expected as many boxes as names")
 
