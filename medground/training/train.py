@@ -13,7 +13,7 @@ from torch import nn
 
 from medground import console, leakage
 from medground.data import collate, packed, vocabulary
-from medground.data.examples import Example, all_texts, digest
+from medground.data.examples import Example
 from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.data.long_texts import LongTexts
@@ -98,10 +98,7 @@ class Material:
 
     def usable(self, needs: Needs) -> "Material":
         """Return it without images that have no query; raise MedgroundError if none is left."""
-        examples, rehearsal = (
-            packed.where(some, lambda each: bool(each.terms or each.sentences))
-            for some in (self.examples, self.rehearsal)
-        )
+        examples, rehearsal = (packed.with_queries(some) for some in (self.examples, self.rehearsal))
         if not examples:
             raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
         return replace(self, examples=needs.met_by(examples), rehearsal=rehearsal)
@@ -150,7 +147,7 @@ def fit(
             frozen = freeze(model.network, options.freeze)
             if loaded:  # the statistics of pre-training saw more images
                 frozen += norms_of(learner)
-            learned = _mapped(material, images, options.feature_maps, model, engine) or store
+            learned = _mapped(material, images, options, model, engine) or store
             stepper = _stepper(learner, options, engine, frozen)
             batches = _batches(material, options, learned, model, needs, engine)
             checkpoint = _checkpoint(material, store, model, learner, record, folder)
@@ -234,14 +231,15 @@ def _store(material: Material, images: Path, size: int, cache: Path | None) -> I
 
 
 def _mapped(
-    material: Material, images: Path, folder: Path | None, model: grounder.Grounder, engine: Accelerator
+    material: Material, images: Path, options: Options, model: grounder.Grounder, engine: Accelerator
 ) -> FeatureMaps | None:
     """Return the feature maps of all training images, None without a folder; process 0 computes them."""
-    if folder is None:
+    if options.feature_maps is None:
         return None
+    early = "image-encoder" not in options.freeze
     model.network.image_encoder.to(engine.device)
     with engine.main_process_first():
-        maps = FeatureMaps(folder, images, model.network, model.config.image_size)
+        maps = FeatureMaps(options.feature_maps, images, model.network, model.config.image_size, early)
         maps.add(
             [each.path for each in material.heads()],
             lambda found, count: console.progress(found, "batches of feature maps", count),
@@ -292,7 +290,7 @@ def _batches(
 def _fitted(material: Material, model: grounder.Grounder, warns: bool) -> Callable[[list[str]], Any]:
     """Return the model's `tokenize`, with shorter forms of training texts that are too long; warn of them."""
     long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
-    long_texts.take(all_texts(material.seen()))
+    long_texts.take(sorted(packed.all_texts(material.examples) | packed.all_texts(material.rehearsal)))
     if warns:
         long_texts.warn("training texts")
     short = long_texts.short
@@ -328,5 +326,7 @@ def _settings(material: Material, options: Options, start: grounder.Grounder | N
         settings["init_from"] = start.name
     if options.feature_maps is not None:
         settings["feature_maps"] = "half precision"
-    digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
+    digests = {
+        name: packed.digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")
+    }
     return settings | dict(material.chosen) | digests
