@@ -70,7 +70,8 @@ def check_phrase(phrase: Phrase) -> None:
 
 def check_pair(pair: Pair) -> None:
     """Raise BadRecord if the box of the pair lies outside its image."""
-    if clip(pair.box, pair.width, pair.height) is None:
+    x1, y1, x2, y2 = pair.box
+    if not (x1 < pair.width and y1 < pair.height and x2 > 0 and y2 > 0):
         raise BadRecord("lies outside the image", "box")
 
 

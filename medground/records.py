@@ -34,7 +34,7 @@ def check_box(box: Box) -> None:
 
 def check_size(width: int | None, height: int | None) -> None:
     """Raise ValueError for an image without pixels; None is an unknown size."""
-    if min(1 if width is None else width, 1 if height is None else height) < 1:
+    if (width is not None and width < 1) or (height is not None and height < 1):
         raise ValueError("width and height: expected 1 or more")
 
 
@@ -170,7 +170,7 @@ class Pair:
 
     def __post_init__(self) -> None:
         check_size(self.width, self.height)
-        for box in (self.box, *self.region_boxes):
+        for box in [self.box, *[each for each in self.region_boxes if each != self.box]]:
             check_box(box)
         if len(self.regions) != len(self.region_boxes):
             raise ValueError("regions and region_boxes: expected as many boxes as names")

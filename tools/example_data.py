@@ -192,7 +192,7 @@ class Nih:
         """Add the labels of an image as pairs."""
         known = {each.finding for each in self.pairs[image]}
         full = {each.category for each in self.absent} if image in self.exhaustive else set()
-        for finding in CLASSES.keys() - known - full:
+        for finding in sorted(CLASSES.keys() - known - full):
             present, share = self.said(image, finding)
             most = 0.25 if finding in UNLABELED else 0.7 if present else 0.6
             self.pairs[image].append(Pair("", None, present, most * share, finding))

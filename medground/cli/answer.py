@@ -9,6 +9,7 @@ import click
 from medground.cli import downstream_options, options
 from medground.cli.command import DATA, FILES, MODEL, TRAINING, command, option
 
+WITH_HEAD = ("--model", "--images", "--feature-maps", "--batch-size", "--allow-leakage")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any] | click.Command)
 
 
@@ -129,8 +130,8 @@ def answer(records: BinaryIO, rejects: BinaryIO, output: str, **given: Any) -> N
           --protocol answers --split test
         $ medground answer new-questions.jsonl --model runs/mdetr --images images --head rad.safetensors
     """
-    if given["head"] and given["save_head"]:
-        raise click.UsageError("--save-head keeps trained heads: not with --head")
+    if given["head"]:
+        downstream_options.refuse_others("--head", *WITH_HEAD)
     if given["feature_maps"] and not given["head"] and not {"image-encoder", "all"} & {*given["freeze"]}:
         raise click.UsageError("--feature-maps needs --freeze image-encoder or --freeze all")
     options.refuse_nowhere(output, given["save_head"])

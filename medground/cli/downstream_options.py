@@ -1,7 +1,12 @@
 """Options that the commands of downstream tasks share."""
 
+import click
+from click.core import ParameterSource
+
 from medground.cli import options
-from medground.cli.command import DATA, MODEL, option
+from medground.cli.command import DATA, MODEL, Option, option
+
+ANY_RUN = ("--device", "--config", "--rejects", "-o")  # options that every run has a use for
 
 encoder = option(
     "--encoder",
@@ -37,3 +42,17 @@ seeds = option(
 allow_leakage = option(
     "--allow-leakage", is_flag=True, group=DATA, help="Accept patients in two splits; marks each prediction."
 )
+
+
+def refuse_others(flag: str, *used: str) -> None:
+    """Raise UsageError for an option, given here or in --config, that a run with `flag` has no use for."""
+    context = click.get_current_context()
+    for each in context.command.params:
+        given = context.get_parameter_source(str(each.name)) not in (ParameterSource.DEFAULT, None)
+        if (
+            isinstance(each, Option)
+            and each.expose_value
+            and given
+            and not {flag, *used, *ANY_RUN} & {*each.opts}
+        ):
+            raise click.UsageError(f"{each.opts[-1]}: not with {flag}")

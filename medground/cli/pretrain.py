@@ -108,7 +108,7 @@ def pretrain(
             --images images --objective agp --objective asg --loss-weight irl=5 -o runs/asg
     """
     from medground import boxes, jsonl, leakage
-    from medground.data import examples, packed, paraphrasing, splits
+    from medground.data import examples, packed, packing, paraphrasing, splits
     from medground.records import Anatomy, Pair, Phrase, Sentence
     from medground.reports.parser import Parser
 
@@ -122,13 +122,13 @@ def pretrain(
     _check_validation(val, **chosen)
     bad_lines = jsonl.BadLines(rejects)
     found = packed.ByImage()
-    examples.from_pairs(
-        jsonl.read(records, Pair, bad_lines, boxes.check_pair), found, anatomy is None, reads, synonyms
+    packing.add_pairs(
+        jsonl.scan(records, Pair, bad_lines, boxes.check_pair), found, anatomy is None, reads, synonyms
     )
     if anatomy:
-        examples.from_anatomy(jsonl.read(anatomy, Anatomy, bad_lines), found, synonyms)
+        packing.add_anatomy(jsonl.scan(anatomy, Anatomy, bad_lines), found, synonyms)
     if report_sentences:
-        examples.from_sentences(jsonl.read(report_sentences, Sentence, bad_lines), found)
+        examples.from_sentences(jsonl.scan(report_sentences, Sentence, bad_lines), found)
     parts = splits.by_split(jsonl.read(exclude_held_out, Phrase, bad_lines)) if exclude_held_out else {}
     checked = list(jsonl.read(val, Phrase, bad_lines, boxes.check_phrase)) if val else []
     held_out = [*parts.get("val", ()), *parts.get("test", ())]

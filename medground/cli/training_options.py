@@ -229,11 +229,11 @@ _SAME_FOR_ALL = [
     ),
     option(
         "--augment",
-        type=click.Choice(["none", "mild", "jitter", "crop", "window", "strong"]),
+        type=click.Choice(["none", "mild", "rotate", "jitter", "crop", "window", "strong"]),
         default="mild",
         show_default=True,
         group=DATA,
-        help="Image augmentation; jitter: AGP's; crop: TransVG's; window: ASG's.",
+        help="Image augmentation; jitter, rotate: AGP's; crop: TransVG's; window: ASG's.",
     ),
     option(
         "--hflip-prob",

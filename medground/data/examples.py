@@ -66,7 +66,7 @@ def from_anatomy(
         example = _of_image(examples, _example(anatomy))
         for region in anatomy.regions:
             if box := clip(region.box, anatomy.width, anatomy.height):
-                example.terms.append(Query(_names(region.name, synonyms), (box,)))
+                example.terms.append(Query(names_of(region.name, synonyms), (box,)))
 
 
 def from_pairs(
@@ -92,7 +92,7 @@ def from_pairs(
             example.sentences.append(Query((pair.text,), boxes))
         for name, area in zip(pair.regions, pair.region_boxes, strict=False) if terms else ():
             if inside := clip(area, pair.width, pair.height):
-                query = Query(_names(name, synonyms), (inside,))
+                query = Query(names_of(name, synonyms), (inside,))
                 if query not in example.terms:
                     example.terms.append(query)
 
@@ -139,7 +139,8 @@ def from_sentences(sentences: Iterable[Sentence], examples: MutableMapping[str, 
         log.warning("no image belongs to a study of the reports: compare their study_ids")
 
 
-def _names(region: str, synonyms: bool) -> tuple[str, ...]:
+def names_of(region: str, synonyms: bool) -> tuple[str, ...]:
+    """Return the texts of a region's query."""
     return (region, *(regions.SYNONYMS.get(region, ()) if synonyms else ()))
 
 

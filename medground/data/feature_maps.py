@@ -2,13 +2,15 @@
 
 FOLDER/maps.json    the hash of the encoder, the side of its images, and the shape of a map
 FOLDER/maps.f16     a row per image: its (C, h, w) map in half precision
-FOLDER/maps.jsonl   a line per row: path, width and height of the image
+FOLDER/maps.jsonl   a line per row: path, width and height of the image, size and time of its file
 
 Rows are appended batch by batch, the lines after their maps. An interrupted run is continued after the last
-complete row. Letters: B images, C channels, S side of the letterboxed square, h x w patches.
+complete row. The last row of an image counts: a file of another size or time than its row gets a new one.
+Letters: B images, C channels, S side of the letterboxed square, h x w patches.
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,8 +30,9 @@ from medground.errors import BadRecord, MedgroundError
 from medground.models import letterboxed
 from medground.models.network import Network
 
+log = logging.getLogger(__name__)
 CONFIG, MAPS, LINES = "maps.json", "maps.f16", "maps.jsonl"
-FORMAT, BYTES = 1, 2
+FORMAT, BYTES = 2, 2
 TOGETHER = 16  # images per batch
 
 
@@ -65,6 +68,7 @@ class FeatureMaps:
         self._about = {"format": FORMAT, "encoder": encoder_hash(network), "size": size, "shape": self.shape}
         self._visible: dict[Letterbox, Tensor] = {}
         self._rows: dict[str, tuple[int, Letterbox]] = {}
+        self._files: dict[str, tuple[int, int]] = {}  # size and time of the file of each row
         self._maps: NDArray[np.float16] = np.zeros((0, *self.shape), np.float16)
         if folder.exists():
             self._open()
@@ -89,16 +93,30 @@ class FeatureMaps:
                 raise MedgroundError(f"{self.images / path}: no feature map in {self.folder}")
 
     def add(self, paths: Iterable[str], progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> None:
-        """Compute the maps of the images that have none; `progress` wraps batches, given their number."""
+        """Compute the maps of the images that have none, or whose file has changed since.
+
+        `progress` wraps batches, given their number. A warning counts the changed images.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with locks.hold(self.folder):
             self._open()
-            missing = [path for path in dict.fromkeys(paths) if path not in self._rows]
+            wanted = list(dict.fromkeys(paths))
+            changed = [path for path in wanted if path in self._rows and self._is_changed(path)]
+            if changed:
+                log.warning(
+                    "%s: %d images have changed: their maps are computed again", self.folder, len(changed)
+                )
+            missing = [*(path for path in wanted if path not in self._rows), *changed]
             if missing:
                 _put(self.folder / CONFIG, self._about)
                 with output_files.keeping(self.folder, "earlier maps are kept"):
                     self._append(progress(self._computed(missing), -(-len(missing) // TOGETHER)))
                 self._open()
+
+    def _is_changed(self, path: str) -> bool:
+        """Return whether the file of an image has another size or time than its row; False without a file."""
+        file = self.images / path
+        return file.exists() and _stated(file) != self._files[path]
 
     def _open(self) -> None:
         """Read what the folder holds, without an incomplete last row."""
@@ -114,12 +132,13 @@ class FeatureMaps:
         for number, line in enumerate(lines[:count]):
             box = Letterbox(line["width"], line["height"], self.size)
             self._rows[line["path"]] = (number, box)
+            self._files[line["path"]] = line["bytes"], line["modified"]
         if count:
             self._maps = np.memmap(path, "<f2", "r", 0, (count, *self.shape))
 
     def _append(self, batches: Iterable[tuple[Sequence[bytes], bytes]]) -> None:
         """Append lines and maps, after the complete rows."""
-        count, row = len(self._rows), int(np.prod(self.shape)) * BYTES
+        count, row = len(self._maps), int(np.prod(self.shape)) * BYTES
         lines = (self.folder / LINES).read_bytes().splitlines(True)[:count] if count else []
         with open(self.folder / MAPS, "ab") as maps, open(self.folder / LINES, "ab") as told:
             maps.truncate(count * row)
@@ -135,19 +154,19 @@ class FeatureMaps:
         """Yield the lines and the bytes of the maps of each batch; the next batch is read meanwhile."""
         device = next(self.network.image_encoder.parameters()).device
 
-        def read(start: int) -> list[letterboxed.LetterboxedImage]:
-            return [
-                letterboxed.read(self.images / each, self.size) for each in paths[start : start + TOGETHER]
-            ]
+        def read(start: int) -> list[tuple[tuple[int, int], letterboxed.LetterboxedImage]]:
+            files = [self.images / each for each in paths[start : start + TOGETHER]]
+            return [(_stated(file), letterboxed.read(file, self.size)) for file in files]
 
         for start, found in Prefetched(read, range(0, len(paths), TOGETHER)):
-            both = torch.stack([each.picture() for each in found]).to(device)
+            both = torch.stack([each.picture() for _, each in found]).to(device)
             with torch.inference_mode():
                 maps = self.network.maps(both[:, :1], both[:, 1:]).half().cpu().numpy()
             if not np.isfinite(maps).all():
                 raise MedgroundError("the image encoder gave a feature that half precision cannot hold")
             own = zip(paths[start : start + TOGETHER], found, strict=True)
-            yield [_line(path, each.letterbox) for path, each in own], maps.astype("<f2").tobytes()
+            lines = [_line(path, stated, each.letterbox) for path, (stated, each) in own]
+            yield lines, maps.astype("<f2").tobytes()
 
 
 def encoder_hash(network: Network) -> str:
@@ -160,8 +179,15 @@ def encoder_hash(network: Network) -> str:
     return found.hexdigest()[:12]
 
 
-def _line(path: str, letterbox: Letterbox) -> bytes:
+def _stated(file: Path) -> tuple[int, int]:
+    known = file.stat()
+    return known.st_size, known.st_mtime_ns
+
+
+def _line(path: str, stated: tuple[int, int], letterbox: Letterbox) -> bytes:
+    size, time = stated
     line = {"path": path, "width": letterbox.width, "height": letterbox.height}
+    line |= {"bytes": size, "modified": time}
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 

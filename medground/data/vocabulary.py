@@ -13,6 +13,7 @@ All other words are split into letters, which can still express any word.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from medground.anatomy import regions
 from medground.data.examples import Example
@@ -38,14 +39,18 @@ def common_words(examples: Iterable[Example]) -> set[str]:
     for example in examples:
         patient = example.subject_id or example.study_id or example.image_id
         for text in _texts(example):
-            for word in _WORD.findall(text):
-                if word.isalpha() and word.islower():
-                    counts[word] += 1
-                    if len(found := patients[word]) < MIN_PATIENTS:
-                        found.add(patient)
+            for word in _plain_words(text):
+                counts[word] += 1
+                if len(found := patients[word]) < MIN_PATIENTS:
+                    found.add(patient)
     return {
         word for word, count in counts.items() if count >= MIN_COUNT and len(patients[word]) >= MIN_PATIENTS
     }
+
+
+@lru_cache(maxsize=4096)  # all images repeat the names of regions
+def _plain_words(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text) if word.isalpha() and word.islower()]
 
 
 def _texts(example: Example) -> Iterator[str]:

@@ -48,9 +48,10 @@ class JointSpace:
 def load(folder: Path, model: Grounder) -> JointSpace:
     """Return the joint space of a model folder; raise MedgroundError if it has no heads of ASG."""
     objectives = saved_heads.load(folder, model)
-    if "asg" not in objectives:
+    name = next((each for each in ("asg", "asg-cls") if each in objectives), None)
+    if name is None:
         raise MedgroundError(f"{folder}: --layer joint needs heads of asg; it has {', '.join(objectives)}")
-    head = objectives["asg"]
+    head = objectives[name]
     assert isinstance(head, ASG)
     return JointSpace(model, head)
 

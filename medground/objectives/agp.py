@@ -1,8 +1,8 @@
 """Anatomical grounding pre-training: regress each phrase's boxes (AGP; Zhang et al., arXiv 2502.16585).
 
 The loss of a box is 5 L1 + 2 (1 - GIoU) [AGP's public code]. Fine-tuning on annotated boxes has the same
-loss. Differences: L1 is over center and sides, as in TransVG and DETR; AGP's code uses the corners. A
-presence logit is trained on phrases without boxes (weight 1).
+loss. L1 is over center and sides, as in TransVG and DETR; `agp-corners` has the corners, as AGP's code.
+Difference: a presence logit is trained on phrases without boxes (weight 1).
 
 For architectures with several boxes the box loss is that of predictions matched to true boxes. A score logit
 per query is trained on which were matched (weight 1, `score`). The box loss of every query with the true box
@@ -32,6 +32,8 @@ MATCHED_PLACE = 5.0  # weight of the L1 distance from a query's reference point 
 class AGP(Objective):
     """Box losses of region names, sentences or annotated phrases."""
 
+    corners = False  # whether L1 is over the corners
+
     def __init__(self, model: Grounder):
         super().__init__(model)
         self.places = model.network.places
@@ -39,7 +41,14 @@ class AGP(Objective):
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the losses of the batch's pairs."""
         assert encoded.predictions is not None
-        return losses(encoded.predictions, batch.boxes, batch.box_of, self.places, pairs_of(batch))
+        boxed = pairs_of(batch)
+        return losses(encoded.predictions, batch.boxes, batch.box_of, self.places, boxed, self.corners)
+
+
+class Corners(AGP):
+    """The same with L1 over x1, y1, x2 and y2; matching is by center and sides."""
+
+    corners = True
 
 
 def pairs_of(batch: Any) -> Tensor:
@@ -49,14 +58,20 @@ def pairs_of(batch: Any) -> Tensor:
 
 
 def losses(
-    predictions: Predictions, boxes: Tensor, box_of: Tensor, places: Tensor, boxed: Tensor | None = None
+    predictions: Predictions,
+    boxes: Tensor,
+    box_of: Tensor,
+    places: Tensor,
+    boxed: Tensor | None = None,
+    corners: bool = False,
 ) -> dict[str, Tensor]:
     """Return the named losses of N pairs, each a scalar, averaged over all processes.
 
     boxes: (M, 4). box_of: (M,) the pair of each. places: (Q, 2) reference points of the queries. boxed: (K,)
-    the sorted pairs that have a box; to find them, None, waits for the device. A pair without a box is a
-    finding that is not present. A network with one box is trained on the enclosing box of all boxes of the
-    pair. A batch without boxes has box losses of 0.
+    the sorted pairs that have a box; to find them, None, waits for the device. corners: L1 is over the
+    corners instead of center and sides. A pair without a box is a finding that is not present. A network with
+    one box is trained on the enclosing box of all boxes of the pair. A batch without boxes has box losses of
+    0.
     """
     has_box = torch.zeros_like(predictions.present, dtype=torch.float32).index_fill(0, box_of, 1)
     found, logits = predictions.boxes.float(), predictions.scores.float()  # box losses are always in float32
@@ -72,10 +87,10 @@ def losses(
         parts["score"] = _likelihood(logits, is_matched)
         parts["near"] = nearest(found, boxes, box_of, far)
     count = distributed.shared_count(len(pair), boxes)
-    parts["l1"] = (chosen - true).abs().sum() / count
-    parts["giou"] = (
-        1 - ops.generalized_iou(ops.cxcywh_to_xyxy(chosen), ops.cxcywh_to_xyxy(true))
-    ).sum() / count
+    ends, true_ends = ops.cxcywh_to_xyxy(chosen), ops.cxcywh_to_xyxy(true)
+    apart = ends - true_ends if corners else chosen - true
+    parts["l1"] = apart.abs().sum() / count
+    parts["giou"] = (1 - ops.generalized_iou(ends, true_ends)).sum() / count
     return parts
 
 

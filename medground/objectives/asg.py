@@ -7,13 +7,14 @@ erl   report-report similarity of the tags as soft targets for image-report alig
 L = ira + arsa + 5 irl + erl, temperature 0.07 throughout.
 
 Differences: the patches are those after the visual layers of the grounding network. An image feature is the
-mean of its patches. A report feature is the mean of the words of its sentences; each sentence is encoded once
-per batch, so a report may be longer than the text encoder's limit. Special tokens count as words, and word
-pieces do without --sum-word-pieces. A tag's query is the mean over its name, not [CLS]. Equal reports of a
-batch, and equal boxes or sentences of an image, are one target with equal shares: their loss is 0 if they are
-predicted with equal shares. Uncertain findings are left out of irl. The text encoder keeps all its layers
-without --text-layers 6. Images have the model's size and no window without --image-size 224 and --augment
-window. With `align --existence absent` sentences about absent findings are pairs, too.
+mean of its patches. A report feature is the mean of the words of its sentences; each sentence is encoded
+once per batch, so a report may be longer than the text encoder's limit. Special tokens count as words, and
+word pieces do without --sum-word-pieces. A tag's query is the mean over its name; `asg-cls` has [CLS], as
+published. Equal reports of a batch, and equal boxes or sentences of an image, are one target with equal
+shares: their loss is 0 if they are predicted with equal shares. Uncertain findings are left out of irl. The
+text encoder keeps all its layers without --text-layers 6. Images have the model's size and no window
+without --image-size 224 and --augment window. With `align --existence absent` sentences about absent
+findings are pairs, too.
 
 Letters: B images, U texts, T tokens, D width, R region-sentence pairs, E embedding, n images with a report.
 """
@@ -44,13 +45,14 @@ class ASG(Objective):
     """The four losses and their heads."""
 
     pieces: Tensor | None
+    cls_queries = False  # whether a tag's query is the first token of its name
 
     def __init__(self, model: Grounder):
         super().__init__(model)
         width = model.config.width
         self.image, self.report = heads.Projection(width), heads.Projection(width)
         self.patch, self.word = heads.Projection(width), heads.Projection(width)
-        self.recogniser = Recogniser(model)
+        self.recogniser = Recogniser(model, self.cls_queries)
         pieces = continuing(model) if model.config.sum_word_pieces else None
         self.register_buffer("pieces", pieces, persistent=False)
 
@@ -96,6 +98,12 @@ class ASG(Objective):
         return heads.roi_align(maps, reports.pair_boxes, reports.pair_images), sentences
 
 
+class ClsQueries(ASG):
+    """The same with the [CLS] token of a tag's name as its query."""
+
+    cls_queries = True
+
+
 def continuing(model: Grounder) -> Tensor:
     """Return (V,), True for tokens that continue a word; raise MedgroundError without such tokens."""
     found = torch.zeros(len(model.tokenizer), dtype=torch.bool)
@@ -111,10 +119,10 @@ class Recogniser(nn.Module):
     A query is the output of the text encoder for the tag's name before training; it is frozen.
     """
 
-    def __init__(self, model: Grounder):
+    def __init__(self, model: Grounder, cls_queries: bool = False):
         super().__init__()
         width = model.config.width
-        names = name_features(model, list(tags.NAMES))
+        names = name_features(model, list(tags.NAMES), cls_queries)
         self.register_buffer("names", names)
         self.to_queries = nn.Linear(names.shape[1], width)
         self.decoder = layers.decoder(4, width, 4, 1024, 0.1)
@@ -129,13 +137,16 @@ class Recogniser(nn.Module):
 
 
 @torch.no_grad()
-def name_features(model: Grounder, names: list[str]) -> Tensor:
-    """Return (n, H) the mean output of the text encoder over the tokens of each name."""
+def name_features(model: Grounder, names: list[str], cls_only: bool = False) -> Tensor:
+    """Return (n, H) the mean output of the text encoder over the tokens of each name, or the first one."""
     encoder = model.network.text_encoder
     was = encoder.training
     ids, mask = (each.to(model.device) for each in model.tokenize(names))
     hidden = encoder.eval()(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     encoder.train(was)
+    if cls_only:
+        first: Tensor = hidden[:, 0]
+        return first
     weights = mask[..., None].to(hidden.dtype)
     result: Tensor = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
     return result

@@ -10,9 +10,10 @@ A of its last layer, averaged over heads. For a region r with weights w over the
 
 The loss is the cross-entropy of s over the true box and 5 others with IoU <= .25 [its code]. Its weight is
 0.05 (share of the training done)^0.9. Differences: a patch is weighted by the share that the box covers,
-where MedRPG rounds boxes to whole patches. Other boxes have 0.5 to 1.5 times the sides of the true one. The
-contrast has a separate pass through the joint encoder, as the last layer otherwise computes only [REG].
-Training fuses each pair with a box twice; grounding has no extra cost.
+where MedRPG rounds boxes to whole patches. Other boxes have 0.5 to 1.5 times the sides of the true one, in
+MedRPG 0.9 to 1.1. `taco-rounded` has both as published. The contrast has a separate pass through the joint
+encoder, as the last layer otherwise computes only [REG]. Training fuses each pair with a box twice;
+grounding has no extra cost.
 
 Letters: N pairs with boxes, R regions (the true one first), P patches (h x w), T tokens, L = 1 + T + P, D
 width. Boxes are normalized [cx, cy, w, h].
@@ -39,6 +40,13 @@ POWER = 0.9
 class TaCo(Objective):
     """The contrast of each phrase's region with others of its image; it has no parameters."""
 
+    sides = (0.5, 1.5)  # of other boxes, in sides of the true one
+
+    @staticmethod
+    def shares(boxes: Tensor, height: int, width: int) -> Tensor:
+        """Return (..., height * width) the weight of each patch in the mean over each box."""
+        return covered(boxes, height, width)
+
     def __init__(self, model: Grounder):
         super().__init__(model)
         network = cast(Any, model.network)  # TransVG, or another network with its `together`
@@ -60,11 +68,22 @@ class TaCo(Objective):
         joint = network.together(patches, visible, tokens, encoded.mask[text])
         outputs, attention = network.attended(*joint)
         true = hulls(batch.boxes, batch.box_of, len(batch.image_of), len(pairs))[pairs]
-        regions, apart = other_boxes(true)
-        shares = covered(regions, *encoded.images.grid.shape[-2:]) * visible[:, None]
+        regions, apart = other_boxes(true, *self.sides)
+        shares = self.shares(regions, *encoded.images.grid.shape[-2:]) * visible[:, None]
         found = apart & (shares.sum(2) > 0)
         found[:, 0] = True
         return {"taco": distributed.mean(contrast(outputs.float(), attention.float(), shares, found))}
+
+
+class Rounded(TaCo):
+    """The same with boxes rounded to patches, and other boxes about as large, as in MedRPG's code."""
+
+    sides = (0.9, 1.1)
+
+    @staticmethod
+    def shares(boxes: Tensor, height: int, width: int) -> Tensor:
+        """Return (..., height * width), 1 for the patches of each box and 0 for others."""
+        return rounded(boxes, height, width)
 
 
 def contrast(outputs: Tensor, attention: Tensor, shares: Tensor, found: Tensor) -> Tensor:
@@ -83,13 +102,15 @@ def contrast(outputs: Tensor, attention: Tensor, shares: Tensor, found: Tensor) 
     return -alike.log_softmax(1)[:, 0]
 
 
-def other_boxes(true: Tensor) -> tuple[Tensor, Tensor]:
+def other_boxes(true: Tensor, least: float = 0.5, most: float = 1.5) -> tuple[Tensor, Tensor]:
     """Return (N, 6, 4) each box with 5 random ones, and (N, 6) whether their IoU with it is small enough.
 
-    Boxes lie in the square. A large true box may leave no room for five others.
+    Boxes lie in the square. They have `least` to `most` times the sides of the true box. A large true box may
+    leave no room for five others.
     """
     count = len(true)
-    sides = (true[:, None, 2:] * (0.5 + torch.rand(count, CANDIDATES, 2).to(true))).clamp(max=0.95)
+    factors = least + (most - least) * torch.rand(count, CANDIDATES, 2).to(true)
+    sides = (true[:, None, 2:] * factors).clamp(max=0.95)
     centers = sides / 2 + torch.rand(count, CANDIDATES, 2).to(true) * (1 - sides)
     candidates = torch.cat([centers, sides], dim=2)
     near = ops.box_iou(ops.cxcywh_to_xyxy(candidates), ops.cxcywh_to_xyxy(true)[:, None]) > MOST_IOU
@@ -107,6 +128,23 @@ def covered(boxes: Tensor, height: int, width: int) -> Tensor:
         edges = torch.arange(count).to(low)
         low, high = low[..., None] * count, high[..., None] * count
         return (torch.minimum(high, edges + 1) - torch.maximum(low, edges)).clamp(0, 1)
+
+    rows, columns = along(ends[..., 1], ends[..., 3], height), along(ends[..., 0], ends[..., 2], width)
+    return (rows[..., :, None] * columns[..., None, :]).flatten(-2)
+
+
+def rounded(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return (..., height * width), 1 for the patches of each of (..., 4) boxes, row by row, 0 for others.
+
+    Both ends are rounded down; a box with equal ends has the patches on both sides of them [MedRPG's code].
+    """
+    ends = ops.cxcywh_to_xyxy(boxes)
+
+    def along(low: Tensor, high: Tensor, count: int) -> Tensor:
+        low, high = (low * count).floor().clamp(min=0)[..., None], (high * count).floor()[..., None]
+        low, high = torch.where(low == high, low - 1, low), torch.where(low == high, high + 1, high)
+        places = torch.arange(count).to(low)
+        return ((places >= low) & (places < high)).to(boxes.dtype)
 
     rows, columns = along(ends[..., 1], ends[..., 3], height), along(ends[..., 0], ends[..., 2], width)
     return (rows[..., :, None] * columns[..., None, :]).flatten(-2)

@@ -35,15 +35,13 @@ from medground.registry.entries import (
     one_of,
 )
 from medground.registry.model_adapters import MODEL_ADAPTERS
+from medground.registry.objectives import FINETUNE, OBJECTIVES, PRETRAIN
 from medground.registry.tables import (
     ARCHITECTURES,
     DETECTORS,
-    FINETUNE,
     MASK_FORMATS,
-    OBJECTIVES,
     OUTPUT_FORMATS,
     PREDICTION_FORMATS,
-    PRETRAIN,
     PROTOCOLS,
 )
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable
 
 from medground.errors import MedgroundError
 from medground.registry.entries import one_of
-from medground.registry.tables import ARCHITECTURES, OBJECTIVES
+from medground.registry.objectives import OBJECTIVES
+from medground.registry.tables import ARCHITECTURES
 
 
 def check_losses(

@@ -13,7 +13,7 @@ from torch import nn
 
 from medground import console, leakage
 from medground.data import collate, packed, vocabulary
-from medground.data.examples import Example, all_texts, digest
+from medground.data.examples import Example
 from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.data.long_texts import LongTexts
@@ -98,10 +98,7 @@ class Material:
 
     def usable(self, needs: Needs) -> "Material":
         """Return it without images that have no query; raise MedgroundError if none is left."""
-        examples, rehearsal = (
-            packed.where(some, lambda each: bool(each.terms or each.sentences))
-            for some in (self.examples, self.rehearsal)
-        )
+        examples, rehearsal = (packed.with_queries(some) for some in (self.examples, self.rehearsal))
         if not examples:
             raise MedgroundError("nothing to train on: no image has a phrase or a region with a box")
         return replace(self, examples=needs.met_by(examples), rehearsal=rehearsal)
@@ -292,7 +289,7 @@ def _batches(
 def _fitted(material: Material, model: grounder.Grounder, warns: bool) -> Callable[[list[str]], Any]:
     """Return the model's `tokenize`, with shorter forms of training texts that are too long; warn of them."""
     long_texts = LongTexts(model.tokenizer, model.config.text_tokens)
-    long_texts.take(all_texts(material.seen()))
+    long_texts.take(sorted(packed.all_texts(material.examples) | packed.all_texts(material.rehearsal)))
     if warns:
         long_texts.warn("training texts")
     short = long_texts.short
@@ -328,5 +325,7 @@ def _settings(material: Material, options: Options, start: grounder.Grounder | N
         settings["init_from"] = start.name
     if options.feature_maps is not None:
         settings["feature_maps"] = "half precision"
-    digests = {name: digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")}
+    digests = {
+        name: packed.digest(getattr(material, name)) for name in ("examples", "validation", "rehearsal")
+    }
     return settings | dict(material.chosen) | digests

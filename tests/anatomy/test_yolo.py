@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import drawn_images
 import pytest
+import warm
 from click.testing import CliRunner
 
 from medground import checkpoints
@@ -21,9 +23,18 @@ STAND_INS = Path(__file__).resolve().parents[1] / "support" / "stand_ins"
 
 @pytest.fixture(scope="module")
 def stand_in():
-    """torchvision's stand-in, for child processes alone."""
+    """Put torchvision's stand-in before child processes alone, and start them with what ultralytics loads."""
+    start, python = (
+        yolo.subprocess.Popen,
+        warm.python("cv2", "matplotlib.pyplot", "polars", "requests", "yaml"),
+    )
+
+    def popen(command, **how):
+        return start([*python, *command[1:]] if command[0] == sys.executable else command, **how)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_INS), os.environ.get("PYTHONPATH", "")]))
+        patch.setattr(yolo.subprocess, "Popen", popen)
         yield
 
 

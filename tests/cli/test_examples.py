@@ -6,12 +6,10 @@ long gets flags that make it short, and nothing else is changed.
 
 import contextlib
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import published_networks
 import pytest
 import tiny_models
 import torch
+import warm
 from click.testing import CliRunner, Result
 from commands import COMMANDS, command_of
 from paths import ROOT
@@ -118,6 +117,7 @@ def folder(tmp_path_factory) -> Path:
     names = [json.loads(line)["phrase_id"] for line in (here / "test.jsonl").read_text().splitlines()]
     boxes = [{"phrase_id": name, "output": '[{"bbox_2d": [100, 200, 300, 400]}]'} for name in names]
     (here / "qwen.jsonl").write_text("".join(json.dumps(each) + "\n" for each in boxes))
+    np.savez(here / "biovil.npz", **{name: np.pad(np.ones((4, 4)), 6) for name in names})
     for name in ("agp", "transvg", "ours"):
         shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
     shutil.copytree(here / "runs/agp", here / "runs/asg")
@@ -134,7 +134,8 @@ def folder(tmp_path_factory) -> Path:
         shutil.copytree(
             here / "runs/gk-mvlp" if name == "writer" else here / "runs/asg", here / "runs" / name
         )
-    shutil.copy(here / "list.jsonl", here / "images.jsonl")
+    few = (here / "list.jsonl").read_text().splitlines(keepends=True)[:3]
+    (here / "images.jsonl").write_text("".join(few))  # the images that `write` describes
     tiny_models.owlv2(here / "models" / "owlv2")
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
@@ -242,11 +243,10 @@ def make_masks(here: Path) -> None:
 
 
 def shell(folder: Path, line: str) -> subprocess.CompletedProcess:
-    """Run a line of bash in the folder; `medground` is the one under test."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    call = ["bash", "-o", "pipefail", "-c", line]
-    env = os.environ | {"PATH": path}
-    return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    """Run a line of bash in the folder; `medground` is the one under test, in a process that is forked."""
+    medground = f'medground() {{ {shlex.join(warm.python())} -m medground "$@"; }}'
+    call = ["bash", "-o", "pipefail", "-c", f"{medground}\n{line}"]
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow

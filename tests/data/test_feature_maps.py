@@ -1,6 +1,8 @@
 """Feature maps of a frozen encoder: kept once, and in training the same as the images they are of."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,24 @@ def test_a_map_is_computed_once(films, paths, tmp_path, monkeypatch):
     again = maps_of(tmp_path, films)
     monkeypatch.setattr(again, "_computed", lambda _: pytest.fail("computed again"))
     add(again, paths)
+
+
+def test_the_map_of_a_changed_image_is_computed_again(films, paths, tmp_path, caplog):
+    folder = tmp_path / "films"
+    shutil.copytree(films.folder, folder)
+    maps = FeatureMaps(tmp_path / "maps", folder, network(), SIZE)
+    add(maps, paths)
+    kept = [maps.get(path).features.copy() for path in paths]
+    shutil.copy(folder / paths[0], folder / paths[1])
+    os.utime(folder / paths[1], ns=(1, 1))  # the size may be the same
+    (folder / paths[2]).unlink()
+    for _ in range(2):  # the second time, nothing has changed
+        again = FeatureMaps(tmp_path / "maps", folder, network(), SIZE)
+        add(again, paths)
+        found = [again.get(path).features for path in paths]
+        assert np.abs(found[1] - kept[0]).max() < 1e-2 < np.abs(found[1] - kept[1]).max()
+        assert all((found[n] == kept[n]).all() for n in range(len(paths)) if n != 1)
+    assert caplog.text.count("1 images have changed: their maps are computed again") == 1
 
 
 def test_maps_of_another_encoder_are_refused(films, paths, tmp_path):

@@ -4,8 +4,10 @@ from dataclasses import replace
 import pytest
 
 from medground import leakage
-from medground.data import collate, examples, packed, paraphrasing
+from medground.boxes import union
+from medground.data import collate, examples, packed, packing, paraphrasing
 from medground.data.examples import Example, Query
+from medground.errors import BadRecord, MedgroundError
 from medground.records import Anatomy, Pair, Region, Sentence, Triplet
 from medground.reports.parser import Parser
 
@@ -51,13 +53,20 @@ def sentence(chance, study):
     return Sentence(study_id=study, text=text, triplets=triplets, **own)
 
 
-def collected(found, reports, terms=False, chance=None):
+class Reference:
+    """The functions that define what `packing` does."""
+
+    add_pairs = staticmethod(examples.from_pairs)
+    add_anatomy = staticmethod(examples.from_anatomy)
+
+
+def collected(found, reports, terms=False, by=Reference):
     """Fill a mapping as pretrain does; images return after others, so some are packed and opened again."""
     chance = random.Random(5)
     numbers = [*range(30), *chance.choices(range(30), k=30)]
-    examples.from_pairs([pair(chance, n) for n in numbers], found, terms=terms, reads=reports)
+    by.add_pairs([pair(chance, n) for n in numbers], found, terms=terms, reads=reports)
     regions = [[Region(name=name, box=box(chance, False)) for name in NAMES] for _ in range(30)]
-    examples.from_anatomy([Anatomy(**image(n), regions=own) for n, own in enumerate(regions)], found)
+    by.add_anatomy([Anatomy(**image(n), regions=own) for n, own in enumerate(regions)], found)
     if reports:
         examples.from_sentences([sentence(chance, f"s{n // 3}") for n in range(45)], found)
     return found
@@ -69,8 +78,7 @@ def test_packed_examples_are_the_examples(reports):
     small = collected(packed.ByImage(), reports, terms=True).packed()
     assert list(small) == plain and [small[n] for n in range(-2, 2)] == [plain[n] for n in range(-2, 2)]
     assert repr(list(small)) == repr(plain)
-    assert examples.digest(small) == examples.digest(plain)
-    assert examples.all_texts(small) == examples.all_texts(plain)
+    assert packed.all_texts(small) == set(examples.all_texts(plain)) == packed.all_texts(plain)
 
 
 def test_the_choices_of_a_step_are_the_same():
@@ -124,3 +132,119 @@ def test_a_line_that_is_read_later_opens_its_image_again():
     examples.from_pairs(pairs, found)
     assert [query.texts[0] for query in found["i0"].sentences] == [pairs[0].text, pairs[-1].text]
     assert len(found) == 20
+
+
+@pytest.mark.parametrize("batch", [1, 4, 256])
+@pytest.mark.parametrize(("reports", "terms"), [(False, False), (False, True), (True, False)])
+def test_many_images_at_a_time_are_the_images_one_by_one(monkeypatch, batch, reports, terms):
+    monkeypatch.setattr(packing, "BATCH", batch)
+    plain = list(collected({}, reports, terms).values())
+    small = collected(packed.ByImage(), reports, terms, packing).packed()
+    assert repr(list(small)) == repr(plain)
+    assert packed.all_texts(small) == set(examples.all_texts(plain))
+    assert list(small.with_queries()) == [each for each in plain if each.terms or each.sentences]
+
+
+def ordinary(chance, number, own=4):
+    """Return the pairs and regions of an image, without anything unusual but tenths or thirds of a pixel."""
+    areas = [box(chance, number % 7 == 0) for _ in NAMES]
+    absent = [triplet(chance) for _ in range(number % 3)]
+    named = {"regions": ["spine", "left lung"], "region_boxes": areas[:2], "box": union(areas[:2])}
+    first = Pair(**image(number), **named, sentence_id="s|0", text="both", triplets=absent, rule="S3")
+    rest = [
+        replace(first, regions=["spine"], region_boxes=areas[n : n + 1], box=areas[n]) for n in range(own)
+    ]
+    regions = [Region(name=name, box=area) for name, area in zip(NAMES, areas, strict=True)]
+    return [first, *rest][: 1 + own * (number % 5 > 0)], Anatomy(
+        **image(number), regions=regions[: number % 5]
+    )
+
+
+def loaded(by, found, made):
+    by.add_pairs([pair for pairs, _ in made for pair in pairs], found)
+    by.add_anatomy([anatomy for _, anatomy in made], found)
+    return found
+
+
+def test_ordinary_images_are_packed_in_batches(monkeypatch):
+    chance = random.Random(2)
+    made = [ordinary(chance, number) for number in range(100)]
+    plain = loaded(Reference, {}, made)
+    for name in ("from_pairs", "from_anatomy"):
+        monkeypatch.delattr(examples, name)
+    assert repr(list(loaded(packing, packed.ByImage(), made).packed())) == repr(list(plain.values()))
+
+
+OUTSIDE = (-9.0, -9.0, -1.0, -1.0)
+UNUSUAL = {
+    "a region outside": lambda pairs, anatomy: (
+        [replace(pairs[0], box=(1.0, 2.0, 3.0, 4.0))],
+        replace(anatomy, regions=[Region(name="spine", box=OUTSIDE)]),
+    ),
+    "a pair outside": lambda pairs, anatomy: (
+        [replace(pairs[0], box=OUTSIDE, region_boxes=[], regions=[])],
+        anatomy,
+    ),
+    "negative numbers": lambda pairs, anatomy: (
+        pairs,
+        replace(anatomy, regions=[Region(name="spine", box=(-0.0, -3.0, 7.0, 9.0))]),
+    ),
+    "large numbers": lambda pairs, anatomy: (
+        [replace(pairs[0], box=(0.0, 0.0, 1e300, 1e9), region_boxes=[], regions=[])],
+        anatomy,
+    ),
+    "no regions": lambda pairs, anatomy: ([], replace(anatomy, regions=[])),
+}
+
+
+@pytest.mark.parametrize("change", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_images_are_the_same(change):
+    chance = random.Random(3)
+    made = [ordinary(chance, number) for number in range(60)]
+    made[40] = change(*made[41])
+    made += [made[2], made[30]]
+    plain = list(loaded(Reference, {}, made).values())
+    assert repr(list(loaded(packing, packed.ByImage(), made).packed())) == repr(plain)
+
+
+@pytest.mark.parametrize("place", [0, 20, 59])
+def test_another_size_of_an_image_has_the_same_message(place):
+    chance = random.Random(4)
+    made = [ordinary(chance, number) for number in range(60)]
+    made[place] = (made[place][0], replace(made[place][1], width=151))
+    said = []
+    for by, found in ((Reference, {}), (packing, packed.ByImage())):
+        with pytest.raises(MedgroundError) as error:
+            loaded(by, found, made)
+        said.append((str(error.value), len(found)))
+    assert said[0][0] == said[1][0]
+    more = [*made[5][0], replace(made[5][0][0], height=7)]
+    with pytest.raises(MedgroundError, match="150 x 200 and 150 x 7"):
+        packing.add_pairs(more, packed.ByImage())
+
+
+def test_an_error_of_an_earlier_line_comes_first():
+    chance = random.Random(4)
+    pairs = [pair for number in range(3) for pair in ordinary(chance, number)[0]]
+
+    def broken():
+        yield from pairs
+        yield replace(pairs[0], width=9)
+        raise BadRecord("a later one")
+
+    with pytest.raises(MedgroundError, match="9 x 200"):
+        packing.add_pairs(broken(), packed.ByImage())
+
+
+def test_the_digest_depends_on_every_row_and_text():
+    chance = random.Random(6)
+    made = [ordinary(chance, number) for number in range(20)]
+
+    def digest(made):
+        return packed.digest(loaded(packing, packed.ByImage(), made).packed())
+
+    other = replace(made[8][1], regions=[replace(each, name=each.name + "x") for each in made[8][1].regions])
+    assert digest(made) == digest(made)
+    assert len({digest(made), digest(made[:-1]), digest([*made[:8], (made[8][0], other), *made[9:]])}) == 3
+    plain = list(loaded(Reference, {}, made).values())
+    assert packed.digest(plain) == examples.digest(plain)

@@ -26,6 +26,34 @@ def test_a_view_moves_its_boxes_with_its_picture():
         assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.1
 
 
+def test_a_rotated_view_moves_its_boxes_with_its_picture():
+    rng = np.random.default_rng(3)
+    pictures, boxes = torch.zeros(20, 2, 96, 96), torch.zeros(20, 4)
+    pictures[:, 1] = 1
+    for row in range(20):
+        x, y, w, h = *rng.integers(24, 50, 2), *rng.integers(12, 20, 2)
+        pictures[row, 0, y : y + h, x : x + w] = 1
+        boxes[row] = torch.tensor([(x + w / 2) / 96, (y + h / 2) / 96, w / 96, h / 96])
+    draws = torch.from_numpy(rng.uniform(-1, 1, (20, augment.DRAWS + 1)).astype(np.float32))
+    draws[:, 3:6] = 0
+    ranges = augment.Ranges(noise=0, angle=20)
+    moved, found = augment.views(pictures, boxes, torch.arange(20), ranges, draws, torch.zeros(20, 96, 96))
+    for row in range(20):
+        ys, xs = np.nonzero(moved[row, 0].numpy() > 0.3)
+        seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
+        cx, cy, w, h = found[row].numpy() * 96
+        assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.6
+
+
+def test_only_a_view_with_an_angle_draws_one():
+    picture, box = torch.rand(1, 2, 8, 8), torch.rand(1, 4)
+    for kind, numbers in (("mild", augment.DRAWS), ("rotate", augment.DRAWS + 1)):
+        rng, same = np.random.default_rng(0), np.random.default_rng(0)
+        augment.draw(kind, picture, box, torch.zeros(1, dtype=torch.long), [rng])
+        same.uniform(-1, 1, numbers), same.standard_normal((8, 8), dtype=np.float32)
+        assert rng.random() == same.random()
+
+
 def test_a_mirrored_view_mirrors_its_boxes_and_no_others():
     pictures = torch.rand(40, 2, 8, 8)
     boxes = torch.rand(60, 4)

@@ -169,6 +169,8 @@ def test_a_scaled_copy_of_an_image_takes_the_masks_of_the_original(run, lines, f
         ),
         (["--head", "HEAD", "--unfreeze"], "--unfreeze: not with --head"),
         (["--head", "HEAD", "--width", "8"], "--width: not with --head"),
+        (["--head", "HEAD", "--lr", "1e-3"], "--lr: not with --head"),
+        (["--head", "HEAD", "--share", "1"], "--share: not with --head"),
         (["--threshold", "0"], "--threshold"),
     ],
 )

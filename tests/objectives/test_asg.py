@@ -380,3 +380,15 @@ def test_two_objectives_with_a_loss_of_the_same_name_are_refused():
     model = grounder.build("small", ["clear lungs"])
     with pytest.raises(MedgroundError, match="give one of them"):
         Learner(model, ["gk-mvlp", "gk-mvlp-unmasked"])
+
+
+def test_the_published_query_of_a_tag_is_the_first_token_of_its_name():
+    model = grounder.build("small", ["pleural effusion", "opacity"])
+    ids, mask = model.tokenize(["pleural effusion"])
+    with torch.no_grad():
+        encoder = model.network.text_encoder.eval()
+        hidden = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+    first, mean = (asg.name_features(model, ["pleural effusion"], kind) for kind in (True, False))
+    assert torch.allclose(first, hidden[:, 0]) and not torch.allclose(first, mean)
+    queries = Learner(model, ["asg-cls"]).objectives["asg-cls"].recogniser.names
+    assert torch.allclose(queries, asg.name_features(model, list(tags.NAMES), True))

@@ -88,6 +88,34 @@ def test_the_share_of_a_patch_is_its_covered_area():
     assert shares[1].tolist() == pytest.approx([0.08 * 0.04, *[0] * 7])  # smaller than a patch, yet there
 
 
+def test_a_rounded_box_has_the_patches_of_the_published_loop():
+    torch.manual_seed(5)
+    boxes = torch.cat([torch.rand(50, 2) * 0.6 + 0.2, torch.rand(50, 2) * 0.38 + 0.01], dim=1)
+    found = medrpg.rounded(boxes, 8, 10).unflatten(1, (8, 10))
+    for (x1, y1, x2, y2), patches in zip(cxcywh_to_xyxy(boxes).tolist(), found, strict=True):
+        left, top, right, bottom = (math.floor(each) for each in (x1 * 10, y1 * 8, x2 * 10, y2 * 8))
+        if left == right:
+            left, right = max(0, left - 1), min(10, right + 1)
+        if top == bottom:
+            top, bottom = max(0, top - 1), min(8, bottom + 1)
+        wanted = torch.zeros(8, 10)
+        wanted[top:bottom, left:right] = 1
+        assert torch.equal(patches, wanted)
+
+
+def test_the_published_contrast_differs_by_patches_and_sides(model):
+    torch.manual_seed(6)
+    true = torch.tensor([[0.5, 0.5, 0.2, 0.3]]).repeat(20, 1)
+    sides = medrpg.other_boxes(true, *medrpg.Rounded.sides)[0][:, 1:, 2:] / true[:, None, 2:]
+    assert 0.9 <= sides.min() < 0.92 and 1.08 < sides.max() <= 1.1
+    batch = encoded_batch(model, [0, 2])
+    costs = []
+    for objective in (medrpg.TaCo(model), medrpg.Rounded(model)):
+        torch.manual_seed(7)
+        costs.append(objective(*batch)["taco"].item())
+    assert costs[0] != costs[1] and min(costs) > 0
+
+
 def test_attended_gives_what_the_whole_stack_gives(model):
     torch.manual_seed(3)
     tokens, hidden = torch.randn(2, 7, 128), torch.zeros(2, 7, dtype=torch.bool)

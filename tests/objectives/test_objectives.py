@@ -41,6 +41,16 @@ def slow_box_loss(found: torch.Tensor, true: torch.Tensor) -> float:
     return 5 * (found - true).abs().sum().item() + 2 * (1 - overlap)
 
 
+def test_the_l1_loss_of_corners_is_over_their_four_numbers():
+    found, true = torch.tensor([[0.4, 0.5, 0.2, 0.4]]), torch.tensor([[0.5, 0.5, 0.4, 0.2]])
+    given = (answers(found, [0.0]), true, owners(0), CENTRE)
+    # corners: 0.3, 0.3, 0.5, 0.7 and 0.3, 0.4, 0.7, 0.6
+    by_corners, by_sides = agp.losses(*given, corners=True), agp.losses(*given)
+    assert by_corners["l1"].item() == pytest.approx(0.0 + 0.1 + 0.2 + 0.1)
+    assert by_sides["l1"].item() == pytest.approx(0.1 + 0.0 + 0.2 + 0.2)
+    assert by_corners["giou"] == by_sides["giou"]
+
+
 def test_box_losses_of_absent_findings_are_0():
     torch.manual_seed(0)
     found, true = torch.rand(3, 4), torch.rand(1, 4)

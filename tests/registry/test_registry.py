@@ -31,8 +31,12 @@ def test_every_target_can_be_loaded(group, name, entry):
 
 
 OPTIONS = [
-    ("pretrain", "objective", ["agp", "asg", "gk-mvlp", "gk-mvlp-unmasked", "writer", "mdetr"]),
-    ("finetune", "objective", ["agp", "mdetr", "taco"]),
+    (
+        "pretrain",
+        "objective",
+        ["agp", "agp-corners", "asg", "asg-cls", "gk-mvlp", "gk-mvlp-unmasked", "writer", "mdetr"],
+    ),
+    ("finetune", "objective", ["agp", "agp-corners", "mdetr", "taco", "taco-rounded"]),
     ("pretrain", "architecture", [*registry.ARCHITECTURES]),
     ("train-detector", "detector", [*registry.DETECTORS]),
     ("detect-anatomy", "detector", [*registry.DETECTORS]),

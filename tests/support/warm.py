@@ -40,11 +40,14 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @functools.cache
-def python() -> tuple[str, ...]:
-    """Return the words that start Python in a forked process; the first call starts the server."""
+def python(*more: str) -> tuple[str, ...]:
+    """Return the words that start Python in a forked process; the first call starts the server.
+
+    `more` are modules that the server loads too.
+    """
     folder = tempfile.TemporaryDirectory(prefix="warm")
     address = f"{folder.name}/socket"
-    call = [sys.executable, __file__, "serve", address]
+    call = [sys.executable, __file__, "serve", address, *more]
     server = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout and server.stdout.read(1) == b"."
 
@@ -74,11 +77,11 @@ def call(address: str, args: list[str]) -> None:
     os._exit(code)
 
 
-def serve(address: str) -> None:
+def serve(address: str, *more: str) -> None:
     """Fork a process for each call until standard input ends."""
     ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = [each for each in sys.path[1:] if each not in ours]
-    for name in (*LOADED, *LOADED_BY_MEDGROUND):
+    for name in (*LOADED, *LOADED_BY_MEDGROUND, *more):
         importlib.import_module(name)
     for name in [each for each in sys.modules if each.partition(".")[0] == "medground"]:
         del sys.modules[name]
@@ -165,6 +168,6 @@ def run(args: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(*sys.argv[2:])
     else:
         call(sys.argv[1], sys.argv[2:])
