@@ -27,6 +27,7 @@ from medground.objectives.objective import Encoded
 from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
 
 Store = ImageStore | FeatureMaps
+FROZEN, EARLY = "image-encoder", "early-stages"
 LEAST = 3  # images with and without a label, that a label needs for an AUC
 
 OFF = {"ira": 0.0, "arsa": 0.0, "irl": 0.0, "erl": 0.0}
@@ -44,7 +45,8 @@ ASG: dict[str, tuple[str, dict[str, float]]] = {  # pairs and weights, in the or
 class Recipe:
     """The objective and length of a training; all other settings are those of `pretrain`.
 
-    encoder: folder of a pre-trained image encoder, which stays frozen; None for a small network from scratch.
+    encoder: folder of a pre-trained image encoder; None for a small network from scratch.
+    freeze: its part that stays fixed, as of --freeze.
     side: of the images, in pixels.
     """
 
@@ -55,6 +57,7 @@ class Recipe:
     lr: float = 5e-4
     seed: int = 0
     encoder: str | None = None
+    freeze: str = FROZEN
     side: int = 128
 
 
@@ -80,8 +83,9 @@ class Trained:
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a frozen image encoder."""
-    parser.add_argument("--encoder", help="pre-trained image encoder, which stays frozen")
+    """Add the options of a pre-trained image encoder."""
+    parser.add_argument("--encoder", help="folder of a pre-trained image encoder")
+    parser.add_argument("--freeze", choices=(FROZEN, EARLY), default=FROZEN, help="its part that stays fixed")
     parser.add_argument("--maps", type=Path, help="folder of its feature maps, which are computed once")
 
 
@@ -90,7 +94,7 @@ def store_of(options: argparse.Namespace) -> Store:
     if options.encoder is None:
         return ImageStore(options.images, options.side)
     model = grounder.build("small", [], image_encoder=options.encoder, image_size=options.side)
-    return FeatureMaps(options.maps, options.images, model.network, options.side)
+    return FeatureMaps(options.maps, options.images, model.network, options.side, options.freeze == EARLY)
 
 
 def computed(store: Store, examples: Sequence[Example]) -> Store:
@@ -112,7 +116,7 @@ def train(examples: Sequence[Example], store: Store, recipe: Recipe) -> Trained:
     learner = Learner(model, [recipe.objective], dict(recipe.weights))
     views = "mild" if recipe.encoder is None else "none"
     if recipe.encoder is not None:
-        freeze(model.network, ["image-encoder"])
+        freeze(model.network, [recipe.freeze])
     plan = Plan(images=recipe.images, terms=0, sentences=0, seed=recipe.seed, views=views, always=always)
     batches = Batches(examples, computed(store, examples), model.tokenize, plan)
     schedule = Schedule(steps=recipe.steps, lr=recipe.lr)
@@ -122,7 +126,9 @@ def train(examples: Sequence[Example], store: Store, recipe: Recipe) -> Trained:
         torch.manual_seed(hash((recipe.seed, step)))
         set_lr(optimizer, schedule.lr_factor(step))
         optimizer.zero_grad()
-        total(learner(batches.at(step)), learner.weights(step / recipe.steps)).backward()
+        weights = {n: weight for n, weight in learner.weights(step / recipe.steps).items() if weight}
+        losses = learner(batches.at(step))
+        total({name: losses[name] for name in weights}, weights).backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), schedule.max_grad_norm)
         optimizer.step()
     return Trained(model, learner.eval(), always)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from medground import ops
 from medground.errors import MedgroundError
+from medground.models import encoders, pyramid
 
 KIND = "region-query"
 SIZE = 192  # default side of the input square
@@ -27,7 +28,12 @@ SMALLEST = 1e-3  # minimum side of a box, as a share of the square
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The configuration of the network: the regions in query order, the input side, and its sizes."""
+    """The configuration of the network: the regions in query order, the input side, and its sizes.
+
+    encoder: the transformers config of an image encoder in the place of the own convolutions. equalized:
+    whether its images have evenly spread gray values. grey: mean and standard deviation of its images, as in
+    `models.config.GrounderConfig`.
+    """
 
     names: tuple[str, ...]
     size: int = SIZE
@@ -35,6 +41,9 @@ class Config:
     width: int = 128
     heads: int = 4
     layers: int = 2
+    encoder: dict[str, Any] | None = None
+    equalized: bool = True
+    grey: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.size % (2 * STRIDE) or self.size < 4 * STRIDE:
@@ -70,7 +79,9 @@ def take_use(header: dict[str, Any], source: str) -> Use:
 
 def to_json(config: Config) -> dict[str, Any]:
     """Return the config for the header of a checkpoint."""
-    return {"kind": KIND, **{name: getattr(config, name) for name in config.__dataclass_fields__}}
+    values = {name: getattr(config, name) for name in config.__dataclass_fields__}
+    own = () if config.encoder else ("encoder", "equalized", "grey")
+    return {"kind": KIND} | {name: each for name, each in values.items() if name not in own}
 
 
 def build_config(header: dict[str, Any], source: str) -> Config:
@@ -132,6 +143,35 @@ class Backbone(nn.Module):
         return result
 
 
+class EncoderBackbone(nn.Module):
+    """(B, 1, S, S) in [0, 1] -> (B, D, S / 8, S / 8): an image encoder's last map and its finer one, added.
+
+    The finer map is that of S / 8, if there is one. Images are scaled as in the training of the encoder.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.encoder = encoders.build_image_encoder(dict(config.encoder or {}))
+        if encoders.side_for(self.encoder, config.size) != config.size:
+            raise MedgroundError(f"--image-size {config.size}: not a multiple of the encoder's patch size")
+        self.equalized, self.grey, self.side = config.equalized, config.grey, config.size // STRIDE
+        with torch.no_grad():
+            found = self._maps(torch.zeros(2, 1, config.size, config.size))
+        self.projections = nn.ModuleList(nn.Conv2d(each.shape[1], config.width, 1) for each in found)
+
+    def _maps(self, images: Tensor) -> list[Tensor]:
+        if self.equalized:
+            images = (ops.equalize(images) + 1) / 2
+        *finer, last = pyramid.maps(self.encoder, encoders.scaled(self.encoder, images, self.grey))
+        return [*(each for each in finer if each.shape[-1] == self.side), last]
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = zip(self.projections, self._maps(images), strict=True)
+        size = (self.side, self.side)
+        result: Tensor = sum(functional.interpolate(to(each), size, mode="nearest") for to, each in maps)  # type: ignore[assignment]
+        return result
+
+
 class Attention(nn.Module):
     """Cross-attention of queries (B, Q, D) to positions (B, P, D)."""
 
@@ -179,7 +219,7 @@ class RegionQuery(nn.Module):
         super().__init__()
         self.config = config
         width, side = config.width, config.size // STRIDE
-        self.backbone = Backbone(config)
+        self.backbone = EncoderBackbone(config) if config.encoder else Backbone(config)
         self.rows = nn.Parameter(torch.randn(side, 1, width) * 0.1)
         self.columns = nn.Parameter(torch.randn(1, side, width) * 0.1)
         self.queries = nn.Parameter(torch.randn(len(config.names), width))
@@ -197,7 +237,7 @@ class RegionQuery(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return (B, 1, S, S) images in [0, 1] -> boxes (B, Q, 4) and presence logits (B, Q)."""
-        features = self.backbone(ops.equalize(images))
+        features = self.backbone(images if self.config.encoder else ops.equalize(images))
         places = features.flatten(2).transpose(1, 2) + (self.rows + self.columns).flatten(0, 1)
         places = self.places_norm(places)
         queries = self.queries.expand(len(images), -1, -1)

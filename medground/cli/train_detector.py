@@ -44,6 +44,13 @@ if TYPE_CHECKING:
     help="Detector to start from, of the same type and size.",
 )
 @option(
+    "--image-encoder",
+    metavar="FOLDER|hub:NAME",
+    type=options.ENCODER,
+    group=MODEL,
+    help="region-query: image encoder to start from: pretrain run, export --encoders, or pre-trained.",
+)
+@option(
     "--trust-pickle", is_flag=True, group=MODEL, help="Load --init-from of yolo although it can run code."
 )
 @option(
@@ -58,6 +65,12 @@ if TYPE_CHECKING:
     group=TRAINING,
     help="Peak learning rate  [default: 0.0015; transformers: 0.0001]",
 )
+@option(
+    "--encoder-lr",
+    type=options.POSITIVE,
+    group=TRAINING,
+    help="Learning rate of --image-encoder  [default: --lr / 10]",
+)
 @options.device
 @options.seed
 @options.overwrite
@@ -71,8 +84,13 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
     validation boxes and resume.safetensors. Run the same command again to continue. SIGTERM and SIGUSR1 save
     and exit with 75.
 
+    With --image-encoder, the layers over its feature maps are new. The detector file holds the encoder, too,
+    so later trainings start from it with --init-from.
+
     \b
         $ medground train-detector anatomy.jsonl --images images --val val.jsonl -o runs/detector
+        $ medground train-detector anatomy.jsonl --images images --image-encoder runs/asg \\
+          --image-size 384 -o runs/asg-detector
     """
     options.refuse_two_stdins(*(each for each in (records, val) if each))
     if chosen["steps"] and chosen["epochs"]:
@@ -85,11 +103,25 @@ def train_detector(records: BinaryIO, val: BinaryIO | None, detector: str, **cho
         raise click.UsageError(
             f"--lr has no effect on --detector {detector}, which chooses its own: leave it out"
         )
+    _refuse_encoder(entry, chosen)
     if entry.needs_start and not chosen["init_from"]:
         saved = f"a {entry.stored_as} that {detector} saved"
         raise click.UsageError(f"--detector {detector} requires --init-from, {saved}")
     if not _train(entry, records, val, **chosen):
         raise click.exceptions.Exit(options.STOPPED)
+
+
+def _refuse_encoder(entry: registry.Detector, chosen: dict[str, Any]) -> None:
+    """Raise UsageError if --image-encoder or --encoder-lr has no use."""
+    if chosen["image_encoder"] and not entry.takes_encoder:
+        takers = registry.one_of(registry.DETECTORS.where(takes_encoder=True))
+        raise click.UsageError(f"--image-encoder requires --detector {takers}")
+    if chosen["image_encoder"] and chosen["init_from"]:
+        raise click.UsageError("--init-from holds an encoder already: give it or --image-encoder")
+    if chosen["encoder_lr"] and not (
+        chosen["image_encoder"] or (entry.takes_encoder and chosen["init_from"])
+    ):
+        raise click.UsageError("--encoder-lr requires --image-encoder")
 
 
 def _train(
@@ -105,6 +137,10 @@ def _train(
     from medground.training.detectors.trainers import TrainerOptions
 
     chosen["device"] = options.device_of(chosen["device"])
+    if chosen["image_encoder"]:
+        from medground.downstream import image_encoders
+
+        chosen["image_encoder"] = image_encoders.load(chosen["image_encoder"], chosen["image_size"])
     train = registry.attribute(entry.trainer)
     done: bool = train(
         lambda size: _image_sets(records, val, size, images, rejects), folder, TrainerOptions(**chosen)

@@ -36,10 +36,11 @@ def check(
         registry.check_losses(objective, loss_weight, architecture)
     except MedgroundError as error:
         raise click.UsageError(str(error)) from None
-    if feature_maps is not None and ("image-encoder" not in freeze or augment != "none" or hflip_prob):
+    fixed = {"image-encoder", "early-stages"} & set(freeze)
+    if feature_maps is not None and (not fixed or augment != "none" or hflip_prob):
         raise click.UsageError(
-            "--feature-maps needs images and an encoder that stay the same: give --freeze image-encoder and "
-            "--augment none, without --hflip-prob"
+            "--feature-maps needs images and stages that stay the same: give --freeze image-encoder or "
+            "early-stages, and --augment none, without --hflip-prob"
         )
     if tracker:
         from medground.training import trackers

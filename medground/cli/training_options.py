@@ -57,7 +57,7 @@ _SAME_FOR_ALL = [
         "--feature-maps",
         type=shared.OutputFolder(locked=False),
         group=FILES,
-        help="Folder that keeps the frozen image encoder's output of each image.",
+        help="Folder that keeps the output of the image encoder's frozen stages of each image.",
     ),
     shared.run_folder,
     option(
@@ -115,10 +115,11 @@ _SAME_FOR_ALL = [
     option("--num-queries", type=shared.COUNT, group=MODEL, help="mdetr: most boxes per phrase (8)."),
     option(
         "--freeze",
-        type=click.Choice(["image-encoder", "text-encoder", "visual", "batch-norm", "stem"]),
+        type=click.Choice(["image-encoder", "early-stages", "text-encoder", "visual", "batch-norm", "stem"]),
         multiple=True,
         group=TRAINING,
-        help="Part to keep fixed; stem: first stage of a ResNet; repeatable.",
+        help="Part to keep fixed; early-stages: image encoder before its last stage; stem: first stage of a "
+        "ResNet; repeatable.",
     ),
     option(
         "--loss-weight",

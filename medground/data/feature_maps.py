@@ -27,7 +27,7 @@ from medground import locks, output_files, strict_json
 from medground.boxes import Letterbox
 from medground.data.prefetch import Prefetched
 from medground.errors import BadRecord, MedgroundError
-from medground.models import letterboxed
+from medground.models import letterboxed, stages
 from medground.models.network import Network
 
 log = logging.getLogger(__name__)
@@ -57,15 +57,24 @@ class MappedImage:
 class FeatureMaps:
     """The maps of the images under a folder, as a store for batches; `add` computes missing ones.
 
+    early: the maps are those before the encoder's last stage, which may change.
     Raises MedgroundError for a folder with maps of another encoder or size.
     """
 
-    def __init__(self, folder: Path, images: Path, network: Network, size: int):
+    def __init__(self, folder: Path, images: Path, network: Network, size: int, early: bool = False):
         self.folder, self.images, self.network, self.size = folder, images, network, size
         device = next(network.image_encoder.parameters()).device
         empty = torch.zeros(1, 1, size, size, device=device)
-        self.shape: tuple[int, ...] = tuple(network.eval().maps(empty, empty).shape[1:])
-        self._about = {"format": FORMAT, "encoder": encoder_hash(network), "size": size, "shape": self.shape}
+        self._map = network.early_maps if early else network.maps
+        network.eval()
+        with torch.inference_mode():
+            self.shape: tuple[int, ...] = tuple(self._map(empty, empty).shape[1:])
+        self._about = {
+            "format": FORMAT,
+            "encoder": encoder_hash(network, early),
+            "size": size,
+            "shape": self.shape,
+        }
         self._visible: dict[Letterbox, Tensor] = {}
         self._rows: dict[str, tuple[int, Letterbox]] = {}
         self._files: dict[str, tuple[int, int]] = {}  # size and time of the file of each row
@@ -95,12 +104,15 @@ class FeatureMaps:
     def add(self, paths: Iterable[str], progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> None:
         """Compute the maps of the images that have none, or whose file has changed since.
 
-        `progress` wraps batches, given their number. A warning counts the changed images.
+        `progress` wraps batches, given their number. A warning counts the changed images. Several processes
+        read a complete folder at once; only one at a time adds maps.
         """
+        wanted = list(dict.fromkeys(paths))
+        if all(path in self._rows and not self._is_changed(path) for path in wanted):
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with locks.hold(self.folder):
             self._open()
-            wanted = list(dict.fromkeys(paths))
             changed = [path for path in wanted if path in self._rows and self._is_changed(path)]
             if changed:
                 log.warning(
@@ -161,7 +173,7 @@ class FeatureMaps:
         for start, found in Prefetched(read, range(0, len(paths), TOGETHER)):
             both = torch.stack([each.picture() for _, each in found]).to(device)
             with torch.inference_mode():
-                maps = self.network.maps(both[:, :1], both[:, 1:]).half().cpu().numpy()
+                maps = self._map(both[:, :1], both[:, 1:]).half().cpu().numpy()
             if not np.isfinite(maps).all():
                 raise MedgroundError("the image encoder gave a feature that half precision cannot hold")
             own = zip(paths[start : start + TOGETHER], found, strict=True)
@@ -169,11 +181,20 @@ class FeatureMaps:
             yield lines, maps.astype("<f2").tobytes()
 
 
-def encoder_hash(network: Network) -> str:
-    """Return 12 hex digits of the SHA-256 of the image encoder and of how images are scaled for it."""
+def encoder_hash(network: Network, early: bool = False) -> str:
+    """Return 12 hex digits of the SHA-256 of the image encoder and of how images are scaled for it.
+
+    early: of the stages before the last one only.
+    """
     how = (network.equalise, list(network.grey or ()), network.padding == "mean")
     found = hashlib.sha256(repr(how).encode())
-    for name, value in sorted(network.image_encoder.state_dict().items()):
+    values = network.image_encoder.state_dict()
+    if early:
+        parts = enumerate(stages.frozen(network.image_encoder))
+        values = {
+            f"early.{n}.{name}": value for n, part in parts for name, value in part.state_dict().items()
+        }
+    for name, value in sorted(values.items()):
         found.update(name.encode())
         found.update(value.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:12]

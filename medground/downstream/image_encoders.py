@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medground import checkpoints, locations, model_dir, ops
 from medground.errors import MedgroundError
-from medground.models import encoder_folders, encoders, grounder, lite, pretrained
+from medground.models import encoder_folders, encoders, grounder, pretrained, pyramid
 from medground.models.grounder import Grounder
 
 
@@ -64,39 +64,7 @@ class ImageEncoder:
         A vision transformer has one. The last map of a stride is taken, and none that is coarser than the
         encoder's output.
         """
-        pixels = self.pixels(images, inside)
-        if isinstance(self.network, lite.Lite0):
-            return _last_of_each(self.network.maps(pixels))
-        if isinstance(self.network, encoders.PatchTokens):
-            return [self.network(pixels).feature_maps[-1]]
-        stem: list[Tensor] = []
-        with _seen(self.network, stem):
-            found: Any = self.network(pixels, output_hidden_states=True)
-        last = found.feature_maps[-1]
-        inner = [each for each in found.hidden_states or () if each.ndim == 4]
-        finer = [each for each in (*stem, *inner) if each.shape[-1] > last.shape[-1]]
-        return [*_last_of_each(finer), last]
-
-
-def _last_of_each(maps: Sequence[Tensor]) -> list[Tensor]:
-    """Return the last of the maps of each size, in their order."""
-    return list({each.shape[-2:]: each for each in maps}.values())
-
-
-class _seen:
-    """A context in which the first convolution of a ResNet, before its pooling, adds its map to a list."""
-
-    def __init__(self, network: nn.Module, found: list[Tensor]):
-        self._stem = getattr(getattr(network, "embedder", None), "embedder", None)
-        self._found = found
-
-    def __enter__(self) -> None:
-        if self._stem is not None:
-            self._hook = self._stem.register_forward_hook(lambda _, __, output: self._found.append(output))
-
-    def __exit__(self, *error: object) -> None:
-        if self._stem is not None:
-            self._hook.remove()
+        return pyramid.maps(self.network, self.pixels(images, inside))
 
 
 def is_model(place: str) -> bool:

@@ -98,21 +98,29 @@ class Lite0(nn.Module):
                 each.eval()
         return self
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Return the feature map of each stage, fine to coarse."""
+    def maps(self, images: Tensor, count: int | None = None) -> list[Tensor]:
+        """Return the feature map of each stage, fine to coarse, or of the first `count`."""
         features, found = functional.relu6(self.stem(images)), []
-        for stage in self.stages:
+        for stage in self.stages[:count]:
             features = stage(features)
             found.append(features)
         return found
+
+    def early(self, images: Tensor) -> Tensor:
+        """Return (B, 640, S / 32, S / 32): the map of stride 16, and that of the last stage but one."""
+        maps = self.maps(images, len(STAGES) - 1)
+        return torch.cat([functional.pixel_unshuffle(maps[STRIDE_16], 2), maps[-1]], dim=1)
+
+    def late(self, maps: Tensor) -> Tensor:
+        """Return the feature map for a map of `early`."""
+        fine = 4 * STAGES[STRIDE_16][-1]
+        return torch.cat([maps[:, :fine], self.stages[-1](maps[:, fine:])], dim=1)
 
     def forward(self, images: Tensor) -> Any:
         """Return `feature_maps` as backbones of transformers do."""
         from transformers.modeling_outputs import BackboneOutput
 
-        maps = self.maps(images)
-        fine = functional.pixel_unshuffle(maps[STRIDE_16], 2)
-        return BackboneOutput(feature_maps=(torch.cat([fine, maps[-1]], dim=1),))
+        return BackboneOutput(feature_maps=(self.late(self.early(images)),))
 
 
 def is_folder(name: str) -> bool:

@@ -8,7 +8,7 @@ Letters: B images, S side of the square, P patches (h x w), U distinct texts, T 
 boxes per pair, D width. Boxes are [cx, cy, w, h] as shares of the square's side.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from medground import ops
-from medground.models import encoders, layers, published
+from medground.models import encoders, layers, published, stages
 from medground.models.config import GrounderConfig
 
 
@@ -92,18 +92,30 @@ class Network(nn.Module):
         """Return the encoded images.
 
         images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding. Or the outputs
-        of `maps` and (B, 1, h, w), 1 on patches of the image.
+        of `maps` or `early_maps` and (B, 1, h, w), 1 on patches of the image.
         """
-        if images.shape[1] > 1:
+        if images.shape[1] == self.to_patches.in_channels:
             return self.encode_maps(images, inside)
+        if images.shape[1] > 1:
+            return self.encode_maps(stages.late(self.image_encoder, images), inside)
         return self.encode_maps(self.maps(images, inside), inside)
 
     def maps(self, images: Tensor, inside: Tensor) -> Tensor:
         """Return the (B, C, h, w) feature maps of the image encoder; arguments as in `encode_images`."""
+        return encoders.feature_map(self.image_encoder, *self._equalized(images, inside))
+
+    def early_maps(self, images: Tensor, inside: Tensor) -> Tensor:
+        """Return the (B, C, h, w) maps before the encoder's last stage; arguments as in `encode_images`."""
+        scaled = encoders.scaled(self.image_encoder, *self._equalized(images, inside))
+        return stages.early(self.image_encoder, scaled)
+
+    def _equalized(
+        self, images: Tensor, inside: Tensor
+    ) -> tuple[Tensor, Sequence[float] | None, Tensor | None]:
+        """Return the arguments of `encoders.scaled` after the encoder."""
         if self.equalise:
             images = (ops.equalize(images) + 1) / 2 * inside
-        fill = inside if self.padding == "mean" else None
-        return encoders.feature_map(self.image_encoder, images, self.grey, fill)
+        return images, self.grey, inside if self.padding == "mean" else None
 
     def visible(self, inside: Tensor, height: int, width: int) -> Tensor:
         """Return (B, h, w), True for patches of the image; inside: (B, 1, S, S), or already (B, 1, h, w)."""

@@ -101,6 +101,7 @@ class Detector(Entry):
     The loaded object is an `anatomy.detect.Detector`; see `training.detectors.trainers` for the trainer.
     stored_as: whether a trained detector is a file or a folder. needs_start: training starts from weights.
     chooses_lr: the trainer has no learning rate option. reads_pickle: `target` takes `trust_pickle` too.
+    takes_encoder: the trainer can start from an image encoder.
     """
 
     trainer: str
@@ -108,6 +109,7 @@ class Detector(Entry):
     needs_start: bool = False
     chooses_lr: bool = False
     reads_pickle: bool = False
+    takes_encoder: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

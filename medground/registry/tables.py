@@ -39,6 +39,7 @@ DETECTORS = Table(
             target="medground.anatomy.detector:RegionQueryDetector",
             help="one learned query per region",
             trainer="medground.training.detectors.trainers:train_region_query",
+            takes_encoder=True,
         ),
         "transformers": Detector(
             target="medground.anatomy.detr:TransformersDetector",

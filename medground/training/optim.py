@@ -9,11 +9,13 @@ import torch
 from torch import nn
 
 from medground.errors import MedgroundError
+from medground.models import stages
 from medground.models.network import Network
 from medground.objectives.learner import Learner
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
 DROP_AT, DROP = 2 / 3, 0.1  # AGP trains 90 epochs, the last 30 with a tenth of the learning rate [its code]
+EARLY = "early-stages"  # --freeze: the image encoder without its last stage
 BATCH_NORM, STEM = "batch-norm", "stem"  # --freeze: parts of the image encoder that DETR does not train
 # --freeze; "visual" is the part between the image encoder and the joint encoder.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -128,6 +130,8 @@ def freeze(network: Network, parts: Iterable[str]) -> list[nn.Module]:
     frozen = [getattr(network, name) for part in parts for name in PARTS.get(part, ())]
     if BATCH_NORM in parts:
         frozen += norms_of(network.image_encoder)
+    if EARLY in parts:
+        frozen += stages.frozen(network.image_encoder)
     if STEM in parts:
         frozen += _stem(network.image_encoder)
     for module in frozen:

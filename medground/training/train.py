@@ -147,7 +147,7 @@ def fit(
             frozen = freeze(model.network, options.freeze)
             if loaded:  # the statistics of pre-training saw more images
                 frozen += norms_of(learner)
-            learned = _mapped(material, images, options.feature_maps, model, engine) or store
+            learned = _mapped(material, images, options, model, engine) or store
             stepper = _stepper(learner, options, engine, frozen)
             batches = _batches(material, options, learned, model, needs, engine)
             checkpoint = _checkpoint(material, store, model, learner, record, folder)
@@ -231,14 +231,15 @@ def _store(material: Material, images: Path, size: int, cache: Path | None) -> I
 
 
 def _mapped(
-    material: Material, images: Path, folder: Path | None, model: grounder.Grounder, engine: Accelerator
+    material: Material, images: Path, options: Options, model: grounder.Grounder, engine: Accelerator
 ) -> FeatureMaps | None:
     """Return the feature maps of all training images, None without a folder; process 0 computes them."""
-    if folder is None:
+    if options.feature_maps is None:
         return None
+    early = "image-encoder" not in options.freeze
     model.network.image_encoder.to(engine.device)
     with engine.main_process_first():
-        maps = FeatureMaps(folder, images, model.network, model.config.image_size)
+        maps = FeatureMaps(options.feature_maps, images, model.network, model.config.image_size, early)
         maps.add(
             [each.path for each in material.heads()],
             lambda found, count: console.progress(found, "batches of feature maps", count),

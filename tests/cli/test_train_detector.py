@@ -9,12 +9,13 @@ import drawn_images
 import numpy as np
 import pytest
 import signals
+import torch
 import warm
 from click.testing import CliRunner
 from PIL import Image
 
 from medground import checkpoints
-from medground.anatomy import regions
+from medground.anatomy import detector, regions
 from medground.anatomy.augment import Ranges
 from medground.anatomy.region_query import Config
 from medground.cli.main import cli
@@ -220,3 +221,64 @@ def test_it_names_the_input_that_is_empty_and_takes_stdin_once(cohort, tmp_path)
     words = ["train-detector", "-", "--val", "-", "--images", str(cohort), "-o", str(tmp_path / "run")]
     result = CliRunner().invoke(cli, words, input="")
     assert (result.exit_code, "only one input can be stdin" in result.stderr) == (2, True)
+
+
+# --- from an image encoder ---
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """The folder of a small grounding model."""
+    from medground.models import grounder
+
+    torch.manual_seed(3)
+    model = grounder.build("small", ["one"], image_size=64)
+    folder = tmp_path_factory.mktemp("pretrained") / "model"
+    grounder.save(folder, model)
+    return folder, model.network.image_encoder.state_dict()
+
+
+def test_the_weights_of_an_image_encoder_arrive(cohort, tmp_path, pretrained):
+    folder, weights = pretrained
+    flags = ["--image-encoder", str(folder), "--steps", "1", "--lr", "1e-9"]
+    result = run(cohort, tmp_path / "run", *flags)
+    assert result.exit_code == 0, result.output
+    path = tmp_path / "run" / "model.safetensors"
+    held, header = checkpoints.load(path)
+    mine = {name.removeprefix("backbone.encoder."): each for name, each in held.items()}
+    learned = [name for name in weights if "running" not in name and "tracked" not in name]
+    assert len(learned) > 20
+    for name in learned:
+        torch.testing.assert_close(mine[name], weights[name], atol=1e-6, rtol=0)
+    assert header["encoder"]["model_type"] == "resnet" and header["equalized"] is True
+    network = detector.load(path, "cpu").network
+    images = torch.rand(2, 1, 32, 32)
+    assert network(images)[0].shape == (2, len(regions.NAMES), 4)
+    again = run(cohort, tmp_path / "again", "--init-from", str(path), "--steps", "1")
+    assert again.exit_code == 0, again.output
+
+
+def test_the_encoder_gets_the_images_of_its_training(pretrained):
+    from medground.downstream import image_encoders
+
+    encoder = image_encoders.load(str(pretrained[0]), 64)
+    config = Config(names=("a", "b"), size=64, **region_query.of_encoder(encoder))
+    network = region_query.Learner(config, None, encoder.network).network.eval()
+    images = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = encoder.maps(images, torch.ones_like(images))
+        *_, fine, last = expected
+        found = network.backbone._maps(images)
+    torch.testing.assert_close(found, [fine, last])
+    assert fine.shape[-1] == 8
+
+
+def test_an_encoder_where_it_has_no_use_is_a_usage_error(cohort, tmp_path, pretrained):
+    start = ["--init-from", str(pretrained[0])]
+    for flags, problem in [
+        (["--image-encoder", str(pretrained[0]), "--detector", "transformers", *start], "region-query"),
+        (["--encoder-lr", "1e-4"], "--encoder-lr requires --image-encoder"),
+        (["--image-encoder", str(pretrained[0]), *start], "give it or --image-encoder"),
+    ]:
+        result = run(cohort, tmp_path / "run", *flags)
+        assert (result.exit_code, problem in result.stderr) == (2, True), result.stderr

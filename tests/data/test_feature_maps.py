@@ -11,6 +11,7 @@ import torch
 import toy
 from click.testing import CliRunner
 
+from medground import locks
 from medground.cli.main import cli
 from medground.data import collate
 from medground.data.examples import Example
@@ -38,18 +39,19 @@ def network(seed: int = 0, **shape):
     return grounder.build("small", ["one"], image_size=SIZE, **shape).network.eval()
 
 
-def maps_of(folder: Path, films: toy.Toy, net=None) -> FeatureMaps:
-    return FeatureMaps(folder, Path(films.folder), net or network(), SIZE)
+def maps_of(folder: Path, films: toy.Toy, net=None, early: bool = False) -> FeatureMaps:
+    return FeatureMaps(folder, Path(films.folder), net or network(), SIZE, early)
 
 
 def add(maps: FeatureMaps, paths: list[str]) -> None:
     maps.add(paths, lambda found, _: found)
 
 
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("shape", [{}, {"norm": "post"}, {"padding": "visible"}])
-def test_maps_encode_as_their_images(films, paths, tmp_path, shape):
+def test_maps_encode_as_their_images(films, paths, tmp_path, shape, early):
     net = network(**shape)
-    maps, store = maps_of(tmp_path / "maps", films, net), ImageStore(Path(films.folder), SIZE)
+    maps, store = maps_of(tmp_path / "maps", films, net, early), ImageStore(Path(films.folder), SIZE)
     add(maps, paths)
     both = torch.stack([store.get(path).picture() for path in paths])
     mapped = torch.stack([maps.get(path).picture() for path in paths])
@@ -83,6 +85,14 @@ def test_a_map_is_computed_once(films, paths, tmp_path, monkeypatch):
     add(again, paths)
 
 
+def test_a_complete_folder_is_used_while_another_run_holds_it(films, paths, tmp_path):
+    add(maps_of(tmp_path, films), paths)
+    with locks.hold(tmp_path):
+        add(maps_of(tmp_path, films), paths)
+        with pytest.raises(MedgroundError, match="in use by"):
+            add(maps_of(tmp_path, films), [*paths, "another.png"])
+
+
 def test_the_map_of_a_changed_image_is_computed_again(films, paths, tmp_path, caplog):
     folder = tmp_path / "films"
     shutil.copytree(films.folder, folder)
@@ -107,6 +117,17 @@ def test_maps_of_another_encoder_are_refused(films, paths, tmp_path):
         maps_of(tmp_path, films, network(seed=1))
 
 
+def test_maps_before_the_last_stage_stay_valid_when_it_learns(films, paths, tmp_path):
+    net = network()
+    add(maps_of(tmp_path, films, net, early=True), paths)
+    stages = net.image_encoder.encoder.stages
+    torch.nn.init.zeros_(next(stages[-1].parameters()))
+    assert paths[0] in maps_of(tmp_path, films, net, early=True)
+    torch.nn.init.zeros_(next(stages[0].parameters()))
+    with pytest.raises(MedgroundError, match="another encoder"):
+        maps_of(tmp_path, films, net, early=True)
+
+
 def test_an_image_without_a_map_is_named(films, tmp_path):
     with pytest.raises(MedgroundError, match=r"x\.png: no feature map"):
         maps_of(tmp_path, films).get("x.png")
@@ -123,9 +144,10 @@ def test_boxes_follow_the_size_of_the_record(films, paths, tmp_path):
 
 
 @pytest.mark.slow
-def test_pretrain_learns_the_same_from_maps(films, tmp_path):
+@pytest.mark.parametrize("frozen", ["image-encoder", "early-stages"])
+def test_pretrain_learns_the_same_from_maps(films, tmp_path, frozen):
     common = ["pretrain", films.pairs, "--images", films.folder, "--image-size", str(SIZE), "--seed", "1"]
-    common += ["--steps", "2", "--batch-size", "2", "--freeze", "image-encoder", "--augment", "none"]
+    common += ["--steps", "2", "--batch-size", "2", "--freeze", frozen, "--augment", "none"]
     runs = {"plain": [], "mapped": ["--feature-maps", str(tmp_path / "maps")]}
     losses = []
     for name, flags in runs.items():
@@ -140,4 +162,4 @@ def test_maps_need_a_frozen_encoder(films, tmp_path):
     flags = ["--images", films.folder, "--feature-maps", tmp_path / "maps", "-o", tmp_path / "run"]
     result = CliRunner().invoke(cli, [str(each) for each in ("pretrain", films.pairs, *flags)])
     assert result.exit_code == 2
-    assert "--freeze image-encoder and --augment none" in result.output
+    assert "--freeze image-encoder or early-stages" in result.output

@@ -7,7 +7,7 @@ import torch
 
 from medground import checkpoints, ops
 from medground.errors import MedgroundError
-from medground.models import encoders, grounder, lite, pretrained
+from medground.models import encoders, grounder, lite, pretrained, stages
 
 
 def test_the_feature_map_has_both_scales_and_norms_never_learn():
@@ -19,6 +19,26 @@ def test_the_feature_map_has_both_scales_and_norms_never_learn():
     encoder.train()(torch.rand(2, 3, 64, 64))
     assert torch.equal(before, encoder.stem.norm.running_mean)
     assert encoders.to_plain(encoder) == {"model_type": lite.MODEL_TYPE}
+
+
+def test_the_last_stage_continues_the_map_of_the_others():
+    torch.manual_seed(0)
+    encoder = lite.Lite0().eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        early = stages.early(encoder, images)
+        assert early.shape == (1, 640, 2, 2)
+        torch.testing.assert_close(stages.late(encoder, early), encoder(images).feature_maps[0])
+    learns = set(encoder.parameters()) - {
+        each for part in stages.frozen(encoder) for each in part.parameters()
+    }
+    assert learns == set(encoder.stages[-1].parameters())
+
+
+def test_an_encoder_without_stages_is_refused():
+    vit = {"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with pytest.raises(MedgroundError, match="early-stages: the image encoder is a vit"):
+        stages.frozen(encoders.build_image_encoder(vit))
 
 
 def test_a_convolution_of_stride_two_is_padded_at_the_end():

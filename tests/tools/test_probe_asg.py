@@ -41,9 +41,9 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_each_seed_is_trained_and_probed_once(folder, monkeypatch):
     module, out = tool("probe_asg"), folder / "out"
-    words = [folder / "cohort", "--pairs", folder / "pairs.jsonl", "--reports", folder / "sentences.jsonl"]
+    words = [folder / "cohort", "--merged", folder / "pairs.jsonl", "--reports", folder / "sentences.jsonl"]
     words += ["--encoder", folder / "lite0", "--maps", folder / "maps", "-o", out]
-    words += ["--seeds", 2, "--steps", 1, "--batch", 4, "--side", 64]
+    words += ["--seed", 0, "--seed", 1, "--steps", 1, "--batch", 4, "--side", 64]
     arguments = [str(each) for each in words]
     result = CliRunner().invoke(module.main, arguments)
     assert result.exit_code == 0, result.output
@@ -51,10 +51,12 @@ def test_each_seed_is_trained_and_probed_once(folder, monkeypatch):
     assert len(labels) == PATIENTS
     held = sum(each["split"] != "train" for each in labels)
     for name in ("none", "full"):
-        lines = [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
-        runs = Counter((each["share"], each["seed"]) for each in lines)
-        assert runs == {(share, seed): held for share in (0.01, 0.1, 1.0) for seed in (0, 1)}
-    before = (out / "full.jsonl").read_bytes()
+        for layer in ("encoder", "visual"):
+            lines = [json.loads(line) for line in (out / layer / f"{name}.jsonl").read_text().splitlines()]
+            runs = Counter((each["share"], each["seed"]) for each in lines)
+            assert runs == {(share, seed): held for share in (0.01, 0.1, 1.0) for seed in (0, 1)}
+    before = (out / "encoder" / "full.jsonl").read_bytes()
+    assert before != (out / "encoder" / "none.jsonl").read_bytes()  # the last stage has learned
     monkeypatch.setattr(ablation_common, "train", None)  # nothing is done again
     assert CliRunner().invoke(module.main, arguments).exit_code == 0
-    assert (out / "full.jsonl").read_bytes() == before
+    assert (out / "encoder" / "full.jsonl").read_bytes() == before

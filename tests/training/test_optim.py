@@ -98,6 +98,15 @@ def test_batch_norms_and_the_stem_can_be_frozen():
     assert all(each in frozen for each in network.image_encoder.modules() if isinstance(each, nn.BatchNorm2d))
 
 
+def test_all_stages_but_the_last_can_be_frozen():
+    encoder = grounder.build("small", ["left lung"]).network
+    freeze(encoder, ["early-stages"])
+    learns = {name for name, each in encoder.image_encoder.named_parameters() if each.requires_grad}
+    assert learns == {
+        name for name, _ in encoder.image_encoder.named_parameters() if name.startswith("encoder.stages.2.")
+    }
+
+
 def test_norms_biases_and_embeddings_do_not_decay(learner):
     optimizer = build_optimizer(learner, plan(weight_decay=0.3))
     names = {id(each): name for name, each in learner.named_parameters()}

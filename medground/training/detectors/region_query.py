@@ -5,8 +5,10 @@ the last weights.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,18 +21,38 @@ from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
 from medground.anatomy.region_query import Config, RegionQuery
 from medground.errors import MedgroundError
+from medground.models import encoders
 from medground.training.detectors import common
 from medground.training.run_dir import RunFolder
 from medground.training.stop import StopRequest
 
 log = logging.getLogger(__name__)
 
+OF_ENCODER = (
+    "names",
+    "encoder",
+    "equalized",
+    "grey",
+)  # not in the settings of a run: too long, or its hash is
 MODEL, PICTURE = "model.safetensors", "validation.png"
 WEIGHTS = {"corners": 12.0, "overlap": 2.0, "presence": 1.0}
 STEPS = 1200
 NEVER = -30.0  # presence logit of a region that is on no image
 BETAS = (0.9, 0.98)
 TOGETHER = 64  # images of a batch in validation
+
+
+class Encoder(Protocol):
+    """An image encoder to start from, as `downstream.image_encoders` loads it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def network(self) -> nn.Module: ...
+    @property
+    def equalized(self) -> bool: ...
+    @property
+    def grey(self) -> Sequence[float] | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +66,19 @@ class Options(common.Options):
 
 
 class Learner(nn.Module):
-    """The network; its forward returns the losses of a batch of views."""
+    """The network; its forward returns the losses of a batch of views.
 
-    def __init__(self, config: Config, start: Path | None = None):
+    start: a detector to start from. encoder: an image encoder whose weights the network starts with.
+    """
+
+    def __init__(self, config: Config, start: Path | None = None, encoder: nn.Module | None = None):
         super().__init__()
         self.network = RegionQuery(config)
+        if encoder is not None:
+            self.network.backbone.encoder.load_state_dict(encoder.state_dict())  # type: ignore[union-attr]
         if start:
             weights, header = checkpoints.load(start)
+            region_query.take_use(header, str(start))
             if region_query.build_config(header, str(start)) != config:
                 raise MedgroundError(f"{start}: a detector of another size, or of other regions")
             checkpoints.fit(self.network, weights, start)
@@ -75,20 +103,27 @@ def train(
     options: Options,
     overwrite: bool = False,
     start: Path | None = None,
+    encoder: Encoder | None = None,
 ) -> bool:
     """Train on the images and leave the detector in `folder`; return False when stopped after saving.
 
     The same call again continues a stopped run. `checked` are images to validate on. `overwrite` forgets a
-    run with other settings. `start` is a detector of the same config to start from.
+    run with other settings. `start` is a detector of the same config to start from, `encoder` the image
+    encoder of the config with its weights.
     """
-    network_of = {name: each for name, each in asdict(config).items() if name != "names"}
+    network_of = {name: each for name, each in asdict(config).items() if name not in OF_ENCODER}
     settings = {"network": network_of, "start": checkpoints.hash_of(start) if start else None}
+    settings |= {"image_encoder": encoder.name} if encoder else {}
 
     def build() -> tuple[nn.Module, torch.optim.Optimizer, ImageSet]:
-        learner = Learner(config, start)
+        learner = Learner(config, start, encoder.network if encoder else None)
         prepared = start_from_frequencies(learner.network, learned)
         optimizer = torch.optim.AdamW(
-            learner.parameters(), lr=options.lr, betas=BETAS, weight_decay=options.weight_decay, fused=True
+            _groups(learner.network, options),
+            lr=options.lr,
+            betas=BETAS,
+            weight_decay=options.weight_decay,
+            fused=True,
         )
         return learner, optimizer, prepared
 
@@ -100,6 +135,30 @@ def train(
         return False
     _finish(network, checked or learned, folder)
     return True
+
+
+def _groups(network: RegionQuery, options: Options) -> list[dict[str, Any]]:
+    """Return the parameters, those of an image encoder with a learning rate of their own."""
+    if network.config.encoder is None:
+        return [{"params": [*network.parameters()]}]
+    inner = [*network.backbone.encoder.parameters()]  # type: ignore[union-attr]
+    known = {id(each) for each in inner}
+    outer = [each for each in network.parameters() if id(each) not in known]
+    return [{"params": outer}, {"params": inner, "lr": options.encoder_lr or options.lr / 10}]
+
+
+def of_encoder(found: Encoder) -> dict[str, Any]:
+    """Return the fields of `region_query.Config` for an image encoder."""
+    grey = tuple(found.grey) if found.grey else None
+    return {"encoder": encoders.to_plain(found.network), "equalized": found.equalized, "grey": grey}
+
+
+def encoder_in(start: Path) -> dict[str, Any]:
+    """Return the fields of `region_query.Config` for the image encoder of a detector; empty without one."""
+    header = checkpoints.read_config(start)
+    region_query.take_use(header, str(start))
+    held = region_query.build_config(header, str(start))
+    return {name: getattr(held, name) for name in OF_ENCODER[1:]}
 
 
 def train_yolo(

@@ -30,14 +30,16 @@ class TrainerOptions:
     steps: int | None = None
     epochs: int | None = None
     lr: float | None = None
+    encoder_lr: float | None = None
     init_from: Path | None = None
+    image_encoder: region_query.Encoder | None = None
     trust_pickle: bool = False
     overwrite: bool = False
 
     def pace(self, images: int) -> dict[str, Any]:
         """Return batch size, seed, steps and learning rate as fields of `region_query.Options`."""
         steps = -(-self.epochs * images // self.batch_size) if self.epochs else self.steps
-        given = {"steps": steps, "lr": self.lr}
+        given = {"steps": steps, "lr": self.lr, "encoder_lr": self.encoder_lr}
         always = {"batch_size": self.batch_size, "seed": self.seed, "device": self.device}
         return always | {name: value for name, value in given.items() if value}
 
@@ -45,10 +47,12 @@ class TrainerOptions:
 def train_region_query(read: ReadImages, folder: Path, options: TrainerOptions) -> bool:
     """Train the detector with one query per region."""
     size = options.image_size or region_query_networks.SIZE
-    config = region_query_networks.Config(names=tuple(regions.NAMES), size=size)
+    start, encoder = options.init_from, options.image_encoder
+    fields = region_query.of_encoder(encoder) if encoder else region_query.encoder_in(start) if start else {}
+    config = region_query_networks.Config(names=tuple(regions.NAMES), size=size, **fields)
     train, val = read(config.size)
     how = region_query.Options(**options.pace(len(train)))
-    return region_query.train(train, val, config, folder, how, options.overwrite, options.init_from)
+    return region_query.train(train, val, config, folder, how, options.overwrite, start, encoder)
 
 
 def train_transformers(read: ReadImages, folder: Path, options: TrainerOptions) -> bool:
