@@ -116,13 +116,14 @@ class Writer(nn.Module):
     def scores(self, outputs: Tensor) -> Tensor:
         """Return (..., V) logits for (..., D) outputs of the decoder."""
         table = self._table()
-        found = functional.linear(self.leave(outputs), table) * table.shape[1] ** -0.5
+        found: Tensor = functional.linear(self.leave(outputs), table) * float(table.shape[1]) ** -0.5
         return found + self.frequencies
 
     def _table(self) -> Tensor:
         """Return the (V, H) embeddings, with a root mean square of 1."""
         weight = self.words[0].weight
-        return weight / weight.detach().square().mean().sqrt().clamp(min=1e-8)
+        table: Tensor = weight / weight.detach().square().mean().sqrt().clamp(min=1e-8)
+        return table
 
 
 class WriterSteps:
