@@ -11,6 +11,7 @@ STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
+ARTICLES = frozenset(("a", "an"))
 CLOSERS = frozenset(("or", "nor"))
 LEADS_LIST = word_set("existence", "leads_list")
 OPENS_LIST = frozenset("NUuLPD")
@@ -29,7 +30,8 @@ def find_breaks(
     within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
     within |= _list_colons(words, cues)
     hard = [n for n, word in enumerate(words) if word in HARD and n not in within]
-    hard += [i for i, _, kind in cues if kind == "E"]
+    doubts = {j for _, j, kind in cues if kind in "UuLP"}  # "perhaps there is"
+    hard += [i for i, _, kind in cues if kind == "E" and not (i in doubts and words[i] == "there")]
     causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
     soft = []
     last = len(words) - 1
@@ -43,8 +45,10 @@ def find_breaks(
             or (word == "and" and words[follower] in GOES_ON)
         ):
             hard.append(n)
-        elif follower in states or (
-            words[follower] in SOFT and not (word == "and" and words[follower] in SIDES)
+        elif (
+            follower in states
+            or words[follower] in ARTICLES
+            or (words[follower] in SOFT and not (word == "and" and words[follower] in SIDES))
         ):
             soft.append(n)
     hard.sort()
@@ -60,7 +64,7 @@ def _list_colons(words: list[str], cues: list[Cue]) -> set[int]:
     """Return the colons that open a cue's list: "no evidence of:", "negative for the following:"."""
     found = set()
     for i, j, kind in cues:
-        if kind in OPENS_LIST or (kind in "MBVv" and "following" in words[:i]):
+        if kind in OPENS_LIST or (kind in "MBVv" and (i == 0 or "following" in words[:i])):
             while j < len(words) and words[j] in LEADS_LIST:
                 j += 1
             if words[j : j + 1] == [":"]:

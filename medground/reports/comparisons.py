@@ -14,6 +14,13 @@ OVER = word_set("comparisons", "over")
 COPULAS = word_set("states", "copulas")
 GREATER = frozenset(("greater", "more", "most"))
 REJECTING = frozenset(("rather", "instead"))
+RELATIVE = frozenset(
+    ("contralateral", "contralaterally", "ipsilateral", "ipsilaterally", "opposite", "other")
+)
+BOTH = frozenset(("both", "bilateral", "bilaterally", "either"))
+SIDE_NOUNS = frozenset(
+    ("side", "lung", "base", "apex", "hemithorax", "hilum", "hemidiaphragm", "costophrenic", "lower", "upper")
+)
 PAIRED = frozenset(("hilar structures", "hemidiaphragm", "clavicle", "lung"))
 BORDERS = (
     ["heart", "border"],
@@ -47,6 +54,22 @@ def _with_side(tag: Tag, words: list[str], levels: set[int], sided: bool) -> Tag
     elif words[i] in GREATER and words[j - 1] in SIDES and not sided:
         return i, j, "side", "both"
     return tag
+
+
+def name_other_sides(words: list[str]) -> None:
+    """Replace "contralateral", and "the other" before a noun, by the side that is meant."""
+    side = None
+    for n, word in enumerate(words):
+        if word in SIDES:
+            side = word
+        elif word in BOTH:
+            side = None
+        elif side is None or word not in RELATIVE:
+            continue
+        elif word.startswith("ipsi"):
+            words[n] = side
+        elif word.startswith("contra") or not SIDE_NOUNS.isdisjoint(words[n + 1 : n + 2]):
+            words[n] = "left" if side == "right" else "right"
 
 
 def compare_sides(places: list[Place], words: list[str], nouns: set[int]) -> list[Place]:

@@ -79,7 +79,8 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
                 found.append(Half(a, b, None))  # "right side clear"
             continue
         excepted = a > 0 and bool(EXCEPTIONS & set(words[max(0, a - 2) : a]))
-        if not (inside & PREDICATES or excepted):
+        exists = "there" in inside and not PRONOUNS.isdisjoint(inside)  # "but there is one on the left"
+        if not (inside & PREDICATES or excepted or exists):
             continue
         sides = [m for m in range(a, b) if words[m] in SIDES]
         if len({words[m][0] for m in sides}) > 1:

@@ -33,6 +33,14 @@ NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "place
 PLAIN = JOINS | {",", "no", "of"}
 HAVE = frozenset(("has", "have", "is", "are"))
 VERBS = HAVE | {"was", "were", "did", "do", "does"}
+STATES = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
+IF = frozenset(("if", "whether"))
+KNOWN = (["the"], ["this"], ["these"], ["that"], ["those"])
+REPRESENTS = frozenset(("represents", "represent", "reflects", "reflect"))
+SURE = word_set("predicates", "seen") | word_set("predicates", "gone") | {"real", "true", "there", "persists"}
+RELATES = frozenset(("of", "for"))
+TRACES = word_set("existence", "traces")
+SOME = frozenset(("one", "some", "most", "many", "several", "half"))
 CHANGED = word_set("existence", "changed")
 
 
@@ -60,7 +68,8 @@ class Scopes:
         states: frozenset[int] = NONE,
         halves: Sequence[tuple[int, int]] = (),
     ):
-        self.words, self.cues = words, [cue for cue in cues if cue[2] not in "Ee"]
+        self.words = words
+        self.cues = [_as_strong(cue, words) for cue in cues if cue[2] not in "Ee"]
         self.spots = spots
         self.halves = halves
         if self.cues:
@@ -109,6 +118,9 @@ class Scopes:
             return self._differential(j)
         if kind == "H" and words[j - 1] == "with" and NOW & set(words[j : j + 1]):
             return i, i  # "compared to the prior study with stable cardiomegaly"
+        opened = j + (words[j : j + 1] in (["if"], ["whether"]))
+        if kind in "UuVv" and words[opened - 1] in IF and (stated := self._attribute(opened, after)):
+            return stated, after
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
@@ -118,6 +130,8 @@ class Scopes:
             return i, i
         if kind == "M" and words[i:j] == [":", "no"] and self._opens_list(j, after):
             return j, after  # "lungs: clear; pleura: no effusion"
+        if kind == "M" and words[i - 1 : i] and words[i - 1] in SOME and words[i - 2 : i - 1] == [","]:
+            return i, i  # "of the two tubes, one has been removed"
         if kind == "M" and before - 1 in self.sought:
             return i, i  # "the cause of the bleeding was not found"
         if kind in "Vv" and (own := self._last_segment(before, i)) is not None:
@@ -136,7 +150,22 @@ class Scopes:
             while ")" in words[end : end + 1] and "(" in words[:end]:
                 end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
             before = max((each + 1 for each in breaks if each < end), default=0)
+        elif (own := self._own_clause(before, i)) is not None:
+            before = own
         return before, self._repeated(j) or i
+
+    def _attribute(self, j: int, after: int) -> int | None:
+        """Return the verb after a known finding whose state is in doubt: "whether the effusion is loculated".
+
+        A doubt about its presence or its end is one about the finding.
+        """
+        words = self.words
+        if words[j : j + 1] not in KNOWN:
+            return None
+        end = next((end for start, end in sorted(self.spots) if j < start and end < after), None)
+        if end is None or words[end] not in VERBS | REPRESENTS:
+            return None
+        return end if SURE.isdisjoint(words[end:after]) else None
 
     def _last_segment(self, before: int, i: int) -> int | None:
         """Return the word after the only comma, if this is no list: "opacity, edema not excluded"."""
@@ -145,6 +174,17 @@ class Scopes:
             return None
         after = before + words.index(",") + 1
         return after if self._spot(after, i) else None
+
+    def _own_clause(self, before: int, i: int) -> int | None:
+        """Return the start of the last clause before word i, if one with a verb of its own precedes it.
+
+        "The heart is enlarged and pneumothorax is not seen" denies the second finding only.
+        """
+        words = self.words
+        for n in range(i - 1, before, -1):
+            if words[n] in ("and", ",") and self._spot(n + 1, i):
+                return n + 1 if not STATES.isdisjoint(words[before:n]) and self._spot(before, n) else None
+        return None
 
     def _aside(self, before: int, i: int) -> bool:
         """Return whether only words for no finding are between the last comma and word i.
@@ -193,7 +233,14 @@ class Scopes:
         return before[-1:] == ["despite"] or (before[-1:] == ["the"] and before[0] in LEADS_IN)
 
     def _before_known(self, j: int, after: int) -> int:
-        """Return the end of a negation's reach from j: "no cavitation is seen within the mass"."""
+        """Return the end of a negation's reach from j.
+
+        Examples: "no cavitation is seen within the mass", "no loculation of the effusion".
+        """
+        for n in range(j + 1, min(j + 3, after)):
+            if self.words[n] in RELATES and self.words[n + 1 : n + 2] in KNOWN:
+                inside = any(start < n < end for start, end in self.spots)
+                return after if inside or not TRACES.isdisjoint(self.words[j:n]) else n
         if INSIDE.isdisjoint(self.words[j:after]):
             return after
         spots = sorted(start for start, end in self.spots if j <= start and end <= after)
@@ -267,6 +314,12 @@ class Scopes:
         if not found:
             return PRESENT
         return _decide(found, likely_as)
+
+
+def _as_strong(cue: Cue, words: list[str]) -> Cue:
+    """Return a doubt that beats a negation for "unclear whether": "whether the effusion has resolved"."""
+    i, j, kind = cue
+    return (i, j, "u") if kind == "U" and words[j - 1] in IF else cue
 
 
 def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:

@@ -33,7 +33,7 @@ CUE_KINDS = {
     "likely": "L",
     "possible": "P",
     "alternative": "A",
-    "pseudo": "",
+    "pseudo": "z",
     "breaks": "E",
     "causes": "e",
     "earlier_before": "H",

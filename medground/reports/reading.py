@@ -10,6 +10,7 @@ from medground.reports.linking import Mention
 from medground.reports.regions import Place
 from medground.reports.states import COPULAS, Statement
 
+PERSIST = frozenset(("persists", "persist", "remains", "remain"))
 AFFIRMED = (["present"], ["noted"])
 
 
@@ -34,6 +35,8 @@ class Reading:
 
         The finding ends before word j.
         """
+        if not PERSIST.isdisjoint(self.words[j : j + 1]) and self.words[j + 1 : j + 2] in CLAUSE_ENDS:
+            return True
         if not COPULAS & set(self.words[j : j + 1]):
             ends = [end for kind in "QC" for i, end, _ in self.tags.get(kind, ()) if i == j]
             return any(self.words[end : end + 1] in CLAUSE_ENDS for end in ends)

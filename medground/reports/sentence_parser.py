@@ -10,18 +10,19 @@ from dataclasses import dataclass, replace
 from medground.records import Existence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.breaks import HARD, colon_lists, is_month
-from medground.reports.comparisons import compare_sides, with_sides
+from medground.reports.comparisons import RELATIVE, compare_sides, name_other_sides, with_sides
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
 from medground.reports.existence import PRESENT, Scopes, Verdict
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
 from medground.reports.modifiers import modify
+from medground.reports.predicates import with_predicates
 from medground.reports.reading import Reading
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
 from medground.reports.spelling import DIVIDED, Speller
-from medground.reports.states import COPULAS, Statement, find_statements
+from medground.reports.states import COPULAS, Statement, find_statements, without_former
 from medground.reports.tokens import tokenise
 from medground.reports.triplets import moved, triplets_of, without_doubles
 from medground.reports.wordlists import word_set
@@ -91,6 +92,8 @@ class SentenceParser:
         if DIVIDED.search(sentence):
             self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
         self._speller.correct(reading.words, reading.starts, reading.ends)
+        if not RELATIVE.isdisjoint(reading.words):
+            name_other_sides(reading.words)
         reading.tags = by_kind(match(self.lexicon.trie, reading.words))
         found = len(reading.tags.get("F", ())) + len(reading.tags.get("T", ()))
         if found > 1 or (found and not ENDERS.isdisjoint(reading.words)):
@@ -131,6 +134,8 @@ class SentenceParser:
         reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
         if "may" in words:
             reading.cues = [cue for cue in reading.cues if not is_month(words, *cue[:2])]
+        pseudo, findings, states = ([(i, j) for i, j, _ in tags.get(kind, ())] for kind in "zFT")
+        reading.cues = with_predicates(words, reading.cues, pseudo, findings, states)
         reading.cues += colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
@@ -138,6 +143,7 @@ class SentenceParser:
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             ends = frozenset([j for _, j, _ in tags.get("F", ())])
+            tags["T"] = without_former(words, tags["T"])
             reading.statements = find_statements(
                 self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions, begins, ends
             )
@@ -279,9 +285,11 @@ def _only_tip(words: list[str], i: int, j: int, verdict: Verdict) -> bool:
 def _is_passed(words: list[str], i: int, j: int) -> bool:
     """Return whether words separate no structure from its state.
 
-    They are between commas ("the heart, however, is enlarged") or begin a clause about the structure before
-    ("no change in the heart, which remains enlarged").
+    They are "still" or "but still", between commas ("the heart, however, is enlarged") or begin a clause
+    about the structure before ("no change in the heart, which remains enlarged").
     """
+    if words[i:j] in (["still"], ["but"]):
+        return "still" in words[i : j + 1]
     if words[i - 1 : i] != [","]:
         return False
     return words[j : j + 1] == [","] or (words[i:j] == ["which"] and not COPULAS.isdisjoint(words[j : j + 1]))

@@ -20,6 +20,7 @@ LIST = word_set("states", "list")
 JOINED = word_set("states", "joined")
 COPULAS = word_set("states", "copulas")
 EDGES = JOINTS | COPULAS
+FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
 NOT_WITHIN = (frozenset((",", "and", "is", "are")), frozenset((",", "is", "are", "with", "no")))
 Spot = tuple[int, int, str]  # words [i, j) and the subject's name
@@ -96,6 +97,18 @@ def find_statements(
         if owners:
             floor = last = j
     return found
+
+
+def without_former(
+    words: list[str], states: list[tuple[int, int, frozenset[str]]]
+) -> list[tuple[int, int, frozenset[str]]]:
+    """Return the states without those that were before another one: "previously enlarged, is now normal"."""
+    if FORMER.isdisjoint(words):
+        return states
+    last = states[-1][0]
+    return [
+        each for each in states if each[0] == last or FORMER.isdisjoint(words[max(0, each[0] - 2) : each[0]])
+    ]
 
 
 def _in_exception(words: list[str], subject: Spot, i: int, exceptions: list[int]) -> bool:

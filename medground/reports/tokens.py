@@ -24,6 +24,13 @@ PHRASES: dict[tuple[str, ...], str] = {
     (",", "less", "so", ","): "",
     (",", "to", "some", "extent", ","): "",
 }
+DASHES = frozenset(("-", "–", "—"))
+SIDES = frozenset(("right", "left", "r", "l", "rt", "lt"))
+CLOSES = (".", ",", ";")
+ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"])
+STOPS = frozenset((".", ";", ":"))
+LABEL = 2  # words of a label before a dash
+ANSWERS = (["no"], ["none"], ["nil"], ["negative"], ["neg"], ["absent"])
 SPOKEN = frozenset(("line", "paragraph", "stop", "lesser", "less", "extent"))
 
 Tokens = tuple[list[str], list[int], list[int]]
@@ -42,7 +49,7 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
         words = [_FULL.get(each, each) for each in words]
     if not SPOKEN.isdisjoint(words):
         spans, words = _written(spans, words)
-    if " -" in lower:
+    if " -" in lower or "–" in lower or "—" in lower:
         _mark_minus(words)
     return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
 
@@ -60,10 +67,22 @@ def _written(spans: list[tuple[int, int]], words: list[str]) -> tuple[list[tuple
 
 
 def _mark_minus(words: list[str]) -> None:
-    """Replace a minus at the end of a clause by the mark of absence: "effusion -."."""
+    """Replace a minus at the end of a clause by the mark of absence, and a dash after a label by a colon.
+
+    Examples: "effusion -.", "effusion - no.", "heart - normal.".
+    """
+    begin = 0
     for n, word in enumerate(words):
-        if n and word == "-" and (n + 1 == len(words) or words[n + 1] in (".", ",", ";")):
+        begin = n + 1 if word in STOPS else begin
+        if not n or word not in DASHES:
+            continue
+        label = begin < n <= begin + LABEL and words[begin] not in ("no", ":")
+        if word == "-" and (n + 1 == len(words) or words[n + 1] in CLOSES):
             words[n] = "(-)"
+        elif words[n - 1] in SIDES:
+            continue
+        elif label or (words[n + 1 : n + 2] in ANSWERS and words[n + 2 : n + 3] in ENDS):
+            words[n] = ":"
 
 
 def _without_contraction(text: str, start: int, end: int) -> list[tuple[int, int]]:

@@ -1,0 +1,167 @@
+"""Predicates after a finding: "has not been clearly demonstrated", "seems most improbable".
+
+A predicate is a chain of auxiliaries, adverbs and negations, and then a participle or an adjective of a
+closed class (words.toml). The class, the negation and the modal decide the kind of the cue, so that no list
+has to name every combination. A phrase of the lexicon that covers the whole predicate takes precedence.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from medground.reports.breaks import HARD, Cue
+from medground.reports.wordlists import word_set
+
+BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
+AUXILIARIES = BE | word_set("predicates", "auxiliaries")
+MODALS = frozenset(("may", "might", "could", "should", "would", "must"))
+STARTS = AUXILIARIES | MODALS | {"can", "cannot"}
+NEGATIONS = frozenset(("not", "never", "cannot"))
+ADVERBS = word_set("predicates", "adverbs")
+HEDGES = frozenset(("likely", "unlikely", "probably", "possibly", "presumably", "potentially"))
+WHOLLY = word_set("predicates", "wholly")
+PARTLY = word_set("predicates", "partly")
+SEEN = word_set("predicates", "seen")
+GONE = word_set("predicates", "gone")
+EXCLUDED = word_set("predicates", "excluded")
+UNLIKELY = word_set("predicates", "unlikely")
+DOUBTFUL = word_set("predicates", "doubtful")
+RESEMBLES = word_set("predicates", "resembles")
+EARLIER = word_set("predicates", "earlier")
+CAUSES = frozenset(("account", "explain", "produce", "cause"))
+RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
+HEADS = SEEN | GONE | EXCLUDED | UNLIKELY | DOUBTFUL | RESEMBLES | {"ruled"}
+
+
+@dataclass(slots=True)
+class Chain:
+    """A predicate on words [start, end); `first` is its negation, or its start if it has none."""
+
+    start: int
+    end: int
+    first: int
+    head: str
+    negated: bool
+    words: frozenset[str]
+
+    def kind(self) -> str | None:
+        """Return the kind of its cue (lexicon.py), "" for no cue, None if the lexicon decides."""
+        modal = not MODALS.isdisjoint(self.words)
+        if self.head in SEEN:
+            if not self.negated or modal:
+                return "M" if self.negated and "could" in self.words else None
+            return "" if not WHOLLY.isdisjoint(self.words) else "M"
+        if self.head in GONE:
+            return (
+                None if not PARTLY.isdisjoint(self.words) else "" if self.negated else "V" if modal else "M"
+            )
+        if self.head in EXCLUDED:
+            return None if BE.isdisjoint(self.words) else "v" if self.negated or modal else "M"
+        if self.head in UNLIKELY:
+            return "V" if self.negated else "M"
+        if self.head in DOUBTFUL:
+            return None if self.negated else "V"
+        if self.head in RESEMBLES:
+            return "V" if modal and not self.negated else None
+        return ""
+
+
+def with_predicates(
+    words: list[str],
+    cues: list[Cue],
+    pseudo: Iterable[tuple[int, int]],
+    findings: Iterable[tuple[int, int]],
+    states: Iterable[tuple[int, int]],
+) -> list[Cue]:
+    """Return the cues, with one for each predicate that they do not cover; `pseudo` phrases resemble a cue.
+
+    A negated participle of another class, that is no state, denies something else: "cannot be measured".
+    """
+    if STARTS.isdisjoint(words):
+        return cues
+    cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
+    if HEADS.isdisjoint(words) and NEGATIONS.isdisjoint(words):
+        return cues
+    known = [*((i, j) for i, j, kind in cues if kind != "E"), *pseudo]
+    spans = list(findings)
+    named = {i for i, _ in (*spans, *states)}
+    n = 0
+    while n < len(words):
+        chain = _chain(words, n) if words[n] in STARTS else None
+        n = chain.end if chain else n + 1
+        if chain is None or (kind := chain.kind()) is None:
+            continue
+        if chain.head in CAUSES and kind and _is_subject(words, chain, spans):
+            cues = [cue for cue in cues if not chain.start <= cue[0] < chain.end]
+            cues.append((chain.start, chain.end, kind))
+            continue
+        if _is_known(chain, known):
+            continue
+        if chain.head in SEEN and _is_earlier(words, chain.start, chain.end):
+            kind = ""
+        if chain.head not in HEADS and (chain.end - 1 in named or not _ends_clause(words, chain, spans)):
+            continue
+        if chain.head in RESEMBLES and not _ends_clause(words, chain, spans):
+            continue
+        a, b = chain.start, chain.end
+        cues = [cue for cue in cues if not (a <= cue[0] and cue[1] <= b and cue[2] in "NMBUVuvLP")]
+        cues += [(a, b, kind)] if kind else []
+    return sorted(cues)
+
+
+def _chain(words: list[str], start: int) -> Chain | None:
+    """Return the predicate that begins at a word, or None."""
+    n, first, negated = start, start, False
+    while n < len(words):
+        word = words[n]
+        longer = word == "no" and words[n + 1 : n + 2] == ["longer"]
+        if word in NEGATIONS or longer:
+            first, negated = (n, True) if not negated else (first, False)
+            n += longer
+        elif word in HEADS or word in HEDGES or not _is_inside(word):
+            break
+        n += 1
+    if n >= len(words) or n == start or not (words[n] in HEADS or (negated and _is_participle(words[n]))):
+        return None
+    head, inside = words[n], frozenset(words[start:n])
+    if head == "ruled":
+        if words[n + 1 : n + 2] != ["out"]:
+            return None
+        n, head = n + 1, "excluded"
+    return Chain(start, n + 1, first, head, negated, inside)
+
+
+def _is_participle(word: str) -> bool:
+    return len(word) > 4 and word.endswith(("ed", "ing"))
+
+
+def _is_inside(word: str) -> bool:
+    """Return whether a word continues a chain: an auxiliary, a modal or an adverb."""
+    return word in STARTS or word in MODALS or word in ADVERBS or word in PARTLY or word.endswith("ly")
+
+
+def _is_known(chain: Chain, known: list[tuple[int, int]]) -> bool:
+    """Return whether a phrase of the lexicon covers the predicate from its negation on, or goes beyond it."""
+    return any(i < chain.end <= j and (i <= chain.first or j > chain.end) for i, j in known)
+
+
+def _is_subject(words: list[str], chain: Chain, findings: list[tuple[int, int]]) -> bool:
+    """Return whether a finding is what may cause another: "edema could account for the opacities"."""
+    before = [j for _, j in findings if j <= chain.start]
+    gap = words[before[-1] : chain.start] if before else ["."]
+    return HARD.isdisjoint(gap) and RELATIVES.isdisjoint(gap) and "," not in gap
+
+
+def _is_earlier(words: list[str], i: int, j: int) -> bool:
+    """Return whether a denial on words [i, j) is about another image: "is not seen on the prior study"."""
+    if "not" not in words[i:j]:
+        return False
+    after = words[j + 1 : j + 3] if words[j : j + 1] in (["on"], ["in"], ["at"]) else words[j : j + 1]
+    return not EARLIER.isdisjoint([*words[i:j], *after])
+
+
+def _ends_clause(words: list[str], chain: Chain, findings: list[tuple[int, int]]) -> bool:
+    """Return whether a finding precedes in the clause and none follows: "infection could look the same"."""
+    stop = next((n for n in range(chain.end, len(words)) if words[n] in HARD), len(words))
+    before = [j for _, j in findings if j <= chain.start]
+    after = words[chain.end : chain.end + 1] != ["by"] and any(chain.end <= i < stop for i, _ in findings)
+    return bool(before) and not after and HARD.isdisjoint(words[before[-1] : chain.start])
