@@ -99,15 +99,20 @@ def _unmoved(bare: Learner, part: Part) -> Encoded:
 
 
 def parts_of(batch: Any, count: int) -> list[Part]:
-    """Return the batch in `count` micro-batches of consecutive images, of nearly equal size."""
+    """Return the batch in `count` micro-batches of consecutive images, of nearly equal size.
+
+    Texts without a pair, such as the sentences of reports, are divided among them, too.
+    """
     film, inside, ids, mask, image_of, text_of = batch.inputs()
     parts, taken = [], torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    unpaired = torch.ones_like(taken)
+    unpaired[text_of] = False
+    loose = unpaired.nonzero()[:, 0].tensor_split(count)
     for number, images in enumerate(torch.arange(len(film), device=ids.device).tensor_split(count)):
         pairs = torch.isin(image_of, images).nonzero()[:, 0]
         needed = torch.zeros_like(taken)
         needed[text_of[pairs]] = True
-        if number == count - 1:
-            needed |= ~(taken | needed)  # texts without a pair; other losses need them
+        needed[loose[number]] = True
         if not needed.any():
             needed[0] = True  # an encoder needs at least one text
         texts = needed.nonzero()[:, 0]

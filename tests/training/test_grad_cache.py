@@ -120,3 +120,18 @@ def test_every_row_is_in_one_part(batch):
             *_, ids, _, image_of, text_of = part.inputs
             assert torch.equal(ids[text_of], batch.ids[batch.text_of[part.pairs]])
             assert torch.equal(part.images[image_of], batch.image_of[part.pairs])
+
+
+def test_texts_without_a_pair_are_divided_among_the_parts(batch):
+    alone = Batch(
+        batch.pictures,
+        batch.ids,
+        batch.mask,
+        batch.image_of[:0],
+        batch.text_of[:0],
+        batch.boxes[:0],
+        batch.box_of[:0],
+    )
+    parts = grad_cache.parts_of(alone, 3)
+    assert [len(part.texts) for part in parts] == [2, 2, 2]
+    assert torch.cat([part.texts for part in parts]).tolist() == list(range(6))
