@@ -309,36 +309,6 @@ def dicom(data: bytes) -> None:
     _on_file(data, "i.dcm", lambda path: (images.describe(path), images.load(path)))
 
 
-def _object(kind: bytes, body: bytes) -> bytes:
-    """Return a DICOM object of this SOP class, with the elements of `body`, by the header of an image."""
-    header = _dicom()
-    start = header.index(struct.pack("<HH", 0x28, 2))
-    name = kind + b"\0" * (len(kind) % 2)
-    return header[:start] + struct.pack("<HH2sH", 8, 0x16, b"UI", len(name)) + name + body
-
-
-_SR = b"1.2.840.10008.5.1.4.1.1.88.33"
-_SEG = b"1.2.840.10008.5.1.4.1.1.66.4"
-_EMPTY = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"  # an item of a sequence without elements
-
-
-@target(
-    _object(_SR, struct.pack("<HH2sHI", 0x40, 0xA730, b"SQ", 0, 8) + _EMPTY),
-    _object(_SEG, struct.pack("<HH2sHI", 0x62, 2, b"SQ", 0, 8) + _EMPTY),
-)
-def dicom_objects(data: bytes) -> None:
-    """DICOM structured reports and segmentations."""
-    from medground.datasets import dicom_reports, dicom_segmentations
-    from medground.errors import MedgroundError
-
-    def read(path: Path) -> None:
-        for each in (dicom_reports.read, dicom_segmentations.read, dicom_segmentations.read_masks):
-            with suppress(MedgroundError):
-                list(each(path, _take))
-
-    _on_file(data, "o.dcm", read)
-
-
 @target("[finetune]\nsteps = 5\nlr = 1e-3\nloss_weight = {box = 2}\n", "batch-size = 4\nseed = 1\n")
 def config(data: bytes) -> None:
     """Values of --config."""

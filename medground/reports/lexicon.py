@@ -21,6 +21,7 @@ from medground.reports.tokens import words_of
 from medground.reports.tries import Trie, add, claim, end, ends, spellings, variants
 from medground.reports.wordlists import read_table
 
+Ending = tuple[list[str], tuple[str, int]]  # words of a subject; its name and their number
 CUE_KINDS = {
     "negation_before": "N",
     "negation_after": "M",
@@ -133,27 +134,29 @@ def _add_states(trie: Trie, table: Mapping[str, Any], subjects: Iterable[Subject
                 for each in variants(words, plural=True):
                     add(end(trie, each), ("S", subject.name))
                     named[each] = subject.name
-    _add_inner_subjects(trie, named, {words[-1] for words in named}, [])
+    endings: dict[str, list[Ending]] = {}
+    for each in sorted(named, key=len, reverse=True):
+        endings.setdefault(each[-1], []).append((list(each), (named[each], len(each))))
+    _add_inner_subjects(trie, endings, [])
 
 
-def _add_inner_subjects(
-    trie: Trie, named: Mapping[tuple[str, ...], str], last: set[str], path: list[str]
-) -> None:
+def _add_inner_subjects(trie: Trie, endings: Mapping[str, list[Ending]], path: list[str]) -> None:
     """Keep the subject of "calcified aorta", so that "tortuous calcified aorta" has both states.
 
-    `last` are the last words of the subjects, `path` the words before the trie.
+    `endings` has the subjects by their last word, the longest first; `path` the words before the trie.
     """
     for word, node in trie.items():
         if not word:
             continue
         path.append(word)
         roles = node.get("", ())
-        if word in last and any(kind == "F" for kind, _ in roles):
-            start = next((n for n in range(1, len(path)) if tuple(path[n:]) in named), None)
-            if start is not None:
-                node[""] = (*roles, ("s", (named[tuple(path[start:])], len(path) - start)))
+        if roles and word in endings and [kind for kind, _ in roles if kind == "F"]:
+            for words, subject in endings[word]:
+                if len(words) < len(path) and path[-len(words) :] == words:
+                    node[""] = (*roles, ("s", subject))
+                    break
         if len(node) > 1 or not roles:
-            _add_inner_subjects(node, named, last, path)
+            _add_inner_subjects(node, endings, path)
         path.pop()
 
 
