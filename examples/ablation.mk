@@ -41,17 +41,17 @@ $(ABLATION)/agp-pairs.jsonl: $(ABLATION)/sentences.jsonl $(ABLATION)/anatomy-tra
 $(addprefix $(ABLATION)/,agp.md norm-transvg.md norm-mdetr.md taco.md): $(ABLATION)/agp-pairs.jsonl \
   $(ABLATION)/anatomy-train.jsonl $(DEMO)/phrases.jsonl $(DEMO)/phrases-test.jsonl $(ABLATION)/anatomy-test.jsonl
 	$(BIN)/python tools/ablate_agp --study $(basename $(@F)) --pairs $< --anatomy $(word 2,$^) \
-	  --phrases $(word 3,$^) --test $(word 4,$^) --test-anatomy $(word 5,$^) --images $(FILMS) --few $(FEW) \
+	  --phrases $(word 3,$^) --test $(word 4,$^) --test-anatomy $(word 5,$^) --images $(IMAGES) --few $(FEW) \
 	  --runs $(ABLATION)/agp $(SIZES) --steps $(AGP_STEPS) -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/asg.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/pairs-split.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_asg --merged $< --split $(word 2,$^) --test-images $(word 3,$^) \
-	  --reports $(ABLATION)/sentences.jsonl --images $(FILMS) $(SIZES) --steps $(ASG_STEPS) \
+	  --reports $(ABLATION)/sentences.jsonl --images $(IMAGES) $(SIZES) --steps $(ASG_STEPS) \
 	  -o $(@:.md=.jsonl) > $@
 
 $(ABLATION)/gk.md: $(ABLATION)/pairs-merge.jsonl $(ABLATION)/anatomy.jsonl $(ABLATION)/held.jsonl
 	$(BIN)/python tools/ablate_gk --pairs $< --anatomy $(word 2,$^) --test-images $(word 3,$^) \
-	  --reports $(ABLATION)/sentences.jsonl --images $(FILMS) $(SIZES) --steps $(GK_STEPS) \
+	  --reports $(ABLATION)/sentences.jsonl --images $(IMAGES) $(SIZES) --steps $(GK_STEPS) \
 	  --batch 8 -o $(@:.md=.jsonl) > $@
 
 .PHONY: ablation

@@ -10,8 +10,8 @@ FEW ?= 48
 MG := $(BIN)/medground
 FIRST := $(DEMO)/first
 COHORT := $(DEMO)/cohort
-FILMS := $(COHORT)/mimic-cxr-jpg
-METADATA := $(FILMS)/mimic-cxr-2.0.0-metadata.csv
+IMAGES := $(COHORT)/mimic-cxr-jpg
+METADATA := $(IMAGES)/mimic-cxr-2.0.0-metadata.csv
 RUNS := no-pretraining zero-shot finetuned
 ONE_THREAD := OMP_NUM_THREADS=1
 
@@ -34,7 +34,7 @@ $(COHORT)/phantom.json: | $(VENV)/installed
 	$(MG) phantom $(COHORT) --patients $(PATIENTS) --seed 1 --image-size 256 --workers 2
 
 $(DEMO)/images-%.jsonl: $(COHORT)/phantom.json
-	$(MG) convert mimic-jpg $(METADATA) --split-table $(FILMS)/mimic-cxr-2.0.0-split.csv \
+	$(MG) convert mimic-jpg $(METADATA) --split-table $(IMAGES)/mimic-cxr-2.0.0-split.csv \
 	  --split $* --frontal-only -o $@
 
 $(DEMO)/anatomy-%.jsonl: $(COHORT)/phantom.json
@@ -45,12 +45,12 @@ $(DEMO)/phrases-%.jsonl: $(COHORT)/phantom.json
 
 # 2. Anatomy: a detector of named regions, and its boxes on all images.
 $(DEMO)/detector/done: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
-	$(ONE_THREAD) $(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(FILMS) \
+	$(ONE_THREAD) $(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(IMAGES) \
 	  --image-size 128 --steps 560 --overwrite -o $(@D)
 	touch $@
 
 $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
-	$(ONE_THREAD) $(MG) detect-anatomy $< --images $(FILMS) --model $(DEMO)/detector/model.safetensors -o $@
+	$(ONE_THREAD) $(MG) detect-anatomy $< --images $(IMAGES) --model $(DEMO)/detector/model.safetensors -o $@
 
 # 3. Reports: which sentence mentions which region.
 $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
@@ -59,7 +59,7 @@ $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
 
 # 4. Anatomical pre-training, and fine-tuning on a few phrases with annotated boxes, with and without it.
 $(DEMO)/runs/zero-shot/done: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
-	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(FILMS) \
+	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(IMAGES) \
 	  --steps 380 --max-terms 2 --max-sentences 3 --overwrite -o $(@D)
 	touch $@
 
@@ -67,25 +67,25 @@ $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
 	cat $^ > $@
 
 $(DEMO)/runs/finetuned/done: $(DEMO)/phrases.jsonl $(DEMO)/pairs.jsonl $(DEMO)/runs/zero-shot/done
-	$(MG) finetune $< --num-phrases $(FEW) --init-from $(DEMO)/runs/zero-shot --images $(FILMS) --steps 120 \
+	$(MG) finetune $< --num-phrases $(FEW) --init-from $(DEMO)/runs/zero-shot --images $(IMAGES) --steps 120 \
 	  --rehearse $(DEMO)/pairs.jsonl --save-every 40 --overwrite -o $(@D)
 	touch $@
 
 # Runs together with the detector's training. `cat`: two progress bars would overwrite each other.
 $(DEMO)/runs/no-pretraining/done: $(DEMO)/phrases.jsonl
-	$(ONE_THREAD) $(MG) finetune $< --num-phrases $(FEW) --images $(FILMS) --steps 120 --lr 5e-4 \
+	$(ONE_THREAD) $(MG) finetune $< --num-phrases $(FEW) --images $(IMAGES) --steps 120 --lr 5e-4 \
 	  --save-every 40 --overwrite -o $(@D) 2>&1 | cat
 	touch $@
 
 # 5. Grounding the test patients' phrases, and scores.
 $(DEMO)/groundings-%.jsonl: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/%/done
-	$(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/$* --images $(FILMS) --phrases $< -o $@
+	$(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/$* --images $(IMAGES) --phrases $< -o $@
 
 $(DEMO)/scores-%.jsonl: $(DEMO)/groundings-%.jsonl $(DEMO)/phrases-test.jsonl $(DEMO)/phrases-train.jsonl
 	$(MG) evaluate $< --truth $(DEMO)/phrases-test.jsonl --train $(DEMO)/phrases-train.jsonl -o $@
 
 $(DEMO)/overlays: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/finetuned/done
-	head -24 $< | $(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/finetuned --images $(FILMS) --overlay $@ \
+	head -24 $< | $(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/finetuned --images $(IMAGES) --overlay $@ \
 	  -o /dev/null
 	@touch $@
 
@@ -93,6 +93,6 @@ $(DEMO)/overlays: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/finetuned/done
 $(DEMO)/index.html: $(DEMO)/pairs.jsonl $(foreach run,$(RUNS),$(DEMO)/scores-$(run).jsonl) $(DEMO)/overlays
 	$(BIN)/python tools/demo_page $(foreach run,$(RUNS),--run \
 	  $(run)=$(DEMO)/scores-$(run).jsonl:$(DEMO)/groundings-$(run).jsonl) \
-	  --truth $(DEMO)/phrases-test.jsonl --images $(FILMS) -o $@
+	  --truth $(DEMO)/phrases-test.jsonl --images $(IMAGES) -o $@
 
 .SECONDARY:

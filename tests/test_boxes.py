@@ -37,7 +37,7 @@ def test_to_the_square_and_back(letterbox, shares):
 
 
 @given(letterboxes)
-def test_the_whole_film_fills_its_part_of_the_square(letterbox):
+def test_the_whole_image_fills_its_part_of_the_square(letterbox):
     film = np.array([[0, 0, letterbox.width, letterbox.height]], float)
     x1, y1, x2, y2 = letterbox.to_square(film)[0]
     assert (x1, y1) == pytest.approx(letterbox.offset)
@@ -47,7 +47,7 @@ def test_the_whole_film_fills_its_part_of_the_square(letterbox):
 
 
 @given(letterboxes)
-def test_the_film_lies_in_the_middle(letterbox):
+def test_the_image_lies_in_the_middle(letterbox):
     for before, inner in zip(letterbox.offset, letterbox.inner, strict=True):
         assert before - (letterbox.size - before - inner) in (0, -1)
 

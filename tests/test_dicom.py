@@ -126,7 +126,7 @@ def test_dicom_without_pydicom_names_the_extra(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_real_dicom_films_are_bright_where_the_body_is(shared):
+def test_real_dicom_images_are_bright_where_the_body_is(shared):
     folder = shared / "data" / "dicom"
     for path in sorted(folder.glob("*.dcm")):
         film = images.load(path)

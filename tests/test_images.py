@@ -90,12 +90,12 @@ def test_a_transparent_palette_colour_is_black(save):
     assert film[0, 0] == 0 and film[0, 1] == pytest.approx(200 / 255)
 
 
-def test_a_constant_film_is_no_division_by_zero(save):
+def test_a_constant_image_is_no_division_by_zero(save):
     assert images.load(save(Image.fromarray(np.full((4, 4), 9, np.uint16)))).max() == 0
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_films_are_turned_upright(save, orientation):
+def test_images_are_turned_upright(save, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(Image.fromarray(RAMP), "film.png", exif=exif)
@@ -168,7 +168,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_what_is_no_film_is_one_line_with_its_name(tmp_path, kind):
+def test_what_is_no_image_is_one_line_with_its_name(tmp_path, kind):
     path = tmp_path / "film.png"
     path.write_bytes(BROKEN[kind])
     with pytest.raises(MedgroundError, match=r"film\.png: ") as caught:
@@ -192,7 +192,7 @@ def test_a_bomb_is_told_from_its_header(tmp_path):
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 255), st.sampled_from(["PNG", "JPEG", "TIFF", "BMP"]))
-def test_one_wrong_byte_gives_a_film_or_a_message(tmp_path_factory, place, value, kind):
+def test_one_wrong_byte_gives_an_image_or_a_message(tmp_path_factory, place, value, kind):
     path = tmp_path_factory.getbasetemp() / "film"
     data = bytearray(encoded(kind))
     data[place % len(data)] = value
@@ -228,7 +228,7 @@ def test_threads_leave_the_warning_filters_as_they_were(save, tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 90), st.integers(1, 90), st.sampled_from([8, 32, 64]))
-def test_a_letterbox_is_black_around_the_film(height, width, size):
+def test_a_letterbox_is_black_around_the_image(height, width, size):
     square, place = images.letterbox(np.full((height, width), 0.5, np.float32), size)
     (x, y), (wide, high) = place.offset, place.inner
     assert square.shape == (size, size) and square.dtype == np.float32
@@ -236,7 +236,7 @@ def test_a_letterbox_is_black_around_the_film(height, width, size):
     assert square.sum() == pytest.approx(0.5 * wide * high, rel=1e-5)
 
 
-def test_a_box_on_the_film_lies_on_the_same_pixels_of_the_square():
+def test_a_box_on_the_image_lies_on_the_same_pixels_of_the_square():
     film = np.zeros((200, 300), np.float32)
     film[40:120, 90:210] = 1
     square, place = images.letterbox(film, 100)
@@ -251,6 +251,6 @@ def test_shrinking_averages_and_makes_no_pattern():
     assert square[2:-2, 2:-2] == pytest.approx(0.5, abs=0.02)
 
 
-def test_names_of_films_are_known():
+def test_names_of_images_are_known():
     assert images.is_image("a/b.PNG") and images.is_image("x.dcm") and images.is_image("x.jpeg")
     assert not images.is_image("x.txt") and not images.is_image("png")

@@ -4,7 +4,9 @@ lm   language modeling of the report from the patches of its image, as in R2Gen 
 
 With `--freeze image-encoder` the objective trains a writer on the frozen encoder of any method. So encoders
 can be compared by the reports that equal decoders write, as in BenchX. Input and output share the
-embeddings of the text encoder; its other layers are not used.
+embeddings of the text encoder; its other layers are not used. The embeddings are scaled to a root mean
+square of 1: those of BERT have one of about 0.02, with which logits stay near 0 and training takes many
+times as long.
 
 Letters: B images, P visual tokens, D width, L tokens of a report, V vocabulary, n images with a report.
 """
@@ -77,6 +79,7 @@ class Writer(nn.Module):
         self.words = [embeddings]  # in a list, as they belong to the text encoder
         hidden = self.words[0].weight.shape[1]
         self.enter, self.leave = nn.Linear(hidden, config.width), nn.Linear(config.width, hidden)
+        self.frequencies = nn.Parameter(torch.zeros(len(self.words[0].weight)))
         self.positions = nn.Parameter(torch.randn(LONGEST, config.width) * 0.02)
         self.decoder = decoder(config)
 
@@ -100,10 +103,27 @@ class Writer(nn.Module):
     def logits(self, ids: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
         """Return (n, L, V) logits of the token after each of (n, L) ids; attention is causal."""
         length = ids.shape[1]
-        tokens = self.enter(self.words[0](ids)) + self.positions[:length]
+        tokens = self.read(ids) + self.positions[:length]
         later = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
         outputs = self.decoder(tokens, memory, tgt_mask=later, memory_key_padding_mask=hidden)
-        return functional.linear(self.leave(outputs), self.words[0].weight)
+        return self.scores(outputs)
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Return the (..., D) inputs of the decoder for these tokens, without positions."""
+        result: Tensor = self.enter(functional.embedding(ids, self._table()))
+        return result
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Return (..., V) logits for (..., D) outputs of the decoder."""
+        table = self._table()
+        found: Tensor = functional.linear(self.leave(outputs), table) * float(table.shape[1]) ** -0.5
+        return found + self.frequencies
+
+    def _table(self) -> Tensor:
+        """Return the (V, H) embeddings, with a root mean square of 1."""
+        weight = self.words[0].weight
+        table: Tensor = weight / weight.detach().square().mean().sqrt().clamp(min=1e-8)
+        return table
 
 
 class WriterSteps:
@@ -124,6 +144,5 @@ class WriterSteps:
             [0 if first else self._row_of[each[:-1]] for each in rows], device=tokens.device
         )
         self._row_of = {each: n for n, each in enumerate(rows)}
-        words, position = self._writer.words[0](tokens[:, -1]), self._writer.positions[tokens.shape[1] - 1]
-        outputs = self._state.extend(self._writer.enter(words) + position, parents, sources)
-        return functional.linear(self._writer.leave(outputs), self._writer.words[0].weight)
+        words, position = self._writer.read(tokens[:, -1]), self._writer.positions[tokens.shape[1] - 1]
+        return self._writer.scores(self._state.extend(words + position, parents, sources))

@@ -111,7 +111,7 @@ def test_spoilt_views_have_no_region():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_films_stay_films(seed):
+def test_images_stay_images(seed):
     seen = augment.views(given_films(16), Ranges(), torch.Generator().manual_seed(seed))
     assert seen.images.isfinite().all()
     assert seen.images.min() >= 0 and seen.images.max() <= 1

@@ -85,7 +85,7 @@ def test_a_name_that_two_images_share_is_nobodys(films):
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_coco_file_for_each_film(films, alone):
+def test_a_coco_file_for_each_image(films, alone):
     """With one image in it the file's own name counts, with several the images' names do."""
     images = [{"id": n, "file_name": f"film{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
     drawn = [{"image_id": n, "category_id": 1, "bbox": [10 + 50 * n, 20, 60, 60]} for n in range(2)]

@@ -22,7 +22,7 @@ def read(lines, folder, reject=fail, size=64):
     return image_set.read_images(records, folder, regions.NAMES, size, reject)
 
 
-def test_boxes_lie_on_the_square_as_on_the_film(tmp_path):
+def test_boxes_lie_on_the_square_as_on_the_image(tmp_path):
     found = read(drawn_images.write_films(tmp_path, 4), tmp_path)
     assert found.squares.shape == (4, 64, 64) and found.squares.dtype == np.uint8
     for square, box in zip(found.squares, found.boxes[:, RIGHT_LUNG], strict=True):
@@ -38,7 +38,7 @@ def test_a_region_that_is_left_out_is_not_there(tmp_path):
     assert (found.present[:, RIGHT_LUNG] == 1).all()
 
 
-def test_a_box_outside_the_film_teaches_nothing(tmp_path):
+def test_a_box_outside_the_image_teaches_nothing(tmp_path):
     lines = drawn_images.write_films(tmp_path, 1)
     lines[0]["regions"][0]["box"] = [500, 500, 600, 600]
     assert read(lines, tmp_path).present[0, RIGHT_LUNG] == -1
@@ -63,7 +63,7 @@ def test_unknown_regions_are_passed_over(tmp_path):
     assert read(lines, tmp_path).present.sum() == 4
 
 
-def test_films_may_be_smaller_than_their_records_say_if_the_shape_is_the_same(tmp_path):
+def test_images_may_be_smaller_than_their_records_say_if_the_shape_is_the_same(tmp_path):
     lines = drawn_images.write_films(tmp_path, 1)
     same = read(lines, tmp_path)
     for region in lines[0]["regions"]:
@@ -85,6 +85,6 @@ def test_what_cannot_be_read_is_put_aside_in_order(tmp_path):
     assert "not an image" in aside[0][1] and "No such file" in aside[1][1]
 
 
-def test_no_films_at_all_are_refused(tmp_path):
+def test_no_images_at_all_are_refused(tmp_path):
     with pytest.raises(MedgroundError, match="no images to train on"):
         read([], tmp_path)

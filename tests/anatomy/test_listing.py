@@ -34,7 +34,7 @@ def test_paths_are_relative_to_the_images_folder(tmp_path):
     assert found.path == "deep/1.png"
 
 
-def test_a_film_is_itself(tmp_path):
+def test_an_image_is_itself(tmp_path):
     path = tmp_path / "scan"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0")
     (found,) = listing.open_list(str(path), tmp_path, jsonl.BadLines())

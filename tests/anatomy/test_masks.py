@@ -133,7 +133,7 @@ def test_costophrenic_angles_lie_outwards_and_hila_inwards(found):
         assert abs((hilum[0] + hilum[2]) / 2 - middle) < abs(centre - middle)
 
 
-def test_the_abdomen_reaches_the_edge_of_the_film(found):
+def test_the_abdomen_reaches_the_edge_of_the_image(found):
     box = Frame((WIDTH, HEIGHT), (600, 480), "stretch").to_image(found["abdomen"].box)
     domes = min(found[f"{s} hemidiaphragm"].box[1] for s in ("right", "left"))
     assert box[3] == 480 and box[1] == pytest.approx(2 * domes, abs=0.1)
@@ -158,7 +158,7 @@ def test_without_what_a_rule_needs_there_is_no_region():
     st.sampled_from(masks.FITS),
     st.tuples(*[st.floats(0, 0.45)] * 2, *[st.floats(0.55, 1)] * 2),
 )
-def test_boxes_come_back_to_where_they_were_on_the_film(width, height, fit, shares):
+def test_boxes_come_back_to_where_they_were_on_the_image(width, height, fit, shares):
     side = min(width, height)
     x0, y0 = (width // 2 - side // 2, height // 2 - side // 2) if fit == "crop" else (0, 0)
     w, h = (side, side) if fit == "crop" else (width, height)

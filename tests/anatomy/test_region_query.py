@@ -15,13 +15,13 @@ def films(count: int, size: int = 32) -> torch.Tensor:
     return torch.rand(count, 1, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def test_every_film_gets_one_box_and_one_logit_a_region():
+def test_every_image_gets_one_box_and_one_logit_a_region():
     torch.manual_seed(0)
     boxes, logits = RegionQuery(SMALL)(films(2))
     assert boxes.shape == (2, 3, 4) and logits.shape == (2, 3)
 
 
-def test_films_of_a_batch_do_not_see_each_other():
+def test_images_of_a_batch_do_not_see_each_other():
     torch.manual_seed(0)
     network = RegionQuery(SMALL).eval()
     together, alone = network(films(3)), network(films(3)[1:2])

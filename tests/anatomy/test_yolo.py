@@ -76,7 +76,7 @@ def test_training_ends_in_one_safetensors_file(run):
 
 
 @pytest.mark.slow
-def test_films_are_not_mirrored_nor_cut_up(run):
+def test_images_are_not_mirrored_nor_cut_up(run):
     said = (run / "yolo" / "run" / "args.yaml").read_text()
     assert "fliplr: 0.0\n" in said and "mosaic: 0.0\n" in said and "flipud: 0.0\n" in said
 
@@ -109,7 +109,7 @@ def test_the_model_answers_as_the_network_it_was_made_of(run, stand_in):
 
 
 @pytest.mark.slow
-def test_the_command_gives_a_line_a_film(run, cohort):
+def test_the_command_gives_a_line_an_image(run, cohort):
     result = detect(cohort, run / "model.safetensors", "--min-score", "0")
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in result.stdout.splitlines()]

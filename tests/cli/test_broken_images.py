@@ -179,7 +179,7 @@ def test_whatever_a_file_holds(run, folder, kind):
     judge(run, folder, "film", wanted)
 
 
-def test_a_film_on_its_side_has_upright_boxes(run, folder):
+def test_an_image_on_its_side_has_upright_boxes(run, folder):
     (folder / "film.jpg").write_bytes(exif(6))
     line = judge(run, folder, "film", DONE)
     assert (line["width"], line["height"]) == (60, 40)
@@ -300,13 +300,13 @@ def test_what_is_no_file_is_put_aside_in_a_folder_too(run, folder, kind):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_film_that_may_not_be_read_is_put_aside(run, folder):
+def test_an_image_that_may_not_be_read_is_put_aside(run, folder):
     GREY.save(folder / "film.png")
     (folder / "film.png").chmod(0)
     judge(run, folder, "film", REJECTED)
 
 
-def test_a_folder_called_like_a_film_is_searched(run, folder):
+def test_a_folder_called_like_an_image_is_searched(run, folder):
     (folder / "film.png").mkdir()
     GREY.save(folder / "film.png" / "inside.png")
     assert judge(run, folder, "inside", DONE)["path"] == "film.png/inside.png"

@@ -204,7 +204,7 @@ class Ruler:
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (63, 64), (1000, 3)])
-def test_boxes_are_in_pixels_of_the_film(tmp_path, width, height):
+def test_boxes_are_in_pixels_of_the_image(tmp_path, width, height):
     Image.fromarray(np.full((height, width), 99, np.uint8)).save(tmp_path / "a.png")
     records = [ImageRecord(image_id="a", path="a.png")]
     (found,) = detect.detect_regions(records, tmp_path, Ruler(), None, 8, 0.5)
@@ -217,7 +217,7 @@ def test_boxes_are_in_pixels_of_the_film(tmp_path, width, height):
 
 
 @pytest.mark.slow
-def test_an_unreadable_film_ends_the_run_with_one_line(run, films, tmp_path):
+def test_an_unreadable_image_ends_the_run_with_one_line(run, films, tmp_path):
     (tmp_path / "films" / films[2]["path"]).write_bytes(b"no film")
     result = run(films, "-o", str(tmp_path / "out.jsonl"))
     assert result.exit_code == 1
@@ -226,7 +226,7 @@ def test_an_unreadable_film_ends_the_run_with_one_line(run, films, tmp_path):
 
 
 @pytest.mark.slow
-def test_unreadable_films_can_be_put_aside(run, films, tmp_path):
+def test_unreadable_images_can_be_put_aside(run, films, tmp_path):
     (tmp_path / "films" / films[2]["path"]).write_bytes(b"no film")
     result = run([*films, {"image_id": "x"}], "--rejects", str(tmp_path / "rejects.jsonl"))
     assert result.exit_code == 0 and len(answers(result.stdout)) == 5
@@ -235,7 +235,7 @@ def test_unreadable_films_can_be_put_aside(run, films, tmp_path):
 
 
 @pytest.mark.slow
-def test_all_films_rejected_is_a_failure(run, films, tmp_path):
+def test_all_images_rejected_is_a_failure(run, films, tmp_path):
     lines = [line | {"path": "gone.png"} for line in films]
     result = run(lines, "--rejects", str(tmp_path / "rejects.jsonl"))
     assert result.exit_code == 1 and "every image was rejected" in result.stderr

@@ -185,7 +185,7 @@ def sane(number: int, **moved: list[float]) -> dict:
     return anatomy(number, [region(name, *box) for name, box in (boxes | moved).items()])
 
 
-def test_sanity_is_told_by_rule_and_by_film(evaluate):
+def test_sanity_is_told_by_rule_and_by_image(evaluate):
     truth = [sane(n) for n in range(4)]
     turned = {"left_lung": [10, 10, 45, 60], "right_lung": [55, 10, 90, 60]}
     found = figures(evaluate([*truth[:2], sane(2, **turned), anatomy(3, [])], truth))
@@ -223,7 +223,7 @@ def film(tmp_path):
     Image.new("L", (100, 80), 90).save(tmp_path / "x.png")
 
 
-def test_the_page_shows_the_worst_ten_films(evaluate, film):
+def test_the_page_shows_the_worst_ten_images(evaluate, film):
     truth = [sane(n) for n in range(14)]
     moved = [sane(n, right_lung=[10 + n, 10, 45 + n, 60]) for n in range(14)]
     result = evaluate(moved, truth, "--html", "page.html", "--table")

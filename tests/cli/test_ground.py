@@ -180,7 +180,7 @@ def test_pictures_of_scaled_copies_show_boxes_where_they_lie(films, halves, mode
     assert np.allclose(*drawn, atol=3)
 
 
-def test_a_film_of_another_shape_than_its_record_says_is_refused_or_rejected(films, model, tmp_path):
+def test_an_image_of_another_shape_than_its_record_says_is_refused_or_rejected(films, model, tmp_path):
     asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2]]
     asked[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
     given = "".join(json.dumps(each) + "\n" for each in asked)

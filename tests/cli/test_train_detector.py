@@ -136,7 +136,7 @@ def test_the_command_leaves_a_run_folder(cohort, tmp_path):
 
 
 @pytest.mark.slow
-def test_epochs_are_steps_through_all_films(cohort, tmp_path):
+def test_epochs_are_steps_through_all_images(cohort, tmp_path):
     assert run(cohort, tmp_path, "--epochs", "2").exit_code == 0
     assert "steps = 6\n" in (tmp_path / "config.toml").read_text()
 
@@ -149,7 +149,7 @@ def test_a_run_with_other_settings_is_not_gone_on_with(cohort, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_film_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_path):
+def test_an_image_that_cannot_be_read_ends_the_run_or_is_put_aside(cohort, tmp_path):
     lines = [json.loads(line) for line in (cohort / "anatomy.jsonl").read_text().splitlines()]
     lines[1]["path"] = "gone.png"
     drawn_images.write_jsonl(cohort / "broken.jsonl", lines)

@@ -48,7 +48,9 @@ def tokenize():
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_boxes_lie_on_scaled_copies_as_on_the_films_they_were_drawn_on(toy_films, tmp_path, tokenize, cached):
+def test_boxes_lie_on_scaled_copies_as_on_the_images_they_were_drawn_on(
+    toy_films, tmp_path, tokenize, cached
+):
     halves = scaled(toy_films, tmp_path / "halves")
     if cached:
         made = run(
@@ -72,7 +74,7 @@ def test_boxes_lie_on_scaled_copies_as_on_the_films_they_were_drawn_on(toy_films
         collate.collate([(example, [])], ImageStore(halves, 32), tokenize)
 
 
-def test_validation_on_scaled_copies_counts_as_on_the_films_themselves(toy_films, tmp_path):
+def test_validation_on_scaled_copies_counts_as_on_the_images_themselves(toy_films, tmp_path):
     model = grounder.build("small", ["spot"])
     size = model.config.image_size
     box = (10.0, 20.0, 60.0, 90.0)

@@ -190,7 +190,7 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
 
 
 @pytest.mark.slow
-def test_a_model_is_calibrated_on_scaled_copies_as_on_the_films_that_were_drawn_on(films, model, tmp_path):
+def test_a_model_is_calibrated_on_scaled_copies_as_on_the_images_that_were_drawn_on(films, model, tmp_path):
     for path in films.folder.glob("*.png"):
         Image.open(path).resize((toy.WIDTH * 2, toy.HEIGHT * 2)).save(tmp_path / path.name)
     with open(films.phrases, "rb") as stream:

@@ -54,7 +54,7 @@ def learned(model):
 
 
 @pytest.mark.slow
-def test_films_it_was_not_fitted_to_are_told(model, learned):
+def test_images_it_was_not_fitted_to_are_told(model, learned):
     found, figures = learned
     assert figures["n"] == 30 and figures["right"] == 1.0 and figures["turned"] == 0.0
     for seed in range(100, 110):
@@ -65,7 +65,7 @@ def test_films_it_was_not_fitted_to_are_told(model, learned):
 
 
 @pytest.mark.slow
-def test_a_film_that_looks_the_same_either_way_is_left_as_it_is(model, learned):
+def test_an_image_that_looks_the_same_either_way_is_left_as_it_is(model, learned):
     even = shown(np.full((HEIGHT, WIDTH), 90, np.uint8), model[0].config.image_size).picture()
     assert not learned[0].is_flipped(*(backends.encode(model[0], each) for each in (even, even.flip(2))))
 
@@ -117,7 +117,7 @@ def test_patches_of_any_size_are_averaged_over_the_same_cells():
 
 
 @pytest.mark.slow
-def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
+def test_a_mirrored_image_is_answered_as_the_right_one_would_be(model, learned):
     network = model[0]
     phrases = [
         Phrase(image_id="i", phrase_id=text, path="i.png", text=text, width=WIDTH, height=HEIGHT)
@@ -134,7 +134,7 @@ def test_a_mirrored_film_is_answered_as_the_right_one_would_be(model, learned):
 
 
 @pytest.mark.slow
-def test_a_narrow_film_with_odd_padding_is_turned_about_its_own_middle(model, learned):
+def test_a_narrow_image_with_odd_padding_is_turned_about_its_own_middle(model, learned):
     network = model[0]
     picture = heart_film(201)[:, 25:125]
     inner, side = Letterbox(100, HEIGHT, network.config.image_size).inner[0], network.config.image_size

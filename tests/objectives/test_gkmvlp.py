@@ -160,6 +160,18 @@ def test_the_writer_shares_the_text_encoders_words(model, objective):
     assert objective.writer.words[0] is model.network.text_encoder.get_input_embeddings()
 
 
+def test_the_writer_begins_alike_with_embeddings_of_any_scale(model, objective):
+    embeddings = model.network.text_encoder.get_input_embeddings()
+    ids, memory, hidden = rows(2, 9, 7).view(1, 3), torch.randn(1, 6, 128), torch.zeros(1, 6).bool()
+    with torch.no_grad():
+        before = objective.writer.logits(ids, memory, hidden)
+        embeddings.weight.mul_(64)
+        after = objective.writer.logits(ids, memory, hidden)
+        embeddings.weight.div_(64)
+    assert torch.allclose(after, before, atol=1e-4)
+    assert 0.1 < before.std() < 3
+
+
 def test_a_partner_is_never_ones_own_report_nor_one_of_the_same_words():
     ids = torch.tensor([[2, 5, -1], [2, 5, -1], [2, 6, 3], [2, 7, 3]])
     chances = gkmvlp.partners(torch.tensor([[0.0, 9, 3, 1]] * 4), ids)

@@ -124,7 +124,7 @@ def test_the_heart_reaches_farther_to_the_left(studies):
 
 
 @pytest.mark.slow
-def test_an_ap_film_magnifies_the_heart():
+def test_an_ap_image_magnifies_the_heart():
     shares = []
     for view in ("PA", "AP"):
         patient, exposure = calm(view)
@@ -258,7 +258,7 @@ def test_a_wide_blur_made_on_a_small_copy_is_close_to_the_direct_one():
     assert np.abs(image_formation.blurred(image, 14) - direct).max() < 0.3 * np.ptp(direct)
 
 
-def test_a_rectangle_in_the_patient_becomes_its_box_on_the_film():
+def test_a_rectangle_in_the_patient_becomes_its_box_on_the_image():
     patient, exposure = calm()
     grid = coarse_grid(aim(patient, exposure))
     x1, y1, x2, y2 = span_box(grid, (-2, 3), (4, 6))

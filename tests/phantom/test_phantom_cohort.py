@@ -148,7 +148,7 @@ def test_triplets_use_the_words_of_the_field(folder):
 
 
 @pytest.mark.slow
-def test_a_report_never_denies_what_the_film_shows():
+def test_a_report_never_denies_what_the_image_shows():
     for patient in range(70):
         study = cohort.render(1, patient, 64)
         shown = {each.name for each in study.findings if each.box}
@@ -203,7 +203,7 @@ def test_images_have_the_size_that_the_tables_say(folder):
             assert image.size == (int(row["Columns"]), int(row["Rows"]))
 
 
-def test_lateral_films_are_listed_as_such_and_have_no_boxes(folder):
+def test_lateral_images_are_listed_as_such_and_have_no_boxes(folder):
     rows = table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv")
     laterals = {row["dicom_id"] for row in rows if row["ViewPosition"] == "LATERAL"}
     frontals = {row["dicom_id"] for row in rows} - laterals
@@ -211,7 +211,7 @@ def test_lateral_films_are_listed_as_such_and_have_no_boxes(folder):
     assert {each["image_id"] for each in lines(folder / "truth/regions.jsonl")} == frontals
 
 
-def test_a_lateral_film_changes_nothing_else():
+def test_a_lateral_image_changes_nothing_else():
     alone, both = cohort.render(5, 3, SIZE), cohort.render(5, 3, SIZE, laterals=1.0)
     assert alone.lateral is None and both.lateral is not None
     assert max(both.lateral.image.shape) == SIZE

@@ -49,7 +49,7 @@ def test_findings_in_the_plural_have_forms_in_the_plural():
     assert all(form.split(" in both")[0].endswith("s") for form in forms)
 
 
-def test_what_films_show_alike_is_said_alike_and_nothing_else():
+def test_what_images_show_alike_is_said_alike_and_nothing_else():
     forms = paraphrases("opacity in the left lung", PARSER, 1_000)
     found = {finding for form in forms for _, finding, _ in said(form)}
     assert {"lung opacity", "airspace opacity", "infiltration", "lung density"} == found

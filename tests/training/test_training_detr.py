@@ -88,7 +88,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_pa
 
 
 @pytest.mark.slow
-def test_films_to_measure_on_belong_to_the_run(options, tmp_path):
+def test_images_to_measure_on_belong_to_the_run(options, tmp_path):
     films = drawn_images.films(2, 64)
     how = replace(options, steps=1, save_every=1)
     assert detr.train(films, films, tmp_path, how)

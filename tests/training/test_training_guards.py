@@ -60,7 +60,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
 
 
 @pytest.mark.slow
-def test_a_film_that_is_missing_is_named_before_the_first_step(films, tmp_path):
+def test_an_image_that_is_missing_is_named_before_the_first_step(films, tmp_path):
     lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
     lines[1]["path"] = "gone.png"
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -129,7 +129,7 @@ def test_a_run_leaves_a_picture_of_its_losses(plain):
 
 
 @pytest.mark.slow
-def test_films_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
+def test_images_of_a_cache_train_the_very_same_model(films, plain, tmp_path):
     made = run(
         "cache", films.anatomy, "--images", films.folder, "-o", tmp_path / "cache", "--image-size", 160
     )
