@@ -290,9 +290,9 @@ def _dicom() -> bytes:
     )
 
 
-@target(*map(_picture, ("PNG", "JPEG", "TIFF")))
+@target(*map(_picture, ("PNG", "JPEG", "TIFF")), _dicom())
 def image(data: bytes) -> None:
-    """Pictures: PNG, JPEG, TIFF."""
+    """Pictures: PNG, JPEG, TIFF, and a DICOM file, so that pydicom is imported first."""
     from medground import images
 
     _on_file(data, "i.png", lambda path: (images.describe(path), images.load(path)))
