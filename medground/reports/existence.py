@@ -145,14 +145,18 @@ class Scopes:
                 i,
                 i,
             )  # "effusion, possibly from pancreatitis", "pain was not relieved": the cue does not apply
-        if not self._spot(before, i):
-            end = before - 1
-            while ")" in words[end : end + 1] and "(" in words[:end]:
-                end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
-            before = max((each + 1 for each in breaks if each < end), default=0)
-        elif (own := self._own_clause(before, i)) is not None:
-            before = own
-        return before, self._repeated(j) or i
+        return self._start_back(before, i, breaks), self._repeated(j) or i
+
+    def _start_back(self, before: int, i: int, breaks: list[int]) -> int:
+        """Return the start of the reach of a cue at word i, back from the break at `before`."""
+        words = self.words
+        if self._spot(before, i):
+            own = self._own_clause(before, i)
+            return before if own is None else own
+        end = before - 1
+        while ")" in words[end : end + 1] and "(" in words[:end]:
+            end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
+        return max((each + 1 for each in breaks if each < end), default=0)
 
     def _attribute(self, j: int, after: int) -> int | None:
         """Return the verb after a known finding whose state is in doubt: "whether the effusion is loculated".
