@@ -177,7 +177,7 @@ class Located(click.ParamType["Path | str"]):
 GROUNDER, DETECTOR, ENCODER = (
     Located("grounder", file_okay=False),
     Located("detector"),
-    Located("encoder", keep=True),
+    Located("encoder", keep=True, file_okay=False),
 )
 model = functools.partial(option, "--model", metavar="FOLDER", type=GROUNDER, group=MODEL)
 shard = option(

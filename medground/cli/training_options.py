@@ -57,7 +57,7 @@ _SAME_FOR_ALL = [
         "--feature-maps",
         type=shared.OutputFolder(locked=False),
         group=FILES,
-        help="Folder that keeps the output of the image encoder's frozen stages of each image.",
+        help="Folder that keeps the maps of the image encoder's frozen stages.",
     ),
     shared.run_folder,
     option(
@@ -118,8 +118,7 @@ _SAME_FOR_ALL = [
         type=click.Choice(["image-encoder", "early-stages", "text-encoder", "visual", "batch-norm", "stem"]),
         multiple=True,
         group=TRAINING,
-        help="Part to keep fixed; early-stages: image encoder before its last stage; stem: first stage of a "
-        "ResNet; repeatable.",
+        help="Part to keep fixed; early-stages: all but the encoder's last; repeatable.",
     ),
     option(
         "--loss-weight",

@@ -158,7 +158,7 @@ def _packed(numbers: Iterable[float], counts: list[int], sizes: list[tuple[int, 
     """
     boxes = np.fromiter(numbers, np.float64).reshape(-1, 4)
     low = np.maximum(boxes[:, :2], 0) + 0.0  # no -0.0
-    high = np.minimum(boxes[:, 2:], np.repeat(np.array(sizes, np.float64), counts, axis=0))
+    high = np.minimum(boxes[:, 2:], np.repeat(np.array(sizes, np.float64).reshape(-1, 2), counts, axis=0))
     if not (high > low).all():
         return None
     boxes = np.concatenate([low, high], axis=1)

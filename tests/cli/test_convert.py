@@ -3,6 +3,7 @@ import gzip
 import json
 
 import box_files
+import dicom_files
 import downstream_files
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from ms_cxr_files import ROWS, coco, table
 
 from medground import jsonl, registry
 from medground.cli.main import cli
-from medground.records import Anatomy, Phrase, Question, Report
+from medground.records import Anatomy, Mask, Phrase, Question, Report
 
 
 @pytest.fixture
@@ -66,6 +67,11 @@ COMMANDS += [
     ([name, *(each if each.startswith("--") else f"{{}}/{each}" for each in args.split())], kind, count)
     for name, (args, kind, count) in downstream_files.CONVERT.items()
 ]
+COMMANDS += [
+    (["dicom-sr", "{}/reports"], Phrase, 1),
+    (["dicom-seg", "{}/segmentations"], Phrase, 1),
+    (["dicom-seg-masks", "{}/segmentations"], Mask, 1),
+]
 COMMANDS += [(["mimic-vqa", "{}/mimic_pair_questions.csv", "--metadata", "{}/metadata.csv"], Question, 1)]
 
 
@@ -73,6 +79,8 @@ COMMANDS += [(["mimic-vqa", "{}/mimic_pair_questions.csv", "--metadata", "{}/met
     "args, kind, count", COMMANDS, ids=lambda each: each[0] if type(each) is list else ""
 )
 def test_each_kind_of_file_gives_records_that_we_can_read(args, kind, count, folder):
+    if args[0].startswith("dicom"):
+        dicom_files.objects(folder, folder / "objects")
     args = [each.format(folder) for each in args]
     written = folder / "out.jsonl"
     assert run(*args, "-o", written).exit_code == 0

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import box_files
+import dicom_files
 import downstream_files
 import labeled
 import numpy as np
@@ -67,6 +68,9 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "convert imagenome-gold": f"gold.csv --metadata {COHORT} -o FULL/out",
     **{f"convert {name}": f"{args} -o FULL/out" for name, args in box_files.CONVERT.items()},
     **{f"convert {name}": f"{args} -o FULL/out" for name, (args, *_) in downstream_files.CONVERT.items()},
+    "convert dicom-sr": "reports -o FULL/out",
+    "convert dicom-seg": "segmentations -o FULL/out",
+    "convert dicom-seg-masks": "segmentations -o FULL/out",
     "convert mimic-vqa": f"vqa.csv --metadata {COHORT} -o FULL/out",
 }
 IN_A_FOLDER = {  # the words of each command that writes into FULL/new
@@ -134,6 +138,7 @@ def given(tmp_path_factory):
     make_masks_and_questions(here)
     box_files.write(here)
     downstream_files.write(here)
+    dicom_files.objects(here, here / "objects")
     make_models(here)
     torch.save({"model": published_networks.DETR().state_dict()}, here / "detr.pth")
     for line in ("phantom cohort --patients 2 --image-size 64 --seed 3", f"ground {IN_A_FILE['ground']}"):

@@ -248,3 +248,7 @@ def test_the_digest_depends_on_every_row_and_text():
     assert len({digest(made), digest(made[:-1]), digest([*made[:8], (made[8][0], other), *made[9:]])}) == 3
     plain = list(loaded(Reference, {}, made).values())
     assert packed.digest(plain) == examples.digest(plain)
+
+
+def test_files_without_a_line_are_no_examples():
+    assert list(loaded(packing, packed.ByImage(), []).packed()) == []

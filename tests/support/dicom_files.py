@@ -1,7 +1,13 @@
-"""DICOM files with chosen pixels and tags."""
+"""DICOM files with chosen pixels and tags, and what `render` writes about them."""
 
+import json
+
+import numpy as np
+from click.testing import CliRunner
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+from medground.cli.main import cli
 
 
 def dicom(path, values, bits=None, **tags):
@@ -26,3 +32,17 @@ def dicom(path, values, bits=None, **tags):
     data["PixelData"].VR = "OW"
     data.save_as(path, enforce_file_format=True)
     return path
+
+
+def objects(folder, images):
+    """Write a DICOM image into `images`, and a box on it as `folder`/reports and `folder`/segmentations."""
+    images.mkdir(exist_ok=True)
+    tags = {"StudyInstanceUID": "1.2.4", "SeriesInstanceUID": "1.2.5", "Modality": "CR", "PatientID": "p90"}
+    dicom(images / "image0.dcm", np.tile(np.arange(64, dtype=np.uint8), (64, 1)), **tags)
+    boxes = [{"box": [10, 20, 30, 40], "score": 0.5}]
+    found = {"image_id": "image0", "phrase_id": "image0|1", "text": "opacity", "boxes": boxes}
+    found |= {"present": 0.5, "model": "a"}
+    for kind, name in (("dicom-sr", "reports"), ("dicom-seg", "segmentations")):
+        words = ["render", "-", "--images", str(images), "--output-format", kind, "-o", str(folder / name)]
+        done = CliRunner().invoke(cli, words, input=json.dumps(found) + "\n")
+        assert done.exit_code == 0, done.output

@@ -22,7 +22,7 @@ def commands(folder) -> list[list[str]]:
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "examples", folder / "examples")
-    call = ["make", "--dry-run", "workbench", "WORKBENCH_PATIENTS=2"]
+    call = ["env", "-u", "MAKEFLAGS", "make", "--dry-run", "workbench", "WORKBENCH_PATIENTS=2"]
     printed = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=True).stdout
     lines = printed.replace("\\\n", " ").splitlines()
     return [

@@ -138,7 +138,7 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "moment", [("medground.data.examples", "from_pairs"), ("medground.training.train", "_batches")]
+    "moment", [("medground.data.packing", "add_pairs"), ("medground.training.train", "_batches")]
 )
 def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
     script = tmp_path / "signalled.py"
