@@ -48,8 +48,7 @@ def _lr(name: str, help: str, default: float | None = None) -> Callable[[Decorat
     default="fusion",
     show_default=True,
     group=MODEL,
-    help="classes: fused token, means of patches and tokens, or attention of the head to the patches of the "
-    "model or of its image encoder.",
+    help="classes: fused token, means, or attention to patches or the encoder's map.",
 )
 @option(
     "--feature-maps",

@@ -166,7 +166,7 @@ OPTIONS = {
             "--images",
             type=options.FOLDER,
             group=FILES,
-            help="Folder of the DICOM images, for their paths and sizes (default: no sizes).",
+            help="Folder of the DICOM images, for paths and sizes (default: no sizes).",
         ),
         "images",
         value=_images,

@@ -45,7 +45,7 @@ FORMATS = {
     default=0.5,
     show_default=True,
     group=DATA,
-    help="heatmap: share of a map's highest value from which a cell is hot.",
+    help="heatmap: least value of a hot cell, over the highest value.",
 )
 @option(
     "--map-boxes",
@@ -53,7 +53,7 @@ FORMATS = {
     default="largest",
     show_default=True,
     group=DATA,
-    help="heatmap: box of the component with the highest value or the most cells, or of each component.",
+    help="heatmap: component of the peak, the largest one, or all.",
 )
 @options.rejects
 @options.output

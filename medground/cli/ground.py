@@ -50,8 +50,7 @@ if TYPE_CHECKING:
     "--prompt",
     metavar="TEMPLATE",
     group=MODEL,
-    help="Prompt of a model of transformers, with {phrase} for the phrase. It goes around the phrase for "
-    "detectors, CLIP and MAIRA-2, and replaces the prompt of others  [default: the adapter's]",
+    help="Prompt of a model of transformers, with {phrase} for the phrase  [default: the adapter's]",
 )
 @option(
     "--calibration/--no-calibration",
