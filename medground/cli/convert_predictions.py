@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from click.core import ParameterSource
 
 from medground import registry
 from medground.cli import options
@@ -104,10 +103,8 @@ def convert_predictions(
 
 def _refuse_unused(kind: str) -> None:
     """Raise UsageError for an option that the format has no use for."""
-    boxes, maps = ("--coordinates", "--coco-images"), ("--map-threshold", "--map-boxes")
-    context = click.get_current_context()
-    for each in context.command.params:
-        if context.get_parameter_source(str(each.name)) in (ParameterSource.DEFAULT, None):
-            continue
-        if each.opts[0] in (boxes if kind == HEATMAP else maps):
-            raise click.UsageError(f"--input-format {kind} takes no {each.opts[0]}")
+    boxes = {"frame": "--coordinates", "coco_images": "--coco-images"}
+    maps = {"map_threshold": "--map-threshold", "map_boxes": "--map-boxes"}
+    for name, flag in (boxes if kind == HEATMAP else maps).items():
+        if options.is_given(name):
+            raise click.UsageError(f"--input-format {kind} takes no {flag}")

@@ -1,7 +1,6 @@
 """Options that the commands of downstream tasks share."""
 
 import click
-from click.core import ParameterSource
 
 from medground.cli import options
 from medground.cli.command import DATA, MODEL, Option, option
@@ -46,13 +45,8 @@ allow_leakage = option(
 
 def refuse_others(flag: str, *used: str) -> None:
     """Raise UsageError for an option, given here or in --config, that a run with `flag` has no use for."""
-    context = click.get_current_context()
-    for each in context.command.params:
-        given = context.get_parameter_source(str(each.name)) not in (ParameterSource.DEFAULT, None)
-        if (
-            isinstance(each, Option)
-            and each.expose_value
-            and given
-            and not {flag, *used, *ANY_RUN} & {*each.opts}
-        ):
+    kept = {flag, *used, *ANY_RUN}
+    for each in click.get_current_context().command.params:
+        other = isinstance(each, Option) and each.expose_value and kept.isdisjoint(each.opts)
+        if other and options.is_given(str(each.name)):
             raise click.UsageError(f"{each.opts[-1]}: not with {flag}")

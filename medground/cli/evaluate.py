@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
-from click.core import ParameterSource
 
 from medground import registry
 from medground.cli import options
@@ -208,8 +207,7 @@ def _refuse_beside_probes(given: dict[str, Any]) -> None:
         raise click.UsageError("--probes runs the model itself: leave out --truth and --compare")
     if not given["model"]:
         raise click.UsageError("--probes needs --model DIR, the model to run")
-    source = click.get_current_context().get_parameter_source
     named = {"protocols": "--protocol", "input_format": "--input-format", "frame": "--coordinates"}
     for key, flag in named.items():
-        if source(key) not in (ParameterSource.DEFAULT, None):
+        if options.is_given(key):
             raise click.UsageError(f"--probes has figures of its own: leave out {flag}")

@@ -154,6 +154,12 @@ class ShardType(click.ParamType["Shard"]):
             self.fail(f"{value}: {error}", param, ctx)
 
 
+def is_given(name: str) -> bool:
+    """Return whether the option of this parameter is on the command line or in --config."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in (click.core.ParameterSource.DEFAULT, None)
+
+
 class Located(click.ParamType["Path | str"]):
     """A name that a function of `locations` resolves; its MedgroundError is a usage error here."""
 

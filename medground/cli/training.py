@@ -72,7 +72,7 @@ def follow(start: Path, chosen: dict[str, Any]) -> None:
 
     config = grounder.read_config(start)
     for name, own in (("architecture", config.architecture), ("model_size", grounder.size_of(config))):
-        if _is_given(name) and chosen[name] != own:
+        if shared.is_given(name) and chosen[name] != own:
             flag = name.replace("_", "-")
             raise click.UsageError(f"--{flag} {chosen[name]}: {start} has {own or 'a shape of its own'}")
         chosen[name] = own
@@ -87,11 +87,6 @@ def follow(start: Path, chosen: dict[str, Any]) -> None:
         flag, what = name.replace("_", "-"), name.replace("_", " ")
         if chosen[name] and not pretrained.same_shape(getattr(config, name), chosen[name], what):
             raise click.UsageError(f"--{flag} {chosen[name]}: {start} has an encoder of another shape")
-
-
-def _is_given(name: str) -> bool:
-    """Return whether the option is on the command line or in --config."""
-    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
 def run(learned: Sequence[Any], checked: Sequence[Any], start: Path | None, **chosen: Any) -> None:

@@ -78,7 +78,7 @@ def draw(
     there = torch.ones(len(boxes), dtype=torch.bool)
     if kind == "crop":
         images, boxes, there = crop.draw(images, boxes, image_of, rngs)
-    count = DRAWS + (kind == "rotate")
+    count = DRAWS + (RANGES[kind].angle > 0)
     draws = np.stack([rng.uniform(-1, 1, count) for rng in rngs]).astype(np.float32)
     noise = np.stack([rng.standard_normal(images.shape[2:], dtype=np.float32) for rng in rngs])
     moved = views(images, boxes, image_of, RANGES[kind], torch.from_numpy(draws), torch.from_numpy(noise))

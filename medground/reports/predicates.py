@@ -51,9 +51,9 @@ class Chain:
                 return "M" if self.negated and "could" in self.words else None
             return "" if not WHOLLY.isdisjoint(self.words) else "M"
         if self.head in GONE:
-            return (
-                None if not PARTLY.isdisjoint(self.words) else "" if self.negated else "V" if modal else "M"
-            )
+            if not PARTLY.isdisjoint(self.words):
+                return None
+            return "" if self.negated else "V" if modal else "M"
         if self.head in EXCLUDED:
             return None if BE.isdisjoint(self.words) else "v" if self.negated or modal else "M"
         if self.head in UNLIKELY:
@@ -136,7 +136,7 @@ def _is_participle(word: str) -> bool:
 
 def _is_inside(word: str) -> bool:
     """Return whether a word continues a chain: an auxiliary, a modal or an adverb."""
-    return word in STARTS or word in MODALS or word in ADVERBS or word in PARTLY or word.endswith("ly")
+    return word in STARTS or word in ADVERBS or word in PARTLY or word.endswith("ly")
 
 
 def _is_known(chain: Chain, known: list[tuple[int, int]]) -> bool:
