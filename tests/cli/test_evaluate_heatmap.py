@@ -163,8 +163,8 @@ def test_the_contrast_is_shown_as_a_ratio(evaluate, cohort):
 
 def test_the_page_shows_heat_maps_over_their_images(evaluate, cohort):
     truth, maps = cohort
-    shown = [each | {"path": "film.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
-    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("film.png")
+    shown = [each | {"path": "image.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
+    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("image.png")
     np.savez("other.npz", **{name: each * 0 for name, each in maps.items()})
     flags = ("--compare", "other.npz", "--html", "page.html", "-o", "scores.jsonl")
     assert evaluate(shown, dict(list(maps.items())[1:]), *flags).exit_code == 0
