@@ -14,7 +14,8 @@ import warm
 from click.testing import CliRunner
 from PIL import Image
 
-from medground import checkpoints
+import medground
+from medground import checkpoints, leakage
 from medground.anatomy import detector, regions
 from medground.anatomy.augment import Ranges
 from medground.anatomy.region_query import Config
@@ -256,6 +257,20 @@ def test_the_weights_of_an_image_encoder_arrive(cohort, tmp_path, pretrained):
     assert network(images)[0].shape == (2, len(regions.NAMES), 4)
     again = run(cohort, tmp_path / "again", "--init-from", str(path), "--steps", "1")
     assert again.exit_code == 0, again.output
+
+
+def test_validation_on_patients_of_the_encoders_training_is_refused(cohort, tmp_path, pretrained):
+    from medground.models import grounder
+
+    model = grounder.load(pretrained[0])
+    seen = list(medground.read(cohort / "val.jsonl"))
+    record = leakage.new_record(seen[:1], None, False)
+    grounder.save(tmp_path / "encoder", model, record)
+    flags = ["--image-encoder", str(tmp_path / "encoder"), "--steps", "1"]
+    result = run(cohort, tmp_path / "run", *flags, "--val", str(cohort / "val.jsonl"))
+    assert result.exit_code == 1
+    assert "1 subject is in both validation and the training data of" in result.stderr
+    assert run(cohort, tmp_path / "run", *flags).exit_code == 0
 
 
 def test_the_encoder_gets_the_images_of_its_training(pretrained):

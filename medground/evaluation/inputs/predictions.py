@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from medground import jsonl, registry
 from medground.answers import frames
+from medground.boxes import rounded
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files
 from medground.evaluation.inputs.frame_checks import FrameCheck
@@ -144,12 +145,6 @@ def as_records(found: Records[Grounding], phrases: Sequence[Phrase], model: str)
         boxes = [ScoredBox(box=rounded(one.box), score=one.score) for one in ranked]
         text = each.text or texts[key_of(each)]
         yield replace(each, text=text, boxes=boxes, model=each.model or model)
-
-
-def rounded(box: Box) -> Box:
-    """Return the box rounded to 0.1 pixels; unchanged if it would lose its area."""
-    x1, y1, x2, y2 = (round(each, 1) for each in box)
-    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else box
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:
