@@ -52,6 +52,7 @@ def test_the_image_lies_in_the_middle(letterbox):
         assert before - (letterbox.size - before - inner) in (0, -1)
 
 
+@pytest.mark.slow
 @given(letterboxes, st.tuples(share, share, share, share))
 def test_normalised_boxes_are_centre_and_size(letterbox, shares):
     x1, y1, x2, y2 = letterbox.to_square(pixels(letterbox, shares))[0] / letterbox.size
@@ -68,6 +69,7 @@ def test_overlap_is_what_counting_squares_gives(a, b):
     assert boxes.paired_iou(*rows)[0] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @given(st.lists(whole, min_size=1, max_size=4), st.lists(whole, min_size=1, max_size=4))
 def test_overlap_of_many_is_each_with_each(a, b):
     table = boxes.iou(np.array(a, float), np.array(b, float))

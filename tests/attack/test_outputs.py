@@ -191,6 +191,7 @@ def test_an_output_that_is_an_input_or_another_output_is_refused(words, here):
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

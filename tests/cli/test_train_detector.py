@@ -239,6 +239,7 @@ def pretrained(tmp_path_factory):
     return folder, model.network.image_encoder.state_dict()
 
 
+@pytest.mark.slow
 def test_the_weights_of_an_image_encoder_arrive(cohort, tmp_path, pretrained):
     folder, weights = pretrained
     flags = ["--image-encoder", str(folder), "--steps", "1", "--lr", "1e-9"]

@@ -153,6 +153,7 @@ def test_an_unknown_label_is_not_one_of_absence():
         assert not np.allclose(fits.named(name)(own, 0)(own.val), fits.named(name)(absent, 0)(own.val))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ridge", "logistic"])
 def test_a_class_with_one_outcome_scores_all_images_alike(name):
     own = given()
