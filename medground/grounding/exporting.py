@@ -68,9 +68,7 @@ class _Phrases(nn.Module):
 
 
 @torch.inference_mode()
-def export(
-    model: Grounder, source: Path, folder: Path, public: bool = False, shared: bool = False
-) -> None:
+def export(model: Grounder, source: Path, folder: Path, public: bool = False, shared: bool = False) -> None:
     """Write the model of the folder `source` as an export, which is complete once engine.json is there.
 
     The files are written to a temporary folder and moved, so an earlier export is kept until then. `public`

@@ -105,7 +105,9 @@ class TextQuery(Network):
             offsets = torch.tensor(config.score_offsets or [0.0] * self.count)
             self.register_buffer("score_offsets", offsets, persistent=False)  # the config has them
         one = replace(config, findings=None, familiar=0, members=1)
-        self.members = nn.ModuleList(Member(one, image_encoder, text_encoder) for _ in range(config.members - 1))
+        self.members = nn.ModuleList(
+            Member(one, image_encoder, text_encoder) for _ in range(config.members - 1)
+        )
         self.facts = self.count + bool(config.familiar)  # numbers of a patch that are the same on its image
         if config.familiar:
             self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
@@ -118,7 +120,8 @@ class TextQuery(Network):
         height, width = encoded.grid.shape[-2:]
         down, across = (torch.arange(n, device=maps.device) + 0.5 for n in (height, width))
         places = torch.stack([(across / width).repeat(height), (down / height).repeat_interleave(width)], 1)
-        parts = [encoded.patches, *(Network.encode_maps(each, maps, inside).patches for each in self.members)]
+        others = (Network.encode_maps(each, maps, inside) for each in self.members)  # type: ignore[arg-type]
+        parts = [encoded.patches, *(each.patches for each in others)]
         parts.append(places.to(encoded.patches).expand(len(maps), -1, -1))
         zones = zones_of(maps, encoded.visible) if self.facts else maps
         if self.count:
@@ -158,7 +161,7 @@ class TextQuery(Network):
         return Predictions(boxes, score, present[:, 0])
 
     def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return (N, D members + K) the queries after attention to the patches, and the logits of the findings.
+        """Return (N, D members + K): the queries after attention to the patches, the logits of the findings.
 
         The arguments are those of `fuse`.
         """
@@ -199,7 +202,7 @@ class TextQuery(Network):
         return result
 
     def project(self, patches: Tensor) -> Projected:
-        """Return what depends only on the image, for (B, P, D + 2) patches of one member, or of `encode_maps`."""
+        """Return what depends only on the image, for (B, P, D + 2) patches of one member."""
         content, places = patches[:, :, : self.width], patches[:, :, self.width : self.width + PLACES]
         content = self.dropout(self.patch_norm(content))
         both = [each.project(content) for each in self.steps]  # type: ignore[operator]

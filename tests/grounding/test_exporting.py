@@ -108,15 +108,17 @@ def test_an_export_that_shares_the_weights_of_its_folder_is_smaller_and_predicts
         grounder.save(folder, built)
         checkpoints.save(folder / "model.safetensors", weights, built.config.to_json())
         exporting.export(grounder.load(folder), folder, folder, shared=folder.name == "shared")
-    sizes = [sum(path.stat().st_size for path in tmp_path.glob(f"{each}/*.bin")) for each in ("whole", "shared")]
+    sizes = [
+        sum(path.stat().st_size for path in tmp_path.glob(f"{each}/*.bin")) for each in ("whole", "shared")
+    ]
     assert sizes[1] < sizes[0] / 3
     picture = torch.rand(2, 160, 160)
-    asked = built.tokenize(["spot", "a bright spot"])
+    texts = built.tokenize(["spot", "a bright spot"])
     whole, shared = (backends.load(tmp_path / each) for each in ("whole", "shared"))
-    one, other = (backends.query_image(each, picture)(*asked) for each in (whole, shared))
+    one, other = (backends.query_image(each, picture)(*texts) for each in (whole, shared))
     assert np.array_equal(one.boxes, other.boxes) and np.array_equal(one.present, other.present)
     (tmp_path / "shared" / "model.safetensors").unlink()
-    with pytest.raises(MedgroundError, match="no model.safetensors"):
+    with pytest.raises(MedgroundError, match=r"no model\.safetensors"):
         backends.load(tmp_path / "shared")
 
 

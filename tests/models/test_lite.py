@@ -61,7 +61,9 @@ def test_weights_of_a_folder_are_loaded_and_others_refused(tmp_path, kind):
     checkpoints.save(tmp_path / "model.safetensors", encoder.state_dict(), {})
     found = pretrained.load_image_encoder(str(tmp_path))
     assert torch.equal(found.stem.conv.weight, encoder.stem.conv.weight)
-    alike = [pretrained.same_shape({"model_type": each}, str(tmp_path), "image encoder") for each in lite.STAGES]
+    alike = [
+        pretrained.same_shape({"model_type": each}, str(tmp_path), "image encoder") for each in lite.STAGES
+    ]
     assert alike == [each == kind for each in lite.STAGES]
     checkpoints.save(tmp_path / "model.safetensors", {"other": torch.zeros(1)}, {})
     with pytest.raises(MedgroundError):
