@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,25 @@ def skip_syncs():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", sync)
         patch.setattr(os, "fdatasync", sync)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_graphs_once():
+    """Compile the same graph once for all tests of a worker: for the example model it takes half a second."""
+    from medground.models import graphs
+
+    compiled, kept = graphs.compiled, {}
+
+    def compile_or_find(core, path, *how):
+        files = [path, path.with_suffix(".bin"), *(each for each in how if isinstance(each, Path))]
+        content = tuple(sha256(each.read_bytes()).digest() for each in files if each.exists())
+        if (content, how) not in kept:
+            kept[content, how] = compiled(core, path, *how)
+        return kept[content, how]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "compiled", compile_or_find)
         yield
 
 

@@ -28,6 +28,7 @@ def cells(box: tuple[int, ...]) -> set[tuple[int, int]]:
     return {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
 
 
+@pytest.mark.slow
 @given(letterboxes, st.tuples(share, share, share, share))
 def test_to_the_square_and_back(letterbox, shares):
     box = pixels(letterbox, shares)
@@ -86,6 +87,7 @@ def test_clipping_keeps_the_squares_inside(box, width, height):
     assert (cells(tuple(map(int, clipped))) if clipped else set()) == inside
 
 
+@pytest.mark.slow
 @given(st.lists(filled, min_size=1, max_size=4))
 def test_the_union_holds_all_and_no_more(many):
     found = boxes.union(many)

@@ -42,6 +42,7 @@ def run(*words, **more):
 # Locks
 
 
+@pytest.mark.slow
 def test_the_second_run_names_the_holder_and_changes_nothing(here):
     with locks.hold("out.jsonl"):
         result = run("parse-reports", "reports.jsonl", "-o", "out.jsonl")

@@ -169,6 +169,7 @@ def test_the_published_fit_has_cross_entropy_for_classes_that_exclude_each_other
     assert torch.equal(fits._loss(logits, states, True), expected)
 
 
+@pytest.mark.slow
 def test_runs_are_written_one_after_the_other_for_validation_and_test():
     found = table(40)
     made = np.random.default_rng(0)

@@ -125,6 +125,7 @@ def test_reports_in_any_language_are_parsed_on_request():
     assert medground.parse("Kein Pneumothorax.", any_language=True)
 
 
+@pytest.mark.slow
 def test_pages_and_python_warn_too(tmp_path, caplog):
     assert [each.study_id for each in medground.parse(["No effusion.", "Kein Erguss."])] == ["report"]
     assert [each.getMessage() for each in caplog.records] == [
