@@ -124,7 +124,7 @@ def test_a_comparison_of_two_files_of_heat_maps(evaluate, cohort):
     assert result["all", "other_cnr"]["value"] == 0
 
 
-def test_a_missing_heat_map_counts_as_zero_and_is_told(evaluate, cohort):
+def test_a_missing_heat_map_counts_as_zero_and_is_reported(evaluate, cohort):
     truth, maps = cohort
     kept = {name: each for name, each in maps.items() if name != "p0"}
     whole, part = evaluate(truth, maps | {"p0": maps["p0"] * 0}), evaluate(truth, kept)
@@ -163,8 +163,8 @@ def test_the_contrast_is_shown_as_a_ratio(evaluate, cohort):
 
 def test_the_page_shows_heat_maps_over_their_images(evaluate, cohort):
     truth, maps = cohort
-    shown = [each | {"path": "film.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
-    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("film.png")
+    shown = [each | {"path": "image.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
+    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("image.png")
     np.savez("other.npz", **{name: each * 0 for name, each in maps.items()})
     flags = ("--compare", "other.npz", "--html", "page.html", "-o", "scores.jsonl")
     assert evaluate(shown, dict(list(maps.items())[1:]), *flags).exit_code == 0
