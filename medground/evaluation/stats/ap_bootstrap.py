@@ -107,9 +107,9 @@ class Walk:
 
     def _hits_of_clusters(self, clusters: int) -> Floats:
         """Return (K, C): the hits of each cluster at each level."""
-        return np.stack(
-            [np.bincount(self.owners[hit], minlength=clusters) for hit in self.hits]
-        ).astype(np.float32)
+        return np.stack([np.bincount(self.owners[hit], minlength=clusters) for hit in self.hits]).astype(
+            np.float32
+        )
 
     def _by_block(self, times: Floats, state: "_State") -> None:
         gains = np.stack(list(self._gains(times)))
