@@ -151,11 +151,17 @@ def _left(target: str, task: Task, resume: bool) -> Iterator[Earlier]:
     """Yield what an earlier run left; a finished output is copied to PATH.partial first.
 
     The copy is removed if the block fails before anything is added to it. Raises MedgroundError for the file
-    of another task.
+    of another task, and for a finished file of which nothing states the task.
     """
+    if resume:
+        _end_move(target)
     earlier = progress.left_by(target) if resume else Earlier(target)
     if earlier.task is not None:
         progress.check(earlier, task)
+    elif earlier.finished and progress.size_of(target):
+        raise MedgroundError(
+            f"{target}: nothing states with which options it was made; delete it to start from scratch"
+        )
     if earlier.finished:
         shutil.copyfile(target, target + PARTIAL)
     size = progress.size_of(target)
@@ -191,6 +197,13 @@ def _publish(target: str) -> None:
     os.replace(target + PARTIAL + DONE, mark_of(target))
 
 
+def _end_move(target: str) -> None:
+    """Give the record of a finished file its name, if a run was killed between its two moves."""
+    found, record = os.path.exists, target + PARTIAL + DONE
+    if found(target) and found(record) and not found(target + PARTIAL) and not found(mark_of(target)):
+        os.replace(record, mark_of(target))
+
+
 def _discard(target: str) -> None:
     for path in (target + PARTIAL, target + PARTIAL + DONE):
         Path(path).unlink(missing_ok=True)
@@ -218,14 +231,7 @@ def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Value
         raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
 
 
-def is_unmarked(path: str) -> bool:
-    """Return whether PATH is finished, and nothing describes how it was made.
-
-    Raises MedgroundError for a device or a pipe, which cannot be continued.
-    """
+def require_file(path: str) -> None:
+    """Raise MedgroundError for a device or a pipe, which cannot be continued."""
     if output_files.is_special(path):
         raise MedgroundError(f"{path}: --resume needs a file that it can continue")
-    target = os.path.realpath(path)
-    if not os.path.exists(target) or os.path.exists(target + PARTIAL + DONE):
-        return False
-    return not os.path.exists(target + PARTIAL) and progress.left_by(target).task is None

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from medground import jsonl, limits, parallel, strict_json
 from medground.cli.main import cli
 from medground.cli.report_input import open_reports
-from medground.datasets import json_items, sources
+from medground.datasets import annotation_tools, json_items, mimic_cxr, sources
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import coco_results, readers
 from medground.evaluation.inputs.files import Hashed
@@ -217,3 +217,25 @@ def test_a_data_set_in_one_json_file_is_bounded(small, tmp_path):
     path.write_bytes(b"[" + b"1," * 5000 + b"1]")
     with pytest.raises(MedgroundError, match=r"a.json: more than 5000 bytes"):
         json_items.read_json(path)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_large_file_of_a_tree_is_rejected_and_others_are_read(alone, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_UNPACKED", 5000)
+    (tmp_path / "s1.txt").write_bytes(REPORT)
+    (tmp_path / "s2.txt").write_bytes(REPORT * 200)
+    rejected = []
+    try:
+        place = tmp_path / "s2.txt" if alone else tmp_path
+        found = list(mimic_cxr.read_reports(place, lambda raw, bad: rejected.append(str(bad))))
+    except MedgroundError as error:
+        assert alone and "every row was rejected" in str(error)
+    else:
+        assert [each.study_id for each in found] == ["s1"]
+    assert len(rejected) == 1 and "s2.txt: more than 0 MiB; set MEDG" in rejected[0]
+
+
+def test_a_large_file_of_xml_is_one_message(small, tmp_path):
+    (tmp_path / "a.xml").write_bytes(b"<annotations>" + b" " * 6000 + b"</annotations>")
+    with pytest.raises(MedgroundError, match=r"a\.xml: more than 5000 bytes; set MEDG"):
+        list(annotation_tools.read_cvat(tmp_path / "a.xml"))

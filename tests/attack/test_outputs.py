@@ -302,3 +302,22 @@ def test_a_plain_run_forgets_how_the_file_was_made_before(here):
     with output_files.create("out.jsonl") as stream:
         stream.write(b"{}\n")
     assert not (here / ".out.jsonl.done").exists()
+
+
+def test_a_finished_file_that_nothing_describes_is_refused(here):
+    (here / "out.jsonl").write_text("{}\n")
+    for words in (
+        ["parse-reports", "reports.jsonl"],
+        ["detect-anatomy", "boxes.jsonl", "--images", "images", "--model", "example"],
+    ):
+        result = run(*words, "--resume", "-o", "out.jsonl")
+        assert (result.exit_code, "nothing states with which options it was made" in result.stderr) == (
+            1,
+            True,
+        )
+        assert (here / "out.jsonl").read_text() == "{}\n" and not [*here.glob("*.partial*")]
+
+
+def test_an_output_without_a_name_is_refused(here):
+    result = run("parse-reports", "reports.jsonl", "-o", "")
+    assert (result.exit_code, "expected the name of a file" in result.stderr) == (2, True)
