@@ -41,10 +41,10 @@ def hide_broken_torchvision() -> None:
 
 
 def prepare_transformers() -> None:
-    """Hide a broken torchvision from transformers, and make it never ask whether to run the code of a model.
+    """Hide a broken torchvision from transformers, and disable its question whether to run code of a model.
 
-    It would ask on stdout and take the answer from our input, even with `trust_remote_code=False`: parts of a
-    processor do not get that. Without the question it raises ValueError.
+    It would appear on stdout and take the answer from our input, even with `trust_remote_code=False`: parts
+    of a processor do not get that. Without the question it raises ValueError.
     """
     hide_broken_torchvision()
     from transformers import dynamic_module_utils

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from medground import jsonl, limits, parallel, strict_json
+from medground import images, jsonl, limits, parallel, strict_json
 from medground.cli.main import cli
 from medground.cli.report_input import open_reports
 from medground.datasets import annotation_tools, json_items, mimic_cxr, sources
@@ -239,3 +239,11 @@ def test_a_large_file_of_xml_is_one_message(small, tmp_path):
     (tmp_path / "a.xml").write_bytes(b"<annotations>" + b" " * 6000 + b"</annotations>")
     with pytest.raises(MedgroundError, match=r"a\.xml: more than 5000 bytes; set MEDG"):
         list(annotation_tools.read_cvat(tmp_path / "a.xml"))
+
+
+def test_a_large_dicom_image_is_one_message(small, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 6000)
+    for read in (images.load, images.describe):
+        with pytest.raises(MedgroundError, match=r"a\.dcm: more than 5000 bytes; set MEDG"):
+            read(path)

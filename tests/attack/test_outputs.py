@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -121,6 +122,15 @@ def test_a_lock_whose_file_was_removed_is_taken_again(here, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
     with locks.hold("out"):
         assert (here / "out.partial.lock").exists()
+
+
+@pytest.mark.parametrize(("host", "warned"), [("other", True), (socket.gethostname(), False), (None, False)])
+def test_a_lock_that_another_machine_has_left_gives_a_warning(host, warned, here, caplog):
+    left = "[" * 5000 if host is None else json.dumps({"host": host, "pid": 1, "since": "today"})
+    (here / "out.jsonl.partial.lock").write_text(left)
+    with locks.hold("out.jsonl"):
+        pass
+    assert ("check that process 1 on other since today has ended" in caplog.text) == warned
 
 
 def test_a_file_system_without_locks_gives_a_warning(here, monkeypatch, caplog):
