@@ -283,7 +283,7 @@ def _files(root: Path, pattern: str) -> Iterator[File]:
         yield from _in_folder(root, pattern)
     elif zipfile.is_zipfile(root):
         with zipfile.ZipFile(root) as archive:
-            for name in sorted(archive.namelist()):
+            for name in sorted(set(archive.namelist())):  # the last of several with this name counts
                 if fnmatch(os.path.basename(name), pattern) and not name.startswith("__MACOSX"):
                     yield File(f"{root}/{name}", partial(_member, archive, name))
     else:

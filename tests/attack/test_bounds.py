@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from medground import images, jsonl, limits, parallel, strict_json
+from medground.anatomy import coco
 from medground.cli.main import cli
 from medground.cli.report_input import open_reports
 from medground.datasets import annotation_tools, json_items, mimic_cxr, sources
@@ -247,3 +248,10 @@ def test_a_large_dicom_image_is_one_message(small, tmp_path):
     for read in (images.load, images.describe):
         with pytest.raises(MedgroundError, match=r"a\.dcm: more than 5000 bytes; set MEDG"):
             read(path)
+
+
+@pytest.mark.parametrize("side, points", [(90_000, 3000), (60, 400_000)])
+def test_a_polygon_with_a_long_boundary_is_refused(side, points):
+    polygon = [side * (n // 2 % 2) for n in range(2 * points)]
+    with pytest.raises(ValueError, match="too long a boundary"):
+        coco.polygon_mask(polygon, 60, 50)

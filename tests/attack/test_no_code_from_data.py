@@ -171,7 +171,7 @@ def test_keys_that_choose_code_are_refused_in_models_of_others(key, folder):
 
 
 @pytest.mark.slow
-def test_code_of_a_processor_is_not_run_nor_asked_about(folder, monkeypatch):
+def test_code_of_a_processor_is_not_run(folder, monkeypatch):
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     own_code(folder, {}, "owlv2")
     (folder / "model" / "config.json").write_text(json.dumps({"model_type": "owlv2"}))
