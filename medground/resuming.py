@@ -81,13 +81,17 @@ def journal(path: str, task: Task | None, resume: bool = True) -> Iterator[Journ
 
     `task` has the settings that decide the output. With `resume`, the units of a killed run in PATH.partial
     are kept, or those of a finished run in PATH. Output after its last note is cut off. Raises MedgroundError
-    for the file of another task.
+    for the file of another task, and for a finished file of which nothing states the task.
     """
     if task is None or path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
             yield Journal(stream)
         return
     with output_files.locked(path) as target, _left(target, task, resume) as earlier:
+        if earlier.finished and earlier.task is None and progress.size_of(target):
+            raise MedgroundError(
+                f"{target}: nothing states with which options it was made; delete it to start from scratch"
+            )
         before = earlier.last(progress.size_of(target + PARTIAL))
         with _continued(target, task, before) as (stream, notes):
             yield (kept := Journal(stream, notes, before, earlier.place))
@@ -109,10 +113,10 @@ def go_on(
 ) -> Iterator[tuple[BinaryIO, set[Values], Follow]]:
     """Open as `create` does, but with `resume` keep complete lines, from PATH.partial or else PATH.
 
-    For filters that write at most one line per record. Yields the stream, the values of `keys` in each line
-    that is kept, and a function through which the input must pass. Half a line at the end
-    is cut off. `whole` takes the values of each line and returns the number of lines to keep: lines of one
-    batch are computed together.
+    For filters that write at most one line per record, whose keys state the model and the settings. Yields
+    the stream, the values of `keys` in each line that is kept, and a function through which the input must
+    pass. Half a line at the end is cut off. `whole` takes the values of each line and returns the number of
+    lines to keep: lines of one batch are computed together.
     """
     if path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
@@ -151,17 +155,13 @@ def _left(target: str, task: Task, resume: bool) -> Iterator[Earlier]:
     """Yield what an earlier run left; a finished output is copied to PATH.partial first.
 
     The copy is removed if the block fails before anything is added to it. Raises MedgroundError for the file
-    of another task, and for a finished file of which nothing states the task.
+    of another task.
     """
     if resume:
         _end_move(target)
     earlier = progress.left_by(target) if resume else Earlier(target)
     if earlier.task is not None:
         progress.check(earlier, task)
-    elif earlier.finished and progress.size_of(target):
-        raise MedgroundError(
-            f"{target}: nothing states with which options it was made; delete it to start from scratch"
-        )
     if earlier.finished:
         shutil.copyfile(target, target + PARTIAL)
     size = progress.size_of(target)

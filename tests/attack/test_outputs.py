@@ -318,7 +318,7 @@ def test_a_finished_file_that_nothing_describes_is_refused(here):
     (here / "out.jsonl").write_text("{}\n")
     for words in (
         ["parse-reports", "reports.jsonl"],
-        ["detect-anatomy", "boxes.jsonl", "--images", "images", "--model", "example"],
+        ["align", "sentences.jsonl", "--anatomy", "boxes.jsonl"],
     ):
         result = run(*words, "--resume", "-o", "out.jsonl")
         assert (result.exit_code, "nothing states with which options it was made" in result.stderr) == (
