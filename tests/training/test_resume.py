@@ -170,12 +170,16 @@ def test_rejected_lines_are_there_once_after_a_resume(run, monkeypatch, tmp_path
     assert (tmp_path / "bad.txt").read_text() == "{bad\n{worse\n"
 
 
-def test_a_finished_file_is_kept_and_said_so(run, tmp_path):
+def test_a_finished_file_is_kept_if_its_options_are_known(run, tmp_path):
     (tmp_path / "out.jsonl").write_text("from an earlier run\n")
     result = run("--resume", "-o", "out.jsonl")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "out.jsonl: finished by an earlier run" in result.stderr
+    assert (result.exit_code, "out.jsonl: nothing states with which options" in result.stderr) == (1, True)
     assert (tmp_path / "out.jsonl").read_text() == "from an earlier run\n"
+    run("-o", "out.jsonl")
+    whole = (tmp_path / "out.jsonl").read_bytes()
+    result = run("--resume", "-o", "out.jsonl")
+    assert (result.exit_code, "out.jsonl: finished by an earlier run" in result.stderr) == (0, True)
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
 
 
 @pytest.mark.slow
