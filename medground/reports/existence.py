@@ -35,6 +35,11 @@ HAVE = frozenset(("has", "have", "is", "are"))
 VERBS = HAVE | {"was", "were", "did", "do", "does"}
 STATES = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
 IF = frozenset(("if", "whether"))
+ADVERBS = word_set("joints", "adverbs")
+OPENERS = ADVERBS | {",", "and", "but", "though"}
+SINGULAR = frozenset(("is", "has", "was"))
+ASSERTING = word_set("existence", "asserting")
+COMMAS = frozenset(",;")
 KNOWN = (["the"], ["this"], ["these"], ["that"], ["those"])
 REPRESENTS = frozenset(("represents", "represent", "reflects", "reflect"))
 SURE = word_set("predicates", "seen") | word_set("predicates", "gone") | {"real", "true", "there", "persists"}
@@ -78,7 +83,7 @@ class Scopes:
             self.doubled = (
                 {each for each in once if places.count(each) > 1} if len(once) < len(places) else NONE
             )
-            hard, soft = find_breaks(words, cues, subjects, states)
+            hard, soft = find_breaks(words, cues, subjects, states, spots)
             hard = sorted({*hard, *(a - 1 for a, _ in halves if a), *(b for _, b in halves)})
             self.hard = hard
             causes = {i: j for i, j, kind in cues if kind == "e"}
@@ -121,6 +126,8 @@ class Scopes:
         opened = j + (words[j : j + 1] in (["if"], ["whether"]))
         if kind in "UuVv" and words[opened - 1] in IF and (stated := self._attribute(opened, after)):
             return stated, after
+        if kind == "u" and self._both(cue) and self._spot(before, i):
+            return i, i
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
@@ -134,11 +141,13 @@ class Scopes:
             return i, i  # "of the two tubes, one has been removed"
         if kind == "M" and before - 1 in self.sought:
             return i, i  # "the cause of the bleeding was not found"
+        if kind in "VvM" and self._is_inverted(i, j) and self._spot(j, after):
+            return j, after
         if kind in "Vv" and (own := self._last_segment(before, i)) is not None:
             return own, i
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
-        if kind in "MB" and self._has_subject(before, i):
+        if kind in "MBVv" and self._has_subject(before, i):
             return i, i  # "ascites, pancreas not seen"
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
             return (
@@ -157,6 +166,12 @@ class Scopes:
         while ")" in words[end : end + 1] and "(" in words[:end]:
             end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
         return max((each + 1 for each in breaks if each < end), default=0)
+
+    def _is_inverted(self, i: int, j: int) -> bool:
+        """Return whether a predicate begins a clause, before its finding: "no longer seen is a mass"."""
+        words = self.words
+        begins = i == 0 or words[i - 1] in OPENERS or i - 1 in self.hard
+        return begins and words[i] not in VERBS and not VERBS.isdisjoint(words[j : j + 1])
 
     def _attribute(self, j: int, after: int) -> int | None:
         """Return the verb after a known finding whose state is in doubt: "whether the effusion is loculated".
@@ -187,8 +202,23 @@ class Scopes:
         words = self.words
         for n in range(i - 1, before, -1):
             if words[n] in ("and", ",") and self._spot(n + 1, i):
-                return n + 1 if not STATES.isdisjoint(words[before:n]) and self._spot(before, n) else None
+                apart = not STATES.isdisjoint(words[before:n]) or self._is_pair(before, n, i)
+                return n + 1 if apart and self._spot(before, n) else None
         return None
+
+    def _is_pair(self, before: int, n: int, i: int) -> bool:
+        """Return whether "and" at word n joins no list: "new edema, and effusion is not seen".
+
+        A list of two has no comma before "and" and none of "also" and "now" after it. A predicate in the
+        singular is about the second finding only if the first has a modifier: "stable edema and effusion is".
+        """
+        words = self.words
+        if words[n] != "and" or not JOINS.isdisjoint(words[before:n]):
+            return False
+        commas = words[before:n].count(",")
+        if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
+            return True
+        return not commas and words[i] in SINGULAR and not ASSERTING.isdisjoint(words[before:n])
 
     def _aside(self, before: int, i: int) -> bool:
         """Return whether only words for no finding are between the last comma and word i.
@@ -209,9 +239,10 @@ class Scopes:
     def _has_subject(self, before: int, i: int) -> bool:
         """Return whether a noun that is no finding is between the last comma and word i."""
         words = self.words[max(0, before - 1) : i]
-        if "," not in words:
+        if not COMMAS.isdisjoint(words):
+            start = i - next(n for n, word in enumerate(reversed(words)) if word in COMMAS)
+        else:
             return False
-        start = i - words[::-1].index(",")
         named = self.words[start + (self.words[start] in SIDES) : i]
         return bool(named) and named[0] not in NO_NOUN and not self._spot(start, i)
 

@@ -19,6 +19,9 @@ SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()[]*|")
+AGAIN = word_set("linking", "again")
+CLAUSES = word_set("linking", "clauses")
+NEXT = (["and"], ["with"], [","])
 GOES_WITH = SHARED | {"evidenced"}
 REACH = 6
 PREFERRED = frozenset(("over", "than"))
@@ -142,6 +145,8 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
         return before  # "opacity left base [and lingula] compatible with atelectasis"
+    if not CLAUSES.isdisjoint(gap) or (gap[:1] in NEXT and _goes_on(words, before, place)):
+        return before  # "effusions in both bases and the lingula and a nodule", "opacity, left base, while"
     if LIST & set(words[before.j : place.i]) and "," not in gap:
         return after  # "congestion and bilateral interstitial and alveolar opacities"
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
@@ -161,7 +166,12 @@ def _is_fixed(finding: Finding) -> bool:
 
 def _goes_on(words: list[str], mention: Mention, place: Place) -> bool:
     """Return whether a place is the next one in a list of the mention's places."""
-    return words[place.i - 1] in LIST and any(each.j == place.i - 1 for each in mention.places)
+    n = place.i - 1
+    while n > mention.j and words[n] in AGAIN:
+        n -= 1
+    while n > mention.j and words[n] in LIST and words[n - 1] in LIST:
+        n -= 1  # ", and"
+    return words[n] in LIST and any(each.j == n for each in mention.places)
 
 
 def _label(words: list[str], place: Place) -> bool:

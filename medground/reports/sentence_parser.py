@@ -12,7 +12,7 @@ from medground.reports import lexicon as words_of_art
 from medground.reports.breaks import HARD, colon_lists, is_month
 from medground.reports.comparisons import RELATIVE, compare_sides, name_other_sides, with_sides
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
-from medground.reports.existence import PRESENT, Scopes, Verdict
+from medground.reports.existence import ADVERBS, PRESENT, Scopes, Verdict
 from medground.reports.lexicon import Finding, Lexicon
 from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
 from medground.reports.matching import by_kind, in_order, match
@@ -194,6 +194,13 @@ class SentenceParser:
         states = frozenset([s.i for s in reading.statements if s.holds])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
             states |= {i for i, j, _ in found if reading.affirms(j)}
+            doubts = {i for i, _, kind in reading.cues if kind in "Vv"}
+            joined = ADVERBS | {","}
+            states |= {
+                i
+                for i, j, _ in found
+                if j in doubts and not joined.isdisjoint(reading.words[max(0, i - 2) : i])
+            }
         return Scopes(
             reading.words,
             reading.cues,
