@@ -27,8 +27,8 @@ def exported(tmp_path_factory, model) -> Path:
 @pytest.mark.slow
 @needs_openvino
 def test_an_export_answers_as_torch_does(ground, exported, cohort, model):
-    asked = ("--images", cohort.folder, "--phrases", cohort.phrases, "--min-score", 0)
-    found = run("ground", "--model", exported, *asked)
+    flags = ("--images", cohort.folder, "--phrases", cohort.phrases, "--min-score", 0)
+    found = run("ground", "--model", exported, *flags)
     assert found.exit_code == 0, found.stderr
     own, other = (
         [json.loads(line) for line in each.stdout.splitlines()] for each in (ground("--min-score", 0), found)
@@ -52,9 +52,9 @@ def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path)
     picture[1] = 1
     picture[:, :20] = 0
     for texts in (["spot"], ["bright " * 30, "spot", "a bright spot"], ["spot"] * 9):
-        asked = model.tokenize(texts)
+        tokens = model.tokenize(texts)
         with torch.inference_mode():
-            own, other = (backends.query_image(each, picture)(*asked) for each in (model, exported))
+            own, other = (backends.query_image(each, picture)(*tokens) for each in (model, exported))
         assert np.allclose(own.boxes, other.boxes, rtol=1e-5, atol=1e-4)
         assert own.boxes.shape == other.boxes.shape == (len(texts), 1, 4)
         assert np.allclose(own.present, other.present, rtol=1e-5, atol=1e-3)

@@ -170,7 +170,7 @@ def test_a_pneumothorax_darkens_the_lungs_edge_and_has_no_vessels_beyond_its_lin
 
 
 @pytest.mark.slow
-def test_the_cardiothoracic_ratio_is_what_was_asked_for():
+def test_the_cardiothoracic_ratio_is_the_requested_one():
     for ratio in (0.42, 0.5, 0.6):
         patient, exposure = calm()
         patient.ctr = ratio

@@ -281,13 +281,13 @@ def test_a_run_has_the_shape_of_its_start_without_any_option(cohort, small_encod
     given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
     shape = ["--architecture", "mdetr", *given]
     assert pretrain(cohort, tmp_path / "mdetr", *shape, "--steps", 1).exit_code == 0
-    for name, flags in (("bare", []), ("told", [*shape, "--model-size", "small"])):
+    for name, flags in (("bare", []), ("spelled", [*shape, "--model-size", "small"])):
         result = finetune(cohort, tmp_path / name, "--init-from", tmp_path / "mdetr", *flags, "--steps", 1)
         assert result.exit_code == 0, result.output
         used = tomllib.loads((tmp_path / name / "config.toml").read_text())
         assert (used["architecture"], used["model_size"]) == ("mdetr", "small")
-    bare, told = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "told"))
-    assert bare == told
+    bare, spelled = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "spelled"))
+    assert bare == spelled
 
 
 @pytest.mark.slow
