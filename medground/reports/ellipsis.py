@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from medground.reports.existence import PRESENT
 from medground.reports.linking import Mention
 from medground.reports.regions import Place
+from medground.reports.verdicts import PRESENT
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]

@@ -7,12 +7,12 @@ follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from medground.records import Existence
 from medground.reports.breaks import SIDES, SOFT, Cue, find_breaks
+from medground.reports.verdicts import PRESENT, Verdict, decide
 from medground.reports.wordlists import word_set
 
 MODIFIERS = SOFT | word_set("existence", "modifiers")
@@ -25,7 +25,6 @@ CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"]
 BEFORE = frozenset("NBUuLPHRDG")
 INCLUDES = word_set("existence", "includes")
 NONE: frozenset[Any] = frozenset()
-OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
@@ -47,18 +46,6 @@ RELATES = frozenset(("of", "for"))
 TRACES = word_set("existence", "traces")
 SOME = frozenset(("one", "some", "most", "many", "several", "half"))
 CHANGED = word_set("existence", "changed")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The decision about a finding, its rule, and the cue that decided it (None for a plain statement)."""
-
-    existence: Existence | None  # None: no statement about now
-    rule: str
-    cue: Cue | None = None
-
-
-PRESENT = Verdict("present", "stated")
 
 
 class Scopes:
@@ -348,29 +335,10 @@ class Scopes:
             found.pop("G", None)
         if not found:
             return PRESENT
-        return _decide(found, likely_as)
+        return decide(found, likely_as)
 
 
 def _as_strong(cue: Cue, words: list[str]) -> Cue:
     """Return a doubt that beats a negation for "unclear whether": "whether the effusion has resolved"."""
     i, j, kind = cue
     return (i, j, "u") if kind == "U" and words[j - 1] in IF else cue
-
-
-def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
-    for kind, rule in (("u", "doubt-before"), ("v", "doubt-after")):
-        if kind in found:
-            return Verdict("uncertain", rule, found[kind])
-    for kind in "HG":
-        if kind in found and not found.keys() & OVERRIDES[kind]:
-            return Verdict(None, "earlier", found[kind])
-    for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
-        if kind in found:
-            return Verdict("absent", rule, found[kind])
-    for kind, rule in (
-        ("D", "differential"), ("U", "doubt-before"), ("V", "doubt-after"), ("A", "alternative"),
-        ("P", "possible"), ("R", "advice"),
-    ):  # fmt: skip
-        if kind in found:
-            return Verdict("uncertain", rule, found[kind])
-    return Verdict(likely_as, "likely", found["L"])

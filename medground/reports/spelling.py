@@ -3,8 +3,8 @@
 A word that the lexicon does not have is read as a finding's word if one letter is missing, wrong or too
 much, or if two letters are swapped. Long words may have two such errors. Double letters may be single and the
 reverse. The first letter must be right.
-Cues, places and devices are never corrected. English words that are as near to a finding's word are left
-alone (words.toml).
+Cues, devices and places are never corrected, except for long words of places ("bilateral"). English words
+that are as near to a finding's word are left alone (words.toml).
 """
 
 import re
