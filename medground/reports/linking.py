@@ -18,6 +18,9 @@ SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()[]*|")
+PAIRS = (["and"], ["or"], ["/"], ["&"])
+IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
+PLAIN_GAP = 2  # words between the last place of a list and its noun
 AGAIN = word_set("linking", "again")
 CLAUSES = word_set("linking", "clauses")
 NEXT = (["and"], ["with"], [","])
@@ -72,7 +75,7 @@ def link(
         return
     beside: list[Place] = []
     for place in places:
-        owner = _owner(words, mentions, place, verbs)
+        owner = _owner(words, mentions, place, verbs, places)
         if owner is None:
             beside.append(place)
         else:
@@ -114,7 +117,9 @@ def _same_thing(one: Mention, other: Mention) -> bool:
     return a == b or (one.about != other.about and a[0] < b[1] and b[0] < a[1])
 
 
-def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: frozenset[str]) -> Mention | None:
+def _owner(
+    words: list[str], mentions: list[Mention], place: Place, verbs: frozenset[str], places: list[Place]
+) -> Mention | None:
     before = after = None
     for mention in mentions:
         if mention.i < place.j and place.i < mention.j:
@@ -141,6 +146,15 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]
+    last = _end_of_list(words, place, places)
+    if (
+        after.fixed is None
+        and last > place.j
+        and IN.isdisjoint(words[before.j : place.i])
+        and len(words[last : after.i]) <= PLAIN_GAP
+        and (LIST | {"with"}).isdisjoint(words[last : after.i])
+    ):
+        return after  # "hyperinflation with left perihilar and bibasilar opacities"
     if place.i == before.j and _is_fixed(after.finding) and not _is_fixed(before.finding):
         return before  # "scarring right apex stable cardiomegaly"
     if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
@@ -174,6 +188,15 @@ def _goes_on(words: list[str], mention: Mention, place: Place) -> bool:
     while n > mention.j and words[n] in LIST and words[n - 1] in LIST:
         n -= 1  # ", and"
     return words[n] in LIST and any(each.j == n for each in mention.places)
+
+
+def _end_of_list(words: list[str], place: Place, places: list[Place]) -> int:
+    """Return the end of a list of places before a noun: "left perihilar and bibasilar [opacities]"."""
+    end = place.j
+    for each in places:
+        if each.i > end and not each.post and words[end : each.i] in PAIRS:
+            end = each.j
+    return end
 
 
 def _label(words: list[str], place: Place) -> bool:

@@ -21,6 +21,7 @@ PRESENT = Verdict("present", "stated")
 
 
 def decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
+    """Return the verdict of one cue or more, by kind; `likely_as` is the existence of "likely"."""
     for kind, rule in (("u", "doubt-before"), ("v", "doubt-after")):
         if kind in found:
             return Verdict("uncertain", rule, found[kind])
