@@ -1,6 +1,7 @@
 """The read-out of regions in closed form, beside slow references."""
 
 import json
+from pathlib import Path
 
 import ablation_common
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import toy
 from tool_runs import run, tool
 
-from medground import checkpoints
+from medground import checkpoints, jsonl
 from medground.models import lite
 from medground.objectives import knowledge
+from medground.records import Sentence, Triplet
 
 LEARNED, TESTED, WIDTH = 30, 12, 3
 
@@ -68,25 +70,29 @@ def test_the_penalty_is_chosen_by_scores_of_images_left_out(module, features, mo
     assert given["scores"] == pytest.approx(np.array(slow), abs=1e-9)
 
 
+def said(pair: dict, finding: str) -> Sentence:
+    """Return the sentence of a pair, with another finding."""
+    found = dict(region=None, region_span=None, finding=finding, finding_span=(0, 1), existence="present")
+    triplet = Triplet(**found, cue=None, cue_span=None, region_source="none", rule="test")
+    place = dict(section="findings", start=0, end=1, sentence_id="1")
+    return Sentence(study_id=pair["study_id"], text=pair["text"], triplets=[triplet], **place)
+
+
 @pytest.mark.slow
 def test_each_kind_of_features_has_a_row(module, tmp_path, monkeypatch, capsys):
-    made, encoder = toy.make(tmp_path / "toy", count=16), tmp_path / "lite0"
+    made, encoder = toy.make(tmp_path, count=16), tmp_path / "lite0"
     encoder.mkdir()
     (encoder / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
     (encoder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5]}))
     checkpoints.save(encoder / "model.safetensors", lite.Lite0().state_dict(), {})
     monkeypatch.setattr(module, "DRAWS", 5)
-    lines = made.anatomy.read_text().splitlines(keepends=True)
+    lines = Path(made.anatomy).read_text().splitlines(keepends=True)
     (tmp_path / "held.jsonl").write_text("".join(lines[-8:]))
-    pairs = [json.loads(line) for line in made.pairs.read_text().splitlines()]
+    pairs = [json.loads(line) for line in Path(made.pairs).read_text().splitlines()]
     names = [knowledge.NAMES[0], knowledge.NAMES[-1]]
     told = tmp_path / "sentences.jsonl"
-    with told.open("w") as stream:
-        for number, pair in enumerate(pairs):
-            triplets = [{"region": None, "finding": names[number % 2], "existence": "present"}]
-            line = {"study_id": pair["study_id"], "sentence_id": "1", "text": pair["text"], "start": 0}
-            line |= {"end": len(pair["text"]), "section": "findings", "triplets": triplets}
-            stream.write(json.dumps(line) + "\n")
+    with told.open("wb") as stream:
+        jsonl.write(stream, (said(each, names[number % 2]) for number, each in enumerate(pairs)))
     flags = ["--pairs", made.pairs, "--anatomy", made.anatomy, "--reports", told, "--images", made.folder]
     flags += ["--test-images", tmp_path / "held.jsonl", "--encoder", encoder, "--maps", tmp_path / "maps"]
     shown = run(monkeypatch, capsys, module, *flags, "--side", 64).splitlines()
