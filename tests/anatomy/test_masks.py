@@ -149,7 +149,7 @@ def test_without_what_a_rule_needs_there_is_no_region():
     assert "right apical zone" not in masks.complete({"right lung": Shape((0.0, 0, 30, 90))})
 
 
-# On the film
+# On the image
 
 
 @given(
@@ -173,7 +173,7 @@ def test_boxes_come_back_to_where_they_were_on_the_image(width, height, fit, sha
     assert back == pytest.approx(tuple(box), abs=0.11)
 
 
-def test_masks_of_another_shape_need_to_be_told_how_they_lie():
+def test_masks_of_another_shape_need_a_mask_fit():
     assert masks.frame_of((150, 120), (300, 240), None).fit == "stretch"
     with pytest.raises(MedgroundError, match="masks are 512 x 512, the image is 300 x 240"):
         masks.frame_of((512, 512), (300, 240), None)

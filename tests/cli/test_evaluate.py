@@ -29,7 +29,7 @@ def phrase(number: int, *boxes: list[float], **more: object) -> dict:
         "image_id": f"i{number}",
         "phrase_id": f"p{number}",
         "subject_id": f"s{number}",
-        "path": "film.png",
+        "path": "image.png",
     }
     shape = {"width": 100, "height": 100, "text": "left nodule", "category": "Nodule"}
     return own | shape | {"boxes": list(boxes)} | more
@@ -105,7 +105,7 @@ def test_two_inputs_cannot_both_be_stdin(evaluate, flags):
     assert result.exit_code == 2 and "only one input can be stdin" in result.stderr
 
 
-def test_a_missing_answer_counts_as_nothing_found_and_is_told(evaluate):
+def test_a_missing_prediction_counts_as_nothing_found_and_is_reported(evaluate):
     result = evaluate(ANSWERS[:2])
     assert scores(result)["miou"]["value"] == pytest.approx(1.5 / 4)
     assert "no prediction for 2 of 4 phrases" in result.stderr and "(first: phrase 3, of" in result.stderr
@@ -225,25 +225,25 @@ def test_a_true_box_outside_its_image_is_refused(evaluate):
     assert result.exit_code == 1 and "off.jsonl:5: boxes[0]: lies outside the image" in result.stderr
 
 
-def test_boxes_that_reach_outside_are_clipped_and_told(evaluate):
+def test_boxes_that_reach_outside_are_clipped_and_reported(evaluate):
     Path("edge.jsonl").write_text(lines(phrase(0, [80, 80, 100, 100]), phrase(1, TRUE)))
     result = evaluate([answer(0, [80, 80, 180, 180]), answer(1, [200, 200, 210, 210])], truth="edge.jsonl")
     assert scores(result)["miou"]["value"] == 0.5
     assert "clipped boxes of 2 of 2 phrases" in result.stderr
 
 
-def test_what_rounding_puts_outside_is_not_told(evaluate):
+def test_no_warning_of_boxes_that_rounding_puts_outside(evaluate):
     result = evaluate([answer(0, [10, 10, 100.04, 100.1]), *ANSWERS[1:]])
     assert result.exit_code == 0 and "clipped" not in result.stderr
 
 
-@pytest.mark.parametrize(("number", "told"), [(20, True), (19, False)])
-def test_boxes_that_all_lie_in_the_corner_of_small_numbers_are_told(evaluate, number, told):
+@pytest.mark.parametrize(("number", "warned"), [(20, True), (19, False)])
+def test_boxes_that_all_lie_in_the_corner_of_small_numbers_are_reported(evaluate, number, warned):
     Path("many.jsonl").write_text(lines(*(phrase(n, TRUE, width=3000, height=2500) for n in range(number))))
     small = [answer(n, [10 + n, 100, 200, 300]) for n in range(number)]
     result = evaluate(small, truth="many.jsonl")
     assert result.exit_code == 0
-    assert (f"all {number} boxes lie in the upper left quarter" in result.stderr) == told
+    assert (f"all {number} boxes lie in the upper left quarter" in result.stderr) == warned
     small[3] = answer(3, [1600, 100, 1700, 300])
     assert "upper left quarter" not in evaluate(small, truth="many.jsonl").stderr
 
@@ -289,13 +289,13 @@ def test_the_table_goes_to_stdout_where_scores_go_to_a_file(evaluate):
 
 
 @pytest.fixture
-def film(tmp_path):
+def image(tmp_path):
     Image.fromarray(np.linspace(0, 255, 10_000).astype(np.uint8).reshape(100, 100)).save(
-        tmp_path / "film.png"
+        tmp_path / "image.png"
     )
 
 
-def test_the_page_stands_alone_with_figures_and_pictures(evaluate, film):
+def test_the_page_stands_alone_with_figures_and_pictures(evaluate, image):
     spiky = [TRUTH[0] | {"text": "<b>left</b> nodule"}, *TRUTH[1:]]
     Path("truth.jsonl").write_text(lines(*spiky))
     Path("other.jsonl").write_text(lines(*(answer(n, HALF) for n in range(4))))
@@ -311,7 +311,7 @@ def test_the_page_stands_alone_with_figures_and_pictures(evaluate, film):
 def test_a_page_that_cannot_be_made_leaves_the_old_one(evaluate):
     Path("page.html").write_text("old")
     result = evaluate(ANSWERS, "--html", "page.html", "-o", "scores.jsonl")
-    assert result.exit_code == 1 and "film.png" in result.stderr
+    assert result.exit_code == 1 and "image.png" in result.stderr
     assert Path("page.html").read_text() == "old"
 
 
@@ -324,7 +324,7 @@ def test_best_middling_and_worst_share_no_phrase(count):
 
 
 @pytest.mark.slow
-def test_demo_page_joins_runs(evaluate, film, tmp_path):
+def test_demo_page_joins_runs(evaluate, image, tmp_path):
     tool = ROOT / "tools" / "demo_page"
     assert tool.stat().st_mode & stat.S_IXUSR
     halves = [answer(n, HALF) for n in range(4)]

@@ -144,7 +144,7 @@ def test_a_frame_of_another_size_is_refused(evaluate):
     assert "<stdin>:1: width: the truth has this image in another size" in result.stderr
 
 
-def test_images_that_only_one_side_has_are_told(evaluate):
+def test_images_that_only_one_side_has_are_reported(evaluate):
     truth = [anatomy(n, [region("carina", 10, 10, 20, 20)]) for n in range(2)]
     result = evaluate([anatomy(n, [region("carina", 10, 10, 20, 20)]) for n in range(1, 4)], truth)
     assert figures(result)["all", "miou"]["value"] == 0.5
@@ -185,7 +185,7 @@ def sane(number: int, **moved: list[float]) -> dict:
     return anatomy(number, [region(name, *box) for name, box in (boxes | moved).items()])
 
 
-def test_sanity_is_told_by_rule_and_by_image(evaluate):
+def test_sanity_is_reported_by_rule_and_by_image(evaluate):
     truth = [sane(n) for n in range(4)]
     turned = {"left_lung": [10, 10, 45, 60], "right_lung": [55, 10, 90, 60]}
     found = figures(evaluate([*truth[:2], sane(2, **turned), anatomy(3, [])], truth))
@@ -219,11 +219,11 @@ def test_sanity_is_compared_too(evaluate):
 
 
 @pytest.fixture
-def film(tmp_path):
+def image(tmp_path):
     Image.new("L", (100, 80), 90).save(tmp_path / "x.png")
 
 
-def test_the_page_shows_the_worst_ten_images(evaluate, film):
+def test_the_page_shows_the_worst_ten_images(evaluate, image):
     truth = [sane(n) for n in range(14)]
     moved = [sane(n, right_lung=[10 + n, 10, 45 + n, 60]) for n in range(14)]
     result = evaluate(moved, truth, "--html", "page.html", "--table")
@@ -236,7 +236,7 @@ def test_the_page_shows_the_worst_ten_images(evaluate, film):
     assert "right lung 0.4" in page and "consistent_films" in page
 
 
-def test_a_second_model_has_its_own_pictures(evaluate, film):
+def test_a_second_model_has_its_own_pictures(evaluate, image):
     truth = [sane(n) for n in range(2)]
     Path("other.jsonl").write_text(lines([anatomy(n, []) for n in range(2)]))
     assert evaluate(truth, truth, "--html", "page.html", "--compare", "other.jsonl").exit_code == 0

@@ -221,7 +221,7 @@ def test_a_mistyped_folder_is_refused_at_once(words):
     assert time.monotonic() - began < 5
 
 
-def test_a_bare_name_of_the_hub_is_told_its_prefix():
+def test_a_bare_name_of_the_hub_is_refused_with_its_prefix():
     result = run("pretrain", "--text-encoder", "org/name", "-o", "out")
     assert result.exit_code == 2 and "write hub:org/name" in result.stderr
     assert locations.encoder("hub:org/name") == "org/name"

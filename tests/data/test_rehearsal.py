@@ -93,7 +93,7 @@ def spelled(texts):
     return ids, torch.ones_like(ids, dtype=torch.bool)
 
 
-def asked(batch) -> list[tuple[int, str, int]]:
+def queries(batch) -> list[tuple[int, str, int]]:
     """(image row, text, number of boxes) of each pair."""
     texts = [int(each).to_bytes(8).strip(b"\0").decode() for each in batch.ids[:, 0]]
     counts = torch.bincount(batch.box_of, minlength=len(batch.image_of)).tolist()
@@ -113,7 +113,7 @@ def test_a_step_has_replayed_images_and_those_of_phrases():
     for step in range(40):
         batch = batches.at(step)
         assert batch.pictures.shape[0] == 5
-        rows = asked(batch)
+        rows = queries(batch)
         for image in (3, 4):
             assert [(text[0], count) for row, text, count in rows if row == image] == [("y", 0)] * 2
         for image in (0, 1, 2):
@@ -125,18 +125,18 @@ def test_a_step_has_replayed_images_and_those_of_phrases():
 
 
 @pytest.mark.slow
-def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypatch):
+def test_replay_continues_after_a_stop(toy_cohort, pretrained, tmp_path, monkeypatch):
     flags = [
         "--init-from",
         pretrained,
         "--rehearse",
-        toy_films.pairs,
+        toy_cohort.pairs,
         "--anatomy",
-        toy_films.anatomy,
+        toy_cohort.anatomy,
         "--rehearse-images",
         1,
     ]
-    whole = finetune(toy_films, tmp_path / "whole", *flags, steps=3)
+    whole = finetune(toy_cohort, tmp_path / "whole", *flags, steps=3)
     assert whole.exit_code == 0, whole.output
     assert not set(record(tmp_path / "whole")["subjects"]) & set(
         digests(["p3", "p7", "p11"])
@@ -150,7 +150,7 @@ def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypa
         return real_step(*args)
 
     monkeypatch.setattr(Stepper, "step", step_and_ask)
-    assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 75
-    assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 0
+    assert finetune(toy_cohort, tmp_path / "part", *flags, steps=3).exit_code == 75
+    assert finetune(toy_cohort, tmp_path / "part", *flags, steps=3).exit_code == 0
     for name in ("model.safetensors", "resume.safetensors"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

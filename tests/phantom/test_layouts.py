@@ -125,10 +125,12 @@ def test_siim_masks_lie_in_the_boxes_of_the_pneumothorax(made, truth, studies):
 
 
 def test_answers_follow_from_the_truth(made, truth):
-    asked = read(questions.read_vqa_rad, made / "layouts" / "vqa-rad" / "VQA_RAD Dataset Public.json")
+    read_questions = read(
+        questions.read_vqa_rad, made / "layouts" / "vqa-rad" / "VQA_RAD Dataset Public.json"
+    )
     named = {text: name for name, text in NAMES.items()}
     kinds = set()
-    for each in asked:
+    for each in read_questions:
         own = truth[f"p{each.image_id.removeprefix('synpic')}"]
         kinds.add((each.question_type, each.answer_type))
         if each.question_type == "PRES":

@@ -161,8 +161,8 @@ def test_a_report_never_denies_what_the_image_shows():
 def test_each_mentioned_finding_is_said_and_no_other():
     for patient in range(70):
         study = cohort.render(2, patient, 64)
-        told = {group for said in study.report.said for group in said.groups}
-        assert told == {each.group for each in study.findings if each.mentioned and each.box}
+        mentioned = {group for said in study.report.said for group in said.groups}
+        assert mentioned == {each.group for each in study.findings if each.mentioned and each.box}
 
 
 def test_subjects_are_in_one_split_and_all_data_sets_agree(folder):

@@ -48,12 +48,21 @@ def test_comments_in_code_blocks_are_checked(tmp_path):
 
 def test_docstrings_comments_help_and_messages_of_python_are_checked(tmp_path):
     source = '''"""A film."""
-film = "film"  # a film
+given = "film"  # a film
 option("--x", help=("a "
     "film"))
-raise BadRecord(f"{film}: a film" if film else "anew")
+raise BadRecord(f"{given}: a film" if given else "anew")
 '''
     assert [line for line, _ in found(tmp_path / "a.py", source)] == ["1", "2", "3", "5", "5"]
+
+
+def test_the_words_of_names_are_checked_in_python_and_makefiles(tmp_path):
+    source = 'def test_a_film(films, filmed):\n    toldYou = AskedFor["film"]\n'
+    names = [("1", "films"), ("1", "test_a_film"), ("2", "AskedFor"), ("2", "toldYou")]
+    assert found(tmp_path / "a.py", source) == names
+    makefile = "FILMS := films\nall:\n\tls $(MY_FILMS) films\n"
+    assert found(tmp_path / "a.mk", makefile) == [("1", "FILMS"), ("3", "MY_FILMS")]
+    assert found(tmp_path / "a.sh", "films=1\n") == []
 
 
 def test_a_docstring_starts_with_a_noun_or_a_verb(tmp_path):

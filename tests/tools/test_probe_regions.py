@@ -70,7 +70,7 @@ def test_the_penalty_is_chosen_by_scores_of_images_left_out(module, features, mo
     assert given["scores"] == pytest.approx(np.array(slow), abs=1e-9)
 
 
-def said(pair: dict, finding: str) -> Sentence:
+def sentence_of(pair: dict, finding: str) -> Sentence:
     """Return the sentence of a pair, with another finding."""
     found = dict(region=None, region_span=None, finding=finding, finding_span=(0, 1), existence="present")
     triplet = Triplet(**found, cue=None, cue_span=None, region_source="none", rule="test")
@@ -84,16 +84,16 @@ def test_each_kind_of_features_has_a_row(module, tmp_path, monkeypatch, capsys):
     encoder.mkdir()
     (encoder / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
     (encoder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5]}))
-    checkpoints.save(encoder / "model.safetensors", lite.Lite0().state_dict(), {})
+    checkpoints.save(encoder / "model.safetensors", lite.Lite().state_dict(), {})
     monkeypatch.setattr(module, "DRAWS", 5)
     lines = Path(made.anatomy).read_text().splitlines(keepends=True)
     (tmp_path / "held.jsonl").write_text("".join(lines[-8:]))
     pairs = [json.loads(line) for line in Path(made.pairs).read_text().splitlines()]
     names = [knowledge.NAMES[0], knowledge.NAMES[-1]]
-    told = tmp_path / "sentences.jsonl"
-    with told.open("wb") as stream:
-        jsonl.write(stream, (said(each, names[number % 2]) for number, each in enumerate(pairs)))
-    flags = ["--pairs", made.pairs, "--anatomy", made.anatomy, "--reports", told, "--images", made.folder]
+    reports = tmp_path / "sentences.jsonl"
+    with reports.open("wb") as stream:
+        jsonl.write(stream, (sentence_of(each, names[number % 2]) for number, each in enumerate(pairs)))
+    flags = ["--pairs", made.pairs, "--anatomy", made.anatomy, "--reports", reports, "--images", made.folder]
     flags += ["--test-images", tmp_path / "held.jsonl", "--encoder", encoder, "--maps", tmp_path / "maps"]
     shown = run(monkeypatch, capsys, module, *flags, "--side", 64).splitlines()
     assert shown[0].endswith("8 test images")
