@@ -70,6 +70,7 @@ def test_an_empty_mask_and_a_few_lone_pixels_are_no_structure():
     assert masks.shape_of(mask) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 10)] * 2), min_size=1, max_size=4))
 def test_the_box_is_that_of_the_pieces_that_count(rectangles):
     from scipy import ndimage
@@ -152,6 +153,7 @@ def test_without_what_a_rule_needs_there_is_no_region():
 # On the image
 
 
+@pytest.mark.slow
 @given(
     st.integers(200, 3000),
     st.integers(200, 3000),

@@ -180,6 +180,7 @@ def test_pictures_of_scaled_copies_show_boxes_where_they_lie(cohort, halves, mod
     assert np.allclose(*drawn, atol=3)
 
 
+@pytest.mark.slow
 def test_an_image_of_another_shape_than_its_record_says_is_refused_or_rejected(cohort, model, tmp_path):
     queries = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()[:2]]
     queries[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
@@ -215,6 +216,7 @@ def test_no_phrases_give_no_groundings(model):
     assert (result.exit_code, result.stdout) == (0, "")
 
 
+@pytest.mark.slow
 @given(
     corners=st.tuples(*[st.floats(-50, 2_050)] * 4),
     width=st.integers(1, 2_000),

@@ -151,7 +151,9 @@ def test_each_option_has_a_heading_and_a_short_help():
 
 @pytest.mark.parametrize("path", [(), *COMMANDS], ids=["medground", *IDS])
 def test_h_is_help_everywhere(path):
-    assert run(*path, "-h").stdout == run(*path, "--help").stdout
+    short, long = run(*path, "-h"), run(*path, "--help")
+    assert (short.exit_code, short.stderr, short.exception) == (0, "", None)
+    assert short.stdout == long.stdout and "Usage: " in long.stdout
 
 
 def test_options_stand_under_headings():

@@ -154,6 +154,7 @@ def alone(network, member):
     return model.network.eval()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_boxes_and_logits_of_members_are_averaged():
     network, ids, mask = with_facts(members=3, familiar=1)

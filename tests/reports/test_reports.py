@@ -148,6 +148,7 @@ def slow_tokens(text: str):
     return [lower[start:end] for start, end in zip(*tokenise(text)[1:], strict=True)]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_words_stand_where_they_are_said_to(text):
     assert tokenise(text)[0] == slow_tokens(text)
@@ -296,6 +297,7 @@ def clinical(tmp_path_factory):
     return Parser(lexicon.load(str(path)))
 
 
+@pytest.mark.slow
 def test_negation_holds_for_any_finding(clinical):
     found = [(*case, existences(*case[:2], clinical)) for case in NEGEX + CLINICAL]
     assert [each for each in found if each[3] != {each[2]}] == []

@@ -341,6 +341,7 @@ def test_a_checkpoint_of_another_network_is_refused(cohort, plain, tmp_path):
     assert "another architecture (network.box.0.weight does not fit)" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_text_encoder_without_its_tokenizer_is_refused(cohort, tmp_path):
     folder = tmp_path / "words"
     config = {"model_type": "bert", "vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1}
