@@ -12,7 +12,8 @@ The rest is ours. Every finding of `knowledge.toml` is a query for every image, 
 names it. It attends to the regions in which the table locates it. If the regions came from the report, its
 words would leak into the prediction targets, and images without a report could not be processed. A finding
 without a box of any of its regions attends to a learned "nowhere" token. Knowledge features are centered over
-the findings, and each finding is recognized with weights of its own. All weights are 1; the projections
+the findings, features of each region are normalized over the images, and each finding is recognized with
+weights of its own. All weights are 1; the projections
 of itc are ASG's. Equal reports of a batch are one target of itc. Uncertain findings are left out of ecls.
 Negatives of itm come from the same process, those of itc from all.
 
@@ -186,12 +187,13 @@ class KnowledgeGrounding(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(GroundingLayer(config) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(config.width)
+        self.areas = heads.RegionNorm(len(regions.NAMES), config.width)
         self.nowhere = nn.Parameter(torch.randn(config.width) * 0.02)
         self.register_buffer("allowed", places() if masked else torch.ones_like(places()), persistent=False)
 
     def forward(self, known: Tensor, areas: Tensor, there: Tensor) -> Tensor:
         """Return (B, F, D) of (F, D) knowledge, (B, G, D) regions and (B, G), True for those with a box."""
-        count = len(areas)
+        count, areas = len(areas), self.areas(areas, there).to(areas.dtype)
         keys = torch.cat([self.nowhere.to(areas.dtype).expand(count, 1, -1), areas], dim=1)
         may = self.allowed & there[:, None]
         may = torch.cat([may.new_ones(*may.shape[:2], 1), may], dim=2)

@@ -10,7 +10,7 @@ import torch
 from medground.anatomy import regions
 from medground.models import grounder
 from medground.models.network import EncodedImages
-from medground.objectives import gkmvlp, knowledge, writer
+from medground.objectives import gkmvlp, heads, knowledge, writer
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
 from medground.objectives.report_batch import ReportBatch, means, words_of
@@ -161,6 +161,24 @@ def test_what_all_sentences_of_knowledge_share_does_not_matter(objective, materi
         objective.ground(each, batch.reports) for each in (encoded, replace(encoded, tokens=shifted))
     )
     assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_regions_are_normalized_over_the_images_that_have_them():
+    torch.manual_seed(5)
+    norm, areas = heads.RegionNorm(3, 4), 5 + 3 * torch.randn(6, 3, 4)
+    there = torch.ones(6, 3, dtype=torch.bool)
+    there[:2, 1], there[1:, 2] = False, False
+    found = norm(areas, there)
+    for region in (0, 1):
+        own = areas[there[:, region], region]
+        slow = (own - own.mean(dim=0)) / (own.var(dim=0, correction=0) + norm.eps).sqrt()
+        assert torch.allclose(found[there[:, region], region], slow, atol=1e-5)
+    assert (found[~there] == 0).all()
+    assert torch.allclose(found[0, 2], areas[0, 2] / (1 + norm.eps) ** 0.5)  # a single image has no variance
+    for _ in range(200):
+        norm(areas, there)
+    assert torch.allclose(norm.eval()(areas, there)[:, 0].std(dim=0), torch.ones(4), atol=1e-3)
+    assert norm(areas[:1], there[:1]).isfinite().all()
 
 
 def test_each_finding_is_read_with_its_own_weights(objective):
