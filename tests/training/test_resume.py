@@ -12,6 +12,12 @@ from medground.cli.main import cli
 from medground.errors import MedgroundError
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """Note progress after each unit, however slow the disk is."""
+    monkeypatch.setattr(resuming, "PAUSE", 0)
+
+
 class Killed(Exception):
     """As much of SIGKILL as one process can show: nothing after it is written."""
 
