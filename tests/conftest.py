@@ -104,7 +104,7 @@ def real_view_check(load_view_check, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def toy_films(tmp_path_factory):
+def toy_cohort(tmp_path_factory):
     """Toy images with records of each kind; no test writes to them."""
     import toy
 
@@ -112,8 +112,8 @@ def toy_films(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def pretrained(toy_films, tmp_path_factory) -> Path:
-    """The folder of a model that was pre-trained on `toy_films` for one step."""
+def pretrained(toy_cohort, tmp_path_factory) -> Path:
+    """The folder of a model that was pre-trained on `toy_cohort` for one step."""
     from toy_runs import pretrain
 
-    return pretrain(toy_films, tmp_path_factory.mktemp("run") / "agp")
+    return pretrain(toy_cohort, tmp_path_factory.mktemp("run") / "agp")

@@ -97,7 +97,7 @@ def test_predict_returns_every_field_that_ground_writes(folder, images, loaded, 
     phrases = medground.read(images.phrases)
     from_records = command(*ground, "--images", images.folder, "--phrases", images.phrases)
     assert as_lines(model.predict(phrases, folder=images.folder, **predict)) == from_records
-    paths = [images.folder / "film0.png", images.folder / "film1.png"]
+    paths = [images.folder / "image0.png", images.folder / "image1.png"]
     each = as_lines(model.predict(paths, TEXTS, **predict))
     assert each[2:] == command(*ground, paths[1], *TEXTS)
     assert len(each) == 4 and all(line["leakage"] for line in each)
@@ -117,7 +117,7 @@ def test_flipped_images_and_calibration_are_part_of_the_comparison(folder, image
 
 @pytest.mark.slow
 def test_a_report_is_a_text_a_file_or_a_record(folder, images, tmp_path):
-    path, model = images.folder / "film0.png", medground.load(folder)
+    path, model = images.folder / "image0.png", medground.load(folder)
     (tmp_path / "report.txt").write_text(REPORT)
     expected = command("ground", "--model", folder, path, "--report", tmp_path / "report.txt")
     record = medground.Report(study_id="report", text=REPORT)
@@ -127,7 +127,7 @@ def test_a_report_is_a_text_a_file_or_a_record(folder, images, tmp_path):
 
 
 def test_the_example_model_is_the_default(images):
-    path = images.folder / "film0.png"
+    path = images.folder / "image0.png"
     for model in (medground.load(), medground.load("example")):
         assert as_lines(model.predict(str(path), "left lung")) == command("ground", path, "left lung")
 
@@ -136,11 +136,11 @@ def test_the_example_model_is_the_default(images):
 @pytest.mark.parametrize(
     ("inputs", "options", "message"),
     [
-        (("film0.png",), {}, "either phrases or a report"),
-        (("film0.png", ["spot"]), {"report": REPORT}, "either phrases or a report"),
-        (("film0.png", [" "]), {}, "text: is empty"),
-        (("film0.png", ["spot"]), {"coverage": 0.5, "min_score": 0.1}, "leave out min_score"),
-        (("film0.png", ["spot"]), {"coverage": 0.999}, "support at most"),
+        (("image0.png",), {}, "either phrases or a report"),
+        (("image0.png", ["spot"]), {"report": REPORT}, "either phrases or a report"),
+        (("image0.png", [" "]), {}, "text: is empty"),
+        (("image0.png", ["spot"]), {"coverage": 0.5, "min_score": 0.1}, "leave out min_score"),
+        (("image0.png", ["spot"]), {"coverage": 0.999}, "support at most"),
         (("missing.png", ["spot"]), {}, "missing.png"),
     ],
 )
@@ -154,7 +154,7 @@ def test_wrong_calls_are_one_message(folder, images, monkeypatch, inputs, option
 def test_coverage_needs_a_calibration(folder, images):
     model = medground.load(folder, calibration=False)
     with pytest.raises(medground.MedgroundError, match="coverage needs a calibration"):
-        model.predict(images.folder / "film0.png", "spot", coverage=0.5)
+        model.predict(images.folder / "image0.png", "spot", coverage=0.5)
 
 
 def test_a_folder_without_a_model_and_an_unknown_device_are_one_message(tmp_path):
@@ -169,7 +169,7 @@ def test_parse_detect_and_align_return_what_the_commands_write(images, tmp_path)
     (tmp_path / "s0.txt").write_text(REPORT)
     sentences = medground.parse(medground.Report(study_id="s0", text=REPORT))
     assert as_lines(sentences) == command("parse-reports", tmp_path / "s0.txt")
-    path = images.folder / "film0.png"
+    path = images.folder / "image0.png"
     assert as_lines(medground.detect(path, folder=images.folder)) == command(
         "detect-anatomy", path, "--images", images.folder
     )
@@ -184,7 +184,7 @@ def test_parse_detect_and_align_return_what_the_commands_write(images, tmp_path)
 def test_parse_takes_texts_and_detect_takes_records(images):
     several = medground.parse([REPORT, REPORT])
     assert {each.study_id for each in several} == {"report", "report-2"}
-    record = medground.Image(image_id="a", path="film0.png", study_id="s0")
+    record = medground.Image(image_id="a", path="image0.png", study_id="s0")
     (found,) = medground.detect([record], folder=images.folder)
     assert (found.image_id, found.study_id, found.width) == ("a", "s0", toy.WIDTH)
     with pytest.raises(medground.MedgroundError, match="two images have the same image_id"):
@@ -210,7 +210,7 @@ def test_records_are_written_and_read_with_their_kind_inferred(images, tmp_path)
 
 @pytest.mark.slow
 def test_every_kind_of_record_is_inferred_from_its_keys(folder, images):
-    grounding = medground.load(folder).predict(images.folder / "film0.png", report=REPORT)[0]
+    grounding = medground.load(folder).predict(images.folder / "image0.png", report=REPORT)[0]
     assert infer_kind(to_json(grounding)) is medground.Grounding
     assert infer_kind(to_json(medground.parse(REPORT)[0])) is medground.Sentence
     assert infer_kind({"study_id", "text"}) is medground.Report

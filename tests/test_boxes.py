@@ -17,7 +17,7 @@ share = st.floats(-0.2, 1.2, allow_nan=False)
 
 
 def pixels(letterbox: Letterbox, shares: tuple[float, ...]) -> np.ndarray:
-    """(1, 4) a box of the letterbox's film, from shares of its width and height."""
+    """(1, 4) a box of the letterbox's image, from shares of its width and height."""
     x1, x2 = sorted(each * letterbox.width for each in shares[:2])
     y1, y2 = sorted(each * letterbox.height for each in shares[2:])
     return np.array([[x1, y1, x2, y2]])
@@ -38,8 +38,8 @@ def test_to_the_square_and_back(letterbox, shares):
 
 @given(letterboxes)
 def test_the_whole_image_fills_its_part_of_the_square(letterbox):
-    film = np.array([[0, 0, letterbox.width, letterbox.height]], float)
-    x1, y1, x2, y2 = letterbox.to_square(film)[0]
+    image = np.array([[0, 0, letterbox.width, letterbox.height]], float)
+    x1, y1, x2, y2 = letterbox.to_square(image)[0]
     assert (x1, y1) == pytest.approx(letterbox.offset)
     assert (x2 - x1, y2 - y1) == pytest.approx(letterbox.inner)
     assert min(x1, y1) >= 0 and max(x2, y2) <= letterbox.size + 1e-9

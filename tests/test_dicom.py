@@ -19,8 +19,8 @@ DEEP = np.linspace(0, 65535, 60 * 40).astype(np.uint16).reshape(60, 40)
 
 
 def test_dicom_is_told_by_its_bytes(tmp_path):
-    film = images.load(dicom(tmp_path / "film.png", RAMP))
-    assert film == pytest.approx(RAMP / 255, abs=1e-6)
+    image = images.load(dicom(tmp_path / "image.png", RAMP))
+    assert image == pytest.approx(RAMP / 255, abs=1e-6)
 
 
 JPEG_2000 = {  # name -> (stored values, bits, whether they are signed)
@@ -50,23 +50,23 @@ def test_jpeg_2000_has_the_same_pixels_by_pil_and_by_gdcm(kind, tmp_path, monkey
 
 
 def test_monochrome1_is_turned_round(tmp_path):
-    film = images.load(dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="MONOCHROME1"))
-    assert film == pytest.approx(1 - RAMP / 255, abs=1e-6)
+    image = images.load(dicom(tmp_path / "a.dcm", RAMP, PhotometricInterpretation="MONOCHROME1"))
+    assert image == pytest.approx(1 - RAMP / 255, abs=1e-6)
 
 
 def test_a_window_is_applied(tmp_path):
     path = dicom(tmp_path / "a.dcm", DEEP // 16, bits=12, WindowCenter=2048, WindowWidth=1024)
-    film, stored = images.load(path), DEEP // 16
-    assert film[stored < 1530].max() == 0 and film[stored > 2566].min() == 1
+    image, stored = images.load(path), DEEP // 16
+    assert image[stored < 1530].max() == 0 and image[stored > 2566].min() == 1
     middle = (stored > 1600) & (stored < 2500)
-    assert film[middle] == pytest.approx((stored[middle] - 1536) / 1024, abs=0.003)
+    assert image[middle] == pytest.approx((stored[middle] - 1536) / 1024, abs=0.003)
 
 
 def test_rescale_comes_before_the_window(tmp_path):
     tags = {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 3096, "WindowWidth": 2048}
-    film, stored = images.load(dicom(tmp_path / "a.dcm", DEEP // 16, bits=12, **tags)), DEEP // 16
+    image, stored = images.load(dicom(tmp_path / "a.dcm", DEEP // 16, bits=12, **tags)), DEEP // 16
     middle = (stored > 1600) & (stored < 2500)
-    assert film[middle] == pytest.approx((stored[middle] - 1536) / 1024, abs=0.003)
+    assert image[middle] == pytest.approx((stored[middle] - 1536) / 1024, abs=0.003)
 
 
 def test_a_voi_lut_is_applied(tmp_path):
@@ -74,25 +74,25 @@ def test_a_voi_lut_is_applied(tmp_path):
     item.LUTDescriptor, item.LUTExplanation = [256, 0, 8], "turn"
     item.LUTData = list(range(255, -1, -1))
     item["LUTData"].VR = "US"
-    film = images.load(dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=pydicom.Sequence([item])))
-    assert film == pytest.approx(1 - RAMP / 255, abs=0.01)
+    image = images.load(dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=pydicom.Sequence([item])))
+    assert image == pytest.approx(1 - RAMP / 255, abs=0.01)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 15, 16])
 def test_any_depth_fills_the_range(tmp_path, bits):
     stored = (DEEP >> (16 - bits)).astype(np.uint8 if bits == 8 else np.uint16)
-    film = images.load(dicom(tmp_path / "a.dcm", stored, bits=bits))
-    assert film == pytest.approx(stored / stored.max(), abs=1e-4)
+    image = images.load(dicom(tmp_path / "a.dcm", stored, bits=bits))
+    assert image == pytest.approx(stored / stored.max(), abs=1e-4)
 
 
 def test_signed_values_are_read(tmp_path):
-    film = images.load(dicom(tmp_path / "a.dcm", (DEEP.astype(int) // 2 - 16000).astype(np.int16)))
-    assert film == pytest.approx(DEEP / 65535, abs=1e-3)
+    image = images.load(dicom(tmp_path / "a.dcm", (DEEP.astype(int) // 2 - 16000).astype(np.int16)))
+    assert image == pytest.approx(DEEP / 65535, abs=1e-3)
 
 
 def test_colour_dicom_becomes_grey(tmp_path):
-    film = images.load(dicom(tmp_path / "a.dcm", np.stack([RAMP] * 3, axis=-1)))
-    assert film == pytest.approx(RAMP / 255, abs=0.01)
+    image = images.load(dicom(tmp_path / "a.dcm", np.stack([RAMP] * 3, axis=-1)))
+    assert image == pytest.approx(RAMP / 255, abs=0.01)
 
 
 def test_the_header_says_spacing_and_view(tmp_path):
@@ -129,13 +129,13 @@ def test_dicom_without_pydicom_names_the_extra(tmp_path, monkeypatch):
 def test_real_dicom_images_are_bright_where_the_body_is(shared):
     folder = shared / "data" / "dicom"
     for path in sorted(folder.glob("*.dcm")):
-        film = images.load(path)
-        assert images.size(path) == film.shape[::-1]
-        height, width = film.shape
+        image = images.load(path)
+        assert images.size(path) == image.shape[::-1]
+        height, width = image.shape
         if "tibia" in path.name:
             continue
-        spine = film[height // 3 : height // 2, width * 9 // 20 : width * 11 // 20].mean()
-        lung = film[height // 3 : height // 2, width // 4 : width * 3 // 8].mean()
+        spine = image[height // 3 : height // 2, width * 9 // 20 : width * 11 // 20].mean()
+        lung = image[height // 3 : height // 2, width // 4 : width * 3 // 8].mean()
         assert spine > lung + 0.1
 
 

@@ -1,4 +1,4 @@
-"""Films in: every kind of file that holds one, and every kind of file that does not."""
+"""Images in: every kind of file that holds one, and every kind of file that does not."""
 
 import io
 import struct
@@ -23,7 +23,7 @@ DEEP = np.linspace(0, 65535, 60 * 40).astype(np.uint16).reshape(60, 40)
 def save(tmp_path):
     """Save a picture under a name; returns its path."""
 
-    def write(picture, name="film.png", **how):
+    def write(picture, name="image.png", **how):
         path = tmp_path / name
         picture.save(path, **how)
         return path
@@ -32,12 +32,12 @@ def save(tmp_path):
 
 
 def test_eight_bits_are_divided_by_255(save):
-    film = images.load(save(Image.fromarray(RAMP)))
-    assert film.dtype == np.float32 and film.shape == (60, 40)
-    assert np.array_equal(film, RAMP.astype(np.float32) / np.float32(255))
+    image = images.load(save(Image.fromarray(RAMP)))
+    assert image.dtype == np.float32 and image.shape == (60, 40)
+    assert np.array_equal(image, RAMP.astype(np.float32) / np.float32(255))
 
 
-@pytest.mark.parametrize("name", ["film.png", "film.tif", "film.bmp", "film.webp"])
+@pytest.mark.parametrize("name", ["image.png", "image.tif", "image.bmp", "image.webp"])
 def test_lossless_kinds_agree(save, name):
     how = {"lossless": True} if name.endswith("webp") else {}
     path = save(Image.fromarray(RAMP).convert("RGB" if "webp" in name else "L"), name, **how)
@@ -45,49 +45,49 @@ def test_lossless_kinds_agree(save, name):
 
 
 def test_jpeg_is_near(save):
-    assert images.load(save(Image.fromarray(RAMP), "film.jpg", quality=95)) == pytest.approx(
+    assert images.load(save(Image.fromarray(RAMP), "image.jpg", quality=95)) == pytest.approx(
         RAMP / 255, abs=0.03
     )
 
 
-@pytest.mark.parametrize("name", ["film.png", "film.tif"])
+@pytest.mark.parametrize("name", ["image.png", "image.tif"])
 def test_sixteen_bits_fill_the_range(save, name):
     assert images.load(save(Image.fromarray(DEEP), name)) == pytest.approx(DEEP / 65535, abs=1e-4)
 
 
 def test_twelve_bits_in_sixteen_are_not_dark(save):
-    film = images.load(save(Image.fromarray(DEEP // 16)))
-    assert film.max() == 1 and film.min() == 0
+    image = images.load(save(Image.fromarray(DEEP // 16)))
+    assert image.max() == 1 and image.min() == 0
 
 
 def test_floats_are_stretched_and_gaps_are_filled(save):
     values = DEEP.astype(np.float32) - 1000
     values[0, 0] = np.nan
-    film = images.load(save(Image.fromarray(values), "film.tif"))
-    assert np.isfinite(film).all() and film.min() == 0 and film.max() == 1
+    image = images.load(save(Image.fromarray(values), "image.tif"))
+    assert np.isfinite(image).all() and image.min() == 0 and image.max() == 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK", "YCbCr", "P", "LA", "RGBA", "1"])
 def test_colour_becomes_grey(save, mode):
-    name = "film.tif" if mode in ("CMYK", "YCbCr") else "film.png"
+    name = "image.tif" if mode in ("CMYK", "YCbCr") else "image.png"
     grey = RAMP if mode != "1" else np.where(RAMP > 127, 255, 0).astype(np.uint8)
-    film = images.load(save(Image.fromarray(grey).convert(mode), name))
-    assert film.shape == RAMP.shape
-    assert film == pytest.approx(grey / 255, abs=0.03)
+    image = images.load(save(Image.fromarray(grey).convert(mode), name))
+    assert image.shape == RAMP.shape
+    assert image == pytest.approx(grey / 255, abs=0.03)
 
 
 def test_transparency_is_black(save):
     picture = Image.fromarray(RAMP).convert("RGBA")
     picture.putalpha(Image.fromarray(np.where(RAMP > 200, 0, 255).astype(np.uint8)))
-    film = images.load(save(picture))
-    assert film[RAMP > 200].max() == 0 and film[RAMP == 200].min() > 0.7
+    image = images.load(save(picture))
+    assert image[RAMP > 200].max() == 0 and image[RAMP == 200].min() > 0.7
 
 
 def test_a_transparent_palette_colour_is_black(save):
     picture = Image.fromarray(np.array([[0, 1]], np.uint8), mode=None).convert("P")
     picture.putpalette([255, 255, 255, 200, 200, 200] + [0] * 762)
-    film = images.load(save(picture, transparency=bytes([0, 255])))
-    assert film[0, 0] == 0 and film[0, 1] == pytest.approx(200 / 255)
+    image = images.load(save(picture, transparency=bytes([0, 255])))
+    assert image[0, 0] == 0 and image[0, 1] == pytest.approx(200 / 255)
 
 
 def test_a_constant_image_is_no_division_by_zero(save):
@@ -98,7 +98,7 @@ def test_a_constant_image_is_no_division_by_zero(save):
 def test_images_are_turned_upright(save, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(Image.fromarray(RAMP), "film.png", exif=exif)
+    path = save(Image.fromarray(RAMP), "image.png", exif=exif)
     height, width = images.load(path).shape
     assert images.size(path) == (width, height) == ((40, 60) if orientation < 5 else (60, 40))
     if orientation == 6:
@@ -106,7 +106,7 @@ def test_images_are_turned_upright(save, orientation):
 
 
 def test_the_first_of_several_frames_counts(tmp_path):
-    path = tmp_path / "film.tif"
+    path = tmp_path / "image.tif"
     Image.fromarray(RAMP).save(path, save_all=True, append_images=[Image.fromarray(255 - RAMP)])
     assert images.load(path) == pytest.approx(RAMP / 255, abs=1e-6)
 
@@ -169,45 +169,45 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_what_is_no_image_is_one_line_with_its_name(tmp_path, kind):
-    path = tmp_path / "film.png"
+    path = tmp_path / "image.png"
     path.write_bytes(BROKEN[kind])
-    with pytest.raises(MedgroundError, match=r"film\.png: ") as caught:
+    with pytest.raises(MedgroundError, match=r"image\.png: ") as caught:
         images.load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    with pytest.raises(MedgroundError, match=r"film\.png: No such file or directory"):
-        images.load(tmp_path / "film.png")
+    with pytest.raises(MedgroundError, match=r"image\.png: No such file or directory"):
+        images.load(tmp_path / "image.png")
     with pytest.raises(MedgroundError, match="Is a directory"):
         images.load(tmp_path)
 
 
 def test_a_bomb_is_told_from_its_header(tmp_path):
-    (tmp_path / "film.png").write_bytes(png(30_000, 30_000))
+    (tmp_path / "image.png").write_bytes(png(30_000, 30_000))
     with pytest.raises(MedgroundError, match="more than 80 million pixels"):
-        images.size(tmp_path / "film.png")
+        images.size(tmp_path / "image.png")
 
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 255), st.sampled_from(["PNG", "JPEG", "TIFF", "BMP"]))
 def test_one_wrong_byte_gives_an_image_or_a_message(tmp_path_factory, place, value, kind):
-    path = tmp_path_factory.getbasetemp() / "film"
+    path = tmp_path_factory.getbasetemp() / "image"
     data = bytearray(encoded(kind))
     data[place % len(data)] = value
     path.write_bytes(data)
     try:
-        film = images.load(path)
+        image = images.load(path)
     except MedgroundError as error:
         assert str(path) in str(error)
     else:
-        assert film.ndim == 2 and film.min() >= 0 and film.max() <= 1
+        assert image.ndim == 2 and image.min() >= 0 and image.max() <= 1
 
 
 def test_threads_leave_the_warning_filters_as_they_were(save, tmp_path):
     good, before = save(Image.fromarray(RAMP)), list(warnings.filters)
-    (tmp_path / "bad.png").write_bytes(b"no film")
+    (tmp_path / "bad.png").write_bytes(b"no image")
 
     def work():
         for _ in range(30):
@@ -237,9 +237,9 @@ def test_a_letterbox_is_black_around_the_image(height, width, size):
 
 
 def test_a_box_on_the_image_lies_on_the_same_pixels_of_the_square():
-    film = np.zeros((200, 300), np.float32)
-    film[40:120, 90:210] = 1
-    square, place = images.letterbox(film, 100)
+    image = np.zeros((200, 300), np.float32)
+    image[40:120, 90:210] = 1
+    square, place = images.letterbox(image, 100)
     x1, y1, x2, y2 = place.to_square(np.array([[90.0, 40, 210, 120]]))[0]
     assert square[int(np.ceil(y1)) + 1 : int(y2) - 1, int(np.ceil(x1)) + 1 : int(x2) - 1].min() > 0.99
     assert square.sum() == pytest.approx((x2 - x1) * (y2 - y1), rel=0.01)

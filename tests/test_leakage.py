@@ -83,12 +83,12 @@ def test_the_first_leak_is_named_unless_leaks_are_allowed(caplog):
 
 
 @pytest.mark.slow
-def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_films, pretrained, tmp_path):
-    before = {each["subject_id"] for each in lines(toy_films.pairs)}
+def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_cohort, pretrained, tmp_path):
+    before = {each["subject_id"] for each in lines(toy_cohort.pairs)}
     assert record(pretrained)["subjects"] == digests(before)
-    new = [each | {"subject_id": f"p{n + 50}"} for n, each in enumerate(lines(toy_films.phrases))]
+    new = [each | {"subject_id": f"p{n + 50}"} for n, each in enumerate(lines(toy_cohort.phrases))]
     source = write(tmp_path / "new.jsonl", new)
-    done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
+    done = finetune(toy_cohort, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert done.exit_code == 0, done.output
     names = {each[key] for each in new if each["split"] == "train" for key in ("subject_id", "image_id")}
     both = sorted({*digests(before), *map(KEY.digest, names)})
@@ -96,37 +96,37 @@ def test_the_record_names_all_patients_that_were_trained_on_and_no_others(toy_fi
 
 
 @pytest.mark.slow
-def test_training_patients_of_the_start_are_refused_or_mark_the_model(toy_films, pretrained, tmp_path):
+def test_training_patients_of_the_start_are_refused_or_mark_the_model(toy_cohort, pretrained, tmp_path):
     moved = [
-        each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_films.phrases))
+        each | {"split": "test" if n < 2 else "train"} for n, each in enumerate(lines(toy_cohort.phrases))
     ]
     source = write(tmp_path / "moved.jsonl", moved)
-    refused = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, phrases=source)
+    refused = finetune(toy_cohort, tmp_path / "ft", "--init-from", pretrained, phrases=source)
     assert refused.exit_code == 1
     assert "2 subjects are in both test and the training data of" in refused.stderr
     assert "(first: record 1 of test)" in refused.stderr
     assert "--allow-leakage" in refused.stderr and not (tmp_path / "ft").exists()
     allowed = finetune(
-        toy_films, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source
+        toy_cohort, tmp_path / "ft", "--init-from", pretrained, "--allow-leakage", phrases=source
     )
     assert allowed.exit_code == 0 and "(first: record 1 of test)" in allowed.stderr
     assert record(tmp_path / "ft")["leakage"] is True
 
 
 @pytest.mark.slow
-def test_pretraining_leaves_out_the_validation_and_test_patients_of_fine_tuning(toy_films, tmp_path):
+def test_pretraining_leaves_out_the_validation_and_test_patients_of_fine_tuning(toy_cohort, tmp_path):
     split = ["test", "val", *["train"] * 20]
-    phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_films.phrases))]
+    phrases = [each | {"split": split[n]} for n, each in enumerate(lines(toy_cohort.phrases))]
     source = write(tmp_path / "phrases.jsonl", phrases)
-    pretrain(toy_films, tmp_path / "agp", "--exclude-held-out", source)
-    everyone = {each["subject_id"] for each in lines(toy_films.pairs)}
+    pretrain(toy_cohort, tmp_path / "agp", "--exclude-held-out", source)
+    everyone = {each["subject_id"] for each in lines(toy_cohort.pairs)}
     assert record(tmp_path / "agp")["subjects"] == digests(everyone - {"p0", "p1"})
-    done = finetune(toy_films, tmp_path / "ft", "--init-from", tmp_path / "agp", phrases=source)
+    done = finetune(toy_cohort, tmp_path / "ft", "--init-from", tmp_path / "agp", phrases=source)
     assert done.exit_code == 0, done.output
 
 
 @pytest.mark.slow
-def test_a_mark_of_leakage_is_inherited(toy_films, pretrained, tmp_path):
+def test_a_mark_of_leakage_is_inherited(toy_cohort, pretrained, tmp_path):
     model = tmp_path / "marked"
     model.mkdir()
     for each in pretrained.iterdir():

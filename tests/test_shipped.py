@@ -18,8 +18,8 @@ from medground.records import Phrase
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    """A film of a phantom."""
+def image(tmp_path_factory):
+    """An image of a phantom."""
     folder = tmp_path_factory.mktemp("phantom")
     result = CliRunner().invoke(
         cli, ["phantom", str(folder), "--patients", "1", "--image-size", "256", "--seed", "5"]
@@ -58,22 +58,22 @@ def run(*args):
 
 
 @pytest.mark.slow
-def test_a_phrase_is_answered_on_the_side_that_it_names(film):
-    right, left = run("ground", film, "right lung", "left lung")
+def test_a_phrase_is_answered_on_the_side_that_it_names(image):
+    right, left = run("ground", image, "right lung", "left lung")
     middles = [np.mean(each["boxes"][0]["box"][::2]) for each in (right, left)]
-    with Image.open(film) as picture:
+    with Image.open(image) as picture:
         assert middles[0] < picture.width / 2 < middles[1]  # the patient's right is the picture's left
     assert all(each["calibrated"] for each in (right, left))
 
 
 @pytest.mark.slow
-def test_what_is_denied_is_not_present(film):
-    there, denied = run("ground", film, "left lung", "no left pleural effusion")
+def test_what_is_denied_is_not_present(image):
+    there, denied = run("ground", image, "left lung", "no left pleural effusion")
     assert denied["present"] < 0.5 < there["present"]
 
 
-def test_regions_are_found_where_they_belong(film):
-    (anatomy,) = run("detect-anatomy", film)
+def test_regions_are_found_where_they_belong(image):
+    (anatomy,) = run("detect-anatomy", image)
     at = {each["name"]: each["box"] for each in anatomy["regions"]}
     assert len(at) >= 25
     assert at["right lung"][2] < at["left lung"][2]
@@ -98,9 +98,9 @@ def test_the_calibration_is_that_of_the_weights():
 
 
 @pytest.mark.slow
-def test_the_export_predicts_as_torch_does_in_every_field(film):
+def test_the_export_predicts_as_torch_does_in_every_field(image):
     exported, torched = (
-        CliRunner().invoke(cli, ["ground", str(film), *PHRASES, "--min-score", "0", "--backend", backend])
+        CliRunner().invoke(cli, ["ground", str(image), *PHRASES, "--min-score", "0", "--backend", backend])
         for backend in ("auto", "torch")
     )
     assert exported.stderr == torched.stderr
@@ -118,26 +118,26 @@ def test_the_export_predicts_as_torch_does_in_every_field(film):
 
 
 @pytest.mark.slow
-def test_a_prediction_starts_without_the_libraries_that_take_seconds(film):
-    code = [sys.executable, "-c", START, str(film), *SLOW]
+def test_a_prediction_starts_without_the_libraries_that_take_seconds(image):
+    code = [sys.executable, "-c", START, str(image), *SLOW]
     assert subprocess.run(code, capture_output=True, text=True, check=True).stdout.split() == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["openvino", "image.bin", "phrases.xml"])
-def test_without_a_working_export_torch_predicts_with_one_warning(film, tmp_path, monkeypatch, damage):
+def test_without_a_working_export_torch_predicts_with_one_warning(image, tmp_path, monkeypatch, damage):
     folder = shutil.copytree(shipped.GROUNDER, tmp_path / "model")
     if damage == "openvino":
         monkeypatch.setitem(sys.modules, "openvino", None)
     else:
         (folder / damage).write_bytes((folder / damage).read_bytes()[:-9])
-    result = CliRunner().invoke(cli, ["ground", str(film), "left lung", "--model", str(folder)])
+    result = CliRunner().invoke(cli, ["ground", str(image), "left lung", "--model", str(folder)])
     assert (result.exit_code, result.stderr.count("predicting with torch")) == (0, 1), result.stderr
     assert result.stderr.count("unlike those of the calibration") == 1
     assert len(result.stderr.splitlines()) == 2
-    expected = run("ground", film, "left lung", "--backend", "torch")
+    expected = run("ground", image, "left lung", "--backend", "torch")
     assert [json.loads(line) for line in result.stdout.splitlines()] == expected
     result = CliRunner().invoke(
-        cli, ["ground", str(film), "x", "--model", str(folder), "--backend", "exported"]
+        cli, ["ground", str(image), "x", "--model", str(folder), "--backend", "exported"]
     )
     assert result.exit_code == 1

@@ -210,10 +210,10 @@ def test_a_record_can_be_left_out_but_a_mark_of_leakage_cannot(key_file, tmp_pat
 
 
 @pytest.mark.slow
-def test_trainings_with_no_record_hold_no_digest_and_need_no_key(toy_films, tmp_path, key_file):
-    start = pretrain(toy_films, tmp_path / "agp", "--no-record")
+def test_trainings_with_no_record_hold_no_digest_and_need_no_key(toy_cohort, tmp_path, key_file):
+    start = pretrain(toy_cohort, tmp_path / "agp", "--no-record")
     assert record(start) == {"step": 1}
-    done = finetune(toy_films, tmp_path / "ft", "--init-from", start, "--no-record")
+    done = finetune(toy_cohort, tmp_path / "ft", "--init-from", start, "--no-record")
     assert done.exit_code == 0 and "cannot check for leakage" in done.stderr
     assert record(tmp_path / "ft") == {"step": 2} and not key_file.exists()
 

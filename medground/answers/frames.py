@@ -12,7 +12,8 @@
 `smart-resize`   pixels of the image as Qwen2.5-VL's processor resizes it, to another size for each image;
                  `smart-resize:MIN-MAX` if its min_pixels and max_pixels are not those of the checkpoints
 
-`yx:` before one of them means that the boxes are [y1, x1, y2, x2].
+`yx:` before one of them means that the boxes are [y1, x1, y2, x2], and `cxcywh:` that they are the center,
+width and height: Grounding DINO's own code and YOLO write `cxcywh:normalised`.
 """
 
 import math
@@ -27,6 +28,7 @@ from medground.records import Box
 ORIGINAL = "original"
 SWAPPED = "swapped"
 TURNED = "yx:"
+CENTERED = "cxcywh:"
 SLACK = 0.05  # how far a box may reach outside its frame, as a fraction of the frame
 FACTOR = 28  # Qwen2.5-VL's sides are multiples of it
 PIXELS = (
@@ -42,7 +44,7 @@ LIMITS = (  # the largest number of a frame that models use
 _SIDE = "([1-9][0-9]{0,4})"  # of a square or an image in pixels
 _AREA = "([1-9][0-9]{0,9})"
 _FRAME = re.compile(
-    rf"(?:{TURNED})?(?:(original|normalised|crop|swapped|smart-resize)|letterbox:{_SIDE}|padded:{_SIDE}|stretch:{_SIDE}x{_SIDE}"
+    rf"(?:{TURNED}|{CENTERED})?(?:(original|normalised|crop|swapped|smart-resize)|letterbox:{_SIDE}|padded:{_SIDE}|stretch:{_SIDE}x{_SIDE}"
     rf"|smart-resize:{_AREA}-{_AREA})"
 )
 
@@ -58,8 +60,7 @@ def check(frame: str) -> None:
 
 def to_original(frame: str, box: Box, width: int, height: int) -> Box:
     """Return the box in pixels of the original image. Raises BadRecord if it lies outside its frame."""
-    if frame.startswith(TURNED):
-        frame, box = frame.removeprefix(TURNED), (box[1], box[0], box[3], box[2])
+    frame, box = corners(frame, box)
     kind, _, size = frame.partition(":")
     if kind == ORIGINAL:
         return box
@@ -72,6 +73,16 @@ def to_original(frame: str, box: Box, width: int, height: int) -> Box:
     wide, high = _inside(kind, width, height)
     left, top, x, y = (width - wide) / 2, (height - high) / 2, wide / across, high / down
     return left + box[0] * x, top + box[1] * y, left + box[2] * x, top + box[3] * y
+
+
+def corners(frame: str, box: Box) -> tuple[str, Box]:
+    """Return the frame without the order of its numbers, and the box as x1, y1, x2, y2."""
+    if frame.startswith(TURNED):
+        return frame.removeprefix(TURNED), (box[1], box[0], box[3], box[2])
+    if frame.startswith(CENTERED):
+        x, y, wide, high = box
+        return frame.removeprefix(CENTERED), (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+    return frame, box
 
 
 def _inside(kind: str, width: int, height: int) -> tuple[int, int]:
@@ -124,5 +135,5 @@ def looks_like(largest: float, padded: bool = False) -> str:
 
 def sides(frame: str, width: int, height: int) -> tuple[int, int]:
     """Return the width and height of an image, or of the square with it, in the units of a frame."""
-    kind, _, size = frame.removeprefix(TURNED).partition(":")
+    kind, _, size = frame.removeprefix(TURNED).removeprefix(CENTERED).partition(":")
     return (width, height) if kind == ORIGINAL else _sides(kind, size, width, height)

@@ -8,7 +8,7 @@ than four, is counted as unreadable.
 | model | form | source |
 |---|---|---|
 | qwen | `{"bbox_2d": [x1, y1, x2, y2]}`, `<|box_start|>(x1,y1),(x2,y2)<|box_end|>` | QwenLM/Qwen3-VL#866 |
-| gemini | `{"box_2d": [y1, x1, y2, x2]}`, also MedGemma | their documentation |
+| gemini | `{"box_2d": [y1, x1, y2, x2]}`, also MedGemma | Vertex AI's and MedGemma's documentation |
 | paligemma | `<loc0502><loc0121><loc0770><loc0442> label`: y1, x1, y2, x2 | big_vision, bins / 1024 |
 | florence_2 | `words<loc_118><loc_490><loc_432><loc_752>`, or `{"bboxes": ...}` in pixels | its processor |
 | deepseek_vl2 | `<|ref|>words<|/ref|><|det|>[[x1, y1, x2, y2]]<|/det|>` | deepseek-ai/DeepSeek-VL2#100 |
@@ -37,10 +37,14 @@ _BOX_START, _DET, _BOX = (re.compile(each) for each in (r"<\|box_start\|>|<box>"
 _BBOX_2D, _BOX_2D, _BBOXES = (
     re.compile(rf"[\"'](?:{names})[\"']\s*+:") for names in ("bbox_2d|bbox", "box_2d|bbox_2d|box", "bboxes")
 )
+_ADJUSTED = re.compile(
+    r"[\"']image_coordinates[\"']\s*+:"
+)  # of MedRAX, after adjust_box_for_original_image_size
 _DIGITS = re.compile(r"\d++")
 _SPACE = re.compile(r"[\s,]*+")
 _NOTHING = re.compile(r"\s*+(?:null|None|\[[\[\s]*+\])")
 _BROKEN = re.compile(r"[\[(]\s*+[-+.\d][-+.,\d\s]*+\Z")  # a list that the end of the text breaks off
+_TRACES = (("<think>", "</think>"), ("<unused94>", "<unused95>"))  # of Qwen3-VL and MedGemma
 MAX_DIGITS = 6  # of a bin; models write at most four
 
 
@@ -59,8 +63,17 @@ class Found:
 Parse = Callable[[str], Found]
 
 
+def without_trace(text: str) -> str:
+    """Return the text after the model's trace of thought, "" if the trace does not end."""
+    for begin, end in _TRACES:
+        _, ended, answer = text.rpartition(end)
+        text = answer if ended else text.partition(begin)[0]
+    return text
+
+
 def qwen(text: str) -> Found:
     """Return the boxes of Qwen2-VL, Qwen2.5-VL or Qwen3-VL."""
+    text = without_trace(text)
     return _first(
         _after(_BOX_START, text, _POINTS),
         _after(_BBOX_2D, text, _LIST),
@@ -71,6 +84,7 @@ def qwen(text: str) -> Found:
 
 def gemini(text: str) -> Found:
     """Return the boxes of Gemini or MedGemma, which write y before x."""
+    text = without_trace(text)
     return _turned(_first(_after(_BOX_2D, text, _LIST), lambda: _all(_LIST, text)))
 
 
@@ -100,6 +114,9 @@ def chexagent_2(text: str) -> Found:
 
 def maira_2(text: str) -> Found:
     """Return the boxes of MAIRA-2: the middles of bins of 100, or fractions of its processor's output."""
+    adjusted = _after(_ADJUSTED, text, _LIST)()
+    if adjusted.boxes:
+        return Found(adjusted.boxes, adjusted.unreadable, "normalised")
     bins = [_in_order([(_bin(each, 100) + 0.5) / 100 for each in found]) for found in _BINS.findall(text)]
     begun = text.count("<box>")
     return Found(bins, begun - len(bins)) if begun else _all(_LIST, text)

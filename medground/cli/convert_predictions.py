@@ -14,13 +14,13 @@ HEATMAP = "heatmap"
 FORMATS = {
     HEATMAP: registry.Entry(
         target="medground.evaluation.inputs.heatmap_boxes:read",
-        help="an .npz or .safetensors file of heat maps",
+        help="heat maps: .npz, .safetensors, or a folder of .npy",
     )
 }
 
 
 @command(name="predictions")
-@options.records
+@options.records_or_maps
 @option(
     "--phrases",
     type=click.File("rb"),
@@ -83,6 +83,7 @@ def convert_predictions(
             -o biovil.jsonl
     """
     options.refuse_two_stdins(records, phrases, *([coco_images] if coco_images else []))
+    options.refuse_folders(records, unless=kind == HEATMAP)
     _refuse_unused(kind)
     from medground import jsonl, output_files
     from medground.evaluation import run

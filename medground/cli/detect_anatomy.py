@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("films", metavar="[LIST]", type=click.Path(exists=True, allow_dash=True), default="-")
+@click.argument("image_list", metavar="[LIST]", type=click.Path(exists=True, allow_dash=True), default="-")
 @options.config
 @options.images
 @option(
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
 @options.device
 @options.rejects
 @options.output
-def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None:
+def detect_anatomy(image_list: str, resume: bool, output: str, **chosen: Any) -> None:
     """Detect the named regions of chest X-rays.
 
     LIST is a folder, an image, a file with one path per line, or JSON lines with image_id and path. Writes
@@ -125,7 +125,7 @@ def detect_anatomy(films: str, resume: bool, output: str, **chosen: Any) -> None
 
     keys = ["image_id", "model"]
     with resuming.go_on(output, keys, options.task(), whole, resume) as (stream, held, follow):
-        _detect(films, stream, {image_id for image_id, _ in held}, models, follow, **chosen)
+        _detect(image_list, stream, {image_id for image_id, _ in held}, models, follow, **chosen)
 
 
 def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
@@ -141,7 +141,7 @@ def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
 
 
 def _detect(
-    films: str,
+    image_list: str,
     stream: BinaryIO,
     held: set[str],
     models: set[str],
@@ -173,12 +173,12 @@ def _detect(
                 f"{_named(stream)}: has boxes of another model; give another file or delete it"
             )
         listed = follow(
-            shard.keep(listing.open_list(films, images, bad_lines)), options.size_of_image(images)
+            shard.keep(listing.open_list(image_list, images, bad_lines)), options.size_of_image(images)
         )
         records = (each for each in listed if each.image_id not in held)
         found = _find(source, records, images, reject, **how)
         written = jsonl.write(stream, console.progress(found, "detect-anatomy", start=len(held)), every=0)
-    require_good(written + len(held), rejected, films, "image")
+    require_good(written + len(held), rejected, image_list, "image")
 
 
 def _named(stream: BinaryIO) -> str:

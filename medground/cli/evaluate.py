@@ -11,10 +11,11 @@ from medground import registry
 from medground.cli import options
 from medground.cli.command import DATA, FILES, MODEL, command, option
 from medground.cli.named import Named
+from medground.cli.paths import FileOrFolder
 
 
 @command()
-@options.records
+@options.records_or_maps
 @option(
     "--truth",
     type=click.File("rb"),
@@ -22,7 +23,7 @@ from medground.cli.named import Named
     help="Phrases with ground-truth boxes, labels or questions.",
 )
 @option("--train", type=click.File("rb"), group=FILES, help="Training phrases; adds an image-free baseline.")
-@option("--compare", type=click.File("rb"), group=FILES, help="Other predictions, for paired differences.")
+@option("--compare", type=FileOrFolder("rb"), group=FILES, help="Other predictions, for paired differences.")
 @option(
     "--anatomy",
     type=click.File("rb"),
@@ -108,10 +109,11 @@ def evaluate(
     Reads the output of ground and writes one figure per line, with a 95 % interval over patients. Figures are
     for all phrases, each category, each side and more. --train adds an image-free baseline, and --anatomy one
     placed relative to the lungs. With --protocol anatomy, all files are output of detect-anatomy. With
-    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id. With --protocol
-    classification, FILE is output of probe and the truth has labels. With --protocol segmentation, all files
-    have masks. With --protocol answers, FILE is output of answer, and truth and --train have questions.
-    With --protocol reports, all files have reports, and FILE is output of write.
+    --protocol heatmap, FILE is an .npz or .safetensors file with one array per phrase_id, or a folder of
+    .npy files with these names. With --protocol classification, FILE is output of probe and the truth has
+    labels. With --protocol segmentation, all files have masks. With --protocol answers, FILE is output of
+    answer, and truth and --train have questions. With --protocol reports, all files have reports, and FILE is
+    output of write.
 
     With --probes, FILE holds the phrases, and --model is run on perturbed images and text.
     docs/evaluation.md explains every protocol, group, figure and format.
@@ -124,6 +126,7 @@ def evaluate(
     given["format"] = (given.pop("input_format"), given.pop("frame"))
     given["compare_format"] = (given["compare_format"], given.pop("compare_frame"))
     _refuse_mixtures(set(protocols), given)
+    options.refuse_folders(records, given["compare"], unless="heatmap" in protocols)
     options.refuse_two_stdins(
         records,
         *(given[key] for key in ("truth", "train", "compare", "anatomy", "coco_images") if given[key]),

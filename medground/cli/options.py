@@ -25,7 +25,7 @@ from medground.cli.command import (
     option,
 )
 from medground.cli.config import config
-from medground.cli.paths import OutputFile, OutputFolder, RejectsFile
+from medground.cli.paths import FileOrFolder, InputFolder, OutputFile, OutputFolder, RejectsFile
 
 if TYPE_CHECKING:
     from medground.resuming import Journal
@@ -57,6 +57,7 @@ OPEN_SHARE = Number(0, 1, min_open=True, max_open=True)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 records = click.argument("records", metavar="[FILE]", type=click.File("rb"), default="-")
+records_or_maps = click.argument("records", metavar="[FILE]", type=FileOrFolder("rb"), default="-")
 output = option(
     "-o",
     "--output",
@@ -152,6 +153,13 @@ class ShardType(click.ParamType["Shard"]):
             return shards.parse(str(value), os.environ)
         except ValueError as error:
             self.fail(f"{value}: {error}", param, ctx)
+
+
+def refuse_folders(*streams: Any, unless: bool) -> None:
+    """Raise BadParameter for a folder among the inputs of a command that reads files only."""
+    for each in streams:
+        if isinstance(each, InputFolder) and not unless:
+            raise click.BadParameter(f"{each.name}: only heat maps may be a folder", param_hint="FILE")
 
 
 def is_given(name: str) -> bool:

@@ -32,6 +32,23 @@ class OutputFile(click.Path):
         super().__init__(allow_dash=True, **more)
 
 
+@dataclass(frozen=True)
+class InputFolder:
+    """A folder in the place of an input file."""
+
+    name: str
+
+
+class FileOrFolder(click.File):
+    """An input file, or a folder of files."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the open file, or an InputFolder."""
+        if isinstance(value, str | os.PathLike) and os.path.isdir(value):
+            return InputFolder(os.fspath(value))
+        return super().convert(value, param, ctx)
+
+
 class OutputFolder(click.Path):
     """A folder that the command writes into.
 

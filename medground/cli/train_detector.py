@@ -137,21 +137,34 @@ def _train(
     from medground.training.detectors.trainers import TrainerOptions
 
     chosen["device"] = options.device_of(chosen["device"])
+    trained: Path | None = None
     if chosen["image_encoder"]:
         from medground.downstream import image_encoders
 
-        chosen["image_encoder"] = image_encoders.load(chosen["image_encoder"], chosen["image_size"])
+        chosen["image_encoder"] = encoder = image_encoders.load(chosen["image_encoder"], chosen["image_size"])
+        trained = encoder.model
     train = registry.attribute(entry.trainer)
     done: bool = train(
-        lambda size: _image_sets(records, val, size, images, rejects), folder, TrainerOptions(**chosen)
+        lambda size: _image_sets(records, val, size, images, rejects, trained),
+        folder,
+        TrainerOptions(**chosen),
     )
     return done
 
 
 def _image_sets(
-    records: BinaryIO, val: BinaryIO | None, size: int, images: Path, rejects: BinaryIO | None
+    records: BinaryIO,
+    val: BinaryIO | None,
+    size: int,
+    images: Path,
+    rejects: BinaryIO | None,
+    trained: Path | None,
 ) -> "tuple[ImageSet, ImageSet | None]":
-    """Return the training and validation images at the detector's size; raise if a subject is in both."""
+    """Return the training and validation images at the detector's size.
+
+    trained: the model folder of --image-encoder. Raises MedgroundError if a validation subject is among the
+    training subjects, or among those of that model.
+    """
     from medground import boxes, jsonl, leakage
     from medground.anatomy import regions
     from medground.anatomy.image_set import read_images
@@ -167,6 +180,8 @@ def _image_sets(
     if val:
         parts["val"] = list(jsonl.read(val, Anatomy, bad_lines, boxes.check_anatomy))
     leakage.check(leakage.between(parts), False, "split the images by subject")
+    if val and trained:
+        leakage.check(leakage.with_model(parts, trained), False, "choose other images for --val")
 
     def image_set(part: str, use: str) -> "ImageSet":
         return read_images(parts[part], images, regions.NAMES, size, reject, use)

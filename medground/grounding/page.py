@@ -83,9 +83,9 @@ def _image(phrase: Phrase) -> tuple[object, ...]:
 
 
 def _card(phrase: Phrase, folder: Path) -> Card:
-    film = images.load(folder / phrase.path)
-    height, width = film.shape
-    grey = Image.fromarray((np.clip(np.nan_to_num(film), 0, 1) * 255).round().astype(np.uint8))
+    pixels = images.load(folder / phrase.path)
+    height, width = pixels.shape
+    grey = Image.fromarray((np.clip(np.nan_to_num(pixels), 0, 1) * 255).round().astype(np.uint8))
     grey.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
     return Card(phrase.image_id, pages.embedded(grey), phrase.width or width, phrase.height or height)
 

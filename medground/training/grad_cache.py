@@ -103,12 +103,12 @@ def parts_of(batch: Any, count: int) -> list[Part]:
 
     Texts without a pair, such as the sentences of reports, are divided among them, too.
     """
-    film, inside, ids, mask, image_of, text_of = batch.inputs()
+    pixels, inside, ids, mask, image_of, text_of = batch.inputs()
     parts, taken = [], torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     unpaired = torch.ones_like(taken)
     unpaired[text_of] = False
     loose = unpaired.nonzero()[:, 0].tensor_split(count)
-    for number, images in enumerate(torch.arange(len(film), device=ids.device).tensor_split(count)):
+    for number, images in enumerate(torch.arange(len(pixels), device=ids.device).tensor_split(count)):
         pairs = torch.isin(image_of, images).nonzero()[:, 0]
         needed = torch.zeros_like(taken)
         needed[text_of[pairs]] = True
@@ -118,7 +118,7 @@ def parts_of(batch: Any, count: int) -> list[Part]:
         texts = needed.nonzero()[:, 0]
         row_of = needed.cumsum(0) - 1
         rows = (image_of[pairs] - images[0], row_of[text_of[pairs]])
-        inputs = (film[images], inside[images], ids[texts], mask[texts], *rows)
+        inputs = (pixels[images], inside[images], ids[texts], mask[texts], *rows)
         parts.append(Part(inputs, images, pairs, texts, ~taken[texts]))
         taken |= needed
     return parts

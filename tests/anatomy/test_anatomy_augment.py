@@ -1,4 +1,4 @@
-"""Views of films for a detector: where a thing lies on the view, there its box lies."""
+"""Views of images for a detector: where a thing lies on the view, there its box lies."""
 
 import pytest
 import torch
@@ -26,15 +26,15 @@ STILL = Ranges(
 MOVING = {"shift": 0.08, "zoom": 0.2, "stretch": 0.15, "bend": 0.5, "smear": 0}
 
 
-def given_films(count: int, side: int = 64) -> Views:
-    """Films with one bright rectangle each on grey, and its box."""
+def given_images(count: int, side: int = 64) -> Views:
+    """Images with one bright rectangle each on grey, and its box."""
     generator = torch.Generator().manual_seed(3)
-    films, boxes = torch.full((count, 1, side, side), 0.2), torch.zeros(count, 1, 4)
+    views, boxes = torch.full((count, 1, side, side), 0.2), torch.zeros(count, 1, 4)
     for n in range(count):
         x, y = (torch.randint(12, 28, (2,), generator=generator)).tolist()
-        films[n, 0, y : y + 20, x : x + 24] = 0.9
+        views[n, 0, y : y + 20, x : x + 24] = 0.9
         boxes[n, 0] = torch.tensor([x, y, x + 24, y + 20]) / side
-    return Views(films, boxes, torch.ones(count, 1), torch.ones(count, 1))
+    return Views(views, boxes, torch.ones(count, 1), torch.ones(count, 1))
 
 
 def ranges(**changed: float) -> Ranges:
@@ -45,20 +45,20 @@ def vars_of(chosen: Ranges) -> dict[str, float]:
     return {name: getattr(chosen, name) for name in chosen.__dataclass_fields__}
 
 
-def view(films: Views, seed: int = 0, **changed: float) -> Views:
-    return augment.views(films, ranges(**changed), torch.Generator().manual_seed(seed))
+def view(views: Views, seed: int = 0, **changed: float) -> Views:
+    return augment.views(views, ranges(**changed), torch.Generator().manual_seed(seed))
 
 
-def bright_box(film: torch.Tensor) -> torch.Tensor:
+def bright_box(image: torch.Tensor) -> torch.Tensor:
     """The box of what is brighter than the middle between dark and bright, in shares of the side."""
-    rows, columns = torch.nonzero(film > (film.max() + film.median()) / 2, as_tuple=True)
+    rows, columns = torch.nonzero(image > (image.max() + image.median()) / 2, as_tuple=True)
     corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    return torch.stack(corners) / film.shape[-1]
+    return torch.stack(corners) / image.shape[-1]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_boxes_go_where_their_pixels_go(seed):
-    seen = view(given_films(6), seed, **MOVING)
+    seen = view(given_images(6), seed, **MOVING)
     for n in torch.nonzero(seen.known[:, 0]).flatten():
         assert bright_box(seen.images[n, 0]) == pytest.approx(seen.boxes[n, 0], abs=2 / 64)
 
@@ -66,14 +66,14 @@ def test_boxes_go_where_their_pixels_go(seed):
 def test_a_turned_disc_keeps_its_box():
     steps = torch.linspace(0, 1, 96)
     disc = (((steps[None] - 0.4) / 0.2) ** 2 + ((steps[:, None] - 0.5) / 0.2) ** 2 < 1).float() * 0.7 + 0.2
-    films = Views(
+    views = Views(
         disc[None, None],
         torch.tensor([[[0.2, 0.3, 0.6, 0.7]]]),
         torch.ones(1, 1),
         torch.ones(1, 1),
     )
     for seed in range(4):
-        seen = view(films, seed, turn=25)
+        seen = view(views, seed, turn=25)
         assert bright_box(seen.images[0, 0]) == pytest.approx(seen.boxes[0, 0], abs=0.03)
 
 
@@ -88,23 +88,23 @@ def test_bending_and_back(seed, strength):
 
 
 def test_a_region_that_left_the_view_teaches_nothing():
-    films = given_films(1)
-    films.boxes[:] = torch.tensor([0.9, 0.4, 1.0, 0.6])
-    gone = augment._cut(Views(films.images, films.boxes + 0.08, films.known, films.present))
+    views = given_images(1)
+    views.boxes[:] = torch.tensor([0.9, 0.4, 1.0, 0.6])
+    gone = augment._cut(Views(views.images, views.boxes + 0.08, views.known, views.present))
     assert gone.known.item() == 0 and gone.present.item() == -1
-    kept = augment._cut(Views(films.images, films.boxes + 0.02, films.known, films.present))
+    kept = augment._cut(Views(views.images, views.boxes + 0.02, views.known, views.present))
     assert kept.known.item() == 1 and kept.boxes[0, 0, 2] == 1
 
 
 def test_an_absent_region_stays_absent():
-    films = given_films(4)
-    films.known[:], films.present[:] = 0, 0
-    seen = view(films, **MOVING)
+    views = given_images(4)
+    views.known[:], views.present[:] = 0, 0
+    seen = view(views, **MOVING)
     assert (seen.present == 0).all() and (seen.known == 0).all()
 
 
 def test_spoilt_views_have_no_region():
-    seen = view(given_films(60), spoilt=0.5)
+    seen = view(given_images(60), spoilt=0.5)
     spoilt = seen.present[:, 0] == 0
     assert 10 < spoilt.sum() < 50
     assert (seen.known[:, 0] == (~spoilt).float()).all()
@@ -112,23 +112,23 @@ def test_spoilt_views_have_no_region():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_images_stay_images(seed):
-    seen = augment.views(given_films(16), Ranges(), torch.Generator().manual_seed(seed))
+    seen = augment.views(given_images(16), Ranges(), torch.Generator().manual_seed(seed))
     assert seen.images.isfinite().all()
     assert seen.images.min() >= 0 and seen.images.max() <= 1
     assert (seen.boxes >= 0).all() and (seen.boxes <= 1).all()
 
 
 def test_left_stays_left():
-    films = given_films(8, 64)
-    films.images[:] = torch.linspace(0.1, 0.9, 64).expand(8, 1, 64, 64)  # brighter to the right
-    seen = view(films, 0, **MOVING, turn=8).images[:, 0]
+    views = given_images(8, 64)
+    views.images[:] = torch.linspace(0.1, 0.9, 64).expand(8, 1, 64, 64)  # brighter to the right
+    seen = view(views, 0, **MOVING, turn=8).images[:, 0]
     assert (seen[:, 20:44, 40:56].mean((1, 2)) > seen[:, 20:44, 8:24].mean((1, 2))).all()
 
 
 def test_the_same_generator_gives_the_same_views():
     first, again = (
-        augment.views(given_films(8), Ranges(), torch.Generator().manual_seed(5)) for _ in range(2)
+        augment.views(given_images(8), Ranges(), torch.Generator().manual_seed(5)) for _ in range(2)
     )
-    other = augment.views(given_films(8), Ranges(), torch.Generator().manual_seed(6))
+    other = augment.views(given_images(8), Ranges(), torch.Generator().manual_seed(6))
     assert torch.equal(first.images, again.images) and torch.equal(first.boxes, again.boxes)
     assert not torch.equal(first.images, other.images)

@@ -1,10 +1,10 @@
-"""COCO's files of masks: run lengths, polygons and boxes, of many films or of one."""
+"""COCO's files of masks: run lengths, polygons and boxes, of many images or of one."""
 
 import json
 
 import numpy as np
 import pytest
-from drawn_masks import HEIGHT, LEFT, RIGHT, WIDTH, boxes, chest, detect, packed, runs, slow_box, write_films
+from drawn_masks import HEIGHT, LEFT, RIGHT, WIDTH, boxes, chest, detect, packed, runs, slow_box, write_images
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +13,8 @@ from medground.anatomy import coco
 
 
 @pytest.fixture
-def films(tmp_path):
-    return write_films(tmp_path)
+def folder(tmp_path):
+    return write_images(tmp_path)
 
 
 def test_packed_run_lengths_are_those_of_pycocotools():
@@ -53,7 +53,7 @@ def test_a_polygon_that_cannot_be_drawn_is_refused(polygon):
         coco.polygon_mask(polygon, 10, 10)
 
 
-def test_coco_with_polygons_boxes_and_plain_run_lengths(films):
+def test_coco_with_polygons_boxes_and_plain_run_lengths(folder):
     heart = chest()["heart"]
     annotations = [
         {"category_id": 1, "segmentation": [[20, 20, 120, 20, 120, 200, 20, 200]], "bbox": [0, 0, 1, 1]},
@@ -62,7 +62,7 @@ def test_coco_with_polygons_boxes_and_plain_run_lengths(films):
     ]
     given = {
         "images": [
-            {"id": n, "file_name": f"p{n}/film{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)
+            {"id": n, "file_name": f"p{n}/image{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)
         ],
         "categories": [
             {"id": 1, "name": "Right Lung"},
@@ -71,28 +71,28 @@ def test_coco_with_polygons_boxes_and_plain_run_lengths(films):
         ],
         "annotations": [each | {"image_id": n} for n in range(2) for each in annotations],
     }
-    (films / "coco.json").write_text(json.dumps(given))
-    found = boxes(detect(films, "coco", masks="coco.json"))
+    (folder / "coco.json").write_text(json.dumps(given))
+    found = boxes(detect(folder, "coco", masks="coco.json"))
     assert found[RIGHT] == pytest.approx([20, 20, 120, 200], abs=1) and found[LEFT] == [170, 20, 270, 200]
     assert found["cardiac silhouette"] == pytest.approx(slow_box(heart), abs=0.1)
 
 
-def test_a_name_that_two_images_share_is_nobodys(films):
-    images = [{"id": n, "file_name": f"x{n}/film0.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
-    (films / "coco.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
-    result = detect(films, "coco", masks="coco.json")
+def test_a_name_that_two_images_share_is_nobodys(folder):
+    images = [{"id": n, "file_name": f"x{n}/image0.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
+    (folder / "coco.json").write_text(json.dumps({"images": images, "categories": [], "annotations": []}))
+    result = detect(folder, "coco", masks="coco.json")
     assert result.exit_code == 1 and "no masks for this image" in result.stderr
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_coco_file_for_each_image(films, alone):
+def test_a_coco_file_for_each_image(folder, alone):
     """With one image in it the file's own name counts, with several the images' names do."""
-    images = [{"id": n, "file_name": f"film{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
+    images = [{"id": n, "file_name": f"image{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(2)]
     drawn = [{"image_id": n, "category_id": 1, "bbox": [10 + 50 * n, 20, 60, 60]} for n in range(2)]
     categories = [{"id": 1, "name": "right lung"}]
     for n in range(2):
         own = [images[n] | {"file_name": "whatever.png"}] if alone else images
         given = {"images": own, "annotations": drawn, "categories": categories}
-        (films / "masks" / f"film{n}.json").write_text(json.dumps(given))
-    result = detect(films, "coco")
+        (folder / "masks" / f"image{n}.json").write_text(json.dumps(given))
+    result = detect(folder, "coco")
     assert [boxes(result, n)[RIGHT][0] for n in range(2)] == [10, 60]

@@ -67,8 +67,8 @@ def test_a_class_for_no_object_takes_its_share():
 
 @pytest.mark.slow
 def test_the_command_runs_it_like_any_other(folder, tmp_path):
-    lines = drawn_images.write_films(tmp_path / "films", 3)
-    command = ["detect-anatomy", str(tmp_path / "films"), "--model", str(folder), "--device", "cpu"]
+    lines = drawn_images.write_images(tmp_path / "images", 3)
+    command = ["detect-anatomy", str(tmp_path / "images"), "--model", str(folder), "--device", "cpu"]
     result = CliRunner().invoke(cli, [*command, "--detector", "transformers", "--min-score", "0"])
     assert result.exit_code == 0, result.stderr
     found = [json.loads(line) for line in result.stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""What to look at: folders, films, lists of paths and JSON lines."""
+"""What to look at: folders, cohort, lists of paths and JSON lines."""
 
 import io
 import json
@@ -28,9 +28,9 @@ def test_a_folder_is_searched_in_order_of_names(tmp_path):
 
 
 def test_paths_are_relative_to_the_images_folder(tmp_path):
-    (tmp_path / "films" / "deep").mkdir(parents=True)
-    (tmp_path / "films" / "deep" / "1.png").touch()
-    (found,) = listing.open_list(str(tmp_path / "films" / "deep"), tmp_path / "films", jsonl.BadLines())
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    (tmp_path / "images" / "deep" / "1.png").touch()
+    (found,) = listing.open_list(str(tmp_path / "images" / "deep"), tmp_path / "images", jsonl.BadLines())
     assert found.path == "deep/1.png"
 
 

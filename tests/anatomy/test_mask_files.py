@@ -18,7 +18,7 @@ from drawn_masks import (
     pspnet_array,
     slow_box,
     write_cxas,
-    write_films,
+    write_images,
 )
 from PIL import Image
 
@@ -26,16 +26,16 @@ from medground.anatomy import masks
 
 
 @pytest.fixture
-def films(tmp_path):
-    return write_films(tmp_path)
+def folder(tmp_path):
+    return write_images(tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["npy", "npz", "png", "jpg", "json"])
-def test_every_kind_of_file_that_cxas_writes_gives_the_same_boxes(films, how):
+def test_every_kind_of_file_that_cxas_writes_gives_the_same_boxes(folder, how):
     for number in range(2):
-        write_cxas(films / "masks", how, number)
-    found = boxes(detect(films, "cxas"), line=1)
+        write_cxas(folder / "masks", how, number)
+    found = boxes(detect(folder, "cxas"), line=1)
     for name, mask in chest().items():
         region = masks.model("cxas").names[name]
         assert found[region] == pytest.approx(slow_box(mask), abs=2 if how == "jpg" else 0.1)
@@ -44,7 +44,7 @@ def test_every_kind_of_file_that_cxas_writes_gives_the_same_boxes(films, how):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["logits", "probabilities", "binary", "bytes", "batch"])
-def test_pspnets_masks_lie_on_the_centre_square(films, how):
+def test_pspnets_masks_lie_on_the_centre_square(folder, how):
     logits = pspnet_array()
     given = {
         "logits": logits,
@@ -54,8 +54,8 @@ def test_pspnets_masks_lie_on_the_centre_square(films, how):
         "batch": logits[None],
     }[how]
     for number in range(2):
-        np.save(films / "masks" / f"film{number}.npy", given)
-    result = detect(films, "pspnet")
+        np.save(folder / "masks" / f"image{number}.npy", given)
+    result = detect(folder, "pspnet")
     found = boxes(result)
     for name, mask in (("right lung", "right lung"), ("cardiac silhouette", "heart")):
         assert found[name] == pytest.approx(slow_box(chest()[mask]), abs=1)
@@ -72,34 +72,34 @@ def label_names(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["png", "tif", "npy", "palette"])
-def test_label_maps(films, label_names, how):
+def test_label_maps(folder, label_names, how):
     labels = np.zeros((HEIGHT, WIDTH), np.uint16)
     for number, name in ((1, "right lung"), (2, "left lung")):
         labels[chest()[name]] = number
-    lines = (films / "list.jsonl").read_text().splitlines(keepends=True)
-    (films / "list.jsonl").write_text(lines[0])
+    lines = (folder / "list.jsonl").read_text().splitlines(keepends=True)
+    (folder / "list.jsonl").write_text(lines[0])
     if how == "npy":
-        np.save(films / "masks" / "id0.npy", labels)
+        np.save(folder / "masks" / "id0.npy", labels)
     elif how == "palette":
         picture = Image.fromarray(labels.astype(np.uint8))
         picture = picture.convert("P")
         picture.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
-        picture.save(films / "masks" / "film0.png")
+        picture.save(folder / "masks" / "image0.png")
     else:
         labels[150:160, 140:150], labels[160:170, 140:150] = 300, 301
-        Image.fromarray(labels).save(films / "masks" / f"film0.{how}")
-    found = boxes(detect(films, "label-map", "--mask-names", label_names))
+        Image.fromarray(labels).save(folder / "masks" / f"image0.{how}")
+    found = boxes(detect(folder, "label-map", "--mask-names", label_names))
     assert found[RIGHT] == pytest.approx(slow_box(chest()["right lung"]), abs=0.1)
     if how in ("png", "tif"):
         assert found["cardiac silhouette"] == [140, 150, 150, 170]
 
 
-def test_masks_by_name_of_a_model_that_nobody_knows(films):
-    (films / "names.toml").write_text('[names]\n"my_heart" = "cardiac silhouette"\n')
+def test_masks_by_name_of_a_model_that_nobody_knows(folder):
+    (folder / "names.toml").write_text('[names]\n"my_heart" = "cardiac silhouette"\n')
     for number in range(2):
         arrays = {"Left_Lung": chest()["left lung"], "my_heart": chest()["heart"], "liver": chest()["spine"]}
-        np.savez(films / "masks" / f"id{number}.npz", **arrays)
-    found = boxes(detect(films, "named", "--mask-names", films / "names.toml"))
+        np.savez(folder / "masks" / f"id{number}.npz", **arrays)
+    found = boxes(detect(folder, "named", "--mask-names", folder / "names.toml"))
     assert found[LEFT] == pytest.approx(slow_box(chest()["left lung"]), abs=0.1)
     assert "cardiac silhouette" in found and RIGHT not in found
 
@@ -130,11 +130,11 @@ def ruined(path, how):
         path.with_suffix(".json").write_text('{"images": 3}')
     elif how == "run lengths that do not fit":
         broken = {"image_id": 1, "category_id": 0, "segmentation": {"size": [10, 10], "counts": [5, 9999]}}
-        given = {"images": [{"id": 1, "file_name": "film0.png"}], "categories": [{"id": 0, "name": "heart"}]}
+        given = {"images": [{"id": 1, "file_name": "image0.png"}], "categories": [{"id": 0, "name": "heart"}]}
         path.with_suffix(".json").write_text(json.dumps(given | {"annotations": [broken]}))
     elif how == "a huge outline":
         broken = {"image_id": 1, "category_id": 0, "segmentation": {"size": [10**6, 10**6], "counts": [5]}}
-        given = {"images": [{"id": 1, "file_name": "film0.png"}], "categories": [{"id": 0, "name": "heart"}]}
+        given = {"images": [{"id": 1, "file_name": "image0.png"}], "categories": [{"id": 0, "name": "heart"}]}
         path.with_suffix(".json").write_text(json.dumps(given | {"annotations": [broken]}))
     elif how == "a picture that is none":
         path.with_suffix("").mkdir()
@@ -167,14 +167,14 @@ def ruined(path, how):
         "missing",
     ],
 )
-def test_bad_masks_are_one_line_and_the_others_are_done(films, how):
-    ruined(films / "masks" / "film0.npy", how)
-    write_cxas(films / "masks", "npz", 1)
-    result = detect(films, "cxas")
-    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and "film0" in result.stderr
-    result = detect(films, "cxas", "--rejects", films / "rejects.jsonl")
+def test_bad_masks_are_one_line_and_the_others_are_done(folder, how):
+    ruined(folder / "masks" / "image0.npy", how)
+    write_cxas(folder / "masks", "npz", 1)
+    result = detect(folder, "cxas")
+    assert result.exit_code == 1 and result.stderr.count("\n") == 1 and "image0" in result.stderr
+    result = detect(folder, "cxas", "--rejects", folder / "rejects.jsonl")
     assert [json.loads(line)["image_id"] for line in result.stdout.splitlines()] == ["id1"]
-    assert json.loads((films / "rejects.jsonl").read_text())["image_id"] == "id0"
+    assert json.loads((folder / "rejects.jsonl").read_text())["image_id"] == "id0"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_bad_masks_are_one_line_and_the_others_are_done(films, how):
         ("[names\n", "not TOML"),
     ],
 )
-def test_bad_names_are_one_line(films, text, said):
-    (films / "names.toml").write_text(text)
-    result = detect(films, "label-map", "--mask-names", films / "names.toml")
+def test_bad_names_are_one_line(folder, text, said):
+    (folder / "names.toml").write_text(text)
+    result = detect(folder, "label-map", "--mask-names", folder / "names.toml")
     assert result.exit_code == 1 and said in result.stderr and result.stderr.count("\n") == 1

@@ -149,7 +149,7 @@ def test_without_what_a_rule_needs_there_is_no_region():
     assert "right apical zone" not in masks.complete({"right lung": Shape((0.0, 0, 30, 90))})
 
 
-# On the film
+# On the image
 
 
 @given(

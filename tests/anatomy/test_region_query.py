@@ -11,20 +11,20 @@ NAMES = ("right lung", "left lung", "spine")
 SMALL = Config(names=NAMES, size=32, channels=(8, 8, 16, 16), width=16, heads=2, layers=1)
 
 
-def films(count: int, size: int = 32) -> torch.Tensor:
+def random_images(count: int, size: int = 32) -> torch.Tensor:
     return torch.rand(count, 1, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def test_every_image_gets_one_box_and_one_logit_a_region():
     torch.manual_seed(0)
-    boxes, logits = RegionQuery(SMALL)(films(2))
+    boxes, logits = RegionQuery(SMALL)(random_images(2))
     assert boxes.shape == (2, 3, 4) and logits.shape == (2, 3)
 
 
 def test_images_of_a_batch_do_not_see_each_other():
     torch.manual_seed(0)
     network = RegionQuery(SMALL).eval()
-    together, alone = network(films(3)), network(films(3)[1:2])
+    together, alone = network(random_images(3)), network(random_images(3)[1:2])
     for whole, one in zip(together, alone, strict=True):
         assert torch.allclose(whole[1:2], one, atol=1e-5)
 

@@ -41,7 +41,7 @@ def stand_in():
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
-    drawn_images.write_jsonl(folder / "anatomy.jsonl", drawn_images.write_films(folder, 12))
+    drawn_images.write_jsonl(folder / "anatomy.jsonl", drawn_images.write_images(folder, 12))
     return folder
 
 
@@ -97,7 +97,7 @@ def test_labels_are_the_boxes(run, cohort):
 
 @pytest.mark.slow
 def test_the_model_answers_as_the_network_it_was_made_of(run, stand_in):
-    squares = drawn_images.films(3, 64).squares.astype("float32") / 255
+    squares = drawn_images.image_set(3, 64).squares.astype("float32") / 255
     answers = []
     for path in (run / "model.safetensors", run / "yolo" / "run" / "weights" / "best.pt"):
         with closing(detector.load(path, "cpu", "yolo", trust_pickle=True)) as found:
@@ -144,10 +144,10 @@ def test_a_failure_inside_ultralytics_is_one_line(cohort, tmp_path, monkeypatch)
 
 @pytest.mark.slow
 def test_stopped_it_goes_on_after_the_last_whole_epoch(cohort, stand_in, tmp_path):
-    films, lines = drawn_images.films(4, 32), []
+    drawn, lines = drawn_images.image_set(4, 32), []
     options = yolo.Options(epochs=2, batch=6, size=32)
-    assert not yolo.train(films, None, tmp_path, options, lines.append, lambda: len(lines) >= 1)
-    assert yolo.train(films, None, tmp_path, options, lines.append, bool)
+    assert not yolo.train(drawn, None, tmp_path, options, lines.append, lambda: len(lines) >= 1)
+    assert yolo.train(drawn, None, tmp_path, options, lines.append, bool)
     assert [line["epoch"] for line in lines][-1] == 2 and len(lines) <= 3
     assert (tmp_path / "model.safetensors").exists()
 

@@ -64,7 +64,7 @@ def test_a_dicom_view_is_read_from_its_code(code, view, tmp_path):
     item = Dataset()
     for name, value in code.items():
         setattr(item, name, value)
-    path = dicom(tmp_path / "film.dcm", np.zeros((8, 8), np.uint8), ViewCodeSequence=[item])
+    path = dicom(tmp_path / "image.dcm", np.zeros((8, 8), np.uint8), ViewCodeSequence=[item])
     assert images.describe(path).view == view
 
 

@@ -206,7 +206,7 @@ def test_header_values_of_dicom_files_are_not_quoted(tag):
     before, monkey.writing_validation_mode = monkey.writing_validation_mode, pydicom.config.IGNORE
     try:
         tags = TAGS if tag in ("all", "window", "cut") else {tag: TAGS[tag]}
-        path = dicom("film.dcm", np.arange(4096, dtype=np.uint16).reshape(64, 64), **tags)
+        path = dicom("image.dcm", np.arange(4096, dtype=np.uint16).reshape(64, 64), **tags)
         content = Path(path).read_bytes()
     finally:
         monkey.writing_validation_mode = before
@@ -217,11 +217,11 @@ def test_header_values_of_dicom_files_are_not_quoted(tag):
         for name in ("WindowCenter", "WindowWidth"):
             data.add_new(name, "LO", "Zqmark")
         data.save_as(path)
-    shown = check("ground", "--model", "example", "film.dcm", "effusion", "-o", "found.jsonl")
-    check("ground", "--model", "example", "film.dcm", "effusion", "--output-format", "dicom-sr", "-o", "sr")
-    check("ground", "--model", "example", "film.dcm", "effusion", "--html", "page.html", "-o", "found.jsonl")
+    shown = check("ground", "--model", "example", "image.dcm", "effusion", "-o", "found.jsonl")
+    check("ground", "--model", "example", "image.dcm", "effusion", "--output-format", "dicom-sr", "-o", "sr")
+    check("ground", "--model", "example", "image.dcm", "effusion", "--html", "page.html", "-o", "found.jsonl")
     model = ("--model", str(shipped.DETECTOR))
-    check("detect-anatomy", "film.dcm", "--images", ".", *model, "-o", "regions.jsonl", "--rejects", "bad")
+    check("detect-anatomy", "image.dcm", "--images", ".", *model, "-o", "regions.jsonl", "--rejects", "bad")
     for name in ("page.html", "found.jsonl", "regions.jsonl"):
         if Path(name).exists():
             assert MARKER not in Path(name).read_text().replace('"view":"Zqmark"', ""), (name, shown)

@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "boxes.jsonl").write_text(lines(IMAGE | {"study_id": "s1", "regions": []}))
     (tmp_path / "words.toml").write_text("")
     (tmp_path / "images").mkdir()
-    (tmp_path / "images/film.png").write_bytes(b"a picture")
+    (tmp_path / "images/image.png").write_bytes(b"a picture")
     return tmp_path
 
 
@@ -155,9 +155,9 @@ CLASHES = [
     "align sentences.jsonl --anatomy boxes.jsonl -o sentences.jsonl",
     "convert mimic-jpg reports.jsonl -o reports.jsonl",
     "detect-anatomy reports.jsonl --rejects reports.jsonl",
-    "detect-anatomy images/film.png -o images/film.png",
-    "detect-anatomy images -o images/film.png",
-    "detect-anatomy reports.jsonl --images images -o images/film.png",
+    "detect-anatomy images/image.png -o images/image.png",
+    "detect-anatomy images -o images/image.png",
+    "detect-anatomy reports.jsonl --images images -o images/image.png",
     "evaluate reports.jsonl --truth sentences.jsonl --html sentences.jsonl",
     "evaluate reports.jsonl --truth sentences.jsonl -o page --html page",
     "join-shards reports.jsonl sentences.jsonl -o sentences.jsonl",

@@ -1,4 +1,4 @@
-"""Every kind of file that people have beside their films: a message or a film, never a traceback, and the
+"""Every kind of file that people have beside their images: a message or an image, never a traceback, and the
 good ones beside it are all done."""
 
 import gzip
@@ -69,15 +69,15 @@ def exif(orientation):
 def zipped():
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("film.png", encoded())
+        archive.writestr("image.png", encoded())
     return stream.getvalue()
 
 
 WHOLE = encoded()
 DEEP = np.linspace(0, 65535, 60 * 40).astype(np.uint16).reshape(60, 40)
 GAPS = np.where(np.eye(60, 40), np.nan, RAMP.astype(np.float32))
-BYTES = {  # what lies in film.png, and whether it is done
-    "a whole film": (WHOLE, DONE),
+BYTES = {  # what lies in image.png, and whether it is done
+    "a whole image": (WHOLE, DONE),
     "no bytes": (b"", REJECTED),
     "the first eight bytes": (WHOLE[:8], REJECTED),
     "half a header": (WHOLE[:20], REJECTED),
@@ -90,7 +90,7 @@ BYTES = {  # what lies in film.png, and whether it is done
     "half a JPEG": (encoded(kind="JPEG")[:300], REJECTED),
     "a JPEG's first bytes": (b"\xff\xd8\xff\xe0\x00\x10JFIF", REJECTED),
     "half a TIFF": (encoded(kind="TIFF")[:60], REJECTED),
-    "words": (b"this is no film\n", REJECTED),
+    "words": (b"this is no image\n", REJECTED),
     "a web page": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", REJECTED),
     "JSON": (b'{"error": "not found"}', REJECTED),
     "zeros": (bytes(5000), REJECTED),
@@ -131,12 +131,12 @@ BYTES = {  # what lies in film.png, and whether it is done
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two good films, before and after the one in question by name."""
-    films = tmp_path / "films"
-    films.mkdir()
+    """Two good images, before and after the one in question by name."""
+    folder = tmp_path / "images"
+    folder.mkdir()
     for name in ("a_good.png", "z_good.png"):
-        GREY.save(films / name)
-    return films
+        GREY.save(folder / name)
+    return folder
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def run(folder, monkeypatch):
 
 
 def judge(run, folder, name, wanted, **how):
-    """The film is done, or put aside and named; the good ones are done in any case."""
+    """The image is done, or put aside and named; the good ones are done in any case."""
     rejects = folder.parent / "rejects.jsonl"
     done, result = run("--rejects", str(rejects), **how)
     assert result.exit_code == 0, result.stderr
@@ -175,19 +175,19 @@ def judge(run, folder, name, wanted, **how):
 @pytest.mark.parametrize("kind", BYTES)
 def test_whatever_a_file_holds(run, folder, kind):
     content, wanted = BYTES[kind]
-    (folder / "film.png").write_bytes(content)
-    judge(run, folder, "film", wanted)
+    (folder / "image.png").write_bytes(content)
+    judge(run, folder, "image", wanted)
 
 
 def test_an_image_on_its_side_has_upright_boxes(run, folder):
-    (folder / "film.jpg").write_bytes(exif(6))
-    line = judge(run, folder, "film", DONE)
+    (folder / "image.jpg").write_bytes(exif(6))
+    line = judge(run, folder, "image", DONE)
     assert (line["width"], line["height"]) == (60, 40)
 
 
 def test_a_wrong_suffix_is_no_matter(run, folder):
-    (folder / "film.dcm").write_bytes(WHOLE)
-    judge(run, folder, "film", DONE)
+    (folder / "image.dcm").write_bytes(WHOLE)
+    judge(run, folder, "image", DONE)
 
 
 # DICOM
@@ -228,7 +228,7 @@ DICOMS = {
     "colour": (lambda path: dicom(path, np.dstack([RAMP] * 3)), DONE),
     "several frames": (several, DONE),
     "signed": (lambda path: dicom(path, DEEP.astype(np.int32).astype(np.int16)), DONE),
-    "a constant film": (lambda path: dicom(path, np.full((60, 40), 7, np.uint16)), DONE),
+    "a constant image": (lambda path: dicom(path, np.full((60, 40), 7, np.uint16)), DONE),
     "a slope of 0": (lambda path: dicom(path, DEEP, RescaleSlope=0, RescaleIntercept=0), DONE),
     "a huge slope": (lambda path: dicom(path, DEEP, RescaleSlope="1e300", RescaleIntercept=0), DONE),
     "a window without width": (lambda path: dicom(path, DEEP, WindowCenter=9, WindowWidth=0), DONE),
@@ -257,8 +257,8 @@ DICOMS = {
 @pytest.mark.parametrize("kind", DICOMS)
 def test_whatever_a_dicom_file_holds(run, folder, kind):
     write, wanted = DICOMS[kind]
-    write(folder / "film.dcm")
-    judge(run, folder, "film", wanted)
+    write(folder / "image.dcm")
+    judge(run, folder, "image", wanted)
 
 
 # What is no file, or hard to name
@@ -266,7 +266,7 @@ def test_whatever_a_dicom_file_holds(run, folder, kind):
 
 def listed(folder, *names):
     path = folder.parent / "list.jsonl"
-    ids = {"film" if name == names[0] else name.removesuffix(".png"): name for name in names}
+    ids = {"image" if name == names[0] else name.removesuffix(".png"): name for name in names}
     lines = [{"image_id": key, "path": name} for key, name in ids.items()]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -275,7 +275,7 @@ def listed(folder, *names):
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "link to itself", "missing", "device"])
 def test_what_is_no_file_is_put_aside(run, folder, kind):
-    path = folder / "film.png"
+    path = folder / "image.png"
     if kind == "folder":
         path.mkdir()
     elif kind == "fifo":
@@ -286,30 +286,30 @@ def test_what_is_no_file_is_put_aside(run, folder, kind):
         path.symlink_to(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
-    judge(run, folder, "film", REJECTED, source=listed(folder, path.name, "a_good.png", "z_good.png"))
+    judge(run, folder, "image", REJECTED, source=listed(folder, path.name, "a_good.png", "z_good.png"))
 
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("kind", ["fifo", "dangling link"])
 def test_what_is_no_file_is_put_aside_in_a_folder_too(run, folder, kind):
     if kind == "fifo":
-        os.mkfifo(folder / "film.png")
+        os.mkfifo(folder / "image.png")
     else:
-        (folder / "film.png").symlink_to("nowhere.png")
-    judge(run, folder, "film", REJECTED)
+        (folder / "image.png").symlink_to("nowhere.png")
+    judge(run, folder, "image", REJECTED)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_an_image_that_may_not_be_read_is_put_aside(run, folder):
-    GREY.save(folder / "film.png")
-    (folder / "film.png").chmod(0)
-    judge(run, folder, "film", REJECTED)
+    GREY.save(folder / "image.png")
+    (folder / "image.png").chmod(0)
+    judge(run, folder, "image", REJECTED)
 
 
 def test_a_folder_called_like_an_image_is_searched(run, folder):
-    (folder / "film.png").mkdir()
-    GREY.save(folder / "film.png" / "inside.png")
-    assert judge(run, folder, "inside", DONE)["path"] == "film.png/inside.png"
+    (folder / "image.png").mkdir()
+    GREY.save(folder / "image.png" / "inside.png")
+    assert judge(run, folder, "inside", DONE)["path"] == "image.png/inside.png"
 
 
 @pytest.mark.parametrize(
@@ -327,8 +327,8 @@ def test_a_message_with_an_odd_name_is_one_line(run, folder):
 
 
 def test_a_name_that_is_no_text_is_put_aside(run, folder):
-    GREY.save(folder / "film.png")
-    os.rename(folder / "film.png", os.fsencode(folder) + b"/film\xff.png")
+    GREY.save(folder / "image.png")
+    os.rename(folder / "image.png", os.fsencode(folder) + b"/image\xff.png")
     done, result = run()
     assert result.exit_code == 1 and "not UTF-8" in result.stderr and result.stderr.count("\n") == 1
     done, result = run("--rejects", str(folder.parent / "rejects.jsonl"))

@@ -170,9 +170,9 @@ def test_training_over_two_processes_goes_on_after_whatever_ends_it(submit, tmp_
     """USR1, SIGTERM and SIGKILL of one process, and scontrol requeue: the curve of an undisturbed run."""
     work = submit.work
     work.mkdir()
-    films = toy.make(work)
-    (work / "boxes.jsonl").write_bytes(Path(films.anatomy).read_bytes())
-    make = ["cache", films.anatomy, "--images", str(work), "--image-size", "160", "-o", str(work / "cache")]
+    cohort = toy.make(work)
+    (work / "boxes.jsonl").write_bytes(Path(cohort.anatomy).read_bytes())
+    make = ["cache", cohort.anatomy, "--images", str(work), "--image-size", "160", "-o", str(work / "cache")]
     assert CliRunner().invoke(cli, make).exit_code == 0
     flags = "--device cpu --steps 16 --batch-size 2 --save-every 2 --log-every 1"
     whole = tmp_path / "whole"
@@ -183,9 +183,9 @@ def test_training_over_two_processes_goes_on_after_whatever_ends_it(submit, tmp_
         "--no-python",
         "medground",
         "pretrain",
-        films.pairs,
+        cohort.pairs,
     ]
-    call += ["--anatomy", films.anatomy, "--images", str(work), *flags.split(), "-o", str(whole)]
+    call += ["--anatomy", cohort.anatomy, "--images", str(work), *flags.split(), "-o", str(whole)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{BIN}:{os.environ['PATH']}"}
     subprocess.run(call, env=env, check=True, capture_output=True)
 

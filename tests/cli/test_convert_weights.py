@@ -49,24 +49,24 @@ def test_a_detr_is_converted(checkpoint, tmp_path):
 
 @pytest.mark.slow
 def test_published_layers_are_trained_and_saved(tmp_path):
-    films = toy.make(tmp_path, 4)
+    cohort = toy.make(tmp_path, 4)
     run = toy_runs.pretrain(
-        films, tmp_path / "run", "--norm", "post", "--padding", "mean", "--image-size", 64,
+        cohort, tmp_path / "run", "--norm", "post", "--padding", "mean", "--image-size", 64,
         "--max-grad-norm", 0, "--decay-all", "--lr", 1e-4, "--freeze", "batch-norm", "--freeze", "stem",
     )  # fmt: skip
     (line,) = toy_runs.lines(run / "metrics.jsonl")
     assert line["grad_norm"] > 0
     assert grounder.load(run).config.norm == "post"
-    again = toy_runs.finetune(films, tmp_path / "again", "--init-from", run, "--norm", "pre")
+    again = toy_runs.finetune(cohort, tmp_path / "again", "--init-from", run, "--norm", "pre")
     assert again.exit_code == 2
     assert "--norm pre" in again.output
 
 
 @pytest.mark.slow
 def test_mdetr_with_its_losses_is_trained_in_micro_batches(tmp_path):
-    films = toy.make(tmp_path, 4)
+    cohort = toy.make(tmp_path, 4)
     run = toy_runs.pretrain(
-        films, tmp_path / "run", "--architecture", "mdetr", "--objective", "mdetr", "--norm", "post",
+        cohort, tmp_path / "run", "--architecture", "mdetr", "--objective", "mdetr", "--norm", "post",
         "--num-queries", 2, "--image-size", 64, "--micro-batches", 2, "--lr", 1e-4,
     )  # fmt: skip
     (line,) = toy_runs.lines(run / "metrics.jsonl")

@@ -29,7 +29,7 @@ def phrase(number: int, *boxes: list[float], **more: object) -> dict:
         "image_id": f"i{number}",
         "phrase_id": f"p{number}",
         "subject_id": f"s{number}",
-        "path": "film.png",
+        "path": "image.png",
     }
     shape = {"width": 100, "height": 100, "text": "left nodule", "category": "Nodule"}
     return own | shape | {"boxes": list(boxes)} | more
@@ -289,13 +289,13 @@ def test_the_table_goes_to_stdout_where_scores_go_to_a_file(evaluate):
 
 
 @pytest.fixture
-def film(tmp_path):
+def image(tmp_path):
     Image.fromarray(np.linspace(0, 255, 10_000).astype(np.uint8).reshape(100, 100)).save(
-        tmp_path / "film.png"
+        tmp_path / "image.png"
     )
 
 
-def test_the_page_stands_alone_with_figures_and_pictures(evaluate, film):
+def test_the_page_stands_alone_with_figures_and_pictures(evaluate, image):
     spiky = [TRUTH[0] | {"text": "<b>left</b> nodule"}, *TRUTH[1:]]
     Path("truth.jsonl").write_text(lines(*spiky))
     Path("other.jsonl").write_text(lines(*(answer(n, HALF) for n in range(4))))
@@ -311,7 +311,7 @@ def test_the_page_stands_alone_with_figures_and_pictures(evaluate, film):
 def test_a_page_that_cannot_be_made_leaves_the_old_one(evaluate):
     Path("page.html").write_text("old")
     result = evaluate(ANSWERS, "--html", "page.html", "-o", "scores.jsonl")
-    assert result.exit_code == 1 and "film.png" in result.stderr
+    assert result.exit_code == 1 and "image.png" in result.stderr
     assert Path("page.html").read_text() == "old"
 
 
@@ -324,7 +324,7 @@ def test_best_middling_and_worst_share_no_phrase(count):
 
 
 @pytest.mark.slow
-def test_demo_page_joins_runs(evaluate, film, tmp_path):
+def test_demo_page_joins_runs(evaluate, image, tmp_path):
     tool = ROOT / "tools" / "demo_page"
     assert tool.stat().st_mode & stat.S_IXUSR
     halves = [answer(n, HALF) for n in range(4)]

@@ -219,11 +219,11 @@ def test_sanity_is_compared_too(evaluate):
 
 
 @pytest.fixture
-def film(tmp_path):
+def image(tmp_path):
     Image.new("L", (100, 80), 90).save(tmp_path / "x.png")
 
 
-def test_the_page_shows_the_worst_ten_images(evaluate, film):
+def test_the_page_shows_the_worst_ten_images(evaluate, image):
     truth = [sane(n) for n in range(14)]
     moved = [sane(n, right_lung=[10 + n, 10, 45 + n, 60]) for n in range(14)]
     result = evaluate(moved, truth, "--html", "page.html", "--table")
@@ -236,7 +236,7 @@ def test_the_page_shows_the_worst_ten_images(evaluate, film):
     assert "right lung 0.4" in page and "consistent_films" in page
 
 
-def test_a_second_model_has_its_own_pictures(evaluate, film):
+def test_a_second_model_has_its_own_pictures(evaluate, image):
     truth = [sane(n) for n in range(2)]
     Path("other.jsonl").write_text(lines([anatomy(n, []) for n in range(2)]))
     assert evaluate(truth, truth, "--html", "page.html", "--compare", "other.jsonl").exit_code == 0

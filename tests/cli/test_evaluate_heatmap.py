@@ -163,8 +163,8 @@ def test_the_contrast_is_shown_as_a_ratio(evaluate, cohort):
 
 def test_the_page_shows_heat_maps_over_their_images(evaluate, cohort):
     truth, maps = cohort
-    shown = [each | {"path": "film.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
-    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("film.png")
+    shown = [each | {"path": "image.png", "text": f"phrase {n}"} for n, each in enumerate(truth)]
+    Image.fromarray(np.full((HEIGHT, WIDTH), 90, dtype=np.uint8)).save("image.png")
     np.savez("other.npz", **{name: each * 0 for name, each in maps.items()})
     flags = ("--compare", "other.npz", "--html", "page.html", "-o", "scores.jsonl")
     assert evaluate(shown, dict(list(maps.items())[1:]), *flags).exit_code == 0
@@ -225,6 +225,33 @@ def test_a_damaged_member_of_an_npz_is_named(evaluate, cohort):
     assert result.exit_code == 1 and "maps.npz: array 1: cannot be read" in result.stderr
     Path("maps.npz").write_bytes(b"")
     assert "not an npz file" in evaluate(cohort[0], None).stderr
+
+
+def test_a_folder_of_npy_files_is_scored_as_their_npz(evaluate, cohort):
+    truth, maps = cohort
+    for each in truth:
+        name = each["phrase_id"] if each["phrase_id"] != "p1" else "i1/p1"
+        place = Path("maps", f"{name}.npy")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(place, maps[each["phrase_id"]])
+    both = (figures(evaluate(truth, maps)), figures(evaluate(truth, None, file="maps")))
+    values = [{name: each["value"] for name, each in some.items()} for some in both]
+    assert values[0] == values[1] and len(values[0]) > 10
+    assert figures(evaluate(truth[:1], None, file="maps/p0.npy"))["all", "miou"]["n"] == 1
+
+
+def test_folders_without_maps_and_damaged_npy_files_are_named(evaluate, cohort):
+    truth, _ = cohort
+    Path("empty").mkdir()
+    assert "empty: no .npy file in this folder" in evaluate(truth, None, file="empty").stderr
+    np.save("p0.npy", np.array([{}], dtype=object), allow_pickle=True)
+    result = evaluate(truth, None, file="p0.npy")
+    assert result.exit_code == 1 and "p0.npy: array 1: cannot be read" in result.stderr
+    Path("p0.npy").write_bytes(b"")
+    assert "p0.npy: array 1: cannot be read" in evaluate(truth, None, file="p0.npy").stderr
+    args = ["evaluate", "empty", "--truth", "truth.jsonl"]
+    result = CliRunner().invoke(cli, args)
+    assert result.exit_code == 2 and "only heat maps may be a folder" in result.stderr
 
 
 # --- maps that do not cover the whole image -----------------------------------------------------------------

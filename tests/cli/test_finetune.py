@@ -31,33 +31,35 @@ RECIPES = [
 
 
 @pytest.mark.slow
-def test_a_fold_is_held_out_and_written_for_scoring(toy_films, tmp_path):
+def test_a_fold_is_held_out_and_written_for_scoring(toy_cohort, tmp_path):
     seen = []
     for fold in (1, 2, 3):
         folder, held = tmp_path / f"run{fold}", tmp_path / f"held{fold}.jsonl"
-        done = finetune(toy_films, folder, "--num-folds", 3, "--fold", fold, "--save-held-out", held, steps=1)
+        done = finetune(
+            toy_cohort, folder, "--num-folds", 3, "--fold", fold, "--save-held-out", held, steps=1
+        )
         assert done.exit_code == 0, done.output
         tested = {each["subject_id"] for each in lines(held)}
         assert not set(digests(tested)) & set(record(folder)["subjects"])
         seen += sorted(tested)
-    assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_films.phrases))
+    assert sorted(seen) == sorted(each["subject_id"] for each in lines(toy_cohort.phrases))
 
 
 @pytest.mark.slow
-def test_the_run_folder_says_how_its_phrases_were_chosen(toy_films, tmp_path):
+def test_the_run_folder_says_how_its_phrases_were_chosen(toy_cohort, tmp_path):
     asked = {"num_folds": 3, "fold": 2, "subject_fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
     flags = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
-    assert finetune(toy_films, tmp_path / "ft", *flags, steps=1).exit_code == 0
+    assert finetune(toy_cohort, tmp_path / "ft", *flags, steps=1).exit_code == 0
     said = tomllib.loads((tmp_path / "ft/config.toml").read_text())
     assert {name: said[name] for name in asked} == asked
-    done = finetune(toy_films, tmp_path / "ft", *flags, "--fold", 1, steps=1)
+    done = finetune(toy_cohort, tmp_path / "ft", *flags, "--fold", 1, steps=1)
     assert (done.exit_code, "holds a run with another" in done.stderr) == (1, True), done.stderr
 
 
 @pytest.mark.slow
-def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
+def test_a_list_of_subjects_is_held_out(toy_cohort, tmp_path):
     (tmp_path / "test.txt").write_text("p0\np1\n")
-    done = finetune(toy_films, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
+    done = finetune(toy_cohort, tmp_path / "ft", "--test-subjects", tmp_path / "test.txt")
     assert done.exit_code == 0, done.output
     assert record(tmp_path / "ft")["subjects"] == digests(["p2", "p4", "p5", "p6", "p8", "p9", "p10"])
 
@@ -76,18 +78,18 @@ def test_a_list_of_subjects_is_held_out(toy_films, tmp_path):
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_read(
-    toy_films, tmp_path, flags, said
+    toy_cohort, tmp_path, flags, said
 ):
-    done = finetune(toy_films, tmp_path / "ft", *flags, phrases="-")
+    done = finetune(toy_cohort, tmp_path / "ft", *flags, phrases="-")
     assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "ft").exists()
 
 
 @pytest.mark.slow
-def test_epochs_become_steps(toy_films, tmp_path):
+def test_epochs_become_steps(toy_cohort, tmp_path):
     done = run(
-        "finetune", toy_films.phrases, "--images", toy_films.folder, "-o", tmp_path / "ft", "--batch-size", 4,
-        "--epochs", 1, "--device", "cpu",
+        "finetune", toy_cohort.phrases, "--images", toy_cohort.folder, "-o", tmp_path / "ft",
+        "--batch-size", 4, "--epochs", 1, "--device", "cpu",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert tomllib.loads((tmp_path / "ft" / "config.toml").read_text())["steps"] == 3  # 9 images, 4 a step
@@ -98,9 +100,9 @@ def test_epochs_become_steps(toy_films, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parts", [["image-encoder"], ["text-encoder", "visual"], list(PARTS)])
-def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained, tmp_path, parts):
+def test_frozen_parts_keep_every_byte_and_the_others_move(toy_cohort, pretrained, tmp_path, parts):
     flags = [word for part in parts for word in ("--freeze", part)]
-    done = finetune(toy_films, tmp_path / "ft", "--init-from", pretrained, *flags, "--weight-decay", 0.1)
+    done = finetune(toy_cohort, tmp_path / "ft", "--init-from", pretrained, *flags, "--weight-decay", 0.1)
     assert done.exit_code == 0, done.output
     before, after = (load_file(each / "model.safetensors") for each in (pretrained, tmp_path / "ft"))
     frozen = tuple(f"{name}." for part in parts for name in PARTS[part])
@@ -112,8 +114,8 @@ def test_frozen_parts_keep_every_byte_and_the_others_move(toy_films, pretrained,
 
 
 @pytest.mark.slow
-def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp_path):
-    done = finetune(toy_films, tmp_path / "ft", "--freeze", "image-encoder")
+def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_cohort, tmp_path):
+    done = finetune(toy_cohort, tmp_path / "ft", "--freeze", "image-encoder")
     assert done.exit_code == 0, done.output
     after = load_file(tmp_path / "ft" / "model.safetensors")
     means = [
@@ -126,8 +128,8 @@ def test_a_frozen_part_without_a_start_keeps_its_norms_statistics(toy_films, tmp
 
 
 @pytest.mark.slow
-def test_with_taco_its_loss_is_logged_beside_the_others(toy_films, tmp_path):
-    done = finetune(toy_films, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
+def test_with_taco_its_loss_is_logged_beside_the_others(toy_cohort, tmp_path):
+    done = finetune(toy_cohort, tmp_path / "ft", "--objective", "agp", "--objective", "taco")
     assert done.exit_code == 0, done.output
     assert lines(tmp_path / "ft" / "metrics.jsonl")[0]["taco"] > 0
 
@@ -148,10 +150,10 @@ def small_encoders(tmp_path_factory) -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "command"), RECIPES)
-def test_a_recipe_starts_a_run_with_all_its_settings(toy_films, tmp_path, recipe, command, small_encoders):
-    source = toy_films.pairs if command == "pretrain" else toy_films.phrases
+def test_a_recipe_starts_a_run_with_all_its_settings(toy_cohort, tmp_path, recipe, command, small_encoders):
+    source = toy_cohort.pairs if command == "pretrain" else toy_cohort.phrases
     done = run(
-        command, source, "--images", toy_films.folder, "--config", recipe,
+        command, source, "--images", toy_cohort.folder, "--config", recipe,
         "-o", tmp_path / "run", "--steps", 1, "--batch-size", 2, "--device", "cpu", *small_encoders,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -183,13 +185,13 @@ def test_each_line_of_a_published_recipe_states_its_source():
 
 
 @pytest.mark.slow
-def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refused(toy_films, tmp_path):
-    phrases = [each | ({"boxes": []} if each["split"] == "val" else {}) for each in lines(toy_films.phrases)]
+def test_without_a_box_to_validate_on_the_last_model_is_kept_and_patience_refused(toy_cohort, tmp_path):
+    phrases = [each | ({"boxes": []} if each["split"] == "val" else {}) for each in lines(toy_cohort.phrases)]
     source = write(tmp_path / "phrases.jsonl", phrases)
-    done = finetune(toy_films, tmp_path / "ft", phrases=source, steps=4)
+    done = finetune(toy_cohort, tmp_path / "ft", phrases=source, steps=4)
     assert done.exit_code == 0, done.output
     assert "the last model is kept" in done.stderr and record(tmp_path / "ft")["step"] == 4
     assert not any("validation" in each for each in lines(tmp_path / "ft" / "metrics.jsonl"))
-    done = finetune(toy_films, tmp_path / "patient", "--patience", 2, phrases=source)
+    done = finetune(toy_cohort, tmp_path / "patient", "--patience", 2, phrases=source)
     assert (done.exit_code, "--patience counts validations" in done.stderr) == (1, True)
     assert not (tmp_path / "patient").exists()

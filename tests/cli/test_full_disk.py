@@ -30,7 +30,7 @@ from medground.objectives import saved_heads
 from medground.objectives.learner import Learner
 
 BEFORE = "from an earlier run\n"
-FILMS = "--images films"
+IMAGES = "--images images"
 DRAWS = "--bootstrap-samples 100"
 SHORT = "--steps 2 --batch-size 2 --device cpu"
 COHORT = "cohort/mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv"
@@ -38,27 +38,27 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
     "parse-reports": "reports.jsonl -o FULL/out",
     "parse-reports --html": "reports.jsonl --html FULL/out",
     "parse-reports --resume": "reports.jsonl --resume -o FULL/new",
-    "align": "sentences.jsonl --anatomy films/anatomy.jsonl -o FULL/out",
-    "align --resume": "sentences.jsonl --anatomy films/anatomy.jsonl --resume -o FULL/new",
-    "detect-anatomy": f"films/anatomy.jsonl {FILMS} --model detector/model.safetensors -o FULL/out",
-    "detect-anatomy --resume": f"films/anatomy.jsonl {FILMS} --model detector/model.safetensors --resume "
+    "align": "sentences.jsonl --anatomy images/anatomy.jsonl -o FULL/out",
+    "align --resume": "sentences.jsonl --anatomy images/anatomy.jsonl --resume -o FULL/new",
+    "detect-anatomy": f"images/anatomy.jsonl {IMAGES} --model detector/model.safetensors -o FULL/out",
+    "detect-anatomy --resume": f"images/anatomy.jsonl {IMAGES} --model detector/model.safetensors --resume "
     "-o FULL/new",
-    "ground": f"--model model {FILMS} --phrases films/phrases.jsonl -o FULL/out",
-    "ground --resume": f"--model model {FILMS} --phrases films/phrases.jsonl --resume -o FULL/new",
-    "ground --html": f"--model model {FILMS} --phrases films/phrases.jsonl --html FULL/out",
-    "ground --overlay": f"--model model {FILMS} --phrases films/phrases.jsonl --overlay FULL/new",
-    "render": f"found.jsonl {FILMS} --output-format radfact -o FULL/out",
-    "render --html": f"found.jsonl {FILMS} --html FULL/out",
-    "render --png": f"found.jsonl {FILMS} --png FULL/new",
-    "evaluate": f"found.jsonl --truth films/phrases.jsonl {DRAWS} -o FULL/out",
-    "evaluate --html": f"found.jsonl --truth films/phrases.jsonl {FILMS} {DRAWS} --html FULL/out",
-    "probe": f"labels.jsonl {FILMS} --encoder model -o FULL/out",
-    "segment": f"masks.jsonl {FILMS} --encoder model --epochs 1 -o FULL/out",
-    "answer": f"questions.jsonl {FILMS} --model model --freeze all --epochs 1 -o FULL/out",
-    "write": f"films/anatomy.jsonl {FILMS} --model writer --max-tokens 2 -o FULL/out",
-    "write --resume": f"films/anatomy.jsonl {FILMS} --model writer --max-tokens 2 --resume -o FULL/new",
-    "convert predictions": "found.jsonl --phrases films/phrases.jsonl --input-format jsonl -o FULL/out",
-    "compare": f"found.jsonl found.jsonl --name a --name b --truth films/phrases.jsonl {DRAWS} -o FULL/out",
+    "ground": f"--model model {IMAGES} --phrases images/phrases.jsonl -o FULL/out",
+    "ground --resume": f"--model model {IMAGES} --phrases images/phrases.jsonl --resume -o FULL/new",
+    "ground --html": f"--model model {IMAGES} --phrases images/phrases.jsonl --html FULL/out",
+    "ground --overlay": f"--model model {IMAGES} --phrases images/phrases.jsonl --overlay FULL/new",
+    "render": f"found.jsonl {IMAGES} --output-format radfact -o FULL/out",
+    "render --html": f"found.jsonl {IMAGES} --html FULL/out",
+    "render --png": f"found.jsonl {IMAGES} --png FULL/new",
+    "evaluate": f"found.jsonl --truth images/phrases.jsonl {DRAWS} -o FULL/out",
+    "evaluate --html": f"found.jsonl --truth images/phrases.jsonl {IMAGES} {DRAWS} --html FULL/out",
+    "probe": f"labels.jsonl {IMAGES} --encoder model -o FULL/out",
+    "segment": f"masks.jsonl {IMAGES} --encoder model --epochs 1 -o FULL/out",
+    "answer": f"questions.jsonl {IMAGES} --model model --freeze all --epochs 1 -o FULL/out",
+    "write": f"images/anatomy.jsonl {IMAGES} --model writer --max-tokens 2 -o FULL/out",
+    "write --resume": f"images/anatomy.jsonl {IMAGES} --model writer --max-tokens 2 --resume -o FULL/new",
+    "convert predictions": "found.jsonl --phrases images/phrases.jsonl --input-format jsonl -o FULL/out",
+    "compare": f"found.jsonl found.jsonl --name a --name b --truth images/phrases.jsonl {DRAWS} -o FULL/out",
     "join-shards": "sentences.jsonl --like sentences.jsonl -o FULL/out",
     "convert mimic-reports": "cohort/mimic-cxr -o FULL/out",
     "convert mimic-jpg": f"{COHORT} -o FULL/out",
@@ -75,10 +75,10 @@ IN_A_FILE = {  # the words of each command that writes FULL/out
 }
 IN_A_FOLDER = {  # the words of each command that writes into FULL/new
     "phantom": "FULL/new --patients 2 --image-size 64",
-    "cache": f"films/anatomy.jsonl {FILMS} --image-size 160 -o FULL/new",
-    "train-detector": f"films/anatomy.jsonl {FILMS} --image-size 64 {SHORT} -o FULL/new",
-    "pretrain": f"films/pairs.jsonl {FILMS} {SHORT} -o FULL/new",
-    "finetune": f"films/phrases.jsonl {FILMS} {SHORT} -o FULL/new",
+    "cache": f"images/anatomy.jsonl {IMAGES} --image-size 160 -o FULL/new",
+    "train-detector": f"images/anatomy.jsonl {IMAGES} --image-size 64 {SHORT} -o FULL/new",
+    "pretrain": f"images/pairs.jsonl {IMAGES} {SHORT} -o FULL/new",
+    "finetune": f"images/phrases.jsonl {IMAGES} {SHORT} -o FULL/new",
     "export": "--model model -o FULL/new",
     "convert weights": f"detr.pth --from detr --heads {published_networks.HEADS} --trust-pickle -o FULL/new",
 }
@@ -116,7 +116,7 @@ def make_masks_and_questions(folder):
     for number, line in enumerate((folder / "labels.jsonl").read_text().splitlines()):
         image = json.loads(line)
         del image["labels"]
-        width, height = images.size(folder / "films" / image["path"])
+        width, height = images.size(folder / "images" / image["path"])
         counts = run_lengths.packed(np.arange(width)[None].repeat(height, 0) < width // 2)
         masks.append(image | {"width": width, "height": height, "category": "Side", "counts": counts})
         question = {"question_id": str(number), "text": "Is it bright?", "answer": "yes"}
@@ -129,12 +129,12 @@ def make_masks_and_questions(folder):
 def given(tmp_path_factory):
     """A folder with everything that the commands read."""
     here = tmp_path_factory.mktemp("given")
-    (here / "films").mkdir()
-    toy.make(here / "films", count=4)
+    (here / "images").mkdir()
+    toy.make(here / "images", count=4)
     for name, record in (("reports", REPORT), ("sentences", SENTENCE)):
         lines = (json.dumps(record | {"study_id": f"s{n // 50}"}) + "\n" for n in range(200))
         (here / f"{name}.jsonl").write_text("".join(lines))
-    labeled.write(here / "films", here / "labels.jsonl")
+    labeled.write(here / "images", here / "labels.jsonl")
     make_masks_and_questions(here)
     box_files.write(here)
     downstream_files.write(here)
@@ -272,7 +272,7 @@ def model(given, disk, full):
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_calibration_alone(given, model, full):
     full(free=0)
-    assert is_one_message(invoke(f"calibrate films/phrases.jsonl {FILMS} --model {model}", given))
+    assert is_one_message(invoke(f"calibrate images/phrases.jsonl {IMAGES} --model {model}", given))
     assert (model / "calibration.json").read_text() == BEFORE
 
 

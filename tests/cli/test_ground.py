@@ -19,7 +19,7 @@ from medground.models import grounder
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=4)
 
 
@@ -40,11 +40,11 @@ def lines(text: str) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_one_image_and_its_phrases(films, model):
-    result = ground(model, films.folder / "film0.png", "bright spot", "left lung")
+def test_one_image_and_its_phrases(cohort, model):
+    result = ground(model, cohort.folder / "image0.png", "bright spot", "left lung")
     assert result.exit_code == 0, result.stderr
     found = lines(result.stdout)
-    assert [each["phrase_id"] for each in found] == ["film0|1", "film0|2"]
+    assert [each["phrase_id"] for each in found] == ["image0|1", "image0|2"]
     for each in found:
         x1, y1, x2, y2 = each["boxes"][0]["box"]
         assert 0 <= x1 < x2 <= toy.WIDTH and 0 <= y1 < y2 <= toy.HEIGHT
@@ -52,10 +52,10 @@ def test_one_image_and_its_phrases(films, model):
         assert each["model"] == grounder.name_of(model)
 
 
-def test_records_come_and_go_in_order_with_what_they_carry(films, model):
-    text = Path(films.phrases).read_text()
+def test_records_come_and_go_in_order_with_what_they_carry(cohort, model):
+    text = Path(cohort.phrases).read_text()
     asked = [json.loads(line) | {"reader": "A"} for line in text.splitlines()]
-    result = ground(model, "--images", films.folder, given="".join(json.dumps(a) + "\n" for a in asked))
+    result = ground(model, "--images", cohort.folder, given="".join(json.dumps(a) + "\n" for a in asked))
     found = lines(result.stdout)
     assert [each["phrase_id"] for each in found] == [each["phrase_id"] for each in asked]
     assert all(each["reader"] == "A" and each["category"] == "Spot" for each in found)
@@ -63,33 +63,33 @@ def test_records_come_and_go_in_order_with_what_they_carry(films, model):
 
 
 @pytest.mark.slow
-def test_many_phrases_of_an_image_give_what_each_gives_alone(films, model, monkeypatch):
+def test_many_phrases_of_an_image_give_what_each_gives_alone(cohort, model, monkeypatch):
     words = [f"left lung {number}" for number in range(7)]
-    together = lines(ground(model, films.folder / "film1.png", *words).stdout)
+    together = lines(ground(model, cohort.folder / "image1.png", *words).stdout)
     monkeypatch.setattr(predict, "MAX_PAIRS", 2)
-    in_twos = lines(ground(model, films.folder / "film1.png", *words).stdout)
+    in_twos = lines(ground(model, cohort.folder / "image1.png", *words).stdout)
     for a, b in zip(together, in_twos, strict=True):
         assert np.allclose(a["boxes"][0]["box"], b["boxes"][0]["box"], atol=0.11)
 
 
-def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(films, model, monkeypatch):
+def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(cohort, model, monkeypatch):
     reads, real = [], predict.images.load_shown
     monkeypatch.setattr(predict.images, "load_shown", lambda path: reads.append(path) or real(path))
-    ground(model, films.folder / "film0.png", "a", "b", "c")
+    ground(model, cohort.folder / "image0.png", "a", "b", "c")
     assert len(reads) == 1
 
 
 @pytest.mark.slow
-def test_overlays_are_drawn_one_for_each_phrase(films, model, tmp_path):
+def test_overlays_are_drawn_one_for_each_phrase(cohort, model, tmp_path):
     result = ground(
-        model, films.folder / "film0.png", "bright spot", "left lung", "--overlay", tmp_path / "o"
+        model, cohort.folder / "image0.png", "bright spot", "left lung", "--overlay", tmp_path / "o"
     )
     assert result.exit_code == 0, result.stderr
     names = sorted(path.name for path in (tmp_path / "o").iterdir())
-    assert names == ["film0_1.png", "film0_2.png"]
+    assert names == ["image0_1.png", "image0_2.png"]
     with Image.open(tmp_path / "o" / names[0]) as picture:
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
-    assert (np.ptp(colours, axis=1) > 60).any()  # a coloured box on a grey film
+    assert (np.ptp(colours, axis=1) > 60).any()  # a coloured box on a grey image
 
 
 def test_names_of_files_tell_ids_apart_and_stay_in_their_folder():
@@ -104,53 +104,53 @@ def test_names_of_files_tell_ids_apart_and_stay_in_their_folder():
 
 
 @pytest.mark.slow
-def test_each_phrase_has_an_overlay_of_its_own(films, model, tmp_path):
-    first, second = (json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2])
+def test_each_phrase_has_an_overlay_of_its_own(cohort, model, tmp_path):
+    first, second = (json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()[:2])
     asked = [each | {"phrase_id": name} for each in (first, second) for name in ("1", "s/1", "s|1", "s|1")]
     given = "".join(json.dumps(each) + "\n" for each in asked)
-    result = ground(model, "--images", films.folder, "--overlay", tmp_path / "o", given=given)
+    result = ground(model, "--images", cohort.folder, "--overlay", tmp_path / "o", given=given)
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "o").iterdir())) == 8
 
 
 @pytest.mark.parametrize("flag", ["--html", "--heatmap", "-o"])
 def test_a_folder_that_is_not_there_is_said_before_a_model_is_loaded(
-    films, model, tmp_path, monkeypatch, flag
+    cohort, model, tmp_path, monkeypatch, flag
 ):
     monkeypatch.setattr(backends, "load", None)
     path = tmp_path / "none" / "x.safetensors"
-    result = ground(model, films.folder / "film0.png", "spot", flag, path)
+    result = ground(model, cohort.folder / "image0.png", "spot", flag, path)
     assert (result.exit_code, f"{path}: cannot be written, its folder" in result.stderr) == (1, True)
 
 
 @pytest.mark.slow
-def test_a_bad_image_is_one_line_or_a_rejected_record(films, model, tmp_path):
-    records = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
-    (tmp_path / "broken.png").write_bytes((films.folder / "film0.png").read_bytes()[:200])
+def test_a_bad_image_is_one_line_or_a_rejected_record(cohort, model, tmp_path):
+    records = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
+    (tmp_path / "broken.png").write_bytes((cohort.folder / "image0.png").read_bytes()[:200])
     records[1]["path"] = str(tmp_path / "broken.png")
     given = "".join(json.dumps(each) + "\n" for each in records)
-    failed = ground(model, "--images", films.folder, given=given)
+    failed = ground(model, "--images", cohort.folder, given=given)
     assert failed.exit_code == 1
     assert "broken.png" in failed.stderr.splitlines()[-1] and "Traceback" not in failed.stderr
     rejects = tmp_path / "rejects.jsonl"
-    result = ground(model, "--images", films.folder, "--rejects", rejects, given=given)
+    result = ground(model, "--images", cohort.folder, "--rejects", rejects, given=given)
     assert result.exit_code == 0
     assert len(lines(result.stdout)) == len(records) - 1
     assert [each["phrase_id"] for each in lines(rejects.read_text())] == [records[1]["phrase_id"]]
 
 
 @pytest.fixture(scope="module")
-def halves(films, tmp_path_factory) -> Path:
-    """The films at half their size."""
+def halves(cohort, tmp_path_factory) -> Path:
+    """The images at half their size."""
     folder = tmp_path_factory.mktemp("halves")
-    for path in films.folder.glob("*.png"):
+    for path in cohort.folder.glob("*.png"):
         Image.open(path).resize((toy.WIDTH // 2, toy.HEIGHT // 2)).save(folder / path.name)
     return folder
 
 
 @pytest.mark.slow
-def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films, halves, model):
-    sized = Path(films.phrases).read_text()
+def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(cohort, halves, model):
+    sized = Path(cohort.phrases).read_text()
     bare = [json.loads(line) for line in sized.splitlines()]
     bare = "".join(
         json.dumps({k: v for k, v in e.items() if k not in ("width", "height")}) + "\n" for e in bare
@@ -165,10 +165,10 @@ def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(films,
 
 
 @pytest.mark.slow
-def test_pictures_of_scaled_copies_show_boxes_where_they_lie(films, halves, model, tmp_path):
-    asked = Path(films.phrases).read_text().splitlines()[0]
+def test_pictures_of_scaled_copies_show_boxes_where_they_lie(cohort, halves, model, tmp_path):
+    asked = Path(cohort.phrases).read_text().splitlines()[0]
     drawn = []
-    for number, images in enumerate((films.folder, halves)):
+    for number, images in enumerate((cohort.folder, halves)):
         out = ("--overlay", tmp_path / str(number), "--html", tmp_path / f"{number}.html")
         assert ground(model, "--images", images, *out, given=asked).exit_code == 0
         [path] = (tmp_path / str(number)).iterdir()
@@ -180,33 +180,33 @@ def test_pictures_of_scaled_copies_show_boxes_where_they_lie(films, halves, mode
     assert np.allclose(*drawn, atol=3)
 
 
-def test_an_image_of_another_shape_than_its_record_says_is_refused_or_rejected(films, model, tmp_path):
-    asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()[:2]]
+def test_an_image_of_another_shape_than_its_record_says_is_refused_or_rejected(cohort, model, tmp_path):
+    asked = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()[:2]]
     asked[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
     given = "".join(json.dumps(each) + "\n" for each in asked)
-    failed = ground(model, "--images", films.folder, given=given)
+    failed = ground(model, "--images", cohort.folder, given=given)
     assert failed.exit_code == 1
-    assert "film0.png: is 120 x 100 pixels, phrase film0|1 says 100 x 120" in failed.stderr.splitlines()[-1]
-    result = ground(model, "--images", films.folder, "--rejects", tmp_path / "bad.jsonl", given=given)
-    assert [each["image_id"] for each in lines(result.stdout)] == ["film1"]
-    assert [each["image_id"] for each in lines((tmp_path / "bad.jsonl").read_text())] == ["film0"]
+    assert "image0.png: is 120 x 100 pixels, phrase image0|1 says 100 x 120" in failed.stderr.splitlines()[-1]
+    result = ground(model, "--images", cohort.folder, "--rejects", tmp_path / "bad.jsonl", given=given)
+    assert [each["image_id"] for each in lines(result.stdout)] == ["image1"]
+    assert [each["image_id"] for each in lines((tmp_path / "bad.jsonl").read_text())] == ["image0"]
 
 
-def test_a_model_that_is_none_is_one_line(tmp_path, films):
-    result = ground(tmp_path, films.folder / "film0.png", "spot")
+def test_a_model_that_is_none_is_one_line(tmp_path, cohort):
+    result = ground(tmp_path, cohort.folder / "image0.png", "spot")
     assert result.exit_code == 1
     assert "no config.json" in result.stderr
 
 
-def test_an_image_without_phrases_is_a_usage_error(model, films):
-    assert ground(model, films.folder / "film0.png").exit_code == 2
+def test_an_image_without_phrases_is_a_usage_error(model, cohort):
+    assert ground(model, cohort.folder / "image0.png").exit_code == 2
 
 
-def test_a_phrase_without_words_is_refused(model, films):
-    result = ground(model, films.folder / "film0.png", "spot", " ")
+def test_a_phrase_without_words_is_refused(model, cohort):
+    result = ground(model, cohort.folder / "image0.png", "spot", " ")
     assert (result.exit_code, "PHRASE is empty" in result.stderr) == (2, True)
-    asked = json.loads(Path(films.phrases).read_text().splitlines()[0]) | {"text": " "}
-    result = ground(model, "--images", films.folder, given=json.dumps(asked))
+    asked = json.loads(Path(cohort.phrases).read_text().splitlines()[0]) | {"text": " "}
+    result = ground(model, "--images", cohort.folder, given=json.dumps(asked))
     assert (result.exit_code, "<stdin>:1: text: is empty" in result.stderr) == (1, True)
 
 
@@ -226,9 +226,9 @@ def test_a_box_always_has_an_area_inside_its_image(corners, width, height):
     assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
 
 
-def many(films: toy.Toy) -> str:
-    """Three phrases for each of the films, from two patients."""
-    asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+def many(cohort: toy.Toy) -> str:
+    """Three phrases for each of the cohort, from two patients."""
+    asked = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
     own = [
         each | {"phrase_id": f"{n}|{word}", "text": word, "subject_id": f"p{n % 2}"}
         for n, each in enumerate(asked)
@@ -239,15 +239,15 @@ def many(films: toy.Toy) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 3, 5, 12])
-def test_resume_does_the_last_image_again_and_the_rest(films, model, tmp_path, kept, monkeypatch):
-    whole = ground(model, "--images", films.folder, given=many(films)).stdout_bytes
+def test_resume_does_the_last_image_again_and_the_rest(cohort, model, tmp_path, kept, monkeypatch):
+    whole = ground(model, "--images", cohort.folder, given=many(cohort)).stdout_bytes
     done = whole.splitlines(keepends=True)
     assert len(done) == 12
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*done[:kept], b'{"phrase_id":']))
     reads, real = [], predict.images.load_shown
     monkeypatch.setattr(predict.images, "load_shown", lambda path: reads.append(path) or real(path))
     result = ground(
-        model, "--images", films.folder, "--resume", "-o", tmp_path / "out.jsonl", given=many(films)
+        model, "--images", cohort.folder, "--resume", "-o", tmp_path / "out.jsonl", given=many(cohort)
     )
     assert (result.exit_code, result.stderr) == (0, "")
     assert (tmp_path / "out.jsonl").read_bytes() == whole
@@ -268,33 +268,33 @@ OLD = {"phrase_id": "0|bright spot", "image_id": "b", "text": "bright spot"}
         ({"engine": "bf16"}, "another --backend"),
     ],
 )
-def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, films, model, tmp_path):
+def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, cohort, model, tmp_path):
     before = json.dumps(OLD | {"model": grounder.name_of(model)} | told) + "\n"
     (tmp_path / "out.jsonl").write_text(before)
-    result = ground(model, "--resume", "-o", tmp_path / "out.jsonl", given=many(films))
+    result = ground(model, "--resume", "-o", tmp_path / "out.jsonl", given=many(cohort))
     assert (result.exit_code, f"groundings of {option}" in result.stderr) == (1, True)
     assert (tmp_path / "out.jsonl").read_text() == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--min-score", 0.2], ["--min-present", 0.2], ["--no-calibration"]])
-def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, films, model, tmp_path):
+def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, cohort, model, tmp_path):
     out = tmp_path / "out.jsonl"
-    asked = [model, "--images", films.folder, "--resume", "-o", out]
-    whole = ground(model, "--images", films.folder, *flags, given=many(films)).stdout
+    asked = [model, "--images", cohort.folder, "--resume", "-o", out]
+    whole = ground(model, "--images", cohort.folder, *flags, given=many(cohort)).stdout
     out.write_text("".join(whole.splitlines(keepends=True)[:7]))
-    assert ground(*asked, *flags, given=many(films)).exit_code == 0
+    assert ground(*asked, *flags, given=many(cohort)).exit_code == 0
     assert out.read_text() == whole
     if flags != ["--no-calibration"]:  # this model has no calibration to leave out
-        assert ground(*asked, given=many(films)).exit_code == 1
+        assert ground(*asked, given=many(cohort)).exit_code == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rejecting", [False, True])
 @pytest.mark.parametrize("change", ["text", "order", "fewer"])
-def test_resume_with_other_phrases_is_refused(change, rejecting, films, model, tmp_path):
-    out, asked = tmp_path / "out.jsonl", many(films).splitlines(keepends=True)
-    out.write_text(ground(model, "--images", films.folder, given="".join(asked)).stdout)
+def test_resume_with_other_phrases_is_refused(change, rejecting, cohort, model, tmp_path):
+    out, asked = tmp_path / "out.jsonl", many(cohort).splitlines(keepends=True)
+    out.write_text(ground(model, "--images", cohort.folder, given="".join(asked)).stdout)
     other = {
         "text": [asked[0].replace('"text": "bright spot"', '"text": "dark spot"'), *asked[1:]],
         "order": [asked[1], asked[0], *asked[2:]],
@@ -302,17 +302,17 @@ def test_resume_with_other_phrases_is_refused(change, rejecting, films, model, t
     }[change]
     assert other != asked
     flags = ["--rejects", tmp_path / "bad"] if rejecting else []
-    images = ["--images", films.folder]
+    images = ["--images", cohort.folder]
     result = ground(model, *images, "--resume", "-o", out, *flags, given="".join(other))
     assert (result.exit_code, "groundings of other phrases (that of line " in result.stderr) == (1, True)
 
 
 @pytest.mark.slow
-def test_resume_passes_over_what_was_rejected(films, model, tmp_path):
-    asked = [json.loads(line) for line in many(films).splitlines()]
+def test_resume_passes_over_what_was_rejected(cohort, model, tmp_path):
+    asked = [json.loads(line) for line in many(cohort).splitlines()]
     asked[3:3] = [asked[0] | {"path": "missing.png", "image_id": "missing"}]
     given, out = "".join(json.dumps(each) + "\n" for each in asked), tmp_path / "out.jsonl"
-    flags = ["--images", films.folder, "--rejects", tmp_path / "bad", "-o", out]
+    flags = ["--images", cohort.folder, "--rejects", tmp_path / "bad", "-o", out]
     assert ground(model, *flags, given=given).exit_code == 0
     whole = out.read_text()
     out.write_text("".join(whole.splitlines(keepends=True)[:7]))
@@ -321,16 +321,16 @@ def test_resume_passes_over_what_was_rejected(films, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_answers_of_a_model_whose_training_leaked_say_so(films, tmp_path):
+def test_answers_of_a_model_whose_training_leaked_say_so(cohort, tmp_path):
     network = grounder.build("small", ["bright spot"])
     grounder.save(tmp_path / "leaky", network, {"subjects": [], "leakage": True})
-    result = ground(tmp_path / "leaky", films.folder / "film0.png", "spot")
+    result = ground(tmp_path / "leaky", cohort.folder / "image0.png", "spot")
     assert [each["leakage"] for each in lines(result.stdout)] == [True]
 
 
-def test_resume_needs_a_file_of_lines(films, model, tmp_path):
+def test_resume_needs_a_file_of_lines(cohort, model, tmp_path):
     for flags in (["--resume"], ["--resume", "-o", tmp_path / "out.csv", "--output-format", "csv"]):
-        result = ground(model, *flags, given=many(films))
+        result = ground(model, *flags, given=many(cohort))
         assert (result.exit_code, "--resume requires -o FILE" in result.stderr) == (
             2,
             True,
@@ -338,10 +338,10 @@ def test_resume_needs_a_file_of_lines(films, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_shards_are_together_the_whole(films, model):
-    whole = ground(model, "--images", films.folder, given=many(films)).stdout.splitlines()
+def test_the_shards_are_together_the_whole(cohort, model):
+    whole = ground(model, "--images", cohort.folder, given=many(cohort)).stdout.splitlines()
     parts = [
-        ground(model, "--images", films.folder, "--shard", f"{n}/3", given=many(films)) for n in (1, 2, 3)
+        ground(model, "--images", cohort.folder, "--shard", f"{n}/3", given=many(cohort)) for n in (1, 2, 3)
     ]
     assert sorted(line for part in parts for line in part.stdout.splitlines()) == sorted(whole)
 

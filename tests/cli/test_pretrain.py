@@ -15,12 +15,12 @@ from medground.training import train
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=4)
 
 
 @pytest.fixture
-def trained(films, tmp_path, monkeypatch):
+def trained(cohort, tmp_path, monkeypatch):
     """Run pretrain without a step of training; the exit code, stderr, and what would have been learned."""
 
     def run(*flags: object, anatomy: bool = True) -> tuple[int, str, list[Example], train.Options]:
@@ -31,8 +31,8 @@ def trained(films, tmp_path, monkeypatch):
             return True
 
         monkeypatch.setattr(train, "fit", note)
-        more = ["--anatomy", films.anatomy] if anatomy else []
-        words = ["pretrain", *flags, films.pairs, *more, "--images", films.folder, "-o", tmp_path / "run"]
+        more = ["--anatomy", cohort.anatomy] if anatomy else []
+        words = ["pretrain", *flags, cohort.pairs, *more, "--images", cohort.folder, "-o", tmp_path / "run"]
         result = CliRunner().invoke(cli, [str(each) for each in words])
         return result.exit_code, result.stderr, *seen
 
@@ -65,8 +65,8 @@ def test_agp_that_asks_nothing_is_refused(trained):
 
 
 @pytest.mark.slow
-def test_the_run_says_in_what_words_it_asked(films, tmp_path):
-    words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run", "--steps", 1]
+def test_the_run_says_in_what_words_it_asked(cohort, tmp_path):
+    words = ["pretrain", cohort.pairs, "--images", cohort.folder, "-o", tmp_path / "run", "--steps", 1]
     words += ["--batch-size", 2, "--no-synonyms", "--paraphrases", 3, "--device", "cpu"]
     result = CliRunner().invoke(cli, [str(each) for each in words])
     assert result.exit_code == 0, result.output
@@ -74,38 +74,38 @@ def test_the_run_says_in_what_words_it_asked(films, tmp_path):
     assert "synonyms = false" in config and "paraphrases = 3" in config
 
 
-def test_sentences_of_patients_who_are_left_out_are_not_reworded(films, trained, monkeypatch):
+def test_sentences_of_patients_who_are_left_out_are_not_reworded(cohort, trained, monkeypatch):
     reworded: list = []
     monkeypatch.setattr(paraphrasing, "reword", lambda learned, *_: reworded.extend(learned))
     _, _, everybody, _ = trained()
-    lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
-    held = films.folder / "held.jsonl"
+    lines = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
+    held = cohort.folder / "held.jsonl"
     held.write_text(json.dumps(lines[0] | {"split": "test"}) + "\n")
     _, _, learned, _ = trained("--paraphrases", 2, "--exclude-held-out", held)
     assert reworded == learned and len(learned) == len(everybody) - 1
 
 
-def test_two_inputs_cannot_both_be_stdin(films):
-    words = ["pretrain", "-", "--anatomy", "-", "--images", films.folder, "-o", films.folder / "run"]
+def test_two_inputs_cannot_both_be_stdin(cohort):
+    words = ["pretrain", "-", "--anatomy", "-", "--images", cohort.folder, "-o", cohort.folder / "run"]
     result = CliRunner().invoke(cli, [str(each) for each in words], input="")
     assert (result.exit_code, "only one input can be stdin" in result.stderr) == (2, True)
 
 
-def test_a_list_that_leaves_nobody_out_is_warned_of(films, trained):
-    train = [line for line in Path(films.phrases).read_text().splitlines(True) if '"train"' in line]
-    (films.folder / "train.jsonl").write_text("".join(train))
-    code, said, _, _ = trained("--exclude-held-out", films.folder / "train.jsonl")
+def test_a_list_that_leaves_nobody_out_is_warned_of(cohort, trained):
+    train = [line for line in Path(cohort.phrases).read_text().splitlines(True) if '"train"' in line]
+    (cohort.folder / "train.jsonl").write_text("".join(train))
+    code, said, _, _ = trained("--exclude-held-out", cohort.folder / "train.jsonl")
     assert code == 0 and "--exclude-held-out: no phrase has the split val or test" in said
-    assert "--exclude-held-out" not in trained("--exclude-held-out", films.phrases)[1]
+    assert "--exclude-held-out" not in trained("--exclude-held-out", cohort.phrases)[1]
 
 
-def test_a_phrase_of_several_boxes_is_validated_on_each_of_them(films, tmp_path, monkeypatch):
+def test_a_phrase_of_several_boxes_is_validated_on_each_of_them(cohort, tmp_path, monkeypatch):
     checked: list = []
     monkeypatch.setattr(train, "fit", lambda material, *_: checked.extend(material.validation) or True)
-    line = json.loads(Path(films.phrases).read_text().splitlines()[0])
+    line = json.loads(Path(cohort.phrases).read_text().splitlines()[0])
     line["boxes"] = [[0, 0, 10, 10], [50, 50, 60, 60]]
     (tmp_path / "val.jsonl").write_text(json.dumps(line) + "\n")
-    words = ["pretrain", films.pairs, "--images", films.folder, "-o", tmp_path / "run"]
+    words = ["pretrain", cohort.pairs, "--images", cohort.folder, "-o", tmp_path / "run"]
     words += ["--val", tmp_path / "val.jsonl", "--architecture", "mdetr"]
     assert CliRunner().invoke(cli, [str(each) for each in words]).exit_code == 0
     assert [len(query.boxes) for each in checked for query in each.sentences] == [2]

@@ -14,7 +14,8 @@ import warm
 from click.testing import CliRunner
 from PIL import Image
 
-from medground import checkpoints
+import medground
+from medground import checkpoints, leakage
 from medground.anatomy import detector, regions
 from medground.anatomy.augment import Ranges
 from medground.anatomy.region_query import Config
@@ -30,9 +31,9 @@ CALM = Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, shif
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    """A folder with 12 films and their anatomy.jsonl, and 8 others in val.jsonl."""
+    """A folder with 12 images and their anatomy.jsonl, and 8 others in val.jsonl."""
     folder = tmp_path_factory.mktemp("cohort")
-    records = drawn_images.write_films(folder, 20)
+    records = drawn_images.write_images(folder, 20)
     drawn_images.write_jsonl(folder / "anatomy.jsonl", records[:12])
     drawn_images.write_jsonl(folder / "val.jsonl", records[12:])
     return folder
@@ -53,7 +54,7 @@ def options(**changed):
 
 @pytest.mark.slow
 def test_it_learns_where_things_are(tmp_path):
-    learned, unseen = drawn_images.films(48, 48), drawn_images.films(16, 48, seed=1)
+    learned, unseen = drawn_images.image_set(48, 48), drawn_images.image_set(16, 48, seed=1)
     assert region_query.train(
         learned, unseen, TINY, tmp_path, options(steps=160, batch_size=8, save_every=160)
     )
@@ -65,11 +66,11 @@ def test_it_learns_where_things_are(tmp_path):
     assert found > mean_overlap(median, unseen) + 0.05
 
 
-def mean_overlap(boxes, films) -> float:
+def mean_overlap(boxes, drawn) -> float:
     """The slow way: one box after the other."""
     overlaps = []
-    for row, column in zip(*np.nonzero(films.present == 1), strict=True):
-        a, b = boxes[row, column], films.boxes[row, column]
+    for row, column in zip(*np.nonzero(drawn.present == 1), strict=True):
+        a, b = boxes[row, column], drawn.boxes[row, column]
         wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
         both = max(wide, 0) * max(high, 0)
         overlaps.append(both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both))
@@ -78,8 +79,8 @@ def mean_overlap(boxes, films) -> float:
 
 @pytest.mark.slow
 def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
-    films = drawn_images.films(6, 48)
-    assert region_query.train(films, films, TINY, tmp_path / "whole", options())
+    drawn = drawn_images.image_set(6, 48)
+    assert region_query.train(drawn, drawn, TINY, tmp_path / "whole", options())
     real, steps = Stepper.step, []
 
     def step(*given):
@@ -89,37 +90,37 @@ def test_stopped_and_gone_on_is_the_same_as_not_stopped(tmp_path, monkeypatch):
         return real(*given)
 
     monkeypatch.setattr(Stepper, "step", step)
-    assert not region_query.train(films, films, TINY, tmp_path / "parts", options())
+    assert not region_query.train(drawn, drawn, TINY, tmp_path / "parts", options())
     assert len(steps) == 5 and not (tmp_path / "parts" / "model.safetensors").exists()
-    assert region_query.train(films, films, TINY, tmp_path / "parts", options())
+    assert region_query.train(drawn, drawn, TINY, tmp_path / "parts", options())
     assert len(steps) == 12
     for name in ("model.safetensors", "metrics.jsonl", "validation.png", "config.toml"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
 
 
 def test_a_signal_between_two_looks_is_saved_before_the_run_ends(tmp_path, monkeypatch):
-    films, answers = drawn_images.films(4, 48), iter([False, False, True, True, True])
+    drawn, answers = drawn_images.image_set(4, 48), iter([False, False, True, True, True])
     monkeypatch.setattr(StopRequest, "__bool__", lambda _: next(answers))
-    assert not region_query.train(films, None, TINY, tmp_path, options())
+    assert not region_query.train(drawn, None, TINY, tmp_path, options())
     assert checkpoints.read_config(tmp_path / "resume.safetensors")["step"] == 2
 
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_file_and_another_does_not(tmp_path):
-    films = drawn_images.films(6, 48)
+    drawn = drawn_images.image_set(6, 48)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        region_query.train(films, None, TINY, tmp_path / name, options(steps=2, seed=seed))
+        region_query.train(drawn, None, TINY, tmp_path / name, options(steps=2, seed=seed))
     hashes = [checkpoints.hash_of(tmp_path / name / "model.safetensors") for name in "abc"]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 @pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
-    films = drawn_images.films(6, 48)
-    region_query.train(films, None, TINY, tmp_path, options(steps=2))
+    drawn = drawn_images.image_set(6, 48)
+    region_query.train(drawn, None, TINY, tmp_path, options(steps=2))
     before = (tmp_path / "model.safetensors").read_bytes()
     monkeypatch.setattr(Stepper, "step", None)
-    assert region_query.train(films, None, TINY, tmp_path, options(steps=2))
+    assert region_query.train(drawn, None, TINY, tmp_path, options(steps=2))
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
@@ -256,6 +257,20 @@ def test_the_weights_of_an_image_encoder_arrive(cohort, tmp_path, pretrained):
     assert network(images)[0].shape == (2, len(regions.NAMES), 4)
     again = run(cohort, tmp_path / "again", "--init-from", str(path), "--steps", "1")
     assert again.exit_code == 0, again.output
+
+
+def test_validation_on_patients_of_the_encoders_training_is_refused(cohort, tmp_path, pretrained):
+    from medground.models import grounder
+
+    model = grounder.load(pretrained[0])
+    seen = list(medground.read(cohort / "val.jsonl"))
+    record = leakage.new_record(seen[:1], None, False)
+    grounder.save(tmp_path / "encoder", model, record)
+    flags = ["--image-encoder", str(tmp_path / "encoder"), "--steps", "1"]
+    result = run(cohort, tmp_path / "run", *flags, "--val", str(cohort / "val.jsonl"))
+    assert result.exit_code == 1
+    assert "1 subject is in both validation and the training data of" in result.stderr
+    assert run(cohort, tmp_path / "run", *flags).exit_code == 0
 
 
 def test_the_encoder_gets_the_images_of_its_training(pretrained):

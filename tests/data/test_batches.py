@@ -49,21 +49,21 @@ def tokenize():
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_boxes_lie_on_scaled_copies_as_on_the_images_they_were_drawn_on(
-    toy_films, tmp_path, tokenize, cached
+    toy_cohort, tmp_path, tokenize, cached
 ):
-    halves = scaled(toy_films, tmp_path / "halves")
+    halves = scaled(toy_cohort, tmp_path / "halves")
     if cached:
         made = run(
-            "cache", toy_films.phrases, "--images", halves, "-o", tmp_path / "cache", "--image-size", 32
+            "cache", toy_cohort.phrases, "--images", halves, "-o", tmp_path / "cache", "--image-size", 32
         )
         assert made.exit_code == 0, made.output
     box = (10.0, 20.0, 60.0, 90.0)
     query = Query(("spot",), (box,))
-    example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, [query], [query], pairs=[query])
+    example = Example("i0", "image0.png", toy.WIDTH, toy.HEIGHT, None, [query], [query], pairs=[query])
     own, other = (
         collate.collate([(example, [("spot", (box,))])], store, tokenize, ("normal",))
         for store in (
-            ImageStore(toy_films.folder, 32),
+            ImageStore(toy_cohort.folder, 32),
             ImageStore(halves, 32, cache=tmp_path / "cache" if cached else None),
         )
     )
@@ -74,14 +74,14 @@ def test_boxes_lie_on_scaled_copies_as_on_the_images_they_were_drawn_on(
         collate.collate([(example, [])], ImageStore(halves, 32), tokenize)
 
 
-def test_validation_on_scaled_copies_counts_as_on_the_images_themselves(toy_films, tmp_path):
+def test_validation_on_scaled_copies_counts_as_on_the_images_themselves(toy_cohort, tmp_path):
     model = grounder.build("small", ["spot"])
     size = model.config.image_size
     box = (10.0, 20.0, 60.0, 90.0)
-    example = Example("i0", "film0.png", toy.WIDTH, toy.HEIGHT, None, sentences=[Query(("spot",), (box,))])
+    example = Example("i0", "image0.png", toy.WIDTH, toy.HEIGHT, None, sentences=[Query(("spot",), (box,))])
     own, other = (
         validation.over_phrases([example], ImageStore(folder, size), model)(model.network.eval())
-        for folder in (toy_films.folder, scaled(toy_films, tmp_path / "halves"))
+        for folder in (toy_cohort.folder, scaled(toy_cohort, tmp_path / "halves"))
     )
     assert own == pytest.approx(other, abs=0.02) and own > 0
 
@@ -95,7 +95,7 @@ def scaled(images: toy.Toy, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", augment.KINDS)
-def test_batches_do_not_depend_on_the_number_of_processes(toy_films, kind):
+def test_batches_do_not_depend_on_the_number_of_processes(toy_cohort, kind):
     class ImageSet:
         size = 32
 

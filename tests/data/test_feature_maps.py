@@ -24,13 +24,13 @@ SIZE = 64
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=5)
 
 
 @pytest.fixture(scope="module")
-def paths(films) -> list[str]:
-    lines = Path(films.phrases).read_text().splitlines()
+def paths(cohort) -> list[str]:
+    lines = Path(cohort.phrases).read_text().splitlines()
     return list(dict.fromkeys(json.loads(line)["path"] for line in lines))
 
 
@@ -39,8 +39,8 @@ def network(seed: int = 0, **shape):
     return grounder.build("small", ["one"], image_size=SIZE, **shape).network.eval()
 
 
-def maps_of(folder: Path, films: toy.Toy, net=None, early: bool = False) -> FeatureMaps:
-    return FeatureMaps(folder, Path(films.folder), net or network(), SIZE, early)
+def maps_of(folder: Path, cohort: toy.Toy, net=None, early: bool = False) -> FeatureMaps:
+    return FeatureMaps(folder, Path(cohort.folder), net or network(), SIZE, early)
 
 
 def add(maps: FeatureMaps, paths: list[str]) -> None:
@@ -49,9 +49,9 @@ def add(maps: FeatureMaps, paths: list[str]) -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("shape", [{}, {"norm": "post"}, {"padding": "visible"}])
-def test_maps_encode_as_their_images(films, paths, tmp_path, shape, early):
+def test_maps_encode_as_their_images(cohort, paths, tmp_path, shape, early):
     net = network(**shape)
-    maps, store = maps_of(tmp_path / "maps", films, net, early), ImageStore(Path(films.folder), SIZE)
+    maps, store = maps_of(tmp_path / "maps", cohort, net, early), ImageStore(Path(cohort.folder), SIZE)
     add(maps, paths)
     both = torch.stack([store.get(path).picture() for path in paths])
     mapped = torch.stack([maps.get(path).picture() for path in paths])
@@ -63,39 +63,39 @@ def test_maps_encode_as_their_images(films, paths, tmp_path, shape, early):
 
 
 @pytest.mark.slow
-def test_an_interrupted_folder_is_completed(films, paths, tmp_path):
-    add(maps_of(tmp_path / "whole", films), paths)
+def test_an_interrupted_folder_is_completed(cohort, paths, tmp_path):
+    add(maps_of(tmp_path / "whole", cohort), paths)
     cut = tmp_path / "cut"
-    add(maps_of(cut, films), paths[:2])
+    add(maps_of(cut, cohort), paths[:2])
     with (cut / MAPS).open("ab") as stream:
         stream.write(b"half a row")
     with (cut / LINES).open("ab") as stream:
         stream.write(b'{"path":')
-    again = maps_of(cut, films)
+    again = maps_of(cut, cohort)
     add(again, paths)
-    whole = maps_of(tmp_path / "whole", films)
+    whole = maps_of(tmp_path / "whole", cohort)
     for path in paths:
         assert (again.get(path).features == whole.get(path).features).all()
 
 
-def test_a_map_is_computed_once(films, paths, tmp_path, monkeypatch):
-    add(maps_of(tmp_path, films), paths)
-    again = maps_of(tmp_path, films)
+def test_a_map_is_computed_once(cohort, paths, tmp_path, monkeypatch):
+    add(maps_of(tmp_path, cohort), paths)
+    again = maps_of(tmp_path, cohort)
     monkeypatch.setattr(again, "_computed", lambda _: pytest.fail("computed again"))
     add(again, paths)
 
 
-def test_a_complete_folder_is_used_while_another_run_holds_it(films, paths, tmp_path):
-    add(maps_of(tmp_path, films), paths)
+def test_a_complete_folder_is_used_while_another_run_holds_it(cohort, paths, tmp_path):
+    add(maps_of(tmp_path, cohort), paths)
     with locks.hold(tmp_path):
-        add(maps_of(tmp_path, films), paths)
+        add(maps_of(tmp_path, cohort), paths)
         with pytest.raises(MedgroundError, match="in use by"):
-            add(maps_of(tmp_path, films), [*paths, "another.png"])
+            add(maps_of(tmp_path, cohort), [*paths, "another.png"])
 
 
-def test_the_map_of_a_changed_image_is_computed_again(films, paths, tmp_path, caplog):
-    folder = tmp_path / "films"
-    shutil.copytree(films.folder, folder)
+def test_the_map_of_a_changed_image_is_computed_again(cohort, paths, tmp_path, caplog):
+    folder = tmp_path / "images"
+    shutil.copytree(cohort.folder, folder)
     maps = FeatureMaps(tmp_path / "maps", folder, network(), SIZE)
     add(maps, paths)
     kept = [maps.get(path).features.copy() for path in paths]
@@ -111,30 +111,30 @@ def test_the_map_of_a_changed_image_is_computed_again(films, paths, tmp_path, ca
     assert caplog.text.count("1 images have changed: their maps are computed again") == 1
 
 
-def test_maps_of_another_encoder_are_refused(films, paths, tmp_path):
-    add(maps_of(tmp_path, films), paths)
+def test_maps_of_another_encoder_are_refused(cohort, paths, tmp_path):
+    add(maps_of(tmp_path, cohort), paths)
     with pytest.raises(MedgroundError, match="another encoder; name another folder"):
-        maps_of(tmp_path, films, network(seed=1))
+        maps_of(tmp_path, cohort, network(seed=1))
 
 
-def test_maps_before_the_last_stage_stay_valid_when_it_learns(films, paths, tmp_path):
+def test_maps_before_the_last_stage_stay_valid_when_it_learns(cohort, paths, tmp_path):
     net = network()
-    add(maps_of(tmp_path, films, net, early=True), paths)
+    add(maps_of(tmp_path, cohort, net, early=True), paths)
     stages = net.image_encoder.encoder.stages
     torch.nn.init.zeros_(next(stages[-1].parameters()))
-    assert paths[0] in maps_of(tmp_path, films, net, early=True)
+    assert paths[0] in maps_of(tmp_path, cohort, net, early=True)
     torch.nn.init.zeros_(next(stages[0].parameters()))
     with pytest.raises(MedgroundError, match="another encoder"):
-        maps_of(tmp_path, films, net, early=True)
+        maps_of(tmp_path, cohort, net, early=True)
 
 
-def test_an_image_without_a_map_is_named(films, tmp_path):
+def test_an_image_without_a_map_is_named(cohort, tmp_path):
     with pytest.raises(MedgroundError, match=r"x\.png: no feature map"):
-        maps_of(tmp_path, films).get("x.png")
+        maps_of(tmp_path, cohort).get("x.png")
 
 
-def test_boxes_follow_the_size_of_the_record(films, paths, tmp_path):
-    maps, store = maps_of(tmp_path, films), ImageStore(Path(films.folder), SIZE)
+def test_boxes_follow_the_size_of_the_record(cohort, paths, tmp_path):
+    maps, store = maps_of(tmp_path, cohort), ImageStore(Path(cohort.folder), SIZE)
     add(maps, paths)
     size = store.get(paths[0]).letterbox
     example = Example("x", paths[0], 2 * size.width, 2 * size.height, None)
@@ -145,8 +145,8 @@ def test_boxes_follow_the_size_of_the_record(films, paths, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", ["image-encoder", "early-stages"])
-def test_pretrain_learns_the_same_from_maps(films, tmp_path, frozen):
-    common = ["pretrain", films.pairs, "--images", films.folder, "--image-size", str(SIZE), "--seed", "1"]
+def test_pretrain_learns_the_same_from_maps(cohort, tmp_path, frozen):
+    common = ["pretrain", cohort.pairs, "--images", cohort.folder, "--image-size", str(SIZE), "--seed", "1"]
     common += ["--steps", "2", "--batch-size", "2", "--freeze", frozen, "--augment", "none"]
     runs = {"plain": [], "mapped": ["--feature-maps", str(tmp_path / "maps")]}
     losses = []
@@ -158,8 +158,8 @@ def test_pretrain_learns_the_same_from_maps(films, tmp_path, frozen):
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
-def test_maps_need_a_frozen_encoder(films, tmp_path):
-    flags = ["--images", films.folder, "--feature-maps", tmp_path / "maps", "-o", tmp_path / "run"]
-    result = CliRunner().invoke(cli, [str(each) for each in ("pretrain", films.pairs, *flags)])
+def test_maps_need_a_frozen_encoder(cohort, tmp_path):
+    flags = ["--images", cohort.folder, "--feature-maps", tmp_path / "maps", "-o", tmp_path / "run"]
+    result = CliRunner().invoke(cli, [str(each) for each in ("pretrain", cohort.pairs, *flags)])
     assert result.exit_code == 2
     assert "--freeze image-encoder or early-stages" in result.output

@@ -125,18 +125,18 @@ def test_a_step_has_replayed_images_and_those_of_phrases():
 
 
 @pytest.mark.slow
-def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypatch):
+def test_replay_continues_after_a_stop(toy_cohort, pretrained, tmp_path, monkeypatch):
     flags = [
         "--init-from",
         pretrained,
         "--rehearse",
-        toy_films.pairs,
+        toy_cohort.pairs,
         "--anatomy",
-        toy_films.anatomy,
+        toy_cohort.anatomy,
         "--rehearse-images",
         1,
     ]
-    whole = finetune(toy_films, tmp_path / "whole", *flags, steps=3)
+    whole = finetune(toy_cohort, tmp_path / "whole", *flags, steps=3)
     assert whole.exit_code == 0, whole.output
     assert not set(record(tmp_path / "whole")["subjects"]) & set(
         digests(["p3", "p7", "p11"])
@@ -150,7 +150,7 @@ def test_replay_continues_after_a_stop(toy_films, pretrained, tmp_path, monkeypa
         return real_step(*args)
 
     monkeypatch.setattr(Stepper, "step", step_and_ask)
-    assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 75
-    assert finetune(toy_films, tmp_path / "part", *flags, steps=3).exit_code == 0
+    assert finetune(toy_cohort, tmp_path / "part", *flags, steps=3).exit_code == 75
+    assert finetune(toy_cohort, tmp_path / "part", *flags, steps=3).exit_code == 0
     for name in ("model.safetensors", "resume.safetensors"):
         assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

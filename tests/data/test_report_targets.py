@@ -295,21 +295,21 @@ def test_without_phrases_only_images_with_a_report_are_learned_from():
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"))
 
 
-def pretrain(films: toy.Toy, folder: Path, *flags: object, steps: int = 2):
-    given = ("pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder)
+def pretrain(cohort: toy.Toy, folder: Path, *flags: object, steps: int = 2):
+    given = ("pretrain", cohort.pairs, "--anatomy", cohort.anatomy, "--images", cohort.folder, "-o", folder)
     rest = ("--steps", steps, "--batch-size", 4, "--device", "cpu", *flags)
     return CliRunner().invoke(cli, [str(each) for each in (*given, *rest)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("names", [["agp", "asg"], ["gk-mvlp"]])
-def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, tmp_path):
+def test_objectives_are_learned_together_and_the_model_is_a_model(cohort, names, tmp_path):
     flags = [flag for name in names for flag in ("--objective", name)]
-    result = pretrain(films, tmp_path / "run", *flags)
+    result = pretrain(cohort, tmp_path / "run", *flags)
     assert result.exit_code == 0, result.output
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
     wanted = {
@@ -324,17 +324,17 @@ def test_objectives_are_learned_together_and_the_model_is_a_model(films, names, 
     assert any(name.startswith(f"model.objectives.{names[-1]}.") for name in heads)
 
 
-def test_reports_that_no_objective_uses_are_refused(films, tmp_path):
-    result = pretrain(films, tmp_path / "run", "--report-sentences", films.pairs)
+def test_reports_that_no_objective_uses_are_refused(cohort, tmp_path):
+    result = pretrain(cohort, tmp_path / "run", "--report-sentences", cohort.pairs)
     assert result.exit_code == 2
     assert "--objective" in result.stderr
 
 
 @pytest.mark.slow
-def test_whole_reports_come_from_the_sentences_file(films, tmp_path, monkeypatch):
+def test_whole_reports_come_from_the_sentences_file(cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(vocabulary, "MIN_COUNT", 1)
     monkeypatch.setattr(vocabulary, "MIN_PATIENTS", 1)
-    lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    lines = [json.loads(line) for line in Path(cohort.pairs).read_text().splitlines()]
     told = [
         {"study_id": each["study_id"], "sentence_id": "x", "section": "findings", "start": 0, "end": 5}
         | {"text": "More quixotic words.", "triplets": []}
@@ -349,7 +349,7 @@ def test_whole_reports_come_from_the_sentences_file(films, tmp_path, monkeypatch
         "--loss-weight",
         "irl=0",
     )
-    result = pretrain(films, tmp_path / "run", *flags, steps=1)
+    result = pretrain(cohort, tmp_path / "run", *flags, steps=1)
     assert result.exit_code == 0, result.output
     assert "finetune the model" in result.stderr
     _, mask = grounder.load(tmp_path / "run").tokenize(["quixotic"])

@@ -85,6 +85,6 @@ def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
         cx, cy, w, h = (found[row] * 64).round().int().tolist()
         inner = torch.zeros(64, 64, dtype=torch.bool)
         inner[max(0, cy - h // 2) : cy + h // 2, max(0, cx - w // 2) : cx + w // 2] = True
-        film = moved[row, 0]
-        brighter += film[inner].mean() > film[~inner & (moved[row, 1] > 0)].mean()
+        pixels = moved[row, 0]
+        brighter += pixels[inner].mean() > pixels[~inner & (moved[row, 1] > 0)].mean()
     assert brighter > 0.85 * there.sum()  # some are inverted, some hidden by a device

@@ -68,14 +68,14 @@ def test_other_words_are_spelled_and_none_is_unknown():
 
 
 @pytest.mark.slow
-def test_a_rare_name_and_an_accession_number_do_not_leave_with_the_model(toy_films, tmp_path):
+def test_a_rare_name_and_an_accession_number_do_not_leave_with_the_model(toy_cohort, tmp_path):
     note = "seen with Zwigglebaum, mrs quuxington, accession 8847261 珊"
-    pairs = [each | {"text": f"{each['text']} {note}"} for each in lines(toy_films.pairs)[:5]]
+    pairs = [each | {"text": f"{each['text']} {note}"} for each in lines(toy_cohort.pairs)[:5]]
     spiked = write(tmp_path / "pairs.jsonl", pairs)
-    start = pretrain(toy_films, tmp_path / "agp", "--save-every", 1, pairs=spiked)
-    phrases = [each | {"text": f"{each['text']} {note}"} for each in lines(toy_films.phrases)]
+    start = pretrain(toy_cohort, tmp_path / "agp", "--save-every", 1, pairs=spiked)
+    phrases = [each | {"text": f"{each['text']} {note}"} for each in lines(toy_cohort.phrases)]
     source = write(tmp_path / "phrases.jsonl", phrases)
-    done = finetune(toy_films, tmp_path / "ft", "--rehearse", spiked, phrases=source)
+    done = finetune(toy_cohort, tmp_path / "ft", "--rehearse", spiked, phrases=source)
     assert done.exit_code == 0, done.output
     for folder in (start, tmp_path / "ft"):
         files = [path for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -26,7 +26,7 @@ def image(path: Path, uid: str) -> None:
     dicom(path, np.zeros((HEIGHT, WIDTH), np.uint8), **TAGS, SOPInstanceUID=uid)
 
 
-def found(number: int, boxes: list, text: str = TEXT, name: str = "film0") -> dict:
+def found(number: int, boxes: list, text: str = TEXT, name: str = "image0") -> dict:
     scored = [{"box": each, "score": 0.5} for each in boxes]
     own = {"image_id": name, "phrase_id": f"{name}|{number}", "text": text, "boxes": scored}
     return own | {"present": 0.25, "model": "theirs,1"}
@@ -36,7 +36,7 @@ def found(number: int, boxes: list, text: str = TEXT, name: str = "film0") -> di
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("images").mkdir()
-    image(Path("images/film0.dcm"), "1.2.3")
+    image(Path("images/image0.dcm"), "1.2.3")
     return tmp_path
 
 
@@ -67,7 +67,7 @@ def test_what_render_writes_comes_back(here, kind, images):
         key: read[0].get(key) for key in ("image_id", "phrase_id", "path", "subject_id", "present", "model")
     }
     assert first == {
-        "image_id": "film0", "phrase_id": "film0|1", "path": "film0.dcm", "subject_id": "P1",
+        "image_id": "image0", "phrase_id": "image0|1", "path": "image0.dcm", "subject_id": "P1",
         "present": 0.25, "model": "theirs,1",
     }  # fmt: skip
     assert read[0].get("width") == (WIDTH if images or kind == "dicom-seg" else None)
@@ -158,7 +158,7 @@ def test_regions_of_other_tools_are_their_bounding_boxes(here):
     assert [each["text"] for each in read] == ["Nodule", "Mass", "Cyst", "tool:Rectangle", "Edema"]
     assert [each["boxes"] for each in read[:3]] == [[[1, 2, 30, 40]], [[40, 40, 60, 60]], [[20, 40, 80, 60]]]
     assert "boxes" not in read[3] and read[0]["tracking"] == "tool:Rectangle"
-    assert (read[0]["image_id"], read[0]["width"]) == ("film0", WIDTH)
+    assert (read[0]["image_id"], read[0]["width"]) == ("image0", WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_invalid_report_is_one_line_with_its_field(here, items, message):
 def test_damaged_and_other_files_are_named_or_counted(here, kind):
     assert "images: no s" in run("convert", kind, "images", code=1)
     render(kind.removesuffix("-masks"), found(1, BOXES))
-    content = Path("out/film0.dcm").read_bytes()
+    content = Path("out/image0.dcm").read_bytes()
     Path("out/bad.dcm").write_bytes(content[: len(content) // 2])
     Path("out/text.dcm").write_text("no DICOM")
     image(Path("out/image.dcm"), "1.2.3")
@@ -199,7 +199,7 @@ def test_damaged_and_other_files_are_named_or_counted(here, kind):
 @pytest.mark.parametrize("kind", ["dicom-sr", "dicom-seg"])
 def test_a_truncated_file_never_gives_less_in_silence(here, kind):
     render(kind, found(1, BOXES), found(2, BOXES[:1], "edema"))
-    content = Path("out/film0.dcm").read_bytes()
+    content = Path("out/image0.dcm").read_bytes()
     for share in range(20, 100, 9):
         Path("cut.dcm").write_bytes(content[: len(content) * share // 100])
         result = CliRunner().invoke(cli, ["convert", kind, "cut.dcm"])
@@ -212,7 +212,7 @@ def segmentation(values: np.ndarray, kind: str, name: str = "theirs.dcm") -> Non
     from pydicom import dcmread
     from pydicom.sr.codedict import codes
 
-    source = dcmread("images/film0.dcm")
+    source = dcmread("images/image0.dcm")
     for key in ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
         setattr(source, key, None)
     source.AccessionNumber = source.ReferringPhysicianName = None
@@ -256,6 +256,6 @@ def test_segments_of_other_tools_are_masks_and_their_pieces_boxes(here, kind):
 
 def test_a_segmentation_of_another_size_is_refused(here):
     segmentation(np.ones((1, HEIGHT, WIDTH, 2), np.uint8), "BINARY")
-    dicom(Path("images/film0.dcm"), np.zeros((50, 60), np.uint8), **TAGS)
+    dicom(Path("images/image0.dcm"), np.zeros((50, 60), np.uint8), **TAGS)
     said = run("convert", "dicom-seg", "theirs.dcm", "--images", "images", code=1)
     assert "theirs.dcm: Rows: another size than that of its image" in said

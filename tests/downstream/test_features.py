@@ -31,15 +31,15 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
+def image_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     toy.make(folder, count=5)
     return folder
 
 
 @pytest.fixture(scope="module")
-def both(films):
-    return torch.stack([letterboxed.read(films / f"film{n}.png", 64).picture() for n in range(5)])
+def both(image_folder):
+    return torch.stack([letterboxed.read(image_folder / f"image{n}.png", 64).picture() for n in range(5)])
 
 
 @pytest.mark.slow
@@ -57,14 +57,14 @@ def test_a_model_folder_and_its_exported_encoders_give_the_same_features(model, 
     assert torch.allclose(visual(both[:, :1], both[:, 1:]), heads.pooled(images), atol=1e-5)
 
 
-def test_features_of_maps_are_those_of_their_images(model, both, films, tmp_path):
+def test_features_of_maps_are_those_of_their_images(model, both, image_folder, tmp_path):
     grounder.save(tmp_path / "model", model)
     visual = frozen_encoders.load(str(tmp_path / "model"), "visual")
-    names = [f"film{n}.png" for n in range(5)]
-    maps = FeatureMaps(tmp_path / "maps", films, visual.network, visual.size)
+    names = [f"image{n}.png" for n in range(5)]
+    maps = FeatureMaps(tmp_path / "maps", image_folder, visual.network, visual.size)
     maps.add(names, lambda found, _: found)
     target = tmp_path / "features.safetensors"
-    features.write(target, visual, names, ABOUT, films, 2, maps)
+    features.write(target, visual, names, ABOUT, image_folder, 2, maps)
     expected = visual(both[:, :1], both[:, 1:]).numpy()
     np.testing.assert_allclose(features.read(target), expected, atol=1e-2)
 
@@ -118,53 +118,53 @@ def counting(encoder_of=lambda images: images.mean(dim=(2, 3)).repeat(1, 3), sto
 
 
 def paths(count):
-    return [f"film{n % 5}.png" for n in range(count)]
+    return [f"image{n % 5}.png" for n in range(count)]
 
 
-def test_the_file_is_one_of_safetensors_and_an_interrupted_one_is_continued(films, tmp_path):
+def test_the_file_is_one_of_safetensors_and_an_interrupted_one_is_continued(image_folder, tmp_path):
     whole, _ = counting()
-    features.write(tmp_path / "whole", whole, paths(11), ABOUT, films, 4)
+    features.write(tmp_path / "whole", whole, paths(11), ABOUT, image_folder, 4)
     expected = load_file(tmp_path / "whole")["features"]
     assert expected.shape == (11, 3) and expected.dtype == np.float32
     assert np.array_equal(features.read(tmp_path / "whole"), expected)
     broken, _ = counting(stop=2)
     with pytest.raises(MedgroundError, match="stopped"):
-        features.write(tmp_path / "f", broken, paths(11), ABOUT, films, 4)
+        features.write(tmp_path / "f", broken, paths(11), ABOUT, image_folder, 4)
     assert not (tmp_path / "f").exists()
     with (tmp_path / "f.partial").open("ab") as stream:
         stream.write(b"xyz")  # half a row, as a killed process leaves it
     again, seen = counting()
-    features.write(tmp_path / "f", again, paths(11), ABOUT, films, 4)
+    features.write(tmp_path / "f", again, paths(11), ABOUT, image_folder, 4)
     assert sum(seen) == 3, "only the rest is encoded"
     assert (tmp_path / "f").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
-def test_a_partial_file_of_other_images_is_begun_again(films, tmp_path):
+def test_a_partial_file_of_other_images_is_begun_again(image_folder, tmp_path):
     broken, _ = counting(stop=1)
     with pytest.raises(MedgroundError):
-        features.write(tmp_path / "f", broken, paths(8), ABOUT, films, 4)
+        features.write(tmp_path / "f", broken, paths(8), ABOUT, image_folder, 4)
     again, seen = counting()
-    features.write(tmp_path / "f", again, paths(8), ABOUT | {"images": "others"}, films, 4)
+    features.write(tmp_path / "f", again, paths(8), ABOUT | {"images": "others"}, image_folder, 4)
     assert sum(seen) == 8
 
 
-def test_features_of_another_encoder_are_refused_and_those_of_this_one_are_kept(films, tmp_path):
+def test_features_of_another_encoder_are_refused_and_those_of_this_one_are_kept(image_folder, tmp_path):
     encoder, seen = counting()
-    features.write(tmp_path / "f", encoder, paths(4), ABOUT, films)
-    features.write(tmp_path / "f", encoder, paths(4), ABOUT, films)
+    features.write(tmp_path / "f", encoder, paths(4), ABOUT, image_folder)
+    features.write(tmp_path / "f", encoder, paths(4), ABOUT, image_folder)
     assert len(seen) == 1
     with pytest.raises(MedgroundError, match="features of another encoder"):
-        features.write(tmp_path / "f", encoder, paths(4), ABOUT | {"encoder": "x"}, films)
+        features.write(tmp_path / "f", encoder, paths(4), ABOUT | {"encoder": "x"}, image_folder)
 
 
-def test_an_image_that_cannot_be_read_is_named_and_loses_nothing(films, tmp_path):
+def test_an_image_that_cannot_be_read_is_named_and_loses_nothing(image_folder, tmp_path):
     encoder, _ = counting()
     with pytest.raises(MedgroundError, match=r"none\.png: No such file"):
-        features.write(tmp_path / "f", encoder, [*paths(8), "none.png"], ABOUT, films, 2)
+        features.write(tmp_path / "f", encoder, [*paths(8), "none.png"], ABOUT, image_folder, 2)
     assert features._rows_of(tmp_path / "f.partial", features._header(9, 3, ABOUT), 12) >= 4
 
 
-def test_features_that_are_not_finite_are_refused(films, tmp_path):
+def test_features_that_are_not_finite_are_refused(image_folder, tmp_path):
     encoder, _ = counting(lambda images: images.mean(dim=(2, 3)).repeat(1, 3) / 0 * 0)
     with pytest.raises(MedgroundError, match="not finite"):
-        features.write(tmp_path / "f", encoder, paths(2), ABOUT, films)
+        features.write(tmp_path / "f", encoder, paths(2), ABOUT, image_folder)

@@ -22,9 +22,9 @@ CLASSES = ("Edema", "Pleural Thickening")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("joint")
-    (here / "films").mkdir()
-    toy.make(here / "films", count=12)
-    labeled.write(here / "films", here / "labels.jsonl", CLASSES)
+    (here / "images").mkdir()
+    toy.make(here / "images", count=12)
+    labeled.write(here / "images", here / "labels.jsonl", CLASSES)
     torch.manual_seed(0)
     texts = ["pulmonary edema", "no pleural thickening"]
     saved = grounder.save(here / "model", grounder.build("small", texts, image_size=64))
@@ -43,7 +43,9 @@ def slow_text(model, asg, text):
 @torch.inference_mode()
 def test_a_score_is_the_difference_of_two_cosines(folder):
     encoder = frozen_encoders.load(str(folder / "model"), "joint")
-    both = torch.stack([letterboxed.read(folder / "films" / f"film{n}.png", 64).picture() for n in range(3)])
+    both = torch.stack(
+        [letterboxed.read(folder / "images" / f"image{n}.png", 64).picture() for n in range(3)]
+    )
     features = encoder(both[:, :1], both[:, 1:])
     assert torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-5)
     found = joint_space.zero_shot(CLASSES, encoder.texts)(features.numpy())
@@ -56,7 +58,7 @@ def test_a_score_is_the_difference_of_two_cosines(folder):
 
 
 def run(folder, *args):
-    words = ["probe", f"{folder}/labels.jsonl", "--images", f"{folder}/films", "--fit", "zero-shot"]
+    words = ["probe", f"{folder}/labels.jsonl", "--images", f"{folder}/images", "--fit", "zero-shot"]
     return CliRunner().invoke(cli, [*words, *args])
 
 

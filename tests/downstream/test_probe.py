@@ -188,16 +188,23 @@ def test_runs_are_written_one_after_the_other_for_validation_and_test():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("probe")
-    (here / "films").mkdir()
-    toy.make(here / "films", count=24)
-    labeled.write(here / "films", here / "labels.jsonl")
+    (here / "images").mkdir()
+    toy.make(here / "images", count=24)
+    labeled.write(here / "images", here / "labels.jsonl")
     torch.manual_seed(0)
     grounder.save(here / "model", grounder.build("small", ["bright spot"], image_size=64))
     return here
 
 
 def run(folder, *args):
-    words = ["probe", f"{folder}/labels.jsonl", "--encoder", f"{folder}/model", "--images", f"{folder}/films"]
+    words = [
+        "probe",
+        f"{folder}/labels.jsonl",
+        "--encoder",
+        f"{folder}/model",
+        "--images",
+        f"{folder}/images",
+    ]
     return CliRunner().invoke(cli, [*words, *args])
 
 
@@ -220,7 +227,7 @@ def test_the_command_writes_predictions_that_evaluate_scores(folder, tmp_path):
 @pytest.mark.parametrize(
     "line, problem",
     [
-        ('{"image_id": "film0", "path": "x", "labels": {"Bright": 2}}', "labels"),
+        ('{"image_id": "image0", "path": "x", "labels": {"Bright": 2}}', "labels"),
         ('{"image_id": "z", "path": "x", "labels": {"Dark": 1}}', "labels: other classes"),
         ('{"image_id": "z", "path": "x", "labels": {}}', "labels: an image without a class"),
     ],
@@ -238,7 +245,7 @@ def test_a_bad_label_is_one_message_with_its_place(folder, tmp_path, line, probl
 def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
     model = grounder.load(folder / "model")
     key = site_key.find_or_create()
-    record = {"subjects": sorted({key.digest("film2")}), "key": key.name}
+    record = {"subjects": sorted({key.digest("image2")}), "key": key.name}
     grounder.save(tmp_path / "trained", model, record)
     words = [
         "probe",
@@ -246,7 +253,7 @@ def test_images_that_the_model_was_trained_on_are_refused(folder, tmp_path):
         "--encoder",
         f"{tmp_path}/trained",
         "--images",
-        f"{folder}/films",
+        f"{folder}/images",
     ]
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 1 and "1 subject is in both test and the training data of" in result.stderr

@@ -67,10 +67,10 @@ def refused(result, *parts):
 
 
 BAD = {  # change of line 3, and the message
-    "two masks": ({"image_id": "film0", "path": "film0.png"}, "masks.jsonl:3: category: the second mask"),
+    "two masks": ({"image_id": "image0", "path": "image0.png"}, "masks.jsonl:3: category: the second mask"),
     "run lengths": ({"counts": "11"}, "masks.jsonl:3: counts: expected COCO's run lengths"),
     "no width": ({"width": None}, "masks.jsonl:3: width: "),
-    "another size": ({"width": 48, "height": 60}, "film2.png: is 60 x 48 pixels, its mask says 48 x 60"),
+    "another size": ({"width": 48, "height": 60}, "image2.png: is 60 x 48 pixels, its mask says 48 x 60"),
     "no image": ({"path": "none.png"}, "none.png: No such file"),
     "no picture": ({"path": "masks.jsonl"}, "masks.jsonl: not an image"),
 }
@@ -90,7 +90,7 @@ def test_a_bad_mask_is_one_line_and_can_be_rejected(run, lines, tmp_path, change
 
 def test_masks_of_one_image_that_contradict_each_other_are_bad_lines(run, lines):
     both = [each | {"category": name} for each in lines for name in ("Disc", "Ring")]
-    for key, other in (("split", "val"), ("path", "film7.png"), ("subject_id", "x"), ("height", 49)):
+    for key, other in (("split", "val"), ("path", "image7.png"), ("subject_id", "x"), ("height", 49)):
         changed = [*both[:3], both[3] | {key: other}, *both[4:]]
         if key == "height":
             changed[3]["counts"] = ""
@@ -103,11 +103,11 @@ def test_masks_of_one_image_that_contradict_each_other_are_bad_lines(run, lines)
 def test_an_image_without_a_mask_of_each_class_is_refused_or_left_out(run, lines, tmp_path):
     both = [each | {"category": name} for each in lines for name in ("Disc", "Ring")]
     del both[-1]
-    refused(run(both), "film19.png: has no mask of the class Ring; an absent one is an empty mask")
+    refused(run(both), "image19.png: has no mask of the class Ring; an absent one is an empty mask")
     result = run(both, "--rejects", f"{tmp_path}/bad.jsonl")
     assert result.exit_code == 0, result.stderr
     found = [json.loads(line) for line in result.stdout.splitlines()]
-    assert "film19" not in {each["image_id"] for each in found}
+    assert "image19" not in {each["image_id"] for each in found}
     assert [each["category"] for each in found[:4]] == ["Disc", "Ring"] * 2
 
 
@@ -146,8 +146,8 @@ def test_images_that_the_encoder_was_trained_on_are_refused(run, lines, folder):
 
 @pytest.mark.slow
 def test_a_scaled_copy_of_an_image_takes_the_masks_of_the_original(run, lines, folder):
-    with Image.open(folder / "film8.png") as film:
-        film.resize((30, 24)).save(folder / "copy.png")
+    with Image.open(folder / "image8.png") as image:
+        image.resize((30, 24)).save(folder / "copy.png")
     lines[8]["path"] = "copy.png"
     result = run(lines)
     found = next(each for each in map(json.loads, result.stdout.splitlines()) if each["path"] == "copy.png")

@@ -30,7 +30,7 @@ def make(folder, objectives, texts=WORDS):
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory):
+def cohort(tmp_path_factory):
     here = tmp_path_factory.mktemp("write")
     made = toy.make(here, count=7)
     for name in ("writer", "gk-mvlp"):
@@ -41,20 +41,20 @@ def films(tmp_path_factory):
     return made
 
 
-def run(films, model="writer", *args, images=None, **more):
-    words = ["write", str(images or films.images), "--images", str(films.folder), "--device", "cpu"]
+def run(cohort, model="writer", *args, images=None, **more):
+    words = ["write", str(images or cohort.images), "--images", str(cohort.folder), "--device", "cpu"]
     flags = [str(each) for each in args]
     return CliRunner().invoke(
-        cli, [*words, "--model", str(films.folder / model), "--max-tokens", "12", *flags], **more
+        cli, [*words, "--model", str(cohort.folder / model), "--max-tokens", "12", *flags], **more
     )
 
 
 @pytest.mark.slow
-def test_a_report_has_the_ids_of_its_image_and_parse_reports_takes_it(films):
-    result = run(films)
+def test_a_report_has_the_ids_of_its_image_and_parse_reports_takes_it(cohort):
+    result = run(cohort)
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in result.stdout.splitlines()]
-    given = toy_runs.lines(films.images)
+    given = toy_runs.lines(cohort.images)
     assert [{key: line[key] for key in given[0]} for line in lines] == given
     assert len({line["model"] for line in lines}) == 1
     parsed = CliRunner().invoke(cli, ["parse-reports", "--any-language"], input=result.stdout)
@@ -66,19 +66,19 @@ def test_a_report_has_the_ids_of_its_image_and_parse_reports_takes_it(films):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["writer", "gk-mvlp"])
-def test_neither_batch_nor_run_changes_a_byte(films, model):
-    anatomy = ["--anatomy", films.anatomy] if model == "gk-mvlp" else []
-    first, *others = (run(films, model, "--batch-size", n, *anatomy).stdout for n in (8, 1, 3, 8))
+def test_neither_batch_nor_run_changes_a_byte(cohort, model):
+    anatomy = ["--anatomy", cohort.anatomy] if model == "gk-mvlp" else []
+    first, *others = (run(cohort, model, "--batch-size", n, *anatomy).stdout for n in (8, 1, 3, 8))
     assert first and others == [first] * 3
-    greedy = {run(films, model, "--beams", 1, "--batch-size", n, *anatomy).stdout for n in (7, 2)}
+    greedy = {run(cohort, model, "--beams", 1, "--batch-size", n, *anatomy).stdout for n in (7, 2)}
     assert len(greedy) == 1
 
 
 @pytest.mark.slow
-def test_regions_change_what_gk_mvlp_writes_from(films):
-    model = report_writing.load(films.folder / "gk-mvlp")
-    picture = report_writing.letterboxed.read(films.folder / "film0.png", 64)
-    [line] = [each for each in toy_runs.lines(films.anatomy) if each["image_id"] == "film0"]
+def test_regions_change_what_gk_mvlp_writes_from(cohort):
+    model = report_writing.load(cohort.folder / "gk-mvlp")
+    picture = report_writing.letterboxed.read(cohort.folder / "image0.png", 64)
+    [line] = [each for each in toy_runs.lines(cohort.anatomy) if each["image_id"] == "image0"]
     anatomy = report_writing.Anatomy(
         **line | {"regions": [report_writing_region(each) for each in line["regions"]]}
     )
@@ -95,10 +95,10 @@ def report_writing_region(values):
     return Region(name=values["name"], box=tuple(values["box"]))
 
 
-def test_the_tokens_are_those_of_training(films):
+def test_the_tokens_are_those_of_training(cohort):
     """The visual tokens and the next-token logits are those that the lm loss uses."""
-    model = report_writing.load(films.folder / "writer")
-    picture = report_writing.letterboxed.read(films.folder / "film1.png", 64)
+    model = report_writing.load(cohort.folder / "writer")
+    picture = report_writing.letterboxed.read(cohort.folder / "image1.png", 64)
     memory, hidden = model._visual_tokens([picture], [None])
     planes = picture.picture()[None]
     images = model.model.network.encode_images(planes[:, :1], planes[:, 1:])
@@ -127,69 +127,69 @@ def test_the_tokens_are_those_of_training(films):
 
 
 @torch.inference_mode()
-def test_a_writer_works_on_patches_with_further_columns(films):
+def test_a_writer_works_on_patches_with_further_columns(cohort):
     torch.manual_seed(0)
     model = grounder.build("small", WORDS, image_size=64, architecture="text-query")
     writing = report_writing.ReportModel(model, Learner(model, ["writer"]).objectives["writer"].eval())
-    picture = report_writing.letterboxed.read(films.folder / "film0.png", 64)
+    picture = report_writing.letterboxed.read(cohort.folder / "image0.png", 64)
     assert writing._visual_tokens([picture], [None])[0].shape == (1, 16, 128)
     assert len(writing.texts([picture] * 2, [None] * 2, writing.decoding(most=3, beams=2))) == 2
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_is_continued_with_the_same_bytes(films, tmp_path):
-    whole, target = run(films).stdout_bytes, tmp_path / "out.jsonl"
-    assert run(films, "writer", "-o", target).exit_code == 0
+def test_an_interrupted_run_is_continued_with_the_same_bytes(cohort, tmp_path):
+    whole, target = run(cohort).stdout_bytes, tmp_path / "out.jsonl"
+    assert run(cohort, "writer", "-o", target).exit_code == 0
     assert target.read_bytes() == whole
     records = whole.splitlines(keepends=True)
     first = tmp_path / "first.jsonl"
-    first.write_bytes(b"".join((films.folder / "images.jsonl").read_bytes().splitlines(keepends=True)[:3]))
+    first.write_bytes(b"".join((cohort.folder / "images.jsonl").read_bytes().splitlines(keepends=True)[:3]))
     assert (
-        run(films, "writer", "-o", target, images=first).exit_code == 0
+        run(cohort, "writer", "-o", target, images=first).exit_code == 0
     )  # a shorter input, then a longer one
     assert target.read_bytes() == b"".join(records[:3])
-    assert run(films, "writer", "-o", target, "--resume", "--batch-size", 2).exit_code == 0
+    assert run(cohort, "writer", "-o", target, "--resume", "--batch-size", 2).exit_code == 0
     assert target.read_bytes() == whole
-    other = run(films, "writer", "-o", target, "--resume", "--beams", 1)
+    other = run(cohort, "writer", "-o", target, "--resume", "--beams", 1)
     assert (other.exit_code, "another beams" in other.output) == (1, True)
-    other = run(films, "gk-mvlp", "-o", target, "--resume")
+    other = run(cohort, "gk-mvlp", "-o", target, "--resume")
     assert other.exit_code == 1
 
 
 @pytest.mark.slow
-def test_an_unreadable_image_is_rejected_and_the_rest_is_written(films, tmp_path):
-    lines = toy_runs.lines(films.images)
+def test_an_unreadable_image_is_rejected_and_the_rest_is_written(cohort, tmp_path):
+    lines = toy_runs.lines(cohort.images)
     lines[2]["path"] = "missing.png"
     images = toy_runs.write(tmp_path / "images.jsonl", lines)
-    stopped = run(films, images=images)
+    stopped = run(cohort, images=images)
     assert (stopped.exit_code, "missing.png" in stopped.output) == (1, True)
-    done = run(films, "writer", "--rejects", tmp_path / "bad.jsonl", images=images)
+    done = run(cohort, "writer", "--rejects", tmp_path / "bad.jsonl", images=images)
     assert done.exit_code == 0
     assert toy_runs.lines(tmp_path / "bad.jsonl") == [lines[2]]
-    kept = run(films).stdout.splitlines()
+    kept = run(cohort).stdout.splitlines()
     assert done.stdout.splitlines() == kept[:2] + kept[3:]
     none = toy_runs.write(tmp_path / "none.jsonl", lines[2:3])
-    result = run(films, "writer", "--rejects", tmp_path / "bad.jsonl", images=none)
+    result = run(cohort, "writer", "--rejects", tmp_path / "bad.jsonl", images=none)
     assert (result.exit_code, "every image was rejected" in result.output) == (1, True)
 
 
-def test_a_cut_report_is_counted(films):
-    result = run(films, "writer", "--max-tokens", 1)
+def test_a_cut_report_is_counted(cohort):
+    result = run(cohort, "writer", "--max-tokens", 1)
     assert result.exit_code == 0
     assert "reports were cut at 1 tokens; see --max-tokens" in result.stderr
 
 
 @pytest.mark.slow
-def test_reports_of_a_model_whose_training_leaked_are_marked(films, tmp_path):
-    saved = grounder.save(tmp_path, grounder.load(films.folder / "writer"), {"leakage": True})
+def test_reports_of_a_model_whose_training_leaked_are_marked(cohort, tmp_path):
+    saved = grounder.save(tmp_path, grounder.load(cohort.folder / "writer"), {"leakage": True})
     saved_heads.save(tmp_path, Learner(saved, ["writer"]).objectives, saved.name)
-    for model, marked in ((tmp_path, True), (films.folder / "writer", None)):
-        result = run(films, model, "--max-tokens", 2)
+    for model, marked in ((tmp_path, True), (cohort.folder / "writer", None)):
+        result = run(cohort, model, "--max-tokens", 2)
         assert {json.loads(line).get("leakage") for line in result.stdout.splitlines()} == {marked}
 
 
 @pytest.mark.slow
-def test_a_model_without_a_writer_is_refused(films, tmp_path):
+def test_a_model_without_a_writer_is_refused(cohort, tmp_path):
     torch.manual_seed(0)
     saved = grounder.save(tmp_path, grounder.build("small", WORDS, image_size=64))
     with pytest.raises(MedgroundError, match=r"no heads\.safetensors"):
@@ -239,13 +239,13 @@ def test_other_tokenizers_keep_their_spaces_and_case():
 
 
 @pytest.mark.slow
-def test_a_writer_on_a_frozen_encoder_learns_the_reports_of_its_training(films, tmp_path):
-    texts = {each["text"] for each in toy_runs.lines(films.pairs)}
+def test_a_writer_on_a_frozen_encoder_learns_the_reports_of_its_training(cohort, tmp_path):
+    texts = {each["text"] for each in toy_runs.lines(cohort.pairs)}
     flags = ["--objective", "writer", "--freeze", "image-encoder", "--image-size", 64, "--lr", 0.003]
-    toy_runs.pretrain(films, tmp_path / "run", *flags, "--steps", 100, "--augment", "none")
+    toy_runs.pretrain(cohort, tmp_path / "run", *flags, "--steps", 100, "--augment", "none")
     heads = saved_heads.names_of(tmp_path / "run")
     assert heads == ["writer"]
-    result = run(films, tmp_path / "run", "--beams", 2)
+    result = run(cohort, tmp_path / "run", "--beams", 2)
     assert result.exit_code == 0, result.output
     written = {json.loads(line)["text"] for line in result.stdout.splitlines()}
     assert written and {text.lower().rstrip(".") for text in written} <= texts

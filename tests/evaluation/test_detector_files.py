@@ -27,7 +27,7 @@ EXPECTED = sum(map(iou, FOUND, TRUE)) / 2
 def truth(number: int, image: int) -> dict:
     own = {"image_id": f"i{image}", "phrase_id": f"p{number}", "subject_id": f"s{image}"}
     w, h = SIZES[image]
-    shape = {"path": f"films/a{image}.png", "width": w, "height": h}
+    shape = {"path": f"images/a{image}.png", "width": w, "height": h}
     return (
         own
         | shape
@@ -66,7 +66,7 @@ def test_dictionaries_with_old_and_new_keys(score, kind):
     for file in (old, new, none):
         assert score(file, kind) == (pytest.approx(EXPECTED), "")
         assert score("".join(json.dumps(each) + "\n" for each in file), kind)[0] == pytest.approx(EXPECTED)
-    names = [each | {"image_id": f"/data/films/a{n}.png"} for n, each in enumerate(new)]
+    names = [each | {"image_id": f"/data/images/a{n}.png"} for n, each in enumerate(new)]
     assert score(names, kind) == (pytest.approx(EXPECTED), "")
 
 

@@ -307,9 +307,9 @@ def test_a_mirrored_image_is_told_apart_by_whether_the_phrase_names_a_side():
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch):
-    """Run `medground evaluate --probes` on toy films; `reads` stands in for the model."""
+    """Run `medground evaluate --probes` on toy images; `reads` stands in for the model."""
     monkeypatch.chdir(tmp_path)
-    films = toy.make(tmp_path, count=4)
+    cohort = toy.make(tmp_path, count=4)
     (tmp_path / "model").mkdir()
 
     def evaluate(model, images, device, inputs, how):
@@ -323,7 +323,7 @@ def asked(tmp_path, monkeypatch):
 
     def call(*flags: str):
         return CliRunner().invoke(
-            cli, ["evaluate", films.phrases, "--probes", "--bootstrap-samples", "100", *flags]
+            cli, ["evaluate", cohort.phrases, "--probes", "--bootstrap-samples", "100", *flags]
         )
 
     return call

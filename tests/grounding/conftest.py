@@ -11,7 +11,7 @@ from medground.models import grounder
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=4)
 
 
@@ -27,8 +27,8 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def ground(model, films):
-    """Run `medground ground` on all phrases of the toy films."""
+def ground(model, cohort):
+    """Run `medground ground` on all phrases of the toy cohort."""
     return lambda *flags: run(
-        "ground", "--model", model, "--images", films.folder, "--phrases", films.phrases, *flags
+        "ground", "--model", model, "--images", cohort.folder, "--phrases", cohort.phrases, *flags
     )

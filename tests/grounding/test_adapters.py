@@ -36,7 +36,7 @@ SIZE = (toy.WIDTH, toy.HEIGHT)  # 120 x 100
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=2)
 
 
@@ -58,10 +58,10 @@ def short(monkeypatch):
     monkeypatch.setattr(generators, "MAX_TOKENS", 6)
 
 
-def asked(films: toy.Toy) -> list[Phrase]:
+def asked(cohort: toy.Toy) -> list[Phrase]:
     return [
         Phrase(
-            image_id=f"film{n}", phrase_id=f"{n}|{word}", path=f"film{n}.png", text=word,
+            image_id=f"image{n}", phrase_id=f"{n}|{word}", path=f"image{n}.png", text=word,
             extra={"existence": "absent"} if word == "no edema" else {},
         )
         for n in range(2)
@@ -69,25 +69,25 @@ def asked(films: toy.Toy) -> list[Phrase]:
     ]  # fmt: skip
 
 
-def records(found: model.ForeignModel, films: toy.Toy) -> list[dict]:
-    pairs = found.ground(asked(films), films.folder, None, found.options(**OPTIONS))
+def records(found: model.ForeignModel, cohort: toy.Toy) -> list[dict]:
+    pairs = found.ground(asked(cohort), cohort.folder, None, found.options(**OPTIONS))
     return [json.loads(jsonl.dumps(grounding)) for _, grounding in pairs]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation")  # in transformers' processor of PaliGemma
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_grounds_phrases_one_by_one_as_together(kind, folders, films):
+def test_each_kind_grounds_phrases_one_by_one_as_together(kind, folders, cohort):
     loaded = model.load(folders(kind), "cpu")
-    together = records(loaded, films)
-    assert [each["phrase_id"] for each in together] == [each.phrase_id for each in asked(films)]
+    together = records(loaded, cohort)
+    assert [each["phrase_id"] for each in together] == [each.phrase_id for each in asked(cohort)]
     for each in together:
         corners = np.array([box["box"] for box in each["boxes"]]).reshape(-1, 4)
         assert (corners >= 0).all() and (corners <= SIZE * 2).all()
         assert each["present"] == max((box["score"] for box in each["boxes"]), default=0.0) <= 1
         if each.get("existence") == "absent":
             assert not each["boxes"]
-    alone = records(replace(loaded, at_once=1), films)
+    alone = records(replace(loaded, at_once=1), cohort)
     for one, other in zip(together, alone, strict=True):
         assert len(one["boxes"]) == len(other["boxes"])
         for box, same in zip(one["boxes"], other["boxes"], strict=True):
@@ -104,12 +104,12 @@ def run(*words, **more):
 
 
 @pytest.mark.slow
-def test_ground_takes_the_folder_and_resumes(folders, films, tmp_path):
+def test_ground_takes_the_folder_and_resumes(folders, cohort, tmp_path):
     given = "".join(
         json.dumps({"image_id": p.image_id, "phrase_id": p.phrase_id, "path": p.path, "text": p.text}) + "\n"
-        for p in asked(films)
+        for p in asked(cohort)
     )
-    words = ("ground", "--model", folders("owl"), "--images", films.folder, "--device", "cpu")
+    words = ("ground", "--model", folders("owl"), "--images", cohort.folder, "--device", "cpu")
     whole = run(*words, input=given)
     assert whole.exit_code == 0, whole.stderr
     lines = whole.stdout_bytes.splitlines(keepends=True)
@@ -206,9 +206,9 @@ class TestTrust:
         monkeypatch.setattr(utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
         monkeypatch.syspath_prepend(str(tmp_path / "modules"))
 
-    def test_code_of_a_model_runs_only_if_it_is_trusted(self, films, tmp_path):
+    def test_code_of_a_model_runs_only_if_it_is_trusted(self, cohort, tmp_path):
         folder = tiny_models.maira_2(tmp_path / "maira_2")
-        words = ("ground", "--model", folder, films.folder / "film0.png", "spot", "--device", "cpu")
+        words = ("ground", "--model", folder, cohort.folder / "image0.png", "spot", "--device", "cpu")
         refused = run(*words)
         assert refused.exit_code == 1 and "then give --trust-remote-code" in refused.stderr
         assert not (tmp_path / "modules").exists()
@@ -217,7 +217,7 @@ class TestTrust:
         [box] = json.loads(result.stdout)["boxes"]
         assert box == {"box": [20.5, 20.5, 40.5, 40.5], "score": 1.0}  # of the crop: 100 of 120 pixels
 
-    def test_a_prompt_goes_around_the_phrase_of_maira_2(self, films, tmp_path, monkeypatch):
+    def test_a_prompt_goes_around_the_phrase_of_maira_2(self, cohort, tmp_path, monkeypatch):
         folder = tiny_models.maira_2(tmp_path / "maira_2")
         loaded = model.load(folder, "cpu", trust_remote_code=True, prompt="a large {phrase}")
         seen, processor = [], type(loaded.adapter.processor)
@@ -242,12 +242,12 @@ class TestTrust:
 
 
 @pytest.mark.slow
-def test_load_takes_the_folder_as_ground_does(folders, films):
+def test_load_takes_the_folder_as_ground_does(folders, cohort):
     loaded = medground.load(folders("owl"), device="cpu", any_view=True)
     assert isinstance(loaded, model.ForeignModel)
-    [found] = loaded.predict(films.folder / "film0.png", "a small bright spot", min_score=0.0)
+    [found] = loaded.predict(cohort.folder / "image0.png", "a small bright spot", min_score=0.0)
     result = run(
-        "ground", "--model", folders("owl"), films.folder / "film0.png", "a small bright spot",
+        "ground", "--model", folders("owl"), cohort.folder / "image0.png", "a small bright spot",
         "--min-score", 0, "--any-view", "--device", "cpu",
     )  # fmt: skip
     assert json.loads(result.stdout)["boxes"] == json.loads(jsonl.dumps(found))["boxes"]
@@ -259,7 +259,7 @@ def test_load_takes_the_folder_as_ground_does(folders, films):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["owl", "grounding-dino"])
-def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, films, monkeypatch, caplog):
+def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, cohort, monkeypatch, caplog):
     loaded = medground.load(folders(kind), device="cpu", any_view=True)
     token = next(t for t in loaded.adapter.processor.tokenizer.all_special_tokens if loaded.special.match(t))
     asked = []
@@ -269,7 +269,7 @@ def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, films,
     )
     half = token[: len(token) // 2] + token + token[len(token) // 2 :]
     loaded.predict(
-        films.folder / "film0.png", [f"spot {token.upper()} here", f"spot {half}", "bright < spot [5]"]
+        cohort.folder / "image0.png", [f"spot {token.upper()} here", f"spot {half}", "bright < spot [5]"]
     )
     assert not any(token.lower() in each.lower() for each in asked)
     assert asked[2] == "bright < spot [5]" and "2 phrases have special tokens" in caplog.text
@@ -277,17 +277,17 @@ def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, films,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["owl", "llava"])
-def test_a_prompt_goes_around_the_phrase(kind, folders, films, monkeypatch):
+def test_a_prompt_goes_around_the_phrase(kind, folders, cohort, monkeypatch):
     loaded = medground.load(folders(kind), device="cpu", any_view=True, prompt="a photo {} of {phrase}!")
     seen = []
     tokenizer = type(loaded.adapter.processor.tokenizer)
     made = tokenizer.__call__
     keep = lambda self, text, *rest, **more: seen.append(text) or made(self, text, *rest, **more)  # noqa: E731
     monkeypatch.setattr(tokenizer, "__call__", keep)
-    [found] = loaded.predict(films.folder / "film0.png", "spot")
+    [found] = loaded.predict(cohort.folder / "image0.png", "spot")
     assert any("a photo {} of spot!" in each for texts in seen for each in texts)
     assert found.extra["prompt"] == "a photo {} of {phrase}!"
-    result = run("ground", films.folder / "film0.png", "spot", "--prompt", "spot")
+    result = run("ground", cohort.folder / "image0.png", "spot", "--prompt", "spot")
     assert (result.exit_code, "lacks {phrase}" in result.stderr) == (2, True)
 
 
@@ -318,21 +318,23 @@ def test_the_name_of_a_model_follows_its_files(tmp_path):
     assert sources.name_of(tmp_path) != first
 
 
-def test_records_with_another_shape_than_the_image_are_refused_or_rejected(films):
+def test_records_with_another_shape_than_the_image_are_refused_or_rejected(cohort):
     class Nothing:
         def find(self, image, phrases):
             return [model.Found([((0, 0, 60, 50), 0.5), ((200, 0, 300, 10), 0.4)], 1, True) for _ in phrases]
 
     loaded = model.ForeignModel("m", Nothing())
-    phrase = replace(asked(films)[0], width=240, height=200)
-    [(sized, found)] = loaded.ground([phrase], films.folder, None, loaded.options(**OPTIONS))
+    phrase = replace(asked(cohort)[0], width=240, height=200)
+    [(sized, found)] = loaded.ground([phrase], cohort.folder, None, loaded.options(**OPTIONS))
     assert (sized.width, [each.box for each in found.boxes]) == (240, [(0, 0, 120, 100)])
     other = replace(phrase, width=100)
     with pytest.raises(MedgroundError, match="is 120 x 100 pixels, its phrases say 100 x 200"):
-        list(loaded.ground([other], films.folder, None, loaded.options(**OPTIONS)))
+        list(loaded.ground([other], cohort.folder, None, loaded.options(**OPTIONS)))
     bad = []
     take = lambda phrase, problem: bad.append(phrase)  # noqa: E731
-    assert list(loaded.ground([other], films.folder, take, loaded.options(**OPTIONS))) == [] and len(bad) == 1
+    assert (
+        list(loaded.ground([other], cohort.folder, take, loaded.options(**OPTIONS))) == [] and len(bad) == 1
+    )
 
 
 def test_the_documentation_says_what_each_adapter_can():

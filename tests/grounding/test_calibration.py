@@ -153,7 +153,7 @@ def test_absent_phrases_teach_present_and_need_no_margin():
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=24)
 
 
@@ -169,16 +169,16 @@ def run(*args: object):
 
 
 @pytest.mark.slow
-def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films, model, tmp_path):
-    result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
+def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(cohort, model, tmp_path):
+    result = run("calibrate", cohort.phrases, "--model", model, "--images", cohort.folder)
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["margin"]["n"] == 24
-    assert json.loads((model / "calibration.json").read_text())["data"] == Path(films.phrases).stem
-    out, asked = tmp_path / "found.jsonl", ("--images", films.folder, "--phrases", films.phrases)
+    assert json.loads((model / "calibration.json").read_text())["data"] == Path(cohort.phrases).stem
+    out, asked = tmp_path / "found.jsonl", ("--images", cohort.folder, "--phrases", cohort.phrases)
     result = run("ground", "--model", model, *asked, "--coverage", 0.75, "-o", out)
     assert result.exit_code == 0, result.stderr
     found = [json.loads(line) for line in out.read_text().splitlines()]
-    truth = [json.loads(line)["boxes"][0] for line in Path(films.phrases).read_text().splitlines()]
+    truth = [json.loads(line)["boxes"][0] for line in Path(cohort.phrases).read_text().splitlines()]
     assert all(each["calibrated"] and each["coverage"] == 0.75 for each in found)
     inside = [
         a[0] <= b[0] and a[1] <= b[1] and a[2] >= b[2] and a[3] >= b[3]
@@ -190,57 +190,58 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(films,
 
 
 @pytest.mark.slow
-def test_a_model_is_calibrated_on_scaled_copies_as_on_the_images_that_were_drawn_on(films, model, tmp_path):
-    for path in films.folder.glob("*.png"):
+def test_a_model_is_calibrated_on_scaled_copies_as_on_the_images_that_were_drawn_on(cohort, model, tmp_path):
+    for path in cohort.folder.glob("*.png"):
         Image.open(path).resize((toy.WIDTH * 2, toy.HEIGHT * 2)).save(tmp_path / path.name)
-    with open(films.phrases, "rb") as stream:
+    with open(cohort.phrases, "rb") as stream:
         phrases = list(jsonl.read(stream, Phrase, jsonl.BadLines()))
     found = fitting.calibrate(phrases, grounder.load(model), tmp_path)
-    own = fitting.calibrate(phrases, grounder.load(model), films.folder)
+    own = fitting.calibrate(phrases, grounder.load(model), cohort.folder)
     assert found.margins == pytest.approx(own.margins, abs=0.1)
 
 
 @pytest.mark.slow
-def test_other_weights_are_not_given_an_older_calibration(films, model):
-    assert run("calibrate", films.phrases, "--model", model, "--images", films.folder).exit_code == 0
+def test_other_weights_are_not_given_an_older_calibration(cohort, model):
+    assert run("calibrate", cohort.phrases, "--model", model, "--images", cohort.folder).exit_code == 0
     torch.manual_seed(1)
     grounder.save(model, grounder.build("small", ["bright spot", "left lung"]))
-    result = run("ground", "--model", model, films.folder / "film0.png", "spot")
+    result = run("ground", "--model", model, cohort.folder / "image0.png", "spot")
     assert (result.exit_code, "fitted for other weights" in result.stderr) == (1, True)
     assert (
-        run("ground", "--model", model, films.folder / "film0.png", "spot", "--no-calibration").exit_code == 0
+        run("ground", "--model", model, cohort.folder / "image0.png", "spot", "--no-calibration").exit_code
+        == 0
     )
 
 
 @pytest.mark.slow
-def test_a_promise_needs_a_calibration_and_enough_phrases(films, model):
-    one = ("ground", "--model", model, films.folder / "film0.png", "spot", "--coverage")
+def test_a_promise_needs_a_calibration_and_enough_phrases(cohort, model):
+    one = ("ground", "--model", model, cohort.folder / "image0.png", "spot", "--coverage")
     result = run(*one, 0.9)
     assert (result.exit_code, "run medground calibrate" in result.stderr) == (1, True)
     assert run(*one, 0.9, "--no-calibration").exit_code == 2
     assert run(*one, 0.9, "--min-present", 0.5).exit_code == 2
-    run("calibrate", films.phrases, "--model", model, "--images", films.folder)
+    run("calibrate", cohort.phrases, "--model", model, "--images", cohort.folder)
     result = run(*one, 0.99)
     assert (result.exit_code, "support at most 0.96" in result.stderr) == (1, True)
-    result = run("calibrate", films.phrases, "--split", "val", "--model", model, "--images", films.folder)
+    result = run("calibrate", cohort.phrases, "--split", "val", "--model", model, "--images", cohort.folder)
     assert (result.exit_code, "on 6 phrases only" in result.stderr) == (0, True)
-    result = run("calibrate", films.phrases, "--split", "no", "--model", model, "--images", films.folder)
+    result = run("calibrate", cohort.phrases, "--split", "no", "--model", model, "--images", cohort.folder)
     assert (result.exit_code, "nothing to calibrate on" in result.stderr) == (1, True)
 
 
 @pytest.mark.slow
-def test_a_model_is_not_calibrated_on_its_training_patients(films, model):
+def test_a_model_is_not_calibrated_on_its_training_patients(cohort, model):
     torch.manual_seed(0)
     seen = recorded("p3")
     grounder.save(model, grounder.build("small", ["bright spot"]), record=seen)
-    result = run("calibrate", films.phrases, "--model", model, "--images", films.folder)
+    result = run("calibrate", cohort.phrases, "--model", model, "--images", cohort.folder)
     assert (result.exit_code, "1 subject is in both" in result.stderr) == (1, True)
     assert not (model / "calibration.json").exists()
 
 
 @pytest.mark.slow
-def test_a_damaged_calibration_is_one_line(model, films):
+def test_a_damaged_calibration_is_one_line(model, cohort):
     for text in ("{", "[]", '{"format": 1}', '{"format": 2, "present_curve": {}, "score_curve": {}}'):
         (model / "calibration.json").write_text(text)
-        result = run("ground", "--model", model, films.folder / "film0.png", "spot")
+        result = run("ground", "--model", model, cohort.folder / "image0.png", "spot")
         assert (result.exit_code, "run medground calibrate again" in result.stderr) == (1, True)

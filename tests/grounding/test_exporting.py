@@ -26,8 +26,8 @@ def exported(tmp_path_factory, model) -> Path:
 
 @pytest.mark.slow
 @needs_openvino
-def test_an_export_answers_as_torch_does(ground, exported, films, model):
-    asked = ("--images", films.folder, "--phrases", films.phrases, "--min-score", 0)
+def test_an_export_answers_as_torch_does(ground, exported, cohort, model):
+    asked = ("--images", cohort.folder, "--phrases", cohort.phrases, "--min-score", 0)
     found = run("ground", "--model", exported, *asked)
     assert found.exit_code == 0, found.stderr
     own, other = (
@@ -78,19 +78,20 @@ def test_answers_do_not_depend_on_what_is_left_out_to_be_fast(model):
 
 @pytest.mark.slow
 @needs_openvino
-def test_an_export_of_other_weights_is_refused(exported, model, films, tmp_path):
+def test_an_export_of_other_weights_is_refused(exported, model, cohort, tmp_path):
     torch.manual_seed(5)
     mixed = tmp_path / "mixed"
     grounder.save(mixed, grounder.build("small", ["bright spot"]))
     for each in exported.iterdir():
         if each.name not in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             (mixed / each.name).write_bytes(each.read_bytes())
-    result = run("ground", "--model", mixed, films.folder / "film0.png", "spot")
+    result = run("ground", "--model", mixed, cohort.folder / "image0.png", "spot")
     assert (result.exit_code, "made from other weights" in result.stderr) == (1, True)
     assert (
-        run("ground", "--model", mixed, "--backend", "torch", films.folder / "film0.png", "x").exit_code == 0
+        run("ground", "--model", mixed, "--backend", "torch", cohort.folder / "image0.png", "x").exit_code
+        == 0
     )
-    result = run("ground", "--model", model, "--backend", "exported", films.folder / "film0.png", "spot")
+    result = run("ground", "--model", model, "--backend", "exported", cohort.folder / "image0.png", "spot")
     assert (result.exit_code, "create it with medground export" in result.stderr) == (1, True)
 
 

@@ -1,4 +1,4 @@
-"""Mirrored films: told by what hangs on which side, turned for the answer, and the answer turned back."""
+"""Flipped images: recognized by their layout, flipped before the prediction, and the boxes flipped back."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from medground.records import Phrase
 WIDTH, HEIGHT = 150, 120
 
 
-def heart_film(seed: int, mirrored: bool = False) -> np.ndarray:
+def heart_image(seed: int, mirrored: bool = False) -> np.ndarray:
     """(HEIGHT, WIDTH) bytes: noise, two lungs, and a heart in the right half of the picture."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
@@ -49,8 +49,8 @@ def model(tmp_path_factory) -> tuple[grounder.Grounder, Path]:
 
 @pytest.fixture(scope="module")
 def learned(model):
-    films = (shown(heart_film(n), model[0].config.image_size) for n in range(30))
-    return flip.fit(films, model[0])
+    squares = (shown(heart_image(n), model[0].config.image_size) for n in range(30))
+    return flip.fit(squares, model[0])
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_images_it_was_not_fitted_to_are_told(model, learned):
     assert figures["n"] == 30 and figures["right"] == 1.0 and figures["turned"] == 0.0
     for seed in range(100, 110):
         for mirrored in (False, True):
-            picture = shown(heart_film(seed, mirrored), model[0].config.image_size).picture()
+            picture = shown(heart_image(seed, mirrored), model[0].config.image_size).picture()
             as_it_is, other = (backends.encode(model[0], each) for each in (picture, picture.flip(2)))
             assert found.is_flipped(as_it_is, other) == mirrored
 
@@ -74,12 +74,12 @@ def test_an_image_that_looks_the_same_either_way_is_left_as_it_is(model, learned
 def test_what_cannot_be_told_is_not_kept(model):
     def either_way():
         for n in range(30):
-            yield shown(heart_film(n, mirrored=n % 2 == 0), model[0].config.image_size)
+            yield shown(heart_image(n, mirrored=n % 2 == 0), model[0].config.image_size)
 
     with pytest.raises(MedgroundError, match="held-out images are recognized"):
         flip.fit(either_way(), model[0])
     with pytest.raises(MedgroundError, match="2 images are too few"):
-        flip.fit([shown(heart_film(n), 160) for n in range(2)], model[0])
+        flip.fit([shown(heart_image(n), 160) for n in range(2)], model[0])
 
 
 def test_the_threshold_lies_beyond_all_but_one_in_a_thousand_held_out_images():
@@ -124,8 +124,8 @@ def test_a_mirrored_image_is_answered_as_the_right_one_would_be(model, learned):
         for text in ("spot", "heart left")
     ]
     choices = predict.PredictOptions(flip_correction=learned[0])
-    films = [shown(heart_film(200, mirrored), network.config.image_size) for mirrored in (False, True)]
-    straight, turned = (list(predict.ground_on_image(phrases, each, network, choices)) for each in films)
+    squares = [shown(heart_image(200, mirrored), network.config.image_size) for mirrored in (False, True)]
+    straight, turned = (list(predict.ground_on_image(phrases, each, network, choices)) for each in squares)
     for one, other in zip(straight, turned, strict=True):
         assert "mirrored" not in one.extra and other.extra["mirrored"] is True
         (a,), (b,) = one.boxes, other.boxes
@@ -136,19 +136,19 @@ def test_a_mirrored_image_is_answered_as_the_right_one_would_be(model, learned):
 @pytest.mark.slow
 def test_a_narrow_image_with_odd_padding_is_turned_about_its_own_middle(model, learned):
     network = model[0]
-    picture = heart_film(201)[:, 25:125]
+    picture = heart_image(201)[:, 25:125]
     inner, side = Letterbox(100, HEIGHT, network.config.image_size).inner[0], network.config.image_size
     assert (side - inner) % 2  # one more column of padding on one side than on the other
     phrase = Phrase(image_id="i", phrase_id="1", path="i.png", text="spot", width=100, height=HEIGHT)
-    films = [shown(each, network.config.image_size) for each in (picture, picture[:, ::-1])]
+    squares = [shown(each, network.config.image_size) for each in (picture, picture[:, ::-1])]
     always = replace(
         learned[0], weights=-1e6 * learned[0].weights
-    )  # takes every film for the other way round
-    one = next(predict.ground_on_image([phrase], films[0], network))
+    )  # takes every image for the other way round
+    one = next(predict.ground_on_image([phrase], squares[0], network))
     other = next(
-        predict.ground_on_image([phrase], films[0], network, predict.PredictOptions(flip_correction=always))
+        predict.ground_on_image([phrase], squares[0], network, predict.PredictOptions(flip_correction=always))
     )
-    flipped = next(predict.ground_on_image([phrase], films[1], network))
+    flipped = next(predict.ground_on_image([phrase], squares[1], network))
     assert one.boxes != other.boxes
     x1, y1, x2, y2 = flipped.boxes[0].box
     assert np.allclose(other.boxes[0].box, (100 - x2, y1, 100 - x1, y2), atol=1.5)
@@ -164,14 +164,14 @@ def folder(model, tmp_path) -> Path:
 def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     phrases = []
     for n in range(12):
-        Image.fromarray(heart_film(n)).save(tmp_path / f"{n}.png")
+        Image.fromarray(heart_image(n)).save(tmp_path / f"{n}.png")
         image = {"image_id": str(n), "subject_id": str(n), "path": f"{n}.png"}
         phrases.append(image | {"phrase_id": str(n), "text": "heart", "boxes": [[60, 50, 110, 90]]})
     known = write(tmp_path / "known.jsonl", phrases)
     done = run("calibrate", known, "--model", folder, "--images", tmp_path, "--fit-flip-correction")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["orientation"]["n"] == 12
-    Image.fromarray(heart_film(50, mirrored=True)).save(tmp_path / "wrong.png")
+    Image.fromarray(heart_image(50, mirrored=True)).save(tmp_path / "wrong.png")
     asked = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
     turned, hung = run(*asked), run(*asked, "--no-flip-correction")
     assert json.loads(turned.stdout)["mirrored"] is True
@@ -182,8 +182,8 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
 
 @pytest.mark.slow
 def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
-    Image.fromarray(heart_film(0)).save(tmp_path / "film.png")
-    asked = ("ground", tmp_path / "film.png", "heart", "--model", folder)
+    Image.fromarray(heart_image(0)).save(tmp_path / "image.png")
+    asked = ("ground", tmp_path / "image.png", "heart", "--model", folder)
     for config, words in (
         ({"format": 2, "model": "other"}, "fitted for other weights"),
         ({"format": 0}, "written by another version"),

@@ -29,10 +29,10 @@ IMPRESSION: Cardiomegaly.
 
 
 @pytest.fixture
-def answered(films, model, tmp_path):
-    """The records of the report's phrases on one film."""
+def answered(cohort, model, tmp_path):
+    """The records of the report's phrases on one image."""
     (tmp_path / "s1.txt").write_text(REPORT)
-    result = run("ground", "--model", model, films.folder / "film0.png", "--report", tmp_path / "s1.txt")
+    result = run("ground", "--model", model, cohort.folder / "image0.png", "--report", tmp_path / "s1.txt")
     assert result.exit_code == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 
@@ -82,18 +82,18 @@ def test_the_parts_of_a_sentence_do_not_end_in_what_joined_them(text, parts):
         ("r.jsonl", '{"study_id": "1", "text": "Clear."}\n', "r.jsonl: JSON lines, where"),
     ],
 )
-def test_many_reports_are_not_taken_for_one(films, model, tmp_path, name, text, problem):
+def test_many_reports_are_not_taken_for_one(cohort, model, tmp_path, name, text, problem):
     (tmp_path / name).write_text(text)
-    result = run("ground", "--model", model, films.folder / "film0.png", "--report", tmp_path / name)
+    result = run("ground", "--model", model, cohort.folder / "image0.png", "--report", tmp_path / name)
     assert (result.exit_code, problem in result.stderr) == (1, True), result.stderr
     report_input.refuse_many(b"FINDINGS\nClear.", "<stdin>")
 
 
-def test_a_report_needs_its_image_and_nothing_else(films, model, tmp_path):
+def test_a_report_needs_its_image_and_nothing_else(cohort, model, tmp_path):
     (tmp_path / "r.txt").write_text(REPORT)
     asked = ("--report", tmp_path / "r.txt")
     assert run("ground", "--model", model, *asked).exit_code == 2
-    assert run("ground", "--model", model, films.folder / "film0.png", "words", *asked).exit_code == 2
+    assert run("ground", "--model", model, cohort.folder / "image0.png", "words", *asked).exit_code == 2
 
 
 @pytest.mark.slow
@@ -109,11 +109,11 @@ def test_further_boxes_need_a_score_and_absent_phrases_lose_theirs(ground):
     assert boxes("--min-present", 1) == [[]] * 4
 
 
-def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(films, model, tmp_path):
-    asked = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(cohort, model, tmp_path):
+    asked = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
     asked[1] |= {"existence": "absent", "text": 'no "spot", none'}
     given = "".join(json.dumps(each) + "\n" for each in asked)
-    flags = ("--images", films.folder, "--output-format", "csv", "--min-score", 0)
+    flags = ("--images", cohort.folder, "--output-format", "csv", "--min-score", 0)
     result = run("ground", "--model", model, *flags, input=given)
     rows = list(csv.DictReader(result.stdout.splitlines()))
     assert [row["box"] for row in rows] == [*"12345678", "", *"12345678", *"12345678"]
@@ -126,10 +126,10 @@ def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(films, model, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "coco"])
-def test_evaluate_reads_back_what_it_writes_as_if_it_were_lines(ground, films, tmp_path, kind):
+def test_evaluate_reads_back_what_it_writes_as_if_it_were_lines(ground, cohort, tmp_path, kind):
     for each in (kind, "jsonl"):
         assert ground("--output-format", each, "--min-score", 0, "-o", tmp_path / each).exit_code == 0
-    how = ("--truth", films.phrases, "--bootstrap-samples", 100, "--protocol", "set")
+    how = ("--truth", cohort.phrases, "--bootstrap-samples", 100, "--protocol", "set")
     scores = [run("evaluate", tmp_path / each, "--input-format", each, *how) for each in (kind, "jsonl")]
     values = [[json.loads(line)["value"] for line in each.stdout.splitlines()] for each in scores]
     assert values[0] == values[1] != []
@@ -173,7 +173,7 @@ def test_no_phrases_give_a_file_of_each_kind_without_any(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_maps_are_what_the_protocol_heatmap_reads(ground, films, tmp_path):
+def test_maps_are_what_the_protocol_heatmap_reads(ground, cohort, tmp_path):
     path = tmp_path / "maps.safetensors"
     result = ground("--heatmap", path, "--no-calibration")
     assert result.exit_code == 0, result.stderr
@@ -182,7 +182,7 @@ def test_maps_are_what_the_protocol_heatmap_reads(ground, films, tmp_path):
     assert set(maps) == {f"{each['image_id']}/{each['phrase_id']}" for each in lines}
     assert {each.shape for each in maps.values()} == {(107, 128)}  # 120 x 100 pixels, the long side 128 cells
     scored = run(
-        "evaluate", path, "--truth", films.phrases, "--protocol", "heatmap", "--bootstrap-samples", 100
+        "evaluate", path, "--truth", cohort.phrases, "--protocol", "heatmap", "--bootstrap-samples", 100
     )
     assert scored.exit_code == 0 and '"metric":"cnr"' in scored.stdout
     assert ground("--heatmap", tmp_path / "maps.npz").exit_code == 2
@@ -209,9 +209,9 @@ def test_of_several_boxes_the_best_weighs_one_and_none_is_empty():
 
 
 @pytest.mark.slow
-def test_the_page_holds_everything_and_shows_each_phrase(ground, films, tmp_path):
-    records = Path(films.phrases).read_text().replace("bright spot", "<b>spot</b>", 1)
-    records = records.replace('"image_id": "film0"', '"image_id": "an image"')
+def test_the_page_holds_everything_and_shows_each_phrase(ground, cohort, tmp_path):
+    records = Path(cohort.phrases).read_text().replace("bright spot", "<b>spot</b>", 1)
+    records = records.replace('"image_id": "image0"', '"image_id": "an image"')
     (tmp_path / "phrases.jsonl").write_text(records)
     result = ground("--phrases", tmp_path / "phrases.jsonl", "--html", tmp_path / "page.html")
     assert result.exit_code == 0, result.stderr
@@ -224,9 +224,9 @@ def test_the_page_holds_everything_and_shows_each_phrase(ground, films, tmp_path
 
 
 @pytest.mark.slow
-def test_the_page_says_what_a_report_calls_absent(films, model, tmp_path):
+def test_the_page_says_what_a_report_calls_absent(cohort, model, tmp_path):
     (tmp_path / "r.txt").write_text(REPORT)
-    asked = (films.folder / "film0.png", "--report", tmp_path / "r.txt", "--html", tmp_path / "p.html")
+    asked = (cohort.folder / "image0.png", "--report", tmp_path / "r.txt", "--html", tmp_path / "p.html")
     assert run("ground", "--model", model, *asked).exit_code == 0
     page = (tmp_path / "p.html").read_text()
     assert page.count("absent according to the report") == 1 == page.count(" disabled>")
@@ -236,13 +236,13 @@ def test_the_page_says_what_a_report_calls_absent(films, model, tmp_path):
 def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     sr = pytest.importorskip("highdicom.sr")
     (tmp_path / "in").mkdir()
-    film = dicom(tmp_path / "in" / "film.dcm")
-    result = run("ground", "--model", model, film, "left lung", "bright spot", "--min-score", 0,
+    image = dicom(tmp_path / "in" / "image.dcm")
+    result = run("ground", "--model", model, image, "left lung", "bright spot", "--min-score", 0,
                  "--output-format", "dicom-sr", "-o", tmp_path / "out")  # fmt: skip
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", ""), result.stderr
-    lines = run("ground", "--model", model, film, "left lung", "bright spot", "--min-score", 0).stdout
+    lines = run("ground", "--model", model, image, "left lung", "bright spot", "--min-score", 0).stdout
     boxes = [box["box"] for line in lines.splitlines() for box in json.loads(line)["boxes"]]
-    report = sr.srread(tmp_path / "out" / "film.dcm")
+    report = sr.srread(tmp_path / "out" / "image.dcm")
     groups = report.content.get_planar_roi_measurement_groups()
     assert len(groups) == 16
     for group, (x1, y1, x2, y2) in zip(groups, boxes, strict=True):
@@ -250,15 +250,15 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
         assert np.allclose(group.roi.value, corners)
         assert group.roi.graphic_type == sr.GraphicTypeValues.POLYLINE
     assert {group.tracking_identifier for group in groups} == {"left lung", "bright spot"}
-    sized = {"image_id": "film", "phrase_id": "1", "path": str(film), "text": "left lung"}
-    sized |= {"width": 180, "height": 120}  # boxes of the record are those of a film three times as large
+    sized = {"image_id": "image", "phrase_id": "1", "path": str(image), "text": "left lung"}
+    sized |= {"width": 180, "height": 120}  # boxes of the record are those of an image three times as large
     result = run("ground", "--model", model, "--output-format", "dicom-sr", "-o", tmp_path / "copy",
                  input=json.dumps(sized))  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    [copied] = sr.srread(tmp_path / "copy" / "film.dcm").content.get_planar_roi_measurement_groups()
+    [copied] = sr.srread(tmp_path / "copy" / "image.dcm").content.get_planar_roi_measurement_groups()
     assert np.allclose(copied.roi.value, groups[0].roi.value, atol=0.06)
     long = "left lung " * 9 + "and what the report says of it at the end"
-    told = {"image_id": "../esc", "path": str(film)}
+    told = {"image_id": "../esc", "path": str(image)}
     asked = [
         told | {"phrase_id": "1", "text": long, "existence": "uncertain"},
         told | {"phrase_id": "2", "text": "spot", "existence": "absent"},
@@ -274,18 +274,18 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     assert "medground" in str(report) and grounder.name_of(model) in str(report)
 
 
-def test_only_dicom_images_have_structured_reports(films, model, ground, tmp_path):
+def test_only_dicom_images_have_structured_reports(cohort, model, ground, tmp_path):
     asked = ("--output-format", "dicom-sr", "-o", tmp_path / "out")
     for result in (
-        run("ground", "--model", model, films.folder / "film0.png", "spot", *asked),
+        run("ground", "--model", model, cohort.folder / "image0.png", "spot", *asked),
         ground(*asked),
     ):
-        assert (result.exit_code, "film0.png: not a DICOM file" in result.stderr) == (1, True)
+        assert (result.exit_code, "image0.png: not a DICOM file" in result.stderr) == (1, True)
     assert ground("--output-format", "dicom-sr").exit_code == 2
 
 
 def dicom(path: Path) -> Path:
-    """A small DICOM film of a patient, as anonymisation leaves it: without a date of birth."""
+    """A small DICOM image of a patient, as anonymisation leaves it: without a date of birth."""
     import pydicom
 
     meta = pydicom.dataset.FileMetaDataset()

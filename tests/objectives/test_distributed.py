@@ -136,9 +136,9 @@ def curve(folder: Path) -> dict[int, dict]:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp_path):
-    films = toy.make(tmp_path)
+    cohort = toy.make(tmp_path)
     flags = [  # Adam takes full steps for rounding errors too: visible at a high learning rate
-        "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
+        "pretrain", cohort.pairs, "--anatomy", cohort.anatomy, "--images", cohort.folder, "--device", "cpu",
         "--text-encoder", words, "--steps", 6, "--batch-size", 3, "--save-every", 2, "--log-every", 1,
         "--ema-decay", 0.9, "--lr", 5e-5, "-o",
     ]  # fmt: skip
@@ -175,11 +175,11 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
 @pytest.mark.slow
 def test_two_processes_read_what_reports_there_are(words, tmp_path):
     """Of nine images three have a report, so now one process has none in its part of a step and now both."""
-    films = toy.make(tmp_path)
-    told = Path(films.pairs).read_text().splitlines(keepends=True)
-    Path(films.pairs).write_text("".join(told[:3]))
+    cohort = toy.make(tmp_path)
+    told = Path(cohort.pairs).read_text().splitlines(keepends=True)
+    Path(cohort.pairs).write_text("".join(told[:3]))
     flags = [
-        "pretrain", films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "--device", "cpu",
+        "pretrain", cohort.pairs, "--anatomy", cohort.anatomy, "--images", cohort.folder, "--device", "cpu",
         "--objective", "agp", "--objective", "asg", "--objective", "gk-mvlp", "--text-encoder", words,
         "--batch-size", 3, "--log-every", 1, "-o",
     ]  # fmt: skip

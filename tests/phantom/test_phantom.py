@@ -1,4 +1,4 @@
-"""The phantom's anatomy and physics: what must hold of every film, and what each finding must change."""
+"""The phantom's anatomy and physics: what must hold of every image, and what each finding must change."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def studies():
 
 
 def calm(view: str = "PA", seed: int = 0) -> tuple[Patient, Exposure]:
-    """A patient in the middle of a straight film."""
+    """A patient in the middle of a straight image."""
     patient = draw_patient(generator(seed, 0))
     exposure = draw_exposure(generator(seed, 1), 192, view)
     exposure.rotation = exposure.tilt = exposure.roll = 0.0

@@ -29,13 +29,13 @@ def done(*args: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def phrases(toy_films, tmp_path_factory) -> Path:
+def phrases(toy_cohort, tmp_path_factory) -> Path:
     """The toy phrases, converted by the data set of the plugin."""
     folder = tmp_path_factory.mktemp("plugin")
     keys = ("image_id", "subject_id", "path", "width", "height", "text")
     rows = [
         [*(each[key] for key in keys), *each["boxes"][0], each["split"]]
-        for each in toy_runs.lines(toy_films.phrases)
+        for each in toy_runs.lines(toy_cohort.phrases)
     ]
     (folder / "phrases.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in rows))
     done("convert", "toy-tsv", folder / "phrases.tsv", "-o", folder / "phrases.jsonl")
@@ -43,9 +43,9 @@ def phrases(toy_films, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_an_architecture_and_an_objective_are_trained_run_and_scored(toy_films, phrases, tmp_path):
+def test_an_architecture_and_an_objective_are_trained_run_and_scored(toy_cohort, phrases, tmp_path):
     assert len(toy_runs.lines(phrases)) == 12
-    same = ["--images", toy_films.folder, "--device", "cpu"]
+    same = ["--images", toy_cohort.folder, "--device", "cpu"]
     model = ["--architecture", "averaging", "--objective", "center", "--loss-weight", "center=3"]
     sizes = ["--steps", 2, "--batch-size", 2, "--save-every", 2, "-o", tmp_path / "run"]
     done("finetune", phrases, *same, *model, *sizes)
@@ -64,28 +64,28 @@ def test_an_architecture_and_an_objective_are_trained_run_and_scored(toy_films, 
 
 
 @pytest.mark.slow
-def test_an_adapter_runs_a_model_of_its_own_kind(toy_films, tmp_path):
+def test_an_adapter_runs_a_model_of_its_own_kind(toy_cohort, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "whole-image", "share": 0.5}')
     use = ["ground", "--model", tmp_path, "--device", "cpu", "--any-view"]
-    record = json.loads(done(*use, toy_films.folder / "film0.png", "spot"))
+    record = json.loads(done(*use, toy_cohort.folder / "image0.png", "spot"))
     assert record["boxes"] == [{"box": [0.0, 0.0, 120.0, 50.0], "score": 0.75}]
 
 
 @pytest.mark.slow
-def test_a_detector_is_trained_and_run_and_masks_are_read(toy_films, tmp_path):
-    same = ["--images", toy_films.folder]
-    train = ["train-detector", toy_films.anatomy, *same, "--detector", "mean-boxes", "-o", tmp_path / "run"]
+def test_a_detector_is_trained_and_run_and_masks_are_read(toy_cohort, tmp_path):
+    same = ["--images", toy_cohort.folder]
+    train = ["train-detector", toy_cohort.anatomy, *same, "--detector", "mean-boxes", "-o", tmp_path / "run"]
     done(*train, "--device", "cpu")
     use = ["--model", tmp_path / "run/model.safetensors", "--any-view"]
-    found = done("detect-anatomy", toy_films.anatomy, *same, *use)
+    found = done("detect-anatomy", toy_cohort.anatomy, *same, *use)
     boxes = [{each["name"] for each in json.loads(line)["regions"]} for line in found.splitlines()]
     assert boxes == [{"right lung", "left lung"}] * 9
     masks = tmp_path / "masks"
     masks.mkdir()
     for number in range(12):
         text = "right lung\t10\t20\t50\t80\nleft lung\t60\t20\t110\t80\n"
-        (masks / f"film{number}.rect").write_text(text)
-    read = done("detect-anatomy", toy_films.anatomy, *same, "--masks", masks, "--mask-format", "rectangles")
+        (masks / f"image{number}.rect").write_text(text)
+    read = done("detect-anatomy", toy_cohort.anatomy, *same, "--masks", masks, "--mask-format", "rectangles")
     regions = {each["name"]: each["box"] for each in json.loads(read.splitlines()[0])["regions"]}
     assert (regions["right lung"], regions["left lung"]) == ([10, 20, 50, 80], [60, 20, 110, 80])
 

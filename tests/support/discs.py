@@ -21,9 +21,9 @@ def write(folder: Path, count: int = 40, seed: int = 0) -> Path:
         x, y, radius = rng.uniform(12, WIDTH - 12), rng.uniform(12, HEIGHT - 12), rng.uniform(6, 10)
         disc = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
         disc &= number % 4 != 3
-        film = rng.normal(90, 12, disc.shape) + 90 * disc
-        name = f"film{number}"
-        Image.fromarray(film.clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
+        image = rng.normal(90, 12, disc.shape) + 90 * disc
+        name = f"image{number}"
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{name}.png")
         lines.append(
             {
                 "image_id": name,

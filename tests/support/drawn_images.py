@@ -18,7 +18,7 @@ DRAWN = ["right lung", "left lung", "cardiac silhouette", "spine"]
 def draw(rng: np.random.Generator, width: int = 120, height: int = 100):
     """Return ((H, W) float32 in [0, 1], {name: box in pixels}) of one image."""
     down, across = np.mgrid[0:height, 0:width] + 0.5
-    film = np.full((height, width), 0.75) + rng.normal(0, 0.03, (height, width))
+    image = np.full((height, width), 0.75) + rng.normal(0, 0.03, (height, width))
     x, y, size = rng.uniform(0.45, 0.55), rng.uniform(0.42, 0.55), rng.uniform(0.8, 1.15)
     shapes = {
         "right lung": (x - 0.2 * size, y, 0.15 * size, 0.33 * size, -0.45),
@@ -29,22 +29,22 @@ def draw(rng: np.random.Generator, width: int = 120, height: int = 100):
     boxes = {}
     for name, (cx, cy, rx, ry, light) in shapes.items():
         inside = ((across / width - cx) / rx) ** 2 + ((down / height - cy) / ry) ** 2 <= 1
-        film[inside] += light
+        image[inside] += light
         rows, columns = np.nonzero(inside)
         boxes[name] = tuple(
             float(each) for each in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         )
-    return np.clip(film, 0, 1).astype(np.float32), boxes
+    return np.clip(image, 0, 1).astype(np.float32), boxes
 
 
-def write_films(folder: Path, count: int, seed: int = 0, width: int = 120, height: int = 100) -> list[dict]:
+def write_images(folder: Path, count: int, seed: int = 0, width: int = 120, height: int = 100) -> list[dict]:
     """Write PNG files into the folder; return the anatomy line of each, every third without a heart."""
     lines, rng = [], np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        film, boxes = draw(rng, width, height)
-        name = f"film{seed}_{number}"
-        Image.fromarray((film * 255).astype(np.uint8)).save(folder / f"{name}.png")
+        image, boxes = draw(rng, width, height)
+        name = f"image{seed}_{number}"
+        Image.fromarray((image * 255).astype(np.uint8)).save(folder / f"{name}.png")
         if number % 3 == 2:
             del boxes["cardiac silhouette"]
         found = [{"name": region, "box": box} for region, box in boxes.items()]
@@ -59,14 +59,14 @@ def write_jsonl(path: Path, lines: list[dict]) -> Path:
     return path
 
 
-def films(count: int, size: int, seed: int = 0) -> ImageSet:
+def image_set(count: int, size: int, seed: int = 0) -> ImageSet:
     """Return square images with all regions' rows, as `read_images` gives them."""
     rng = np.random.default_rng(seed)
     squares, found = np.zeros((count, size, size), np.uint8), np.zeros((count, len(regions.NAMES), 4))
     present = np.zeros((count, len(regions.NAMES)), np.int8)
     for n in range(count):
-        film, boxes = draw(rng, size, size)
-        squares[n] = (film * 255).astype(np.uint8)
+        image, boxes = draw(rng, size, size)
+        squares[n] = (image * 255).astype(np.uint8)
         for name, box in boxes.items():
             row = regions.NAMES.index(name)
             found[n, row], present[n, row] = np.array(box) / size, 1

@@ -39,21 +39,21 @@ def slow_box(mask):
     return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def write_films(folder):
+def write_images(folder):
     """Write two images in own folders, a list of them, and a folder for masks; return `folder`."""
     lines = []
     for number in range(2):
-        path = folder / "films" / f"p{number}" / f"film{number}.png"
+        path = folder / "images" / f"p{number}" / f"image{number}.png"
         path.parent.mkdir(parents=True)
         Image.fromarray(np.full((HEIGHT, WIDTH), 90, np.uint8)).save(path)
-        lines.append({"image_id": f"id{number}", "path": f"p{number}/film{number}.png", "split": "test"})
+        lines.append({"image_id": f"id{number}", "path": f"p{number}/image{number}.png", "split": "test"})
     (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "masks").mkdir()
     return folder
 
 
 def detect(folder, kind, *flags, masks="masks"):
-    command = ["detect-anatomy", str(folder / "list.jsonl"), "--images", str(folder / "films")]
+    command = ["detect-anatomy", str(folder / "list.jsonl"), "--images", str(folder / "images")]
     source = ["--masks", str(folder / masks), "--mask-format", kind]
     return CliRunner().invoke(cli, [*command, *source, *map(str, flags)])
 
@@ -73,7 +73,7 @@ def cxas_array(found):
 
 def write_cxas(folder, how, number):
     """Write one image's masks, as CXAS's FileSaver does."""
-    array, name = cxas_array(chest()), f"film{number}"
+    array, name = cxas_array(chest()), f"image{number}"
     if how == "npy":
         np.save(folder / f"{name}.npy", array)
     elif how == "npz":

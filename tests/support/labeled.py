@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 
-def write(films: Path, target: Path, classes: tuple[str, ...] = ("Bright", "Side")) -> Path:
+def write(folder: Path, target: Path, classes: tuple[str, ...] = ("Bright", "Side")) -> Path:
     """Write a label line for each toy image of phrases.jsonl; the images take turns in the splits."""
     lines = []
-    for number, line in enumerate((films / "phrases.jsonl").read_text().splitlines()):
+    for number, line in enumerate((folder / "phrases.jsonl").read_text().splitlines()):
         image = json.loads(line)
         kept = {key: image[key] for key in ("image_id", "subject_id", "path")}
         states = {name: number // (3 * (k + 1)) % 2 for k, name in enumerate(classes)}

@@ -25,8 +25,8 @@ def make(folder: Path, count: int = 12, seed: int = 0) -> Toy:
     rng = np.random.default_rng(seed)
     anatomies, pairs, phrases = [], [], []
     for number in range(count):
-        pixels, boxes = _film(rng)
-        name = f"film{number}"
+        pixels, boxes = _draw(rng)
+        name = f"image{number}"
         Image.fromarray(pixels).save(folder / f"{name}.png")
         image = {
             "image_id": name,
@@ -73,17 +73,17 @@ def make(folder: Path, count: int = 12, seed: int = 0) -> Toy:
     return Toy(folder)
 
 
-def _film(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, list[float]]]:
+def _draw(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, list[float]]]:
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    film = np.full((HEIGHT, WIDTH), 180.0)
+    drawn = np.full((HEIGHT, WIDTH), 180.0)
     shift = rng.uniform(-8, 8, 2)
     boxes = {}
     for region, centre in (("right lung", 35), ("left lung", 85)):
         x, y = centre + shift[0], 50 + shift[1]
-        film[((columns - x) / 18) ** 2 + ((rows - y) / 35) ** 2 < 1] = 60
+        drawn[((columns - x) / 18) ** 2 + ((rows - y) / 35) ** 2 < 1] = 60
         boxes[region] = [x - 18, y - 35, x + 18, y + 35]
     x, y = 35 + shift[0] + 50 * rng.integers(2), 30 + shift[1] + rng.uniform(0, 40)
-    film[(columns - x) ** 2 + (rows - y) ** 2 < 64] = 240
+    drawn[(columns - x) ** 2 + (rows - y) ** 2 < 64] = 240
     boxes["blob"] = [x - 8, y - 8, x + 8, y + 8]
-    noisy = film + rng.normal(0, 4, film.shape)
+    noisy = drawn + rng.normal(0, 4, drawn.shape)
     return noisy.clip(0, 255).astype(np.uint8), {k: [round(float(v), 1) for v in b] for k, b in boxes.items()}

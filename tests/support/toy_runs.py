@@ -16,16 +16,16 @@ def run(*args: object, **more: object):
     return result
 
 
-def finetune(films: toy.Toy, folder: Path, *flags: object, phrases: object = None, steps: object = 2):
+def finetune(cohort: toy.Toy, folder: Path, *flags: object, phrases: object = None, steps: object = 2):
     return run(
-        "finetune", phrases or films.phrases, "--images", films.folder, "-o", folder,
+        "finetune", phrases or cohort.phrases, "--images", cohort.folder, "-o", folder,
         "--steps", steps, "--batch-size", 2, "--save-every", 2, "--device", "cpu", *flags,
     )  # fmt: skip
 
 
-def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+def pretrain(cohort: toy.Toy, folder: Path, *flags: object, pairs: object = None):
     done = run(
-        "pretrain", pairs or films.pairs, "--images", films.folder, "-o", folder, "--steps", 1,
+        "pretrain", pairs or cohort.pairs, "--images", cohort.folder, "-o", folder, "--steps", 1,
         "--batch-size", 2, "--device", "cpu", *flags,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -46,8 +46,8 @@ def write(path: Path, records: list[dict]) -> Path:
 
 
 def digests(names) -> list[str]:
-    """Return the digests in a training record of these toy patients, pN, and of their images, filmN."""
+    """Return the digests in a training record of these toy patients, pN, and of their images, imageN."""
     names = list(names)
     return sorted(
-        map(site_key.find_or_create().digest, [*names, *(name.replace("p", "film") for name in names)])
+        map(site_key.find_or_create().digest, [*names, *(name.replace("p", "image") for name in names)])
     )

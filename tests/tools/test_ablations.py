@@ -19,11 +19,11 @@ from medground.records import Phrase
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     """Return toys with two pairs each, one for each lung; the last four are held out."""
-    films = toy.make(tmp_path_factory.mktemp("toy"), count=14)
-    anatomies = [json.loads(line) for line in Path(films.anatomy).read_text().splitlines()]
-    pairs = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    cohort = toy.make(tmp_path_factory.mktemp("toy"), count=14)
+    anatomies = [json.loads(line) for line in Path(cohort.anatomy).read_text().splitlines()]
+    pairs = [json.loads(line) for line in Path(cohort.pairs).read_text().splitlines()]
     for pair, anatomy in zip(list(pairs), anatomies, strict=True):
         other = next(each for each in anatomy["regions"] if each["name"] not in pair["regions"])
         said = {"text": f"{other['name']} is clear", "triplets": [], "sentence_id": "2"}
@@ -36,41 +36,41 @@ def films(tmp_path_factory) -> toy.Toy:
         for pair in pairs
     ]
     for name, lines in (("pairs", pairs), ("sentences", sentences), ("held", anatomies[-4:])):
-        (films.folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return films
+        (cohort.folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return cohort
 
 
-def common(films: toy.Toy) -> list[object]:
+def common(cohort: toy.Toy) -> list[object]:
     small = ["--seeds", 1, "--steps", 1, "--batch", 4, "--side", 32]
-    return ["--reports", films.sentences, "--images", films.folder, "--test-images", films.held, *small]
+    return ["--reports", cohort.sentences, "--images", cohort.folder, "--test-images", cohort.held, *small]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ablate_asg", "ablate_gk"])
-def test_a_line_a_run_and_a_row_a_variant(films, name, tmp_path, monkeypatch, capsys):
+def test_a_line_a_run_and_a_row_a_variant(cohort, name, tmp_path, monkeypatch, capsys):
     module, out = tool(name), tmp_path / "out.jsonl"
-    own = ["--merged", films.pairs, "--split", films.pairs]
+    own = ["--merged", cohort.pairs, "--split", cohort.pairs]
     if name == "ablate_gk":
-        own = ["--pairs", films.pairs, "--anatomy", films.anatomy]
+        own = ["--pairs", cohort.pairs, "--anatomy", cohort.anatomy]
     monkeypatch.setattr(module, "VARIANTS", dict(list(module.VARIANTS.items())[-2:]))
-    table = run(monkeypatch, capsys, module, *own, *common(films), "-o", out)
+    table = run(monkeypatch, capsys, module, *own, *common(cohort), "-o", out)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(each["variant"], each["seed"]) for each in lines] == [
         (variant, 0) for variant in module.VARIANTS
     ]
     assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == list(module.VARIANTS)
     monkeypatch.setattr(ablation_common, "train", None)  # nothing is done again
-    assert run(monkeypatch, capsys, module, *own, *common(films), "-o", out) == table
+    assert run(monkeypatch, capsys, module, *own, *common(cohort), "-o", out) == table
 
 
 @pytest.fixture(scope="module")
-def agp(films, tmp_path_factory):
+def agp(cohort, tmp_path_factory):
     """Return the tool for AGP, its flags for one step of everything on toys, and its output."""
     module, folder = tool("ablate_agp"), tmp_path_factory.mktemp("agp")
-    checked = [line for line in Path(films.phrases).read_text().splitlines() if '"val"' in line]
+    checked = [line for line in Path(cohort.phrases).read_text().splitlines() if '"val"' in line]
     (folder / "test.jsonl").write_text("".join(f"{line}\n" for line in checked))
-    own = ["--pairs", films.pairs, "--anatomy", films.anatomy, "--phrases", films.phrases, "--few", 4]
-    own += ["--test", folder / "test.jsonl", "--test-anatomy", films.held, "--images", films.folder]
+    own = ["--pairs", cohort.pairs, "--anatomy", cohort.anatomy, "--phrases", cohort.phrases, "--few", 4]
+    own += ["--test", folder / "test.jsonl", "--test-anatomy", cohort.held, "--images", cohort.folder]
     own += ["--seeds", 2, "--steps", 1, "--tune-steps", 1, "--batch", 2, "--side", 32]
     return module, [*own, "--runs", folder / "runs", "-o", folder / "out.jsonl"], folder / "out.jsonl"
 
@@ -139,21 +139,21 @@ def test_the_difference_of_equal_scores_is_0_and_of_better_ones_above_it():
     assert float(better.split()[0]) > 0.3 and float(better.split("(")[1].split()[0]) > 0.2
 
 
-def test_without_the_losses_of_text_no_report_is_encoded(films, tmp_path, monkeypatch, capsys):
+def test_without_the_losses_of_text_no_report_is_encoded(cohort, tmp_path, monkeypatch, capsys):
     module, out = tool("ablate_gk"), tmp_path / "out.jsonl"
     seen = []
     monkeypatch.setattr(module, "_run", lambda learned, *_: (seen.append(learned), ({}, ()))[1])
     monkeypatch.setattr(module, "_difference", lambda *_: "")
     monkeypatch.setattr(ablation_common, "table", lambda *_: "")
-    own = ["--pairs", films.pairs, "--anatomy", films.anatomy, "--ecls-only", "-o", out]
-    run(monkeypatch, capsys, module, *own, *common(films))
+    own = ["--pairs", cohort.pairs, "--anatomy", cohort.anatomy, "--ecls-only", "-o", out]
+    run(monkeypatch, capsys, module, *own, *common(cohort))
     assert {text for each in seen[0] for text in each.report} == {module.NO_TEXT}
     assert any(each.findings for each in seen[0]) and not any(each.pairs for each in seen[0])
 
 
-def test_regions_are_asked_by_another_name_of_theirs(films):
+def test_regions_are_asked_by_another_name_of_theirs(cohort):
     module = tool("ablate_agp")
-    given = {"test": films.phrases, "test_anatomy": films.held, "regions_of": 2}
+    given = {"test": cohort.phrases, "test_anatomy": cohort.held, "regions_of": 2}
     asked = module._questions(type("Options", (), given))
     assert len(asked["names"]) == len(asked["synonyms"]) == 4
     for name, other in zip(asked["names"], asked["synonyms"], strict=True):
@@ -161,15 +161,15 @@ def test_regions_are_asked_by_another_name_of_theirs(films):
     assert module._questions(type("Options", (), given)) == asked
 
 
-def material(films: toy.Toy):
-    given = {"merged": films.pairs, "reports": films.sentences, "test_images": films.held}
+def material(cohort: toy.Toy):
+    given = {"merged": cohort.pairs, "reports": cohort.sentences, "test_images": cohort.held}
     return tool("ablate_asg")._read(type("Options", (), given), "merged")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("objective", "names"), [("asg", ["arsa", "irl"]), ("gk-mvlp", ["lm", "ecls"])])
-def test_what_is_trained_is_learned(films, objective, names):
-    store, (learned, _) = ablation_common.ImageStore(films.folder, 32), material(films)
+def test_what_is_trained_is_learned(cohort, objective, names):
+    store, (learned, _) = ablation_common.ImageStore(cohort.folder, 32), material(cohort)
     always = Needs.of([objective]).always
     torch.manual_seed(0)
     model = grounder.build("small", [*all_texts(learned), *always])
@@ -189,8 +189,8 @@ def test_what_is_trained_is_learned(films, objective, names):
 
 
 @pytest.mark.slow
-def test_a_training_follows_from_its_recipe(films):
-    store, (learned, tested) = ablation_common.ImageStore(films.folder, 32), material(films)
+def test_a_training_follows_from_its_recipe(cohort):
+    store, (learned, tested) = ablation_common.ImageStore(cohort.folder, 32), material(cohort)
     assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
     recipe = ablation_common.Recipe(objective="asg", weights={}, steps=1, images=3)
     first, again = (ablation_common.train(learned, store, recipe).learner.state_dict() for _ in range(2))

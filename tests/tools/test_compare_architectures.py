@@ -20,25 +20,25 @@ from medground.training import validation
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     """Return the tool, its flags, its folder of runs and the test phrases; every other one has two boxes."""
-    films = toy.make(tmp_path_factory.mktemp("toy"), count=12)
-    phrases = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()]
+    cohort = toy.make(tmp_path_factory.mktemp("toy"), count=12)
+    phrases = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
     for n, each in enumerate(phrases):
         (x1, y1, x2, y2), split = each["boxes"][0], "val" if n < 2 else ("test" if n > 6 else "train")
         each |= {"split": split, "boxes": [[x1, y1, x2, y2], [1, 1, 9, 9]] if n % 2 else [[x1, y1, x2, y2]]}
-    pairs = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+    pairs = [json.loads(line) for line in Path(cohort.pairs).read_text().splitlines()]
     seen = {each["image_id"] for each in phrases if each["split"] == "train"}
     parts = {
         "phrases": [each for each in phrases if each["split"] != "test"],
         "test": [each for each in phrases if each["split"] == "test"],
         "pairs": [each for each in pairs if each["image_id"] in seen],
     }
-    flags: list[object] = ["--images", films.folder, "--runs", films.folder / "runs"]
+    flags: list[object] = ["--images", cohort.folder, "--runs", cohort.folder / "runs"]
     for name, lines in parts.items():
-        path = films.folder / f"{name}-of-it.jsonl"
+        path = cohort.folder / f"{name}-of-it.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         flags += [f"--{name}", path]
     small = ["--steps", 1, "--tune-steps", 1, "--batch", 2, "--side", 32]
-    return tool("compare_architectures"), [*flags, *small], films.folder / "runs", parts["test"]
+    return tool("compare_architectures"), [*flags, *small], cohort.folder / "runs", parts["test"]
 
 
 @pytest.mark.slow
@@ -73,17 +73,17 @@ def mean_iou(answers: Path, asked: list[dict]) -> float:
 @pytest.mark.parametrize(("architecture", "expected"), [("transvg", 0.5), ("mdetr", 1.0)])
 def test_validation_asks_of_several_boxes_for_any_one(architecture, expected, tmp_path):
     """Check a network that finds the left half: it finds one of two halves, or half of their hull."""
-    films = toy.make(tmp_path, count=1)
+    cohort = toy.make(tmp_path, count=1)
     half = toy.WIDTH / 2
     halves = ((0.0, 0.0, half, float(toy.HEIGHT)), (half, 0.0, float(toy.WIDTH), float(toy.HEIGHT)))
     model = grounder.build("small", ["halves"], architecture=architecture)
-    store = ImageStore(films.folder, model.config.image_size)
-    left = torch.from_numpy(store.get("film0.png").letterbox.normalise(np.array(halves[:1])))
+    store = ImageStore(cohort.folder, model.config.image_size)
+    left = torch.from_numpy(store.get("image0.png").letterbox.normalise(np.array(halves[:1])))
 
     class FindsLeft(type(model.network)):
         def forward(self, *inputs):
             return Predictions(left[None], torch.zeros(1, 1), torch.zeros(1))
 
     model.network.__class__ = FindsLeft
-    example = Example("i", "film0.png", toy.WIDTH, toy.HEIGHT, "p", sentences=[Query(("halves",), halves)])
+    example = Example("i", "image0.png", toy.WIDTH, toy.HEIGHT, "p", sentences=[Query(("halves",), halves)])
     assert validation.over_phrases([example], store, model)(model.network) == pytest.approx(expected)

@@ -25,8 +25,8 @@ class Batch:
     box_of: torch.Tensor
 
     def inputs(self):
-        film, inside = self.pictures[:, :1], self.pictures[:, 1:]
-        return film, inside, self.ids, self.mask, self.image_of, self.text_of
+        image, inside = self.pictures[:, :1], self.pictures[:, 1:]
+        return image, inside, self.ids, self.mask, self.image_of, self.text_of
 
 
 class Contrast(Objective):

@@ -16,7 +16,7 @@ from medground.training.detectors.detr import Options
 from medground.training.stop import StopRequest
 
 CALM = augment.Ranges(light=0.1, shadow=0.1, noise=0.1, bend=0.1, turn=1, zoom=0.1, spoilt=0.0)
-STILL = augment.Ranges(**{each.name: 0.0 for each in fields(augment.Ranges)})  # films as they are
+STILL = augment.Ranges(**{each.name: 0.0 for each in fields(augment.Ranges)})  # images as they are
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +48,22 @@ def losses(folder):
 
 
 def test_regions_are_class_numbers_with_centres_and_sizes():
-    films = drawn_images.films(2, 64)
-    views = common.as_views(films, [0, 1])
+    drawn = drawn_images.image_set(2, 64)
+    views = common.as_views(drawn, [0, 1])
     for n, each in enumerate(detr.labels(views)):
         assert [regions.NAMES[i] for i in each["class_labels"]] == [
-            name for name in regions.NAMES if films.present[n, regions.NAMES.index(name)] == 1
+            name for name in regions.NAMES if drawn.present[n, regions.NAMES.index(name)] == 1
         ]
         for number, (x, y, w, h) in zip(each["class_labels"], each["boxes"].tolist(), strict=True):
             corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-            assert corners == pytest.approx(films.boxes[n, number].tolist(), abs=1e-6)
+            assert corners == pytest.approx(drawn.boxes[n, number].tolist(), abs=1e-6)
 
 
 @pytest.mark.slow
 def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path):
-    films = drawn_images.films(2, 64)
+    drawn = drawn_images.image_set(2, 64)
     how = replace(options, start=str(quick), steps=30, lr=3e-3, log_every=1, ranges=STILL)
-    assert detr.train(films, films, tmp_path, how)
+    assert detr.train(drawn, drawn, tmp_path, how)
     lines = losses(tmp_path)
     told = [line["loss"] for line in lines if "loss" in line]
     assert len(told) == 30 and sum(told[-5:]) / 5 < 0.85 * told[0]
@@ -75,32 +75,32 @@ def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path):
 
 @pytest.mark.slow
 def test_stopped_and_started_again_it_ends_with_the_same_weights(options, tmp_path, monkeypatch):
-    films = drawn_images.films(6, 64)
-    assert detr.train(films, None, tmp_path / "whole", options)
+    drawn = drawn_images.image_set(6, 64)
+    assert detr.train(drawn, None, tmp_path / "whole", options)
     requests = iter([False, False, False, False, True])  # before the first step, and in each of four
     monkeypatch.setattr(StopRequest, "__bool__", lambda _: next(requests))
-    assert not detr.train(films, None, tmp_path / "twice", options)
+    assert not detr.train(drawn, None, tmp_path / "twice", options)
     assert not (tmp_path / "twice" / "model").exists()
     monkeypatch.undo()
-    assert detr.train(films, None, tmp_path / "twice", options)
+    assert detr.train(drawn, None, tmp_path / "twice", options)
     whole, twice = ((tmp_path / name / "model" / "model.safetensors") for name in ("whole", "twice"))
     assert whole.read_bytes() == twice.read_bytes()
 
 
 @pytest.mark.slow
 def test_images_to_measure_on_belong_to_the_run(options, tmp_path):
-    films = drawn_images.films(2, 64)
+    drawn = drawn_images.image_set(2, 64)
     how = replace(options, steps=1, save_every=1)
-    assert detr.train(films, films, tmp_path, how)
+    assert detr.train(drawn, drawn, tmp_path, how)
     with pytest.raises(MedgroundError, match="another 'validation'"):
-        detr.train(films, drawn_images.films(2, 64, seed=1), tmp_path, how)
+        detr.train(drawn, drawn_images.image_set(2, 64, seed=1), tmp_path, how)
 
 
 @pytest.mark.slow
 def test_another_start_is_another_run(options, tmp_path, start):
-    films = drawn_images.films(4, 64)
-    assert detr.train(films, None, tmp_path, options)
+    drawn = drawn_images.image_set(4, 64)
+    assert detr.train(drawn, None, tmp_path, options)
     with pytest.raises(MedgroundError, match="another 'lr'"):
-        detr.train(films, None, tmp_path, replace(options, lr=1e-5))
+        detr.train(drawn, None, tmp_path, replace(options, lr=1e-5))
     with pytest.raises(MedgroundError, match=r"no config\.json"):
-        detr.train(films, None, tmp_path / "new", replace(options, start=str(tmp_path)))
+        detr.train(drawn, None, tmp_path / "new", replace(options, start=str(tmp_path)))

@@ -21,25 +21,26 @@ from medground.training.stepper import Stepper
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory) -> toy.Toy:
+def cohort(tmp_path_factory) -> toy.Toy:
     return toy.make(tmp_path_factory.mktemp("toy"), count=6)
 
 
-def arguments(films: toy.Toy, folder: Path, *flags: object, pairs: object = None) -> list[str]:
+def arguments(cohort: toy.Toy, folder: Path, *flags: object, pairs: object = None) -> list[str]:
     args = [
-        "pretrain", pairs or films.pairs, "--anatomy", films.anatomy, "--images", films.folder, "-o", folder,
-        "--steps", 4, "--batch-size", 2, "--save-every", 2, "--log-every", 1, "--device", "cpu", *flags,
+        "pretrain", pairs or cohort.pairs, "--anatomy", cohort.anatomy, "--images", cohort.folder,
+        "-o", folder, "--steps", 4, "--batch-size", 2, "--save-every", 2, "--log-every", 1,
+        "--device", "cpu", *flags,
     ]  # fmt: skip
     return [str(each) for each in args]
 
 
-def pretrain(films: toy.Toy, folder: Path, *flags: object, pairs: object = None):
-    return CliRunner().invoke(cli, arguments(films, folder, *flags, pairs=pairs))
+def pretrain(cohort: toy.Toy, folder: Path, *flags: object, pairs: object = None):
+    return CliRunner().invoke(cli, arguments(cohort, folder, *flags, pairs=pairs))
 
 
 @pytest.mark.slow
 def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights(
-    films, tmp_path, monkeypatch
+    cohort, tmp_path, monkeypatch
 ):
     """The loss may still be finite: the square root of 0 has no gradient."""
     backward, steps = Stepper._gradients, itertools.count(1)
@@ -52,7 +53,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
         return losses
 
     monkeypatch.setattr(Stepper, "_gradients", spoilt)
-    result = pretrain(films, tmp_path / "run")
+    result = pretrain(cohort, tmp_path / "run")
     assert result.exit_code == 1
     assert result.stderr.strip() == "Error: step 3: the gradient became nan; the last checkpoint was kept"
     assert checkpoints.read_config(tmp_path / "run" / "resume.safetensors")["step"] == 2
@@ -60,22 +61,22 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_spoils_the_weights
 
 
 @pytest.mark.slow
-def test_an_image_that_is_missing_is_named_before_the_first_step(films, tmp_path):
-    lines = [json.loads(line) for line in Path(films.pairs).read_text().splitlines()]
+def test_an_image_that_is_missing_is_named_before_the_first_step(cohort, tmp_path):
+    lines = [json.loads(line) for line in Path(cohort.pairs).read_text().splitlines()]
     lines[1]["path"] = "gone.png"
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    result = pretrain(films, tmp_path / "run", "--anatomy", "/dev/null", pairs=tmp_path / "pairs.jsonl")
+    result = pretrain(cohort, tmp_path / "run", "--anatomy", "/dev/null", pairs=tmp_path / "pairs.jsonl")
     assert result.exit_code == 1
     assert "gone.png: no such image (1 of 5 are missing); check --images" in result.stderr
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 @pytest.mark.slow
-def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films, tmp_path):
-    lines = [json.loads(line) for line in Path(films.phrases).read_text().splitlines()][:2]
+def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(cohort, tmp_path):
+    lines = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()][:2]
     (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     flags = ("--val", tmp_path / "val.jsonl", "--save-every", 1, "--patience", 9)
-    result = pretrain(films, tmp_path / "run", *flags)
+    result = pretrain(cohort, tmp_path / "run", *flags)
     assert result.exit_code == 0, result.output
     record = checkpoints.read_config(tmp_path / "run" / "model.safetensors")["record"]
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
@@ -91,8 +92,8 @@ def test_pretraining_keeps_the_best_by_validation_and_does_not_train_on_it(films
         (["--val", "/dev/null", "--objective", "asg"], "which no objective trains"),
     ],
 )
-def test_options_that_could_not_work_are_refused_at_once(films, tmp_path, flags, message):
-    result = pretrain(films, tmp_path / "run", *flags)
+def test_options_that_could_not_work_are_refused_at_once(cohort, tmp_path, flags, message):
+    result = pretrain(cohort, tmp_path / "run", *flags)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (tmp_path / "run").exists()
@@ -113,10 +114,10 @@ def test_on_a_machine_without_a_gpu_the_engine_is_told_so(tmp_path, monkeypatch)
     assert told == [True]
 
 
-def test_a_validation_without_a_box_is_refused(films, tmp_path):
-    lines = [json.loads(line) | {"boxes": []} for line in Path(films.phrases).read_text().splitlines()[:2]]
+def test_a_validation_without_a_box_is_refused(cohort, tmp_path):
+    lines = [json.loads(line) | {"boxes": []} for line in Path(cohort.phrases).read_text().splitlines()[:2]]
     (tmp_path / "val.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    result = pretrain(films, tmp_path / "run", "--val", tmp_path / "val.jsonl")
+    result = pretrain(cohort, tmp_path / "run", "--val", tmp_path / "val.jsonl")
     assert result.exit_code == 1
     assert "--val: no phrase has a box" in result.stderr and not (tmp_path / "run").exists()
 
@@ -140,10 +141,10 @@ main()
 @pytest.mark.parametrize(
     "moment", [("medground.data.packing", "add_pairs"), ("medground.training.train", "_batches")]
 )
-def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
+def test_a_signal_before_the_first_step_ends_with_75(cohort, tmp_path, moment):
     script = tmp_path / "signalled.py"
     script.write_text(SIGNALLED)
-    call = [*warm.python(), script, *moment, *arguments(films, tmp_path / "run")]
+    call = [*warm.python(), script, *moment, *arguments(cohort, tmp_path / "run")]
     done = subprocess.run([str(each) for each in call], capture_output=True, text=True)
     assert done.returncode == 75, done.stderr
     assert "stopped on request before" in done.stderr
@@ -163,7 +164,7 @@ def test_a_signal_before_the_first_step_ends_with_75(films, tmp_path, moment):
         ),
     ],
 )
-def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeypatch, error, where):
+def test_out_of_memory_is_one_line_that_names_an_option(cohort, tmp_path, monkeypatch, error, where):
     backward, steps = Stepper._gradients, itertools.count(1)
 
     def failing(*args):
@@ -172,7 +173,7 @@ def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeyp
         return backward(*args)
 
     monkeypatch.setattr(Stepper, "_gradients", failing)
-    result = pretrain(films, tmp_path / "run")
+    result = pretrain(cohort, tmp_path / "run")
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: step 3: out of {where}; give --micro-batches 2 (same gradient, less memory) or a smaller "
@@ -182,9 +183,9 @@ def test_out_of_memory_is_one_line_that_names_an_option(films, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_another_runtime_error_keeps_its_traceback(films, tmp_path, monkeypatch):
+def test_another_runtime_error_keeps_its_traceback(cohort, tmp_path, monkeypatch):
     def failing(*args):
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(Stepper, "_gradients", failing)
-    assert isinstance(pretrain(films, tmp_path / "run").exception, RuntimeError)
+    assert isinstance(pretrain(cohort, tmp_path / "run").exception, RuntimeError)

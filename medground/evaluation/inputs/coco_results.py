@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from medground import jsonl
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import files, items
+from medground.evaluation.inputs import files, items, others_keys
 from medground.evaluation.inputs.readers import Answer, Take, corners
 from medground.records import Box
 
@@ -65,14 +65,14 @@ def _take_phrase(take: Take, images: Names | None, listed: Any) -> None:
     """Pass on a phrase without boxes; results add them."""
     if not isinstance(listed, dict):
         raise BadRecord("expected an object")
-    take(Answer(_image(listed, images), items.text_of(listed.get("phrase_id"), "phrase_id"), []))
+    take(Answer(_image(listed, images), others_keys.text_of(listed.get("phrase_id"), "phrase_id"), []))
 
 
 def _take_result(take: Take, images: Names | None, classes: Names, result: Any) -> None:
     if not isinstance(result, dict):
         raise BadRecord("expected an object with bbox and score")
     box, score = _box(result), _number(result.get("score", 1), "score")
-    phrase = items.text_of(result.get("phrase_id"), "phrase_id")
+    phrase = others_keys.text_of(result.get("phrase_id"), "phrase_id")
     category = result.get("category_id")
     label = classes.get(category) if isinstance(category, int | str) else None
     try:
@@ -88,7 +88,7 @@ def _image(result: Mapping[str, Any], images: Names | None) -> str | None:
     if image is None and result.get("phrase_id") is None:
         raise BadRecord("this key is missing", "image_id")
     if images is None or image is None:
-        return items.text_of(image, "image_id")
+        return others_keys.text_of(image, "image_id")
     if not isinstance(image, int | str) or image not in images:
         raise BadRecord("no image of the file has this id", "image_id")
     return images[image]

@@ -105,9 +105,9 @@ class FrameCheck:
             shapes.append("padded:1000")
         if self.largest > 1:
             shapes += [frames.ORIGINAL, frames.SWAPPED, "smart-resize"]
-        both = [*shapes, *(frames.TURNED + each for each in shapes)]
-        if not self.frame.startswith(frames.TURNED):
-            both.append(frames.TURNED + self.frame)
+        both = [prefix + each for prefix in ("", frames.TURNED, frames.CENTERED) for each in shapes]
+        if not self.frame.startswith((frames.TURNED, frames.CENTERED)):
+            both += [frames.TURNED + self.frame, frames.CENTERED + self.frame]
         return [each for each in dict.fromkeys(both) if each != self.frame]
 
     def _ious(self, frame: str) -> list[float]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medground import errors, hot_cells
+from medground.boxes import rounded
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import phrases
 from medground.evaluation.heatmaps import Maps
-from medground.evaluation.inputs import predictions
 from medground.evaluation.inputs.heatmap_files import HeatmapFile
 from medground.evaluation.stats.bootstrap import Array
 from medground.hot_cells import Keep
@@ -100,8 +100,6 @@ def boxes(heatmap: Array, phrase: Phrase, rule: Rule) -> list[ScoredBox]:
         return []
     width, height = phrase.width or 1, phrase.height or 1
     return [
-        ScoredBox(
-            box=predictions.rounded((x1 * width, y1 * height, x2 * width, y2 * height)), score=round(score, 4)
-        )
+        ScoredBox(box=rounded((x1 * width, y1 * height, x2 * width, y2 * height)), score=round(score, 4))
         for (x1, y1, x2, y2), score in hot_cells.boxes(heatmap, rule.threshold * highest, rule.keep)
     ]

@@ -1,10 +1,14 @@
-"""Heat map files: .npz or .safetensors with an array for each phrase, read one at a time."""
+"""Heat map files: .npz or .safetensors with an array for each phrase, or .npy files, read one at a time.
+
+The name of an .npy file is that of its array, as scripts for BioViL of hi-ml write them: a folder of
+PHRASE_ID.npy or IMAGE_ID/PHRASE_ID.npy, or one file.
+"""
 
 import hashlib
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,12 +27,13 @@ DAMAGED = (
 
 
 class HeatmapFile(Mapping[str, Any]):
-    """The arrays of an open file by name; `digest` is the first part of the file's SHA-256."""
+    """The arrays of an open file by name; `digest` is the first part of the SHA-256 of its files."""
 
-    def __init__(self, path: Path, names: Iterable[str], get: Callable[[str], Any]):
+    def __init__(
+        self, path: Path, names: Iterable[str], get: Callable[[str], Any], files: Sequence[Path] = ()
+    ):
         self.name, self._names, self._get = str(path), dict.fromkeys(names), get
-        with path.open("rb") as stream:
-            self.digest = hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+        self.digest = _digest(files or [path])
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
@@ -54,14 +59,39 @@ class HeatmapFile(Mapping[str, Any]):
 @contextmanager
 def opened(path: Path) -> Iterator[HeatmapFile]:
     """Yield the heat maps of a file, which stays open for the block. Raises for a file of another kind."""
+    if path.is_dir() or (path.suffix == arrays.SUFFIX and path.is_file()):
+        yield _npy(path)
+        return
     if path.suffix not in (".npz", ".safetensors") or not path.is_file():
-        raise MedgroundError(f"{path}: heat maps are an .npz or .safetensors file")
+        raise MedgroundError(
+            f"{path}: heat maps are an .npz or .safetensors file, an .npy file or a folder of them"
+        )
     if path.suffix == ".npz":
         with _npz(path) as archive:
             yield HeatmapFile(path, arrays.names(archive), partial(arrays.member, archive, place=path))
     else:
         with _safetensors(path) as file:
             yield HeatmapFile(path, file.keys(), partial(_tensor, path, file))
+
+
+def _digest(files: Sequence[Path]) -> str:
+    """Return the first digits of the SHA-256 of a file; of several, of their digests."""
+    found = []
+    for path in files:
+        with path.open("rb") as stream:
+            found.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    whole = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    return whole[:12]
+
+
+def _npy(path: Path) -> HeatmapFile:
+    """Return the heat maps of an .npy file, or of all in a folder."""
+    folder = path if path.is_dir() else path.parent
+    files = sorted(path.rglob(f"*{arrays.SUFFIX}")) if path.is_dir() else [path]
+    if not files:
+        raise MedgroundError(f"{path}: no {arrays.SUFFIX} file in this folder")
+    named = {each.relative_to(folder).as_posix().removesuffix(arrays.SUFFIX): each for each in files}
+    return HeatmapFile(path, named, lambda name: arrays.mapped(named[name]), files)
 
 
 def _npz(path: Path) -> zipfile.ZipFile:

@@ -52,18 +52,20 @@ class Phrases:
 
         Raises BadRecord if there is no phrase or more than one.
         """
-        image = self._image(answer.image_id)
-        phrases: Sequence[Phrase] = self.by_key.get((image, answer.phrase_id), ())
-        if phrases and answer.phrase_id is None and answer.label:
+        image, phrase_id = self._image(answer.image_id), answer.phrase_id
+        if answer.loose and (image, phrase_id) not in self.by_key:
+            image, phrase_id = image or self._image(phrase_id), None
+        phrases: Sequence[Phrase] = self.by_key.get((image, phrase_id), ())
+        if phrases and phrase_id is None and answer.label:
             phrases = self._named(phrases, _plain(answer.label), answer.match)
             if not phrases:
                 self.unnamed += 1
                 return None
         if len(phrases) == 1:
             return phrases[0]
-        where = " on this image" if None not in (answer.image_id, answer.phrase_id) else ""
+        where = " on this image" if None not in (answer.image_id, phrase_id) else ""
         problem = "more than one phrase of the truth" if phrases else f"the truth has no such phrase{where}"
-        raise BadRecord(problem, "phrase_id" if answer.phrase_id is not None else "image_id")
+        raise BadRecord(problem, "phrase_id" if phrase_id is not None else "image_id")
 
     def _named(self, phrases: Sequence[Phrase], label: str, match: str) -> Sequence[Phrase]:
         """Return the phrases of an image that a label may mean."""

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from medground import jsonl, registry
 from medground.answers import frames
+from medground.boxes import rounded
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files
 from medground.evaluation.inputs.frame_checks import FrameCheck
@@ -146,12 +147,6 @@ def as_records(found: Records[Grounding], phrases: Sequence[Phrase], model: str)
         yield replace(each, text=text, boxes=boxes, model=each.model or model)
 
 
-def rounded(box: Box) -> Box:
-    """Return the box rounded to 0.1 pixels; unchanged if it would lose its area."""
-    x1, y1, x2, y2 = (round(each, 1) for each in box)
-    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else box
-
-
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:
     return next(name for name in sorted({*a, *b}) if a.get(name) != b.get(name))
 
@@ -182,14 +177,25 @@ def _original(box: Box, phrase: Phrase, frame: str) -> Box | None:
     """
     if frame != frames.ORIGINAL and not (phrase.width and phrase.height):
         raise BadRecord("the truth must have it to leave the frame", "width")
+    stated, (frame, box) = (frame, box), frames.corners(frame, box)
     if _is_flat(box):
         return None
     try:
         check_box(box)
     except ValueError as error:
-        raise BadRecord(str(error), "box") from None
+        raise BadRecord(f"{error}{_advice(*stated)}", "box") from None
     placed = frames.to_original(frame, box, phrase.width or 0, phrase.height or 0)
     return None if _is_flat(placed) else placed  # rounding may reduce a tiny box to none
+
+
+def _advice(frame: str, box: Box) -> str:
+    """Return what to say of an inverted box if its numbers may be a center and a size; "" if not."""
+    _, (x1, y1, x2, y2) = frames.corners(frames.CENTERED, box)
+    if frame.startswith((frames.TURNED, frames.CENTERED)) or not (
+        0 <= x1 < x2 <= 1.05 and 0 <= y1 < y2 <= 1.05
+    ):
+        return ""
+    return f"; a center with width and height is --coordinates {frames.CENTERED}normalised"
 
 
 def _is_flat(box: Box) -> bool:

@@ -2,7 +2,9 @@
 
 jsonl  Grounding records, as `medground ground` writes them; a box without area is allowed
 csv    one row per box: phrase_id, x1, y1, x2, y2 (or x, y, w, h), and optionally image_id, score, model
-       and coverage; a row without numbers is a phrase without a box; `coordinates`: the frame of a row
+       and coverage; a row without numbers is a phrase without a box; `coordinates`: the frame of a row.
+       Names of columns of published tables are known too (`CORNERS`, `SIZES`, `IMAGES`, `SCORES`). Without
+       phrase_id, the image identifies the phrase, and the words in one of `WORDS` if it has several.
 
 `coco_results` reads COCO's files, and `vlm_text` the text of models.
 A reader passes each prediction to `take`, which may refuse it with BadRecord. So `--rejects` works for all
@@ -21,8 +23,21 @@ from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files, items
 from medground.records import Box
 
-NAMES = ("image_id", "phrase_id", "coordinates")
-CORNERS, SIZES = ("x1", "y1", "x2", "y2"), ("x", "y", "w", "h")
+CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
+SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"))
+IMAGES = (
+    "image_id",
+    "dicom_id",
+    "patientId",
+    "ImageID",
+    "image_path",
+    "image",
+    "file_name",
+    "filename",
+    "path",
+)
+WORDS = ("label_text", "phrase", "text", "label", "category_name", "class_name", "category", "class")
+SCORES = ("score", "confidence", "conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,7 @@ class Answer:
     `said`: `text`, `present` and `model`, if given, and keys to pass through.
     frame: of its boxes, if it is another than the format's.
     sure: `frame` is that of this line, also if an option names one for the file.
+    loose: `phrase_id` may also be the name of an image, or an id that the truth does not have.
     """
 
     image_id: str | None
@@ -50,6 +66,7 @@ class Answer:
     frame: str | None = None
     sure: bool = False
     match: Literal["any", "same", "inside"] = "any"
+    loose: bool = False
 
 
 Take = Callable[[Answer], None]
@@ -108,8 +125,8 @@ def _rows(text: str, source: str, take: Take) -> Iterator[items.Row]:
         columns = set(table.fieldnames or ())
         if len(columns) < len(table.fieldnames or ()):
             raise MedgroundError(f"{source}: two columns have the same name")
-        names = next((each for each in (CORNERS, SIZES) if columns.issuperset(each)), None)
-        if names is None or "phrase_id" not in columns:
+        names = next((each for each in (*CORNERS, *SIZES) if columns.issuperset(each)), None)
+        if names is None or columns.isdisjoint(("phrase_id", *IMAGES)):
             raise MedgroundError(f"{source}: needs the columns phrase_id and x1, y1, x2, y2 (or x, y, w, h)")
         held.clear()
         for row in table:
@@ -138,10 +155,18 @@ def _of_row(row: dict[str, str | None], names: Sequence[str]) -> Answer:
     found = []
     if any(row[name] for name in names):
         numbers = [_number(row[name], name) for name in names]
-        box = corners(numbers) if names == SIZES else (numbers[0], numbers[1], numbers[2], numbers[3])
-        found.append((box, _number(row["score"], "score") if row.get("score") else 1.0))
-    image, phrase, frame = (spreadsheet.plain(row.get(name) or "") for name in NAMES)
-    return Answer(image or None, phrase, found, said=said, frame=frame or None, sure=bool(frame))
+        box = corners(numbers) if names in SIZES else (numbers[0], numbers[1], numbers[2], numbers[3])
+        score = next((name for name in SCORES if row.get(name)), None)
+        found.append((box, _number(row[score], score) if score else 1.0))
+    phrase, frame = (_cell(row, name) for name in ("phrase_id", "coordinates"))
+    own: dict[str, Any] = {"said": said, "frame": frame, "sure": frame is not None}
+    image = _cell(row, *IMAGES)
+    return Answer(image, phrase, found, label=None if phrase else _cell(row, *WORDS), **own)
+
+
+def _cell(row: dict[str, str | None], *names: str) -> str | None:
+    """Return the text in the first of these columns that is not empty."""
+    return next((spreadsheet.plain(cell) for name in names if (cell := row.get(name))), None)
 
 
 def _number(text: str | None, name: str) -> float:

@@ -1,17 +1,17 @@
-"""Text output of vision-language models: JSON lines, or one JSON list, of objects with `output`.
+"""Text output of vision-language models: JSON lines, one JSON list, or an object with the items.
 
-`output` is the text, or the list or object that the model's processor makes of it. `answers.texts` reads the
-boxes. They keep their order in the text and have the score 1.
+An item has the text, or the list or object that the model's processor makes of it, in `output` or under a key
+of another program (`others_keys`). `answers.texts` reads the boxes. They keep their order in the text and
+have the score 1.
 """
 
-import json
 import logging
 from dataclasses import dataclass, field
 from typing import Any
 
 from medground import jsonl
 from medground.answers import texts
-from medground.evaluation.inputs import files, items
+from medground.evaluation.inputs import files, items, others_keys
 from medground.evaluation.inputs.readers import Answer, Reader, Take
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Said:
     resized_width and resized_height, as in messages for Qwen.
     """
 
-    output: str | list[Any] | dict[str, Any]
+    output: str | list[Any] | dict[str, Any] | None = None
     phrase_id: str | int | None = None
     image_id: str | int | None = None
     coordinates: str | None = None
@@ -79,17 +79,32 @@ def _reader(kind: str, parse: texts.Parse, form: str) -> Reader:
         counts = _Counts()
 
         def check(said: Said) -> None:
-            text = said.output if isinstance(said.output, str) else json.dumps(said.output)
+            item = said.extra | {
+                "output": said.output,
+                "phrase_id": said.phrase_id,
+                "image_id": said.image_id,
+            }
+            whose, text = others_keys.owner(item), others_keys.answer(item)
             found = parse(text)
-            boxes = [(box, 1.0) for box in found.boxes]
             own = _frame_of(said)
-            image, phrase = items.ids(said.image_id, said.phrase_id)
-            take(Answer(image, phrase, boxes, whole=True, frame=own or found.frame, sure=own is not None))
+            take(
+                Answer(
+                    whose.image,
+                    whose.phrase,
+                    [(box, 1.0) for box in found.boxes],
+                    whole=True,
+                    frame=own or found.frame,
+                    sure=own is not None,
+                    label=whose.words,
+                    loose=whose.loose,
+                )
+            )
+            boxes = found.boxes
             counts.texts += bool(text.strip())
             counts.with_box += bool(boxes)
             counts.unreadable += found.unreadable
 
-        items.read(stream, Said, bad_lines, check)
+        items.read(stream, Said, bad_lines, check, others_keys.ALL)
         counts.warn(stream.name, kind, form)
 
     return read
