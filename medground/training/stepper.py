@@ -39,7 +39,6 @@ class Stepper:
         self.engine, self.schedule, self.seed = engine, schedule, seed
         self._learner, self._optimizer = learner, optimizer
         self._frozen = frozen
-        channels_last(learner)
         self._average = Average(learner.network, schedule.ema_decay) if schedule.ema_decay else None
 
     @property
@@ -102,10 +101,3 @@ class Stepper:
         loss = total(parts, weights)
         self.engine.backward(loss)
         return loss, parts
-
-
-def channels_last(module: nn.Module) -> None:
-    """Store the weights of convolutions with channels last, in place: they take a third less time on a CPU."""
-    for each in module.modules():
-        if isinstance(each, nn.Conv2d):
-            each.to(memory_format=torch.channels_last)

@@ -6,9 +6,9 @@ from torch import nn
 
 from medground.models import grounder
 from medground.objectives.learner import Learner
+from medground.training.detectors.common import channels_last
 from medground.training.ema import Average
 from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
-from medground.training.stepper import channels_last
 
 
 def plan(**given) -> Schedule:
