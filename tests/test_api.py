@@ -126,6 +126,7 @@ def test_a_report_is_a_text_a_file_or_a_record(folder, images, tmp_path):
     assert [each["existence"] for each in expected] == ["present", "absent", "present"]
 
 
+@pytest.mark.slow
 def test_the_example_model_is_the_default(images):
     path = images.folder / "image0.png"
     for model in (medground.load(), medground.load("example")):
@@ -181,6 +182,7 @@ def test_parse_detect_and_align_return_what_the_commands_write(images, tmp_path)
     assert expected
 
 
+@pytest.mark.slow
 def test_parse_takes_texts_and_detect_takes_records(images):
     several = medground.parse([REPORT, REPORT])
     assert {each.study_id for each in several} == {"report", "report-2"}

@@ -28,6 +28,7 @@ def cells(box: tuple[int, ...]) -> set[tuple[int, int]]:
     return {(x, y) for x in range(box[0], box[2]) for y in range(box[1], box[3])}
 
 
+@pytest.mark.slow
 @given(letterboxes, st.tuples(share, share, share, share))
 def test_to_the_square_and_back(letterbox, shares):
     box = pixels(letterbox, shares)
@@ -52,6 +53,7 @@ def test_the_image_lies_in_the_middle(letterbox):
         assert before - (letterbox.size - before - inner) in (0, -1)
 
 
+@pytest.mark.slow
 @given(letterboxes, st.tuples(share, share, share, share))
 def test_normalised_boxes_are_centre_and_size(letterbox, shares):
     x1, y1, x2, y2 = letterbox.to_square(pixels(letterbox, shares))[0] / letterbox.size
@@ -68,6 +70,7 @@ def test_overlap_is_what_counting_squares_gives(a, b):
     assert boxes.paired_iou(*rows)[0] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 @given(st.lists(whole, min_size=1, max_size=4), st.lists(whole, min_size=1, max_size=4))
 def test_overlap_of_many_is_each_with_each(a, b):
     table = boxes.iou(np.array(a, float), np.array(b, float))
@@ -84,6 +87,7 @@ def test_clipping_keeps_the_squares_inside(box, width, height):
     assert (cells(tuple(map(int, clipped))) if clipped else set()) == inside
 
 
+@pytest.mark.slow
 @given(st.lists(filled, min_size=1, max_size=4))
 def test_the_union_holds_all_and_no_more(many):
     found = boxes.union(many)

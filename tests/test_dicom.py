@@ -18,7 +18,7 @@ RAMP = np.linspace(0, 255, 60 * 40).astype(np.uint8).reshape(60, 40)
 DEEP = np.linspace(0, 65535, 60 * 40).astype(np.uint16).reshape(60, 40)
 
 
-def test_dicom_is_told_by_its_bytes(tmp_path):
+def test_dicom_is_recognized_by_its_bytes(tmp_path):
     image = images.load(dicom(tmp_path / "image.png", RAMP))
     assert image == pytest.approx(RAMP / 255, abs=1e-6)
 

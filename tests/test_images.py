@@ -183,7 +183,7 @@ def test_what_is_not_there_is_said(tmp_path):
         images.load(tmp_path)
 
 
-def test_a_bomb_is_told_from_its_header(tmp_path):
+def test_a_bomb_is_recognized_by_its_header(tmp_path):
     (tmp_path / "image.png").write_bytes(png(30_000, 30_000))
     with pytest.raises(MedgroundError, match="more than 80 million pixels"):
         images.size(tmp_path / "image.png")

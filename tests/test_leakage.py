@@ -53,6 +53,7 @@ IDS = st.sampled_from(["", "1", "2", "3"])
 SEEN = st.lists(st.builds(Seen, st.sampled_from(["i1", "i2", "i3"]), st.none() | IDS))
 
 
+@pytest.mark.slow
 @given(SEEN, SEEN)
 def test_two_records_leak_if_they_share_a_subject_or_an_image(some, others):
     pairs = [

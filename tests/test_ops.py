@@ -29,6 +29,7 @@ def test_a_box_survives_both_conversions(cxcywh):
     assert ops.xyxy_to_cxcywh(corners).tolist() == pytest.approx(list(cxcywh))
 
 
+@pytest.mark.slow
 @given(a=box, b=box)
 def test_both_ious_against_a_slow_reference(a, b):
     one, other = ops.cxcywh_to_xyxy(torch.tensor([a, b], dtype=torch.float64))
@@ -38,6 +39,7 @@ def test_both_ious_against_a_slow_reference(a, b):
         assert ops.generalized_iou(one, other, min_side).item() == pytest.approx(giou, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(st.lists(box, min_size=1, max_size=4), st.lists(box, min_size=1, max_size=4))
 def test_tensors_and_arrays_have_the_same_iou(some, others):
     a, b = (ops.cxcywh_to_xyxy(torch.tensor(each, dtype=torch.float64)) for each in (some, others))

@@ -29,6 +29,7 @@ def die(n: int) -> int:
     return n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 40])
 def test_results_keep_the_order_of_the_items(workers, count):

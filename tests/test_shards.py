@@ -94,17 +94,17 @@ def streams(sentences, images):
 def test_two_streams_meet_whether_or_not_they_name_the_patient(subjects):
     here, there = subjects
     numbers = range(40)
-    told, seen = streams(
+    stated, seen = streams(
         [{"study_id": f"s{n}", "subject_id": here and f"p{n // 2}"} for n in numbers],
         [{"study_id": f"s{n}", "subject_id": there and f"p{n // 2}"} for n in reversed(numbers)],
     )
     for number in (1, 2, 3):
-        mine, images = Shard(number, 3).keep_both(told, seen)
+        mine, images = Shard(number, 3).keep_both(stated, seen)
         assert {each.study_id for each in mine} == {each.study_id for each in images} != set()
 
 
 def test_a_line_without_the_patient_that_others_name_is_refused():
-    told, seen = streams(
+    stated, seen = streams(
         [
             {"study_id": "s1", "subject_id": "p1"},
             {"study_id": "s2", "subject_id": None, "sentence_id": "s2|0"},
@@ -112,7 +112,7 @@ def test_a_line_without_the_patient_that_others_name_is_refused():
         [{"study_id": "s1", "subject_id": "p1"}],
     )
     with pytest.raises(MedgroundError, match="a sentence: no subject_id"):
-        list(Shard(1, 2).keep_both(told, seen)[0])
+        list(Shard(1, 2).keep_both(stated, seen)[0])
 
 
 def lines(records):

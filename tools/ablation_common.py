@@ -77,8 +77,8 @@ class Trained:
         self.learner.eval()
         computed(store, examples)
         for first in range(0, len(examples), together):
-            asked: list[Queried] = [(each, []) for each in examples[first : first + together]]
-            batch = collate(asked, store, self.model.tokenize, self.always)
+            queried: list[Queried] = [(each, []) for each in examples[first : first + together]]
+            batch = collate(queried, store, self.model.tokenize, self.always)
             yield batch, self.learner.encode(*batch.inputs())
 
 
@@ -196,13 +196,13 @@ def best_of_image(similar: Tensor, images: Tensor, rows: Tensor) -> tuple[float,
     """
     same_image = images[:, None] == images
     right = same_image & (rows[:, None] == rows)
-    asked = same_image.sum(dim=1) > 1
+    queried = same_image.sum(dim=1) > 1
     hits = chance = 0.0
     for table in (similar, similar.T):
         best = table.masked_fill(~same_image, -torch.inf).argmax(dim=1) if len(table) else rows
-        hits += right[torch.arange(len(best)), best][asked].sum().item()
-        chance += (right.sum(dim=1) / same_image.sum(dim=1).clamp(min=1))[asked].sum().item()
-    return hits, chance, 2 * int(asked.sum())
+        hits += right[torch.arange(len(best)), best][queried].sum().item()
+        chance += (right.sum(dim=1) / same_image.sum(dim=1).clamp(min=1))[queried].sum().item()
+    return hits, chance, 2 * int(queried.sum())
 
 
 def table(lines: Sequence[Mapping[str, Any]], variants: Sequence[str]) -> str:

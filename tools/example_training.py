@@ -25,7 +25,7 @@ SIZE = 384
 class Material:
     """All training data: NIH images with their features, phantoms, boxes without images, an earlier model.
 
-    offsets: what each finding adds to the logit of the score.
+    offsets: what each finding adds to the logit of the score. encoder: the model type of the image encoder.
     """
 
     nih: Nih
@@ -34,6 +34,7 @@ class Material:
     free: list[Pair]
     start: Path
     offsets: list[float]
+    encoder: str
 
 
 class Texts:
@@ -69,19 +70,19 @@ class Trainer:
         self.synthetic = [each for each in phantoms.rows if phantoms.pairs.get(each)]
         self.mean = nih.features[[nih.rows[each][0] for each in images]].float().mean(0).half()
         self.start = grounder.load(material.start)
-        self.texts, self.model = Texts(self.start), self._build()
+        self.texts, self.model = Texts(self.start), self._build(material.encoder)
         self.learned = [each for each in self.model.network.parameters() if each.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learned, lr=2.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
         self.average = [each.detach().clone() for each in self.learned]
 
-    def _build(self) -> grounder.Grounder:
+    def _build(self, encoder: str) -> grounder.Grounder:
         """Return a new network with the earlier example model's text encoder; both encoders are frozen."""
         old = self.start.config
         sizes = {**TextQuery.own_sizes, "equalise": False, "grey": lite.GREY, "image_size": SIZE}
         config = replace(
             old,
             architecture="text-query",
-            image_encoder={"model_type": lite.MODEL_TYPE},
+            image_encoder={"model_type": encoder},
             sides_apart=True,
             **sizes,
         )

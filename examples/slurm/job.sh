@@ -9,10 +9,10 @@ set -Eeuo pipefail
 trap 'say "failed at line $LINENO of $0"' ERR
 # shellcheck source=settings.sh
 source "$SETTINGS"
-asked=''
+requested=''
 # A task of an array needs both its numbers: the id of one of the tasks is also the whole array's.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-${SLURM_JOB_ID:-}}
-trap 'asked=yes' USR1
+trap 'requested=yes' USR1
 
 say() { echo "$(date '+%F %T') ${SLURM_JOB_NAME:-here}${SLURM_ARRAY_TASK_ID:+ $SLURM_ARRAY_TASK_ID}: $*" >&2; }
 
@@ -23,12 +23,12 @@ step() {
     srun=(srun --ntasks="${TASKS:-1}" --ntasks-per-node=1 --kill-on-bad-exit=1)
     srun+=(--cpus-per-task="${SLURM_CPUS_PER_TASK:-1}")
   fi
-  [[ -z $asked ]] || again
+  [[ -z $requested ]] || again
   say "$*"
   "${srun[@]}" "${RUN[@]}" "$@" &
   running=$!
   while kill -0 "$running" 2>/dev/null; do
-    if [[ -z $asked ]]; then
+    if [[ -z $requested ]]; then
       wait "$running" || true # until the step ends or a signal arrives
     else
       scancel --signal=USR1 "$job" || say "cannot signal the step; trying again soon"
@@ -38,7 +38,7 @@ step() {
   wait "$running" || code=$?
   ((code == 0)) && return
   say "ended with exit code $code"
-  if [[ -n $asked || $code -eq 75 ]] || got_on; then again; fi
+  if [[ -n $requested || $code -eq 75 ]] || got_on; then again; fi
   exit "$code"
 }
 

@@ -271,9 +271,9 @@ def loss_parts(
     count = known.sum().clamp(min=1)
     corners = ((boxes - truth).abs().mean(-1) * known).sum() / count
     overlap = ((1 - ops.generalized_iou(boxes, truth, SMALLEST)) * known).sum() / count
-    asked = (present >= 0).float()
+    annotated = (present >= 0).float()
     each = functional.binary_cross_entropy_with_logits(
         logits.float(), present.clamp(min=0).float(), reduction="none"
     )
-    presence = (each * asked).sum() / asked.sum().clamp(min=1)
+    presence = (each * annotated).sum() / annotated.sum().clamp(min=1)
     return {"corners": corners, "overlap": overlap, "presence": presence}

@@ -65,12 +65,12 @@ class Process:
         self._to, self._from = self._child.stdin, self._child.stdout
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        with open(self._log, "wb") as told:
+        with open(self._log, "wb") as messages:
             return subprocess.Popen(
                 [sys.executable, "-m", "medground.anatomy.yolo_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=told,
+                stderr=messages,
                 env={**os.environ, **ENVIRONMENT, "YOLO_CONFIG_DIR": self._home.name},
             )
 

@@ -152,14 +152,14 @@ class FeatureMaps:
         """Append lines and maps, after the complete rows."""
         count, row = len(self._maps), int(np.prod(self.shape)) * BYTES
         lines = (self.folder / LINES).read_bytes().splitlines(True)[:count] if count else []
-        with open(self.folder / MAPS, "ab") as maps, open(self.folder / LINES, "ab") as told:
+        with open(self.folder / MAPS, "ab") as maps, open(self.folder / LINES, "ab") as index:
             maps.truncate(count * row)
-            told.truncate(sum(map(len, lines)))
+            index.truncate(sum(map(len, lines)))
             for own, rows in batches:
                 maps.write(rows)
                 maps.flush()
-                told.writelines(own)
-                told.flush()
+                index.writelines(own)
+                index.flush()
             os.fsync(maps.fileno())
 
     def _computed(self, paths: Sequence[str]) -> Iterator[tuple[Sequence[bytes], bytes]]:

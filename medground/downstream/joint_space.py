@@ -37,7 +37,8 @@ class JointSpace:
     def texts(self, texts: list[str]) -> Tensor:
         """Return (U, E) rows of length 1 for texts, each as a report of one sentence."""
         ids, mask = (each.to(self.model.device) for each in self.model.tokenize(texts))
-        tokens = self.model.network.encode_texts(ids, mask)
+        network = self.model.network
+        tokens = network.encode_texts(ids, mask)[..., : network.width]
         if self.asg.pieces is not None:
             tokens, mask = heads.whole_words(tokens, mask, self.asg.pieces[ids])
         rows = torch.arange(len(texts), device=tokens.device)

@@ -79,7 +79,8 @@ class ReportModel:
         ids, mask = (
             each.to(self.model.device) for each in self.model.tokenize(list(self.objective.texts) or [""])
         )
-        return self.model.network.encode_texts(ids, mask), mask
+        network = self.model.network
+        return network.encode_texts(ids, mask)[..., : network.width], mask
 
     def _visual_tokens(
         self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]

@@ -109,17 +109,22 @@ def _answered(questions: Sequence[Question]) -> list[Question]:
 
 def _differences(questions: Sequence[Question], found: Sequence[Sequence[Answer]]) -> list[Question]:
     """Return the questions about two images that all runs predict, with a warning of the number of others."""
-    asked = [each for each in questions if each.answer and each.question_type == published.DIFFERENCE]
+    difference_questions = [
+        each for each in questions if each.answer and each.question_type == published.DIFFERENCE
+    ]
     for predicted in found:
         runs = {seed_of(each) for each in predicted}
         keys = {(each.image_id, each.question_id, seed_of(each)) for each in predicted}
-        kept = [e for e in asked if all((e.image_id, e.question_id, seed) in keys for seed in runs)]
-        if len(kept) < len(asked):
+        kept = [
+            e for e in difference_questions if all((e.image_id, e.question_id, seed) in keys for seed in runs)
+        ]
+        if len(kept) < len(difference_questions):
             log.warning(
-                "%d questions about a difference have no prediction: left out", len(asked) - len(kept)
+                "%d questions about a difference have no prediction: left out",
+                len(difference_questions) - len(kept),
             )
-        asked = kept
-    return asked
+        difference_questions = kept
+    return difference_questions
 
 
 def _training(train: Iterable[Question], split: str | None) -> list[Question]:
@@ -262,20 +267,22 @@ def _of_differences(data: AnswerData, owners: NDArray[np.int64]) -> list[Measure
 
     owners: (N,) the patient of each of these questions.
     """
-    asked = data.differences
-    if not asked:
+    difference_questions = data.differences
+    if not difference_questions:
         return []
-    group = groups.build([], len(asked), "-")
-    own, other = (None if runs is None else _overlap(runs, asked) for runs in (data.own, data.other))
+    group = groups.build([], len(difference_questions), "-")
+    own, other = (
+        None if runs is None else _overlap(runs, difference_questions) for runs in (data.own, data.other)
+    )
     assert own is not None
     return [Measured("answers", group, owners, group.counts, own, other=other)]
 
 
-def _overlap(runs: Runs, asked: Sequence[Question]) -> Figures:
+def _overlap(runs: Runs, difference_questions: Sequence[Question]) -> Figures:
     """Return BLEU and ROUGE-L of cleaned words, as means over the runs."""
-    true = [report_words.cleaned(each.answer or "") for each in asked]
+    true = [report_words.cleaned(each.answer or "") for each in difference_questions]
     every = [
-        [report_words.cleaned(run[each.image_id, each.question_id].answer) for each in asked]
+        [report_words.cleaned(run[each.image_id, each.question_id].answer) for each in difference_questions]
         for run in runs.values()
     ]
     counts = [texts.NGrams.of(found, true) for found in every]

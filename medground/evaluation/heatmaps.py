@@ -50,10 +50,10 @@ class Maps:
 
     def check(self, known: Iterable[Phrase], scored: Iterable[Phrase]) -> None:
         """Raise for a heat map of no known phrase or of several; warn of scored phrases without one."""
-        asked = Counter(map(self.name_of, known))
-        if unknown := sorted(self.arrays.keys() - asked.keys()):
+        names = Counter(map(self.name_of, known))
+        if unknown := sorted(self.arrays.keys() - names.keys()):
             raise MedgroundError(f"{self.source}: {self._place(unknown[0])}: the truth has no such phrase")
-        if several := sorted(name for name, times in asked.items() if name is not None and times > 1):
+        if several := sorted(name for name, times in names.items() if name is not None and times > 1):
             raise MedgroundError(
                 f"{self.source}: {self._place(several[0])}: more than one phrase of the truth; name it "
                 "image_id/phrase_id"

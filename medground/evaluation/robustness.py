@@ -47,7 +47,7 @@ Query = tuple[str, Phrase, str]  # perturbation, phrase, text
 Load = Callable[[str], Image]
 Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of this image
 
-AS_ASKED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
+UNCHANGED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
 FOREIGN = "foreign phrase"
 WORDINGS: dict[str, Callable[[str], str | None]] = {
     "other side": laterality.swap,
@@ -56,7 +56,7 @@ WORDINGS: dict[str, Callable[[str], str | None]] = {
     "held-out negation": negation.negate_held_out,
     "held-out synonym": wordings.new_synonym,
 }
-PROBES = (AS_ASKED, BLANK, MIRRORED, OTHER, FOREIGN, *WORDINGS)
+PROBES = (UNCHANGED, BLANK, MIRRORED, OTHER, FOREIGN, *WORDINGS)
 WITH_BOX = tuple(name for name in PROBES if name != FOREIGN)  # the true box of the phrase is known
 NEARBY = 50  # images that foreign phrases are taken from
 SIDED, SIDELESS = f"{MIRRORED}, side named", f"{MIRRORED}, no side"
@@ -97,7 +97,7 @@ def probe(phrases: Iterable[Phrase], load: Load, ground: Ground) -> Iterator[Per
             return _predicted(queries, path, shown, (width, height), ground)  # noqa: B023  (used up before the next)
 
         foreign = [(FOREIGN, group[0], text) for text in _foreign(groups, number)]
-        yield from predict([(AS_ASKED, e, e.text) for e in group] + foreign + list(_reworded(group)), image)
+        yield from predict([(UNCHANGED, e, e.text) for e in group] + foreign + list(_reworded(group)), image)
         yield from predict([(BLANK, each, each.text) for each in group], np.zeros_like(image))
         yield from predict([(MIRRORED, each, each.text) for each in group], mirrored(image))
         if other:
@@ -177,8 +177,8 @@ def measure(found: Sequence[Perturbed], guess: Callable[[Phrase, int, int], Box]
 
     guess: the image-free baseline's box for a phrase, given the width and height of its image.
     """
-    as_asked = {id(each.phrase): each for each in found if each.probe == AS_ASKED}
-    first = [as_asked[id(each.phrase)] for each in found]
+    unchanged = {id(each.phrase): each for each in found if each.probe == UNCHANGED}
+    first = [unchanged[id(each.phrase)] for each in found]
     own = {
         "miou": mean_over(_where(_ious(found, [truth_of(each) for each in found]), found, WITH_BOX)),
         "same": mean_over(_where(_ious(found, [each.boxes for each in first]), found, WITH_BOX[1:])),
@@ -189,7 +189,7 @@ def measure(found: Sequence[Perturbed], guess: Callable[[Phrase, int, int], Box]
     if guess is not None:
         guesses = [as_array([guess(each.phrase, *each.size)]) for each in found]
         guessed = _ious([replace(a, boxes=b) for a, b in zip(found, guesses, strict=True)], _truths(found))
-        own["prior_miou"] = mean_over(_where(guessed, found, (AS_ASKED, BLANK)))
+        own["prior_miou"] = mean_over(_where(guessed, found, (UNCHANGED, BLANK)))
     grouped = _grouped(found)
     owners = scoring.clusters([each.phrase for each in found])
     return Measured("probes", grouped, owners, grouped.counts, own, keeps_empty=False)

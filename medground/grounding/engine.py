@@ -24,6 +24,7 @@ from medground.models.graphs import openvino
 FORMAT = 1
 GRAPHS = ("image", "phrases")
 AGAIN = "run medground export again"
+SHARES = "shares"  # key: the file of weights that the graphs read, too
 
 
 class Outputs(NamedTuple):
@@ -94,9 +95,11 @@ class Exported:
 def load(files: ModelDir, precision: str = "f32") -> Exported:
     """Return the export in a folder; its graphs compute with this precision, "f32" or "bf16".
 
-    Raises MedgroundError if it is missing, damaged, or made from other weights than those in the folder.
+    Raises MedgroundError if it is missing, damaged, made from other weights than those in the folder, or
+    needs those and they are missing.
     """
     facts = files.export()
+    shared = files.weights if facts.get(SHARES) else None
     refuse_other_weights(files, facts)
     ov = openvino()
     files.refuse_changed(facts, AGAIN)
@@ -104,7 +107,7 @@ def load(files: ModelDir, precision: str = "f32") -> Exported:
     core = ov.Core()
 
     def compiled(name: str) -> Any:
-        return graphs.compiled(core, files.path / f"{name}.xml", config.image_size, precision)
+        return graphs.compiled(core, files.path / f"{name}.xml", config.image_size, precision, shared)
 
     try:
         with ThreadPoolExecutor(len(GRAPHS)) as pool:

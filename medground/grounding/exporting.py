@@ -9,6 +9,7 @@ Letters: S side of the square, N texts, T tokens, P patches, D width.
 
 import logging
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -32,6 +33,7 @@ from medground.models.tokens import SavedTokenizer
 
 log = logging.getLogger(__name__)
 LARGE = 1024  # numbers in a constant that is worth halving
+CONSTANT = re.compile(rb'offset="(\d+)" size="(\d+)"')  # of a graph's file: where its weights file has it
 TEXTS = [
     "small left effusion",
     "enlarged heart and an opacity in the right lung " * 20,
@@ -66,11 +68,12 @@ class _Phrases(nn.Module):
 
 
 @torch.inference_mode()
-def export(model: Grounder, source: Path, folder: Path, public: bool = False) -> None:
+def export(model: Grounder, source: Path, folder: Path, public: bool = False, shared: bool = False) -> None:
     """Write the model of the folder `source` as an export, which is complete once engine.json is there.
 
     The files are written to a temporary folder and moved, so an earlier export is kept until then. `public`
-    leaves out the training record. Raises MedgroundError if the folder then holds other files.
+    leaves out the training record. `shared` leaves out the weights that `source` holds, so the export works
+    only in that folder, which gets half as large. Raises MedgroundError if the folder then holds other files.
     """
     record = ModelDir(source).training_record() or {}
     if public:
@@ -84,6 +87,8 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False) ->
         partial = Path(made)
         for name in engine.GRAPHS:
             _save_graph(graphs[name], partial / f"{name}.xml")
+            if shared:
+                _share(partial / f"{name}.xml", ModelDir(source).weights.read_bytes())
         grounder.save_tokenizer(model.tokenizer, partial)
         grounder.write_json(partial / model_dir.CONFIG, model.config.to_json())
         for path in partial.iterdir():  # the weights of `source` hold the hashes of its own files
@@ -95,6 +100,7 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False) ->
                 shutil.copyfile(source / name, partial / name)
         facts = {"format": engine.FORMAT, "model": model.name, "openvino": ov.__version__}
         facts |= {"record": record, "pad": _pad_of(model, partial)}
+        facts |= {engine.SHARES: model_dir.WEIGHTS} if shared else {}
         facts[model_dir.FILES] = files
         facts[model_dir.DIGEST] = checkpoints.digest_of(facts)
         grounder.write_json(partial / model_dir.EXPORT, facts)
@@ -121,6 +127,23 @@ def _save_graph(graph: Any, path: Path) -> None:
     except RuntimeError:
         path.write_bytes(bytes(1 << 20))  # OpenVINO reports only "iostream error"; this raises the reason
         raise
+
+
+def _share(path: Path, weights: bytes) -> None:
+    """Leave out of a graph's weights what `weights` has; those then come first (see `graphs.compiled`)."""
+    held, kept = path.with_suffix(".bin").read_bytes(), bytearray()
+
+    def moved(found: re.Match[bytes]) -> bytes:
+        offset, size = int(found[1]), int(found[2])
+        constant = held[offset : offset + size]
+        place = weights.find(constant) if size > LARGE else -1
+        if place < 0:
+            place = len(weights) + len(kept)
+            kept.extend(constant)
+        return b'offset="%d" size="%d"' % (place, size)
+
+    path.write_bytes(CONSTANT.sub(moved, path.read_bytes()))
+    path.with_suffix(".bin").write_bytes(kept)
 
 
 def _graphs(model: Grounder) -> dict[str, Any]:

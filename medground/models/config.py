@@ -52,6 +52,7 @@ class GrounderConfig:
     queries: int = 8  # of mdetr only: the maximum number of boxes
     dropout: float = 0.0
     sides_apart: bool = False  # bilateral phrases are split into one query per side, as in fine-tuning
+    members: int = 1  # of text-query only: networks over the same encoders, whose boxes are averaged
     findings: list[str] | None = None  # of text-query only: findings whose presence the whole image tells
     score_offsets: list[float] | None = None  # added to the logit of the score, for each of `findings`
     familiar: int = 0  # of text-query only: axes in which the images of its calibration vary; 0: unknown

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 (Tan and Le 2019) as an image encoder: convolutions pre-trained on ImageNet.
+"""EfficientNet-Lite0 and -Lite2 (Tan and Le 2019) as image encoders: convolutions pre-trained on ImageNet.
 
 The feature map has stride 32. It contains the last map of stride 32, together with the 2 x 2 cells of the
-last map of stride 16, so small findings keep their place. `tools/convert_lite0` reads the published weights.
+last map of stride 16, so small findings keep their place. `tools/convert_lite` reads the published weights.
 
 Letters: B images, S side (a multiple of 32), C channels.
 """
@@ -17,27 +17,40 @@ from medground import checkpoints
 
 MODEL_TYPE = "efficientnet-lite0"
 GREY = [0.498, 0.502]  # mean and deviation of its training images: (gray value - 127) / 128
-STAGES = (  # repeats, kernel, stride, expansion, channels
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
+STAGES = {  # repeats, kernel, stride, expansion, channels
+    MODEL_TYPE: (
+        (1, 3, 1, 1, 16),
+        (2, 3, 2, 6, 24),
+        (2, 5, 2, 6, 40),
+        (3, 3, 2, 6, 80),
+        (3, 5, 1, 6, 112),
+        (4, 5, 2, 6, 192),
+        (1, 3, 1, 6, 320),
+    ),
+    "efficientnet-lite2": (
+        (1, 3, 1, 1, 16),
+        (3, 3, 2, 6, 24),
+        (3, 5, 2, 6, 48),
+        (4, 3, 2, 6, 88),
+        (4, 5, 1, 6, 120),
+        (5, 5, 2, 6, 208),
+        (1, 3, 1, 6, 352),
+    ),
+}
 STRIDE_16 = 4  # the stage whose map has stride 16
 
 
 class LiteConfig:
     """The attributes of a transformers config that this package reads."""
 
-    model_type = MODEL_TYPE
     num_channels = 3
     patch_size = 32
 
+    def __init__(self, model_type: str):
+        self.model_type = model_type
+
     def to_diff_dict(self) -> dict[str, Any]:
-        """Return no keys: there is one size of this encoder."""
+        """Return no keys: the model type tells the size."""
         return {}
 
 
@@ -73,24 +86,28 @@ class Block(nn.Module):
         return features + result if self.adds else result
 
 
-class Lite0(nn.Module):
-    """(B, 3, S, S) images -> one feature map (B, 768, S / 32, S / 32). Its batch norms never learn."""
+class Lite(nn.Module):
+    """(B, 3, S, S) images -> one feature map (B, C, S / 32, S / 32). Its batch norms never learn.
 
-    def __init__(self) -> None:
+    C is 768 for Lite0 and 832 for Lite2. model_type: a key of `STAGES`.
+    """
+
+    def __init__(self, model_type: str = MODEL_TYPE) -> None:
         super().__init__()
-        self.config = LiteConfig()
+        self.config, shape = LiteConfig(model_type), STAGES[model_type]
         self.stem = Conv(3, 32, 3, 2)
         stages, before = [], 32
-        for repeats, kernel, stride, expansion, after in STAGES:
+        for repeats, kernel, stride, expansion, after in shape:
             blocks = []
             for number in range(repeats):
                 blocks.append(Block(before, after, kernel, stride if number == 0 else 1, expansion))
                 before = after
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
-        self.channels = [4 * STAGES[STRIDE_16][-1] + STAGES[-1][-1]]
+        self.fine = 4 * shape[STRIDE_16][-1]  # channels of the map of stride 16, in cells of stride 32
+        self.channels = [self.fine + shape[-1][-1]]
 
-    def train(self, mode: bool = True) -> "Lite0":
+    def train(self, mode: bool = True) -> "Lite":
         """Set the mode, but leave the batch norms as in predictions: batches here are too small for them."""
         super().train(mode)
         for each in self.modules():
@@ -107,14 +124,13 @@ class Lite0(nn.Module):
         return found
 
     def early(self, images: Tensor) -> Tensor:
-        """Return (B, 640, S / 32, S / 32): the map of stride 16, and that of the last stage but one."""
-        maps = self.maps(images, len(STAGES) - 1)
+        """Return (B, E, S / 32, S / 32): the map of stride 16, and that of the last stage but one."""
+        maps = self.maps(images, len(self.stages) - 1)
         return torch.cat([functional.pixel_unshuffle(maps[STRIDE_16], 2), maps[-1]], dim=1)
 
     def late(self, maps: Tensor) -> Tensor:
         """Return the feature map for a map of `early`."""
-        fine = 4 * STAGES[STRIDE_16][-1]
-        return torch.cat([maps[:, :fine], self.stages[-1](maps[:, fine:])], dim=1)
+        return torch.cat([maps[:, : self.fine], self.stages[-1](maps[:, self.fine :])], dim=1)
 
     def forward(self, images: Tensor) -> Any:
         """Return `feature_maps` as backbones of transformers do."""
@@ -123,15 +139,16 @@ class Lite0(nn.Module):
         return BackboneOutput(feature_maps=(self.late(self.early(images)),))
 
 
-def is_folder(name: str) -> bool:
-    """Return whether `name` is a folder that `tools/convert_lite0` wrote."""
+def type_of(name: str) -> str | None:
+    """Return the model type of a folder that `tools/convert_lite` wrote, None for any other name."""
     config = Path(name, "config.json")
-    return config.is_file() and f'"{MODEL_TYPE}"' in config.read_text(errors="replace")
+    text = config.read_text(errors="replace") if config.is_file() else ""
+    return next((each for each in STAGES if f'"{each}"' in text), None)
 
 
-def load(folder: Path) -> Lite0:
-    """Return the pre-trained encoder of a folder."""
-    path, network = folder / checkpoints.WEIGHTS, Lite0()
+def load(folder: Path) -> Lite:
+    """Return the pre-trained encoder of a folder; raises MedgroundError if its weights do not fit."""
+    path, network = folder / checkpoints.WEIGHTS, Lite(type_of(str(folder)) or MODEL_TYPE)
     weights, _ = checkpoints.load(path)
     checkpoints.fit(network, weights, path)
     return network

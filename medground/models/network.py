@@ -73,7 +73,8 @@ class Network(nn.Module):
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__()
-        width, self.equalise, self.grey = config.width, config.equalise, config.grey
+        self.width = width = config.width
+        self.equalise, self.grey = config.equalise, config.grey
         self.is_post, self.padding = config.norm == "post", config.padding
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
         self.to_patches = nn.Conv2d(image_encoder.channels[-1], width, 1)  # type: ignore[index,arg-type]
@@ -145,7 +146,7 @@ class Network(nn.Module):
         return EncodedImages(self.to_joint(patches), visible, grid)
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Return (U, T, D) tokens for (U, T) ids; mask is True on tokens."""
+        """Return (U, T, D) tokens for (U, T) ids; mask is True on tokens. They may be followed by others."""
         hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         tokens: Tensor = self.to_tokens(hidden)
         return tokens if self.is_post else tokens + self.kinds[0]

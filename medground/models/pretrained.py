@@ -30,7 +30,7 @@ NAMED = 3  # missing weights that the error message names
 def load_image_encoder(name: str) -> nn.Module:
     """Return a pre-trained backbone; its last feature map is used."""
     name = locations.encoder(name)
-    if lite.is_folder(name):
+    if lite.type_of(name):
         return lite.load(Path(name))
     config = _config(name, "image encoder")
     skeleton = encoders.image_encoder_of(config)
@@ -87,8 +87,8 @@ def same_shape(config: dict[str, Any], name: str, what: str) -> bool:
     `what` is "image encoder" or "text encoder". No weights are read.
     """
     name = locations.encoder(name)
-    if lite.is_folder(name):
-        return config.get("model_type") == lite.MODEL_TYPE
+    if kind := lite.type_of(name):
+        return config.get("model_type") == kind
     other = _config(name, what)
     with torch.device("meta"):  # only shapes, without memory
         if what == "image encoder":

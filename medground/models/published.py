@@ -58,8 +58,8 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         token.
         """
         keys = tokens + places
-        asked, own = (keys[:, :1], tokens[:, :1]) if first else (keys, tokens)
-        found, attention = self.self_attn(asked, keys, tokens, key_padding_mask=hidden, need_weights=weights)
+        query, own = (keys[:, :1], tokens[:, :1]) if first else (keys, tokens)
+        found, attention = self.self_attn(query, keys, tokens, key_padding_mask=hidden, need_weights=weights)
         own = self.norm1(own + self.dropout1(found))
         inner = self.linear2(self.dropout(self.linear1(own).relu()))
         return self.norm2(own + self.dropout2(inner)), attention
@@ -112,11 +112,11 @@ class DecoderLayer(nn.TransformerDecoderLayer):
         starts: (Q, D), added to the queries in both attentions. memory, keys: (N, T, D), without and with
         positions. hidden: (N, T), True for tokens to ignore.
         """
-        asked = queries + starts
-        found, _ = self.self_attn(asked, asked, queries, need_weights=False)
+        query = queries + starts
+        found, _ = self.self_attn(query, query, queries, need_weights=False)
         queries = self.norm1(queries + self.dropout1(found))
-        asked = queries + starts
-        found, _ = self.multihead_attn(asked, keys, memory, key_padding_mask=hidden, need_weights=False)
+        query = queries + starts
+        found, _ = self.multihead_attn(query, keys, memory, key_padding_mask=hidden, need_weights=False)
         queries = self.norm2(queries + self.dropout2(found))
         inner = self.linear2(self.dropout(self.linear1(queries).relu()))
         result: Tensor = self.norm3(queries + self.dropout3(inner))

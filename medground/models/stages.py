@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from medground.errors import MedgroundError
-from medground.models.lite import Lite0
+from medground.models.lite import Lite
 
 
 def frozen(encoder: Any) -> list[nn.Module]:
     """Return the modules before the last stage; raise MedgroundError for an encoder without stages."""
-    if isinstance(encoder, Lite0):
+    if isinstance(encoder, Lite):
         return [encoder.stem, *encoder.stages[:-1]]
     last = _last(encoder)
     return [encoder.embedder, *encoder.encoder.stages[:last]]
@@ -24,7 +24,7 @@ def frozen(encoder: Any) -> list[nn.Module]:
 def early(encoder: Any, images: Tensor) -> Tensor:
     """Return the (B, C, h, w) map of the frozen stages for the encoder's (B, C, S, S) input."""
     images = images.contiguous(memory_format=torch.channels_last)  # half the time on processors
-    if isinstance(encoder, Lite0):
+    if isinstance(encoder, Lite):
         return encoder.early(images).contiguous()
     for stage in frozen(encoder):
         images = stage(images)
@@ -34,7 +34,7 @@ def early(encoder: Any, images: Tensor) -> Tensor:
 def late(encoder: Any, maps: Tensor) -> Tensor:
     """Return the encoder's feature map for a map of `early`."""
     maps = maps.contiguous(memory_format=torch.channels_last)
-    if isinstance(encoder, Lite0):
+    if isinstance(encoder, Lite):
         return encoder.late(maps)
     result: Tensor = encoder.encoder.stages[_last(encoder)](maps)
     return result
@@ -44,5 +44,6 @@ def _last(encoder: Any) -> int:
     """Return the index of the last stage of a ResNet."""
     kind = encoder.config.model_type
     if kind != "resnet":
-        raise MedgroundError(f"--freeze early-stages: the image encoder is a {kind}, not a ResNet or Lite0")
+        known = "ResNet or EfficientNet-Lite"
+        raise MedgroundError(f"--freeze early-stages: the image encoder is a {kind}, not a {known}")
     return int(encoder.stage_names.index(encoder.out_features[-1])) - 1

@@ -6,13 +6,16 @@ also gets a logit that it lies in a box of the phrase, so an image with a findin
 With `findings` in the config, the presence of a phrase that names one of them is mostly a linear function of
 the whole image: of its feature map, averaged over zones. A classifier of the text says which one it names.
 With `score_offsets`, too, the score is higher for findings that are easy to localize.
+With `members`, several networks that were trained apart share the encoders. Boxes and logits are their means.
 With `familiar`, an image has a distance from the images of the calibration: the length of its mean features
 outside the axes in which those vary most. It is 1 at a limit that few of them exceed.
 
-Letters as in `models.network`; Q is 1. M is the number of phrases for each image, K of findings.
+Letters as in `models.network`; Q is 1. M is the number of phrases for each image, K of findings. T is the
+number of tokens. With members, tokens and patches have their vectors of width D side by side.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -78,7 +81,7 @@ class TextQuery(Network):
     """
 
     own_sizes: Mapping[str, Any] = {"visual_layers": 0, "fusion_layers": 2, "dropout": 0.1}
-    joint_parts = ("steps", "patch_norm", "query_norm", "findings")
+    joint_parts = ("steps", "patch_norm", "query_norm", "findings", "members")
 
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
@@ -101,6 +104,10 @@ class TextQuery(Network):
             self.share = nn.Parameter(torch.tensor(0.0))  # of the text query in the presence of a finding
             offsets = torch.tensor(config.score_offsets or [0.0] * self.count)
             self.register_buffer("score_offsets", offsets, persistent=False)  # the config has them
+        one = replace(config, findings=None, familiar=0, members=1)
+        self.members = nn.ModuleList(
+            Member(one, image_encoder, text_encoder) for _ in range(config.members - 1)
+        )
         self.facts = self.count + bool(config.familiar)  # numbers of a patch that are the same on its image
         if config.familiar:
             self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
@@ -113,13 +120,20 @@ class TextQuery(Network):
         height, width = encoded.grid.shape[-2:]
         down, across = (torch.arange(n, device=maps.device) + 0.5 for n in (height, width))
         places = torch.stack([(across / width).repeat(height), (down / height).repeat_interleave(width)], 1)
-        parts = [encoded.patches, places.to(encoded.patches).expand(len(maps), -1, -1)]
+        others = (Network.encode_maps(each, maps, inside) for each in self.members)  # type: ignore[arg-type]
+        parts = [encoded.patches, *(each.patches for each in others)]
+        parts.append(places.to(encoded.patches).expand(len(maps), -1, -1))
         zones = zones_of(maps, encoded.visible) if self.facts else maps
         if self.count:
             parts.append(self.findings(zones)[:, None].expand(-1, height * width, -1))
         if self.facts > self.count:
             parts.append(self.distance(mean_of(zones))[:, None, None].expand(-1, height * width, -1))
         return encoded._replace(patches=torch.cat(parts, dim=2))
+
+    def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return (U, T, D) tokens as `Network.encode_texts`, (U, T, D members) with members."""
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        return torch.cat([each.to_tokens(hidden) + each.kinds[0] for each in (self, *self.members)], dim=2)
 
     def distance(self, features: Tensor) -> Tensor:
         """Return the (B,) distances of (B, C) mean features from the images of the calibration."""
@@ -133,23 +147,39 @@ class TextQuery(Network):
 
         The logit of the score is that of the presence, plus the offset of the finding that the text names.
         """
-        query = masked_mean(tokens, mask)
-        boxes, present, _ = self.predict(self.project(patches), visible, query[:, None])
+        queries = masked_mean(tokens, mask)[:, None]
+        found = [
+            member.predict(member.project(own), visible, query)[:2]
+            for member, own, query in self.apart(patches, queries)
+        ]
+        boxes, present = (torch.stack(each).mean(dim=0) for each in zip(*found, strict=True))
         if not self.count:
             return Predictions(boxes, present, present[:, 0])
-        named = self.names(query).softmax(dim=1)
+        named = self.names(queries[:, 0, : self.width]).softmax(dim=1)
         present = self.mixed(present, named, patches)
         score = present + (named[:, :-1] @ self.score_offsets)[:, None]
         return Predictions(boxes, score, present[:, 0])
 
     def joint(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return (N, D + K) the queries after attention to the patches, and the logits of the findings.
+        """Return (N, D members + K): the queries after attention to the patches, the logits of the findings.
 
         The arguments are those of `fuse`.
         """
         queries = masked_mean(tokens, mask)[:, None]
-        found = self.attended(self.project(patches), visible, queries)[:, 0]
-        return torch.cat([found, self.found(patches)], dim=1)
+        found = [
+            member.attended(member.project(own), visible, query)[:, 0]
+            for member, own, query in self.apart(patches, queries)
+        ]
+        return torch.cat([*found, self.found(patches)], dim=1)
+
+    def apart(self, patches: Tensor, queries: Tensor) -> Iterator[tuple["TextQuery", Tensor, Tensor]]:
+        """Yield each member with its own patches, (N, P, D + 2), and its own (N, M, D) queries."""
+        width, count = self.width, 1 + len(self.members)
+        places = patches[:, :, count * width :][:, :, :PLACES]
+        parts = zip((self, *self.members), queries.split(width, dim=2), strict=True)
+        for number, (member, query) in enumerate(parts):
+            own = patches[:, :, number * width :][:, :, :width]
+            yield member, torch.cat([own, places], dim=2), query
 
     def found(self, patches: Tensor) -> Tensor:
         """Return the (N, K) logits of the findings on the images of these patches."""
@@ -172,9 +202,8 @@ class TextQuery(Network):
         return result
 
     def project(self, patches: Tensor) -> Projected:
-        """Return what depends only on the image, for the patches of `encode_maps`."""
-        width = patches.shape[2] - PLACES - self.facts
-        content, places = patches[:, :, :width], patches[:, :, width : width + PLACES]
+        """Return what depends only on the image, for (B, P, D + 2) patches of one member."""
+        content, places = patches[:, :, : self.width], patches[:, :, self.width : self.width + PLACES]
         content = self.dropout(self.patch_norm(content))
         both = [each.project(content) for each in self.steps]  # type: ignore[operator]
         return Projected(both, self.keys(content), places)
@@ -203,6 +232,14 @@ class TextQuery(Network):
         own = self.present(queries)[:, :, 0] + self.peak[0] * seen.amax(dim=2)
         result: Tensor = own + self.peak[1] * area
         return result
+
+
+class Member(TextQuery):
+    """A further network of a `TextQuery`, which has the encoders."""
+
+    def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
+        super().__init__(config, image_encoder, text_encoder)
+        del self.image_encoder, self.text_encoder
 
 
 def zones_of(maps: Tensor, visible: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class Learner(nn.Module):
         predictions = None
         if self.fuses:
             predictions = self._fused(images, tokens, mask, image_of, text_of)
-        return Encoded(images, tokens, mask, predictions)
+        return Encoded(images, tokens[..., : self.network.width], mask, predictions)
 
     def _fused(
         self, images: EncodedImages, tokens: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor

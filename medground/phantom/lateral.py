@@ -100,7 +100,7 @@ def _draw_vessels(
     j = np.clip(at[:, 0].astype(int), 0, grid.shape[1] - 1)
     cage, dome, front = ((a[i, j] < points[:, 2]) & (points[:, 2] < b[i, j]) for a, b in solids)
     kept = cage & ~dome & ~front
-    lay(fine, beam, points[kept], mass[kept] * 1.5 * SOFT * (1 - patient.lung_density))
+    lay(fine, beam, points.T[:, kept].T, mass[kept] * 1.5 * SOFT * (1 - patient.lung_density))
 
 
 def _draw_bones(fine: Array, beam: Beam, patient: Patient) -> None:

@@ -32,7 +32,7 @@ PLACED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PhantomQuestion:
     """A question with its true answer; `kind` is VQA-RAD's question_type."""
 
     text: str
@@ -41,7 +41,7 @@ class Asked:
     closed: bool
 
 
-def of(study: Study) -> list[Asked]:
+def of(study: Study) -> list[PhantomQuestion]:
     """Return the questions about a study: two or three of presence with equal shares of yes, one of the view,
     and those of side, place and severity of one finding.
 
@@ -51,7 +51,7 @@ def of(study: Study) -> list[Asked]:
     return list(_questions(study, rng))
 
 
-def _questions(study: Study, rng: np.random.Generator) -> Iterator[Asked]:
+def _questions(study: Study, rng: np.random.Generator) -> Iterator[PhantomQuestion]:
     seen = [each for each in study.findings if each.box and each.name in NAMES]
     there = sorted({each.name for each in seen})
     lacking = sorted(set(NAMES) - {each.name for each in study.findings})
@@ -59,7 +59,7 @@ def _questions(study: Study, rng: np.random.Generator) -> Iterator[Asked]:
         yield _presence(str(rng.choice(there)), "Yes")
     if lacking:
         yield _presence(str(rng.choice(lacking)), "No")
-    yield Asked("Is this an AP or a PA view?", study.exposure.view, "PLANE", True)
+    yield PhantomQuestion("Is this an AP or a PA view?", study.exposure.view, "PLANE", True)
     # only findings whose answer is unique in this image
     single = [each for each in seen if sum(e.name == each.name for e in seen) == 1]
     sided = [each for each in single if each.side and each.name not in DEVICES]
@@ -67,16 +67,16 @@ def _questions(study: Study, rng: np.random.Generator) -> Iterator[Asked]:
         yield from _details(sided[int(rng.integers(len(sided)))])
 
 
-def _presence(name: str, answer: str) -> Asked:
-    return Asked(f"Is there evidence of {_article(NAMES[name])}?", answer, "PRES", True)
+def _presence(name: str, answer: str) -> PhantomQuestion:
+    return PhantomQuestion(f"Is there evidence of {_article(NAMES[name])}?", answer, "PRES", True)
 
 
-def _details(finding: Finding) -> Iterator[Asked]:
+def _details(finding: Finding) -> Iterator[PhantomQuestion]:
     name = NAMES[finding.name]
-    yield Asked(f"Which side is the {name} on?", str(finding.side), "POS", False)
-    yield Asked(f"How large is the {name}?", finding.severity, "SIZE", False)
+    yield PhantomQuestion(f"Which side is the {name} on?", str(finding.side), "POS", False)
+    yield PhantomQuestion(f"How large is the {name}?", finding.severity, "SIZE", False)
     if finding.name in PLACED:
-        yield Asked(f"Where is the {name}?", finding.regions[0], "POS", False)
+        yield PhantomQuestion(f"Where is the {name}?", finding.regions[0], "POS", False)
 
 
 def _article(name: str) -> str:

@@ -42,7 +42,7 @@ def write_report(rng: np.random.Generator, patient: Patient, view: str, findings
     """Return a true report of the mentioned findings and of some that are absent."""
     prior = bool(rng.random() < 0.55)
     groups = _groups(findings)
-    body = _told(rng, groups, prior)
+    body = _state(rng, groups, prior)
     summary = _summary(rng, groups, findings, body, prior)
     body = _body(rng, patient, findings, body, summary)
     if rng.random() < 0.18:  # some reports have only an impression
@@ -68,7 +68,7 @@ def _groups(findings: list[Finding]) -> list[list[Finding]]:
     return [[each for each in findings if each.group == n and each.box] for n in numbers]
 
 
-def _told(rng: np.random.Generator, groups: list[list[Finding]], prior: bool) -> list[Statement]:
+def _state(rng: np.random.Generator, groups: list[list[Finding]], prior: bool) -> list[Statement]:
     """Return a sentence for each group, sometimes one for two."""
     said, rest = [], list(groups)
     if len(rest) > 1 and rng.random() < 0.3 and (both := say_two(rng, rest[0], rest[1])):
@@ -83,12 +83,12 @@ def _body(
     rng: np.random.Generator,
     patient: Patient,
     findings: list[Finding],
-    told: list[Statement],
+    body_statements: list[Statement],
     summary: list[Statement],
 ) -> list[Statement]:
     """Return the findings section in random order: present findings, absent findings, and other remarks."""
-    spoken = {name for each in (*told, *summary) for _, name, _ in each.means}
-    said = told + say_absent(rng, findings, spoken, share=float(rng.uniform(0.4, 0.9)))
+    spoken = {name for each in (*body_statements, *summary) for _, name, _ in each.means}
+    said = body_statements + say_absent(rng, findings, spoken, share=float(rng.uniform(0.4, 0.9)))
     if patient.height < 0.78 * patient.frame and rng.random() < 0.7:
         means: list[Meaning] = [(f"{side} lung", "low lung volumes", "present") for side in SIDES]
         said.append(Statement(pick(rng, words()["plain"]["low"]), means))

@@ -208,7 +208,7 @@ def _vessels(rng: np.random.Generator, chest: Chest, fine: Array, findings: list
             tree = Tubes(tree.start, tree.end, tree.r0 * 1.25, tree.r1 * 1.25, tree.density)
         points, mass, _ = samples(tree, beam.scale)
         inside = _in_lung(chest, side, points)
-        lay(fine, beam, points[inside], mass[inside] * VESSEL * SOFT * (1 - patient.lung_density))
+        lay(fine, beam, points.T[:, inside].T, mass[inside] * VESSEL * SOFT * (1 - patient.lung_density))
 
 
 def _in_lung(chest: Chest, side: str, points: Array) -> NDArray[np.bool_]:

@@ -53,11 +53,13 @@ def sweep(image: Array, beam: Beam, path: Array, high: float, thick: float, dens
     o = ((np.arange(n) + 0.5) / n * 2 - 1).astype(np.float32)
     taper = np.minimum(1, np.minimum(np.linspace(0, 14, len(path)), np.linspace(14, 0, len(path))) + 0.4)
     taper = taper.astype(np.float32)
+    shell = np.sqrt(1 - o * o) * (0.4 + 1.6 * np.abs(o) ** 6)
+    mass = step[:, None] * (shell * 2 * high / n * thick * density) * taper[:, None]
+    middle = [path[:, axis, None] + up[:, axis, None] * (o * high) for axis in range(3)]
     for level in (-0.7, 0.7):
-        points = path[:, None] + up[:, None] * (o * high)[None, :, None] + out[:, None] * (level * thick)
-        shell = np.sqrt(1 - o * o) * (0.4 + 1.6 * np.abs(o) ** 6)
-        mass = step[:, None] * (shell * 2 * high / n * thick * density) * taper[:, None]
-        lay(image, beam, points.reshape(-1, 3), mass.ravel())
+        off = out * (level * thick)
+        points = [(each + off[:, axis, None]).ravel() for axis, each in enumerate(middle)]
+        lay(image, beam, np.stack(points).T, mass.ravel())
 
 
 def resampled(path: Array, scale: float) -> Array:

@@ -6,7 +6,8 @@ at the end: no solid is sharper than that. Overlaps (lung less heart less diaphr
 intervals, so the path through air is exact for these shapes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Grid:
     u: Array
     v: Array
     lateral: bool = False
+    planes: dict[float, tuple[Array, Array]] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,8 +42,30 @@ class Grid:
         return float(step / self.beam.scale / self.beam.magnification(0.0))
 
     def plane(self, z: float) -> tuple[Array, Array]:
-        """Return x and y of each pixel at depth z, (C, D) each."""
-        return self.beam.plane(self.u, self.v, z)
+        """Return x and y of each pixel at depth z, (C, D) each; they are shared, so change copies only."""
+        if z not in self.planes:
+            self.planes[z] = self.beam.plane(self.u, self.v, z)
+        return self.planes[z]
+
+    def window(self, center: Sequence[float], half: tuple[float, float]) -> tuple[slice, slice]:
+        """Return the rows and columns that hold a rectangle at the depth of its (x, y, z) center.
+
+        half: half of its width and height in cm.
+        """
+        x, y, z = center
+        corners = [[x + a * half[0], y + b * half[1], z] for a in (-1, 1) for b in (-1, 1)]
+        at = self.beam.project(np.array(corners, float))
+        at *= [self.shape[1] / self.beam.width, self.shape[0] / self.beam.height]
+        low, high = np.floor(at.min(0)).astype(int) - 1, np.ceil(at.max(0)).astype(int) + 1
+        first = np.clip(low, 0, self.shape[::-1])
+        end = np.clip(high, first, self.shape[::-1])
+        return slice(first[1], end[1]), slice(first[0], end[0])
+
+    def filled(self, values: Array, window: tuple[slice, slice], outside: float) -> Array:
+        """Return (C, D): `values` in the window, and one value outside."""
+        whole = np.full(self.shape, outside, values.dtype)
+        whole[window] = values
+        return whole
 
 
 def coarse_grid(beam: Beam, lateral: bool = False) -> Grid:
@@ -73,13 +97,17 @@ def ellipsoid(
     """
     if grid.lateral:
         center, semi, angle = (-center[2], center[1], center[0]), (semi[2], semi[1], semi[0]), 0.0
-    x, y = grid.plane(center[2])
-    dx, dy = x - center[0], y - center[1]
     cos, sin = np.cos(angle), np.sin(angle)
+    wide = abs(semi[0] * cos) + abs(semi[1] * sin)
+    high = abs(semi[0] * sin) + abs(semi[1] * cos)
+    window = grid.window(center, (wide, high))
+    x, y = grid.beam.plane(grid.u[:, window[1]], grid.v[window[0]], center[2])
+    dx, dy = x - center[0], y - center[1]
     a, b = np.abs((cos * dx + sin * dy) / semi[0]), np.abs((cos * dy - sin * dx) / semi[1])
     inside = 1 - a * a - b * b if power == 2 else 1 - a**power - b**power
     half = semi[2] * np.sqrt(np.maximum(inside, 0))
-    return center[2] - half, center[2] + half
+    near, far = center[2] - half, center[2] + half
+    return grid.filled(near, window, center[2]), grid.filled(far, window, center[2])
 
 
 def column(grid: Grid, path: Array, radius: Array | float, depth: float, power: float = 0.5) -> Solid:
@@ -100,7 +128,8 @@ def column(grid: Grid, path: Array, radius: Array | float, depth: float, power: 
 
 def length(solid: Solid) -> Array:
     """Return the path inside a solid, 0 where the ray misses."""
-    return np.maximum(solid[1] - solid[0], 0)
+    gap = solid[1] - solid[0]
+    return np.maximum(gap, 0, out=gap)
 
 
 def overlap(a: Solid, b: Solid) -> Solid:

@@ -56,36 +56,43 @@ def samples(tubes: Tubes, scale: float) -> tuple[Array, Array, NDArray[np.intege
     across = np.maximum(1, np.ceil(2 * radius * scale / STEP)).astype(np.int32)
     count = along * across
     owner = np.repeat(np.arange(len(length), dtype=np.int32), count)
-    local = np.arange(len(owner), dtype=np.int32) - np.repeat(np.cumsum(count) - count, count)
-    wide = across[owner]
-    row, place = local // wide, local % wide
+    first = (np.cumsum(count) - count).astype(np.int32)
+    local = np.arange(len(owner), dtype=np.int32) - np.repeat(first, count)
+    wide = np.repeat(across, count)
+    row = local // wide
+    place = local - row * wide
     # rows and columns are shifted by the golden ratio, so that the samples make no pattern with the pixels
-    t = ((row + (HALF + GOLDEN * place) % 1) / along[owner]).astype(np.float32)
-    s = (2 * (place + (HALF + GOLDEN * row) % 1) / wide - 1).astype(np.float32)
-    r = _each(tubes.r0, owner) + t * _each(tubes.r1 - tubes.r0, owner)
+    shifts = (HALF + GOLDEN * np.arange(int((across + 7 * along).max(initial=0)))) % 1
+    t = ((row + shifts[place]) / np.repeat(along, count)).astype(np.float32)
+    s = (2 * (place + shifts[row]) / wide - 1).astype(np.float32)
+    r = _each(tubes.r0, count) + t * _each(tubes.r1 - tubes.r0, count)
     way = np.where(seen[:, None] > 1e-6, axis[:, :2] / np.maximum(seen, 1e-6)[:, None], [1.0, 0.0])
-    lean = _each(steep, owner) * (2 * ((HALF + GOLDEN * (place + 7 * row)) % 1) - 1).astype(np.float32)
-    lean *= r * np.sqrt(1 - s * s)  # the disc of a steep tube projects to an ellipse, not as a line
-    points = _each(tubes.start, owner)
-    points += t[:, None] * _each(axis, owner)
-    points[:, :2] += (s * r)[:, None] * _each(way[:, ::-1] * [-1.0, 1.0], owner)
-    points[:, :2] += lean[:, None] * _each(way, owner)
-    mass = _each(tubes.density * length / (along * across), owner) * (4 * r * r * np.sqrt(1 - s * s))
-    return points, mass, owner
+    disc = np.sqrt(1 - s * s)
+    lean = _each(steep, count) * (2 * shifts[place + 7 * row] - 1).astype(np.float32)
+    lean *= r * disc  # the disc of a steep tube projects to an ellipse, not as a line
+    off = s * r
+    points = np.empty((3, len(owner)), np.float32)
+    for n, to in enumerate(points):
+        to[:] = _each(tubes.start[:, n], count)
+        to += t * _each(axis[:, n], count)
+    points[0] += off * _each(-way[:, 1], count)
+    points[1] += off * _each(way[:, 0], count)
+    for n in range(2):
+        points[n] += lean * _each(way[:, n], count)
+    mass = _each(tubes.density * length / (along * across), count) * (4 * r * r * disc)
+    return points.T, mass, owner
 
 
-def _each(values: Array, owner: NDArray[np.integer[Any]]) -> Array:
-    """Return its segment's value for every sample."""
-    result: Array = values.astype(np.float32)[owner]
-    return result
+def _each(values: Array, count: NDArray[np.integer[Any]]) -> Array:
+    """Return its segment's value for every sample; `count`: samples of each segment."""
+    return np.repeat(values.astype(np.float32), count)
 
 
 def lay(image: Array, beam: Beam, points: Array, mass: Array) -> None:
     """Add the mass of the samples to the image's attenuation; samples outside the image are dropped."""
-    at = np.floor(beam.project(points)).astype(np.int32)
-    column, row = at[:, 0], at[:, 1]
+    column, row = np.floor(beam.project(points)).astype(np.int32).T
     inside = (column >= 0) & (column < beam.width) & (row >= 0) & (row < beam.height)
-    k = beam.scale * beam.magnification(points[inside, 2])
+    k = beam.scale * beam.magnification(points[:, 2][inside])
     index = row[inside] * beam.width + column[inside]
     image += np.bincount(index, mass[inside] * k * k, image.size).reshape(image.shape).astype(np.float32)
 

@@ -267,15 +267,15 @@ def _object(study: Study, name: str, box: Box, letterbox: Letterbox) -> dict[str
 
 def _attributes(study: Study) -> list[dict[str, Any]]:
     """Return the report's statements by region; a statement without a region goes to both lungs."""
-    told: dict[str, list[tuple[int, list[str], list[str]]]] = defaultdict(list)
+    mentions_at: dict[str, list[tuple[int, list[str], list[str]]]] = defaultdict(list)
     for number, said in enumerate(study.report.said):
         by_region: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for region, finding, existence in said.means:
             for place in [region] if region else ["right lung", "left lung"]:
                 by_region[place].append((finding, existence))
         for place, pairs in by_region.items():
-            told[place].append((number, *_words_of(pairs)))
-    return [_attribute(study, region, mentions) for region, mentions in told.items()]
+            mentions_at[place].append((number, *_words_of(pairs)))
+    return [_attribute(study, region, mentions) for region, mentions in mentions_at.items()]
 
 
 def _words_of(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]:

@@ -173,11 +173,11 @@ def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
     place = {each.strip().lower(): n for n, each in reversed(list(enumerate(header)))}
     exact = {each.strip(): n for n, each in enumerate(header)}
 
-    def find(asked: str | None, usual: tuple[str, ...]) -> int | None:
-        if asked is not None:
-            if asked not in exact:
-                raise MedgroundError(f"{name}: no column {asked!r}; {_described(header)}")
-            return exact[asked]
+    def find(wanted: str | None, usual: tuple[str, ...]) -> int | None:
+        if wanted is not None:
+            if wanted not in exact:
+                raise MedgroundError(f"{name}: no column {wanted!r}; {_described(header)}")
+            return exact[wanted]
         return next((place[each] for each in usual if each in place), None)
 
     text = find(columns.text, ()) if columns.text or columns.sections else find(None, TEXTS)

@@ -181,5 +181,5 @@ def _part_of(whole: Encoded, moves: list[Tensor], part: Part) -> Encoded:
     patches, grid, tokens, *answers = moves
     images = EncodedImages(patches[part.images], whole.images.visible[part.images], grid[part.images])
     own = torch.where(part.own[:, None, None], tokens[part.texts], 0)
-    asked = Predictions.of(each[part.pairs] for each in answers) if answers else None
-    return Encoded(images, own, whole.mask, asked)
+    predicted = Predictions.of(each[part.pairs] for each in answers) if answers else None
+    return Encoded(images, own, whole.mask, predicted)

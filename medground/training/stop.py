@@ -12,7 +12,7 @@ class StopRequest:
     """
 
     def __init__(self, *signals: int, then: Callable[[], None] = lambda: None):
-        self.asked, self._then = False, then
+        self.requested, self._then = False, then
         self._numbers = signals or (signal.SIGTERM, signal.SIGUSR1)
         self._before: dict[int, object] = {}
 
@@ -27,8 +27,8 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+        self.requested = True
         self._then()
 
     def __bool__(self) -> bool:
-        return self.asked
+        return self.requested

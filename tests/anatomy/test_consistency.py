@@ -39,8 +39,10 @@ def test_every_pair_has_its_sides():
 @pytest.mark.slow
 def test_phantoms_break_no_rule(phantoms):
     assert [broken(boxes) for boxes in phantoms] == [[]] * 6
-    asked = {rule.name for rule in consistency.rules() for boxes in phantoms if rule.holds(boxes) is not None}
-    assert len(asked) >= 40
+    applied = {
+        rule.name for rule in consistency.rules() for boxes in phantoms if rule.holds(boxes) is not None
+    }
+    assert len(applied) >= 40
 
 
 @pytest.mark.parametrize("rule", consistency.rules(), ids=lambda rule: rule.name)
@@ -53,7 +55,7 @@ def test_a_region_in_the_far_corner_or_turned_sides_break_each_rule(phantoms, ru
     assert rule.holds(moved) is False and rule.name in broken(moved)
 
 
-def test_a_rule_is_not_asked_without_its_regions():
+def test_a_rule_is_not_applied_without_its_regions():
     assert KNOWN["carina on trachea"].holds({"carina": (0, 0, 1, 1)}) is None
     assert broken({}) == []
 

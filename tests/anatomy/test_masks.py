@@ -70,6 +70,7 @@ def test_an_empty_mask_and_a_few_lone_pixels_are_no_structure():
     assert masks.shape_of(mask) is None
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 10)] * 2), min_size=1, max_size=4))
 def test_the_box_is_that_of_the_pieces_that_count(rectangles):
     from scipy import ndimage
@@ -152,6 +153,7 @@ def test_without_what_a_rule_needs_there_is_no_region():
 # On the image
 
 
+@pytest.mark.slow
 @given(
     st.integers(200, 3000),
     st.integers(200, 3000),
@@ -173,7 +175,7 @@ def test_boxes_come_back_to_where_they_were_on_the_image(width, height, fit, sha
     assert back == pytest.approx(tuple(box), abs=0.11)
 
 
-def test_masks_of_another_shape_need_to_be_told_how_they_lie():
+def test_masks_of_another_shape_need_a_mask_fit():
     assert masks.frame_of((150, 120), (300, 240), None).fit == "stretch"
     with pytest.raises(MedgroundError, match="masks are 512 x 512, the image is 300 x 240"):
         masks.frame_of((512, 512), (300, 240), None)

@@ -1,4 +1,4 @@
-"""ultralytics' YOLO: trained and asked in a process of its own, never a pickle unasked, never the network."""
+"""ultralytics' YOLO: trained and run in a process of its own, no pickle without consent, no network."""
 
 import importlib.util
 import json
@@ -159,7 +159,7 @@ def test_only_the_child_imports_ultralytics():
     assert set(users) == {Path(yolo_process.__file__).name}
 
 
-def test_the_child_is_told_to_stay_off_the_network(monkeypatch):
+def test_the_child_process_is_kept_off_the_network(monkeypatch):
     seen = {}
 
     def popen(command, env, **how):

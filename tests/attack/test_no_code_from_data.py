@@ -104,7 +104,7 @@ def own_code(folder, auto_map, kind):
 
 
 @pytest.mark.parametrize("kind", ["own", "rt_detr_v2"])
-def test_code_of_a_detector_folder_is_not_run_nor_asked_about(kind, folder):
+def test_code_of_a_detector_folder_is_not_run_and_gives_no_prompt(kind, folder):
     own_code(folder, MODELS["detector"], kind)
     result = detect("-", "--images", ".", "--model", "model", input="y\nimage.png\n")
     assert (result.exit_code, result.stdout) == (1, "")

@@ -42,6 +42,7 @@ def run(*words, **more):
 # Locks
 
 
+@pytest.mark.slow
 def test_the_second_run_names_the_holder_and_changes_nothing(here):
     with locks.hold("out.jsonl"):
         result = run("parse-reports", "reports.jsonl", "-o", "out.jsonl")
@@ -191,6 +192,7 @@ def test_an_output_that_is_an_input_or_another_output_is_refused(words, here):
     assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -65,7 +65,7 @@ PRETRAIN=({pretrain}) FINETUNE=() ALIGN=() EVALUATE=()
 MOST_RESTARTS=9
 """
 FAKE = """#!/usr/bin/env bash
-# Stands in for medground: ends as it was told to for this try of this task.
+# Stands in for medground: ends with the code given for this try of this task.
 trap 'echo saved >>"$(dirname "$0")/tries"; exit 1' USR1
 echo "try ${SLURM_RESTART_COUNT:-0} of ${SLURM_ARRAY_TASK_ID:-0}" >>"$(dirname "$0")/tries"
 if ((${SLURM_RESTART_COUNT:-0} == 0 && ${SLURM_ARRAY_TASK_ID:-0} == 1)); then exit 75; fi

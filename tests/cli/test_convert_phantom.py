@@ -45,6 +45,7 @@ def test_regions_come_back_within_a_pixel(cohort):
         assert boxes.keys() == {each["name"] for each in own["regions"]}
 
 
+@pytest.mark.slow
 def test_triplets_with_a_region_come_back(cohort):
     args = ["parse-reports", "--input-format", "chest-imagenome", str(cohort / "chest-imagenome")]
     found = [json.loads(line) for line in CliRunner().invoke(cli, args).stdout.splitlines()]
@@ -61,6 +62,7 @@ def _said(sentence, triplet):
     return (sentence["study_id"], triplet["region"], triplet["finding"], triplet["existence"])
 
 
+@pytest.mark.slow
 def test_reports_images_and_phrases_have_the_same_ids_and_splits(cohort):
     table = cohort / "mimic-cxr-jpg" / "mimic-cxr-2.0.0-split.csv"
     reports = convert("mimic-reports", cohort / "mimic-cxr", "--split-table", table)
@@ -74,6 +76,7 @@ def test_reports_images_and_phrases_have_the_same_ids_and_splits(cohort):
         assert sizes[phrase["image_id"]] == (phrase["width"], phrase["height"])
 
 
+@pytest.mark.slow
 def test_the_json_of_ms_cxr_holds_the_same_phrases_as_its_table(cohort):
     name = str(cohort / "ms-cxr" / "MS_CXR_Local_Alignment_v1.1.0")
     phrases = convert("ms-cxr", f"{name}.csv")

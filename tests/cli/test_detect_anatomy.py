@@ -30,7 +30,7 @@ SIZE = 48
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A detector that has learned the drawn images well enough to be asked."""
+    """A detector that has learned the drawn images."""
     folder = tmp_path_factory.mktemp("run")
     config = Config(names=tuple(regions.NAMES), size=SIZE, channels=(8, 16, 24, 32), width=32, heads=2)
     calm = augment.Ranges(light=0.3, shadow=0.2, noise=0.1, bend=0.1, turn=2, zoom=0.1, spoilt=0.3)

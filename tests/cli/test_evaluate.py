@@ -105,7 +105,7 @@ def test_two_inputs_cannot_both_be_stdin(evaluate, flags):
     assert result.exit_code == 2 and "only one input can be stdin" in result.stderr
 
 
-def test_a_missing_answer_counts_as_nothing_found_and_is_told(evaluate):
+def test_a_missing_prediction_counts_as_nothing_found_and_is_reported(evaluate):
     result = evaluate(ANSWERS[:2])
     assert scores(result)["miou"]["value"] == pytest.approx(1.5 / 4)
     assert "no prediction for 2 of 4 phrases" in result.stderr and "(first: phrase 3, of" in result.stderr
@@ -225,25 +225,25 @@ def test_a_true_box_outside_its_image_is_refused(evaluate):
     assert result.exit_code == 1 and "off.jsonl:5: boxes[0]: lies outside the image" in result.stderr
 
 
-def test_boxes_that_reach_outside_are_clipped_and_told(evaluate):
+def test_boxes_that_reach_outside_are_clipped_and_reported(evaluate):
     Path("edge.jsonl").write_text(lines(phrase(0, [80, 80, 100, 100]), phrase(1, TRUE)))
     result = evaluate([answer(0, [80, 80, 180, 180]), answer(1, [200, 200, 210, 210])], truth="edge.jsonl")
     assert scores(result)["miou"]["value"] == 0.5
     assert "clipped boxes of 2 of 2 phrases" in result.stderr
 
 
-def test_what_rounding_puts_outside_is_not_told(evaluate):
+def test_no_warning_of_boxes_that_rounding_puts_outside(evaluate):
     result = evaluate([answer(0, [10, 10, 100.04, 100.1]), *ANSWERS[1:]])
     assert result.exit_code == 0 and "clipped" not in result.stderr
 
 
-@pytest.mark.parametrize(("number", "told"), [(20, True), (19, False)])
-def test_boxes_that_all_lie_in_the_corner_of_small_numbers_are_told(evaluate, number, told):
+@pytest.mark.parametrize(("number", "warned"), [(20, True), (19, False)])
+def test_boxes_that_all_lie_in_the_corner_of_small_numbers_are_reported(evaluate, number, warned):
     Path("many.jsonl").write_text(lines(*(phrase(n, TRUE, width=3000, height=2500) for n in range(number))))
     small = [answer(n, [10 + n, 100, 200, 300]) for n in range(number)]
     result = evaluate(small, truth="many.jsonl")
     assert result.exit_code == 0
-    assert (f"all {number} boxes lie in the upper left quarter" in result.stderr) == told
+    assert (f"all {number} boxes lie in the upper left quarter" in result.stderr) == warned
     small[3] = answer(3, [1600, 100, 1700, 300])
     assert "upper left quarter" not in evaluate(small, truth="many.jsonl").stderr
 

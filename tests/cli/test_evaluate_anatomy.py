@@ -144,7 +144,7 @@ def test_a_frame_of_another_size_is_refused(evaluate):
     assert "<stdin>:1: width: the truth has this image in another size" in result.stderr
 
 
-def test_images_that_only_one_side_has_are_told(evaluate):
+def test_images_that_only_one_side_has_are_reported(evaluate):
     truth = [anatomy(n, [region("carina", 10, 10, 20, 20)]) for n in range(2)]
     result = evaluate([anatomy(n, [region("carina", 10, 10, 20, 20)]) for n in range(1, 4)], truth)
     assert figures(result)["all", "miou"]["value"] == 0.5
@@ -185,7 +185,7 @@ def sane(number: int, **moved: list[float]) -> dict:
     return anatomy(number, [region(name, *box) for name, box in (boxes | moved).items()])
 
 
-def test_sanity_is_told_by_rule_and_by_image(evaluate):
+def test_sanity_is_reported_by_rule_and_by_image(evaluate):
     truth = [sane(n) for n in range(4)]
     turned = {"left_lung": [10, 10, 45, 60], "right_lung": [55, 10, 90, 60]}
     found = figures(evaluate([*truth[:2], sane(2, **turned), anatomy(3, [])], truth))

@@ -124,7 +124,7 @@ def test_a_comparison_of_two_files_of_heat_maps(evaluate, cohort):
     assert result["all", "other_cnr"]["value"] == 0
 
 
-def test_a_missing_heat_map_counts_as_zero_and_is_told(evaluate, cohort):
+def test_a_missing_heat_map_counts_as_zero_and_is_reported(evaluate, cohort):
     truth, maps = cohort
     kept = {name: each for name, each in maps.items() if name != "p0"}
     whole, part = evaluate(truth, maps | {"p0": maps["p0"] * 0}), evaluate(truth, kept)

@@ -69,10 +69,64 @@ def make(folder: Path, line: str) -> None:
     assert result.exit_code == 0, f"{line}\n{result.stderr}"
 
 
+def make_all(folder: Path, steps: str) -> None:
+    """Run medground commands that succeed, one per line."""
+    for line in filter(str.strip, steps.replace("\\\n", " ").splitlines()):
+        make(folder, " ".join(line.split()))
+
+
+GRAPHS = "medground convert imagenome chest-imagenome-1.0.0 --metadata mimic-cxr-2.0.0-metadata.csv"
+DRAWN = "medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv"
+SMALL = "--steps 2 --batch-size 2"
+RECORDS = f"""
+    medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal-only -o list.jsonl
+    medground cache list.jsonl --images images -o cache --image-size 160
+    {GRAPHS} --split train -o anatomy.jsonl
+    {GRAPHS} --split valid -o val.jsonl
+    {DRAWN} -o ms_cxr.jsonl
+    {DRAWN} --split train -o train.jsonl
+    {DRAWN} --split test -o test.jsonl
+    medground parse-reports reports.csv -o sentences.jsonl
+    medground parse-reports reports.csv --shard 1/2 -o part-1-of-2.jsonl
+    medground parse-reports reports.csv --shard 2/2 -o part-2-of-2.jsonl
+    {GRAPHS} --split train -o seen.jsonl
+    medground align sentences.jsonl --anatomy seen.jsonl -o pairs.jsonl
+"""
+MODELS = f"""
+    medground train-detector anatomy.jsonl --images images -o runs/detector {SMALL} --image-size 64
+    medground pretrain pairs.jsonl --anatomy seen.jsonl --images images -o runs/agp {SMALL}
+    medground pretrain pairs.jsonl --objective gk-mvlp --report-sentences sentences.jsonl \
+      --anatomy seen.jsonl --images images -o runs/gk-mvlp {SMALL}
+    medground finetune ms_cxr.jsonl --images images --init-from runs/agp -o runs/finetuned {SMALL}
+"""
+FOUND = "medground ground --model runs/finetuned --images images --phrases test.jsonl"
+PREDICTIONS = f"""
+    {FOUND} -o groundings.jsonl
+    {FOUND} --output-format csv -o theirs.csv
+"""
+HEADS = """
+    medground segment masks.jsonl --encoder runs/asg --images images --save-head head.safetensors \
+      -o segmented.jsonl --epochs 1
+    medground answer rad.jsonl --model runs/asg --images images --freeze all --save-head rad.safetensors \
+      -o answered.jsonl --epochs 1
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A folder with all files that the examples name."""
     here = tmp_path_factory.mktemp("examples")
+    make_cohort(here)
+    make_all(here, RECORDS)
+    make_models(here)
+    make_predictions(here)
+    make_heads(here)
+    make_inputs(here)
+    return here
+
+
+def make_cohort(here: Path) -> None:
+    """A phantom cohort under the names of the published data sets, and files that it does not have."""
     make(here, "medground phantom cohort --patients 24 --image-size 64 --seed 3")
     cohort = here / "cohort"
     shutil.copytree(cohort / "mimic-cxr-jpg", here / "images")
@@ -84,66 +138,48 @@ def folder(tmp_path_factory) -> Path:
     shutil.copy(cohort / "ms-cxr" / "MS_CXR_Local_Alignment_v1.1.0.csv", here)
     make_foreign_files(here, cohort)
     make_masks(here)
-    graphs = "medground convert imagenome chest-imagenome-1.0.0 --metadata mimic-cxr-2.0.0-metadata.csv"
-    drawn = "medground convert ms-cxr MS_CXR_Local_Alignment_v1.1.0.csv"
-    small = "--steps 2 --batch-size 2"
-    steps = f"""
-        medground convert mimic-jpg mimic-cxr-2.0.0-metadata.csv --frontal-only -o list.jsonl
-        medground cache list.jsonl --images images -o cache --image-size 160
-        {graphs} --split train -o anatomy.jsonl
-        {graphs} --split valid -o val.jsonl
-        {drawn} -o ms_cxr.jsonl
-        {drawn} --split train -o train.jsonl
-        {drawn} --split test -o test.jsonl
-        medground parse-reports reports.csv -o sentences.jsonl
-        {graphs} --split train -o seen.jsonl
-        medground align sentences.jsonl --anatomy seen.jsonl -o pairs.jsonl
-        medground train-detector anatomy.jsonl --images images -o runs/detector {small} --image-size 64
-        medground pretrain pairs.jsonl --anatomy seen.jsonl --images images -o runs/agp {small}
-        medground pretrain pairs.jsonl --objective gk-mvlp --report-sentences sentences.jsonl \
-          --anatomy seen.jsonl --images images -o runs/gk-mvlp {small}
-        medground finetune ms_cxr.jsonl --images images --init-from runs/agp -o runs/finetuned {small}
-        medground ground --model runs/finetuned --images images --phrases test.jsonl -o groundings.jsonl
-    """
-    for line in filter(str.strip, steps.splitlines()):
-        make(here, line.strip())
+
+
+def make_models(here: Path) -> None:
+    """A detector, a model of each kind, and weights of other makers."""
+    make_all(here, MODELS)
     shutil.copy(here / "runs/detector/model.safetensors", here)
-    shutil.copy(here / "anatomy.jsonl", here / "boxes.jsonl")
-    shutil.copy(here / "test.jsonl", here / "phrases.jsonl")
-    shutil.copy(here / "test.jsonl", here / "held_out.jsonl")
-    for part in (1, 2):
-        make(here, f"medground parse-reports reports.csv --shard {part}/2 -o part-{part}-of-2.jsonl")
-    found = "medground ground --model runs/finetuned --images images --phrases test.jsonl --output-format csv"
-    make(here, f"{found} -o theirs.csv")
+    for name, source in (("asg", "agp"), ("mdetr", "agp"), ("writer", "gk-mvlp")):
+        shutil.copytree(here / "runs" / source, here / "runs" / name)
+    torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
+    tiny_models.owlv2(here / "models" / "owlv2")
+
+
+def make_predictions(here: Path) -> None:
+    """Predictions of our model and of others, in several formats, and copies of the truth."""
+    make_all(here, PREDICTIONS)
+    for name in ("agp", "transvg", "ours"):
+        shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
     names = [json.loads(line)["phrase_id"] for line in (here / "test.jsonl").read_text().splitlines()]
     boxes = [{"phrase_id": name, "output": '[{"bbox_2d": [100, 200, 300, 400]}]'} for name in names]
     (here / "qwen.jsonl").write_text("".join(json.dumps(each) + "\n" for each in boxes))
     np.savez(here / "biovil.npz", **{name: np.pad(np.ones((4, 4)), 6) for name in names})
-    for name in ("agp", "transvg", "ours"):
-        shutil.copy(here / "groundings.jsonl", here / f"{name}.jsonl")
-    shutil.copytree(here / "runs/agp", here / "runs/asg")
-    torch.save({"model": published_networks.DETR().state_dict()}, here / "detr-r50.pth")
+    for copy, name in (("boxes", "anatomy"), ("phrases", "test"), ("held_out", "test")):
+        shutil.copy(here / f"{name}.jsonl", here / f"{copy}.jsonl")
+
+
+def make_heads(here: Path) -> None:
+    """Records of the downstream tasks, and heads that are trained on them."""
     label_images(here)
     do(here, "medground probe nih.jsonl --encoder runs/asg --images images -o probed.jsonl")
     mask_images(here)
-    kept = "--save-head head.safetensors -o segmented.jsonl --epochs 1"
-    make(here, f"medground segment masks.jsonl --encoder runs/asg --images images {kept}")
     question_images(here)
-    kept = "--save-head rad.safetensors -o answered.jsonl --epochs 1"
-    make(here, f"medground answer rad.jsonl --model runs/asg --images images --freeze all {kept}")
-    for name in ("mdetr", "writer"):
-        shutil.copytree(
-            here / "runs/gk-mvlp" if name == "writer" else here / "runs/asg", here / "runs" / name
-        )
-    few = (here / "list.jsonl").read_text().splitlines(keepends=True)[:3]
-    (here / "images.jsonl").write_text("".join(few))  # the images that `write` describes
-    tiny_models.owlv2(here / "models" / "owlv2")
+    make_all(here, HEADS)
+
+
+def make_inputs(here: Path) -> None:
+    """A report, images, DICOM objects and a mask to predict for."""
+    listed = (here / "list.jsonl").read_text().splitlines(keepends=True)
+    (here / "images.jsonl").write_text("".join(listed[:3]))  # the images that `write` describes
     (here / "report.txt").write_text("FINDINGS: Right lower lobe opacity. No pneumothorax.\n")
     dicom_files.objects(here, here / "images")
     np.savez_compressed(here / "masks" / "image0.npz", np.ones((159, 64, 64), bool))
-    first = json.loads((here / "list.jsonl").read_text().splitlines()[0])["path"]
-    shutil.copy(here / "images" / first, here / "image.png")
-    return here
+    shutil.copy(here / "images" / json.loads(listed[0])["path"], here / "image.png")
 
 
 def label_images(here: Path) -> None:

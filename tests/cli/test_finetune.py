@@ -47,11 +47,11 @@ def test_a_fold_is_held_out_and_written_for_scoring(toy_cohort, tmp_path):
 
 @pytest.mark.slow
 def test_the_run_folder_says_how_its_phrases_were_chosen(toy_cohort, tmp_path):
-    asked = {"num_folds": 3, "fold": 2, "subject_fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
-    flags = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
+    chosen = {"num_folds": 3, "fold": 2, "subject_fraction": 0.8, "multi_box": "hull", "paraphrases": 2}
+    flags = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", value)]
     assert finetune(toy_cohort, tmp_path / "ft", *flags, steps=1).exit_code == 0
     said = tomllib.loads((tmp_path / "ft/config.toml").read_text())
-    assert {name: said[name] for name in asked} == asked
+    assert {name: said[name] for name in chosen} == chosen
     done = finetune(toy_cohort, tmp_path / "ft", *flags, "--fold", 1, steps=1)
     assert (done.exit_code, "holds a run with another" in done.stderr) == (1, True), done.stderr
 

@@ -54,10 +54,10 @@ def test_one_image_and_its_phrases(cohort, model):
 
 def test_records_come_and_go_in_order_with_what_they_carry(cohort, model):
     text = Path(cohort.phrases).read_text()
-    asked = [json.loads(line) | {"reader": "A"} for line in text.splitlines()]
-    result = ground(model, "--images", cohort.folder, given="".join(json.dumps(a) + "\n" for a in asked))
+    queries = [json.loads(line) | {"reader": "A"} for line in text.splitlines()]
+    result = ground(model, "--images", cohort.folder, given="".join(json.dumps(a) + "\n" for a in queries))
     found = lines(result.stdout)
-    assert [each["phrase_id"] for each in found] == [each["phrase_id"] for each in asked]
+    assert [each["phrase_id"] for each in found] == [each["phrase_id"] for each in queries]
     assert all(each["reader"] == "A" and each["category"] == "Spot" for each in found)
     assert all("boxes" in each and len(each["boxes"]) == 1 for each in found)
 
@@ -106,8 +106,8 @@ def test_names_of_files_tell_ids_apart_and_stay_in_their_folder():
 @pytest.mark.slow
 def test_each_phrase_has_an_overlay_of_its_own(cohort, model, tmp_path):
     first, second = (json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()[:2])
-    asked = [each | {"phrase_id": name} for each in (first, second) for name in ("1", "s/1", "s|1", "s|1")]
-    given = "".join(json.dumps(each) + "\n" for each in asked)
+    queries = [each | {"phrase_id": name} for each in (first, second) for name in ("1", "s/1", "s|1", "s|1")]
+    given = "".join(json.dumps(each) + "\n" for each in queries)
     result = ground(model, "--images", cohort.folder, "--overlay", tmp_path / "o", given=given)
     assert result.exit_code == 0, result.stderr
     assert len(list((tmp_path / "o").iterdir())) == 8
@@ -166,11 +166,11 @@ def test_answers_on_scaled_copies_are_in_the_pixels_that_the_records_mean(cohort
 
 @pytest.mark.slow
 def test_pictures_of_scaled_copies_show_boxes_where_they_lie(cohort, halves, model, tmp_path):
-    asked = Path(cohort.phrases).read_text().splitlines()[0]
+    line = Path(cohort.phrases).read_text().splitlines()[0]
     drawn = []
     for number, images in enumerate((cohort.folder, halves)):
         out = ("--overlay", tmp_path / str(number), "--html", tmp_path / f"{number}.html")
-        assert ground(model, "--images", images, *out, given=asked).exit_code == 0
+        assert ground(model, "--images", images, *out, given=line).exit_code == 0
         [path] = (tmp_path / str(number)).iterdir()
         pixels = np.asarray(Image.open(path).convert("RGB"))[:320].astype(int)
         green = (pixels[..., 1] > 200) & (np.ptp(pixels, axis=2) > 100)  # the true box
@@ -180,10 +180,11 @@ def test_pictures_of_scaled_copies_show_boxes_where_they_lie(cohort, halves, mod
     assert np.allclose(*drawn, atol=3)
 
 
+@pytest.mark.slow
 def test_an_image_of_another_shape_than_its_record_says_is_refused_or_rejected(cohort, model, tmp_path):
-    asked = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()[:2]]
-    asked[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
-    given = "".join(json.dumps(each) + "\n" for each in asked)
+    queries = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()[:2]]
+    queries[0] |= {"width": toy.HEIGHT, "height": toy.WIDTH}
+    given = "".join(json.dumps(each) + "\n" for each in queries)
     failed = ground(model, "--images", cohort.folder, given=given)
     assert failed.exit_code == 1
     assert "image0.png: is 120 x 100 pixels, phrase image0|1 says 100 x 120" in failed.stderr.splitlines()[-1]
@@ -205,8 +206,8 @@ def test_an_image_without_phrases_is_a_usage_error(model, cohort):
 def test_a_phrase_without_words_is_refused(model, cohort):
     result = ground(model, cohort.folder / "image0.png", "spot", " ")
     assert (result.exit_code, "PHRASE is empty" in result.stderr) == (2, True)
-    asked = json.loads(Path(cohort.phrases).read_text().splitlines()[0]) | {"text": " "}
-    result = ground(model, "--images", cohort.folder, given=json.dumps(asked))
+    query = json.loads(Path(cohort.phrases).read_text().splitlines()[0]) | {"text": " "}
+    result = ground(model, "--images", cohort.folder, given=json.dumps(query))
     assert (result.exit_code, "<stdin>:1: text: is empty" in result.stderr) == (1, True)
 
 
@@ -215,6 +216,7 @@ def test_no_phrases_give_no_groundings(model):
     assert (result.exit_code, result.stdout) == (0, "")
 
 
+@pytest.mark.slow
 @given(
     corners=st.tuples(*[st.floats(-50, 2_050)] * 4),
     width=st.integers(1, 2_000),
@@ -228,10 +230,10 @@ def test_a_box_always_has_an_area_inside_its_image(corners, width, height):
 
 def many(cohort: toy.Toy) -> str:
     """Three phrases for each of the cohort, from two patients."""
-    asked = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
+    queries = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
     own = [
         each | {"phrase_id": f"{n}|{word}", "text": word, "subject_id": f"p{n % 2}"}
-        for n, each in enumerate(asked)
+        for n, each in enumerate(queries)
         for word in ("bright spot", "left lung", "spot")
     ]
     return "".join(json.dumps(each) + "\n" for each in own)
@@ -258,7 +260,7 @@ OLD = {"phrase_id": "0|bright spot", "image_id": "b", "text": "bright spot"}
 
 
 @pytest.mark.parametrize(
-    ("told", "option"),
+    ("settings", "option"),
     [
         ({"model": "other"}, "another model"),
         ({"coverage": 0.9}, "another --coverage"),
@@ -268,8 +270,8 @@ OLD = {"phrase_id": "0|bright spot", "image_id": "b", "text": "bright spot"}
         ({"engine": "bf16"}, "another --backend"),
     ],
 )
-def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, cohort, model, tmp_path):
-    before = json.dumps(OLD | {"model": grounder.name_of(model)} | told) + "\n"
+def test_resume_does_not_mix_runs_with_other_settings(settings, option, cohort, model, tmp_path):
+    before = json.dumps(OLD | {"model": grounder.name_of(model)} | settings) + "\n"
     (tmp_path / "out.jsonl").write_text(before)
     result = ground(model, "--resume", "-o", tmp_path / "out.jsonl", given=many(cohort))
     assert (result.exit_code, f"groundings of {option}" in result.stderr) == (1, True)
@@ -278,29 +280,29 @@ def test_resume_does_not_mix_runs_that_were_told_otherwise(told, option, cohort,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--min-score", 0.2], ["--min-present", 0.2], ["--no-calibration"]])
-def test_resume_goes_on_where_it_is_told_the_same_and_not_otherwise(flags, cohort, model, tmp_path):
+def test_resume_continues_with_the_same_settings_only(flags, cohort, model, tmp_path):
     out = tmp_path / "out.jsonl"
-    asked = [model, "--images", cohort.folder, "--resume", "-o", out]
+    command = [model, "--images", cohort.folder, "--resume", "-o", out]
     whole = ground(model, "--images", cohort.folder, *flags, given=many(cohort)).stdout
     out.write_text("".join(whole.splitlines(keepends=True)[:7]))
-    assert ground(*asked, *flags, given=many(cohort)).exit_code == 0
+    assert ground(*command, *flags, given=many(cohort)).exit_code == 0
     assert out.read_text() == whole
     if flags != ["--no-calibration"]:  # this model has no calibration to leave out
-        assert ground(*asked, given=many(cohort)).exit_code == 1
+        assert ground(*command, given=many(cohort)).exit_code == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rejecting", [False, True])
 @pytest.mark.parametrize("change", ["text", "order", "fewer"])
 def test_resume_with_other_phrases_is_refused(change, rejecting, cohort, model, tmp_path):
-    out, asked = tmp_path / "out.jsonl", many(cohort).splitlines(keepends=True)
-    out.write_text(ground(model, "--images", cohort.folder, given="".join(asked)).stdout)
+    out, queries = tmp_path / "out.jsonl", many(cohort).splitlines(keepends=True)
+    out.write_text(ground(model, "--images", cohort.folder, given="".join(queries)).stdout)
     other = {
-        "text": [asked[0].replace('"text": "bright spot"', '"text": "dark spot"'), *asked[1:]],
-        "order": [asked[1], asked[0], *asked[2:]],
-        "fewer": asked[:6],
+        "text": [queries[0].replace('"text": "bright spot"', '"text": "dark spot"'), *queries[1:]],
+        "order": [queries[1], queries[0], *queries[2:]],
+        "fewer": queries[:6],
     }[change]
-    assert other != asked
+    assert other != queries
     flags = ["--rejects", tmp_path / "bad"] if rejecting else []
     images = ["--images", cohort.folder]
     result = ground(model, *images, "--resume", "-o", out, *flags, given="".join(other))
@@ -309,9 +311,9 @@ def test_resume_with_other_phrases_is_refused(change, rejecting, cohort, model, 
 
 @pytest.mark.slow
 def test_resume_passes_over_what_was_rejected(cohort, model, tmp_path):
-    asked = [json.loads(line) for line in many(cohort).splitlines()]
-    asked[3:3] = [asked[0] | {"path": "missing.png", "image_id": "missing"}]
-    given, out = "".join(json.dumps(each) + "\n" for each in asked), tmp_path / "out.jsonl"
+    queries = [json.loads(line) for line in many(cohort).splitlines()]
+    queries[3:3] = [queries[0] | {"path": "missing.png", "image_id": "missing"}]
+    given, out = "".join(json.dumps(each) + "\n" for each in queries), tmp_path / "out.jsonl"
     flags = ["--images", cohort.folder, "--rejects", tmp_path / "bad", "-o", out]
     assert ground(model, *flags, given=given).exit_code == 0
     whole = out.read_text()

@@ -104,11 +104,13 @@ def test_half_a_line_is_refused(join, tmp_path):
     ids=["anatomy", "groundings"],
 )
 def test_an_image_or_a_phrase_without_its_line_is_missed(records, name, join):
-    asked = [{name: each} for each in "abc"]
-    whole = join("x.jsonl", "y.jsonl", "--like", "asked.jsonl", x=records[1:2], y=records[::2], asked=asked)
+    wanted = [{name: each} for each in "abc"]
+    whole = join(
+        "x.jsonl", "y.jsonl", "--like", "wanted.jsonl", x=records[1:2], y=records[::2], wanted=wanted
+    )
     assert (whole.exit_code, join.out.read_text()) == (0, lines(records))
-    parts = ["x.jsonl", "--like", "asked.jsonl"]
-    lost = join(*parts, x=records[::2], asked=asked)
+    parts = ["x.jsonl", "--like", "wanted.jsonl"]
+    lost = join(*parts, x=records[::2], wanted=wanted)
     assert (lost.exit_code, "study or image 2 of the input has no line" in lost.stderr) == (1, True)
-    allowed = join(*parts, "--missing-ok", x=records[::2], asked=asked)
+    allowed = join(*parts, "--missing-ok", x=records[::2], wanted=wanted)
     assert (allowed.exit_code, join.out.read_text()) == (0, lines(records[::2]))

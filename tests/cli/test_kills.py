@@ -14,6 +14,6 @@ def test_killed_at_random_moments_filters_end_with_the_bytes_of_an_undisturbed_r
     call += ["--folder", str(tmp_path), "--only", "parse-reports", "align"]
     result = subprocess.run(call, capture_output=True, text=True, timeout=280)
     assert (result.returncode, result.stderr) == (0, "")
-    told = [re.fullmatch(r"(\S+) +2 kills at \[(\d+), (\d+)\] of (\d+) .*: the same bytes", line)
+    matches = [re.fullmatch(r"(\S+) +2 kills at \[(\d+), (\d+)\] of (\d+) .*: the same bytes", line)
             for line in result.stdout.splitlines()]  # fmt: skip
-    assert [each and each[1] for each in told] == ["parse-reports", "align"], result.stdout
+    assert [each and each[1] for each in matches] == ["parse-reports", "align"], result.stdout

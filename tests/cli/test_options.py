@@ -151,7 +151,9 @@ def test_each_option_has_a_heading_and_a_short_help():
 
 @pytest.mark.parametrize("path", [(), *COMMANDS], ids=["medground", *IDS])
 def test_h_is_help_everywhere(path):
-    assert run(*path, "-h").stdout == run(*path, "--help").stdout
+    short, long = run(*path, "-h"), run(*path, "--help")
+    assert (short.exit_code, short.stderr, short.exception) == (0, "", None)
+    assert short.stdout == long.stdout and "Usage: " in long.stdout
 
 
 def test_options_stand_under_headings():
@@ -221,7 +223,7 @@ def test_a_mistyped_folder_is_refused_at_once(words):
     assert time.monotonic() - began < 5
 
 
-def test_a_bare_name_of_the_hub_is_told_its_prefix():
+def test_a_bare_name_of_the_hub_is_refused_with_its_prefix():
     result = run("pretrain", "--text-encoder", "org/name", "-o", "out")
     assert result.exit_code == 2 and "write hub:org/name" in result.stderr
     assert locations.encoder("hub:org/name") == "org/name"

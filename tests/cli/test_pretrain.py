@@ -40,7 +40,7 @@ def trained(cohort, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("anatomy", [True, False])
-def test_regions_are_asked_for_by_other_words_unless_synonyms_are_off(trained, anatomy):
+def test_regions_are_queried_by_synonyms_unless_synonyms_are_off(trained, anatomy):
     for flags in ([], ["--synonyms"]):
         _, _, learned, _ = trained(*flags, anatomy=anatomy)
         assert {q.texts for each in learned for q in each.terms} == {
@@ -50,7 +50,7 @@ def test_regions_are_asked_for_by_other_words_unless_synonyms_are_off(trained, a
     assert {q.texts for each in learned for q in each.terms} == {("left lung",), ("right lung",)}
 
 
-def test_names_or_sentences_alone_may_be_asked(trained):
+def test_queries_may_be_names_or_sentences_only(trained):
     code, _, learned, options = trained("--max-sentences", 0)
     assert (code, options.max_sentences) == (0, 0) and all(each.sentences for each in learned)
     assert trained("--max-terms", 0)[0] == 0
@@ -65,7 +65,7 @@ def test_agp_that_asks_nothing_is_refused(trained):
 
 
 @pytest.mark.slow
-def test_the_run_says_in_what_words_it_asked(cohort, tmp_path):
+def test_the_run_states_its_query_texts(cohort, tmp_path):
     words = ["pretrain", cohort.pairs, "--images", cohort.folder, "-o", tmp_path / "run", "--steps", 1]
     words += ["--batch-size", 2, "--no-synonyms", "--paraphrases", 3, "--device", "cpu"]
     result = CliRunner().invoke(cli, [str(each) for each in words])

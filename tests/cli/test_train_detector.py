@@ -239,6 +239,7 @@ def pretrained(tmp_path_factory):
     return folder, model.network.image_encoder.state_dict()
 
 
+@pytest.mark.slow
 def test_the_weights_of_an_image_encoder_arrive(cohort, tmp_path, pretrained):
     folder, weights = pretrained
     flags = ["--image-encoder", str(folder), "--steps", "1", "--lr", "1e-9"]
@@ -259,6 +260,7 @@ def test_the_weights_of_an_image_encoder_arrive(cohort, tmp_path, pretrained):
     assert again.exit_code == 0, again.output
 
 
+@pytest.mark.slow
 def test_validation_on_patients_of_the_encoders_training_is_refused(cohort, tmp_path, pretrained):
     from medground.models import grounder
 

@@ -46,9 +46,9 @@ def test_wordings_are_as_frequent_among_what_is_not_there_as_among_what_is():
     negatives.deny(
         learned, [image("i", pneumothorax="absent")], [negatives.Account({}, ("pneumothorax",))] * 2, PARSER
     )
-    asked = [text for text in learned[0].sentences[0].denials if "cardio" not in text]
-    assert sorted(set(asked)) == sorted(set(texts))
-    assert asked.count(texts[0]) == len(asked) / 2
+    left = [text for text in learned[0].sentences[0].denials if "cardio" not in text]
+    assert sorted(set(left)) == sorted(set(texts))
+    assert left.count(texts[0]) == len(left) / 2
 
 
 @pytest.mark.parametrize("elsewhere", ["Pneumothorax.", "Possible left pneumothorax."])

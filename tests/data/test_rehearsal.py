@@ -93,7 +93,7 @@ def spelled(texts):
     return ids, torch.ones_like(ids, dtype=torch.bool)
 
 
-def asked(batch) -> list[tuple[int, str, int]]:
+def queries(batch) -> list[tuple[int, str, int]]:
     """(image row, text, number of boxes) of each pair."""
     texts = [int(each).to_bytes(8).strip(b"\0").decode() for each in batch.ids[:, 0]]
     counts = torch.bincount(batch.box_of, minlength=len(batch.image_of)).tolist()
@@ -113,7 +113,7 @@ def test_a_step_has_replayed_images_and_those_of_phrases():
     for step in range(40):
         batch = batches.at(step)
         assert batch.pictures.shape[0] == 5
-        rows = asked(batch)
+        rows = queries(batch)
         for image in (3, 4):
             assert [(text[0], count) for row, text, count in rows if row == image] == [("y", 0)] * 2
         for image in (0, 1, 2):

@@ -89,12 +89,12 @@ def test_without_sentences_the_pairs_are_the_report():
 
 
 def test_sentences_are_the_whole_report_in_their_order_and_count_for_tags_without_a_pair():
-    told = [
+    sentences = [
         sentence(1, "Wires are\n intact.", triplet("sternotomy wires", region=None)),
         sentence(2, "Small left effusion.", EFFUSION),
         sentence(3, "Of another.", triplet("pneumonia"), study="s9"),
     ]
-    example = read(sentences=told)["i1"]
+    example = read(sentences=sentences)["i1"]
     assert example.report == ["Wires are intact.", "Small left effusion."]
     assert example.tags == {"wire": "present", "pleural effusion": "present"}
     assert len(example.pairs) == 2
@@ -203,26 +203,26 @@ def whole():
 
 
 def test_a_batch_tells_each_images_report(whole):
-    shown, told = in_order(whole, many()), whole.reports
+    shown, batch_reports = in_order(whole, many()), whole.reports
     said = texts(whole.ids)
     for row, example in enumerate(shown):
-        assert [said[n] for n in told.sentences[told.report_of == row]] == example.report
-        assert [said[n] for n in told.pair_texts[told.pair_images == row]] == [
+        assert [said[n] for n in batch_reports.sentences[batch_reports.report_of == row]] == example.report
+        assert [said[n] for n in batch_reports.pair_texts[batch_reports.pair_images == row]] == [
             q.texts[0] for q in example.pairs
         ]
-        assert told.has_report[row].item() == bool(example.report)
-        assert told.tags[row].nonzero()[:, 0].tolist() == [int(example.path)]
-        assert told.findings[row].tolist() == [
+        assert batch_reports.has_report[row].item() == bool(example.report)
+        assert batch_reports.tags[row].nonzero()[:, 0].tolist() == [int(example.path)]
+        assert batch_reports.findings[row].tolist() == [
             -float(n == int(example.path)) for n in range(len(knowledge.NAMES))
         ]
-    assert [said[n] for n in told.always] == ["known"]
+    assert [said[n] for n in batch_reports.always] == ["known"]
     assert len(said) == len(set(said))
 
 
 def test_regions_are_those_that_have_a_name(whole):
-    told = whole.reports
-    assert told.regions.tolist() == [regions.NAMES.index("left lung")] * 5
-    assert told.region_images.tolist() == [0, 1, 2, 3, 4]
+    batch_reports = whole.reports
+    assert batch_reports.regions.tolist() == [regions.NAMES.index("left lung")] * 5
+    assert batch_reports.region_images.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_batch_without_a_single_text_can_be_made():
@@ -241,13 +241,13 @@ def test_boxes_of_reports_move_as_those_of_phrases_do(views):
     batches = Batches(found, ImageSet(), tokenize, Plan(images=5, terms=2, seed=4, views=views, always=()))
     for step in range(8):
         batch = batches.at(step)
-        told, images = batch.reports, batch.image_of[batch.box_of]
-        assert sorted(told.pair_images.tolist()) == sorted(images.tolist())
+        batch_reports, images = batch.reports, batch.image_of[batch.box_of]
+        assert sorted(batch_reports.pair_images.tolist()) == sorted(images.tolist())
         for row in range(5):
-            own = told.pair_boxes[told.pair_images == row]
+            own = batch_reports.pair_boxes[batch_reports.pair_images == row]
             drawn = batch.boxes[images == row]
             assert sorted(own[:, 0].tolist()) == pytest.approx(sorted(drawn[:, 0].tolist()))
-            area = told.region_boxes[told.region_images == row]
+            area = batch_reports.region_boxes[batch_reports.region_images == row]
             assert all((own - each).abs().sum(dim=1).min() < 1e-6 for each in area)
 
 
@@ -257,12 +257,13 @@ def test_the_report_of_a_view_that_shows_no_chest_is_not_read():
     for example in found:
         example.report = ["r"]
     batches = Batches(found, ImageSet(), tokenize, Plan(images=5, seed=4, views="strong", always=()))
-    told = [batches.at(step).reports for step in range(40)]
-    left = [set(each.pair_images.tolist()) | set(each.region_images.tolist()) for each in told]
+    batch_reports = [batches.at(step).reports for step in range(40)]
+    left = [set(each.pair_images.tolist()) | set(each.region_images.tolist()) for each in batch_reports]
     assert all(
-        set(each.has_report.nonzero()[:, 0].tolist()) == own for each, own in zip(told, left, strict=True)
+        set(each.has_report.nonzero()[:, 0].tolist()) == own
+        for each, own in zip(batch_reports, left, strict=True)
     )
-    assert any(not each.has_report.all() for each in told)
+    assert any(not each.has_report.all() for each in batch_reports)
 
 
 def test_reports_do_not_depend_on_the_number_of_processes():
@@ -335,12 +336,12 @@ def test_whole_reports_come_from_the_sentences_file(cohort, tmp_path, monkeypatc
     monkeypatch.setattr(vocabulary, "MIN_COUNT", 1)
     monkeypatch.setattr(vocabulary, "MIN_PATIENTS", 1)
     lines = [json.loads(line) for line in Path(cohort.pairs).read_text().splitlines()]
-    told = [
+    sentences = [
         {"study_id": each["study_id"], "sentence_id": "x", "section": "findings", "start": 0, "end": 5}
         | {"text": "More quixotic words.", "triplets": []}
         for each in lines
     ]
-    (tmp_path / "sentences.jsonl").write_text("".join(json.dumps(each) + "\n" for each in told))
+    (tmp_path / "sentences.jsonl").write_text("".join(json.dumps(each) + "\n" for each in sentences))
     flags = (
         "--report-sentences",
         tmp_path / "sentences.jsonl",

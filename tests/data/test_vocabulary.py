@@ -61,6 +61,7 @@ def test_words_of_the_lexicon_regions_grammar_and_objectives_are_always_held():
     assert words == sorted(set(words))
 
 
+@pytest.mark.slow
 def test_other_words_are_spelled_and_none_is_unknown():
     tokenizer = encoders.build_tokenizer(vocabulary.words_for([]))
     spelled = tokenizer.tokenize("effusion Zwigg 8847")

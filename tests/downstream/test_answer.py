@@ -103,12 +103,14 @@ def test_kept_feature_maps_or_patches_change_nothing(folder, kept):
     from medground.data.image_store import ImageStore
 
     model = grounder.load(folder / "model")
-    asked = [Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in (0, 1, 0)]
+    queried = [
+        Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in (0, 1, 0)
+    ]
     store = ImageStore(folder, squares.SIZE)
     plain, keeping = (answer_inputs.Inputs(model, store, 16, keep=keep) for keep in (None, kept))
     with torch.no_grad():
-        expected = plain.features(plain.batch(asked))
-        first, second = (keeping.features(keeping.batch(asked)) for _ in range(2))
+        expected = plain.features(plain.batch(queried))
+        first, second = (keeping.features(keeping.batch(queried)) for _ in range(2))
     assert torch.allclose(expected, first, atol=1e-6) and torch.equal(first, second)
 
 
@@ -321,12 +323,12 @@ def writing(folder, lines, **how):
     inputs = answer_inputs.Inputs(
         model, ImageStore(folder, squares.SIZE), 32, layer=answer_inputs.VISUAL, **how
     )
-    asked = [
+    queried = [
         Question(**{k: each[k] for k in ("image_id", "question_id", "path", "text", "answer")})
         for each in lines
     ]
     torch.manual_seed(0)
-    return answer_writer.WriterTask(inputs, Writer(model).eval(), asked, asked)
+    return answer_writer.WriterTask(inputs, Writer(model).eval(), queried, queried)
 
 
 def squares_lines(folder):

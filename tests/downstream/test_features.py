@@ -87,7 +87,7 @@ def test_the_feature_of_a_vision_transformer_is_its_first_token(model, both, tmp
 @pytest.mark.slow
 def test_a_pretrained_encoder_alone_is_an_encoder(both, tmp_path):
     torch.manual_seed(0)
-    network = lite.Lite0().eval()
+    network = lite.Lite().eval()
     checkpoints.save(tmp_path / "model.safetensors", network.state_dict(), {"model_type": lite.MODEL_TYPE})
     (tmp_path / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
     shades = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}

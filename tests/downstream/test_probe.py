@@ -153,6 +153,7 @@ def test_an_unknown_label_is_not_one_of_absence():
         assert not np.allclose(fits.named(name)(own, 0)(own.val), fits.named(name)(absent, 0)(own.val))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ridge", "logistic"])
 def test_a_class_with_one_outcome_scores_all_images_alike(name):
     own = given()
@@ -168,6 +169,7 @@ def test_the_published_fit_has_cross_entropy_for_classes_that_exclude_each_other
     assert torch.equal(fits._loss(logits, states, True), expected)
 
 
+@pytest.mark.slow
 def test_runs_are_written_one_after_the_other_for_validation_and_test():
     found = table(40)
     made = np.random.default_rng(0)

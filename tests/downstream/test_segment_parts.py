@@ -27,7 +27,7 @@ RESNET = {
 BUILDS = {
     "small": lambda: encoders.build_image_encoder(SMALL_IMAGE_ENCODER),
     "resnet": lambda: encoders.build_image_encoder(RESNET),
-    "lite0": lite.Lite0,
+    "lite0": lite.Lite,
     "vit": lambda: encoders.build_image_encoder(VIT),
 }
 SIDES = {"small": [32, 16, 8, 4], "resnet": [32, 16, 8, 4, 2], "lite0": [32, 16, 8, 4, 2], "vit": [4]}

@@ -127,7 +127,7 @@ def test_questions_that_cannot_be_compared_are_left_out_and_counted(caplog):
 def test_answers_about_differences_are_scored_as_texts():
     truth = questions(12)
     sentences = ("the effusion has grown", "nothing has changed", "the tube is new")
-    asked = [
+    difference_questions = [
         Question(
             image_id=f"d{n}", question_id="d", path="x", text="?", answer=text, question_type="difference"
         )
@@ -135,9 +135,9 @@ def test_answers_about_differences_are_scored_as_texts():
     ]
     said = [
         Answer(image_id=e.image_id, question_id="d", answer="The effusion has changed.", model="m")
-        for e in asked
+        for e in difference_questions
     ]
-    scores = evaluate(predictions(truth) + said, truth + asked)
+    scores = evaluate(predictions(truth) + said, truth + difference_questions)
     assert scores["accuracy", "all"].n == 12 and scores["rouge_l", "all"].n == 3
     shared = [
         4,
@@ -145,9 +145,9 @@ def test_answers_about_differences_are_scored_as_texts():
         1 + 1,
     ]  # words and the end of the sentence: the effusion has . / has changed . / the .
     assert scores["bleu1", "all"].value == pytest.approx(sum(shared) / 15, abs=1e-6)
-    assert evaluate(predictions(truth) + said, truth + asked, compare=predictions(truth) + said)[
-        "difference_rouge_l", "all"
-    ].value == pytest.approx(0)
+    assert evaluate(
+        predictions(truth) + said, truth + difference_questions, compare=predictions(truth) + said
+    )["difference_rouge_l", "all"].value == pytest.approx(0)
 
 
 def test_images_that_a_published_split_shares_are_named_and_not_refused(caplog):

@@ -14,7 +14,7 @@ from medground.records import ScoredBox
 
 
 def slow_precision(cases: list[Case], level: float, times: list[int] | None = None) -> float:
-    """COCO's average precision, written as its definition is told; case i is there times[i] times."""
+    """COCO's average precision, written as it is defined; case i is there times[i] times."""
     rows, total = [], 0
     for number, case in enumerate(cases):
         for _ in range(times[number] if times else 1):

@@ -28,8 +28,8 @@ def test_the_prior_knows_the_side_word_and_falls_back_to_category_then_all():
     fitted = baseline.fit_phrases(train)
 
     def answer(text, category):
-        asked = phrase_of(0, [], text, category=category)
-        return tuple(round(x, 6) for x in fitted.answer(baseline.cell_of(asked), 200, 100))
+        phrase = phrase_of(0, [], text, category=category)
+        return tuple(round(x, 6) for x in fitted.answer(baseline.cell_of(phrase), 200, 100))
 
     assert answer("Left effusion.", "Effusion") == (100, 50, 180, 90)
     assert answer("right-sided effusion", "Effusion") == (20, 50, 100, 90)

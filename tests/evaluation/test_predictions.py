@@ -123,10 +123,10 @@ def test_the_other_file_has_a_format_of_its_own(miou, tmp_path):
 def test_a_field_without_end_is_no_csv(miou):
     before = csv.field_size_limit(131_072)  # for all of the process: others may have raised it
     try:
-        told = miou("phrase_id,x1,y1,x2,y2\np0,1,2,3," + "4" * 200_000, "--input-format", "csv")
+        messages = miou("phrase_id,x1,y1,x2,y2\np0,1,2,3," + "4" * 200_000, "--input-format", "csv")
     finally:
         csv.field_size_limit(before)
-    assert "<stdin>:2: not CSV" in told
+    assert "<stdin>:2: not CSV" in messages
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_formats_are_for_phrases(miou):
     assert "anatomy takes no --coco-images" in miou("", "--protocol", "anatomy", *map(str, names))
 
 
-# --- what is kept, dropped and told -----------------------------------------------------------------------
+# --- what is kept, dropped and reported -------------------------------------------------------------
 
 
 def ours(number: int, *boxes: tuple[list[float], float], **more: object) -> dict:
@@ -225,10 +225,10 @@ def test_what_ground_says_in_its_csv_is_read_back(miou):
     assert (whole["value"], whole["coverage"]) == (pytest.approx(2 / 3), 0.9)
 
 
-def test_a_text_file_without_any_box_of_its_form_is_told(miou):
+def test_a_text_file_without_any_box_of_its_form_is_reported(miou):
     said = lines(*({"phrase_id": f"p{n}", "output": "A box at (60, 20)."} for n in range(3)))
-    found, told = scores(said, "--input-format", "maira-2")
-    assert found[0]["value"] == 0 and "no box in any of 3 texts; is it --input-format maira-2" in told
+    found, messages = scores(said, "--input-format", "maira-2")
+    assert found[0]["value"] == 0 and "no box in any of 3 texts; is it --input-format maira-2" in messages
     one = [*said.splitlines()[:2], json.dumps({"phrase_id": "p2", "output": "<box><x1><y1><x9><y9></box>"})]
     assert "no box" not in scores("\n".join(one), "--input-format", "maira-2")[1]
     empty = lines(*({"phrase_id": f"p{n}", "output": ""} for n in range(3)))
@@ -255,7 +255,7 @@ def test_numbers_of_a_text_may_have_exponents(miou):
     assert miou(said, "--input-format", "radvlm") == pytest.approx(1)
 
 
-def test_a_frame_that_is_asked_for_is_that_of_a_text(miou):
+def test_a_requested_frame_is_that_of_a_text(miou):
     said = lines(*({"phrase_id": f"p{n}", "output": str(TRUE)} for n in range(3)))
     assert miou(said, "--input-format", "radvlm", "--coordinates", "original") == 1
     assert "lies beyond the frame normalised" in miou(said, "--input-format", "radvlm")
@@ -297,17 +297,17 @@ FLAT = [60.0, 20.0, 60.0, 80.0]
         (lines(*(ours(n, (FLAT, 0.9), (TRUE, 0.5)) for n in range(3))), "jsonl"),
     ],
 )
-def test_boxes_without_area_are_dropped_and_told_once(miou, text, kind):
-    found, told = scores(text, "--input-format", kind)
+def test_boxes_without_area_are_dropped_and_reported_once(miou, text, kind):
+    found, messages = scores(text, "--input-format", kind)
     assert found[0]["value"] == pytest.approx(1)
-    assert told.count("<stdin>: dropped 3 boxes without area") == 1 and len(told.splitlines()) == 1
+    assert messages.count("<stdin>: dropped 3 boxes without area") == 1 and len(messages.splitlines()) == 1
 
 
 def test_a_box_that_rounding_leaves_without_area_is_dropped(miou):
-    found, told = scores(
+    found, messages = scores(
         "phrase_id,x1,y1,x2,y2\np0,0,0,1e-30,.5\n", "--input-format", "csv", "--coordinates", "crop"
     )
-    assert found[0]["value"] == 0 and "dropped 1 boxes" in told
+    assert found[0]["value"] == 0 and "dropped 1 boxes" in messages
 
 
 @pytest.mark.parametrize(
@@ -330,8 +330,8 @@ def test_a_box_that_rounding_leaves_without_area_is_dropped(miou):
 )
 def test_a_box_turned_inside_out_is_a_bad_line(miou, good, bad, kind, place):
     assert place in miou(good + bad, "--input-format", kind)
-    found, told = scores(good + bad, "--input-format", kind, "--rejects", "bad.txt")
-    assert found[0]["value"] == pytest.approx(1 / 3) and f"rejected {place}" in told
+    found, messages = scores(good + bad, "--input-format", kind, "--rejects", "bad.txt")
+    assert found[0]["value"] == pytest.approx(1 / 3) and f"rejected {place}" in messages
     assert Path("bad.txt").read_text() == bad
 
 
@@ -352,11 +352,11 @@ def test_our_scores_are_shares(miou, more, field):
     assert f"<stdin>:1: {field}: expected a number from 0 to 1" in miou(lines(ours(0) | more))
 
 
-def test_other_scores_than_shares_are_told(miou):
-    found, told = scores(
+def test_scores_outside_0_and_1_are_reported(miou):
+    found, messages = scores(
         "phrase_id,x1,y1,x2,y2,score\np0,60,20,120,80,87\np1,60,20,120,80,1\n", "--input-format", "csv"
     )
-    assert found[0]["value"] == pytest.approx(2 / 3) and "1 scores are not in [0, 1]" in told
+    assert found[0]["value"] == pytest.approx(2 / 3) and "1 scores are not in [0, 1]" in messages
 
 
 @given(

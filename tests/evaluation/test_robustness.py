@@ -1,4 +1,4 @@
-"""Probes: models that are made to look, to read or to do neither are told apart."""
+"""Probes: models that are made to look, to read or to do neither have different scores."""
 
 import json
 import re
@@ -108,15 +108,15 @@ def test_a_negation_that_is_held_out(text, denied):
 
 @pytest.mark.slow
 def test_no_wording_of_fine_tuning_is_a_held_out_one():
-    parser, asked = Parser(), set()
+    parser, queries = Parser(), set()
     for name, other in held_out.names().items():
         phrase = f"small left {name}"
         forms = {phrase, *paraphrases(phrase, parser, 10_000)}
-        asked |= {form.lower() for each in forms for form in (each, *negated_forms(each, parser))}
-        assert not any(re.search(rf"\b{other}\b", form) for form in asked), other
+        queries |= {form.lower() for each in forms for form in (each, *negated_forms(each, parser))}
+        assert not any(re.search(rf"\b{other}\b", form) for form in queries), other
         assert wordings.new_synonym(phrase) == f"small left {other}"
-    assert len(asked) > 1_000 and negation.negate_held_out("small left effusion") not in asked
-    assert not any("negative" in form for form in asked)
+    assert len(queries) > 1_000 and negation.negate_held_out("small left effusion") not in queries
+    assert not any("negative" in form for form in queries)
 
 
 def test_what_is_held_out_is_the_same_finding_to_the_parser():
@@ -234,14 +234,14 @@ def test_another_patients_image_is_the_next_of_somebody_else_and_boxes_go_by_sha
 
 
 def test_a_foreign_phrase_is_of_somebody_else_and_of_no_category_of_the_image():
-    asked = [
+    phrases = [
         phrase(0, "left", category="Effusion"),
         replace(phrase(1, "right", category="Edema"), subject_id="s0", text="edema of the same patient"),
         replace(phrase(2, "left", category="Effusion"), text="another effusion"),
         replace(phrase(3, "left", category="Edema"), text="edema"),
         replace(phrase(4, "left"), text="no category"),
     ]
-    answers = list(robustness.probe(asked, load, reads))
+    answers = list(robustness.probe(phrases, load, reads))
     found = {each.shown: each.text for each in answers if each.probe == robustness.FOREIGN}
     assert found == {
         "left0": "edema",
@@ -250,7 +250,7 @@ def test_a_foreign_phrase_is_of_somebody_else_and_of_no_category_of_the_image():
         "left3": "left effusion",
     }
     values = figures(
-        lambda some, image: [answer(e, LEFT, 0.1 if "edema" in e.text else 0.9) for e in some], asked
+        lambda some, image: [answer(e, LEFT, 0.1 if "edema" in e.text else 0.9) for e in some], phrases
     )
     assert values[robustness.FOREIGN, "absent"] == 0.5
     assert not {(robustness.FOREIGN, name) for name in ("miou", "same", "changed_side")} & values.keys()
@@ -285,7 +285,7 @@ def test_the_table_has_a_row_a_probe():
     assert [row[0] for row in rows if row[0] != robustness.SIDED] == list(robustness.PROBES)
 
 
-def test_a_mirrored_image_is_told_apart_by_whether_the_phrase_names_a_side():
+def test_a_flipped_image_is_scored_by_whether_the_phrase_names_a_side():
     sideless = [replace(phrase(3, "left"), text="effusion"), replace(phrase(4, "left"), text="bilateral")]
     found = figures(reads, [*PHRASES, *sideless])
     assert found["mirrored image", "same_mirrored"] == 0  # this model answers "right" to what names no side
@@ -294,9 +294,9 @@ def test_a_mirrored_image_is_told_apart_by_whether_the_phrase_names_a_side():
     assert counts["probe:mirrored image"] == 5
     assert (counts[f"probe:{robustness.SIDED}"], counts[f"probe:{robustness.SIDELESS}"]) == (3, 2)
 
-    def sides_only(asked, image):
+    def sides_only(phrases, image):
         """Goes by the side where one is named, by the picture else."""
-        return [(reads if "left" in p.text or "right" in p.text else looks)([p], image)[0] for p in asked]
+        return [(reads if "left" in p.text or "right" in p.text else looks)([p], image)[0] for p in phrases]
 
     found = figures(sides_only, [*PHRASES, *sideless])
     assert found[robustness.SIDED, "same_mirrored"] == 0 and found[robustness.SIDELESS, "same_mirrored"] == 1
@@ -306,7 +306,7 @@ def test_a_mirrored_image_is_told_apart_by_whether_the_phrase_names_a_side():
 
 
 @pytest.fixture
-def asked(tmp_path, monkeypatch):
+def run_probes(tmp_path, monkeypatch):
     """Run `medground evaluate --probes` on toy images; `reads` stands in for the model."""
     monkeypatch.chdir(tmp_path)
     cohort = toy.make(tmp_path, count=4)
@@ -329,8 +329,8 @@ def asked(tmp_path, monkeypatch):
     return call
 
 
-def test_probes_give_scores_a_table_and_a_page_with_pictures(asked):
-    result = asked("--model", "model", "--table", "--html", "page.html", "-o", "scores.jsonl")
+def test_probes_give_scores_a_table_and_a_page_with_pictures(run_probes):
+    result = run_probes("--model", "model", "--table", "--html", "page.html", "-o", "scores.jsonl")
     assert result.exit_code == 0, result.stderr
     scores = [json.loads(line) for line in Path("scores.jsonl").read_text().splitlines()]
     assert {each["protocol"] for each in scores} == {"probes"}
@@ -340,19 +340,19 @@ def test_probes_give_scores_a_table_and_a_page_with_pictures(asked):
     assert "negated: no bright spot" in text and text.count("data:image/jpeg") == 4 * 6
 
 
-def test_probes_of_no_phrase_make_an_empty_page(asked):
+def test_probes_of_no_phrase_make_an_empty_page(run_probes):
     Path("phrases.jsonl").write_text(
         "".join(
             json.dumps(json.loads(line) | {"boxes": []}) + "\n"
             for line in Path("phrases.jsonl").read_text().splitlines()
         )
     )
-    result = asked("--model", "model", "--table", "--html", "page.html")
+    result = run_probes("--model", "model", "--table", "--html", "page.html")
     assert (result.exit_code, result.stdout) == (0, "") and Path("page.html").exists()
 
 
-def test_probes_of_a_split_that_no_phrase_is_of_are_refused(asked):
-    result = asked("--model", "model", "--split", "nope", "--html", "page.html")
+def test_probes_of_a_split_that_no_phrase_is_of_are_refused(run_probes):
+    result = run_probes("--model", "model", "--split", "nope", "--html", "page.html")
     assert result.exit_code == 1 and "split: no phrase is of nope" in result.stderr
 
 
@@ -365,8 +365,8 @@ def test_probes_of_a_split_that_no_phrase_is_of_are_refused(asked):
         (("--model", "model", "--input-format", "csv"), "leave out --input-format"),
     ],
 )
-def test_what_probes_do_not_go_with_is_a_usage_error(asked, flags, problem):
-    result = asked(*flags)
+def test_what_probes_do_not_go_with_is_a_usage_error(run_probes, flags, problem):
+    result = run_probes(*flags)
     assert result.exit_code == 2 and problem in result.stderr
 
 

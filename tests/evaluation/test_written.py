@@ -183,6 +183,7 @@ def test_a_patient_of_the_training_reports_is_a_leak():
         scores(train=[Report(study_id="s9", subject_id="p1", text=CLEAR)])
 
 
+@pytest.mark.slow
 def test_reports_of_a_model_that_leaked_mark_every_score():
     marked = [report(n, each.text, model="m", leakage=True) for n, each in enumerate(FOUND)]
     assert all(

@@ -69,6 +69,7 @@ def test_tiny_and_slim_images_become_readable(shape):
     assert max(picture.size) >= draw.SHORTEST
 
 
+@pytest.mark.slow
 def test_a_huge_image_is_made_smaller():
     picture = draw.overlay(np.zeros((3000, 2400), dtype=np.float32), [found(0, 0, 2400, 3000)], "x")
     assert picture.width == round(2400 * draw.LONGEST / 3000)

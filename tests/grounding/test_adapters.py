@@ -58,7 +58,7 @@ def short(monkeypatch):
     monkeypatch.setattr(generators, "MAX_TOKENS", 6)
 
 
-def asked(cohort: toy.Toy) -> list[Phrase]:
+def phrases_of(cohort: toy.Toy) -> list[Phrase]:
     return [
         Phrase(
             image_id=f"image{n}", phrase_id=f"{n}|{word}", path=f"image{n}.png", text=word,
@@ -70,7 +70,7 @@ def asked(cohort: toy.Toy) -> list[Phrase]:
 
 
 def records(found: model.ForeignModel, cohort: toy.Toy) -> list[dict]:
-    pairs = found.ground(asked(cohort), cohort.folder, None, found.options(**OPTIONS))
+    pairs = found.ground(phrases_of(cohort), cohort.folder, None, found.options(**OPTIONS))
     return [json.loads(jsonl.dumps(grounding)) for _, grounding in pairs]
 
 
@@ -80,7 +80,7 @@ def records(found: model.ForeignModel, cohort: toy.Toy) -> list[dict]:
 def test_each_kind_grounds_phrases_one_by_one_as_together(kind, folders, cohort):
     loaded = model.load(folders(kind), "cpu")
     together = records(loaded, cohort)
-    assert [each["phrase_id"] for each in together] == [each.phrase_id for each in asked(cohort)]
+    assert [each["phrase_id"] for each in together] == [each.phrase_id for each in phrases_of(cohort)]
     for each in together:
         corners = np.array([box["box"] for box in each["boxes"]]).reshape(-1, 4)
         assert (corners >= 0).all() and (corners <= SIZE * 2).all()
@@ -107,7 +107,7 @@ def run(*words, **more):
 def test_ground_takes_the_folder_and_resumes(folders, cohort, tmp_path):
     given = "".join(
         json.dumps({"image_id": p.image_id, "phrase_id": p.phrase_id, "path": p.path, "text": p.text}) + "\n"
-        for p in asked(cohort)
+        for p in phrases_of(cohort)
     )
     words = ("ground", "--model", folders("owl"), "--images", cohort.folder, "--device", "cpu")
     whole = run(*words, input=given)
@@ -262,17 +262,17 @@ def test_load_takes_the_folder_as_ground_does(folders, cohort):
 def test_special_tokens_in_a_phrase_do_not_reach_the_model(kind, folders, cohort, monkeypatch, caplog):
     loaded = medground.load(folders(kind), device="cpu", any_view=True)
     token = next(t for t in loaded.adapter.processor.tokenizer.all_special_tokens if loaded.special.match(t))
-    asked = []
+    queried = []
     find = loaded.adapter.find
     monkeypatch.setattr(
-        loaded.adapter, "find", lambda image, texts: asked.extend(texts) or find(image, texts)
+        loaded.adapter, "find", lambda image, texts: queried.extend(texts) or find(image, texts)
     )
     half = token[: len(token) // 2] + token + token[len(token) // 2 :]
     loaded.predict(
         cohort.folder / "image0.png", [f"spot {token.upper()} here", f"spot {half}", "bright < spot [5]"]
     )
-    assert not any(token.lower() in each.lower() for each in asked)
-    assert asked[2] == "bright < spot [5]" and "2 phrases have special tokens" in caplog.text
+    assert not any(token.lower() in each.lower() for each in queried)
+    assert queried[2] == "bright < spot [5]" and "2 phrases have special tokens" in caplog.text
 
 
 @pytest.mark.slow
@@ -324,7 +324,7 @@ def test_records_with_another_shape_than_the_image_are_refused_or_rejected(cohor
             return [model.Found([((0, 0, 60, 50), 0.5), ((200, 0, 300, 10), 0.4)], 1, True) for _ in phrases]
 
     loaded = model.ForeignModel("m", Nothing())
-    phrase = replace(asked(cohort)[0], width=240, height=200)
+    phrase = replace(phrases_of(cohort)[0], width=240, height=200)
     [(sized, found)] = loaded.ground([phrase], cohort.folder, None, loaded.options(**OPTIONS))
     assert (sized.width, [each.box for each in found.boxes]) == (240, [(0, 0, 120, 100)])
     other = replace(phrase, width=100)

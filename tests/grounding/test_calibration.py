@@ -174,8 +174,8 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(cohort
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["margin"]["n"] == 24
     assert json.loads((model / "calibration.json").read_text())["data"] == Path(cohort.phrases).stem
-    out, asked = tmp_path / "found.jsonl", ("--images", cohort.folder, "--phrases", cohort.phrases)
-    result = run("ground", "--model", model, *asked, "--coverage", 0.75, "-o", out)
+    out, inputs = tmp_path / "found.jsonl", ("--images", cohort.folder, "--phrases", cohort.phrases)
+    result = run("ground", "--model", model, *inputs, "--coverage", 0.75, "-o", out)
     assert result.exit_code == 0, result.stderr
     found = [json.loads(line) for line in out.read_text().splitlines()]
     truth = [json.loads(line)["boxes"][0] for line in Path(cohort.phrases).read_text().splitlines()]
@@ -185,7 +185,7 @@ def test_a_calibrated_model_gives_frequencies_and_covers_what_it_promises(cohort
         for a, b in zip((each["boxes"][0]["box"] for each in found), truth, strict=True)
     ]
     assert np.mean(inside) >= 0.75  # on the very phrases that it was fitted on
-    raw = run("ground", "--model", model, *asked, "--no-calibration")
+    raw = run("ground", "--model", model, *inputs, "--no-calibration")
     assert "calibrated" not in raw.stdout and raw.stdout != out.read_text()
 
 

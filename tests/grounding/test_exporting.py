@@ -9,7 +9,9 @@ import pytest
 import torch
 from toy_runs import run
 
+from medground import checkpoints
 from medground.boxes import paired_iou
+from medground.errors import MedgroundError
 from medground.grounding import backends, engine, exporting
 from medground.models import grounder
 
@@ -27,8 +29,8 @@ def exported(tmp_path_factory, model) -> Path:
 @pytest.mark.slow
 @needs_openvino
 def test_an_export_answers_as_torch_does(ground, exported, cohort, model):
-    asked = ("--images", cohort.folder, "--phrases", cohort.phrases, "--min-score", 0)
-    found = run("ground", "--model", exported, *asked)
+    flags = ("--images", cohort.folder, "--phrases", cohort.phrases, "--min-score", 0)
+    found = run("ground", "--model", exported, *flags)
     assert found.exit_code == 0, found.stderr
     own, other = (
         [json.loads(line) for line in each.stdout.splitlines()] for each in (ground("--min-score", 0), found)
@@ -52,9 +54,9 @@ def test_one_box_networks_export_for_any_number_of_texts_of_any_length(tmp_path)
     picture[1] = 1
     picture[:, :20] = 0
     for texts in (["spot"], ["bright " * 30, "spot", "a bright spot"], ["spot"] * 9):
-        asked = model.tokenize(texts)
+        tokens = model.tokenize(texts)
         with torch.inference_mode():
-            own, other = (backends.query_image(each, picture)(*asked) for each in (model, exported))
+            own, other = (backends.query_image(each, picture)(*tokens) for each in (model, exported))
         assert np.allclose(own.boxes, other.boxes, rtol=1e-5, atol=1e-4)
         assert own.boxes.shape == other.boxes.shape == (len(texts), 1, 4)
         assert np.allclose(own.present, other.present, rtol=1e-5, atol=1e-3)
@@ -93,6 +95,31 @@ def test_an_export_of_other_weights_is_refused(exported, model, cohort, tmp_path
     )
     result = run("ground", "--model", model, "--backend", "exported", cohort.folder / "image0.png", "spot")
     assert (result.exit_code, "create it with medground export" in result.stderr) == (1, True)
+
+
+@pytest.mark.slow
+@needs_openvino
+def test_an_export_that_shares_the_weights_of_its_folder_is_smaller_and_predicts_the_same(tmp_path):
+    torch.manual_seed(0)
+    built = grounder.build("small", ["bright spot"], architecture="text-query", members=2)
+    built.network.half().float()  # as in half precision, so graphs can hold the weights in it
+    weights = {name: each.half() for name, each in built.network.state_dict().items()}
+    for folder in (tmp_path / "whole", tmp_path / "shared"):
+        grounder.save(folder, built)
+        checkpoints.save(folder / "model.safetensors", weights, built.config.to_json())
+        exporting.export(grounder.load(folder), folder, folder, shared=folder.name == "shared")
+    sizes = [
+        sum(path.stat().st_size for path in tmp_path.glob(f"{each}/*.bin")) for each in ("whole", "shared")
+    ]
+    assert sizes[1] < sizes[0] / 3
+    picture = torch.rand(2, 160, 160)
+    texts = built.tokenize(["spot", "a bright spot"])
+    whole, shared = (backends.load(tmp_path / each) for each in ("whole", "shared"))
+    one, other = (backends.query_image(each, picture)(*texts) for each in (whole, shared))
+    assert np.array_equal(one.boxes, other.boxes) and np.array_equal(one.present, other.present)
+    (tmp_path / "shared" / "model.safetensors").unlink()
+    with pytest.raises(MedgroundError, match=r"no model\.safetensors"):
+        backends.load(tmp_path / "shared")
 
 
 @pytest.mark.slow

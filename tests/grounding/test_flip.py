@@ -54,7 +54,7 @@ def learned(model):
 
 
 @pytest.mark.slow
-def test_images_it_was_not_fitted_to_are_told(model, learned):
+def test_flipped_images_outside_the_fit_are_recognized(model, learned):
     found, figures = learned
     assert figures["n"] == 30 and figures["right"] == 1.0 and figures["turned"] == 0.0
     for seed in range(100, 110):
@@ -71,7 +71,7 @@ def test_an_image_that_looks_the_same_either_way_is_left_as_it_is(model, learned
 
 
 @pytest.mark.slow
-def test_what_cannot_be_told_is_not_kept(model):
+def test_a_flip_check_without_contrast_is_not_kept(model):
     def either_way():
         for n in range(30):
             yield shown(heart_image(n, mirrored=n % 2 == 0), model[0].config.image_size)
@@ -172,8 +172,8 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["orientation"]["n"] == 12
     Image.fromarray(heart_image(50, mirrored=True)).save(tmp_path / "wrong.png")
-    asked = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
-    turned, hung = run(*asked), run(*asked, "--no-flip-correction")
+    command = ("ground", tmp_path / "wrong.png", "heart", "--model", folder)
+    turned, hung = run(*command), run(*command, "--no-flip-correction")
     assert json.loads(turned.stdout)["mirrored"] is True
     assert "wrong.png: probably flipped left-right" in turned.stderr
     assert json.loads(hung.stdout)["as_hung"] is True and "mirrored" not in hung.stdout
@@ -183,12 +183,12 @@ def test_the_commands_learn_it_use_it_and_leave_it(folder, tmp_path):
 @pytest.mark.slow
 def test_one_of_other_weights_or_another_version_is_refused(folder, tmp_path):
     Image.fromarray(heart_image(0)).save(tmp_path / "image.png")
-    asked = ("ground", tmp_path / "image.png", "heart", "--model", folder)
+    command = ("ground", tmp_path / "image.png", "heart", "--model", folder)
     for config, words in (
         ({"format": 2, "model": "other"}, "fitted for other weights"),
         ({"format": 0}, "written by another version"),
     ):
         checkpoints.save(folder / model_dir.FLIP_CORRECTION, {"weights": torch.zeros(3)}, config)
-        refused = run(*asked)
+        refused = run(*command)
         assert refused.exit_code == 1 and words in refused.stderr
-        assert run(*asked, "--no-flip-correction").exit_code == 0
+        assert run(*command, "--no-flip-correction").exit_code == 0

@@ -91,9 +91,11 @@ def test_many_reports_are_not_taken_for_one(cohort, model, tmp_path, name, text,
 
 def test_a_report_needs_its_image_and_nothing_else(cohort, model, tmp_path):
     (tmp_path / "r.txt").write_text(REPORT)
-    asked = ("--report", tmp_path / "r.txt")
-    assert run("ground", "--model", model, *asked).exit_code == 2
-    assert run("ground", "--model", model, cohort.folder / "image0.png", "words", *asked).exit_code == 2
+    report_flags = ("--report", tmp_path / "r.txt")
+    assert run("ground", "--model", model, *report_flags).exit_code == 2
+    assert (
+        run("ground", "--model", model, cohort.folder / "image0.png", "words", *report_flags).exit_code == 2
+    )
 
 
 @pytest.mark.slow
@@ -110,9 +112,9 @@ def test_further_boxes_need_a_score_and_absent_phrases_lose_theirs(ground):
 
 
 def test_the_csv_has_a_row_a_box_and_one_for_a_phrase_without(cohort, model, tmp_path):
-    asked = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
-    asked[1] |= {"existence": "absent", "text": 'no "spot", none'}
-    given = "".join(json.dumps(each) + "\n" for each in asked)
+    records = [json.loads(line) for line in Path(cohort.phrases).read_text().splitlines()]
+    records[1] |= {"existence": "absent", "text": 'no "spot", none'}
+    given = "".join(json.dumps(each) + "\n" for each in records)
     flags = ("--images", cohort.folder, "--output-format", "csv", "--min-score", 0)
     result = run("ground", "--model", model, *flags, input=given)
     rows = list(csv.DictReader(result.stdout.splitlines()))
@@ -226,8 +228,14 @@ def test_the_page_holds_everything_and_shows_each_phrase(ground, cohort, tmp_pat
 @pytest.mark.slow
 def test_the_page_says_what_a_report_calls_absent(cohort, model, tmp_path):
     (tmp_path / "r.txt").write_text(REPORT)
-    asked = (cohort.folder / "image0.png", "--report", tmp_path / "r.txt", "--html", tmp_path / "p.html")
-    assert run("ground", "--model", model, *asked).exit_code == 0
+    report_flags = (
+        cohort.folder / "image0.png",
+        "--report",
+        tmp_path / "r.txt",
+        "--html",
+        tmp_path / "p.html",
+    )
+    assert run("ground", "--model", model, *report_flags).exit_code == 0
     page = (tmp_path / "p.html").read_text()
     assert page.count("absent according to the report") == 1 == page.count(" disabled>")
 
@@ -258,13 +266,13 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
     [copied] = sr.srread(tmp_path / "copy" / "image.dcm").content.get_planar_roi_measurement_groups()
     assert np.allclose(copied.roi.value, groups[0].roi.value, atol=0.06)
     long = "left lung " * 9 + "and what the report says of it at the end"
-    told = {"image_id": "../esc", "path": str(image)}
-    asked = [
-        told | {"phrase_id": "1", "text": long, "existence": "uncertain"},
-        told | {"phrase_id": "2", "text": "spot", "existence": "absent"},
+    image_keys = {"image_id": "../esc", "path": str(image)}
+    records = [
+        image_keys | {"phrase_id": "1", "text": long, "existence": "uncertain"},
+        image_keys | {"phrase_id": "2", "text": "spot", "existence": "absent"},
     ]
     result = run("ground", "--model", model, "--output-format", "dicom-sr", "-o", tmp_path / "long",
-                 input="".join(json.dumps(each) + "\n" for each in asked))  # fmt: skip
+                 input="".join(json.dumps(each) + "\n" for each in records))  # fmt: skip
     assert result.exit_code == 0, result.stderr
     [path] = (tmp_path / "long").iterdir()  # nothing is written beside the folder
     content = str(sr.srread(path))
@@ -275,10 +283,10 @@ def test_a_structured_report_holds_boxes_over_its_image(model, tmp_path):
 
 
 def test_only_dicom_images_have_structured_reports(cohort, model, ground, tmp_path):
-    asked = ("--output-format", "dicom-sr", "-o", tmp_path / "out")
+    flags = ("--output-format", "dicom-sr", "-o", tmp_path / "out")
     for result in (
-        run("ground", "--model", model, cohort.folder / "image0.png", "spot", *asked),
-        ground(*asked),
+        run("ground", "--model", model, cohort.folder / "image0.png", "spot", *flags),
+        ground(*flags),
     ):
         assert (result.exit_code, "image0.png: not a DICOM file" in result.stderr) == (1, True)
     assert ground("--output-format", "dicom-sr").exit_code == 2

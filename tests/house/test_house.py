@@ -1,6 +1,7 @@
 """The rules of the house: the direction of imports, what may be loaded when, and lengths."""
 
 import ast
+import functools
 import json
 import statistics
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import COMMANDS
+from source_trees import nodes, tree
 
 PACKAGE = Path(__file__).resolve().parents[2] / "medground"
 TOOLS = sorted(each for each in (PACKAGE.parent / "tools").iterdir() if each.is_file())
@@ -19,7 +21,6 @@ PROGRAMS = [
     for path in sorted(PACKAGE.with_name(folder).rglob("*"))
     if path.suffix == ".py" or (path.is_file() and path.read_bytes()[:20].startswith(b"#!/usr/bin/env pyth"))
 ]
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
     {"errors", "records", "record_json", "published", "shipped", "threads"},
@@ -116,9 +117,9 @@ def room_of(path):
     return ".".join(parts) if ".".join(parts) in HEIGHT else parts[0]
 
 
-def imported(tree):
+def imported(path):
     """Yield the modules under `medground` that a file imports, anywhere in the file."""
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             if node.module == "medground":
                 yield from (alias.name for alias in node.names)
@@ -131,20 +132,21 @@ def imported(tree):
             )
 
 
-def imported_rooms(tree):
-    for name in imported(tree):
+def imported_rooms(path):
+    for name in imported(path):
         words = name.split(".")
         known = next((".".join(words[:n]) for n in (2, 1) if ".".join(words[:n]) in HEIGHT), None)
         if known:  # `from medground import __version__` names no room
             yield known
 
 
+@functools.cache
 def defined(module):
     """Return the names that a module of medground defines or imports, and those of its submodules."""
     path = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
-    tree = TREES.get(path.with_suffix(".py")) or TREES.get(path / "__init__.py") or ast.Module([], [])
+    files = [each for each in (path.with_suffix(".py"), path / "__init__.py") if each.exists()]
     names = {each.stem for each in path.glob("*.py")} | {each.name for each in path.glob("*/")}
-    for node in ast.walk(tree):
+    for node in nodes(files[0]) if files else ():
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -158,7 +160,7 @@ def test_programs_import_what_is_there():
     missing = [
         f"{path.name}: {name}"
         for path in PROGRAMS
-        for name in imported(ast.parse(path.read_text(encoding="utf-8")))
+        for name in imported(path)
         if name.rpartition(".")[2] not in defined(name.rpartition(".")[0])
     ]
     assert missing == []
@@ -169,7 +171,7 @@ def test_imports_run_downhill():
         f"{name_of(path)}: {room}"
         for path in MODULES
         for own in [room_of(path)]
-        for room in imported_rooms(TREES[path])
+        for room in imported_rooms(path)
         if room.split(".")[0] != own.split(".")[0] and HEIGHT[room] >= HEIGHT[own]
     ]
     assert uphill == []
@@ -183,13 +185,13 @@ def test_every_room_has_its_row():
 def test_stages_that_take_and_give_records_know_no_files_of_lines(room):
     for path in MODULES:
         if room_of(path) == room:
-            assert "jsonl" not in set(imported_rooms(TREES[path])), path
+            assert "jsonl" not in set(imported_rooms(path)), path
 
 
 def loaded_at_the_top(path):
     """Return the packages from outside that a file imports when it is loaded."""
     outside = set()
-    for node in TREES[path].body:
+    for node in tree(path).body:
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             outside.add(node.module.split(".")[0])
@@ -215,6 +217,7 @@ print(json.dumps(loaded))
 """
 
 
+@pytest.mark.slow
 def test_help_and_usage_errors_load_nothing_heavy():
     calls = [["--help"], ["--no-such-option"]]
     calls += [[*path, flag] for path in COMMANDS for flag in ("--help", "--no-such-option")]
@@ -225,16 +228,16 @@ def test_help_and_usage_errors_load_nothing_heavy():
         assert not HEAVY & set(modules), words
 
 
-def functions(trees):
-    for path, tree in trees.items():
-        for node in ast.walk(tree):
+def functions():
+    for path in MODULES:
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield path, node, node.end_lineno - node.lineno + 1
 
 
 def test_functions_are_short(record_property):
-    lengths = sorted(length for *_, length in functions(TREES))
-    assert [f"{name_of(path)}: {node.name}" for path, node, n in functions(TREES) if n > 60] == []
+    lengths = sorted(length for *_, length in functions())
+    assert [f"{name_of(path)}: {node.name}" for path, node, n in functions() if n > 60] == []
     record_property("median function", statistics.median(lengths))
     assert statistics.median(lengths) <= 10
     assert lengths[len(lengths) * 9 // 10] <= 25
@@ -246,7 +249,7 @@ def test_files_are_short():
 
 
 def test_every_file_says_what_it_is_for():
-    assert [name_of(path) for path in MODULES if not ast.get_docstring(TREES[path])] == []
+    assert [name_of(path) for path in MODULES if not ast.get_docstring(tree(path))] == []
     assert [name_of(path) for path in MODULES if "TODO" in path.read_text(encoding="utf-8")] == []
 
 
@@ -254,7 +257,7 @@ def test_what_is_public_says_what_comes_back():
     silent = [
         f"{name_of(path)}: {node.name}"
         for path in MODULES
-        for node in TREES[path].body
+        for node in tree(path).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and not node.name.startswith("_")
         and not ast.get_docstring(node)
@@ -266,7 +269,7 @@ def test_no_exception_is_caught_blindly():
     blind = [
         f"{name_of(path)}:{node.lineno}"
         for path in MODULES
-        for node in ast.walk(TREES[path])
+        for node in nodes(path)
         if isinstance(node, ast.ExceptHandler)
         if not node.type or {"Exception", "BaseException"} & {ast.unparse(node.type)}
     ]

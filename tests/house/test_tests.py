@@ -1,16 +1,18 @@
 """The rules of the tests: shared code is in tests/support, and no test file imports another."""
 
 import ast
+from pathlib import Path
 
 from paths import ROOT
+from source_trees import nodes
 
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
-def imported(tree: ast.Module) -> set[str]:
+def imported(path: Path) -> set[str]:
     """Return the first word of each module that a file imports."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -20,7 +22,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 def test_no_test_file_imports_another():
     others = {"conftest", *(each.stem for each in TESTS)}
-    found = {path: imported(ast.parse(path.read_text(encoding="utf-8"))) & others for path in TESTS}
+    found = {path: imported(path) & others for path in TESTS}
     assert {str(path.relative_to(ROOT)): names for path, names in found.items() if names} == {}
 
 

@@ -38,6 +38,7 @@ def with_vit(small):
     )
 
 
+@pytest.mark.slow
 def test_transformers_loads_an_image_and_a_text_encoder_in_one_line(small, tmp_path):
     from transformers import AutoModel, AutoTokenizer
 
@@ -56,6 +57,7 @@ def test_transformers_loads_an_image_and_a_text_encoder_in_one_line(small, tmp_p
     assert torch.allclose(found, own[:, : found.shape[1]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_is_saved_without_our_wrapper(small, tmp_path):
     from transformers import AutoModel
 

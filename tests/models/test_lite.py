@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as an image encoder, and the architecture that queries its patches by text."""
+"""EfficientNet-Lite as an image encoder, and the architecture that queries its patches by text."""
 
 import json
 
@@ -21,13 +21,15 @@ def test_the_feature_map_has_both_scales_and_norms_never_learn():
     assert encoders.to_plain(encoder) == {"model_type": lite.MODEL_TYPE}
 
 
-def test_the_last_stage_continues_the_map_of_the_others():
+@pytest.mark.parametrize(("size", "before", "after"), [("lite0", 640, 768), ("lite2", 688, 832)])
+def test_the_last_stage_continues_the_map_of_the_others(size, before, after):
     torch.manual_seed(0)
-    encoder = lite.Lite0().eval()
+    encoder = lite.Lite(f"efficientnet-{size}").eval()
+    assert encoder.channels == [after]
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         early = stages.early(encoder, images)
-        assert early.shape == (1, 640, 2, 2)
+        assert early.shape == (1, before, 2, 2)
         torch.testing.assert_close(stages.late(encoder, early), encoder(images).feature_maps[0])
     learns = set(encoder.parameters()) - {
         each for part in stages.frozen(encoder) for each in part.parameters()
@@ -51,14 +53,18 @@ def test_a_convolution_of_stride_two_is_padded_at_the_end():
     assert lite.Conv(1, 1, 3).padding == (1, 1, 1, 1) and lite.Conv(1, 1, 5, 2).padding == (1, 2, 1, 2)
 
 
-def test_weights_of_a_folder_are_loaded_and_others_refused(tmp_path):
+@pytest.mark.parametrize("kind", lite.STAGES)
+def test_weights_of_a_folder_are_loaded_and_others_refused(tmp_path, kind):
     torch.manual_seed(1)
-    encoder = lite.Lite0()
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
+    encoder = lite.Lite(kind)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     checkpoints.save(tmp_path / "model.safetensors", encoder.state_dict(), {})
     found = pretrained.load_image_encoder(str(tmp_path))
     assert torch.equal(found.stem.conv.weight, encoder.stem.conv.weight)
-    assert pretrained.same_shape({"model_type": lite.MODEL_TYPE}, str(tmp_path), "image encoder")
+    alike = [
+        pretrained.same_shape({"model_type": each}, str(tmp_path), "image encoder") for each in lite.STAGES
+    ]
+    assert alike == [each == kind for each in lite.STAGES]
     checkpoints.save(tmp_path / "model.safetensors", {"other": torch.zeros(1)}, {})
     with pytest.raises(MedgroundError):
         pretrained.load_image_encoder(str(tmp_path))
@@ -138,3 +144,38 @@ def test_the_distance_is_the_length_outside_the_axes_and_ignores_padding():
         network.encode_texts(ids, mask),
         mask,
     ).boxes.shape == (2, 1, 4)
+
+
+def alone(network, member):
+    """A network without members that has the weights of one of them."""
+    model = grounder.build("small", ["left lung", "right lung"], architecture="text-query")
+    model.network.load_state_dict(network.state_dict(), strict=False)
+    model.network.load_state_dict(member.state_dict(), strict=False)
+    return model.network.eval()
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_boxes_and_logits_of_members_are_averaged():
+    network, ids, mask = with_facts(members=3, familiar=1)
+    pictures, inside = torch.rand(2, 1, 160, 160), torch.ones(2, 1, 160, 160)
+    inside[:, :, :, :48] = 0
+    assert not any("encoder" in name for name in network.members.state_dict())
+
+    def found(some):
+        images, tokens = some.encode_images(pictures, inside), some.encode_texts(ids, mask)
+        return some.fuse(images.patches, images.visible, tokens, mask)
+
+    each = [found(alone(network, member)) for member in (network, *network.members)]
+    assert not torch.allclose(each[0].boxes, each[1].boxes, atol=1e-3)
+    together = found(network)
+    assert torch.allclose(together.boxes, torch.stack([one.boxes for one in each]).mean(0), atol=1e-5)
+    assert torch.allclose(together.present, torch.stack([one.present for one in each]).mean(0), atol=1e-5)
+    assert network.encode_images(pictures, inside).patches[0, :, -1].isfinite().all()
+
+
+def test_a_loss_on_the_mean_trains_every_member():
+    network, ids, mask = with_facts(members=2)
+    images = network.encode_images(torch.rand(2, 1, 160, 160), torch.ones(2, 1, 160, 160))
+    network.fuse(*images[:2], network.encode_texts(ids, mask), mask).boxes.sum().backward()
+    assert all(one.steps[0].query.weight.grad.abs().sum() > 0 for one in (network, *network.members))

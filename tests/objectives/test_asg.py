@@ -76,23 +76,25 @@ def test_the_only_pair_of_an_image_has_no_loss():
     assert asg.within_images(torch.randn(3, 3), rows(0, 1, 2)).item() == pytest.approx(0, abs=1e-6)
 
 
-def told_of(images, boxes, texts) -> ReportBatch:
+def reports_of(images, boxes, texts) -> ReportBatch:
     """Return a ReportBatch of these pairs; equal numbers in `boxes` are equal boxes."""
     corners = torch.tensor(boxes, dtype=torch.float)[:, None].expand(-1, 4)
     return replace(BLANK, pair_images=rows(*images), pair_boxes=corners, pair_texts=rows(*texts), keys=None)
 
 
 def test_pairs_about_equal_boxes_or_with_equal_texts_are_one_target():
-    told = told_of(images=[0, 0, 0, 0, 1], boxes=[1, 1, 2, 3, 1], texts=[0, 1, 1, 2, 0])
-    alike = asg.pairs_alike(told).int().tolist()
+    reports = reports_of(images=[0, 0, 0, 0, 1], boxes=[1, 1, 2, 3, 1], texts=[0, 1, 1, 2, 0])
+    alike = asg.pairs_alike(reports).int().tolist()
     assert alike == [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
 
 
 def test_a_box_with_two_sentences_has_no_loss_when_both_are_found():
-    told = told_of(images=[0, 0, 0], boxes=[1, 1, 2], texts=[0, 1, 2])
+    reports = reports_of(images=[0, 0, 0], boxes=[1, 1, 2], texts=[0, 1, 2])
     found = 40.0 * torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
-    assert asg.within_images(found, told.pair_images, asg.pairs_alike(told)).item() < 1e-6
-    assert asg.within_images(found, told.pair_images).item() == pytest.approx(4 / 3 * math.log(2), abs=1e-4)
+    assert asg.within_images(found, reports.pair_images, asg.pairs_alike(reports)).item() < 1e-6
+    assert asg.within_images(found, reports.pair_images).item() == pytest.approx(
+        4 / 3 * math.log(2), abs=1e-4
+    )
 
 
 def test_equal_reports_are_one_target_of_contrast_and_relation():
@@ -105,8 +107,8 @@ def test_equal_reports_are_one_target_of_contrast_and_relation():
 
 
 def test_reports_with_the_same_sentences_share_a_key():
-    told = replace(BLANK, keys=rows(7, 8, 7, 7), has_report=torch.tensor([True, True, True, False]))
-    assert told.same().int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    reports = replace(BLANK, keys=rows(7, 8, 7, 7), has_report=torch.tensor([True, True, True, False]))
+    assert reports.same().int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 
 @pytest.mark.slow
@@ -122,16 +124,16 @@ def test_region_sentence_alignment_overfits_eight_images_with_repeated_boxes():
     with torch.no_grad():
         seen = Encoded(images, model.network.encode_texts(ids, mask), mask, None)
     owner = torch.arange(8).repeat_interleave(4)
-    told = replace(
+    reports = replace(
         BLANK, pair_images=owner, pair_texts=(torch.arange(32) * 5) % 16,
         pair_boxes=torch.tensor([[0.3, 0.3, 0.4, 0.4], [0.7, 0.6, 0.5, 0.5]] * 2).repeat(8, 1), keys=None,
     )  # fmt: skip
     heads_of = [*objective.patch.parameters(), *objective.word.parameters()]
     optimizer = torch.optim.AdamW(heads_of, lr=1e-3)
-    alike = asg.pairs_alike(told)
+    alike = asg.pairs_alike(reports)
     for _ in range(60):
         optimizer.zero_grad()
-        similar = heads.similarity(*objective.parts(seen, told), asg.TEMPERATURE)
+        similar = heads.similarity(*objective.parts(seen, reports), asg.TEMPERATURE)
         loss = asg.within_images(similar, owner, alike)
         loss.backward()
         optimizer.step()
@@ -260,8 +262,8 @@ def test_a_report_is_the_mean_of_all_words_of_its_sentences():
 
 def test_the_tokens_of_a_report_stand_in_order_and_open_once():
     mask = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]], dtype=torch.bool)
-    told = replace(BLANK, sentences=rows(2, 0, 1), report_of=rows(0, 0, 2), has_report=torch.ones(3))
-    at, places, valid = lines(mask, told, 5)
+    reports = replace(BLANK, sentences=rows(2, 0, 1), report_of=rows(0, 0, 2), has_report=torch.ones(3))
+    at, places, valid = lines(mask, reports, 5)
     assert valid.sum(dim=1).tolist() == [5, 0, 2]  # 4 + 2 cut at 5; none; 2
     assert list(zip(at[0].tolist(), places[0].tolist(), strict=True)) == [
         (2, 0),
@@ -271,7 +273,7 @@ def test_the_tokens_of_a_report_stand_in_order_and_open_once():
         (0, 1),
     ]
     assert list(zip(at[2].tolist(), places[2].tolist(), strict=True))[:2] == [(1, 0), (1, 1)]
-    assert lines(mask, replace(told, sentences=rows(), report_of=rows()), 5)[2].shape == (3, 0)
+    assert lines(mask, replace(reports, sentences=rows(), report_of=rows()), 5)[2].shape == (3, 0)
 
 
 def test_the_tags_are_the_published_forty():
@@ -356,14 +358,16 @@ def test_images_without_a_report_change_no_loss(learner):
     objective = learner.objectives["asg"].eval()
     model = grounder.build("small", ["small left effusion", "clear lungs"])
     seen, _ = encoded(model, 3)
-    told = ReportBatch(
+    reports = ReportBatch(
         sentences=rows(0, 1, 1), report_of=rows(0, 0, 1), pair_texts=rows(0, 1, 1), pair_images=rows(0, 0, 1),
         pair_boxes=torch.rand(3, 4), regions=rows(), region_images=rows(), region_boxes=torch.zeros(0, 4),
         tags=torch.zeros(3, 40), findings=torch.zeros(3, 1), has_report=torch.tensor([True, True, False]),
         always=rows(),
     )  # fmt: skip
-    whole = objective(seen, SimpleNamespace(reports=told))
-    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], has_report=told.has_report[:2])
+    whole = objective(seen, SimpleNamespace(reports=reports))
+    fewer = replace(
+        reports, tags=reports.tags[:2], findings=reports.findings[:2], has_report=reports.has_report[:2]
+    )
     first = EncodedImages(*(part[:2] for part in seen.images))
     part = objective(Encoded(first, seen.tokens, seen.mask, None), SimpleNamespace(reports=fewer))
     assert whole.keys() == {"ira", "arsa", "irl", "erl"}

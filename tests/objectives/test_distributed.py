@@ -71,7 +71,7 @@ figures = {
     "rows": empty.shape == (1, 7),
     "counts": distributed.row_counts(own) == [2, 3],
     "no rows at all": distributed.mean(torch.zeros(0)).item() == 0,
-    "told": distributed.broadcast(rank + 7) == 7,
+    "broadcast": distributed.broadcast(rank + 7) == 7,
 }
 if rank == 0:
     import json
@@ -176,8 +176,8 @@ def test_two_processes_train_as_one_through_a_stop_and_a_lost_process(words, tmp
 def test_two_processes_read_what_reports_there_are(words, tmp_path):
     """Of nine images three have a report, so now one process has none in its part of a step and now both."""
     cohort = toy.make(tmp_path)
-    told = Path(cohort.pairs).read_text().splitlines(keepends=True)
-    Path(cohort.pairs).write_text("".join(told[:3]))
+    pair_lines = Path(cohort.pairs).read_text().splitlines(keepends=True)
+    Path(cohort.pairs).write_text("".join(pair_lines[:3]))
     flags = [
         "pretrain", cohort.pairs, "--anatomy", cohort.anatomy, "--images", cohort.folder, "--device", "cpu",
         "--objective", "agp", "--objective", "asg", "--objective", "gk-mvlp", "--text-encoder", words,

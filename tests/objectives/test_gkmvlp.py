@@ -76,7 +76,7 @@ def material(model) -> tuple[Encoded, SimpleNamespace]:
     grid = torch.randn(3, 128, 4, 4)
     images = EncodedImages(grid.flatten(2).transpose(1, 2), torch.ones(3, 16, dtype=torch.bool), grid)
     count = len(knowledge.NAMES)
-    told = ReportBatch(
+    batch_reports = ReportBatch(
         sentences=rows(0, 2, 1), report_of=rows(0, 0, 1), pair_texts=rows(), pair_images=rows(),
         pair_boxes=torch.zeros(0, 4), regions=rows(RIGHT, LEFT, HEART, LEFT), region_images=rows(0, 0, 0, 1),
         region_boxes=torch.tensor(
@@ -86,16 +86,16 @@ def material(model) -> tuple[Encoded, SimpleNamespace]:
         has_report=torch.tensor([True, True, False]), always=torch.arange(3, 3 + count),
     )  # fmt: skip
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), SimpleNamespace(
-        reports=told, ids=ids
+        reports=batch_reports, ids=ids
     )
 
 
 def moved(objective, material, image: int, region: int) -> set[str]:
     """The findings whose grounded knowledge changes when a region's feature does."""
-    told = material[1].reports
+    batch_reports = material[1].reports
     areas = torch.randn(3, len(regions.NAMES), 128)
     there = torch.zeros(3, len(regions.NAMES), dtype=torch.bool)
-    there[told.region_images, told.regions] = True
+    there[batch_reports.region_images, batch_reports.regions] = True
     known = torch.randn(len(knowledge.NAMES), 128)
     before = objective.grounding(known, areas, there)[image]
     areas[image, region] = torch.randn(128)
@@ -206,8 +206,13 @@ def test_losses_are_finite_and_images_without_a_report_cost_nothing(objective, m
     whole = objective(encoded, batch)
     assert whole.keys() == {"itc", "itm", "lm", "ecls"} == objective.defaults.keys()
     first = EncodedImages(*(part[:2] for part in encoded.images))
-    told = batch.reports
-    fewer = replace(told, tags=told.tags[:2], findings=told.findings[:2], has_report=told.has_report[:2])
+    batch_reports = batch.reports
+    fewer = replace(
+        batch_reports,
+        tags=batch_reports.tags[:2],
+        findings=batch_reports.findings[:2],
+        has_report=batch_reports.has_report[:2],
+    )
     torch.manual_seed(0)
     part = objective(replace(encoded, images=first), SimpleNamespace(reports=fewer, ids=batch.ids))
     for name, loss in whole.items():

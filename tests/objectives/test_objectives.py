@@ -63,8 +63,8 @@ def test_box_losses_of_absent_findings_are_0():
 @pytest.mark.parametrize("queries", [1, 3])
 def test_a_batch_that_shows_nothing_is_finite(queries):
     logits = torch.tensor([1.0, -1.0])
-    asked = Predictions(torch.rand(2, queries, 4), logits[:, None].expand(-1, queries), logits)
-    parts = agp.losses(asked, torch.zeros(0, 4), owners(), FOUR[:queries])
+    predictions = Predictions(torch.rand(2, queries, 4), logits[:, None].expand(-1, queries), logits)
+    parts = agp.losses(predictions, torch.zeros(0, 4), owners(), FOUR[:queries])
     assert parts["l1"].item() == parts["giou"].item() == parts.get("near", 0) == 0
     assert all(each.isfinite() for each in parts.values())
 

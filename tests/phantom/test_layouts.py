@@ -63,6 +63,7 @@ def test_nih_has_the_classes_and_the_split_of_the_truth(made, truth, studies):
     assert tested == {each["subject_id"][1:] for each in studies.values() if each["split"] == "test"} != set()
 
 
+@pytest.mark.slow
 def test_nih_boxes_are_those_of_the_truth_in_the_square(made, truth, studies):
     phrases = read(nih_boxes.read_nih, made / "layouts" / "nih" / "BBox_List_2017.csv")
     sizes = {each["subject_id"]: (each["width"], each["height"]) for each in studies.values()}
@@ -93,6 +94,7 @@ def test_images_are_the_same_squares(made, studies):
             np.testing.assert_allclose(square, squares[0], atol=0.01)
 
 
+@pytest.mark.slow
 def test_rsna_has_the_boxes_of_opacities(made, truth, studies):
     path = made / "layouts" / "rsna" / "stage_2_train_labels.csv"
     for label in read(challenge_labels.read_rsna_labels, path):
@@ -101,6 +103,7 @@ def test_rsna_has_the_boxes_of_opacities(made, truth, studies):
         assert label.labels == {"Pneumonia": int(has)}
 
 
+@pytest.mark.slow
 def test_siim_masks_lie_in_the_boxes_of_the_pneumothorax(made, truth, studies):
     masks = read(challenge_labels.read_siim_masks, made / "layouts" / "siim" / "train-rle.csv")
     drawn = 0
@@ -124,11 +127,14 @@ def test_siim_masks_lie_in_the_boxes_of_the_pneumothorax(made, truth, studies):
     assert drawn
 
 
+@pytest.mark.slow
 def test_answers_follow_from_the_truth(made, truth):
-    asked = read(questions.read_vqa_rad, made / "layouts" / "vqa-rad" / "VQA_RAD Dataset Public.json")
+    read_questions = read(
+        questions.read_vqa_rad, made / "layouts" / "vqa-rad" / "VQA_RAD Dataset Public.json"
+    )
     named = {text: name for name, text in NAMES.items()}
     kinds = set()
-    for each in asked:
+    for each in read_questions:
         own = truth[f"p{each.image_id.removeprefix('synpic')}"]
         kinds.add((each.question_type, each.answer_type))
         if each.question_type == "PRES":
@@ -140,6 +146,7 @@ def test_answers_follow_from_the_truth(made, truth):
     assert kinds == {("PRES", "closed"), ("PLANE", "closed"), ("POS", "open"), ("SIZE", "open")}
 
 
+@pytest.mark.slow
 def test_iu_xray_has_the_reports_and_the_images(made):
     folder = made / "layouts" / "iu-xray"
     reports = read(iu_xray.read, folder / "annotation.json")
@@ -149,6 +156,7 @@ def test_iu_xray_has_the_reports_and_the_images(made):
         assert all((folder / "images" / path).is_file() for path in report.extra["image_paths"])
 
 
+@pytest.mark.slow
 def test_layouts_change_nothing_else(made):
     study = cohort.render(7, 3, 64)
     assert (

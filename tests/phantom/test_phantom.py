@@ -170,7 +170,7 @@ def test_a_pneumothorax_darkens_the_lungs_edge_and_has_no_vessels_beyond_its_lin
 
 
 @pytest.mark.slow
-def test_the_cardiothoracic_ratio_is_what_was_asked_for():
+def test_the_cardiothoracic_ratio_is_the_requested_one():
     for ratio in (0.42, 0.5, 0.6):
         patient, exposure = calm()
         patient.ctr = ratio
@@ -229,6 +229,22 @@ def test_projected_points_and_planes_are_inverse_to_each_other():
     for (x, y, z), (u, v) in zip(points, at, strict=True):
         back = beam.plane(np.float32([[u]]), np.float32([[v]]), z)
         assert np.hypot(back[0][0, 0] - x, back[1][0, 0] - y) < 1e-3
+
+
+@pytest.mark.parametrize("middle", [(0, 10), (11, -6), (-14, 28), (0, 60), (90, 0)])
+@pytest.mark.parametrize("angle", [0.0, 0.7, -1.2])
+def test_an_ellipsoid_in_a_window_is_that_of_the_whole_grid(middle, angle):
+    patient = draw_patient(generator(0, 0))
+    grid = coarse_grid(aim(patient, draw_exposure(generator(0, 1), 200, "AP")))
+    semi = (7, 2, 3)
+    near, far = ellipsoid(grid, (*middle, 1.5), semi, angle, 2.3)
+    x, y = grid.plane(1.5)
+    dx, dy = x - middle[0], y - middle[1]
+    along, across = np.cos(angle) * dx + np.sin(angle) * dy, np.cos(angle) * dy - np.sin(angle) * dx
+    inside = 1 - np.abs(along / semi[0]) ** 2.3 - np.abs(across / semi[1]) ** 2.3
+    half = semi[2] * np.sqrt(np.maximum(inside, 0))
+    np.testing.assert_allclose(near, 1.5 - half, atol=1e-9)
+    np.testing.assert_allclose(far, 1.5 + half, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -88,6 +88,7 @@ def test_a_folder_of_other_things_is_refused_in_one_line(tmp_path):
     assert content(tmp_path) == {"mine.txt": b"precious"}
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused_and_the_same_ones_are_done_already(folder):
     before = content(folder)
     assert make(folder).exit_code == 0
@@ -118,6 +119,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(folder, tmp_path, 
     assert {n: d for n, d in content(target).items() if not n.endswith(".partial")} == good
 
 
+@pytest.mark.slow
 def test_spans_round_trip_into_the_reports(folder):
     texts = reports(folder)
     sentences = lines(folder / "truth/triplets.jsonl")
@@ -126,6 +128,7 @@ def test_spans_round_trip_into_the_reports(folder):
         assert texts[each["study_id"]][each["start"] : each["end"]] == each["text"]
 
 
+@pytest.mark.slow
 def test_reports_wrap_like_the_hospitals(folder):
     texts = reports(folder).values()
     assert max(len(line) for text in texts for line in text.splitlines()) <= 80
@@ -133,6 +136,7 @@ def test_reports_wrap_like_the_hospitals(folder):
     assert all("IMPRESSION:" in text or "FINDINGS:" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_triplets_use_the_words_of_the_field(folder):
     names = {"right lung", "left lung", "carina", "svc", "cavoatrial junction", "abdomen", "left chest wall"}
     names |= {"cardiac silhouette", "right costophrenic angle", "left costophrenic angle"}
@@ -161,10 +165,11 @@ def test_a_report_never_denies_what_the_image_shows():
 def test_each_mentioned_finding_is_said_and_no_other():
     for patient in range(70):
         study = cohort.render(2, patient, 64)
-        told = {group for said in study.report.said for group in said.groups}
-        assert told == {each.group for each in study.findings if each.mentioned and each.box}
+        mentioned = {group for said in study.report.said for group in said.groups}
+        assert mentioned == {each.group for each in study.findings if each.mentioned and each.box}
 
 
+@pytest.mark.slow
 def test_subjects_are_in_one_split_and_all_data_sets_agree(folder):
     split_of = {
         row["dicom_id"]: row["split"] for row in table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-split.csv")
@@ -180,6 +185,7 @@ def test_subjects_are_in_one_split_and_all_data_sets_agree(folder):
         assert row["split"] == tables.MS_CXR[split_of[row["dicom_id"]]]
 
 
+@pytest.mark.slow
 def test_no_phantom_has_the_id_of_a_patient_or_study_of_mimic(folder):
     for row in table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-split.csv"):
         assert not 10_000_000 <= int(row["subject_id"]) < 20_000_000
@@ -192,6 +198,7 @@ def test_a_cohort_is_split_about_70_10_20():
         assert drawn.count(name) / 2000 == pytest.approx(share, abs=0.03)
 
 
+@pytest.mark.slow
 def test_images_have_the_size_that_the_tables_say(folder):
     for row in table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv"):
         subject = f"p{row['subject_id']}"
@@ -203,6 +210,7 @@ def test_images_have_the_size_that_the_tables_say(folder):
             assert image.size == (int(row["Columns"]), int(row["Rows"]))
 
 
+@pytest.mark.slow
 def test_lateral_images_are_listed_as_such_and_have_no_boxes(folder):
     rows = table(folder / "mimic-cxr-jpg/mimic-cxr-2.0.0-metadata.csv")
     laterals = {row["dicom_id"] for row in rows if row["ViewPosition"] == "LATERAL"}
@@ -218,6 +226,7 @@ def test_a_lateral_image_changes_nothing_else():
     assert (alone.image == both.image).all() and alone.report.text == both.report.text
 
 
+@pytest.mark.slow
 def test_scene_graphs_hold_both_kinds_of_boxes(folder):
     graphs = sorted((folder / "chest-imagenome/silver_dataset/scene_graph").glob("*_SceneGraph.json"))
     assert len(graphs) == PATIENTS
@@ -231,6 +240,7 @@ def test_scene_graphs_hold_both_kinds_of_boxes(folder):
             assert len(each["phrases"]) == len(each["attributes"]) == len(each["sections"])
 
 
+@pytest.mark.slow
 def test_ms_cxr_csv_and_json_hold_the_same_boxes(folder):
     rows = table(folder / "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.csv")
     coco = json.loads((folder / "ms-cxr/MS_CXR_Local_Alignment_v1.1.0.json").read_text())
@@ -249,6 +259,7 @@ def test_some_phrases_have_two_boxes():
     assert set(counts) == {1, 2}
 
 
+@pytest.mark.slow
 def test_the_readers_read_what_was_written(folder):
     mimic_cxr = pytest.importorskip("medground.datasets.mimic_cxr")
     ms_cxr = pytest.importorskip("medground.datasets.ms_cxr")

@@ -111,6 +111,7 @@ print(json.dumps([helps, "example_plugin" in sys.modules, sorted({"torch", "nump
 """
 
 
+@pytest.mark.slow
 def test_help_lists_the_entries_of_other_packages_and_imports_nothing_heavy():
     result = run(sys.executable, "-c", HELPS, json.dumps([command for command, _ in HELP]))
     assert (result.returncode, result.stderr) == (0, "")
@@ -142,6 +143,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 def test_a_broken_package_is_one_warning_that_names_it(tmp_path):
     folders = []
     for number, (name, code, _) in enumerate(BAD):
@@ -156,6 +158,7 @@ def test_a_broken_package_is_one_warning_that_names_it(tmp_path):
     assert "transvg" in result.stdout
 
 
+@pytest.mark.slow
 def test_of_two_packages_with_one_name_the_second_is_refused(tmp_path):
     points = "[medground.architectures]\nmine = {}:THING\n"
     folders = [package(tmp_path, each, points.format(each), GOOD) for each in ("first", "second")]

@@ -86,6 +86,7 @@ def test_a_region_named_in_an_earlier_sentence_gets_the_whole():
 WORDS = st.lists(st.sampled_from(["one", "two", "and", "three,", "four", "or", "five;"]), min_size=3)
 
 
+@pytest.mark.slow
 @given(WORDS, st.data())
 def test_a_part_holds_its_own_words_and_no_new_ones(words, data):
     text = " ".join(words)

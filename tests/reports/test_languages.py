@@ -107,6 +107,7 @@ def test_no_word_of_another_language_is_one_that_the_parser_reads():
 ROWS = "id,text\n1,No effusion.\n2,Kein Erguss.\n3,Derrame pleural derecho.\n4,INDICATION: cough\n"
 
 
+@pytest.mark.slow
 def test_reports_in_other_languages_are_one_warning_and_no_triplet():
     result = CliRunner().invoke(cli, ["parse-reports"], input=ROWS)
     assert [json.loads(each)["study_id"] for each in result.stdout.splitlines()] == ["1"]
@@ -124,6 +125,7 @@ def test_reports_in_any_language_are_parsed_on_request():
     assert medground.parse("Kein Pneumothorax.", any_language=True)
 
 
+@pytest.mark.slow
 def test_pages_and_python_warn_too(tmp_path, caplog):
     assert [each.study_id for each in medground.parse(["No effusion.", "Kein Erguss."])] == ["report"]
     assert [each.getMessage() for each in caplog.records] == [

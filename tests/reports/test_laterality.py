@@ -1,4 +1,4 @@
-"""Phrases about both sides, told apart; and the model that learned them so."""
+"""Phrases about both sides, and phrases about one; and the model that learned them so."""
 
 from dataclasses import replace
 
@@ -72,12 +72,12 @@ def test_a_model_that_learned_sides_apart_answers_for_each(tmp_path):
     model = grounder.build("small", ["left right bilateral opacities"])
     model = replace(model, config=replace(model.config, sides_apart=True))
     model.network.eval()
-    shown = letterboxed.read(tmp_path / "film0.png", model.config.image_size)
-    asked = [phrase("right opacities"), phrase("bilateral opacities"), phrase("left opacities")]
-    right, both, left = predict.predict_on_image(asked, shown, model)
+    shown = letterboxed.read(tmp_path / "image0.png", model.config.image_size)
+    phrases = [phrase("right opacities"), phrase("bilateral opacities"), phrase("left opacities")]
+    right, both, left = predict.predict_on_image(phrases, shown, model)
     assert np.allclose(both.boxes, np.concatenate([right.boxes, left.boxes]), atol=1e-3)
     assert both.present == pytest.approx(max(right.present, left.present), abs=1e-4)
-    (grounding,) = predict.ground_on_image(asked[1:2], shown, model, predict.PredictOptions(min_score=0))
+    (grounding,) = predict.ground_on_image(phrases[1:2], shown, model, predict.PredictOptions(min_score=0))
     assert len(grounding.boxes) == 2 and grounding.text == "bilateral opacities"
     sides = [replace(right, present=present) for present in (2.0, 1.0, -1.0)]
     certain = predict.PredictOptions(
@@ -86,5 +86,5 @@ def test_a_model_that_learned_sides_apart_answers_for_each(tmp_path):
     kept = [len(predict.ranked_boxes(predict._together(two), certain)) for two in (sides[:2], sides[1:])]
     assert kept == [2, 1]
     whole = replace(model, config=replace(model.config, sides_apart=False))
-    (one,) = predict.predict_on_image(asked[1:2], shown, whole)
+    (one,) = predict.predict_on_image(phrases[1:2], shown, whole)
     assert len(one.boxes) == 1

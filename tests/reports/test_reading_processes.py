@@ -30,7 +30,7 @@ ids, mask = model.tokenize([*texts, *knowledge.TEXTS])
 tokens = torch.randn(len(ids), ids.shape[1], 128)
 patches, grid = torch.randn(5, 9, 128), torch.zeros(5, 128, 3, 3)
 row = lambda *numbers: torch.tensor(numbers)
-told = ReportBatch(
+reports = ReportBatch(
     sentences=row(0, 1, 2, 3, 4), report_of=row(0, 0, 1, 2, 4), pair_texts=row(0, 1, 2, 3, 5, 4),
     pair_images=row(0, 0, 1, 2, 2, 4), pair_boxes=torch.rand(6, 4), regions=row(0, 8, 8),
     region_images=row(0, 0, 3), region_boxes=torch.rand(3, 4), tags=torch.randint(-1, 2, (5, 40)).float(),
@@ -43,15 +43,15 @@ OF_ROWS = {"sentences": "report_of", "pair_texts": "pair_images", "pair_boxes": 
 
 def part_of(images):
     start, kept = images[0], {}
-    for each in fields(told):
-        values = getattr(told, each.name)
+    for each in fields(reports):
+        values = getattr(reports, each.name)
         if each.name in ("tags", "findings", "has_report"):
             kept[each.name] = values[images]
         elif each.name in OF_ROWS:
-            kept[each.name] = values[torch.isin(getattr(told, OF_ROWS[each.name]), images)]
+            kept[each.name] = values[torch.isin(getattr(reports, OF_ROWS[each.name]), images)]
         elif each.name in OF_ROWS.values():
             kept[each.name] = values[torch.isin(values, images)] - start
-    return replace(told, **kept)
+    return replace(reports, **kept)
 
 def losses(images):
     learner.zero_grad()

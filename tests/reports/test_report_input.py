@@ -208,6 +208,7 @@ def test_zero_bytes_alone_are_no_utf_16(content):
     assert utf16(content) is None
 
 
+@pytest.mark.slow
 def test_a_table_in_utf_16_is_read_line_by_line():
     lines = (f"{n},Erguss – {n}\n" for n in range(20_000))
     stream = as_utf8(io.BufferedReader(io.BytesIO("".join(["id,text\n", *lines]).encode("utf-16"))), "t.csv")

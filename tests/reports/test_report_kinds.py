@@ -49,6 +49,7 @@ def own(tmp_path_factory):
     return Parser(lexicon.load(str(path)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "finding", "existence"),
     [

@@ -54,6 +54,7 @@ def busy(tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, CHUNK * 5 + 1])
 def test_answers_keep_the_order_of_the_reports(workers, count):
@@ -67,6 +68,7 @@ def test_studies_with_nothing_to_read_come_back_by_name():
     assert [silent for _, silent, _ in answers] == [["silent"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [10, 2_000_000])
 def test_no_more_than_a_few_chunks_are_read_ahead(length):
     read = itertools.count()

@@ -54,7 +54,7 @@ def test_likely_can_be_read_as_present():
     assert [each.existence for each in parsed(text, lenient)] == ["present", "uncertain"]
 
 
-def test_history_counts_only_when_asked():
+def test_history_counts_only_on_request():
     text = "HISTORY: pneumonia.\n\nFINDINGS: No effusion."
     assert [each.finding for each in parsed(text)] == ["pleural effusion"]
     assert len(parsed(text, Parser(options=Options(all_sections=True)))) == 2
@@ -82,7 +82,7 @@ def test_severity_and_change_are_said_of_their_finding():
     assert (edema.severity, edema.change) == ("moderate", "worsened")
 
 
-def test_the_cue_is_told_with_its_place():
+def test_the_cue_comes_with_its_place():
     text = "Lungs clear. There is no evidence of pneumothorax."
     triplet = parsed(text)[-1]
     assert triplet.cue == "no evidence of" and triplet.rule == "negation-before"
@@ -148,6 +148,7 @@ def slow_tokens(text: str):
     return [lower[start:end] for start, end in zip(*tokenise(text)[1:], strict=True)]
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60))
 def test_words_stand_where_they_are_said_to(text):
     assert tokenise(text)[0] == slow_tokens(text)
@@ -296,6 +297,7 @@ def clinical(tmp_path_factory):
     return Parser(lexicon.load(str(path)))
 
 
+@pytest.mark.slow
 def test_negation_holds_for_any_finding(clinical):
     found = [(*case, existences(*case[:2], clinical)) for case in NEGEX + CLINICAL]
     assert [each for each in found if each[3] != {each[2]}] == []

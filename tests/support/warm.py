@@ -63,8 +63,8 @@ def call(address: str, args: list[str]) -> None:
     """Run a program by the server at this address, and end as it does."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(address)
-        asked = {"args": args, "env": dict(os.environ), "folder": str(Path.cwd())}
-        socket.send_fds(connection, [json.dumps(asked).encode() + b"\n"], [0, 1, 2])
+        request = {"args": args, "env": dict(os.environ), "folder": str(Path.cwd())}
+        socket.send_fds(connection, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
         answers = connection.makefile()
         pid = int(next(answers))
         for number in PASSED_ON:
@@ -104,13 +104,13 @@ def keep(connection: socket.socket, path: list[str]) -> None:
     received, streams, *_ = socket.recv_fds(connection, 1 << 20, 3)
     while not received.endswith(b"\n"):
         received += connection.recv(1 << 20)
-    asked = json.loads(received)
+    request = json.loads(received)
     for number, action in ((signal.SIGCHLD, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         signal.signal(number, action)
     pid = os.fork()
     if pid == 0:
         connection.close()
-        os._exit(become(streams, path, **asked))
+        os._exit(become(streams, path, **request))
     program = os.pidfd_open(pid)
     with contextlib.suppress(BrokenPipeError):  # the caller was killed
         connection.sendall(b"%d\n" % pid)

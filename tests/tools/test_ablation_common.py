@@ -46,7 +46,7 @@ def test_a_linear_probe_learns_from_its_share():
 
 def test_retrieval_asks_among_the_pairs_of_one_image():
     images, rows = torch.tensor([0, 0, 1, 1, 1, 2]), torch.tensor([5, 6, 7, 8, 8, 9])
-    similar = torch.full((6, 6), 9.0)  # what lies in other images is more alike, and not asked
+    similar = torch.full((6, 6), 9.0)  # what lies in other images is more alike, and not compared
     similar[:2, :2] = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
     similar[2:5, 2:5] = torch.tensor([[2.0, 1.0, 1.0], [0.0, 1.0, 2.0], [0.0, 2.0, 1.0]])
     hits, chance, count = ablation_common.best_of_image(similar, images, rows)

@@ -151,14 +151,14 @@ def test_without_the_losses_of_text_no_report_is_encoded(cohort, tmp_path, monke
     assert any(each.findings for each in seen[0]) and not any(each.pairs for each in seen[0])
 
 
-def test_regions_are_asked_by_another_name_of_theirs(cohort):
+def test_regions_are_queried_by_another_name_of_theirs(cohort):
     module = tool("ablate_agp")
     given = {"test": cohort.phrases, "test_anatomy": cohort.held, "regions_of": 2}
-    asked = module._questions(type("Options", (), given))
-    assert len(asked["names"]) == len(asked["synonyms"]) == 4
-    for name, other in zip(asked["names"], asked["synonyms"], strict=True):
+    questions = module._questions(type("Options", (), given))
+    assert len(questions["names"]) == len(questions["synonyms"]) == 4
+    for name, other in zip(questions["names"], questions["synonyms"], strict=True):
         assert other.text in module.regions.SYNONYMS[name.text] and other.boxes == name.boxes
-    assert module._questions(type("Options", (), given)) == asked
+    assert module._questions(type("Options", (), given)) == questions
 
 
 def material(cohort: toy.Toy):

@@ -43,7 +43,7 @@ def compared(tmp_path_factory):
 
 @pytest.mark.slow
 def test_architectures_are_compared_on_the_same_phrases_once(compared, monkeypatch, capsys):
-    module, flags, runs, asked = compared
+    module, flags, runs, test_phrases = compared
     monkeypatch.setattr(module.config, "SIZES", dict(module.config.SIZES))
     table = run(monkeypatch, capsys, module, *flags)
     rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
@@ -52,19 +52,21 @@ def test_architectures_are_compared_on_the_same_phrases_once(compared, monkeypat
     ]
     for row in rows:
         assert float(row[5]) == pytest.approx(float(row[3]) - float(row[4]), abs=2e-3)
-    assert float(rows[2][3]) == pytest.approx(mean_iou(runs / "mdetr-all-0" / "test.jsonl", asked), abs=1e-3)
+    assert float(rows[2][3]) == pytest.approx(
+        mean_iou(runs / "mdetr-all-0" / "test.jsonl", test_phrases), abs=1e-3
+    )
     monkeypatch.setattr(module, "_train", None)  # nothing is trained again
     assert run(monkeypatch, capsys, module, *flags) == table
 
 
-def mean_iou(answers: Path, asked: list[dict]) -> float:
+def mean_iou(answers: Path, test_phrases: list[dict]) -> float:
     """Return the mean IoU of the best boxes in the file, over phrases with one annotated box."""
     found = {
         (each := json.loads(line))["phrase_id"]: each["boxes"] for line in answers.read_text().splitlines()
     }
     overlaps = [
         iou(np.array([found[each["phrase_id"]][0]["box"]]), np.array(each["boxes"], dtype=float))[0, 0]
-        for each in asked
+        for each in test_phrases
         if len(each["boxes"]) == 1
     ]
     return float(np.mean(overlaps))

@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     encoder.mkdir()
     (encoder / "config.json").write_text(json.dumps({"model_type": lite.MODEL_TYPE}))
     (encoder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5]}))
-    checkpoints.save(encoder / "model.safetensors", lite.Lite0().state_dict(), {})
+    checkpoints.save(encoder / "model.safetensors", lite.Lite().state_dict(), {})
     return made
 
 

@@ -110,7 +110,7 @@ def test_a_run_with_other_settings_is_refused_by_name(cohort, pretrained):
 
 
 @pytest.mark.slow
-def test_a_run_with_other_settings_begins_anew_where_asked(cohort, pretrained, tmp_path):
+def test_a_run_with_other_settings_starts_again_on_request(cohort, pretrained, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(pretrained, folder)
     assert pretrain(cohort, folder, "--overwrite").exit_code == 0  # the same settings: nothing to do

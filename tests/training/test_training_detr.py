@@ -65,8 +65,8 @@ def test_the_loss_falls_and_the_folder_is_a_detector(options, quick, tmp_path):
     how = replace(options, start=str(quick), steps=30, lr=3e-3, log_every=1, ranges=STILL)
     assert detr.train(drawn, drawn, tmp_path, how)
     lines = losses(tmp_path)
-    told = [line["loss"] for line in lines if "loss" in line]
-    assert len(told) == 30 and sum(told[-5:]) / 5 < 0.85 * told[0]
+    logged = [line["loss"] for line in lines if "loss" in line]
+    assert len(logged) == 30 and sum(logged[-5:]) / 5 < 0.85 * logged[0]
     assert 0 <= lines[-1]["validation"] <= 1
     found = detector.load(tmp_path / "model", "cpu")
     assert found.size == 64 and found.names == regions.NAMES

@@ -106,12 +106,12 @@ def test_a_weight_is_a_number_from_0_up(weight):
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU is here")
-def test_on_a_machine_without_a_gpu_the_engine_is_told_so(tmp_path, monkeypatch):
+def test_without_a_gpu_the_engine_gets_the_cpu(tmp_path, monkeypatch):
     """Else two processes that torchrun starts without --device cpu would both write the run's folder."""
-    told = []
-    monkeypatch.setattr(engine, "Accelerator", lambda **options: told.append(options["cpu"]))
+    devices = []
+    monkeypatch.setattr(engine, "Accelerator", lambda **options: devices.append(options["cpu"]))
     engine.open_engine("auto", "no", None, tmp_path)
-    assert told == [True]
+    assert devices == [True]
 
 
 def test_a_validation_without_a_box_is_refused(cohort, tmp_path):

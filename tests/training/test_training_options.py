@@ -281,13 +281,13 @@ def test_a_run_has_the_shape_of_its_start_without_any_option(cohort, small_encod
     given = ["--image-encoder", small_encoders / "image", "--text-encoder", small_encoders / "text"]
     shape = ["--architecture", "mdetr", *given]
     assert pretrain(cohort, tmp_path / "mdetr", *shape, "--steps", 1).exit_code == 0
-    for name, flags in (("bare", []), ("told", [*shape, "--model-size", "small"])):
+    for name, flags in (("bare", []), ("spelled", [*shape, "--model-size", "small"])):
         result = finetune(cohort, tmp_path / name, "--init-from", tmp_path / "mdetr", *flags, "--steps", 1)
         assert result.exit_code == 0, result.output
         used = tomllib.loads((tmp_path / name / "config.toml").read_text())
         assert (used["architecture"], used["model_size"]) == ("mdetr", "small")
-    bare, told = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "told"))
-    assert bare == told
+    bare, spelled = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("bare", "spelled"))
+    assert bare == spelled
 
 
 @pytest.mark.slow
@@ -341,6 +341,7 @@ def test_a_checkpoint_of_another_network_is_refused(cohort, plain, tmp_path):
     assert "another architecture (network.box.0.weight does not fit)" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_text_encoder_without_its_tokenizer_is_refused(cohort, tmp_path):
     folder = tmp_path / "words"
     config = {"model_type": "bert", "vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 1}

@@ -1,6 +1,6 @@
 """Average precision of one group under many draws: one pass over its detections, all draws at once.
 
-The forward pass sums the detections so far. The backward pass, from the last hit, computes the envelope of
+The forward pass sums the detections so far, and a matrix product the hits. The backward pass, from the last hit, computes the envelope of
 the precision and the recall levels that each hit reaches. Counts are whole numbers in float32, so no sum
 loses precision. A detection that hits at one IoU level usually hits at all lower ones, so its levels are
 processed together.
@@ -94,18 +94,22 @@ class Walk:
         owners, ends = self.owners.tolist(), self.ends.tolist()
         shares, rows = [], [times[owner] for owner in owners]
         taken, begin = np.full(times.shape[1], TINY), 0
-        for place, runs in self.runs:
+        for place, _ in self.runs:
             for row in rows[begin : ends[place] + 1]:
                 np.add(taken, row, out=taken)
-            for run in runs:
-                right = state.right[run]
-                np.add(right, rows[place], out=right)
             shares.append(np.reciprocal(taken))
             begin = max(begin, ends[place] + 1)
+        np.matmul(self._hits_of_clusters(len(times)), times, out=state.right)
         state.start()
         for (place, runs), share in zip(reversed(self.runs), reversed(shares), strict=True):
             for run in runs:
                 state.back(run, rows[place], share)
+
+    def _hits_of_clusters(self, clusters: int) -> Floats:
+        """Return (K, C): the hits of each cluster at each level."""
+        return np.stack([np.bincount(self.owners[hit], minlength=clusters) for hit in self.hits]).astype(
+            np.float32
+        )
 
     def _by_block(self, times: Floats, state: "_State") -> None:
         gains = np.stack(list(self._gains(times)))
@@ -125,11 +129,13 @@ class Walk:
 
 def _runs(hits: Flags) -> list[tuple[int, list[slice]]]:
     """Return the columns with hits, each with the runs of rows that hold them."""
-    found = []
-    for place in np.flatnonzero(hits.any(axis=0)).tolist():
-        edges = np.flatnonzero(np.diff(hits[:, place], prepend=False, append=False)).tolist()
-        found.append((place, [slice(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]))
-    return found
+    padded = np.zeros((hits.shape[1], len(hits) + 2), dtype=bool)
+    padded[:, 1:-1] = hits.T
+    places, edges = np.nonzero(padded[:, 1:] != padded[:, :-1])  # each run has two edges
+    found: dict[int, list[slice]] = {}
+    for place, a, b in zip(places[::2].tolist(), edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        found.setdefault(place, []).append(slice(a, b))
+    return list(found.items())
 
 
 @dataclass(frozen=True, slots=True)

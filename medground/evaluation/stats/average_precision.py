@@ -54,17 +54,17 @@ class _Last:
     """A cache of the levels of the latest draws: two figures of one ranking use the same ones."""
 
     def __init__(self) -> None:
-        self.asked: tuple[Split, Draws] | None = None
+        self.key: tuple[Split, Draws] | None = None
         self.bound: tuple[Split, list[_Group]] | None = None
         self.found: Array = np.zeros((0, 0, 0))
 
     def over(self, ranked: Ranked, split: Split, draws: Draws, positives: Array) -> Array:
         """Return (D, G, K) average precision at every level; positives: (D, G) true boxes."""
-        if self.asked is None or self.asked[0] is not split or self.asked[1] is not draws:
+        if self.key is None or self.key[0] is not split or self.key[1] is not draws:
             if self.bound is None or self.bound[0] is not split:
                 self.bound = split, _groups(ranked, split)
             parts = [group.over(draws, positives[:, g]) for g, group in enumerate(self.bound[1])]
-            self.asked, self.found = (split, draws), np.stack(parts, axis=1)
+            self.key, self.found = (split, draws), np.stack(parts, axis=1)
         return self.found
 
 

@@ -33,7 +33,7 @@ class GroundingDino:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return the boxes of each phrase; the model expects lower case and a full stop."""
-        texts = [f"{self.source.asked(each).lower().rstrip('. ')}." for each in phrases]
+        texts = [f"{self.source.prompt_of(each).lower().rstrip('. ')}." for each in phrases]
         words = self.processor.tokenizer(
             texts, padding=True, truncation=True, max_length=self._most_tokens(), return_tensors="pt"
         )
@@ -72,7 +72,7 @@ class Owl:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return the boxes of each phrase."""
-        phrases = [self.source.asked(each) for each in phrases]
+        phrases = [self.source.prompt_of(each) for each in phrases]
         words = self.processor.tokenizer(
             phrases, padding="max_length", truncation=True, max_length=self.most_tokens, return_tensors="pt"
         )

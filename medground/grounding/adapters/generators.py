@@ -73,7 +73,7 @@ class Generator:
         return [placed(self.kind.parse(text), frame, image) for text in self.texts(inputs)]
 
     def _prompt(self, phrase: str) -> str:
-        return self.source.asked(phrase) if self.source.prompt else self.kind.prompt.format(phrase=phrase)
+        return self.source.prompt_of(phrase) if self.source.prompt else self.kind.prompt.format(phrase=phrase)
 
     def inputs(self, image: Image.Image, prompts: list[str]) -> Any:
         """Return the input of the network for some prompts about one image."""
@@ -133,7 +133,7 @@ class Maira2:
 
     def _find(self, image: Image.Image, phrase: str) -> Found:
         inputs = self.processor.format_and_preprocess_phrase_grounding_input(
-            frontal_image=image, phrase=self.source.asked(phrase), return_tensors="pt"
+            frontal_image=image, phrase=self.source.prompt_of(phrase), return_tensors="pt"
         ).to(self.device, self.network.dtype)
         [text] = generated(self.network, self.processor, inputs)
         return placed(texts.maira_2(text), "crop", image)

@@ -133,14 +133,14 @@ class ForeignModel:
     def _found(self, phrases: list[Phrase], pixels: NDArray[np.float32]) -> list[Found]:
         """Return what is found for each phrase of one image, in pixels of its record."""
         grey = Image.fromarray((np.clip(np.nan_to_num(pixels), 0, 1) * 255).round().astype(np.uint8))
-        image, asked = (
+        image, texts = (
             grey.convert("RGB"),
             [self._plain(each.text) for each in phrases if not is_absent(each)],
         )
         answers = iter(
             found
-            for start in range(0, len(asked), self.at_once)
-            for found in self.adapter.find(image, asked[start : start + self.at_once])
+            for start in range(0, len(texts), self.at_once)
+            for found in self.adapter.find(image, texts[start : start + self.at_once])
         )
         across, down = (phrases[0].width or 1) / image.width, (phrases[0].height or 1) / image.height
         return [Found() if is_absent(each) else _times(next(answers), across, down) for each in phrases]

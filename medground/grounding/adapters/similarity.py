@@ -35,7 +35,7 @@ class Similarity:
     @torch.inference_mode()
     def find(self, image: Image.Image, phrases: list[str]) -> list[Found]:
         """Return one box for each phrase."""
-        phrases = [self.source.asked(each) for each in phrases]
+        phrases = [self.source.prompt_of(each) for each in phrases]
         maps = self.maps(image, phrases)
         lengths = [len(ids) for ids in self.tokenizer(phrases)["input_ids"]]
         return [

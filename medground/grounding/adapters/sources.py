@@ -59,7 +59,7 @@ class Source:
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise MedgroundError(f"{self.folder}: transformers cannot load it: {reason}") from error
 
-    def asked(self, phrase: str) -> str:
+    def prompt_of(self, phrase: str) -> str:
         """Return the phrase in the prompt, if there is one."""
         return phrase if self.prompt is None else self.prompt.replace("{phrase}", phrase)
 

@@ -93,7 +93,7 @@ def train(
 
 
 def channels_last(module: nn.Module) -> None:
-    """Store the weights of convolutions with channels last, in place: a step takes a tenth less time on a CPU.
+    """Store the weights of convolutions with channels last, in place: a tenth of a step is saved on a CPU.
 
     Then torch's batch norm rounds to 1e-5 instead of 1e-7. So it is not for a training that several processes
     may share: their sum would differ from that of one.
