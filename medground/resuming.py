@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 Values = tuple[Any, ...]
 EVERY = 0.2  # seconds between two notes of progress
+PAUSE, LONGEST = 20, 10.0  # times that syncing took, and seconds: the pause after it, on slow disks
 Follow = Callable[[Iterable[Any], Callable[[Any], bytes]], Iterable[Any]]
 
 
@@ -42,6 +43,7 @@ class Journal:
     ):
         self.stream, self.done = stream, before.units
         self._notes, self._noted, self._flushed = notes, before.units, time.monotonic()
+        self._pause = 0.0
         self._input, self._digests, self._digest = Input(place, before), deque[str](), before.digest
 
     def rest(self, records: Iterable[Record], key: Callable[[Record], Any] | None = None) -> Iterator[Record]:
@@ -56,13 +58,13 @@ class Journal:
 
     def add(self, content: bytes, units: int = 1, every: float = EVERY) -> None:
         """Write the output of `units` further units; flush if `every` seconds have passed since the last
-        time.
+        time, or 20 times what it took on a slow disk.
         """
         self.stream.write(content)
         self.done += units
         for _ in range(min(units, len(self._digests))):
             self._digest = self._digests.popleft()
-        if (now := time.monotonic()) - self._flushed > every:
+        if (now := time.monotonic()) - self._flushed > max(every, self._pause):
             self.note()
             self._flushed = now
 
@@ -70,7 +72,9 @@ class Journal:
         """Hand all output to the system, and only then record how far it goes."""
         self.stream.flush()
         if self._notes is not None and self.done > self._noted:
+            began = time.monotonic()
             os.fsync(self.stream.fileno())
+            self._pause = min(LONGEST, PAUSE * (time.monotonic() - began))
             self._notes.write(Note(self.done, self.stream.tell(), self._digest).line())
             self._noted = self.done
 
@@ -81,13 +85,17 @@ def journal(path: str, task: Task | None, resume: bool = True) -> Iterator[Journ
 
     `task` has the settings that decide the output. With `resume`, the units of a killed run in PATH.partial
     are kept, or those of a finished run in PATH. Output after its last note is cut off. Raises MedgroundError
-    for the file of another task.
+    for the file of another task, and for a finished file of which nothing states the task.
     """
     if task is None or path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
             yield Journal(stream)
         return
     with output_files.locked(path) as target, _left(target, task, resume) as earlier:
+        if earlier.finished and earlier.task is None and progress.size_of(target):
+            raise MedgroundError(
+                f"{target}: nothing states with which options it was made; delete it to start from scratch"
+            )
         before = earlier.last(progress.size_of(target + PARTIAL))
         with _continued(target, task, before) as (stream, notes):
             yield (kept := Journal(stream, notes, before, earlier.place))
@@ -109,10 +117,10 @@ def go_on(
 ) -> Iterator[tuple[BinaryIO, set[Values], Follow]]:
     """Open as `create` does, but with `resume` keep complete lines, from PATH.partial or else PATH.
 
-    For filters that write at most one line per record. Yields the stream, the values of `keys` in each line
-    that is kept, and a function through which the input must pass. Half a line at the end
-    is cut off. `whole` takes the values of each line and returns the number of lines to keep: lines of one
-    batch are computed together.
+    For filters that write at most one line per record, whose keys state the model and the settings. Yields
+    the stream, the values of `keys` in each line that is kept, and a function through which the input must
+    pass. Half a line at the end is cut off. `whole` takes the values of each line and returns the number of
+    lines to keep: lines of one batch are computed together.
     """
     if path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
@@ -153,6 +161,8 @@ def _left(target: str, task: Task, resume: bool) -> Iterator[Earlier]:
     The copy is removed if the block fails before anything is added to it. Raises MedgroundError for the file
     of another task.
     """
+    if resume:
+        _end_move(target)
     earlier = progress.left_by(target) if resume else Earlier(target)
     if earlier.task is not None:
         progress.check(earlier, task)
@@ -191,6 +201,13 @@ def _publish(target: str) -> None:
     os.replace(target + PARTIAL + DONE, mark_of(target))
 
 
+def _end_move(target: str) -> None:
+    """Give the record of a finished file its name, if a run was killed between its two moves."""
+    found, record = os.path.exists, target + PARTIAL + DONE
+    if found(target) and found(record) and not found(target + PARTIAL) and not found(mark_of(target)):
+        os.replace(record, mark_of(target))
+
+
 def _discard(target: str) -> None:
     for path in (target + PARTIAL, target + PARTIAL + DONE):
         Path(path).unlink(missing_ok=True)
@@ -218,14 +235,7 @@ def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Value
         raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
 
 
-def is_unmarked(path: str) -> bool:
-    """Return whether PATH is finished, and nothing describes how it was made.
-
-    Raises MedgroundError for a device or a pipe, which cannot be continued.
-    """
+def require_file(path: str) -> None:
+    """Raise MedgroundError for a device or a pipe, which cannot be continued."""
     if output_files.is_special(path):
         raise MedgroundError(f"{path}: --resume needs a file that it can continue")
-    target = os.path.realpath(path)
-    if not os.path.exists(target) or os.path.exists(target + PARTIAL + DONE):
-        return False
-    return not os.path.exists(target + PARTIAL) and progress.left_by(target).task is None

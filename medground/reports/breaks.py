@@ -1,5 +1,8 @@
 """Breaks between the clauses of a sentence, which end the reach of cues, and cues that other words decide."""
 
+from collections.abc import Iterable
+
+from medground.reports.joints import after_joint, clause_joints
 from medground.reports.wordlists import word_set
 
 Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
@@ -19,13 +22,18 @@ DATED = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
 
 
 def find_breaks(
-    words: list[str], cues: list[Cue], subjects: frozenset[int], states: frozenset[int]
+    words: list[str],
+    cues: list[Cue],
+    subjects: frozenset[int],
+    states: frozenset[int],
+    spots: Iterable[tuple[int, int]] = (),
 ) -> tuple[list[int], list[int]]:
     """Return (hard, soft) breaks, each a sorted list of word places.
 
-    A hard break ends every cue's reach. A soft one, before "mild", "right", "stable" and such in a list, or
-    before one of the `states`, ends it too, unless a later "or" closes the list: "no edema, small effusion or
-    pneumothorax". A colon after a cue opens its list and is no break: "negative for: a, b".
+    A hard break ends every cue's reach; one is between two clauses of the findings at `spots`. A soft one,
+    before "mild", "right", "stable" and such in a list, or before one of the `states`, ends it too, unless a
+    later "or" closes the list: "no edema, small effusion or pneumothorax". A colon after a cue opens its list
+    and is no break: "negative for: a, b".
     """
     within = {n for i, j, _ in cues for n in range(i + 1, j)}  # the full stop of "vs."
     within |= _list_colons(words, cues)
@@ -33,12 +41,13 @@ def find_breaks(
     doubts = {j for _, j, kind in cues if kind in "UuLP"}  # "perhaps there is"
     hard += [i for i, _, kind in cues if kind == "E" and not (i in doubts and words[i] == "there")]
     causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
+    doubted = {i for i, _, kind in cues if kind in "UPL"}  # "no edema, and concern for pneumonia"
     soft = []
     last = len(words) - 1
     for n, word in enumerate(words):
         if n == last or word not in (",", "and"):
             continue
-        follower = n + 2 if words[n + 1] == "and" and n + 2 <= last else n + 1
+        follower = min(after_joint(words, n), last)
         if (
             words[follower] in STARTS
             or follower in subjects
@@ -47,11 +56,13 @@ def find_breaks(
             hard.append(n)
         elif (
             follower in states
+            or follower in doubted
             or words[follower] in ARTICLES
             or (words[follower] in SOFT and not (word == "and" and words[follower] in SIDES))
         ):
             soft.append(n)
     hard.sort()
+    hard = sorted({*hard, *clause_joints(words, spots, hard)})
     return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from medground.reports.existence import PRESENT
 from medground.reports.linking import Mention
 from medground.reports.regions import Place
+from medground.reports.verdicts import PRESENT
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]
@@ -32,6 +32,7 @@ GREATER = frozenset(("greater", "more"))
 DENIALS = SIDES | {"not", "on", "in", "at", "the", "side", "base", "bases"}
 APPEARED = frozenset(("new", "newly", "developed", "developing"))
 GONE = frozenset(("resolved", "cleared", "disappeared", "gone", "vanished", "removed"))
+ARTICLES = frozenset(("the", "on", "in", "at"))
 POLARITY = frozenset(("none", "not", "no", "nil")) | COMPARED
 
 
@@ -86,9 +87,12 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
         if len({words[m][0] for m in sides}) > 1:
             continue  # "left worse than right"
         side = next(iter(sides or [m for m in range(a, b) if words[m] in PRONOUNS]), None)
-        if first < a and (side is not None or inside & ELSEWHERE):
+        forward = side is not None and _finding_follows(words, nouns, segments[n + 1 : n + 2], inside)
+        if forward and first < a and not _is_attributive(words, a, b):
+            forward = False
+        if first < a and not forward and (side is not None or inside & ELSEWHERE):
             found.append(Half(a, b, side))
-        elif side is not None and _finding_follows(words, nouns, segments[n + 1 : n + 2], inside):
+        elif forward:
             found.append(Half(a, b, side, forward=True))
     return found
 
@@ -109,6 +113,12 @@ def _finding_follows(
     noun = next((n for n in range(*rest[0]) if n in nouns), rest[0][0])
     before = set(words[rest[0][0] : noun])
     return bool(before & SIDES and before & PREDICATES) and not before - BARE
+
+
+def _is_attributive(words: list[str], a: int, b: int) -> bool:
+    """Return whether a side before "and" ends words [a, b): "small left and moderate right effusions"."""
+    end = b - 1 - (words[b - 1] == "sided")
+    return words[b : b + 1] == ["and"] and end > a and words[end] in SIDES and words[end - 1] not in ARTICLES
 
 
 def add_halves(
@@ -176,7 +186,7 @@ def _whole_of(half: Half, mentions: list[Mention]) -> Mention | None:
     """
     if half.forward:
         return next((each for each in mentions if each.i >= half.end), None)
-    before = [each for each in reversed(mentions) if each.j <= half.start]
+    before = sorted((each for each in mentions if each.j <= half.start), key=lambda each: -each.j)
     sided = (each for each in before if any(side for place in each.places for side, _ in place.pairs))
     return next(sided, next(iter(before), None))
 

@@ -7,12 +7,12 @@ follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from medground.records import Existence
 from medground.reports.breaks import SIDES, SOFT, Cue, find_breaks
+from medground.reports.verdicts import PRESENT, Verdict, decide
 from medground.reports.wordlists import word_set
 
 MODIFIERS = SOFT | word_set("existence", "modifiers")
@@ -25,7 +25,6 @@ CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"]
 BEFORE = frozenset("NBUuLPHRDG")
 INCLUDES = word_set("existence", "includes")
 NONE: frozenset[Any] = frozenset()
-OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
@@ -35,6 +34,11 @@ HAVE = frozenset(("has", "have", "is", "are"))
 VERBS = HAVE | {"was", "were", "did", "do", "does"}
 STATES = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
 IF = frozenset(("if", "whether"))
+ADVERBS = word_set("joints", "adverbs")
+OPENERS = ADVERBS | {",", "and", "but", "though"}
+SINGULAR = frozenset(("is", "has", "was"))
+ASSERTING = word_set("existence", "asserting")
+COMMAS = frozenset(",;")
 KNOWN = (["the"], ["this"], ["these"], ["that"], ["those"])
 REPRESENTS = frozenset(("represents", "represent", "reflects", "reflect"))
 SURE = word_set("predicates", "seen") | word_set("predicates", "gone") | {"real", "true", "there", "persists"}
@@ -42,18 +46,6 @@ RELATES = frozenset(("of", "for"))
 TRACES = word_set("existence", "traces")
 SOME = frozenset(("one", "some", "most", "many", "several", "half"))
 CHANGED = word_set("existence", "changed")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The decision about a finding, its rule, and the cue that decided it (None for a plain statement)."""
-
-    existence: Existence | None  # None: no statement about now
-    rule: str
-    cue: Cue | None = None
-
-
-PRESENT = Verdict("present", "stated")
 
 
 class Scopes:
@@ -78,7 +70,7 @@ class Scopes:
             self.doubled = (
                 {each for each in once if places.count(each) > 1} if len(once) < len(places) else NONE
             )
-            hard, soft = find_breaks(words, cues, subjects, states)
+            hard, soft = find_breaks(words, cues, subjects, states, spots)
             hard = sorted({*hard, *(a - 1 for a, _ in halves if a), *(b for _, b in halves)})
             self.hard = hard
             causes = {i: j for i, j, kind in cues if kind == "e"}
@@ -121,6 +113,8 @@ class Scopes:
         opened = j + (words[j : j + 1] in (["if"], ["whether"]))
         if kind in "UuVv" and words[opened - 1] in IF and (stated := self._attribute(opened, after)):
             return stated, after
+        if kind == "u" and self._both(cue) and self._spot(before, i):
+            return i, i
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
@@ -134,11 +128,13 @@ class Scopes:
             return i, i  # "of the two tubes, one has been removed"
         if kind == "M" and before - 1 in self.sought:
             return i, i  # "the cause of the bleeding was not found"
+        if kind in "VvM" and self._is_inverted(i, j) and self._spot(j, after):
+            return j, after
         if kind in "Vv" and (own := self._last_segment(before, i)) is not None:
             return own, i
         if kind in "VvM" and not self._spot(0, i):
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
-        if kind in "MB" and self._has_subject(before, i):
+        if kind in "MBVv" and self._has_subject(before, i):
             return i, i  # "ascites, pancreas not seen"
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
             return (
@@ -157,6 +153,12 @@ class Scopes:
         while ")" in words[end : end + 1] and "(" in words[:end]:
             end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
         return max((each + 1 for each in breaks if each < end), default=0)
+
+    def _is_inverted(self, i: int, j: int) -> bool:
+        """Return whether a predicate begins a clause, before its finding: "no longer seen is a mass"."""
+        words = self.words
+        begins = i == 0 or words[i - 1] in OPENERS or i - 1 in self.hard
+        return begins and words[i] not in VERBS and not VERBS.isdisjoint(words[j : j + 1])
 
     def _attribute(self, j: int, after: int) -> int | None:
         """Return the verb after a known finding whose state is in doubt: "whether the effusion is loculated".
@@ -187,8 +189,23 @@ class Scopes:
         words = self.words
         for n in range(i - 1, before, -1):
             if words[n] in ("and", ",") and self._spot(n + 1, i):
-                return n + 1 if not STATES.isdisjoint(words[before:n]) and self._spot(before, n) else None
+                apart = not STATES.isdisjoint(words[before:n]) or self._is_pair(before, n, i)
+                return n + 1 if apart and self._spot(before, n) else None
         return None
+
+    def _is_pair(self, before: int, n: int, i: int) -> bool:
+        """Return whether "and" at word n joins no list: "new edema, and effusion is not seen".
+
+        A list of two has no comma before "and" and none of "also" and "now" after it. A predicate in the
+        singular is about the second finding only if the first has a modifier: "stable edema and effusion is".
+        """
+        words = self.words
+        if words[n] != "and" or not JOINS.isdisjoint(words[before:n]):
+            return False
+        commas = words[before:n].count(",")
+        if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
+            return True
+        return not commas and words[i] in SINGULAR and not ASSERTING.isdisjoint(words[before:n])
 
     def _aside(self, before: int, i: int) -> bool:
         """Return whether only words for no finding are between the last comma and word i.
@@ -209,9 +226,10 @@ class Scopes:
     def _has_subject(self, before: int, i: int) -> bool:
         """Return whether a noun that is no finding is between the last comma and word i."""
         words = self.words[max(0, before - 1) : i]
-        if "," not in words:
+        if not COMMAS.isdisjoint(words):
+            start = i - next(n for n, word in enumerate(reversed(words)) if word in COMMAS)
+        else:
             return False
-        start = i - words[::-1].index(",")
         named = self.words[start + (self.words[start] in SIDES) : i]
         return bool(named) and named[0] not in NO_NOUN and not self._spot(start, i)
 
@@ -317,29 +335,10 @@ class Scopes:
             found.pop("G", None)
         if not found:
             return PRESENT
-        return _decide(found, likely_as)
+        return decide(found, likely_as)
 
 
 def _as_strong(cue: Cue, words: list[str]) -> Cue:
     """Return a doubt that beats a negation for "unclear whether": "whether the effusion has resolved"."""
     i, j, kind = cue
     return (i, j, "u") if kind == "U" and words[j - 1] in IF else cue
-
-
-def _decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:
-    for kind, rule in (("u", "doubt-before"), ("v", "doubt-after")):
-        if kind in found:
-            return Verdict("uncertain", rule, found[kind])
-    for kind in "HG":
-        if kind in found and not found.keys() & OVERRIDES[kind]:
-            return Verdict(None, "earlier", found[kind])
-    for kind, rule in (("N", "negation-before"), ("M", "negation-after"), ("B", "negation-either")):
-        if kind in found:
-            return Verdict("absent", rule, found[kind])
-    for kind, rule in (
-        ("D", "differential"), ("U", "doubt-before"), ("V", "doubt-after"), ("A", "alternative"),
-        ("P", "possible"), ("R", "advice"),
-    ):  # fmt: skip
-        if kind in found:
-            return Verdict("uncertain", rule, found[kind])
-    return Verdict(likely_as, "likely", found["L"])

@@ -1,14 +1,13 @@
 """Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from medground.records import RegionSource
 from medground.reports.breaks import in_aside
-from medground.reports.existence import Verdict
 from medground.reports.lexicon import Finding
-from medground.reports.regions import LIMBS, LUNG, Place
+from medground.reports.regions import LUNG, Place
+from medground.reports.verdicts import Verdict
 from medground.reports.wordlists import word_set
 
 REFERRING = frozenset(("this", "these", "it"))
@@ -19,6 +18,12 @@ SHARED = word_set("linking", "shared")
 SHOWS = word_set("linking", "shows")
 EXPLAINS = word_set("linking", "explains")
 HARD = frozenset(";:.()[]*|")
+PAIRS = (["and"], ["or"], ["/"], ["&"])
+IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
+PLAIN_GAP = 2  # words between the last place of a list and its noun
+AGAIN = word_set("linking", "again")
+CLAUSES = word_set("linking", "clauses")
+NEXT = (["and"], ["with"], [","])
 GOES_WITH = SHARED | {"evidenced"}
 REACH = 6
 PREFERRED = frozenset(("over", "than"))
@@ -39,6 +44,7 @@ class Mention:
     about: tuple[int, int] | None = (
         None  # the words of the structure with this state: a nodule that is calcified
     )
+    structure: tuple[int, int] | None = None  # the words of the structure whose state it is
     apart: bool = False  # about one side of a pair; another mention is about the other
     tip: bool = False  # the end of a line or tube, named with its place
     severity: str | None = None
@@ -69,7 +75,7 @@ def link(
         return
     beside: list[Place] = []
     for place in places:
-        owner = _owner(words, mentions, place, verbs)
+        owner = _owner(words, mentions, place, verbs, places)
         if owner is None:
             beside.append(place)
         else:
@@ -105,11 +111,15 @@ def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]
 
 def _same_thing(one: Mention, other: Mention) -> bool:
     """Return whether one phrase names both findings, or one is the state of the other."""
+    if one.structure is not None and one.structure == other.structure:
+        return True  # "the left lung is hyperinflated and clear"
     a, b = one.about or (one.i, one.j), other.about or (other.i, other.j)
     return a == b or (one.about != other.about and a[0] < b[1] and b[0] < a[1])
 
 
-def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: frozenset[str]) -> Mention | None:
+def _owner(
+    words: list[str], mentions: list[Mention], place: Place, verbs: frozenset[str], places: list[Place]
+) -> Mention | None:
     before = after = None
     for mention in mentions:
         if mention.i < place.j and place.i < mention.j:
@@ -136,12 +146,23 @@ def _owner(words: list[str], mentions: list[Mention], place: Place, verbs: froze
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]
+    last = _end_of_list(words, place, places)
+    if (
+        after.fixed is None
+        and last > place.j
+        and IN.isdisjoint(words[before.j : place.i])
+        and len(words[last : after.i]) <= PLAIN_GAP
+        and (LIST | {"with"}).isdisjoint(words[last : after.i])
+    ):
+        return after  # "hyperinflation with left perihilar and bibasilar opacities"
     if place.i == before.j and _is_fixed(after.finding) and not _is_fixed(before.finding):
         return before  # "scarring right apex stable cardiomegaly"
     if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
         return before  # "opacity left base [and lingula] compatible with atelectasis"
+    if not CLAUSES.isdisjoint(gap) or (gap[:1] in NEXT and _goes_on(words, before, place)):
+        return before  # "effusions in both bases and the lingula and a nodule", "opacity, left base, while"
     if LIST & set(words[before.j : place.i]) and "," not in gap:
         return after  # "congestion and bilateral interstitial and alveolar opacities"
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
@@ -161,7 +182,21 @@ def _is_fixed(finding: Finding) -> bool:
 
 def _goes_on(words: list[str], mention: Mention, place: Place) -> bool:
     """Return whether a place is the next one in a list of the mention's places."""
-    return words[place.i - 1] in LIST and any(each.j == place.i - 1 for each in mention.places)
+    n = place.i - 1
+    while n > mention.j and words[n] in AGAIN:
+        n -= 1
+    while n > mention.j and words[n] in LIST and words[n - 1] in LIST:
+        n -= 1  # ", and"
+    return words[n] in LIST and any(each.j == n for each in mention.places)
+
+
+def _end_of_list(words: list[str], place: Place, places: list[Place]) -> int:
+    """Return the end of a list of places before a noun: "left perihilar and bibasilar [opacities]"."""
+    end = place.j
+    for each in places:
+        if each.i > end and not each.post and words[end : each.i] in PAIRS:
+            end = each.j
+    return end
 
 
 def _label(words: list[str], place: Place) -> bool:
@@ -253,96 +288,3 @@ def _is_list(gap: list[str]) -> bool:
     if gap[:1] in (["over"], ["than"]) and len(gap) < 3:
         return True  # "favor atelectasis over pneumonia"
     return not gap or bool((LIST | SHARED) & set(gap))
-
-
-def settle(mention: Mention, inherited: list[str], findings: dict[str, Finding]) -> None:
-    """Decide the mention's regions, their source, and its name if the place refines it."""
-    if mention.finding.at:
-        _refine(mention, findings)
-    finding = mention.finding
-    regions = _finest(mention.places, finding) if mention.places else []
-    if finding.region:
-        mention.places = [place for place in mention.places if place.names]
-        mention.regions, mention.source = finding.region, "explicit" if mention.places else "default"
-    elif regions:
-        mention.regions, mention.source = regions, "explicit"
-    elif mention.fixed:
-        mention.regions, mention.source = mention.fixed, "default"
-    elif inherited and finding.group != "technicalassessment":
-        mention.regions, mention.source = inherited, "inherited"
-    elif finding.default:
-        mention.regions, mention.source = finding.default, "default"
-
-
-def lies_outside(mention: Mention) -> bool:
-    """Return whether a finding of the lungs is at an arm or a breast: a density over the glenoid."""
-    if not mention.places:
-        return False
-    levels = [level for place in mention.places for _, level in place.pairs]
-    return mention.finding.within == "lungs" and bool(levels) and all(each in LIMBS for each in levels)
-
-
-def _refine(mention: Mention, findings: dict[str, Finding]) -> None:
-    """Rename a finding by its place: degenerative changes of the spine, a fracture of a rib."""
-    for place in mention.places:
-        for each in (*place.names, *(level for _, level in place.pairs if level)):
-            if each in mention.finding.at:
-                mention.finding = findings[mention.finding.at[each]]
-                return
-
-
-def _finest(places: list[Place], finding: Finding) -> list[str]:
-    """Return the most specific regions of the places.
-
-    A whole lung is dropped if one of its zones is named, a bare side if any region is. Lines and tubes keep
-    their side together with the place of their end.
-    """
-    if len(places) == 1:
-        return places[0].regions(finding)
-    places = _with_known_side(places)
-    if finding.asg == "line":
-        return list(dict.fromkeys(each for place in places for each in place.regions(finding)))
-    places = [p for p in places if p.pairs != WHOLE] or places
-    named = [p for p in places if p.names or any(level for _, level in p.pairs)]
-    zones = [p for p in named if p.names or any(level != "lung" for _, level in p.pairs)]
-    regions: dict[str, None] = {}
-    for choice in (zones, named, places):
-        regions = regions or dict.fromkeys(each for place in choice for each in place.regions(finding))
-    if zones and finding.within == "lungs" and not any(p.names for p in zones):
-        regions |= dict.fromkeys(_other_lungs(named, finding, regions))
-    bare = dict.fromkeys(each for p in places if p not in named for each in p.regions(finding))
-    sides = {each.split()[0] for each in regions}
-    return [*regions, *(each for each in bare if each.split()[0] not in sides)]
-
-
-def _other_lungs(places: list[Place], finding: Finding, regions: Iterable[str]) -> Iterator[str]:
-    """Yield the whole lungs of the places, if their side has no finer region: "right lung and left base"."""
-    sides = {each.split()[0] for each in regions}
-    for place in places:
-        if place.pairs and all(side in ("right", "left") and level == "lung" for side, level in place.pairs):
-            yield from (each for each in place.regions(finding) if each.split()[0] not in sides)
-
-
-def _with_known_side(places: list[Place]) -> list[Place]:
-    """Return the places, with a level without a side given the one side of the other places.
-
-    Examples: "in the right lung, at the base"; and with a later bare side "basilar atelectasis on the left".
-    """
-    sided = [place for place in places if any(side for side, _ in place.pairs)]
-    sides = {side for place in sided for side, _ in place.pairs if side}
-    if len(sides) != 1 or len(sided) == len(places):
-        return places
-    (side,) = sides
-    bare = all(level is None for place in sided for _, level in place.pairs)
-    return [
-        replace(
-            p,
-            pairs=[
-                (own or (side if level in LUNG or (bare and level in PAIRED) else None), level)
-                for own, level in p.pairs
-            ],
-        )
-        if bare or p.i > sided[0].i
-        else p
-        for p in places
-    ]

@@ -1,11 +1,12 @@
 """Conversion of another parser's words for findings and places into our names."""
 
-from medground.reports.existence import PRESENT
 from medground.reports.lexicon import Lexicon
-from medground.reports.linking import Mention, settle
+from medground.reports.linking import Mention
 from medground.reports.matching import by_kind, in_order, match
 from medground.reports.regions import Place, Tag, find_places
+from medground.reports.settling import settle
 from medground.reports.tokens import tokenise
+from medground.reports.verdicts import PRESENT
 
 
 class Naming:

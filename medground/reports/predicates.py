@@ -17,6 +17,7 @@ MODALS = frozenset(("may", "might", "could", "should", "would", "must"))
 STARTS = AUXILIARIES | MODALS | {"can", "cannot"}
 NEGATIONS = frozenset(("not", "never", "cannot"))
 ADVERBS = word_set("predicates", "adverbs")
+CAN = MODALS | {"can"}
 HEDGES = frozenset(("likely", "unlikely", "probably", "possibly", "presumably", "potentially"))
 WHOLLY = word_set("predicates", "wholly")
 PARTLY = word_set("predicates", "partly")
@@ -27,6 +28,8 @@ UNLIKELY = word_set("predicates", "unlikely")
 DOUBTFUL = word_set("predicates", "doubtful")
 RESEMBLES = word_set("predicates", "resembles")
 EARLIER = word_set("predicates", "earlier")
+ALIKE = frozenset(("similar", "similarly", "same", "identical", "identically", "alike"))
+NEAR = 4  # words from a modal to one of these: "would have a very similar appearance"
 CAUSES = frozenset(("account", "explain", "produce", "cause"))
 RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
 HEADS = SEEN | GONE | EXCLUDED | UNLIKELY | DOUBTFUL | RESEMBLES | {"ruled"}
@@ -60,6 +63,8 @@ class Chain:
             return "V" if self.negated else "M"
         if self.head in DOUBTFUL:
             return None if self.negated else "V"
+        if self.head in ALIKE:
+            return None if self.negated else "V"
         if self.head in RESEMBLES:
             return "V" if modal and not self.negated else None
         return ""
@@ -79,7 +84,7 @@ def with_predicates(
     if STARTS.isdisjoint(words):
         return cues
     cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
-    if HEADS.isdisjoint(words) and NEGATIONS.isdisjoint(words):
+    if HEADS.isdisjoint(words) and NEGATIONS.isdisjoint(words) and ALIKE.isdisjoint(words):
         return cues
     known = [*((i, j) for i, j, kind in cues if kind != "E"), *pseudo]
     spans = list(findings)
@@ -94,13 +99,17 @@ def with_predicates(
             cues = [cue for cue in cues if not chain.start <= cue[0] < chain.end]
             cues.append((chain.start, chain.end, kind))
             continue
-        if _is_known(chain, known):
+        if chain.head not in ALIKE and _is_known(chain, known):
             continue
         if chain.head in SEEN and _is_earlier(words, chain.start, chain.end):
             kind = ""
-        if chain.head not in HEADS and (chain.end - 1 in named or not _ends_clause(words, chain, spans)):
+        if (
+            chain.head not in HEADS
+            and chain.head not in ALIKE
+            and (chain.end - 1 in named or not _ends_clause(words, chain, spans))
+        ):
             continue
-        if chain.head in RESEMBLES and not _ends_clause(words, chain, spans):
+        if (chain.head in RESEMBLES or chain.head in ALIKE) and not _ends_clause(words, chain, spans):
             continue
         a, b = chain.start, chain.end
         cues = [cue for cue in cues if not (a <= cue[0] and cue[1] <= b and cue[2] in "NMBUVuvLP")]
@@ -120,6 +129,12 @@ def _chain(words: list[str], start: int) -> Chain | None:
         elif word in HEADS or word in HEDGES or not _is_inside(word):
             break
         n += 1
+    modal = next(
+        (m for m in range(start, min(n, len(words))) if words[m] in MODALS or words[m] == "can"), None
+    )
+    if modal is not None and not ALIKE.isdisjoint(words[modal : modal + NEAR + 1]):
+        n = next(m for m in range(modal, len(words)) if words[m] in ALIKE)
+        return Chain(start, n + 1, first, words[n], negated, frozenset(words[start:n]))
     if n >= len(words) or n == start or not (words[n] in HEADS or (negated and _is_participle(words[n]))):
         return None
     head, inside = words[n], frozenset(words[start:n])

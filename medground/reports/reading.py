@@ -9,7 +9,10 @@ from medground.reports.existence import CLAUSE_ENDS, Scopes
 from medground.reports.linking import Mention
 from medground.reports.regions import Place
 from medground.reports.states import COPULAS, Statement
+from medground.reports.wordlists import word_set
 
+REPEATED = frozenset(("again", "still"))
+SEEN = word_set("predicates", "seen")
 PERSIST = frozenset(("persists", "persist", "remains", "remain"))
 AFFIRMED = (["present"], ["noted"])
 
@@ -40,5 +43,10 @@ class Reading:
         if not COPULAS & set(self.words[j : j + 1]):
             ends = [end for kind in "QC" for i, end, _ in self.tags.get(kind, ()) if i == j]
             return any(self.words[end : end + 1] in CLAUSE_ENDS for end in ends)
+        n = j + 1
+        while self.words[n : n + 1] and self.words[n] in REPEATED:
+            n += 1
+        if n > j + 1 and self.words[n : n + 1] and self.words[n] in SEEN:
+            return True
         said = self.words[j + 1 : j + 2]
         return said in AFFIRMED or any(i == j + 1 for i, _, _ in self.tags.get("Q", ()))

@@ -12,19 +12,21 @@ from medground.reports import lexicon as words_of_art
 from medground.reports.breaks import HARD, colon_lists, is_month
 from medground.reports.comparisons import RELATIVE, compare_sides, name_other_sides, with_sides
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
-from medground.reports.existence import PRESENT, Scopes, Verdict
+from medground.reports.existence import ADVERBS, Scopes
 from medground.reports.lexicon import Finding, Lexicon
-from medground.reports.linking import EXPLAINS, Mention, lies_outside, link, settle
+from medground.reports.linking import EXPLAINS, Mention, link
 from medground.reports.matching import by_kind, in_order, match
 from medground.reports.modifiers import modify
 from medground.reports.predicates import with_predicates
 from medground.reports.reading import Reading
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
+from medground.reports.settling import lies_outside, settle
 from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import COPULAS, Statement, find_statements, without_former
 from medground.reports.tokens import tokenise
 from medground.reports.triplets import moved, triplets_of, without_doubles
+from medground.reports.verdicts import PRESENT, Verdict
 from medground.reports.wordlists import word_set
 
 LONGEST_KNOWN = 160  # code points of a sentence that is cached
@@ -194,6 +196,13 @@ class SentenceParser:
         states = frozenset([s.i for s in reading.statements if s.holds])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
             states |= {i for i, j, _ in found if reading.affirms(j)}
+            doubts = {i for i, _, kind in reading.cues if kind in "Vv"}
+            joined = ADVERBS | {","}
+            states |= {
+                i
+                for i, j, _ in found
+                if j in doubts and not joined.isdisjoint(reading.words[max(0, i - 2) : i])
+            }
         return Scopes(
             reading.words,
             reading.cues,
@@ -311,7 +320,7 @@ def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Men
     places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
     about = statement.place if statement.subject.keeps else None
     mention = Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions, about=about)
-    mention.apart = statement.apart
+    mention.apart, mention.structure = statement.apart, statement.place
     return mention
 
 
@@ -335,8 +344,5 @@ def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
     """Return the mentions, except those outside the chest, and those that count only at certain other
     places.
     """
-    return [
-        m
-        for m in mentions
-        if not m.finding.only_at and not (elsewhere and m.finding.within == "chest") and not lies_outside(m)
-    ]
+    kept = [m for m in mentions if not m.finding.only_at and not lies_outside(m)]
+    return [m for m in kept if m.finding.within != "chest"] if elsewhere else kept

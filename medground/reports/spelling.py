@@ -3,8 +3,8 @@
 A word that the lexicon does not have is read as a finding's word if one letter is missing, wrong or too
 much, or if two letters are swapped. Long words may have two such errors. Double letters may be single and the
 reverse. The first letter must be right.
-Cues, places and devices are never corrected. English words that are as near to a finding's word are left
-alone (words.toml).
+Cues, devices and places are never corrected, except for long words of places ("bilateral"). English words
+that are as near to a finding's word are left alone (words.toml).
 """
 
 import re
@@ -12,7 +12,7 @@ from itertools import chain
 
 from medground.reports.lexicon import Lexicon
 from medground.reports.tries import Trie, vocabulary
-from medground.reports.wordlists import word_set
+from medground.reports.wordlists import read_table, word_set
 
 SHORTEST, TARGET, LONG = 4, 7, 11  # letters of a misspelled word, of a finding's, and of one with two errors
 HEADS, TAILS = word_set("spelling", "heads"), word_set("spelling", "tails")
@@ -21,6 +21,7 @@ SHORT = word_set("spelling", "short")  # shorter words of findings that are comm
 MOST_KNOWN = 50_000
 GROUPS = ("device", "tubesandlines", "technicalassessment")
 ENGLISH = word_set("spelling", "english")
+ABBREVIATIONS: dict[str, str] = read_table("words.toml")["spelling"]["abbreviations"]
 DIVIDED = re.compile(r"[^\W\d]\xad|[^\W\d]-[ \t\r]*\n")
 _DOUBLE = re.compile(r"(.)\1+")
 _HYPHEN = re.compile(r"\xad\s*|-[ \t\r]*\n\s*")
@@ -49,7 +50,11 @@ class Speller:
         glued = divided = False
         known_words = self._vocabulary
         for n, word in enumerate(words):
-            if word not in known_words and len(word) >= SHORTEST:
+            if word in known_words:
+                continue
+            if word in ABBREVIATIONS:
+                words[n] = ABBREVIATIONS[word]
+            elif len(word) >= SHORTEST:
                 known = self._known.get(word)
                 words[n] = known = self._learn(word) if known is None else known
                 glued = glued or " " in known

@@ -19,6 +19,7 @@ OF = word_set("states", "of")
 LIST = word_set("states", "list")
 JOINED = word_set("states", "joined")
 COPULAS = word_set("states", "copulas")
+VERBS = COPULAS | {"has", "have"}
 EDGES = JOINTS | COPULAS
 FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
@@ -134,6 +135,8 @@ def _is_aside(
     if n + 1 in ends:
         return True  # "atelectasis right base, left base clear"
     gap = words[start:end]
+    if n >= 0 and words[n] in BEFORE_SIDE and not VERBS.isdisjoint(gap):
+        return True  # "pneumonia in the right lung has resolved, and the lungs are clear"
     listed = gap == [","] or not {"and", "or"}.isdisjoint(gap) or not BEFORE_SIDE.isdisjoint(gap)
     return n >= 0 and words[n] in BEFORE_SIDE and not listed
 
