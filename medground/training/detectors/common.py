@@ -100,7 +100,7 @@ def channels_last(module: nn.Module) -> None:
     """
     for each in module.modules():
         if isinstance(each, nn.Conv2d):
-            each.to(memory_format=torch.channels_last)
+            each.weight.data = each.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _validator(predict: Predict, images: ImageSet) -> Callable[[nn.Module], float]:
