@@ -20,6 +20,7 @@ LIST = word_set("states", "list")
 JOINED = word_set("states", "joined")
 COPULAS = word_set("states", "copulas")
 VERBS = COPULAS | {"has", "have"}
+NOWHERE: frozenset[int] = frozenset()
 EDGES = JOINTS | COPULAS
 FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
@@ -76,7 +77,15 @@ def find_statements(
             if words[j - 1] == "cleared":  # not "disease of the left base has cleared"
                 near = [s for s in near if not any(n < i for n in findings)]
             near = [
-                s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, ends)
+                s
+                for n, s in enumerate(near)
+                if not _is_aside(
+                    words,
+                    s,
+                    near[n + 1 : n + 2],
+                    findings,
+                    ends if lexicon.subjects[s[2]].region else NOWHERE,
+                )
             ]
             after = [s for s in subjects if j <= s[0] < end]
             owners = _owners(lexicon, words, i, j, names, near, after, findings)
@@ -129,6 +138,8 @@ def _is_aside(
     start, end = subject[1], following[0][0]
     if any(start <= n < end for n in findings):
         return True
+    if start in ends and not LIST.issuperset(words[start:end]):
+        return True  # "low lung volumes accentuate the heart size, which is normal"
     n = subject[0] - 1
     while n >= 0 and words[n] in BEFORE_NOUN:
         n -= 1
