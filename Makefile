@@ -3,7 +3,7 @@
 # make test    all tests
 # make test-fast   the tests that take less than a quarter of a second each
 # make check   the checks of continuous integration: lint, types, generated documents, tests
-# make fuzz    fuzz the readers of files, guided by coverage: a minute for each of 14 targets, FUZZ_SECONDS=600 for ten
+# make fuzz    fuzz the readers of files, guided by coverage: a minute for each of 16 targets, FUZZ_SECONDS=600 for ten
 # make check-words   words and docstrings that the rules of docs/words.toml do not allow
 # make site    the documentation as a website in build/site
 # make ablation   ablations of AGP, ASG and GK-MVLP on the demo's cohort (docs/ablations.md); for one of them:

@@ -40,6 +40,18 @@ def hide_broken_torchvision() -> None:
         sys.modules["torchvision"] = None  # type: ignore[assignment]
 
 
+def prepare_transformers() -> None:
+    """Hide a broken torchvision from transformers, and disable its question whether to run code of a model.
+
+    It would appear on stdout and take the answer from our input, even with `trust_remote_code=False`: parts
+    of a processor do not get that. Without the question it raises ValueError.
+    """
+    hide_broken_torchvision()
+    from transformers import dynamic_module_utils
+
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+
+
 def hide_telemetry() -> None:
     """Make OpenVINO's converter use its own stub if its telemetry package is not installed.
 

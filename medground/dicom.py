@@ -6,6 +6,7 @@ only when a file needs it.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +92,7 @@ def _read(path: Path | str, **how: Any) -> "Dataset":
     import pydicom
 
     with open(path, "rb") as stream:
+        limits.check_file(path, os.fstat(stream.fileno()).st_size)
         check_deflated(path, stream)
     data = pydicom.dcmread(path, **how)
     if "Rows" not in data or "Columns" not in data:

@@ -11,12 +11,14 @@ from medground.records import Image
 def read(path: Path, bad_lines: jsonl.BadLines) -> dict[str, tuple[int, int]]:
     """Return (width, height) by image_id from JSON lines such as those of detect-anatomy.
 
-    A line without a size is a bad line.
+    A line without a size is a bad line, and so is one with another size than an earlier one of its image.
     """
     found: dict[str, tuple[int, int]] = {}
 
     def keep(image: Image) -> None:
-        found[image.image_id] = _pixels(image, "width"), _pixels(image, "height")
+        size = _pixels(image, "width"), _pixels(image, "height")
+        if found.setdefault(image.image_id, size) != size:
+            raise BadRecord("another size than in an earlier line of this image", "width")
 
     with path.open("rb") as stream:
         for _ in jsonl.read(stream, Image, bad_lines, keep):

@@ -36,7 +36,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp",
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")
 AS_BYTES = 2  # pixels of an image of bytes to one pixel of a square, from which it is resized as bytes
 SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that rotate the image by 90 degrees
-ORIENTATION = 0x0112
+ORIENTATION, PHOTOMETRIC, WHITE_IS_ZERO = 0x0112, 0x0106, 0
 # What PIL, pydicom and their decoders raise on broken bytes.
 BROKEN = (
     OSError,
@@ -185,7 +185,7 @@ _QUIET = _Quiet()
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image that medground can read (PNG, JPEG, TIFF, DICOM)"
+        return "not an image that medground can read (PNG, JPEG, TIFF, BMP, WebP, GIF, DICOM)"
     if isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return limits.TOO_LARGE
     if isinstance(error, MemoryError):
@@ -236,8 +236,12 @@ def _load_picture(path: Path | str) -> Pixels:
 def _shown_picture(path: Path | str) -> Image.Image | Pixels:
     with open_picture(path) as picture:
         limits.check_size(path, *picture.size)
+        inverse = _is_inverse(picture)
         shown = _grey(ImageOps.exif_transpose(picture))
-        return shown if shown.mode == "L" else unit(np.asarray(shown))
+        if shown.mode == "L":
+            return shown
+        deep = unit(np.asarray(shown))
+        return np.float32(1) - deep if inverse else deep
 
 
 def _describe_picture(path: Path | str) -> Header:
@@ -250,6 +254,12 @@ def _describe_picture(path: Path | str) -> Header:
             width, height = height, width
     limits.check_size(path, width, height)
     return Header(width, height)
+
+
+def _is_inverse(picture: Image.Image) -> bool:
+    """Return whether low values are white in a TIFF of deeper values; PIL inverts only bytes."""
+    tags: Mapping[int, Any] = getattr(picture, "tag_v2", {})
+    return tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and picture.mode not in ("1", "L")
 
 
 def _grey(picture: Image.Image) -> Image.Image:

@@ -110,6 +110,7 @@ def check_names(paths: list[Path]) -> None:
 
 def chain(out: BinaryIO, shards: list[Lines]) -> Joined:
     """Write the shards one after another and return the counts; raise MedgroundError if two share a key."""
+    _kind(shards)
     home: dict[str, Lines] = {}
     count = 0
     for shard in shards:
@@ -169,7 +170,12 @@ def keys_of_lines(stream: Iterable[bytes], name: str) -> Iterator[str]:
 
 
 def _kind(shards: list[Lines]) -> Kind | None:
-    return next((shard.kind for shard in shards if shard.kind), None)
+    """Return the kind of all shards with a line; raise MedgroundError if it is not the same."""
+    found = [shard for shard in shards if shard.kind]
+    for each in found:
+        if each.kind != found[0].kind:
+            raise each.problem(f"another kind of record than in {found[0].stream.name}")
+    return found[0].kind if found else None
 
 
 def _noun(shards: list[Lines]) -> str:

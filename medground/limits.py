@@ -68,6 +68,12 @@ def check_unpacked(place: object, size: int) -> None:
         raise MedgroundError(f"{place}: {TOO_LONG}")
 
 
+def check_file(place: object, size: int) -> None:
+    """Raise MedgroundError for a file of more than `MAX_UNPACKED` bytes, which would be read at once."""
+    if size > MAX_UNPACKED:
+        raise MedgroundError(f"{place}: more than {_mib(MAX_UNPACKED)}; {RAISE}")
+
+
 def check_deflated(place: object, stream: BinaryIO) -> None:
     """Raise MedgroundError if the raw deflated rest of a stream unpacks to more than `MAX_UNPACKED`.
 

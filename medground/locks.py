@@ -3,7 +3,8 @@
 A lock is `flock` on a small file that names its holder. The system releases it when the process ends, also by
 SIGKILL. So a lock is never stale, and a file that a killed run left is simply locked again. Linux passes
 `flock` on to the server of an NFS folder, so a lock also holds between machines. A file system without locks
-gives a warning.
+gives a warning. Some file systems lock on each machine apart (NFS with `local_lock`, Lustre with
+`localflock`): a lock file that another machine has left gives a warning, too.
 """
 
 import errno
@@ -56,6 +57,7 @@ def _locked(path: str, place: str) -> int:
             stack.callback(os.close, descriptor)
             _lock(descriptor, place)
             if _is_at(descriptor, path):  # else its holder has ended and removed it
+                _warn_of_other_machine(descriptor, place)
                 _name_holder(descriptor)
                 stack.pop_all()
                 return descriptor
@@ -71,6 +73,14 @@ def _lock(descriptor: int, place: str) -> None:
         if error.errno not in HELD:
             raise
         raise MedgroundError(f"{place}: in use by {_holder(descriptor)}; wait for it or stop it") from None
+
+
+def _warn_of_other_machine(descriptor: int, place: str) -> None:
+    """Warn if a run on another machine has not removed its lock: it was killed, or does not see this lock."""
+    about = _about(descriptor)
+    if about and about["host"] != socket.gethostname():
+        words = "%s: check that %s has ended; some file systems do not lock between machines"
+        log.warning(words, place, _words(about))
 
 
 def _is_at(descriptor: int, path: str) -> bool:
@@ -91,7 +101,17 @@ def _name_holder(descriptor: int) -> None:
 
 def _holder(descriptor: int) -> str:
     """Return the words for the run that holds the lock."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    about = _about(descriptor)
+    return _words(about) if about else "another run"
+
+
+def _about(descriptor: int) -> dict[str, str] | None:
+    """Return the host, process and start in a lock file, None if it has none."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         about = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {about['pid']} on {about['host']} since {about['since']}"
-    return "another run"
+        return {key: str(about[key]) for key in ("host", "pid", "since")}
+    return None
+
+
+def _words(about: dict[str, str]) -> str:
+    return f"process {about['pid']} on {about['host']} since {about['since']}"

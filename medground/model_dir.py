@@ -30,7 +30,7 @@ CONFIG, TOKENIZER, CALIBRATION = "config.json", "tokenizer.json", "calibration.j
 WEIGHTS = checkpoints.WEIGHTS
 FLIP_CORRECTION, EXPORT, HEADS = "orientation.safetensors", "engine.json", "heads.safetensors"
 COPY_AGAIN = "copy the model folder again"
-CHANGED = "damaged, or from another model"
+CHANGED = checkpoints.CHANGED
 FILES, DIGEST = "files", "digest"  # keys: hashes of other files, and of the other keys
 
 

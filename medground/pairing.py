@@ -65,16 +65,31 @@ def pair_studies(
     images = hold(anatomies, rules.min_score)
     unknown: set[str | None] = set()
     sentences = _noting_unknown(sentences, unknown)
-    study_id, met = None, False
+    study_id, met, strange = None, False, 0
     for study_id, group in groupby(sentences, attrgetter("study_id")):
         together = list(group)
         shown = images.get(study_id, [])
         met = met or bool(shown)
+        own = _of_patient(together[0].subject_id, shown)
+        strange += len(shown) - len(own)
+        shown = own
         places = _places(together, rules) if shown else []
         yield [pair for image in shown for pair in _pairs(image, places)]
     _warn_of_names(unknown, images)
+    if strange:
+        log.warning(
+            "boxes: %d images are of another patient than the report of their study, and left out", strange
+        )
     if study_id is not None and not (met or continued):
         log.warning("no study of the sentences has an image in the boxes; are the study_ids written alike?")
+
+
+def _of_patient(subject_id: str | None, shown: list["Image"]) -> list["Image"]:
+    """Return the images that are of this patient, as far as both are known; 10 and p10 are the same."""
+    if not subject_id:
+        return shown
+    own = subject_id.removeprefix("p")
+    return [each for each in shown if (each.anatomy.subject_id or own).removeprefix("p") == own]
 
 
 def _noting_unknown(sentences: Iterable[Sentence], unknown: set[str | None]) -> Iterator[Sentence]:

@@ -81,13 +81,17 @@ def journal(path: str, task: Task | None, resume: bool = True) -> Iterator[Journ
 
     `task` has the settings that decide the output. With `resume`, the units of a killed run in PATH.partial
     are kept, or those of a finished run in PATH. Output after its last note is cut off. Raises MedgroundError
-    for the file of another task.
+    for the file of another task, and for a finished file of which nothing states the task.
     """
     if task is None or path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
             yield Journal(stream)
         return
     with output_files.locked(path) as target, _left(target, task, resume) as earlier:
+        if earlier.finished and earlier.task is None and progress.size_of(target):
+            raise MedgroundError(
+                f"{target}: nothing states with which options it was made; delete it to start from scratch"
+            )
         before = earlier.last(progress.size_of(target + PARTIAL))
         with _continued(target, task, before) as (stream, notes):
             yield (kept := Journal(stream, notes, before, earlier.place))
@@ -109,10 +113,10 @@ def go_on(
 ) -> Iterator[tuple[BinaryIO, set[Values], Follow]]:
     """Open as `create` does, but with `resume` keep complete lines, from PATH.partial or else PATH.
 
-    For filters that write at most one line per record. Yields the stream, the values of `keys` in each line
-    that is kept, and a function through which the input must pass. Half a line at the end
-    is cut off. `whole` takes the values of each line and returns the number of lines to keep: lines of one
-    batch are computed together.
+    For filters that write at most one line per record, whose keys state the model and the settings. Yields
+    the stream, the values of `keys` in each line that is kept, and a function through which the input must
+    pass. Half a line at the end is cut off. `whole` takes the values of each line and returns the number of
+    lines to keep: lines of one batch are computed together.
     """
     if path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
@@ -153,6 +157,8 @@ def _left(target: str, task: Task, resume: bool) -> Iterator[Earlier]:
     The copy is removed if the block fails before anything is added to it. Raises MedgroundError for the file
     of another task.
     """
+    if resume:
+        _end_move(target)
     earlier = progress.left_by(target) if resume else Earlier(target)
     if earlier.task is not None:
         progress.check(earlier, task)
@@ -191,6 +197,13 @@ def _publish(target: str) -> None:
     os.replace(target + PARTIAL + DONE, mark_of(target))
 
 
+def _end_move(target: str) -> None:
+    """Give the record of a finished file its name, if a run was killed between its two moves."""
+    found, record = os.path.exists, target + PARTIAL + DONE
+    if found(target) and found(record) and not found(target + PARTIAL) and not found(mark_of(target)):
+        os.replace(record, mark_of(target))
+
+
 def _discard(target: str) -> None:
     for path in (target + PARTIAL, target + PARTIAL + DONE):
         Path(path).unlink(missing_ok=True)
@@ -218,14 +231,7 @@ def _values(line: bytes, keys: Sequence[str], source: str, number: int) -> Value
         raise BadRecord("not a line of an earlier run; delete the file").at(source, number) from None
 
 
-def is_unmarked(path: str) -> bool:
-    """Return whether PATH is finished, and nothing describes how it was made.
-
-    Raises MedgroundError for a device or a pipe, which cannot be continued.
-    """
+def require_file(path: str) -> None:
+    """Raise MedgroundError for a device or a pipe, which cannot be continued."""
     if output_files.is_special(path):
         raise MedgroundError(f"{path}: --resume needs a file that it can continue")
-    target = os.path.realpath(path)
-    if not os.path.exists(target) or os.path.exists(target + PARTIAL + DONE):
-        return False
-    return not os.path.exists(target + PARTIAL) and progress.left_by(target).task is None

@@ -21,6 +21,7 @@ from medground.errors import BadRecord, MedgroundError
 from medground.limits import MAX_PIXELS
 
 FINE = 5  # boundary steps per pixel
+LONGEST = MAX_PIXELS // 8  # steps of a boundary, FINE to a pixel: each needs about 100 bytes
 FARTHEST = 100_000  # pixels: polygons with coordinates beyond would need much memory
 
 
@@ -103,7 +104,9 @@ def _outline(annotation: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray
         return run_lengths.mask_of(outline["size"], outline["counts"])
     width, height = size
     if outline:
-        together: np.ndarray = np.logical_or.reduce([polygon_mask(each, width, height) for each in outline])
+        together = np.zeros((height, width), bool)
+        for each in outline:
+            together |= polygon_mask(each, width, height)
         return together
     x, y, w, h = (float(each) for each in annotation["bbox"])
     inside = Image.new("1", (width, height))
@@ -116,13 +119,17 @@ def polygon_mask(polygon: Sequence[float], width: int, height: int) -> np.ndarra
 
     The boundary is traced on a grid five times as fine. Each point where it crosses the center line of a
     column flips all pixels from there on, in column-major order [pycocotools, rleFrPoly in maskApi.c]. Raises
-    ValueError for fewer than three points, and for coordinates that are not finite or far outside.
+    ValueError for fewer than three points, for coordinates that are not finite or far outside, and for a
+    boundary that would need much memory.
     """
     points = np.array(polygon, np.float64).reshape(-1, 2)
     if len(points) < 3 or not np.isfinite(points).all() or np.abs(points).max() > FARTHEST:
         raise ValueError("a polygon with too few points, or far outside the image")
     fine = np.trunc(FINE * points + 0.5).astype(np.int64)
-    u, v = _boundary(np.concatenate([fine, fine[:1]]))
+    corners = np.concatenate([fine, fine[:1]])
+    if np.abs(np.diff(corners, axis=0)).max(axis=1).sum() > LONGEST:
+        raise ValueError("a polygon with too long a boundary")
+    u, v = _boundary(corners)
     crossed = u[1:] != u[:-1]
     left = np.where(u[1:] < u[:-1], u[1:], u[1:] - 1)[crossed]
     column = (left + 0.5) / FINE - 0.5

@@ -18,7 +18,7 @@ from torch import Tensor
 from medground import checkpoints, ops, strict_json
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
-from medground.compat import hide_broken_torchvision
+from medground.compat import prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 from medground.images import Pixels
 
@@ -100,7 +100,7 @@ def load_network(folder: Path, **more: Any) -> Any:
     if not any(folder.glob("*.safetensors")):
         raise MedgroundError(f"{folder}: no *.safetensors (pickled weights may run code and are not read)")
     _check_config(folder / "config.json")
-    hide_broken_torchvision()
+    prepare_transformers()
     import transformers
     from safetensors import SafetensorError
 

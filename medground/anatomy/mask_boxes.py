@@ -158,6 +158,8 @@ def _read_names(path: Path) -> dict[str, Any]:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MedgroundError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise MedgroundError(f"{path}: nested too deeply") from None
     if set(given) != {"names"} or not isinstance(given["names"], dict) or not given["names"]:
         raise MedgroundError(f'{path}: expected one table [names] with lines like 3 = "left lung"')
     return given["names"]

@@ -74,8 +74,13 @@ def _images(given: Path | None, source: Any, bad_lines: Any) -> Any:
 
 
 def _names(given: Path | None, source: Any, bad_lines: Any) -> Any:
-    """Return the lines of a list of images, without blank ones."""
-    return given and frozenset(filter(None, map(str.strip, given.read_text("utf-8-sig").splitlines())))
+    """Return the lines of a list of images, without blank ones; raise MedgroundError if it is no text."""
+    from medground.errors import MedgroundError
+
+    try:
+        return given and frozenset(filter(None, map(str.strip, given.read_text("utf-8-sig").splitlines())))
+    except UnicodeDecodeError:
+        raise MedgroundError(f"{given}: not UTF-8; convert it with iconv") from None
 
 
 OPTIONS = {

@@ -114,7 +114,7 @@ def detect_anatomy(image_list: str, resume: bool, output: str, **chosen: Any) ->
 
     _refuse_mixtures(chosen, resume, output)
     if resume:
-        resuming.is_unmarked(output)
+        resuming.require_file(output)
     models: set[str] = set()
 
     def whole(lines: list[tuple[str, str]]) -> int:

@@ -51,8 +51,12 @@ def _may_be_shown(record: logging.LogRecord) -> bool:
 
 
 def hide_values_of_crashes() -> None:
-    """Show uncaught errors as `trace` does; for the program, not for a notebook or a test."""
+    """Show uncaught errors as `trace` does, also those that Python ignores.
+
+    For the program, not for a notebook or a test.
+    """
     sys.excepthook = _show_crash
+    sys.unraisablehook = _show_ignored
     threading.excepthook = lambda args: print(trace(args.exc_value or args.exc_type()), file=sys.stderr)
 
 
@@ -77,6 +81,11 @@ def _show_crash(kind: type[BaseException], error: BaseException, _: TracebackTyp
         sys.__excepthook__(kind, error, error.__traceback__)
     else:
         print(trace(error), file=sys.stderr)
+
+
+def _show_ignored(found: "sys.UnraisableHookArgs") -> None:
+    """Show an error that nothing can catch, such as one of a generator that is thrown away."""
+    print("Ignored:", trace(found.exc_value or found.exc_type()), file=sys.stderr)
 
 
 def _show_warning(

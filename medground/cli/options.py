@@ -319,7 +319,7 @@ def size_of_image(folder: Path) -> Callable[[Any], bytes]:
 
 @contextmanager
 def journal(output: str, resume: bool, **more: Any) -> "Iterator[Journal]":
-    """Open the journal of -o, continued with --resume; end the command if an earlier run has finished.
+    """Open the journal of -o, continued with --resume.
 
     more: what decides the output in addition to the options, such as the name of a model.
     """
@@ -327,10 +327,7 @@ def journal(output: str, resume: bool, **more: Any) -> "Iterator[Journal]":
 
     if resume and output == "-":
         raise click.UsageError("--resume requires -o FILE")
-    if resume and resuming.is_unmarked(output):
-        log.warning(
-            "%s: finished by an earlier run and kept, its options are unknown; delete it to run again", output
-        )
-        raise click.exceptions.Exit(0)
+    if resume:
+        resuming.require_file(output)
     with resuming.journal(output, task() | more, resume) as kept:
         yield kept

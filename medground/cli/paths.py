@@ -31,6 +31,12 @@ class OutputFile(click.Path):
     def __init__(self, **more: Any):
         super().__init__(allow_dash=True, **more)
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; fail if it is empty."""
+        if not str(value):
+            self.fail("expected the name of a file", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 @dataclass(frozen=True)
 class InputFolder:

@@ -18,7 +18,7 @@ def trained(records: BinaryIO, bad_lines: Any, output: str, given: dict[str, Any
     from medground.downstream.segment import saved, stage
 
     if given["resume"]:
-        resuming.is_unmarked(output)
+        resuming.require_file(output)
     job, leaks = _job(records, bad_lines, given)
     runs = splits.runs_of(given["shares"], range(given["seeds"]))
     for each in runs:

@@ -162,7 +162,7 @@ def load(example: Example, store: ImageStore | FeatureMaps) -> LetterboxedImage 
 
     Raises MedgroundError if the file is unreadable or differs from the record in its aspect ratio.
     """
-    image, whose = store.get(example.path), f"the record of image {example.image_id}"
+    image, whose = store.get(example.path), "its record"
     return image.sized(example.width, example.height, example.path, whose)
 
 

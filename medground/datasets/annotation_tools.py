@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-from medground import boxes
+from medground import boxes, limits
 from medground.datasets.json_items import JsonItem, items
 from medground.datasets.sources import Source, TakeBad, name_of, number, opened, refuse, sift, warn_of
 from medground.errors import BadRecord, MedgroundError
@@ -41,6 +41,8 @@ def _of_task(item: JsonItem, dirt: Counter[str]) -> list[Phrase]:
     data, given = task.get("data"), task.get("annotations")
     if not isinstance(data, dict):
         raise BadRecord("expected an object", "data")
+    if not isinstance(given, list | None):
+        raise BadRecord("expected an array", "annotations")
     made = [each for each in given or () if isinstance(each, dict) and not each.get("was_cancelled")]
     if not made:
         dirt["tasks without an annotation, left out"] += 1
@@ -131,7 +133,7 @@ def read_cvat(source: Source, take: TakeBad = refuse) -> Iterator[Phrase]:
     """Yield the phrases of each image of a file "CVAT for images 1.1", in the order of the file."""
     name = name_of(source)
     with opened(source) as stream:
-        root = _parsed(stream.read(), name)
+        root = _parsed(limits.whole(stream, name), name)
     elements = (
         _Element(each, ElementTree.tostring(each) + b"\n", f"{name}: image {n}: ")
         for n, each in enumerate(root.iter("image"))
@@ -173,7 +175,7 @@ def _of_image(item: _Element) -> list[Phrase]:
 
 
 def _box(element: ElementTree.Element, width: int, height: int) -> Box:
-    if float(element.get("rotation", "0") or 0):
+    if number(element.get("rotation") or 0, "rotation"):
         raise BadRecord("a rotated box: only upright boxes can be used", "rotation")
     x1, y1, x2, y2 = (number(element.get(key), key) for key in ("xtl", "ytl", "xbr", "ybr"))
     inside = boxes.clip((x1, y1, x2, y2), width, height)

@@ -46,7 +46,8 @@ def _finding(image: JsonItem, path: str, patient: str, category: str, mask: Any)
     try:
         pixels = run_lengths.mask_of(mask["size"], mask["counts"])
     except (KeyError, TypeError, ValueError):
-        raise BadRecord("expected a size and packed run lengths of that size", category) from None
+        number = [*image.value].index(category)  # a key of the file, which a message does not quote
+        raise BadRecord("expected a size and packed run lengths of that size", number) from None
     found, size = tuple(run_lengths.pieces(pixels)), (pixels.shape[1], pixels.shape[0])
     named = category if found else None
     return Finding(image.raw, image.place, str(image.key), path, named, found, size, patient)

@@ -70,7 +70,7 @@ def read_templates(path: Path) -> dict[str, str]:
     """Return the phrase of each class, keys in lower case; raise MedgroundError for anything else."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
         raise MedgroundError(f"{path}: not TOML") from None
     for name, text in table.items():
         if not isinstance(text, str) or not _worded(text, "").strip():

@@ -12,14 +12,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medground import boxes, dicom, limits
 from medground.datasets.sources import File, TakeBad, files, is_unicode, sift, warn_of
 from medground.errors import BadRecord, MedgroundError
-from medground.records import Box
+from medground.records import Box, Phrase
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -79,6 +79,8 @@ def _image(path: Path, folder: Path) -> tuple[str, Referenced] | None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Show no warnings of pydicom, and turn its errors into a BadRecord: both quote values."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError  # of no common kind
+
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,7 +89,7 @@ def quiet() -> Iterator[None]:
             yield
         except MedgroundError:
             raise
-        except DAMAGED:
+        except (*DAMAGED, BytesLengthException, InvalidDicomError):
             raise BadRecord("damaged DICOM") from None
 
 
@@ -213,3 +215,14 @@ def inside(box: Box, image: Referenced, dirt: Counter[str], field: str) -> Box:
         raise BadRecord("lies outside the image", field)
     dirt["boxes beyond the border of their image, clipped"] += clipped != box
     return boxes.rounded(clipped)
+
+
+def joined(a: Phrase, b: Phrase) -> Phrase:
+    """Return one phrase with the boxes of two parts of an object.
+
+    Raises BadRecord if they are on two images.
+    """
+    if a.image_id != b.image_id:
+        raise BadRecord("groups with one tracking UID are on two images", "UID")
+    both = None if a.boxes is None and b.boxes is None else [*(a.boxes or ()), *(b.boxes or ())]
+    return replace(a, boxes=both)

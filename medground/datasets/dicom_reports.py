@@ -11,7 +11,7 @@ one phrase. A group of `render` without a region has no box; in reports of other
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def _phrases(data: Any, images: Images | None, dirt: Counter[str]) -> list[Phras
     for number, group in enumerate(groups, start=1):
         each = _phrase(group, number, data, images, dirt)
         known = found.get(each.phrase_id)
-        found[each.phrase_id] = each if known is None else _joined(known, each)
+        found[each.phrase_id] = each if known is None else dicom_objects.joined(known, each)
     if not found:
         dirt["structured reports without a measurement group (TID 1500)"] += 1
     return list(found.values())
@@ -193,11 +193,3 @@ def _image(group: _Group, data: Any) -> str:
         problem = "regions on several images" if uids else "refers to no image"
         raise BadRecord(f"a measurement group: {problem}", "ReferencedSOPSequence")
     return uids.pop()
-
-
-def _joined(a: Phrase, b: Phrase) -> Phrase:
-    """Return one phrase with the boxes of two groups; raise BadRecord if they are on two images."""
-    if a.image_id != b.image_id:
-        raise BadRecord("groups with one tracking UID are on two images", "UID")
-    both = None if a.boxes is None and b.boxes is None else [*(a.boxes or ()), *(b.boxes or ())]
-    return replace(a, boxes=both)

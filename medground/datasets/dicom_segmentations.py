@@ -52,11 +52,9 @@ def read(source: Path, take: TakeBad = refuse, images: Images | None = None) -> 
         found: dict[tuple[str, str], Phrase] = {}
         for segment, image, mask in _masks(data, images, dirt):
             each = _phrase(segment, image, mask, data, dirt)
-            known = found.get((each.image_id, each.phrase_id))
-            if known:
-                (known.boxes or []).extend(each.boxes or ())
-            else:
-                found[each.image_id, each.phrase_id] = each
+            key = each.image_id, each.phrase_id
+            known = found.get(key)
+            found[key] = each if known is None else dicom_objects.joined(known, each)
         return list(found.values())
 
     yield from dicom_objects.read(source, KINDS, WHAT, make, take, dirt)

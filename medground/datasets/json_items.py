@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from medground import limits
+from medground import limits, strict_json
 from medground.datasets.sources import Source, name_of, opened
-from medground.errors import MedgroundError
+from medground.errors import BadRecord, MedgroundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +24,11 @@ class JsonItem:
 def read_json(source: Source) -> Any:
     """Return the content of a JSON file; raise MedgroundError if it is none."""
     with opened(source) as stream:
-        try:
-            return orjson.loads(limits.whole(stream, name_of(source)).removeprefix(b"\xef\xbb\xbf"))
-        except orjson.JSONDecodeError:
-            raise MedgroundError(f"{name_of(source)}: not JSON") from None
+        content = limits.whole(stream, name_of(source))
+    try:
+        return strict_json.parse(content.removeprefix(b"\xef\xbb\xbf"))
+    except BadRecord as bad:
+        raise MedgroundError(f"{name_of(source)}: {bad.problem}") from None
 
 
 def items(source: Source, what: str) -> Iterator[JsonItem]:

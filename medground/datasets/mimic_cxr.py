@@ -8,8 +8,10 @@ with the columns study, impression, findings, last_paragraph, comparison. MIMIC-
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from medground.datasets.sources import File, Row, Source, TakeBad, files, refuse, rows, sift
 from medground.encodings import Decoder, text_of
@@ -17,6 +19,7 @@ from medground.errors import BadRecord
 from medground.records import Anatomy, Report
 
 log = logging.getLogger(__name__)
+R = TypeVar("R", Report, Anatomy)
 SECTIONS = ("impression", "findings", "last_paragraph", "comparison")
 METADATA = {"dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"}
 KNOWN = {
@@ -67,7 +70,7 @@ def read_reports(
     """
     found, decode = files(root, "*.txt"), Decoder("such reports")
     reports = (each for each in found if not root.is_dir() or re.fullmatch(r"s\d+", each.stem))
-    yield from sift(reports, lambda file: _report(file, splits or {}, decode), take)
+    yield from _counted(sift(reports, lambda file: _report(file, splits or {}, decode), take), splits)
 
 
 def _report(file: File, splits: Mapping[str, str], decode: Decoder) -> Report:
@@ -82,7 +85,7 @@ def read_sectioned(
 ) -> Iterator[Report]:
     """Yield a report for each row of `mimic_cxr_sectioned.csv`; an empty cell gives no section."""
     table = rows(source, {"study", "impression", "findings"}, "mimic_cxr_sectioned.csv", take)
-    yield from sift(table, lambda row: _sections(row, splits or {}), take)
+    yield from _counted(sift(table, lambda row: _sections(row, splits or {}), take), splits)
 
 
 def _sections(row: Row, splits: Mapping[str, str]) -> Report:
@@ -112,8 +115,8 @@ def read_images(
     `path` is that of the JPEG from the root of MIMIC-CXR-JPG; `splits` by image go to `extra["split"]`.
     """
     table = rows(source, METADATA, "mimic-cxr-2.0.0-metadata.csv", take)
-    unknown = 0
-    for each in sift(table, lambda row: _image(row, splits or {}), take):
+    unknown, known = 0, set[str]()
+    for each in _counted(sift(table, lambda row: _image(row, splits or {}, known), take), splits):
         unknown += each.view is None
         if (each.view and each.is_frontal) or not frontal:
             yield each
@@ -122,10 +125,13 @@ def read_images(
         log.warning("%d images have no view and are %s", unknown, consequence)
 
 
-def _image(row: Row, splits: Mapping[str, str]) -> Anatomy:
+def _image(row: Row, splits: Mapping[str, str], known: set[str]) -> Anatomy:
+    """Return the image of a row, and add its id to the known ones; raise BadRecord if it is one of them."""
     image, subject = row.text("dicom_id"), subject_id(row.text("subject_id"))
     study = study_id(row.text("study_id"))
-    return Anatomy(
+    if image in known:
+        raise BadRecord("the second row of this image", "dicom_id")
+    found = Anatomy(
         image_id=image,
         study_id=study,
         subject_id=subject,
@@ -136,6 +142,8 @@ def _image(row: Row, splits: Mapping[str, str]) -> Anatomy:
         regions=[],
         extra=_split(splits, image) | row.others(KNOWN),
     )
+    known.add(image)
+    return found
 
 
 def _pixels(row: Row, column: str) -> int:
@@ -145,18 +153,33 @@ def _pixels(row: Row, column: str) -> int:
     return pixels
 
 
+def _counted(records: Iterable[R], splits: Mapping[str, str] | None) -> Iterator[R]:
+    """Yield the records; warn of those that are not in the table of splits, if there is one."""
+    missing = 0
+    for each in records:
+        missing += "split" not in each.extra
+        yield each
+    if splits is not None and missing:
+        log.warning("%d records are not in the table of splits and have no split", missing)
+
+
 def _split(splits: Mapping[str, str], key: str) -> dict[str, str]:
     return {"split": splits[key]} if key in splits else {}
 
 
 def read_splits(source: Source, take: TakeBad = refuse) -> dict[str, str]:
-    """Return the split of each image and of each study, by either id, of `mimic-cxr-2.0.0-split.csv`."""
+    """Return the split of each image and of each study, by either id, of `mimic-cxr-2.0.0-split.csv`.
+
+    A row with another split than an earlier row of its image or study is invalid.
+    """
     table = rows(source, {"dicom_id", "study_id", "split"}, "mimic-cxr-2.0.0-split.csv", take)
     splits: dict[str, str] = {}
-    for image, study, split in sift(table, _split_row, take):
-        splits[image] = splits[study] = split
+
+    def keep(row: Row) -> None:
+        split = sys.intern(row.text("split"))
+        for key in (row.text("dicom_id"), study_id(row.text("study_id"))):
+            if splits.setdefault(key, split) != split:
+                raise BadRecord("another split than in an earlier row of this image or study", "split")
+
+    deque(sift(table, keep, take), maxlen=0)
     return splits
-
-
-def _split_row(row: Row) -> tuple[str, str, str]:
-    return row.text("dicom_id"), study_id(row.text("study_id")), sys.intern(row.text("split"))

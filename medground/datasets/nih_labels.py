@@ -25,7 +25,7 @@ CLASSES = (
 NONE = "No Finding"
 NEEDED = {"Image Index", "Finding Labels", "Patient ID"}
 SHARES = (0.7, 0.1, 0.2)
-AGE = re.compile(r"0*(\d+)\s*Y?")
+AGE = re.compile(r"0*(\d{1,9})\s*Y?")
 
 
 def read(
@@ -91,7 +91,7 @@ def _more(row: Row) -> dict[str, int | str]:
     if sex := row.maybe("Patient Gender") or row.maybe("Patient Sex"):
         found["sex"] = sex
     if number := row.maybe("Follow-up #"):
-        if not number.isdecimal():
+        if not re.fullmatch(r"\d{1,9}", number):
             raise BadRecord("expected a whole number", "Follow-up #")
         found["follow_up"] = int(number)
     return found

@@ -8,7 +8,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -129,7 +129,18 @@ def _header(table: Iterator[list[str]], name: str) -> list[str]:
         raise MedgroundError(f"{name}:1: not CSV; lines must end with a line feed") from None
     if not is_unicode("".join(header)):
         raise MedgroundError(f"{name}:1: not UTF-8; convert it with iconv")
+    refuse_twice(header, f"{name}:1")
     return header
+
+
+def refuse_twice(header: Sequence[str], place: str) -> None:
+    """Raise MedgroundError if two columns have one name: their cells would replace each other."""
+    first: dict[str, int] = {}
+    for number, column in enumerate(header, start=1):
+        if column and first.setdefault(column, number) != number:
+            raise MedgroundError(
+                f"{place}: columns {first[column]} and {number} have the same name; rename one"
+            )
 
 
 def is_unicode(text: str) -> bool:
@@ -230,7 +241,7 @@ class File:
 
     @property
     def content(self) -> bytes:
-        """The bytes of the file; raises BadRecord if they cannot be read from an archive."""
+        """The bytes of the file; raises BadRecord for too many, and for a damaged archive."""
         try:
             return self.read()
         except UNREADABLE:
@@ -272,11 +283,11 @@ def _files(root: Path, pattern: str) -> Iterator[File]:
         yield from _in_folder(root, pattern)
     elif zipfile.is_zipfile(root):
         with zipfile.ZipFile(root) as archive:
-            for name in sorted(archive.namelist()):
+            for name in sorted(set(archive.namelist())):  # the last of several with this name counts
                 if fnmatch(os.path.basename(name), pattern) and not name.startswith("__MACOSX"):
                     yield File(f"{root}/{name}", partial(_member, archive, name))
     else:
-        yield File(str(root), root.read_bytes)
+        yield File(str(root), partial(_content, root))
 
 
 def _in_folder(root: Path, pattern: str) -> Iterator[File]:
@@ -286,9 +297,17 @@ def _in_folder(root: Path, pattern: str) -> Iterator[File]:
             if fnmatch(name, pattern) and not name.startswith("._"):
                 path = Path(folder, name)
                 if path.is_file():
-                    yield File(str(path), path.read_bytes)
+                    yield File(str(path), partial(_content, path))
                 else:
                     log.warning("%s: not a file but a pipe, a device or a broken link; skipped", path)
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        content = stream.read(MAX_UNPACKED + 1)
+    if len(content) > MAX_UNPACKED:
+        raise BadRecord(f"more than {MAX_UNPACKED >> 20} MiB; {limits.RAISE}")
+    return content
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -7,7 +7,6 @@ Letters: B images, S side of the square, C channels, D width, h x w cells of a f
 """
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from medground import checkpoints, locations, model_dir, ops
-from medground.errors import MedgroundError
+from medground import checkpoints, locations, model_dir, ops, strict_json
+from medground.errors import BadRecord, MedgroundError
 from medground.models import encoder_folders, encoders, grounder, pretrained, pyramid
 from medground.models.grounder import Grounder
 
@@ -85,11 +84,10 @@ def load(place: str, size: int | None = None, device: str = "cpu") -> ImageEncod
     if not facts.is_file():
         return _of_encoder(place, size, False, device)
     try:
-        held = json.loads(facts.read_text())
-        equalized = held["equalized"]
-        whole = json.loads(Path(place, encoder_folders.IMAGE, encoder_folders.PREPROCESSING).read_text())
+        equalized = strict_json.config(facts)["equalized"]
+        whole = strict_json.config(Path(place, encoder_folders.IMAGE, encoder_folders.PREPROCESSING))
         size = size or int(whole["size"]["height"])
-    except (ValueError, KeyError, TypeError, OSError):
+    except (BadRecord, ValueError, KeyError, TypeError, OSError):
         raise MedgroundError(f"{facts}: damaged; run medground export --encoders again") from None
     return _of_encoder(str(Path(place, encoder_folders.IMAGE)), size, bool(equalized), device)
 

@@ -126,7 +126,7 @@ def predict_phrases(
         try:
             shown = images.load_shown(folder / path)
             image = letterboxed.of_shown(shown, model.config.image_size)
-            image = image.sized(width, height, folder / path, f"phrase {together[0].phrase_id}")
+            image = image.sized(width, height, folder / path, "its phrase")
         except MedgroundError as problem:
             if bad_image is None:
                 raise

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medground import checkpoints
-from medground.compat import hide_broken_torchvision
+from medground.compat import prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import lite
 
@@ -61,7 +61,7 @@ def build_image_encoder(config: dict[str, Any]) -> nn.Module:
 
 def image_encoder_of(config: Any) -> nn.Module:
     """Return an untrained backbone; raise MedgroundError if transformers has none of this type."""
-    hide_broken_torchvision()
+    prepare_transformers()
     from transformers import AutoBackbone, AutoModel
 
     try:
@@ -69,6 +69,8 @@ def image_encoder_of(config: Any) -> nn.Module:
         return result
     except ValueError:  # not among its backbones: ViT, for one
         model = AutoModel.from_config(config)
+    except ImportError:
+        raise MedgroundError(f"{config.model_type} needs a package that is not installed") from None
     if "interpolate_pos_encoding" not in inspect.signature(model.forward).parameters:
         raise MedgroundError(f"{config.model_type} is not an image encoder with a feature map")
     return PatchTokens(model)
@@ -76,7 +78,7 @@ def image_encoder_of(config: Any) -> nn.Module:
 
 def _config_of(values: dict[str, Any]) -> Any:
     checkpoints.refuse_loading_keys(values, f"the config of a {values.get('model_type')}")
-    hide_broken_torchvision()
+    prepare_transformers()
     from transformers import AutoConfig
 
     try:
@@ -92,7 +94,7 @@ def build_text_encoder(config: dict[str, Any]) -> nn.Module:
 
 def text_encoder_of(config: Any) -> nn.Module:
     """Return an untrained text encoder; raise MedgroundError if transformers has no such model."""
-    hide_broken_torchvision()
+    prepare_transformers()
     from transformers import AutoModel
 
     try:
@@ -202,7 +204,7 @@ def build_tokenizer(texts: list[str]) -> "PreTrainedTokenizerBase":
 
     The order of the texts has no effect.
     """
-    hide_broken_torchvision()
+    prepare_transformers()
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from medground import checkpoints, locations
-from medground.compat import hide_broken_torchvision
+from medground.compat import prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import encoders, lite
 
@@ -105,7 +105,7 @@ def grey_of(name: str, colors: bool = False) -> list[float] | None:
     With `colors`, the means of all colors, then their deviations. None if preprocessor_config.json does not
     have them.
     """
-    hide_broken_torchvision()
+    prepare_transformers()
     from transformers.image_processing_base import ImageProcessingMixin
 
     try:
@@ -119,7 +119,7 @@ def grey_of(name: str, colors: bool = False) -> list[float] | None:
 
 def _config(name: str, what: str) -> Any:
     """Return the transformers config, that of `KIN` if the model's own type needs its own code."""
-    hide_broken_torchvision()
+    prepare_transformers()
     from transformers import AutoConfig, PreTrainedConfig
 
     try:

@@ -193,8 +193,18 @@ def _layout(header: list[str], columns: Columns, name: str) -> _Layout:
     if study is None:
         log.warning("%s: no column of study ids; rows are called row-1, row-2, ...; see --id-column", name)
     used = {study, subject, text, *(n for _, n in sections)}
+    _refuse_twice(header, used, name)
     others = tuple((each.strip(), n) for n, each in enumerate(header) if n not in used and each.strip())
     return _Layout(len(header), study, subject, text, sections, others)  # type: ignore[arg-type]
+
+
+def _refuse_twice(header: list[str], used: Iterable[int | None], name: str) -> None:
+    """Raise MedgroundError if another column has the name of one that is used."""
+    names = [each.strip() for each in header]
+    for place in (each for each in used if each is not None):
+        same = [number for number, each in enumerate(names, start=1) if each == names[place]]
+        if len(same) > 1:
+            raise MedgroundError(f"{name}:1: columns {same[0]} and {same[1]} have the same name; rename one")
 
 
 def _described(header: list[str]) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from medground import jsonl, limits, parallel, strict_json
+from medground import images, jsonl, limits, parallel, strict_json
+from medground.anatomy import coco
 from medground.cli.main import cli
 from medground.cli.report_input import open_reports
-from medground.datasets import json_items, sources
+from medground.datasets import annotation_tools, json_items, mimic_cxr, sources
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import coco_results, readers
 from medground.evaluation.inputs.files import Hashed
@@ -217,3 +218,40 @@ def test_a_data_set_in_one_json_file_is_bounded(small, tmp_path):
     path.write_bytes(b"[" + b"1," * 5000 + b"1]")
     with pytest.raises(MedgroundError, match=r"a.json: more than 5000 bytes"):
         json_items.read_json(path)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_large_file_of_a_tree_is_rejected_and_others_are_read(alone, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_UNPACKED", 5000)
+    (tmp_path / "s1.txt").write_bytes(REPORT)
+    (tmp_path / "s2.txt").write_bytes(REPORT * 200)
+    rejected = []
+    try:
+        place = tmp_path / "s2.txt" if alone else tmp_path
+        found = list(mimic_cxr.read_reports(place, lambda raw, bad: rejected.append(str(bad))))
+    except MedgroundError as error:
+        assert alone and "every row was rejected" in str(error)
+    else:
+        assert [each.study_id for each in found] == ["s1"]
+    assert len(rejected) == 1 and "s2.txt: more than 0 MiB; set MEDG" in rejected[0]
+
+
+def test_a_large_file_of_xml_is_one_message(small, tmp_path):
+    (tmp_path / "a.xml").write_bytes(b"<annotations>" + b" " * 6000 + b"</annotations>")
+    with pytest.raises(MedgroundError, match=r"a\.xml: more than 5000 bytes; set MEDG"):
+        list(annotation_tools.read_cvat(tmp_path / "a.xml"))
+
+
+def test_a_large_dicom_image_is_one_message(small, tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(b"\0" * 128 + b"DICM" + b"\0" * 6000)
+    for read in (images.load, images.describe):
+        with pytest.raises(MedgroundError, match=r"a\.dcm: more than 5000 bytes; set MEDG"):
+            read(path)
+
+
+@pytest.mark.parametrize("side, points", [(90_000, 3000), (60, 400_000)])
+def test_a_polygon_with_a_long_boundary_is_refused(side, points):
+    polygon = [side * (n // 2 % 2) for n in range(2 * points)]
+    with pytest.raises(ValueError, match="too long a boundary"):
+        coco.polygon_mask(polygon, 60, 50)

@@ -89,3 +89,56 @@ def test_a_link_to_a_folder_above_gives_no_report_twice(tmp_path):
     result = run("parse-reports", tmp_path / "tree")
     assert result.exit_code == 0 and result.stdout.count('"s1"') == 1
     assert result.stderr.count("leads back to a folder that contains it") == 2
+
+
+def test_an_image_in_two_rows_is_refused(metadata):
+    metadata.write_text(metadata.read_text() + "a0,90000009,60000009,AP,5,5,\n")
+    result = run("convert", "mimic-jpg", metadata)
+    assert result.exit_code == 1 and "metadata.csv:7: dicom_id: the second row of this image" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("split", "message"), [("test", "csv:3: split: another split"), ("train", "5 records")]
+)
+def test_a_table_of_splits_that_does_not_fit_is_said(split, message, metadata, tmp_path):
+    rows = ["x,1,2,train", f"x,1,2,{split}"]
+    (tmp_path / "split.csv").write_text("\n".join(["dicom_id,subject_id,study_id,split", *rows, ""]))
+    result = run("convert", "mimic-jpg", metadata, "--split-table", tmp_path / "split.csv")
+    assert (result.exit_code, message in result.stderr) == (int(split == "test"), True)
+
+
+def test_an_image_with_two_sizes_is_refused(tmp_path):
+    sizes = [{"image_id": "1", "path": "x", "width": side, "height": 9} for side in (9, 9, 10)]
+    (tmp_path / "sizes").write_text("".join(json.dumps(each) + "\n" for each in sizes))
+    table = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\n1,R1,Cardiomegaly,1,1,5,5\n"
+    (tmp_path / "boxes.csv").write_text(table)
+    result = run("convert", "vindr-cxr", tmp_path / "boxes.csv", "--image-sizes", tmp_path / "sizes")
+    assert result.exit_code == 1 and "sizes:3: width: another size than in an earlier line" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "pairs"),
+    [("10", "11", 0), ("10", "p10", 1), ("p10", "10", 1), (None, "11", 1), ("10", None, 1)],
+)
+def test_images_of_another_patient_are_left_out(own, other, pairs, tmp_path):
+    (tmp_path / "boxes").write_text(json.dumps(IMAGE | {"subject_id": other}) + "\n")
+    (tmp_path / "sentences").write_text(json.dumps(SENTENCE | {"subject_id": own}) + "\n")
+    result = run("align", tmp_path / "sentences", "--anatomy", tmp_path / "boxes")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, pairs)
+    assert ("1 images are of another patient than the report of their study" in result.stderr) == (not pairs)
+
+
+def test_shards_of_two_kinds_of_records_are_refused(tmp_path):
+    for name, record in (("one", IMAGE), ("two", SENTENCE)):
+        (tmp_path / name).write_text(json.dumps(record) + "\n")
+    result = run("join-shards", tmp_path / "one", tmp_path / "two", "-o", tmp_path / "out")
+    assert result.exit_code == 1 and "two:1: another kind of record than in " in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("header", "code"), [("study_id,text,text", 1), ("study_id,text,note,note", 0)])
+def test_a_column_of_reports_that_is_there_twice_is_refused(header, code, tmp_path):
+    cells = ["s1", *["Small effusion"] * header.count(",")]
+    (tmp_path / "r.csv").write_text(f"{header}\n{','.join(cells)}\n")
+    result = run("parse-reports", tmp_path / "r.csv")
+    assert (result.exit_code, "columns 2 and 3 have the same name" in result.stderr) == (code, bool(code))

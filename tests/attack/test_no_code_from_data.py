@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from medground.anatomy import yolo_architecture
 from medground.cli.main import cli
 from medground.errors import MedgroundError
+from medground.grounding.adapters import model as foreign
 from medground.models import encoders, grounder, pretrained
 
 CONV = [-1, 1, "Conv", [8, 3, 2]]
@@ -157,6 +158,36 @@ def test_keys_that_choose_code_to_load_are_refused(key, folder):
     assert result.exit_code == 1 and key in result.stderr
     with pytest.raises(MedgroundError, match=key):
         encoders.build_text_encoder({"model_type": "bert", key: "someone/kernels"})
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "quantization_config"])
+def test_keys_that_choose_code_are_refused_in_models_of_others(key, folder):
+    own_code(folder, {}, "owlv2")
+    config = {"model_type": "owlv2", "text_config": {key: "someone/kernels"}}
+    (folder / "model" / "config.json").write_text(json.dumps(config))
+    result = CliRunner().invoke(cli, ["ground", "image.png", "effusion", "--model", "model"])
+    assert result.exit_code == 1 and f"has '{key}', which can load code" in result.stderr
+    assert "--trust-remote-code" in result.stderr
+
+
+@pytest.mark.slow
+def test_code_of_a_processor_is_not_run(folder, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    own_code(folder, {}, "owlv2")
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": "owlv2"}))
+    named = {"AutoProcessor": "own.P", "AutoImageProcessor": "own.P"}
+    processor = {"auto_map": named, "image_processor_type": "own.P"}
+    (folder / "model" / "preprocessor_config.json").write_text(json.dumps(processor))
+    with pytest.raises(MedgroundError, match="trust_remote_code"):
+        foreign.load(folder / "model", "cpu")
+
+
+@pytest.mark.slow
+def test_an_encoder_that_needs_another_package_is_one_message(folder):
+    config = {"model_type": "timm_backbone", "backbone": "someone/else", "use_pretrained_backbone": True}
+    if find_spec("timm") is None:
+        with pytest.raises(MedgroundError, match="timm_backbone needs a package"):
+            encoders.build_image_encoder(config)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".eps", ".ps"])

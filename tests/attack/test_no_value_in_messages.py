@@ -255,6 +255,28 @@ def test_a_crash_of_the_program_quotes_no_value():
     assert "UserWarning at " in done.stderr and MARKER not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def fail():\n    try: yield\n    finally: int('Zq' + 'mark')\nnext(fail())",
+        "class A:\n    def __del__(self): int('Zq' + 'mark')\nA()",
+        "import atexit\natexit.register(int, 'Zq' + 'mark')",
+    ],
+    ids=["a generator", "a finalizer", "at exit"],
+)
+def test_an_error_that_python_ignores_quotes_no_value(code):
+    hook = "from medground.cli import messages\nmessages.hide_values_of_crashes()\n"
+    done = subprocess.run([sys.executable, "-c", hook + code], capture_output=True, text=True)
+    assert "Ignored: Traceback" in done.stderr and "ValueError: (not shown" in done.stderr
+    assert MARKER not in done.stderr
+
+
+def test_an_image_of_another_size_is_refused_without_its_id():
+    write("in.jsonl", PHRASE | {"width": 640, "height": 9})
+    said = check("ground", "--phrases", "in.jsonl", "--model", "example")
+    assert "a.png: is 64 x 64 pixels, its phrase says 640 x 9" in said
+
+
 @pytest.mark.parametrize("name", ["pydicom", "PIL.TiffImagePlugin", "highdicom.sr", "urllib3.connectionpool"])
 def test_logs_of_libraries_are_not_shown_with_vv(name, capsys):
     CliRunner().invoke(cli, ["-vv", "doctor", "--help"])

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -122,6 +123,15 @@ def test_a_lock_whose_file_was_removed_is_taken_again(here, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", removed_meanwhile)
     with locks.hold("out"):
         assert (here / "out.partial.lock").exists()
+
+
+@pytest.mark.parametrize(("host", "warned"), [("other", True), (socket.gethostname(), False), (None, False)])
+def test_a_lock_that_another_machine_has_left_gives_a_warning(host, warned, here, caplog):
+    left = "[" * 5000 if host is None else json.dumps({"host": host, "pid": 1, "since": "today"})
+    (here / "out.jsonl.partial.lock").write_text(left)
+    with locks.hold("out.jsonl"):
+        pass
+    assert ("check that process 1 on other since today has ended" in caplog.text) == warned
 
 
 def test_a_file_system_without_locks_gives_a_warning(here, monkeypatch, caplog):
@@ -304,3 +314,22 @@ def test_a_plain_run_forgets_how_the_file_was_made_before(here):
     with output_files.create("out.jsonl") as stream:
         stream.write(b"{}\n")
     assert not (here / ".out.jsonl.done").exists()
+
+
+def test_a_finished_file_that_nothing_describes_is_refused(here):
+    (here / "out.jsonl").write_text("{}\n")
+    for words in (
+        ["parse-reports", "reports.jsonl"],
+        ["align", "sentences.jsonl", "--anatomy", "boxes.jsonl"],
+    ):
+        result = run(*words, "--resume", "-o", "out.jsonl")
+        assert (result.exit_code, "nothing states with which options it was made" in result.stderr) == (
+            1,
+            True,
+        )
+        assert (here / "out.jsonl").read_text() == "{}\n" and not [*here.glob("*.partial*")]
+
+
+def test_an_output_without_a_name_is_refused(here):
+    result = run("parse-reports", "reports.jsonl", "-o", "")
+    assert (result.exit_code, "expected the name of a file" in result.stderr) == (2, True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import save_file
 
 from medground import checkpoints
 from medground.data import image_cache
@@ -68,11 +69,36 @@ def test_a_missing_part_is_refused(model):
         grounder.load(model)
 
 
-def test_a_model_of_an_earlier_version_is_loaded(model):
+def test_a_model_of_an_earlier_version_is_loaded(model, monkeypatch):
     weights, header = checkpoints.load(model / "model.safetensors")
     header.pop("files")
+    monkeypatch.setattr(
+        checkpoints, "_with_digest", lambda head, _: head.replace(b'\\"data\\"', b'\\"date\\"')
+    )
     checkpoints.save(model / "model.safetensors", weights, header)
     grounder.load(model)
+
+
+@pytest.mark.parametrize("place", [-1, -1000, "middle", "first"])
+def test_a_changed_bit_in_the_weights_is_refused(model, place):
+    path = model / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[{"middle": (start + len(content)) // 2, "first": start}.get(place, place)] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(MedgroundError, match=f"model.safetensors: {CHANGED}; copy it again"):
+        grounder.load(model)
+
+
+@pytest.mark.parametrize(
+    "header", ["[" * 100_000, '{"config": ' + "[" * 500 + "]" * 500 + "}", "[]", "1", '{"config": []}']
+)
+def test_a_hostile_header_of_weights_is_one_message(header, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_file({"a": np.zeros(1, np.float32)}, path, metadata={"medground": header})
+    for read in (checkpoints.load, checkpoints.load_arrays, checkpoints.read_config):
+        with pytest.raises(MedgroundError, match="not a medground checkpoint"):
+            read(path)
 
 
 def calibrated(folder, name):

@@ -3,13 +3,16 @@
 import csv
 import io
 import json
+import struct
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from medground import jsonl, spreadsheet
+from medground import images, jsonl, spreadsheet
 from medground.cli.main import cli
 from medground.errors import BadRecord
 from medground.evaluation.inputs import readers
@@ -143,3 +146,15 @@ def test_a_table_of_labels_runs_nothing():
         [Report(study_id="=1", subject_id="@a", text="-")]
     )
     assert content.startswith(b"'=1,'@a,") and len(chexpert.HEADER) == content.count(b",") + 1
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_tiff_whose_low_values_are_white_is_inverted(kind, tmp_path):
+    values = (np.arange(300).reshape(15, 20) % 200).astype(kind)
+    path = tmp_path / "film.tif"
+    Image.fromarray(values).save(path)
+    before, content = images.load(path), bytearray(path.read_bytes())
+    place = content.index(struct.pack("<HHI", 262, 3, 1)) + 8  # the tag PhotometricInterpretation
+    content[place : place + 2] = b"\0\0"
+    path.write_bytes(content)
+    assert np.allclose(images.load(path), 1 - before, atol=1e-6)

@@ -70,7 +70,7 @@ def test_boxes_lie_on_scaled_copies_as_on_the_images_they_were_drawn_on(
     assert torch.allclose(own.boxes, other.boxes) and len(own.boxes) == 1
     assert torch.allclose(own.reports.pair_boxes, other.reports.pair_boxes)
     example.width, example.height = toy.HEIGHT, toy.WIDTH
-    with pytest.raises(MedgroundError, match="is 60 x 50 pixels, the record of image i0 says 100 x 120"):
+    with pytest.raises(MedgroundError, match="is 60 x 50 pixels, its record says 100 x 120"):
         collate.collate([(example, [])], ImageStore(halves, 32), tokenize)
 
 

@@ -96,13 +96,11 @@ def test_a_run_without_resume_leaves_no_note_of_another_partial_file(target):
 def test_a_killed_move_is_done_again(target):
     with pytest.raises(Killed):
         write(target, 15)
-    notes = target.with_name("out.jsonl.partial.done").read_bytes()
     write(target)
-    target.with_name(".out.jsonl.done").unlink()
-    target.with_name("out.jsonl.partial.done").write_bytes(notes)  # moved, but its notes still there
-    assert not resuming.is_unmarked(str(target))
-    assert write(target) == len(UNITS)
-    assert target.read_bytes() == WHOLE
+    mark = target.with_name(".out.jsonl.done")
+    mark.rename(target.with_name("out.jsonl.partial.done"))  # moved, but its notes still there
+    assert write(target) == 0
+    assert target.read_bytes() == WHOLE and mark.exists()
 
 
 def lines(records):
@@ -172,12 +170,16 @@ def test_rejected_lines_are_there_once_after_a_resume(run, monkeypatch, tmp_path
     assert (tmp_path / "bad.txt").read_text() == "{bad\n{worse\n"
 
 
-def test_a_finished_file_is_kept_and_said_so(run, tmp_path):
+def test_a_finished_file_is_kept_if_its_options_are_known(run, tmp_path):
     (tmp_path / "out.jsonl").write_text("from an earlier run\n")
     result = run("--resume", "-o", "out.jsonl")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "out.jsonl: finished by an earlier run" in result.stderr
+    assert (result.exit_code, "out.jsonl: nothing states with which options" in result.stderr) == (1, True)
     assert (tmp_path / "out.jsonl").read_text() == "from an earlier run\n"
+    run("-o", "out.jsonl")
+    whole = (tmp_path / "out.jsonl").read_bytes()
+    result = run("--resume", "-o", "out.jsonl")
+    assert (result.exit_code, "out.jsonl: finished by an earlier run" in result.stderr) == (0, True)
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
 
 
 @pytest.mark.slow

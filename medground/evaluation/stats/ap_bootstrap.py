@@ -2,8 +2,8 @@
 
 The forward pass sums the detections so far, and a matrix product the hits. The backward pass, from the last
 hit, computes the envelope of the precision and the recall levels that each hit reaches. Counts are whole
-numbers in float32, so no sum loses precision. A detection that hits at one IoU level usually hits at all lower
-ones, so its levels are processed together.
+numbers in float32, so no sum loses precision. A detection that hits at one IoU level usually hits at all
+lower ones, so its levels are processed together.
 
 Detections with the same score are taken at once: the precision is that after all of them.
 

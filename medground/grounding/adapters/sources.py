@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medground import registry, strict_json
-from medground.compat import hide_broken_torchvision
+from medground import checkpoints, registry, strict_json
+from medground.compat import prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,13 @@ def read_config(folder: Path) -> dict[str, Any] | None:
 def adapter_of(source: Source) -> registry.ModelAdapter:
     """Return the entry for the model's kind.
 
-    Raises MedgroundError if there is none, and for a model that needs code of its own which is not trusted.
+    Raises MedgroundError if there is none. Without trust, it also does so for a model that needs code of its
+    own, and for a config that can load code.
     """
+    if not source.trust_remote_code:
+        checkpoints.refuse_loading_keys(
+            source.config, source.folder / CONFIG, "remove this key, or give --trust-remote-code"
+        )
     for entry in registry.MODEL_ADAPTERS.values():
         if source.model_type in entry.model_types:
             if entry.needs_code and not source.trust_remote_code:
@@ -108,7 +113,7 @@ def adapter_of(source: Source) -> registry.ModelAdapter:
 
 def transformers() -> Any:
     """Return the library, set to print nothing."""
-    hide_broken_torchvision()
+    prepare_transformers()
     import transformers as library
 
     library.utils.logging.disable_progress_bar()

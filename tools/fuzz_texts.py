@@ -1,64 +1,12 @@
-"""Targets of tools/fuzz: a reader of files from strangers each, with examples that mutations start from.
+"""Targets of tools/fuzz that read text: records, reports, tables, predictions, published files, options."""
 
-A target gets bytes. It may raise MedgroundError and nothing else, and it must end within seconds.
-"""
-
-import io
 import json
-import logging
-import struct
-import tempfile
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from PIL import Image
-
-Target = Callable[[bytes], None]
-TARGETS: dict[str, Target] = {}
-EXAMPLES: dict[str, list[bytes]] = {}
-
-
-def target(*examples: bytes | str) -> Callable[[Target], Target]:
-    """Register a target with examples that mutations start from."""
-
-    def register(function: Target) -> Target:
-        name = function.__name__
-        TARGETS[name] = function
-        EXAMPLES[name] = [each.encode() if isinstance(each, str) else each for each in examples]
-        return function
-
-    return register
-
-
-class _Named(io.BytesIO):
-    name = "input"
-
-
-def _stream(data: bytes) -> io.BufferedReader:
-    return io.BufferedReader(_Named(data))  # type: ignore[arg-type]
-
-
-def _bad_lines():  # type: ignore[no-untyped-def]
-    """Return lines that take every invalid line."""
-    from medground import jsonl
-
-    return jsonl.BadLines(io.BytesIO())
-
-
-def _take(line: bytes, bad: Exception) -> None:
-    str(bad)
-
-
-def _on_file(data: bytes, name: str, read: Callable[[Path], object]) -> None:
-    """Call `read` with a file of these bytes."""
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        path = Path(folder, name)
-        path.write_bytes(data)
-        read(path)
-
+from fuzz_registry import bad_lines, on_file, stream, take, target
 
 PHRASE = '{"image_id":"i","phrase_id":"p","path":"i.png","width":9,"height":9,"text":"x","boxes":[[1,2,3,4]]}'
 ANATOMY = '{"image_id":"i","path":"i","width":9,"height":9,"regions":[{"name":"spine","box":[1,2,3,4]}]}'
@@ -73,7 +21,7 @@ def records(data: bytes) -> None:
 
     for kind in record_files.KINDS.values():
         try:
-            for record in jsonl.read(_stream(data), kind, _bad_lines()):
+            for record in jsonl.read(stream(data), kind, bad_lines()):
                 jsonl.dumps(record)
                 if kind.__name__ in ("Phrase", "Pair", "Anatomy"):
                     getattr(boxes, f"check_{kind.__name__.lower()}")(record)
@@ -102,9 +50,9 @@ def report_table(data: bytes) -> None:
     from medground import encodings
     from medground.reports import input as report_input
 
-    stream = encodings.as_utf8(_stream(data), "input")
-    report_input.kind_of(stream.peek(100), "")
-    for _ in report_input.read_table(stream, "input", None, _take):
+    table = encodings.as_utf8(stream(data), "input")
+    report_input.kind_of(table.peek(100), "")
+    for _ in report_input.read_table(table, "input", None, take):
         pass
 
 
@@ -117,7 +65,7 @@ def report(data: bytes) -> None:
     """One report: decoding, sections, sentences, findings; spans are inside the text."""
     from medground.reports import input as report_input
 
-    for each in report_input.read_one(_stream(data), "input", _take):
+    for each in report_input.read_one(stream(data), "input", take):
         text = each.text or ""
         for sentence in _parser().parse_report(each):
             assert sentence.text == text[sentence.start : sentence.end]
@@ -140,7 +88,7 @@ def radgraph(data: bytes) -> None:
     """RadGraph's file of reports."""
     from medground.datasets import radgraph as reader
 
-    for sentence in reader.read(_stream(data), lambda words: None, lambda words, finding: ["spine"], _take):
+    for sentence in reader.read(stream(data), lambda words: None, lambda words, finding: ["spine"], take):
         assert sentence.text
 
 
@@ -164,15 +112,15 @@ def imagenome(data: bytes) -> None:
 
     def read(path: Path) -> None:
         for reader in (
-            lambda: chest_imagenome.read_anatomy(path.parent, images, _take),
-            lambda: imagenome_sentences.read(path.parent, _take),
+            lambda: chest_imagenome.read_anatomy(path.parent, images, take),
+            lambda: imagenome_sentences.read(path.parent, take),
         ):
             try:
                 list(reader())
             except MedgroundError:
                 continue
 
-    _on_file(data, "i_SceneGraph.json", read)
+    on_file(data, "i_SceneGraph.json", read)
 
 
 @target(
@@ -185,7 +133,7 @@ def ms_cxr(data: bytes) -> None:
     from medground import jsonl
     from medground.datasets import ms_cxr as reader
 
-    for phrase in reader.read(_stream(data), _take):
+    for phrase in reader.read(stream(data), take):
         jsonl.dumps(phrase)
 
 
@@ -202,7 +150,7 @@ def mimic(data: bytes) -> None:
 
     for read in (mimic_cxr.read_sectioned, mimic_cxr.read_images, mimic_cxr.read_splits):
         try:
-            list(read(_stream(data), _take))
+            list(read(stream(data), take))
         except MedgroundError:
             continue
 
@@ -225,7 +173,7 @@ def predictions(data: bytes) -> None:
     names = list(registry.PREDICTION_FORMATS.built_in)  # those of the examples first
     phrases = [Phrase(image_id="i", phrase_id="p", path="i.png", text="x", width=9, height=9, boxes=[])]
     for each in reader.read(
-        _stream(data[1:]), names[(sum(data[:1]) - ord("0")) % len(names)], None, phrases, _bad_lines()
+        stream(data[1:]), names[(sum(data[:1]) - ord("0")) % len(names)], None, phrases, bad_lines()
     ):
         jsonl.dumps(each)
 
@@ -250,61 +198,7 @@ def coco_masks(data: bytes) -> None:
             except MedgroundError:
                 continue
 
-    _on_file(data, "masks.json", read)
-
-
-def _picture(kind: str) -> bytes:
-    stream = io.BytesIO()
-    Image.frombytes("L", (4, 4), bytes(range(16))).save(stream, kind)
-    return stream.getvalue()
-
-
-def _dicom() -> bytes:
-    """Return a small DICOM file, explicit little endian."""
-
-    def element(group: int, number: int, kind: bytes, value: bytes) -> bytes:
-        value += b"\0" * (len(value) % 2)
-        length = (
-            struct.pack("<HI", 0, len(value))
-            if kind in (b"OB", b"OW", b"SQ")
-            else struct.pack("<H", len(value))
-        )
-        return struct.pack("<HH", group, number) + kind + length + value
-
-    meta = element(2, 0x10, b"UI", b"1.2.840.10008.1.2.1")
-    size = [
-        element(0x28, n, b"US", struct.pack("<H", v))
-        for n, v in ((0x10, 4), (0x11, 4), (0x100, 8), (0x101, 8), (0x102, 7), (0x103, 0))
-    ]
-    first = element(0x28, 2, b"US", struct.pack("<H", 1)) + element(0x28, 4, b"CS", b"MONOCHROME2")
-    window = element(0x28, 0x1050, b"DS", b"8") + element(0x28, 0x1051, b"DS", b"16")
-    return (
-        b"\0" * 128
-        + b"DICM"
-        + element(2, 0, b"UL", struct.pack("<I", len(meta)))
-        + meta
-        + first
-        + b"".join(size)
-        + window
-        + element(0x7FE0, 0x10, b"OW", bytes(range(16)))
-    )
-
-
-@target(*map(_picture, ("PNG", "JPEG", "TIFF")), _dicom())
-def image(data: bytes) -> None:
-    """Pictures: PNG, JPEG, TIFF, and a DICOM file, so that pydicom is imported first."""
-    from medground import images
-
-    _on_file(data, "i.png", lambda path: (images.describe(path), images.load(path)))
-
-
-@target(_dicom())
-def dicom(data: bytes) -> None:
-    """DICOM images."""
-    from medground import images
-
-    data = data if data[128:132] == b"DICM" else b"\0" * 128 + b"DICM" + data
-    _on_file(data, "i.dcm", lambda path: (images.describe(path), images.load(path)))
+    on_file(data, "masks.json", read)
 
 
 @target("[finetune]\nsteps = 5\nlr = 1e-3\nloss_weight = {box = 2}\n", "batch-size = 4\nseed = 1\n")
@@ -320,7 +214,7 @@ def config(data: bytes) -> None:
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
 
-    _on_file(data, "k.toml", read)
+    on_file(data, "k.toml", read)
 
 
 @target("1/2", "slurm", "letterbox:640", "stretch:224x224", "=1+1", "'=a")
@@ -337,14 +231,3 @@ def words(data: bytes) -> None:
     with suppress(MedgroundError):
         frames.check(text)
         frames.to_original(text, (0, 0, 1, 1), 9, 9)
-
-
-def run(name: str, data: bytes) -> None:
-    """Run a target on one input; raise only what is a finding."""
-    from medground.errors import MedgroundError
-
-    logging.getLogger().setLevel(logging.CRITICAL)
-    try:
-        TARGETS[name](data)
-    except MedgroundError as error:
-        assert str(error).isprintable()
