@@ -8,6 +8,7 @@ decide the kind of file, never the suffix. An unreadable file raises a Medground
 name.
 """
 
+import importlib
 import os
 import stat
 import struct
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -224,8 +226,16 @@ def _load_dicom(path: Path | str) -> Pixels:
 # Pictures --------------------------------------------------------------------------------------------------
 
 
+@cache
+def _register() -> None:
+    """Import PIL's readers of `FORMATS`; for a format that it does not know yet, it would import all 43."""
+    for name in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP"):
+        importlib.import_module(f"PIL.{name}ImagePlugin")
+
+
 def open_picture(path: Path | str) -> Image.Image:
     """Return the picture of a file in one of `FORMATS`, not yet decoded; raise PIL's error for any other."""
+    _register()
     return Image.open(path, formats=FORMATS)
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Record = TypeVar("Record")
 Values = tuple[Any, ...]
 EVERY = 0.2  # seconds between two notes of progress
+PAUSE, LONGEST = 20, 10.0  # times that syncing took, and seconds: the pause after it, on slow disks
 Follow = Callable[[Iterable[Any], Callable[[Any], bytes]], Iterable[Any]]
 
 
@@ -42,6 +43,7 @@ class Journal:
     ):
         self.stream, self.done = stream, before.units
         self._notes, self._noted, self._flushed = notes, before.units, time.monotonic()
+        self._pause = 0.0
         self._input, self._digests, self._digest = Input(place, before), deque[str](), before.digest
 
     def rest(self, records: Iterable[Record], key: Callable[[Record], Any] | None = None) -> Iterator[Record]:
@@ -56,13 +58,13 @@ class Journal:
 
     def add(self, content: bytes, units: int = 1, every: float = EVERY) -> None:
         """Write the output of `units` further units; flush if `every` seconds have passed since the last
-        time.
+        time, or 20 times what it took on a slow disk.
         """
         self.stream.write(content)
         self.done += units
         for _ in range(min(units, len(self._digests))):
             self._digest = self._digests.popleft()
-        if (now := time.monotonic()) - self._flushed > every:
+        if (now := time.monotonic()) - self._flushed > max(every, self._pause):
             self.note()
             self._flushed = now
 
@@ -70,7 +72,9 @@ class Journal:
         """Hand all output to the system, and only then record how far it goes."""
         self.stream.flush()
         if self._notes is not None and self.done > self._noted:
+            began = time.monotonic()
             os.fsync(self.stream.fileno())
+            self._pause = min(LONGEST, PAUSE * (time.monotonic() - began))
             self._notes.write(Note(self.done, self.stream.tell(), self._digest).line())
             self._noted = self.done
 

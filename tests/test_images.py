@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -254,3 +256,11 @@ def test_shrinking_averages_and_makes_no_pattern():
 def test_names_of_images_are_known():
     assert images.is_image("a/b.PNG") and images.is_image("x.dcm") and images.is_image("x.jpeg")
     assert not images.is_image("x.txt") and not images.is_image("png")
+
+
+def test_only_readers_of_the_formats_that_are_opened_are_imported(save):
+    """The others take time, and one of them starts another program."""
+    path = save(Image.fromarray(RAMP))
+    code = "import sys; from medground import images; images.open_picture(sys.argv[1]); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert "PIL.TiffImagePlugin" in done.stdout and "PIL.EpsImagePlugin" not in done.stdout

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from medground import run_lengths
-from medground.datasets.class_boxes import Finding, phrases
+from medground.datasets.class_boxes import TABLE, Finding, phrases, read_templates
 from medground.datasets.json_items import JsonItem, members
 from medground.datasets.sources import Source, TakeBad, refuse, sift
 from medground.errors import BadRecord
@@ -46,8 +46,9 @@ def _finding(image: JsonItem, path: str, patient: str, category: str, mask: Any)
     try:
         pixels = run_lengths.mask_of(mask["size"], mask["counts"])
     except (KeyError, TypeError, ValueError):
-        number = [*image.value].index(category)  # a key of the file, which a message does not quote
-        raise BadRecord("expected a size and packed run lengths of that size", number) from None
+        known = category.casefold() in read_templates(TABLE)  # a message quotes no other key of the file
+        step = category if known else [*image.value].index(category)
+        raise BadRecord("expected a size and packed run lengths of that size", step) from None
     found, size = tuple(run_lengths.pieces(pixels)), (pixels.shape[1], pixels.shape[0])
     named = category if found else None
     return Finding(image.raw, image.place, str(image.key), path, named, found, size, patient)

@@ -24,6 +24,12 @@ from medground.models.network import Network
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# what torch and transformers raise for sizes that no network has
+UNUSABLE = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError),
+    *(RuntimeError, TypeError, ValueError),
+)
+
 
 @dataclass(frozen=True)
 class Grounder:
@@ -160,16 +166,15 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
     """
     files = ModelDir(folder)
     files.require()
-    config = read_config(folder)
-    network = _network(config)
-    weights, header = checkpoints.load(files.weights)
+    files.refuse_changed(checkpoints.read_config(files.weights), COPY_AGAIN)
+    config, network = _built(folder)
+    weights, _ = checkpoints.load(files.weights)
     try:
         network.load_state_dict(weights)
     except RuntimeError:
         raise MedgroundError(f"{files.weights}: these weights do not fit its config.json") from None
     tokenizer = load_tokenizer(folder)
     encoders.check_vocabulary(tokenizer, network.text_encoder, str(folder))
-    files.refuse_changed(header, COPY_AGAIN)
     return Grounder(config, network.to(device).eval(), tokenizer, files.name)
 
 
@@ -195,6 +200,16 @@ def _kind(config: GrounderConfig) -> type[Network]:
         raise MedgroundError(f"architecture {config.architecture!r} is not known here; known are {known}")
     kind: type[Network] = registry.ARCHITECTURES[config.architecture].load()
     return kind
+
+
+def _built(folder: Path) -> tuple[GrounderConfig, Network]:
+    """Return the config of a folder and its untrained network; raise MedgroundError if there is none."""
+    config = read_config(folder)
+    try:
+        return config, _network(config)
+    except UNUSABLE as error:
+        problem = f"describes no network that can be built ({type(error).__name__}); {COPY_AGAIN}"
+        raise MedgroundError(f"{folder / CONFIG}: {problem}") from error
 
 
 def _network(config: GrounderConfig) -> Network:

@@ -63,6 +63,26 @@ def test_a_config_that_was_changed_is_refused(model):
         grounder.load(model)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dropout": -1},
+        {"feed_forward": -1},
+        {"width": 7},
+        {"heads": 0},
+        {"text_encoder": {"model_type": "bert"}},
+    ],
+    ids=str,
+)
+def test_a_config_without_a_network_is_one_message(change, model):
+    values = json.loads((model / "config.json").read_text()) | change
+    (model / "config.json").write_text(json.dumps(values))
+    weights, header = checkpoints.load(model / "model.safetensors")
+    checkpoints.save(model / "model.safetensors", weights, header | {"files": {}})  # as an attacker would
+    with pytest.raises(MedgroundError, match=r"config\.json"):
+        grounder.load(model)
+
+
 def test_a_missing_part_is_refused(model):
     (model / "tokenizer_config.json").unlink()
     with pytest.raises(MedgroundError, match=r"no tokenizer_config\.json"):
