@@ -76,17 +76,7 @@ def find_statements(
             near = [s for s in near if not _in_exception(words, s, i, exceptions)]
             if words[j - 1] == "cleared":  # not "disease of the left base has cleared"
                 near = [s for s in near if not any(n < i for n in findings)]
-            near = [
-                s
-                for n, s in enumerate(near)
-                if not _is_aside(
-                    words,
-                    s,
-                    near[n + 1 : n + 2],
-                    findings,
-                    ends if lexicon.subjects[s[2]].region else NOWHERE,
-                )
-            ]
+            near = _without_asides(lexicon, words, near, findings, ends)
             after = [s for s in subjects if j <= s[0] < end]
             owners = _owners(lexicon, words, i, j, names, near, after, findings)
         side = _side_before(words, i, subjects)
@@ -124,6 +114,14 @@ def without_former(
 def _in_exception(words: list[str], subject: Spot, i: int, exceptions: list[int]) -> bool:
     """Return whether a structure is in an exception before the state: "other than low volumes, normal"."""
     return any(n < subject[0] for n in exceptions) and "," in words[subject[1] : i]
+
+
+def _without_asides(
+    lexicon: Lexicon, words: list[str], near: list[Spot], findings: list[int], ends: frozenset[int]
+) -> list[Spot]:
+    """Return the structures without asides; a nodule is no part of the finding whose name ends with it."""
+    parts = [ends if lexicon.subjects[s[2]].region else NOWHERE for s in near]
+    return [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, parts[n])]
 
 
 def _is_aside(
