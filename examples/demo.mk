@@ -14,6 +14,8 @@ IMAGES := $(COHORT)/mimic-cxr-jpg
 METADATA := $(IMAGES)/mimic-cxr-2.0.0-metadata.csv
 RUNS := no-pretraining zero-shot finetuned
 ONE_THREAD := OMP_NUM_THREADS=1
+# Each image is frontal. Without the check of this, detection takes a third less processor time.
+FRONTAL := --any-view
 
 demo: $(FIRST)/groundings.jsonl
 	@$(BIN)/python tools/show_predictions $< --truth $(FIRST)/phrases.jsonl --pictures $(FIRST)/pictures
@@ -50,7 +52,8 @@ $(DEMO)/detector/done: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
 	touch $@
 
 $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
-	$(ONE_THREAD) $(MG) detect-anatomy $< --images $(IMAGES) --model $(DEMO)/detector/model.safetensors -o $@
+	$(ONE_THREAD) $(MG) detect-anatomy $< $(FRONTAL) --images $(IMAGES) --model $(DEMO)/detector/model.safetensors \
+	  -o $@
 
 # 3. Reports: which sentence mentions which region.
 $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
@@ -79,14 +82,14 @@ $(DEMO)/runs/no-pretraining/done: $(DEMO)/phrases.jsonl
 
 # 5. Grounding the test patients' phrases, and scores.
 $(DEMO)/groundings-%.jsonl: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/%/done
-	$(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/$* --images $(IMAGES) --phrases $< -o $@
+	$(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/$* $(FRONTAL) --images $(IMAGES) --phrases $< -o $@
 
 $(DEMO)/scores-%.jsonl: $(DEMO)/groundings-%.jsonl $(DEMO)/phrases-test.jsonl $(DEMO)/phrases-train.jsonl
 	$(MG) evaluate $< --truth $(DEMO)/phrases-test.jsonl --train $(DEMO)/phrases-train.jsonl -o $@
 
 $(DEMO)/overlays: $(DEMO)/phrases-test.jsonl $(DEMO)/runs/finetuned/done
-	head -24 $< | $(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/finetuned --images $(IMAGES) --overlay $@ \
-	  -o /dev/null
+	head -24 $< | $(ONE_THREAD) $(MG) ground --model $(DEMO)/runs/finetuned $(FRONTAL) --images $(IMAGES) \
+	  --overlay $@ -o /dev/null
 	@touch $@
 
 # The detector comes first: pre-training waits for it, and is the longest stage.

@@ -52,6 +52,13 @@ def prepare_transformers() -> None:
     dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
+def invalid_config() -> type[Exception]:
+    """Return the error of transformers for a value of a wrong type in a config; it is no ValueError."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return StrictDataclassError
+
+
 def hide_telemetry() -> None:
     """Make OpenVINO's converter use its own stub if its telemetry package is not installed.
 

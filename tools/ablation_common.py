@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from medground import console, registry
+from medground import console, jsonl, registry
 from medground.data.collate import Batch, Batches, Plan, Queried, collate
-from medground.data.examples import Example, all_texts
+from medground.data.examples import Example, all_texts, from_anatomy, from_pairs, from_sentences
 from medground.data.feature_maps import FeatureMaps
 from medground.data.image_store import ImageStore
 from medground.data.report_targets import Needs
 from medground.models import grounder
 from medground.objectives.learner import Learner, total
 from medground.objectives.objective import Encoded
+from medground.records import Anatomy, Pair, Sentence
 from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
 
 Store = ImageStore | FeatureMaps
@@ -80,6 +81,28 @@ class Trained:
             queried: list[Queried] = [(each, []) for each in examples[first : first + together]]
             batch = collate(queried, store, self.model.tokenize, self.always)
             yield batch, self.learner.encode(*batch.inputs())
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the files that `read` takes, and the folder of the images."""
+    for name in ("pairs", "anatomy", "reports", "test-images", "images"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+
+
+def read(options: argparse.Namespace) -> tuple[list[Example], list[Example]]:
+    """Return the training and the test images with a report, with their region boxes."""
+    bad = jsonl.BadLines(None)
+    found: dict[str, Example] = {}
+    with open(options.pairs, "rb") as stream:
+        from_pairs(jsonl.read(stream, Pair, bad), found, reads=True)
+    with open(options.anatomy, "rb") as stream:
+        from_anatomy(jsonl.read(stream, Anatomy, bad), found)
+    with open(options.reports, "rb") as stream:
+        from_sentences(jsonl.read(stream, Sentence, bad), found)
+    with open(options.test_images, "rb") as stream:
+        held = {each.image_id for each in jsonl.read(stream, Anatomy, bad)}
+    reported = [each for each in found.values() if each.report]
+    return [e for e in reported if e.image_id not in held], [e for e in reported if e.image_id in held]
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from medground import checkpoints, ops, strict_json
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
-from medground.compat import prepare_transformers
+from medground.compat import invalid_config, prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 from medground.images import Pixels
 
@@ -115,7 +115,7 @@ def load_network(folder: Path, **more: Any) -> Any:
             trust_remote_code=False,
             **more,
         )
-    except (*BROKEN, SafetensorError) as error:
+    except (*BROKEN, SafetensorError, invalid_config()) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise MedgroundError(f"{folder}: not a detector that transformers can load: {reason}") from error
     if missing := sorted(info["missing_keys"]):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medground import checkpoints
-from medground.compat import prepare_transformers
+from medground.compat import invalid_config, prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import lite
 
@@ -85,6 +85,8 @@ def _config_of(values: dict[str, Any]) -> Any:
         return AutoConfig.for_model(**values)
     except ValueError:
         raise MedgroundError(f"transformers has no model of type {values.get('model_type')!r}") from None
+    except (invalid_config(), TypeError):
+        raise MedgroundError(f"the config of a {values.get('model_type')} has an invalid value") from None
 
 
 def build_text_encoder(config: dict[str, Any]) -> nn.Module:

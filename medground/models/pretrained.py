@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from medground import checkpoints, locations
-from medground.compat import prepare_transformers
+from medground.compat import invalid_config, prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import encoders, lite
 
@@ -127,7 +127,7 @@ def _config(name: str, what: str) -> Any:
         kind = values.pop("model_type")
         checkpoints.refuse_loading_keys(values, name)
         return AutoConfig.for_model(KIN.get(kind, kind), **values)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, invalid_config()):
         raise MedgroundError(f"{name}: no {what} there that transformers can load") from None
 
 

@@ -11,7 +11,9 @@ ecls  the findings that the report states as present, from their grounded knowle
 The rest is ours. Every finding of `knowledge.toml` is a query for every image, whether or not its report
 names it. It attends to the regions in which the table locates it. If the regions came from the report, its
 words would leak into the prediction targets, and images without a report could not be processed. A finding
-without a box of any of its regions attends to a learned "nowhere" token. All weights are 1; the projections
+without a box of any of its regions attends to a learned "nowhere" token. Knowledge features are centered over
+the findings, features of each region are normalized over the images, and each finding is recognized with
+weights of its own. All weights are 1; the projections
 of itc are ASG's. Equal reports of a batch are one target of itc. Uncertain findings are left out of ecls.
 Negatives of itm come from the same process, those of itc from all.
 
@@ -51,7 +53,7 @@ class GKMVLP(Writes):
         super().__init__(model)
         config = model.config
         self.grounding = KnowledgeGrounding(config, self.masked)
-        self.present = nn.Linear(config.width, 1)
+        self.present = nn.Linear(config.width, len(knowledge.NAMES))
         self.image, self.report = heads.Projection(config.width), heads.Projection(config.width)
         self.matcher, self.matches = decoder(config), nn.Linear(config.width, 1)
         self.writer = Writer(model)
@@ -92,7 +94,7 @@ class GKMVLP(Writes):
             reports.always,
             torch.arange(len(reports.always), device=reports.always.device),
         )
-        known = means(*words, count=len(reports.always))
+        known = apart(means(*words, count=len(reports.always)))
         found = heads.roi_align(heads.patch_map(encoded.images), reports.region_boxes, reports.region_images)
         shape = (len(reports.has_report), len(regions.NAMES))
         areas = found.new_zeros(*shape, found.shape[1])
@@ -103,8 +105,8 @@ class GKMVLP(Writes):
         return result
 
     def recognise(self, entities: Tensor) -> Tensor:
-        """Return (B, F) logits that each finding is present."""
-        result: Tensor = self.present(entities)[..., 0]
+        """Return (B, F) logits that each finding is present; each finding has weights of its own."""
+        result: Tensor = (entities * self.present.weight).sum(dim=2) + self.present.bias
         return result
 
     def wholes(self, encoded: Encoded, reports: ReportBatch, entities: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,12 +187,13 @@ class KnowledgeGrounding(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(GroundingLayer(config) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(config.width)
+        self.areas = heads.RegionNorm(len(regions.NAMES), config.width)
         self.nowhere = nn.Parameter(torch.randn(config.width) * 0.02)
         self.register_buffer("allowed", places() if masked else torch.ones_like(places()), persistent=False)
 
     def forward(self, known: Tensor, areas: Tensor, there: Tensor) -> Tensor:
         """Return (B, F, D) of (F, D) knowledge, (B, G, D) regions and (B, G), True for those with a box."""
-        count = len(areas)
+        count, areas = len(areas), self.areas(areas, there).to(areas.dtype)
         keys = torch.cat([self.nowhere.to(areas.dtype).expand(count, 1, -1), areas], dim=1)
         may = self.allowed & there[:, None]
         may = torch.cat([may.new_ones(*may.shape[:2], 1), may], dim=2)
@@ -219,6 +222,16 @@ class GroundingLayer(nn.Module):
         queries = queries + found
         result: Tensor = queries + self.inner(self.inner_norm(queries))
         return result
+
+
+def apart(known: Tensor) -> Tensor:
+    """Return (F, D) knowledge without the part that all findings share, with a root mean square of 1.
+
+    Means over the words of different sentences have cosines of about .9: without this, queries of different
+    findings are almost the same.
+    """
+    own = known - known.mean(dim=0)
+    return own / own.square().mean().sqrt().clamp(min=1e-6)
 
 
 def places() -> Tensor:

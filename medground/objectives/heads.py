@@ -72,6 +72,46 @@ class RowNorm(nn.Module):
         return apart * torch.rsqrt(spread + self.eps)
 
 
+class RegionNorm(nn.Module):
+    """Batch norm of each region's features over the images of all processes that have it, without weights.
+
+    Most of a feature is the anatomy and the place of its region, equal in all images. A region that less
+    than two images of the batch have is normalized with the running statistics.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, regions: int, width: int, momentum: float = 0.1, eps: float = 1e-5):
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.register_buffer("running_mean", torch.zeros(regions, width))
+        self.register_buffer("running_var", torch.ones(regions, width))
+
+    def forward(self, areas: Tensor, there: Tensor) -> Tensor:
+        """Return (B, G, D) the normalized features in float32; 0 where (B, G) `there` is False."""
+        with torch.autocast(areas.device.type, enabled=False):
+            areas, kept = areas.float(), there[..., None].float()
+            mean, spread = self.running_mean, self.running_var
+            if self.training:
+                mean, spread = self._of_batch(areas, kept)
+            result: Tensor = (areas - mean) * torch.rsqrt(spread + self.eps) * kept
+            return result
+
+    def _of_batch(self, areas: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (G, D) means and variances, and update the running ones."""
+        count = gathered(kept.sum(dim=0)[None]).sum(dim=0)
+        mean = gathered((areas * kept).sum(dim=0)[None]).sum(dim=0) / count.clamp(min=1)
+        spread = gathered((((areas - mean) * kept) ** 2).sum(dim=0)[None]).sum(dim=0) / count.clamp(min=1)
+        known = count >= 2
+        with torch.no_grad():
+            unbiased = spread * count / (count - 1).clamp(min=1)
+            for running, found in ((self.running_mean, mean), (self.running_var, unbiased)):
+                running.copy_(torch.where(known, running.lerp(found, self.momentum), running))
+        mean = torch.where(known, mean, self.running_mean)
+        return mean, torch.where(known, spread, self.running_var)
+
+
 def whole_words(tokens: Tensor, mask: Tensor, continues: Tensor) -> tuple[Tensor, Tensor]:
     """Return (U, T, D) the sums of the pieces of each word, and their (U, T) mask; words come first.
 

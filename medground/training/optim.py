@@ -79,13 +79,13 @@ class Schedule:
         return step >= self.steps or impatient
 
 
-def build_optimizer(learner: Learner, schedule: Schedule, fused: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(learner: Learner, schedule: Schedule) -> torch.optim.Optimizer:
     """Return AdamW with the encoders' own learning rates; biases, norms and embeddings do not decay.
 
     The layers over the image encoder have the encoders' learning rate too: AGP, TransVG and MedRPG take them
     from a pre-trained detector [their code]. Without such layers the projection has the learning rate of the
-    rest, as in MDETR. Frozen parameters are left out. With `decay_all` every parameter decays. `fused` is for
-    GPUs: one kernel, with its step counts on the GPU.
+    rest, as in MDETR. Frozen parameters are left out. With `decay_all` every parameter decays. All
+    parameters are updated by one kernel.
     """
     network = learner.network
     layered = any(True for _ in network.visual.parameters())
@@ -108,7 +108,7 @@ def build_optimizer(learner: Learner, schedule: Schedule, fused: bool = False) -
         made.append(
             {"params": parameters, "lr": rates[part], "weight_decay": decay, "of_text": part == "text"}
         )
-    return torch.optim.AdamW(made, fused=fused or None)
+    return torch.optim.AdamW(made, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float, of_text: float | None = None) -> None:

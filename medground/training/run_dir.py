@@ -128,6 +128,7 @@ class RunFolder:
             average.load_state_dict(_under("average.", tensors))
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})
+        _order_as_weights(optimizer)
         if self.writes:
             self._cut_metrics(state.step)
         self.note_settings()
@@ -206,6 +207,14 @@ def _check_moments(
     for number, own in moments.items():
         if any(each.dim() and each.shape != shapes.get(number) for each in own.values()):
             raise MedgroundError(f"{path}: the optimizer state does not fit this model (moment {number})")
+
+
+def _order_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Store each moment in the memory order of its parameter: a fused optimizer takes them side by side."""
+    for parameter, moments in optimizer.state.items():
+        for name, each in moments.items():
+            if each.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=each.dtype).copy_(each)
 
 
 def _state(config: dict[str, Any], path: Path) -> State:

@@ -180,7 +180,7 @@ def _check_share(options: Options, processes: int) -> None:
 
 def _stepper(learner: Learner, options: Options, engine: Accelerator, frozen: Sequence[nn.Module]) -> Stepper:
     """Return the learner with its optimizer; every process builds the same."""
-    optimizer = build_optimizer(learner, options, fused=engine.device.type == "cuda")
+    optimizer = build_optimizer(learner, options)
     stepper = Stepper(engine, learner, optimizer, options, seed=options.seed, frozen=frozen)
     for part in _compilable(learner.network) if options.compile else ():
         part.compile(backend=COMPILER, dynamic=True)  # every batch has its own numbers of phrases and boxes

@@ -190,6 +190,21 @@ def test_an_encoder_that_needs_another_package_is_one_message(folder):
             encoders.build_image_encoder(config)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("value", ["x", [1], {"a": 1}], ids=str)
+def test_a_config_with_a_value_of_another_type_is_one_message(value, folder):
+    own_code(folder, {}, "bert")
+    config = {"model_type": "bert", "hidden_size": value}
+    with pytest.raises(MedgroundError, match="the config of a bert has an invalid value"):
+        encoders.build_text_encoder(config)
+    (folder / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MedgroundError, match="no text encoder there"):
+        pretrained.load_text_encoder(str(folder / "model"))
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": "rt_detr_v2", "d_model": value}))
+    result = detect("image.png", "--images", ".", "--model", "model")
+    assert result.exit_code == 1 and "not a detector that transformers can load" in result.stderr
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".eps", ".ps"])
 def test_a_picture_in_postscript_starts_no_program(suffix, folder, monkeypatch):
     gs = folder / "bin" / "gs"

@@ -10,10 +10,10 @@ import torch
 from medground.anatomy import regions
 from medground.models import grounder
 from medground.models.network import EncodedImages
-from medground.objectives import gkmvlp, knowledge, writer
+from medground.objectives import gkmvlp, heads, knowledge, writer
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import ReportBatch
+from medground.objectives.report_batch import ReportBatch, means, words_of
 from medground.reports.wordlists import read_table
 
 FINDINGS = {each["name"]: each for each in read_table("findings.toml")["finding"]}
@@ -133,6 +133,61 @@ def test_what_a_finding_sees_is_its_own_images(objective, material):
     after = objective.ground(replace(encoded, images=encoded.images._replace(patches=patches)), batch.reports)
     assert not torch.allclose(before[0], after[0])
     assert torch.allclose(before[1:], after[1:])
+
+
+def test_knowledge_of_different_findings_points_in_different_directions(model):
+    ids, mask = model.tokenize(list(knowledge.TEXTS))
+    every = rows(*range(len(ids)))
+    with torch.no_grad():
+        known = means(*words_of(model.network.encode_texts(ids, mask), mask, every, every), len(ids))
+    before, after = (cosines(each) for each in (known, gkmvlp.apart(known)))
+    assert before.mean() > 0.8  # the fault: sentences of one encoder are alike
+    assert after.abs().mean() < 0.3
+    assert gkmvlp.apart(known).square().mean().item() == pytest.approx(1, rel=1e-4)
+    assert gkmvlp.apart(known[:1].expand(3, -1)).isfinite().all()
+
+
+def cosines(known: torch.Tensor) -> torch.Tensor:
+    """The cosines of all pairs of different rows."""
+    unit = torch.nn.functional.normalize(known, dim=1)
+    return (unit @ unit.T)[~torch.eye(len(unit), dtype=torch.bool)]
+
+
+def test_what_all_sentences_of_knowledge_share_does_not_matter(objective, material):
+    encoded, batch = material
+    shifted = encoded.tokens.clone()
+    shifted[batch.reports.always] += torch.randn(shifted.shape[2])
+    before, after = (
+        objective.ground(each, batch.reports) for each in (encoded, replace(encoded, tokens=shifted))
+    )
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_regions_are_normalized_over_the_images_that_have_them():
+    torch.manual_seed(5)
+    norm, areas = heads.RegionNorm(3, 4), 5 + 3 * torch.randn(6, 3, 4)
+    there = torch.ones(6, 3, dtype=torch.bool)
+    there[:2, 1], there[1:, 2] = False, False
+    found = norm(areas, there)
+    for region in (0, 1):
+        own = areas[there[:, region], region]
+        slow = (own - own.mean(dim=0)) / (own.var(dim=0, correction=0) + norm.eps).sqrt()
+        assert torch.allclose(found[there[:, region], region], slow, atol=1e-5)
+    assert (found[~there] == 0).all()
+    assert torch.allclose(found[0, 2], areas[0, 2] / (1 + norm.eps) ** 0.5)  # a single image has no variance
+    for _ in range(200):
+        norm(areas, there)
+    assert torch.allclose(norm.eval()(areas, there)[:, 0].std(dim=0), torch.ones(4), atol=1e-3)
+    assert norm(areas[:1], there[:1]).isfinite().all()
+
+
+def test_each_finding_is_read_with_its_own_weights(objective):
+    entities = torch.randn(2, len(knowledge.NAMES), 128)
+    found, layer = objective.recognise(entities), objective.present
+    for image in range(2):
+        for k in range(len(knowledge.NAMES)):
+            own = sum(entities[image, k] * layer.weight[k]) + layer.bias[k]
+            assert found[image, k].item() == pytest.approx(own.item(), abs=1e-4)
 
 
 def test_grounding_an_image_without_boxes_is_finite(objective, material):

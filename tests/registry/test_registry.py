@@ -7,7 +7,9 @@ from medground import registry
 from medground.anatomy import mask_boxes
 from medground.errors import MedgroundError
 from medground.evaluation import protocols
+from medground.models import grounder
 from medground.models.network import Network
+from medground.objectives.learner import Learner
 from medground.objectives.objective import Objective
 
 TABLES = [
@@ -77,6 +79,12 @@ def test_an_objective_names_the_architecture_that_it_requires():
         with pytest.raises(MedgroundError, match=f"{name} requires --architecture transvg or mdetr"):
             registry.check_losses([name], [], "text-query")
     registry.check_losses(["writer"], [], "text-query")
+
+
+def test_mdetrs_losses_require_the_published_norm():
+    registry.check_losses(["mdetr"], [], "mdetr")
+    with pytest.raises(MedgroundError, match="--objective mdetr requires --norm post"):
+        Learner(grounder.build("small", ["x"], architecture="mdetr"), ["mdetr"])
 
 
 def test_mask_formats_may_have_one_file_for_all_images(tmp_path):

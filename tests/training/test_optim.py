@@ -6,6 +6,7 @@ from torch import nn
 
 from medground.models import grounder
 from medground.objectives.learner import Learner
+from medground.training.detectors.common import channels_last
 from medground.training.ema import Average
 from medground.training.optim import Schedule, build_optimizer, freeze, set_lr
 
@@ -125,6 +126,25 @@ def test_frozen_parameters_are_left_out():
     learner.network.image_encoder.requires_grad_(False)
     held = {id(p) for group in build_optimizer(learner, plan()).param_groups for p in group["params"]}
     assert not held & {*map(id, learner.network.image_encoder.parameters())}
+
+
+def test_one_kernel_for_channels_last_updates_weights_as_the_plain_optimizer():
+    torch.manual_seed(0)
+    fast, plain = (nn.Sequential(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(20, 2)) for _ in range(2))
+    plain.load_state_dict(fast.state_dict())
+    channels_last(fast)
+    assert fast[0].weight.is_contiguous(memory_format=torch.channels_last)
+    schedule = plan(weight_decay=0.1)
+    quick = torch.optim.AdamW(fast.parameters(), schedule.lr, weight_decay=schedule.weight_decay, fused=True)
+    slow = torch.optim.AdamW(plain.parameters(), schedule.lr, weight_decay=schedule.weight_decay)
+    for _ in range(3):
+        images = torch.rand(4, 3, 4, 4)
+        for network, optimizer in ((fast, quick), (plain, slow)):
+            optimizer.zero_grad()
+            network(images).square().sum().backward()
+            optimizer.step()
+    for one, other in zip(fast.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_the_moving_average_against_a_slow_reference():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medground import checkpoints, registry, strict_json
-from medground.compat import prepare_transformers
+from medground.compat import invalid_config, prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Source:
             return kind.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=self.trust_remote_code, **more
             )
-        except (*BROKEN, SafetensorError) as error:
+        except (*BROKEN, SafetensorError, invalid_config()) as error:
             log.debug("traceback:", exc_info=True)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise MedgroundError(f"{self.folder}: transformers cannot load it: {reason}") from error

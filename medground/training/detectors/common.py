@@ -76,6 +76,7 @@ def train(
             raise MedgroundError("train-detector runs in one process: start it without torchrun")
         torch.manual_seed(options.seed)
         learner, optimizer, training = build()
+        channels_last(learner)
         stepper = Stepper(engine, learner, optimizer, options, seed=options.seed)
         measured = images.validation
         checkpoint = loop.Checkpoint(validate=_validator(predict, measured) if measured else None)
@@ -89,6 +90,17 @@ def train(
             loop.Settings(loader_threads=threads),
         )
         return stepper.network if done else None
+
+
+def channels_last(module: nn.Module) -> None:
+    """Store the weights of convolutions with channels last, in place: a tenth of a step is saved on a CPU.
+
+    Then torch's batch norm rounds to 1e-5 instead of 1e-7. So it is not for a training that several processes
+    may share: their sum would differ from that of one.
+    """
+    for each in module.modules():
+        if isinstance(each, nn.Conv2d):
+            each.weight.data = each.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _validator(predict: Predict, images: ImageSet) -> Callable[[nn.Module], float]:

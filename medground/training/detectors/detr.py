@@ -69,7 +69,9 @@ def train(
 
     def build() -> tuple[nn.Module, torch.optim.Optimizer, ImageSet]:
         learner = Learner(load(options))
-        optimizer = torch.optim.AdamW(learner.parameters(), options.lr, weight_decay=options.weight_decay)
+        optimizer = torch.optim.AdamW(
+            learner.parameters(), options.lr, weight_decay=options.weight_decay, fused=True
+        )
         return learner, optimizer, learned
 
     settings = {"detector": detr.KIND, "start_hash": detr.hash_of(Path(options.start))}
