@@ -143,6 +143,9 @@ def _owner(
     if place.post:
         if place.j == after.i and words[place.i - 1] in ("a", "an"):
             return after  # "changed to a left chest tube"
+        between = words[before.j : place.i]
+        if place.j == after.i and ("," in between or len(between) > REACH):
+            return after  # "less edema, otherwise no change in the bilateral effusions"
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]

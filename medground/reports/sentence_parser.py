@@ -130,9 +130,11 @@ class SentenceParser:
 
     def _find_mentions(self, reading: Reading) -> None:
         words, tags = reading.words, reading.tags
+        named = {j for _, j, _ in tags.get("S", ())}
         for _, j, (name, length) in tags.pop("s", ()):
-            tags.setdefault("S", []).append((j - length, j, name))
-            tags["S"].sort()
+            if j not in named:
+                tags.setdefault("S", []).append((j - length, j, name))
+                tags["S"].sort()
         reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
         if "may" in words:
             reading.cues = [cue for cue in reading.cues if not is_month(words, *cue[:2])]
@@ -193,7 +195,7 @@ class SentenceParser:
         if "S" in reading.tags:
             covered = {n for i, j, _ in found for n in range(i, j)}
             subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
-        states = frozenset([s.i for s in reading.statements if s.holds])
+        states = frozenset([s.i for s in reading.statements if s.holds or s.i == s.at])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
             states |= {i for i, j, _ in found if reading.affirms(j)}
             doubts = {i for i, _, kind in reading.cues if kind in "Vv"}

@@ -20,6 +20,7 @@ LIST = word_set("states", "list")
 JOINED = word_set("states", "joined")
 COPULAS = word_set("states", "copulas")
 VERBS = COPULAS | {"has", "have"}
+NOWHERE: frozenset[int] = frozenset()
 EDGES = JOINTS | COPULAS
 FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
@@ -75,9 +76,7 @@ def find_statements(
             near = [s for s in near if not _in_exception(words, s, i, exceptions)]
             if words[j - 1] == "cleared":  # not "disease of the left base has cleared"
                 near = [s for s in near if not any(n < i for n in findings)]
-            near = [
-                s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, ends)
-            ]
+            near = _without_asides(lexicon, words, near, findings, ends)
             after = [s for s in subjects if j <= s[0] < end]
             owners = _owners(lexicon, words, i, j, names, near, after, findings)
         side = _side_before(words, i, subjects)
@@ -117,6 +116,14 @@ def _in_exception(words: list[str], subject: Spot, i: int, exceptions: list[int]
     return any(n < subject[0] for n in exceptions) and "," in words[subject[1] : i]
 
 
+def _without_asides(
+    lexicon: Lexicon, words: list[str], near: list[Spot], findings: list[int], ends: frozenset[int]
+) -> list[Spot]:
+    """Return the structures without asides; a nodule is no part of the finding whose name ends with it."""
+    parts = [ends if lexicon.subjects[s[2]].region else NOWHERE for s in near]
+    return [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, parts[n])]
+
+
 def _is_aside(
     words: list[str], subject: Spot, following: list[Spot], findings: list[int], ends: frozenset[int]
 ) -> bool:
@@ -129,6 +136,8 @@ def _is_aside(
     start, end = subject[1], following[0][0]
     if any(start <= n < end for n in findings):
         return True
+    if start in ends and not LIST.issuperset(words[start:end]):
+        return True  # "low lung volumes accentuate the heart size, which is normal"
     n = subject[0] - 1
     while n >= 0 and words[n] in BEFORE_NOUN:
         n -= 1
