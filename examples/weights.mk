@@ -56,7 +56,7 @@ $(WEIGHTS)/example/done: $(REAL)/nih.safetensors $(REAL)/phantoms.safetensors $(
 	$(BIN)/python tools/train_example --nih $(REAL) --features $(REAL)/nih.safetensors \
 	  --phantoms $(REAL)/phantoms.safetensors --phantom-phrases $(WEIGHTS)/phrases-train.jsonl \
 	  --regions $(REAL)/regions.jsonl --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/lite0 \
-	  --start $(WEIGHTS)/grounder --folds $(WEIGHTS)/folds -o $(@D)
+	  --start $(WEIGHTS)/grounder --folds $(WEIGHTS)/folds --members 3 -o $(@D)
 	$(BIN)/python tools/eval_folds $(WEIGHTS)/folds --nih $(REAL) --anatomy $(REAL)/regions.jsonl
 	touch $@
 
