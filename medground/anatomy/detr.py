@@ -18,7 +18,7 @@ from torch import Tensor
 from medground import checkpoints, ops, strict_json
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
-from medground.compat import invalid_config, prepare_transformers
+from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 from medground.images import Pixels
 

@@ -17,7 +17,7 @@ import importlib, json, sys
 path, hide, wanted = json.load(sys.stdin)
 sys.path[:] = path
 if hide:
-    from medground.compat import hide_broken_torchvision
+    from medground.compat_transformers import hide_broken_torchvision
     hide_broken_torchvision()
 def attempt(module, name, call):
     found = importlib.import_module(module)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medground import checkpoints
-from medground.compat import invalid_config, prepare_transformers
+from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import lite
 

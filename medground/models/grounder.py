@@ -166,7 +166,6 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
     """
     files = ModelDir(folder)
     files.require()
-    files.refuse_changed(checkpoints.read_config(files.weights), COPY_AGAIN)
     config, network = _built(folder)
     weights, _ = checkpoints.load(files.weights)
     try:
@@ -175,6 +174,8 @@ def load(folder: Path, device: str = "cpu") -> Grounder:
         raise MedgroundError(f"{files.weights}: these weights do not fit its config.json") from None
     tokenizer = load_tokenizer(folder)
     encoders.check_vocabulary(tokenizer, network.text_encoder, str(folder))
+    # Last, since the messages of the checks before say what is wrong with a file.
+    files.refuse_changed(checkpoints.read_config(files.weights), COPY_AGAIN)
     return Grounder(config, network.to(device).eval(), tokenizer, files.name)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from medground import checkpoints, locations
-from medground.compat import invalid_config, prepare_transformers
+from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import encoders, lite
 

@@ -11,7 +11,7 @@ from tiny_detectors import HEADS, SIZES, d_fine, rt_detr
 
 from medground.anatomy import detector, detr
 from medground.cli.main import cli
-from medground.compat import hide_broken_torchvision
+from medground.compat_transformers import hide_broken_torchvision
 from medground.errors import MedgroundError
 
 hide_broken_torchvision()

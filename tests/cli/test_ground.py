@@ -187,7 +187,7 @@ def test_an_image_of_another_shape_than_its_record_says_is_refused_or_rejected(c
     given = "".join(json.dumps(each) + "\n" for each in queries)
     failed = ground(model, "--images", cohort.folder, given=given)
     assert failed.exit_code == 1
-    assert "image0.png: is 120 x 100 pixels, phrase image0|1 says 100 x 120" in failed.stderr.splitlines()[-1]
+    assert "image0.png: is 120 x 100 pixels, its phrase says 100 x 120" in failed.stderr.splitlines()[-1]
     result = ground(model, "--images", cohort.folder, "--rejects", tmp_path / "bad.jsonl", given=given)
     assert [each["image_id"] for each in lines(result.stdout)] == ["image1"]
     assert [each["image_id"] for each in lines((tmp_path / "bad.jsonl").read_text())] == ["image0"]

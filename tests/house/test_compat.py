@@ -8,7 +8,7 @@ from medground.errors import MedgroundError
 
 SHOW = """
 import sys
-from medground.compat import hide_broken_torchvision
+from medground.compat_transformers import hide_broken_torchvision
 hide_broken_torchvision()
 print(repr(sys.modules.get("torchvision", "not looked at")), "torchvision.ops" in sys.modules)
 """

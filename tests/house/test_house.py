@@ -28,6 +28,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *(
             "boxes",
             "compat",
+            "compat_transformers",
             "console",
             "devices",
             "limits",

@@ -9,7 +9,7 @@ import torch
 from published_networks import SIZE
 from torch.nn import functional
 
-from medground.compat import hide_broken_torchvision
+from medground.compat_transformers import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.models import conversion, encoders, grounder
 from medground.models.conversion import Settings

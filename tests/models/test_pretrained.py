@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from medground.compat import hide_broken_torchvision
+from medground.compat_transformers import hide_broken_torchvision
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder, pretrained
 

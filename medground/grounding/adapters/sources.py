@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medground import checkpoints, registry, strict_json
-from medground.compat import invalid_config, prepare_transformers
+from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 
 log = logging.getLogger(__name__)
