@@ -7,6 +7,7 @@
 DEMO ?= demo
 PATIENTS ?= 700
 FEW ?= 48
+PIXELS := --image-size 96
 MG := $(BIN)/medground
 FIRST := $(DEMO)/first
 COHORT := $(DEMO)/cohort
@@ -48,7 +49,7 @@ $(DEMO)/phrases-%.jsonl: $(COHORT)/phantom.json
 # 2. Anatomy: a detector of named regions, and its boxes on all images.
 $(DEMO)/detector/done: $(DEMO)/anatomy-train.jsonl $(DEMO)/anatomy-valid.jsonl
 	$(ONE_THREAD) $(MG) train-detector $< --val $(DEMO)/anatomy-valid.jsonl --images $(IMAGES) \
-	  --image-size 128 --steps 560 --overwrite -o $(@D)
+	  --image-size 128 --steps 360 --overwrite -o $(@D)
 	touch $@
 
 $(DEMO)/boxes-%.jsonl: $(DEMO)/images-%.jsonl $(DEMO)/detector/done
@@ -63,7 +64,7 @@ $(DEMO)/pairs.jsonl: $(COHORT)/phantom.json $(DEMO)/boxes-train.jsonl
 # 4. Anatomical pre-training, and fine-tuning on a few phrases with annotated boxes, with and without it.
 $(DEMO)/runs/zero-shot/done: $(DEMO)/pairs.jsonl $(DEMO)/anatomy-train.jsonl
 	$(MG) pretrain $< --anatomy $(DEMO)/anatomy-train.jsonl --images $(IMAGES) \
-	  --steps 380 --max-terms 2 --max-sentences 3 --overwrite -o $(@D)
+	  $(PIXELS) --steps 360 --max-terms 2 --max-sentences 3 --overwrite -o $(@D)
 	touch $@
 
 $(DEMO)/phrases.jsonl: $(DEMO)/phrases-train.jsonl $(DEMO)/phrases-val.jsonl
@@ -76,7 +77,7 @@ $(DEMO)/runs/finetuned/done: $(DEMO)/phrases.jsonl $(DEMO)/pairs.jsonl $(DEMO)/r
 
 # Runs together with the detector's training. `cat`: two progress bars would overwrite each other.
 $(DEMO)/runs/no-pretraining/done: $(DEMO)/phrases.jsonl
-	$(ONE_THREAD) $(MG) finetune $< --num-phrases $(FEW) --images $(IMAGES) --steps 120 --lr 5e-4 \
+	$(ONE_THREAD) $(MG) finetune $< --num-phrases $(FEW) --images $(IMAGES) $(PIXELS) --steps 120 --lr 5e-4 \
 	  --save-every 40 --overwrite -o $(@D) 2>&1 | cat
 	touch $@
 
