@@ -271,6 +271,7 @@ def test_an_error_that_python_ignores_quotes_no_value(code):
     assert MARKER not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_image_of_another_size_is_refused_without_its_id():
     write("in.jsonl", PHRASE | {"width": 640, "height": 9})
     said = check("ground", "--phrases", "in.jsonl", "--model", "example")

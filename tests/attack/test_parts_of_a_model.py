@@ -74,6 +74,7 @@ def test_a_config_that_was_changed_is_refused(model):
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_config_without_a_network_is_one_message(change, model):
     values = json.loads((model / "config.json").read_text()) | change
     (model / "config.json").write_text(json.dumps(values))

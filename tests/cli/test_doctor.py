@@ -191,6 +191,7 @@ def test_an_import_that_crashes_is_described_by_its_exit_code(first_on_path):
     }
 
 
+@pytest.mark.slow
 def test_an_import_that_hangs_is_stopped(first_on_path, monkeypatch):
     first_on_path("endless", "import time; time.sleep(60)")
     monkeypatch.setattr(import_check, "PATIENCE", 1)

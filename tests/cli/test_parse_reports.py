@@ -29,6 +29,7 @@ def lines(result) -> list[dict]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_sentences_come_out_one_a_line(parse):
     sentences = lines(parse(ROWS))
     assert [each["sentence_id"] for each in sentences] == ["s1|1", "s1|2", "s1|3"]

@@ -204,6 +204,7 @@ def test_a_head_with_attention_learns_over_a_frozen_network_and_from_its_maps(fo
     assert sum(again[e["image_id"], e["question_id"]] == e["answer"] for e in own) >= len(own) - 1
 
 
+@pytest.mark.slow
 def test_maps_of_an_image_encoder_that_changes_are_refused(folder, tmp_path):
     refused = run(folder, "--feature-maps", tmp_path / "maps", "--freeze", "visual")
     assert refused.exit_code == 2 and "needs --freeze image-encoder" in refused.stderr

@@ -142,6 +142,7 @@ def test_a_longer_report_in_an_unlisted_language_is_recognised():
     assert is_english("Crdiomegaly wth pulmnary edma. Smal efusion.")
 
 
+@pytest.mark.slow
 def test_a_report_in_another_language_has_no_labels():
     result = CliRunner().invoke(cli, ["parse-reports", "--output-format", "chexpert"], input=ROWS)
     labels = [set(row.values()) - {row["study_id"]} for row in csv.DictReader(io.StringIO(result.stdout))]
