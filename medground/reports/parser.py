@@ -21,7 +21,7 @@ Place = tuple[str, str, int, int]  # the section's name, its text, and [start, e
 
 
 class Parser(SentenceParser):
-    """A parser of reports with one lexicon. It takes a quarter of a second to build."""
+    """A parser of reports with one lexicon. The first takes a second to build, later ones a tenth."""
 
     def __init__(self, lexicon: Lexicon | None = None, options: Options | None = None):
         super().__init__(lexicon, options)
