@@ -71,7 +71,7 @@ def _take_phrase(take: Take, images: Names | None, listed: Any) -> None:
 def _take_result(take: Take, images: Names | None, classes: Names, result: Any) -> None:
     if not isinstance(result, dict):
         raise BadRecord("expected an object with bbox and score")
-    box, score = _box(result), _number(result.get("score", 1), "score")
+    box, score = _box(result), items.number_of(result.get("score", 1), "score")
     phrase = others_keys.text_of(result.get("phrase_id"), "phrase_id")
     category = result.get("category_id")
     label = classes.get(category) if isinstance(category, int | str) else None
@@ -98,13 +98,4 @@ def _box(result: Mapping[str, Any]) -> Box:
     box = result.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
         raise BadRecord("expected bbox [x, y, w, h]", "bbox")
-    return corners([_number(each, "bbox", place) for place, each in enumerate(box)])
-
-
-def _number(value: Any, *path: str | int) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRecord("expected a number", *path)
-    try:
-        return float(value)
-    except OverflowError:
-        raise BadRecord("expected a finite number", *path) from None
+    return corners([items.number_of(each, "bbox", place) for place, each in enumerate(box)])

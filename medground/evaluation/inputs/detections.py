@@ -118,7 +118,7 @@ def _of_objects(listed: list[Any]) -> Detections:
         score = _key(each, SCORE)
         if score is None:
             raise BadRecord("this key is missing", *path, "score")
-        scores.append(_number(each[score], *path, score))
+        scores.append(items.number_of(each[score], *path, score))
         words.append(each.get(_key(each, NAMES) or "", ""))
     return Detections(boxes=boxes, scores=scores, labels=words)
 
@@ -132,17 +132,8 @@ def _box(item: Mapping[str, Any], path: list[int]) -> Box:
         value = [value[name] for name in names] if names else None
     if not isinstance(value, list) or len(value) != 4:
         raise BadRecord("expected four numbers", *path, key or "box")
-    x1, y1, x2, y2 = (_number(each, *path, key or "box") for each in value)
+    x1, y1, x2, y2 = (items.number_of(each, *path, key or "box") for each in value)
     return corners([x1, y1, x2, y2]) if item.get("box_format") == "xywh" else (x1, y1, x2, y2)
-
-
-def _number(value: Any, *path: str | int) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadRecord("expected a number", *path)
-    try:
-        return float(value)
-    except OverflowError:
-        raise BadRecord("expected a finite number", *path) from None
 
 
 def _words(found: Detections) -> list[str | None]:

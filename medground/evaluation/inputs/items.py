@@ -145,3 +145,13 @@ def hand_on(all_rows: Iterable[Row], bad_lines: jsonl.BadLines, source: str) -> 
 
     for _ in sift(all_rows, lambda row: row[2](), reject, source):
         pass
+
+
+def number_of(value: Any, *path: str | int) -> float:
+    """Return a number of JSON as a float; raise BadRecord at the path for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRecord("expected a number", *path)
+    try:
+        return float(value)
+    except OverflowError:
+        raise BadRecord("expected a finite number", *path) from None
