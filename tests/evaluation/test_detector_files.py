@@ -272,7 +272,7 @@ def test_items_that_come_twice_are_refused(score):
     assert "[1]: example_id: the second item with this id" in score([radfact(0), radfact(0)], "radfact")[1]
     assert "[1]: phrase_id: the second line with this phrase" in score([sample(0), sample(0)], "chexbench")[1]
     twice = coco(images=[{"id": 0, "file_name": f"a{n}.png"} for n in (0, 1)])
-    assert "images: two have the same id" in score(twice, "coco")[1]
+    assert "images[1]: id: the same as of images[0]" in score(twice, "coco")[1]
 
 
 def test_samples_of_chexbench_are_matched_by_image_and_question(score):

@@ -42,8 +42,8 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
         *("anatomy.regions", "reports.clauses"),
     },
     {
-        *("answers", "arrays", "dicom", "encodings", "hot_cells", "light_records", "output_files"),
-        *("run_lengths", "strict_json"),
+        *("answers", "arrays", "coco_ids", "dicom", "encodings", "hot_cells", "light_records"),
+        *("output_files", "run_lengths", "strict_json"),
     },
     {"jsonl", "images", "checkpoints", "figures", "mask_records", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
