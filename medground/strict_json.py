@@ -39,7 +39,7 @@ def parse(data: bytes) -> Any:
 def has_all_keys(written: bytes, data: bytes) -> bool:
     """Return whether JSON as it is written again surely has all keys of the data that it was parsed from.
 
-    Parsers drop a key that stands twice, and its colon with it. Colons in texts stay, unless they are escaped.
+    Parsers drop a key that stands twice, and its colon with it. Colons in texts stay, unless escaped.
     """
     return written.count(b":") == data.count(b":") and not (b"\\" in data and b"\\u003" in data)
 

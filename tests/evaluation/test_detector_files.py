@@ -173,7 +173,7 @@ def test_the_category_finds_the_phrase_of_an_image(score):
     one["annotations"][1]["image_id"] = 0
     assert score(one, "coco", images=(0, 0)) == (pytest.approx(EXPECTED), "")
     one["annotations"][1]["category_id"] = 0
-    one["annotations"].append(one["annotations"][0] | {"image_id": 1})
+    one["annotations"].append(one["annotations"][0] | {"id": 9, "image_id": 1})
     assert "left out 1 predictions of findings" in score(one, "coco")[1]
 
 
