@@ -72,7 +72,8 @@ def _count_keys(kind: type, unknown: int = 0) -> Callable[[Any], int]:
 
     It is compiled from the fields: a loop over them takes longer than decoding.
     """
-    hints, names, terms, always = get_type_hints(kind), {"unset": msgspec.UNSET}, [], 0
+    names: dict[str, Any] = {"unset": msgspec.UNSET}
+    hints, terms, always = get_type_hints(kind), [], 0
     for each in [each for each in fields(kind) if each.name != "extra"]:
         value = f"record.{each.name}"
         always += each.default is not None
