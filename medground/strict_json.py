@@ -39,7 +39,7 @@ def parse(data: bytes) -> Any:
 def has_all_keys(written: bytes, data: bytes) -> bool:
     """Return whether JSON as it is written again surely has all keys of the data that it was parsed from.
 
-    Parsers drop a key that stands twice, and its colon with it. Colons in texts stay, unless escaped.
+    Parsers drop a key that is there twice, and its colon with it. Colons in texts stay, unless escaped.
     """
     return written.count(b":") == data.count(b":") and not (b"\\" in data and b"\\u003" in data)
 
@@ -74,7 +74,7 @@ def config(path: Path) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object; raise BadRecord for a key that stands twice, named if it looks like a field."""
+    """Return the object; raise BadRecord for a key that is there twice, named if it looks like a field."""
     value = dict(pairs)
     if len(value) < len(pairs):
         seen: set[str] = set()

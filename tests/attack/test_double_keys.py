@@ -1,4 +1,4 @@
-"""A key or an id that stands twice: parsers keep the last one, so what the first one said would be lost."""
+"""A key or an id that is there twice: parsers keep the last one, so what the first one said would be lost."""
 
 import copy
 import io
