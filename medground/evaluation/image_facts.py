@@ -28,7 +28,7 @@ IN_TRUTH = {
 
 @dataclass
 class ImageFacts:
-    """What records have stated of each image: `truth`, and what was checked since."""
+    """The patient and size of each image in a truth, and in the records that were checked since."""
 
     truth: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     earlier: dict[str, dict[str, Any]] = field(default_factory=dict)
