@@ -38,6 +38,10 @@ ADVERBS = word_set("joints", "adverbs")
 OPENERS = ADVERBS | {",", "and", "but", "though"}
 SINGULAR = frozenset(("is", "has", "was"))
 ASSERTING = word_set("existence", "asserting")
+SIZES = word_set("existence", "sizes")
+CERTAIN = (ASSERTING - SIZES) | {"no", "without"}  # of these, nothing "cannot be excluded"
+CAN = frozenset(("can", "cannot", "could", "may", "might"))
+DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new"))
 COMMAS = frozenset(",;")
 KNOWN = (["the"], ["this"], ["these"], ["that"], ["those"])
 REPRESENTS = frozenset(("represents", "represent", "reflects", "reflect"))
@@ -115,6 +119,8 @@ class Scopes:
             return stated, after
         if kind == "u" and self._both(cue) and self._spot(before, i):
             return i, i
+        if kind in "LP" and words[i] in VERBS and words[j : j + 1] in CLAUSE_ENDS and self._spot(before, i):
+            return self._start_back(before, i, breaks), i  # "atelectasis is likely, but"
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
@@ -200,12 +206,15 @@ class Scopes:
         singular is about the second finding only if the first has a modifier: "stable edema and effusion is".
         """
         words = self.words
-        if words[n] != "and" or not JOINS.isdisjoint(words[before:n]):
+        if not JOINS.isdisjoint(words[before:n]):
             return False
+        if words[n] == ",":
+            return words[i] in SINGULAR and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
         commas = words[before:n].count(",")
         if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
             return True
-        return not commas and words[i] in SINGULAR and not ASSERTING.isdisjoint(words[before:n])
+        said = CERTAIN if words[i] in CAN else ASSERTING if words[i] in SINGULAR else NONE
+        return not commas and not said.isdisjoint(words[before:n])
 
     def _aside(self, before: int, i: int) -> bool:
         """Return whether only words for no finding are between the last comma and word i.

@@ -14,14 +14,16 @@ from medground.reports.comparisons import RELATIVE, compare_sides, name_other_si
 from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
 from medground.reports.existence import ADVERBS, Scopes
 from medground.reports.lexicon import Finding, Lexicon
-from medground.reports.linking import EXPLAINS, Mention, link
+from medground.reports.linking import link
 from medground.reports.matching import by_kind, in_order, match
+from medground.reports.mentions import DEVICES, Mention
 from medground.reports.modifiers import modify
-from medground.reports.predicates import with_predicates
+from medground.reports.predicates import is_of_earlier, with_predicates
 from medground.reports.reading import Reading
 from medground.reports.regions import Place, Tag, find_places
-from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
+from medground.reports.run_ons import ENDERS, MODIFIERS, find_run_ons, with_stops
 from medground.reports.settling import lies_outside, settle
+from medground.reports.sharing import EXPLAINS
 from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import COPULAS, Statement, find_statements, without_former
 from medground.reports.tokens import tokenise
@@ -37,6 +39,7 @@ PASSING = word_set("existence", "passing")
 ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
 ASPECTS = frozenset(("acuity", "age", "chronicity", "significance", "etiology", "nature", "cause"))
 BRIDGES = frozenset("LPUuAD")
+BEFORE_STATE = COPULAS | word_set("states", "joined") - {"and", "or", ","} | {"still", "now"}
 Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
 
 
@@ -76,7 +79,7 @@ class SentenceParser:
             triplets = [
                 each for mention in reading.mentions for each in triplets_of(sentence, reading, mention)
             ]
-            places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
+            places = (m.regions for m in reading.mentions if _may_be_meant(m))
             known = without_doubles(triplets), next(places, [])
             if not reading.refers and len(sentence) <= LONGEST_KNOWN:
                 self._learn(sentence, known)
@@ -143,7 +146,8 @@ class SentenceParser:
         reading.cues += colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
-            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_passed(words, i, j)]
+            said = frozenset([i for i, _, _ in tags["T"]])
+            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_passed(words, i, j, said)]
             exceptions = _exceptions(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             ends = frozenset([j for _, j, _ in tags.get("F", ())])
@@ -180,6 +184,8 @@ class SentenceParser:
                 verdict = _removed(verdict, i, j)
             if "T" in tags and verdict.existence == "present" and _called_normal(words, j, tags["T"]):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
+            if is_of_earlier(words, i, j):
+                verdict = Verdict(None, "earlier")
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
         reading.mentions.sort(key=lambda m: (m.i, m.j))
@@ -197,8 +203,12 @@ class SentenceParser:
             subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
         states = frozenset([s.i for s in reading.statements if s.holds or s.i == s.at])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
-            states |= {i for i, j, _ in found if reading.affirms(j)}
-            doubts = {i for i, _, kind in reading.cues if kind in "Vv"}
+            states |= {_phrase_start(reading.words, i) for i, j, _ in found if reading.affirms(j)}
+            doubts = {
+                i
+                for i, _, kind in reading.cues
+                if kind in "Vv" or (kind in "LP" and reading.words[i] in COPULAS)
+            }
             joined = ADVERBS | {","}
             states |= {
                 i
@@ -278,6 +288,20 @@ class SentenceParser:
         return decide
 
 
+def _phrase_start(words: list[str], i: int) -> int:
+    """Return the first modifier of the finding at word i: "left" of "left basilar atelectasis"."""
+    while i and words[i - 1] in MODIFIERS:
+        i -= 1
+    return i
+
+
+def _may_be_meant(mention: Mention) -> bool:
+    """Return whether "this" or "the nodule" of the next sentence may be at the place of a finding."""
+    if mention.verdict.existence == "absent" or mention.finding.group in DEVICES:
+        return False
+    return bool(mention.regions) and not mention.finding.region
+
+
 def _removed(verdict: Verdict, i: int, j: int) -> Verdict:
     """Return the verdict on a device from one on its removal: "extubated" means no tube."""
     if verdict.existence == "absent":
@@ -293,14 +317,19 @@ def _only_tip(words: list[str], i: int, j: int, verdict: Verdict) -> bool:
     return not ENDS.isdisjoint(words[j : j + 1]) or ("of" in before and not ENDS.isdisjoint(before))
 
 
-def _is_passed(words: list[str], i: int, j: int) -> bool:
+def _is_passed(words: list[str], i: int, j: int, states: frozenset[int]) -> bool:
     """Return whether words separate no structure from its state.
 
-    They are "still" or "but still", between commas ("the heart, however, is enlarged") or begin a clause
-    about the structure before ("no change in the heart, which remains enlarged").
+    They are "still" or "but" before a state of the same structure ("clear but hyperinflated"), between commas
+    ("the heart, however, is enlarged") or begin a clause about the structure before ("no change in the heart,
+    which remains enlarged").
     """
-    if words[i:j] in (["still"], ["but"]):
-        return "still" in words[i : j + 1]
+    if words[i:j] == ["still"]:
+        return True
+    if words[i] == "but":
+        while words[j : j + 1] and words[j] in BEFORE_STATE:
+            j += 1
+        return j in states
     if words[i - 1 : i] != [","]:
         return False
     return words[j : j + 1] == [","] or (words[i:j] == ["which"] and not COPULAS.isdisjoint(words[j : j + 1]))
