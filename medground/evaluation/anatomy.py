@@ -9,7 +9,7 @@ ap@.5         average precision by score; the group `macro` is the mean over reg
 consistent        share of the rules of anatomical sanity (`anatomy/consistency.toml`) that the predicted
                   boxes satisfy; a rule counts if all its regions were predicted (n counts these), with the
                   groups `all`, `macro`, `rule:NAME`
-consistent_films  share of images whose boxes satisfy all these rules; n counts images with such a rule
+consistent_images  share of images whose boxes satisfy all these rules; n counts images with such a rule
 
 Groups: `all`, `macro`, `region:NAME`; n counts true boxes. Letters: N items.
 """
@@ -179,8 +179,8 @@ def measure_sanity(truth: Sequence[Anatomy], own: Found, other: Found | None) ->
         groups=groups.build([], len(truth), "-"),
         owners=owners,
         counts=[int((~np.isnan(mine)).any(axis=1).sum())],
-        own={"consistent_films": mean_over(_of_images(mine))},
-        other=None if theirs is None else {"consistent_films": mean_over(_of_images(theirs))},
+        own={"consistent_images": mean_over(_of_images(mine))},
+        other=None if theirs is None else {"consistent_images": mean_over(_of_images(theirs))},
     )
     return rules, images
 

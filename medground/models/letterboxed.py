@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # predictions of an export need no torch
 
 SPREAD = (1, 99)  # percent
 SAMPLE = 256  # rows and columns, at least, that the percentiles are taken of
-FORMAT = 2  # of cached squares; increased when `read` returns different squares
+FORMAT = 3  # of caches; increased when `read` returns different squares or their files change
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import coco_ids, jsonl
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files, items, others_keys
 from medground.evaluation.inputs.readers import Answer, Take, corners
@@ -46,10 +46,8 @@ def image_names(stream: BinaryIO) -> dict[str, str]:
 def _images(found: Mapping[str, Any], source: str) -> Names:
     """Return the name of each image by its number: image_id or file_name."""
     try:
-        named = {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
-        if len(named) < len(found["images"]):
-            raise MedgroundError(f"{source}: images: two have the same id")
-        return named
+        coco_ids.check(found, source)
+        return {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
     except (KeyError, TypeError, AttributeError):
         raise MedgroundError(f"{source}: images: expected objects with id and file_name") from None
 
