@@ -64,6 +64,7 @@ def is_passed(words: list[str], i: int, j: int, states: frozenset[int]) -> bool:
 
 
 def exceptions_in(words: list[str]) -> list[int]:
+    """Return the words that begin an exception: "except", "apart"."""
     return [] if EXCEPTIONS.isdisjoint(words) else [n for n, word in enumerate(words) if word in EXCEPTIONS]
 
 
