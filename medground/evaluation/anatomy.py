@@ -27,6 +27,7 @@ from medground.anatomy import consistency
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import baseline, sources
 from medground.evaluation.cases import as_array
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report import anatomy_pictures
 from medground.evaluation.report.pictures import Galleries
@@ -96,19 +97,12 @@ def _found(records: Iterable[Anatomy], default: str, truth: Sequence[Anatomy]) -
 
 def check_truth() -> Callable[[Anatomy], None]:
     """Return a check that raises BadRecord for a second record of an image, and for a repeated region."""
-    return partial(_once, seen=set())
+    return agreeing(partial(_once, seen=set()))
 
 
 def check_prediction(truth: Iterable[Anatomy]) -> Callable[[Anatomy], None]:
-    """Return a check that also raises BadRecord if the image's size differs from that in the truth."""
-    seen, sizes = set[str](), {each.image_id: (each.width, each.height) for each in truth}
-
-    def check(anatomy: Anatomy) -> None:
-        _once(anatomy, seen)
-        if (anatomy.width, anatomy.height) != sizes.get(anatomy.image_id, (anatomy.width, anatomy.height)):
-            raise BadRecord("the truth has this image in another size: are the boxes in its pixels?", "width")
-
-    return check
+    """Return a check that also raises BadRecord for another patient or size of the image in the truth."""
+    return agreeing(partial(_once, seen=set()), truth)
 
 
 def _once(anatomy: Anatomy, seen: set[str]) -> None:

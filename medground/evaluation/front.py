@@ -14,7 +14,7 @@ from typing import Any, overload
 import medground
 from medground import leakage
 from medground.errors import MedgroundError
-from medground.evaluation import baseline, coverage, phrases, protocols, sources
+from medground.evaluation import baseline, coverage, phrases, prepared, protocols, sources
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.protocols import Protocol
 from medground.evaluation.report.pictures import Galleries, no_galleries
@@ -95,6 +95,7 @@ def evaluate(
     leaky = _leaks(data, model, allow_leakage)
     scoring.warn_of_lone_images(data.scored)
     measured = [one for protocol in chosen for one in protocol.measure(data)]
+    _warn_of_models(data, predictions=predictions, compare=compare)
     stated = coverage.stated(data.predictions)
     if model is not None:
         leakage.warn_of_another_model(Path(model), data.models())
@@ -107,6 +108,16 @@ def evaluate(
         batches.append([coverage.measure(data.own)])
     found = [score for batch in batches for some in scoring.score_all(batch, how) for score in some]
     return Scores(found, chosen[0].galleries(data))
+
+
+def _warn_of_models(data: Prepared, **inputs: Any) -> None:
+    """Warn of a file with predictions of several models."""
+    for (name, records), found in zip(inputs.items(), (data.predictions, data.compared), strict=True):
+        if len(models := prepared.models_of(found)) > 1:
+            log.warning(
+                "%s: predictions of %d models; the figures are of all together, as for a cross-validation",
+                *(sources.name_of(records, name), len(models)),
+            )
 
 
 def _prepare(kind: Kind) -> Callable[..., Prepared]:

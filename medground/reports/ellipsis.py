@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from medground.reports.linking import Mention
+from medground.reports.mentions import Mention
 from medground.reports.regions import Place
 from medground.reports.verdicts import PRESENT
 from medground.reports.wordlists import word_set

@@ -32,6 +32,9 @@ ALIKE = frozenset(("similar", "similarly", "same", "identical", "identically", "
 NEAR = 4  # words from a modal to one of these: "would have a very similar appearance"
 CAUSES = frozenset(("account", "explain", "produce", "cause"))
 RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
+CONTRASTS = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
+CONTRAST_NEAR = 7
+HARD_OR_COMMA = HARD | {","}
 HEADS = SEEN | GONE | EXCLUDED | UNLIKELY | DOUBTFUL | RESEMBLES | {"ruled"}
 
 
@@ -172,6 +175,21 @@ def _is_earlier(words: list[str], i: int, j: int) -> bool:
         return False
     after = words[j + 1 : j + 3] if words[j : j + 1] in (["on"], ["in"], ["at"]) else words[j : j + 1]
     return not EARLIER.isdisjoint([*words[i:j], *after])
+
+
+def is_of_earlier(words: list[str], i: int, j: int) -> bool:
+    """Return whether a finding on words [i, j) is that of an earlier image in a comparison.
+
+    Example: "no edema, in contrast to the edema seen yesterday".
+    """
+    if CONTRASTS.isdisjoint(words):
+        return False
+    start = max((n for n in range(i) if words[n] in CONTRASTS), default=None)
+    if start is None or i - start > CONTRAST_NEAR or not HARD_OR_COMMA.isdisjoint(words[start:i]):
+        return False
+    after = words[j : j + CONTRAST_NEAR]
+    end = next((n for n, word in enumerate(after) if word in HARD_OR_COMMA or word in BE), len(after))
+    return EARLIER.isdisjoint(words[start + 1 : i]) and not EARLIER.isdisjoint(after[:end])
 
 
 def _ends_clause(words: list[str], chain: Chain, findings: list[tuple[int, int]]) -> bool:

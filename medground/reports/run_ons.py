@@ -23,6 +23,7 @@ BETWEEN = word_set("run_ons", "between")
 MODIFIERS = word_set("run_ons", "modifiers") | SOFT
 TRAILING = word_set("run_ons", "trailing")
 NEAR = 8
+GENERAL = frozenset(("guarded", "normal", "clear", "whole"))
 
 
 def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
@@ -104,7 +105,7 @@ class _Clauses:
         while end < len(self.words) and self.words[end] in BETWEEN:
             end += 1
         j, names = self.states.get(end, (0, frozenset()))
-        return j if not names.isdisjoint(known) or "guarded" in names else None
+        return j if not names.isdisjoint(known) or not names.isdisjoint(GENERAL) else None
 
     def _found_after(self, end: int) -> bool:
         """Return whether a finding is the predicate: "the bones are osteopenic"."""

@@ -120,7 +120,7 @@ def _without_asides(
     lexicon: Lexicon, words: list[str], near: list[Spot], findings: list[int], ends: frozenset[int]
 ) -> list[Spot]:
     """Return the structures without asides; a nodule is no part of the finding whose name ends with it."""
-    parts = [ends if lexicon.subjects[s[2]].region else NOWHERE for s in near]
+    parts = [NOWHERE if lexicon.subjects[s[2]].reach > 2 else ends for s in near]
     return [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, parts[n])]
 
 
@@ -144,7 +144,7 @@ def _is_aside(
     if n + 1 in ends:
         return True  # "atelectasis right base, left base clear"
     gap = words[start:end]
-    if n >= 0 and words[n] in BEFORE_SIDE and not VERBS.isdisjoint(gap):
+    if n >= 0 and words[n] in BEFORE_SIDE and (not VERBS.isdisjoint(gap) or any(f < n for f in findings)):
         return True  # "pneumonia in the right lung has resolved, and the lungs are clear"
     listed = gap == [","] or not {"and", "or"}.isdisjoint(gap) or not BEFORE_SIDE.isdisjoint(gap)
     return n >= 0 and words[n] in BEFORE_SIDE and not listed
