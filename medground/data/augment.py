@@ -108,8 +108,8 @@ def draw(
     """
     views, there = given, torch.ones(len(boxes), dtype=torch.bool)
     if flip_prob:
-        views = replace(views, flipped=torch.tensor([rng.random() < flip_prob for rng in rngs]))
-        boxes = flipped_boxes(boxes, views.flipped[image_of])
+        flipped = torch.tensor([rng.random() < flip_prob for rng in rngs])
+        views, boxes = replace(views, flipped=flipped), flipped_boxes(boxes, flipped[image_of])
     if kind in ("none", "strong"):
         return views, boxes, there
     if kind == "crop":
