@@ -237,7 +237,7 @@ def collate(
 def _pictures(images: Sequence[LetterboxedImage | MappedImage]) -> tuple[Tensor, Views | None]:
     """Return the bytes of images and their unchanged views, or feature maps without any."""
     own = [each for each in images if isinstance(each, LetterboxedImage)]
-    if len(own) < len(images):  # a store has images of one kind
+    if len(own) < len(images):  # feature maps
         return torch.stack([each.picture() for each in images]), None
     squares = torch.from_numpy(np.stack([each.square for each in own]))
     return squares, Views(torch.tensor([each.inner for each in own]))
