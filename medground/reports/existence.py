@@ -28,6 +28,7 @@ NONE: frozenset[Any] = frozenset()
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
+WITH = (["with"], ["w", "/"])
 NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
 PLAIN = JOINS | {",", "no", "of"}
 IF = frozenset(("if", "whether"))
@@ -72,6 +73,7 @@ class Scopes:
             self.soft = {*soft} - causes.keys()
             self.sought = {i for i, j in causes.items() if words[j - 1] in ("of", "for")}
             self.doubt_breaks = [n for n in self.breaks if n not in causes]
+            self.withs = {i for i, j, kind in cues if kind == "E" and words[i:j] in WITH}
             self.reach = [self._reach(cue) for cue in self.cues]
 
     def reaches(self) -> list[tuple[Cue, tuple[int, int]]]:
@@ -111,6 +113,10 @@ class Scopes:
             return i, i
         if kind in "LP" and words[i] in VERBS and words[j : j + 1] in CLAUSE_ENDS and self._spot(before, i):
             return self._start_back(before, i, breaks), i  # "atelectasis is likely, but"
+        if after in self.withs and kind in "UuLP" and words[j - 1] in RELATES and not self._spot(j, after):
+            following = self._break_after(after + 1, self.doubt_breaks)
+            if self._spot(after, following) and words[after + 1] not in NOW:
+                return j, following  # "suspicious for a mucus plug with collapse"
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":

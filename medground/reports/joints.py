@@ -15,7 +15,8 @@ JOINS = frozenset(("or", "nor", "and", "/"))
 SINGULAR = frozenset(("is", "has", "was"))
 CAN = frozenset(("can", "cannot", "could", "may", "might"))
 ASSERTING = word_set("existence", "asserting")
-DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new"))
+BARE = frozenset(("absent", "not", "resolved", "cleared", "gone"))
+DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new", "greater", "larger", "more"))
 CERTAIN = (ASSERTING - word_set("existence", "sizes")) | {
     "no",
     "without",
@@ -102,7 +103,8 @@ def _is_pair(words: list[str], before: int, n: int, i: int) -> bool:
     if not JOINS.isdisjoint(words[before:n]):
         return False
     if words[n] == ",":
-        return words[i] in SINGULAR and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
+        said = words[i] in SINGULAR or words[i] in BARE
+        return said and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
     commas = words[before:n].count(",")
     if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
         return True

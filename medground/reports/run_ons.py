@@ -54,6 +54,7 @@ class _Clauses:
     def __init__(self, words: list[str], tags: Tags, lexicon: Lexicon):
         self.words, self.devices = words, lexicon.devices
         self.predicates: set[int] = set()  # ends of states that are predicates
+        self.changes = [(i, j) for i, j, _ in tags.get("C", ())]
         self.findings = {i: (j, name) for i, j, name in tags.get("F", ())}
         self.states: dict[int, tuple[int, frozenset[str]]] = {
             i: (j, names) for i, j, names in tags.get("T", ())
@@ -94,6 +95,7 @@ class _Clauses:
                 self.predicates.add(state)
         if negated:
             ends |= {n + 1 for n, word in enumerate(self.words) if word in ENDERS}
+        ends |= {j for i, j in self.changes if i and self.words[i - 1] in VERBS}
         if ends:
             first = min(ends)
             ends |= {n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN}
