@@ -16,7 +16,7 @@ AGAIN = word_set("linking", "again")
 NEGATIONS = (["no"], ["without"])
 NEXT = (["and"], ["with"], [","])
 ENDS_CLAUSE = CLAUSES | {",", "and", ".", ";", ":"}
-STATED = COPULAS | word_set("predicates", "seen")  # "effusion is present (right)"
+STATED = COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}  # "effusion is present (right)"
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 

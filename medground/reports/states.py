@@ -25,7 +25,10 @@ NOWHERE: frozenset[int] = frozenset()
 EDGES = JOINTS | COPULAS
 FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
-NOT_WITHIN = (frozenset((",", "and", "is", "are", "no", "without")), frozenset((",", "is", "are", "with", "no")))
+NOT_WITHIN = (
+    frozenset((",", "and", "is", "are", "no", "without")),
+    frozenset((",", "is", "are", "with", "no")),
+)
 Spot = tuple[int, int, str]  # words [i, j) and the subject's name
 
 
