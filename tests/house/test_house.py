@@ -29,6 +29,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
             "boxes",
             "compat",
             "compat_transformers",
+            "config_limits",
             "console",
             "devices",
             "limits",
