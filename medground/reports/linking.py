@@ -149,9 +149,9 @@ def _owner(
         and (LIST | {"with"}).isdisjoint(words[last : after.i])
     ):
         return after  # "hyperinflation with left perihilar and bibasilar opacities"
-    if place.i == before.j and not _is_fixed(before.finding):
-        if _is_fixed(after.finding) or gap[:1] in NEGATIONS or (gap and gap[0] in SOFT):
-            return before  # "scarring right apex stable cardiomegaly", "nodule left apex no effusion"
+    other = _is_fixed(after.finding) or gap[:1] in NEGATIONS or (gap and gap[0] in SOFT)
+    if other and place.i == before.j and not _is_fixed(before.finding):
+        return before  # "scarring right apex stable cardiomegaly", "nodule left apex no effusion"
     if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
