@@ -103,8 +103,9 @@ def _is_pair(words: list[str], before: int, n: int, i: int) -> bool:
     if not JOINS.isdisjoint(words[before:n]):
         return False
     if words[n] == ",":
-        said = words[i] in SINGULAR or words[i] in BARE
-        return said and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
+        return (words[i] in SINGULAR or words[i] in BARE) and not (ASSERTING | DOUBTED).isdisjoint(
+            words[before:n]
+        )
     commas = words[before:n].count(",")
     if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
         return True
