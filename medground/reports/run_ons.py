@@ -23,23 +23,8 @@ DOUBTS = frozenset(("cannot", "may", "might", "could"))
 ENDED = frozenset(("removed", "resolved", "cleared", "absent"))
 TOWARDS = frozenset(("in", "at", "on", "of", "the"))
 SIDES = word_set("ellipsis", "sides")
-PLACE_NOUNS = frozenset(
-    (
-        "base",
-        "lung",
-        "lobe",
-        "apex",
-        "zone",
-        "hemithorax",
-        "side",
-        "rll",
-        "lll",
-        "rul",
-        "lul",
-        "rml",
-        "lingula",
-    )
-)
+PLACE_NOUNS = word_set("run_ons", "place_nouns")
+ON_SIDE = (["right"], ["left"])
 LUNG_PARTS = (["base"], ["apex"], ["zone"])
 POSITIONS = frozenset(("place", "situ", "position"))
 PLACES = TOWARDS | SIDES | word_set("ellipsis", "places")
@@ -122,6 +107,8 @@ class _Clauses:
 
     def _after_place(self, j: int) -> int:
         """Return the end of a place with a side right after word j: "in the left base"."""
+        if self.words[j : j + 2] == ["on", "the"] and self.words[j + 2 : j + 3] in ON_SIDE:
+            return j + 3
         end = j
         while end < len(self.words) and self.words[end] in PLACES and self.words[end] not in PLACE_NOUNS:
             end += 1
