@@ -28,6 +28,9 @@ NONE: frozenset[Any] = frozenset()
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
+NOUNS = frozenset(("removal", "explantation", "discontinuation"))
+SETTINGS = frozenset(("in", "given"))  # "in the appropriate clinical setting"
+WITH = (["with"], ["w", "/"])
 NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
 PLAIN = JOINS | {",", "no", "of"}
 IF = frozenset(("if", "whether"))
@@ -72,6 +75,7 @@ class Scopes:
             self.soft = {*soft} - causes.keys()
             self.sought = {i for i, j in causes.items() if words[j - 1] in ("of", "for")}
             self.doubt_breaks = [n for n in self.breaks if n not in causes]
+            self.withs = {i for i, j, kind in cues if kind == "E" and words[i:j] in WITH}
             self.reach = [self._reach(cue) for cue in self.cues]
 
     def reaches(self) -> list[tuple[Cue, tuple[int, int]]]:
@@ -111,10 +115,20 @@ class Scopes:
             return i, i
         if kind in "LP" and words[i] in VERBS and words[j : j + 1] in CLAUSE_ENDS and self._spot(before, i):
             return self._start_back(before, i, breaks), i  # "atelectasis is likely, but"
+        if after in self.withs and kind in "UuLP" and words[j - 1] in RELATES and not self._spot(j, after):
+            following = self._break_after(after + 1, self.doubt_breaks)
+            if self._spot(after, following) and words[after + 1] not in NOW:
+                return j, following  # "suspicious for a mucus plug with collapse"
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
             return (j, j) if self._both(cue) and self._spot(before, i) else (j, after)
+        return self._reach_back(cue, before, after, breaks)
+
+    def _reach_back(self, cue: Cue, before: int, after: int, breaks: list[int]) -> tuple[int, int]:
+        """Return the reach of a cue after its finding, between the breaks at `before` and `after`."""
+        i, j, kind = cue
+        words = self.words
         ahead = self._both(cue) and self._spot(j, after)
         if ahead and kind in "VvM" and (kind == "V" or not self._spot(before, i)):
             return i, i
@@ -132,6 +146,10 @@ class Scopes:
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
         if kind in "MBVv" and self._has_subject(before, i):
             return i, i  # "ascites, pancreas not seen"
+        if words[i] in NOUNS and not self._spot(before, i):
+            return i, i  # "pneumothorax after removal of a drain"
+        if kind == "V" and words[i] in SETTINGS and (own := self._doubted(before, i)) is not None:
+            return own, i
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
             return (
                 i,
@@ -149,6 +167,11 @@ class Scopes:
         while ")" in words[end : end + 1] and "(" in words[:end]:
             end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
         return max((each + 1 for each in breaks if each < end), default=0)
+
+    def _doubted(self, before: int, i: int) -> int | None:
+        """Return the end of the last doubt before its finding: "could be pneumonia in the right setting"."""
+        ends = [b for a, b, kind in self.cues if before <= a and b <= i and kind in "UuLP"]
+        return ends[-1] if ends and self._spot(ends[-1], i) else None
 
     def _is_inverted(self, i: int, j: int) -> bool:
         """Return whether a predicate begins a clause, before its finding: "no longer seen is a mass"."""

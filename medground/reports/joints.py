@@ -15,11 +15,9 @@ JOINS = frozenset(("or", "nor", "and", "/"))
 SINGULAR = frozenset(("is", "has", "was"))
 CAN = frozenset(("can", "cannot", "could", "may", "might"))
 ASSERTING = word_set("existence", "asserting")
-DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new"))
-CERTAIN = (ASSERTING - word_set("existence", "sizes")) | {
-    "no",
-    "without",
-}  # "cannot be excluded" doubts none of these
+BARE = frozenset(("absent", "not", "resolved", "cleared", "gone"))
+DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new", "greater", "larger", "more"))
+CERTAIN = ASSERTING - word_set("existence", "sizes") | {"no", "without"}
 NOTHING: frozenset[str] = frozenset()
 UNLESS = frozenset(("if", "whether", "when"))
 OPENING, FAR = 6, 8  # words before a clause's finding, and from there to its verb
@@ -102,7 +100,7 @@ def _is_pair(words: list[str], before: int, n: int, i: int) -> bool:
     if not JOINS.isdisjoint(words[before:n]):
         return False
     if words[n] == ",":
-        return words[i] in SINGULAR and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
+        return words[i] in SINGULAR | BARE and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
     commas = words[before:n].count(",")
     if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
         return True

@@ -1,6 +1,6 @@
 """Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
-from medground.reports.breaks import in_aside
+from medground.reports.breaks import SOFT, in_aside
 from medground.reports.lexicon import Finding
 from medground.reports.mentions import COPULAS, HARD, Mention
 from medground.reports.regions import LUNG, Place
@@ -13,8 +13,10 @@ PAIRS = (["and"], ["or"], ["/"], ["&"])
 IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
 PLAIN_GAP = 2  # words between the last place of a list and its noun
 AGAIN = word_set("linking", "again")
+NEGATIONS = (["no"], ["without"], ["c"], ["cw"], ["w"], ["s"])
 NEXT = (["and"], ["with"], [","])
 ENDS_CLAUSE = CLAUSES | {",", "and", ".", ";", ":"}
+STATED = COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}  # "effusion is present (right)"
 PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 
@@ -116,7 +118,8 @@ def _owner(
         ":"
     ]  # "consolidation: present, right base"
     if before and HARD & set(words[before.j + label : place.i]):
-        if in_aside(words, before.j, place.i) and not (after and _is_inside(words, place.j, after.i)):
+        start = next((n for n in range(before.j, place.i) if words[n] not in STATED), place.i)
+        if in_aside(words, start, place.i) and not (after and _is_inside(words, place.j, after.i)):
             return before
         before = None
     if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
@@ -137,7 +140,7 @@ def _owner(
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
     gap = words[place.j : after.i]
-    last = _end_of_list(words, place, places)
+    last = _end_of_list(words, place, [p for p in places if p.i < after.i])
     if (
         after.fixed is None
         and last > place.j
@@ -146,8 +149,9 @@ def _owner(
         and (LIST | {"with"}).isdisjoint(words[last : after.i])
     ):
         return after  # "hyperinflation with left perihilar and bibasilar opacities"
-    if place.i == before.j and _is_fixed(after.finding) and not _is_fixed(before.finding):
-        return before  # "scarring right apex stable cardiomegaly"
+    other = _is_fixed(after.finding) or gap[:1] in NEGATIONS or (gap and gap[0] in SOFT)
+    if other and place.i == before.j and not _is_fixed(before.finding):
+        return before  # "scarring right apex stable cardiomegaly", "nodule left apex no effusion"
     if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
@@ -191,4 +195,5 @@ def _end_of_list(words: list[str], place: Place, places: list[Place]) -> int:
 
 
 def _label(words: list[str], place: Place) -> bool:
-    return place.i <= 1 and words[place.j : place.j + 1] == [":"]
+    begins = place.i <= 1 or not HARD.isdisjoint(words[place.i - 2 : place.i])
+    return begins and words[place.j : place.j + 1] == [":"]

@@ -12,7 +12,8 @@ from medground.reports.wordlists import word_set
 SIDES = frozenset(("right", "left"))
 BEFORE_NOUN = SIDES | {"the", "both"}
 FACES = frozenset(("lateral", "posterior", "anterior", "medial"))
-BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with"))
+APART = frozenset(("below", "above", "beneath", "over", "behind", "near"))  # something else is there
+BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with")) | APART
 JOINTS = frozenset((",", ";", "and", "but", "while", "whereas", "with"))
 OF_SIDE = word_set("states", "of_side")
 OF = word_set("states", "of")
@@ -24,7 +25,10 @@ NOWHERE: frozenset[int] = frozenset()
 EDGES = JOINTS | COPULAS
 FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
-NOT_WITHIN = (frozenset((",", "and", "is", "are")), frozenset((",", "is", "are", "with", "no")))
+NOT_WITHIN = (
+    frozenset((",", "and", "is", "are", "no", "without")),
+    frozenset((",", "is", "are", "with", "no")),
+)
 Spot = tuple[int, int, str]  # words [i, j) and the subject's name
 
 
@@ -144,6 +148,8 @@ def _is_aside(
     if n + 1 in ends:
         return True  # "atelectasis right base, left base clear"
     gap = words[start:end]
+    if n >= 0 and words[n] in APART:
+        return True  # "the tube is above the left hemidiaphragm, the heart is enlarged"
     if n >= 0 and words[n] in BEFORE_SIDE and (not VERBS.isdisjoint(gap) or any(f < n for f in findings)):
         return True  # "pneumonia in the right lung has resolved, and the lungs are clear"
     listed = gap == [","] or not {"and", "or"}.isdisjoint(gap) or not BEFORE_SIDE.isdisjoint(gap)
