@@ -88,7 +88,8 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
     if not width or not height:
         return None
-    if not (isinstance(width, int) and isinstance(height, int)) or not 0 < width * height <= MAX_PIXELS:
+    whole = isinstance(width, int) and isinstance(height, int)
+    if not whole or min(width, height) < 1 or width * height > MAX_PIXELS:
         raise TypeError("width and height: expected positive integers of at most 80 million pixels")
     return width, height
 

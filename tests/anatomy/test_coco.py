@@ -53,6 +53,26 @@ def test_a_polygon_that_cannot_be_drawn_is_refused(polygon):
         coco.polygon_mask(polygon, 10, 10)
 
 
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [
+        ([2, 2], [1 << 62, 1 << 62, 1 << 62, 1 << 62, 4]),  # 4 in 64 bits
+        ([2, 2], [(1 << 64) + 1, 3]),
+        ([2, 2], [5, -1]),
+        ([2, 2], [2.0, 2]),
+        ([2, 2], [1, 2]),
+        ([2, 2], packed([0, 3])),
+        ([9000, 9000], [0, 81_000_000]),
+        ([0, 4], []),
+        ([-2, -2], [4]),
+        (["2", 2], [4]),
+    ],
+)
+def test_run_lengths_that_do_not_fill_an_image_are_refused(size, counts):
+    with pytest.raises(ValueError, match=r"not a size, or too large|do not fill"):
+        run_lengths.mask_of(size, counts)
+
+
 def test_coco_with_polygons_boxes_and_plain_run_lengths(folder):
     heart = chest()["heart"]
     annotations = [
