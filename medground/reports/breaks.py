@@ -59,6 +59,7 @@ def find_breaks(
             follower in states
             or follower in doubted
             or words[follower] in ARTICLES
+            or words[follower][0].isdigit()  # "no effusion, 5 mm nodule"
             or (words[follower] in SOFT and not (word == "and" and words[follower] in SIDES))
         ):
             soft.append(n)

@@ -32,6 +32,7 @@ ALIKE = frozenset(("similar", "similarly", "same", "identical", "identically", "
 NEAR = 4  # words from a modal to one of these: "would have a very similar appearance"
 CAUSES = frozenset(("account", "explain", "produce", "cause"))
 RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
+ENDINGS = frozenset(("resolution", "clearing", "clearance", "disappearance", "evacuation", "removal"))
 CONTRASTS = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
 CONTRAST_NEAR = 7
 HARD_OR_COMMA = HARD | {","}
@@ -84,6 +85,8 @@ def with_predicates(
 
     A negated participle of another class, that is no state, denies something else: "cannot be measured".
     """
+    if not ENDINGS.isdisjoint(words):
+        cues = _without_denied_ends(words, cues)
     if STARTS.isdisjoint(words):
         return cues
     cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
@@ -118,6 +121,18 @@ def with_predicates(
         cues = [cue for cue in cues if not (a <= cue[0] and cue[1] <= b and cue[2] in "NMBUVuvLP")]
         cues += [(a, b, kind)] if kind else []
     return sorted(cues)
+
+
+def _without_denied_ends(words: list[str], cues: list[Cue]) -> list[Cue]:
+    """Return the cues with a break in place of an end that is denied: "without complete clearing of"."""
+    kept: list[Cue] = []
+    for cue in cues:
+        denies = bool(kept) and kept[-1][2] == "N" and cue[0] - kept[-1][1] <= 1
+        if denies and cue[2] == "N" and not ENDINGS.isdisjoint(words[cue[0] : cue[1]]):
+            kept[-1] = (kept[-1][0], cue[1], "E")
+        else:
+            kept.append(cue)
+    return kept
 
 
 def _chain(words: list[str], start: int) -> Chain | None:
