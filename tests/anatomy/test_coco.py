@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from medground import run_lengths
 from medground.anatomy import coco
+from medground.errors import MedgroundError
 
 
 @pytest.fixture
@@ -71,6 +72,14 @@ def test_a_polygon_that_cannot_be_drawn_is_refused(polygon):
 def test_run_lengths_that_do_not_fill_an_image_are_refused(size, counts):
     with pytest.raises(ValueError, match=r"not a size, or too large|do not fill"):
         run_lengths.mask_of(size, counts)
+
+
+@pytest.mark.parametrize("size", [(40_000, 40_000), (-9, -9), (9, -9), ("9", 9), (9.5, 9), ([9], 9)])
+def test_a_size_that_an_image_cannot_have_is_refused(size, tmp_path):
+    image = {"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [image], "categories": [], "annotations": []}))
+    with pytest.raises(MedgroundError, match="positive integers of at most 80 million pixels"):
+        coco.load(tmp_path / "a.json")
 
 
 def test_coco_with_polygons_boxes_and_plain_run_lengths(folder):
