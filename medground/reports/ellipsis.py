@@ -29,7 +29,7 @@ EDGES = JOINTS | EXCEPTIONS
 COMPARED = frozenset(("larger", "greater", "worse", "more", "bigger"))
 GREATER = frozenset(("greater", "more"))
 # "not" and a side; words of changes that are none of a finding that was there; and of its end.
-DENIALS = SIDES | {"not", "on", "in", "at", "the", "side", "base", "bases"}
+DENIALS = SIDES | word_set("ellipsis", "places") | {"not", "on", "in", "at", "the", "bases"}
 APPEARED = frozenset(("new", "newly", "developed", "developing"))
 GONE = frozenset(("resolved", "cleared", "disappeared", "gone", "vanished", "removed"))
 ARTICLES = frozenset(("the", "on", "in", "at"))

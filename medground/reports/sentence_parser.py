@@ -13,7 +13,7 @@ from medground.reports.breaks import HARD, colon_lists, is_month
 from medground.reports.comparisons import RELATIVE, compare_sides, name_other_sides, with_sides
 from medground.reports.ellipsis import Half, add_halves, find_halves, set_apart, without_regions
 from medground.reports.existence import Scopes
-from medground.reports.joints import ADVERBS
+from medground.reports.joints import ADVERBS, SINGULAR
 from medground.reports.lexicon import Lexicon
 from medground.reports.linking import link
 from medground.reports.matching import by_kind, in_order, match
@@ -225,7 +225,8 @@ class SentenceParser:
             states |= {
                 i
                 for i, j, _ in found
-                if j in doubts and not joined.isdisjoint(reading.words[max(0, i - 2) : i])
+                if j in doubts
+                and (reading.words[j] in SINGULAR or not joined.isdisjoint(reading.words[max(0, i - 2) : i]))
             }
         return Scopes(
             reading.words,
