@@ -146,6 +146,8 @@ class Scopes:
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
         if kind in "MBVv" and self._has_subject(before, i):
             return i, i  # "ascites, pancreas not seen"
+        if kind == "v" and words[j - 1] == "from" and not self._spot(j, after):
+            return i, i  # "cannot be separated from the first rib"
         if words[i] in NOUNS and not self._spot(before, i):
             return i, i  # "pneumothorax after removal of a drain"
         if kind == "V" and words[i] in SETTINGS and (own := self._doubted(before, i)) is not None:

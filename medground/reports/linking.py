@@ -1,6 +1,6 @@
 """Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
-from medground.reports.breaks import SOFT, in_aside
+from medground.reports.breaks import in_aside
 from medground.reports.lexicon import Finding
 from medground.reports.mentions import COPULAS, HARD, Mention
 from medground.reports.regions import LUNG, Place
@@ -13,7 +13,7 @@ PAIRS = (["and"], ["or"], ["/"], ["&"])
 IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
 PLAIN_GAP = 2  # words between the last place of a list and its noun
 AGAIN = word_set("linking", "again")
-NEGATIONS = (["no"], ["without"], ["c"], ["cw"], ["w"], ["s"])
+NEGATIONS = (["no"], ["without"])
 NEXT = (["and"], ["with"], [","])
 ENDS_CLAUSE = CLAUSES | {",", "and", ".", ";", ":"}
 STATED = COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}  # "effusion is present (right)"
@@ -124,10 +124,8 @@ def _owner(
         before = None
     if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
         after = None
-    if before is None and after is not None and place.post and place.i > 1:
-        gap = words[place.j : after.i]
-        if "," in gap and any(place.j < p.i < after.i and (p.sided or p.usual) for p in places):
-            return None  # "better aeration of the right base, persistent retrocardiac collapse"
+    if before is None and after is not None and _is_of_other(words, place, after, places):
+        return None
     if before is None or after is None:
         aside = before is None and place.post and after is not None and "with" in words[place.j : after.i]
         return None if aside else before or after  # "aeration of the bases with a left effusion"
@@ -149,9 +147,8 @@ def _owner(
         and (LIST | {"with"}).isdisjoint(words[last : after.i])
     ):
         return after  # "hyperinflation with left perihilar and bibasilar opacities"
-    other = _is_fixed(after.finding) or gap[:1] in NEGATIONS or (gap and gap[0] in SOFT)
-    if other and place.i == before.j and not _is_fixed(before.finding):
-        return before  # "scarring right apex stable cardiomegaly", "nodule left apex no effusion"
+    if _ends_phrase(words, place, before, after):
+        return before
     if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
@@ -163,6 +160,32 @@ def _owner(
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
         return before if not verbs & set(gap) else after
     return after
+
+
+def _ends_phrase(words: list[str], place: Place, before: Mention, after: Mention) -> bool:
+    """Return whether a place ends the phrase of the finding before it, with words before the next finding.
+
+    Examples: "scarring right apex stable cardiomegaly", "effusion is seen bilaterally without edema".
+    """
+    gap = words[place.j : after.i]
+    if _is_fixed(before.finding) or not (gap or _is_fixed(after.finding)):
+        return False
+    return place.i == before.j or (gap[:1] in NEGATIONS and STATED.issuperset(words[before.j : place.i]))
+
+
+def _is_of_other(words: list[str], place: Place, after: Mention, places: list[Place]) -> bool:
+    """Return whether a place before a finding, which has its own, is that of something else.
+
+    Examples: "better aeration of the right base, persistent retrocardiac collapse", "right upper lobe
+    aeration with atelectasis in the left base".
+    """
+    gap = words[place.j : after.i]
+    if place.post and place.i > 1 and "," in gap:
+        return any(place.j < p.i < after.i and (p.sided or p.usual) for p in places)
+    if "with" not in gap[1:]:
+        return False
+    end = next((n for n in range(after.j, len(words)) if words[n] in HARD or words[n] in LIST), len(words))
+    return any(place.j < p.i < end and p.sided for p in places)
 
 
 def _is_inside(words: list[str], start: int, end: int) -> bool:

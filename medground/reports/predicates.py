@@ -13,6 +13,7 @@ from medground.reports.wordlists import word_set
 
 BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
 AUXILIARIES = BE | word_set("predicates", "auxiliaries")
+MONTHS = word_set("predicates", "months")
 MODALS = frozenset(("may", "might", "could", "should", "would", "must"))
 STARTS = AUXILIARIES | MODALS | {"can", "cannot"}
 NEGATIONS = frozenset(("not", "never", "cannot"))
@@ -33,6 +34,7 @@ NEAR = 4  # words from a modal to one of these: "would have a very similar appea
 CAUSES = frozenset(("account", "explain", "produce", "cause"))
 RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
 ENDINGS = frozenset(("resolution", "clearing", "clearance", "disappearance", "evacuation", "removal"))
+DONE = frozenset(("removed", "evacuated", "resected", "excised"))
 CONTRASTS = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
 CONTRAST_NEAR = 7
 HARD_OR_COMMA = HARD | {","}
@@ -60,6 +62,8 @@ class Chain:
         if self.head in GONE:
             if not PARTLY.isdisjoint(self.words):
                 return None
+            if self.head in DONE and not CAN.isdisjoint(self.words) and "have" not in self.words:
+                return ""  # "must be removed"
             return "" if self.negated else "V" if modal else "M"
         if self.head in EXCLUDED:
             return None if BE.isdisjoint(self.words) else "v" if self.negated or modal else "M"
@@ -87,9 +91,10 @@ def with_predicates(
     """
     if not ENDINGS.isdisjoint(words):
         cues = _without_denied_ends(words, cues)
+    if "not" in words:
+        cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
     if STARTS.isdisjoint(words):
         return cues
-    cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
     if HEADS.isdisjoint(words) and NEGATIONS.isdisjoint(words) and ALIKE.isdisjoint(words):
         return cues
     known = [*((i, j) for i, j, kind in cues if kind != "E"), *pseudo]
@@ -189,7 +194,12 @@ def _is_earlier(words: list[str], i: int, j: int) -> bool:
     if "not" not in words[i:j]:
         return False
     after = words[j + 1 : j + 3] if words[j : j + 1] in (["on"], ["in"], ["at"]) else words[j : j + 1]
-    return not EARLIER.isdisjoint([*words[i:j], *after])
+    return not EARLIER.isdisjoint([*words[i:j], *after]) or _is_date(after[:1])
+
+
+def _is_date(words: list[str]) -> bool:
+    """Return whether a word is a year or a month: "not seen in 2019"."""
+    return words != [] and (words[0] in MONTHS or (len(words[0]) == 4 and words[0].isdigit()))
 
 
 def is_of_earlier(words: list[str], i: int, j: int) -> bool:

@@ -28,7 +28,7 @@ PHRASES: dict[tuple[str, ...], str] = {
 }
 # Short and misspelled forms of words with one meaning.
 SAME = {
-    "&": "and", "lt": "left", "lft": "left", "letf": "left", "leff": "left", "lef": "left",
+    "&": "and", "chst": "chest", "lt": "left", "lft": "left", "letf": "left", "leff": "left", "lef": "left",
     "rt": "right", "rght": "right", "rigth": "right", "rigt": "right", "righ": "right",
 }  # fmt: skip
 DASHES = frozenset(("-", "–", "—"))
