@@ -20,9 +20,9 @@ PHANTOM_METADATA := $(PHANTOM_IMAGES)/mimic-cxr-2.0.0-metadata.csv
 
 .PHONY: weights
 weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.xml
-	cp $(WEIGHTS)/view/model.xml $(WEIGHTS)/view/model.bin $(WEIGHTS)/view/flagged.json $(SHIPPED)/view
 	$(BIN)/python tools/ship_detector $(WEIGHTS)/detector $(SHIPPED)/detector
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(SHIPPED)/grounder
+	$(BIN)/python tools/ship_weights $(WEIGHTS)/view $(SHIPPED)/view
 
 # The image encoder is a published package; its weights are converted, never run as a pickle.
 $(WEIGHTS)/lite0/config.json: | $(VENV)/installed

@@ -75,10 +75,11 @@ def check_phrase(phrase: Phrase) -> None:
 
 
 def check_pair(pair: Pair) -> None:
-    """Raise BadRecord if the box of the pair lies outside its image."""
+    """Raise BadRecord if the box of the pair, or of one of its regions, lies outside its image."""
     x1, y1, x2, y2 = pair.box
     if not (x1 < pair.width and y1 < pair.height and x2 > 0 and y2 > 0):
         raise BadRecord("lies outside the image", "box")
+    refuse_outside(pair.region_boxes, pair.width, pair.height, "region_boxes")
 
 
 def check_anatomy(anatomy: Anatomy) -> None:

@@ -1,7 +1,8 @@
 """DICOM images: the stored values of the first frame as a viewer shows them, and values of the header.
 
 Values pass, in the order of the standard (PS3.4 N.2): modality LUT or rescale, VOI LUT or window,
-presentation. Declared padding is excluded from the range of grey values and shown black. pydicom is imported
+presentation. Values in upper bits (HighBit above BitsStored - 1, as old versions of the standard allowed) are
+shifted down. Declared padding is excluded from the range of grey values and shown black. pydicom is imported
 only when a file needs it.
 """
 
@@ -62,7 +63,7 @@ def load(path: Path | str) -> tuple[NDArray[Any], NDArray[np.bool_] | None, bool
         data = _read(path)
         if "PixelData" not in data:
             raise MedgroundError(f"{path}: {NO_IMAGE}")
-        values = _first_frame(path, data)
+        values = _right_aligned(path, data)
         if str(data.get("PhotometricInterpretation")) == "PALETTE COLOR":
             from pydicom.pixels.processing import apply_color_lut
 
@@ -119,6 +120,26 @@ def _spacing(values: Any) -> tuple[float, float] | None:
         return None
     down, across = float(values[0]), float(values[1])
     return (down, across) if down > 0 and across > 0 else None
+
+
+def _right_aligned(path: Path | str, data: "Dataset") -> NDArray[Any]:
+    """Return the first frame without the bits below its values; raise MedgroundError for impossible bits.
+
+    pydicom ignores HighBit: it takes the lowest BitsStored bits, whose upper part these values lack.
+    """
+    stored, high = int(data.BitsStored), data.get("HighBit")
+    below = 0 if high is None else int(high) + 1 - stored
+    if below == 0:
+        return _first_frame(path, data)
+    native = not data.file_meta.TransferSyntaxUID.is_encapsulated and int(data.SamplesPerPixel) == 1
+    if not native or stored < 1 or not stored <= int(high) < int(data.BitsAllocated):
+        raise MedgroundError(
+            f"{path}: HighBit: expected BitsStored - 1; the place of the values is not known"
+        )
+    data.BitsStored = stored + below
+    values = _first_frame(path, data) >> below
+    data.BitsStored = stored
+    return values
 
 
 def _first_frame(path: Path | str, data: "Dataset") -> NDArray[Any]:

@@ -2,7 +2,8 @@
 
 A line that is decoded here gives what the strict way gives: parsing with orjson, then `msgspec.convert`. All
 other lines, valid or not, raise one of `FAILURES`, and the strict way decides. So no structure allows a
-key that it does not know, and integers are limited to those that orjson reads as integers.
+key that it does not know or lacks a field whose default is not None, a line has as many keys as its structure
+has values, and integers are limited to those that orjson reads as integers.
 """
 
 import math
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import msgspec
 
-from medground import record_json
+from medground import record_json, strict_json
 from medground.records import Region, check_box
 
 Int = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
@@ -31,7 +32,7 @@ class Reader:
     def __init__(self, kind: type):
         self._kind = kind
         self._keys: tuple[str, ...] = ()
-        self.decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(kind)).decode
+        self.decode = _decoder(kind)
 
     def learn(self, extra: Mapping[str, Any]) -> None:
         """Decode these unknown keys from now on, if their values are simple."""
@@ -39,7 +40,7 @@ class Reader:
         if not new or len(self._keys) + len(new) > MOST_KEYS or not all(map(_is_simple, extra.items())):
             return
         self._keys += new
-        decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct_of(self._kind, self._keys)).decode
+        decode = _decoder(self._kind, self._keys)
 
         def in_order(line: bytes) -> Any:
             record = decode(line)
@@ -48,6 +49,43 @@ class Reader:
             return record
 
         self.decode = in_order if len(self._keys) > 1 else decode
+
+
+def _decoder(kind: type, keys: tuple[str, ...] = ()) -> Callable[[bytes], Any]:
+    """Return a function that decodes a line; it raises DecodeError if a key may be there twice."""
+    made = struct_of(kind, keys)
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(made).decode
+    count = _count_keys(kind, len(keys))
+
+    def once(line: bytes) -> Any:
+        record = decode(line)
+        if line.count(b":") != count(record) and not strict_json.has_all_keys(ENCODE(record), line):
+            raise msgspec.DecodeError("a key may be there twice")
+        return record
+
+    return once
+
+
+@cache
+def _count_keys(kind: type, unknown: int = 0) -> Callable[[Any], int]:
+    """Return a function that counts the keys in the line of a structure, nested ones too.
+
+    It is compiled from the fields: a loop over them takes longer than decoding.
+    """
+    names: dict[str, Any] = {"unset": msgspec.UNSET}
+    hints, terms, always = get_type_hints(kind), [], 0
+    for each in [each for each in fields(kind) if each.name != "extra"]:
+        value = f"record.{each.name}"
+        always += each.default is not None
+        if each.default is None:
+            terms.append(f"({value} is not None)")
+        if get_origin(hints[each.name]) is dict:
+            terms.append(f"len({value})")
+        elif nested := record_json.records_in(hints[each.name]):
+            names[each.name] = _count_keys(nested)
+            terms.append(f"sum(map({each.name}, {value}))")
+    terms += [f"(record.unknown_{number} is not unset)" for number in range(unknown)]
+    return eval(f"lambda record: {' + '.join([str(always), *terms])}", names)  # type: ignore[no-any-return]
 
 
 def _is_simple(item: tuple[str, Any]) -> bool:
@@ -79,7 +117,7 @@ def struct_of(kind: type, keys: tuple[str, ...] = (), inside: bool = False) -> t
     for each in fields(kind):
         hint = _strict(hints[each.name])
         if each.name != "extra":
-            own.append((each.name, hint) if each.default is MISSING else (each.name, hint, each.default))
+            own.append((each.name, hint, None) if each.default is None else (each.name, hint))
     names = {f"unknown_{number}": key for number, key in enumerate(keys)}
     unknown = [(name, Passed | msgspec.UnsetType, msgspec.UNSET) for name in names]  # type: ignore[operator]
     made = msgspec.defstruct(

@@ -65,7 +65,7 @@ def _compiled(kind: type) -> Writer:
     hints, names, lines = get_type_hints(kind), {}, ["line = {}"]
     for each in _own(kind):
         value = f"record.{each.name}"
-        if nested := _records_in(hints[each.name]):
+        if nested := records_in(hints[each.name]):
             names[f"nested_{each.name}"] = writer(nested)
             value = f"[nested_{each.name}(each) for each in {value}]"
         put = f"line[{each.name!r}] = {value}"
@@ -78,7 +78,7 @@ def _compiled(kind: type) -> Writer:
     return made
 
 
-def _records_in(hint: Any) -> type | None:
+def records_in(hint: Any) -> type | None:
     """Return the kind of the records in a list; None for a field of another type."""
     inside = get_args(hint)
     return inside[0] if get_origin(hint) is list and is_dataclass(inside[0]) else None  # type: ignore[return-value]

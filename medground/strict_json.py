@@ -3,6 +3,7 @@
 | limit | reason |
 |---|---|
 | `MAX_DEPTH` levels of lists and objects | what is read can be written again: orjson writes 254 levels |
+| each key once in an object | parsers keep the last one and lose the others in silence |
 """
 
 import json
@@ -19,6 +20,7 @@ MAX_DEPTH = 200
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
+_FIELD = re.compile(r"[a-z]{1,20}(_[a-z]{1,20}){0,4}")
 
 
 def parse(data: bytes) -> Any:
@@ -29,7 +31,17 @@ def parse(data: bytes) -> Any:
         problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
         raise BadRecord(problem) from None
     _check_depth(data)
+    if not has_all_keys(orjson.dumps(value), data):
+        json.loads(data, object_pairs_hook=_object, parse_int=str)
     return value
+
+
+def has_all_keys(written: bytes, data: bytes) -> bool:
+    """Return whether JSON as it is written again surely has all keys of the data that it was parsed from.
+
+    Parsers drop a key that is there twice, and its colon with it. Colons in texts stay, unless escaped.
+    """
+    return written.count(b":") == data.count(b":") and not (b"\\" in data and b"\\u003" in data)
 
 
 def parse_loose(data: bytes) -> Any:
@@ -38,7 +50,7 @@ def parse_loose(data: bytes) -> Any:
     Other tools write such files. The reader checks numbers and texts that it uses.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data, object_pairs_hook=_object)
     except RecursionError:
         raise BadRecord(_too_deep()) from None
     except ValueError:  # not JSON, not UTF-8, or a number of more than 4300 digits
@@ -59,6 +71,18 @@ def config(path: Path) -> Any:
             raise
         except MedgroundError as error:
             raise BadRecord(str(error)) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; raise BadRecord for a key that is there twice, named if it looks like a field."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        seen: set[str] = set()
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise BadRecord(
+            f"the key {key!r} is there twice" if _FIELD.fullmatch(key) else "a key is there twice"
+        )
+    return value
 
 
 def _check_depth(data: bytes) -> None:

@@ -222,3 +222,38 @@ def test_a_deflated_file_that_unpacks_to_too_much_is_refused(read, tmp_path, mon
         else:
             with pytest.raises(MedgroundError, match="unpacks to more than"):
                 read(path)
+
+
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 2048, "WindowWidth": 1000}])
+@pytest.mark.parametrize("low_bits", [0, 7])
+@pytest.mark.parametrize("kind", [np.uint16, np.int16])
+def test_values_in_the_upper_bits_are_shifted_down(kind, low_bits, window, tmp_path):
+    values = (DEEP >> 4).astype(np.int32) - (2048 if kind is np.int16 else 0)
+    plain = dicom(tmp_path / "plain.dcm", values.astype(kind), 12, **window)
+    upper = dicom(tmp_path / "upper.dcm", ((values << 4) | low_bits).astype(kind), 12, HighBit=15, **window)
+    assert (images.load(upper) == images.load(plain)).all()
+
+
+def test_padding_is_compared_with_the_shifted_values(tmp_path):
+    values = (DEEP >> 4) // 2
+    values[:5] = 4095
+    plain = dicom(tmp_path / "plain.dcm", values, 12, PixelPaddingValue=4095)
+    upper = dicom(tmp_path / "upper.dcm", values << 2, 12, HighBit=13, PixelPaddingValue=4095)
+    assert (images.load(upper) == images.load(plain)).all()
+
+
+@pytest.mark.parametrize(("bits", "high"), [(12, 0), (12, 10), (12, 16), (12, 300), (0, 15), (17, 15)])
+def test_bits_that_cannot_be_are_one_message(bits, high, tmp_path):
+    path = dicom(tmp_path / "image.dcm", DEEP >> 4, BitsStored=bits, HighBit=high)
+    with pytest.raises(MedgroundError, match=r"image.dcm: HighBit: expected BitsStored - 1"):
+        images.load(path)
+
+
+def test_the_place_of_compressed_values_is_not_guessed(tmp_path):
+    path = dicom(tmp_path / "image.dcm", RAMP)
+    data = pydicom.dcmread(path)
+    data.compress(pydicom.uid.RLELossless)
+    data.BitsStored = 6
+    data.save_as(path)
+    with pytest.raises(MedgroundError, match="HighBit: expected BitsStored - 1"):
+        images.load(path)

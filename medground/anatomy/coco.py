@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from medground import limits, run_lengths, strict_json
+from medground import coco_ids, limits, run_lengths, strict_json
 from medground.anatomy.mask_files import Part
 from medground.errors import BadRecord, MedgroundError
 from medground.limits import MAX_PIXELS
@@ -63,7 +63,9 @@ def load(path: Path) -> Coco:
 
 def _index(path: Path, given: Any) -> Coco:
     found = Coco(path, {each["id"]: _text(each, "name") for each in given["categories"]})
-    for image in _flat(given["images"]):
+    images = list(_flat(given["images"]))
+    coco_ids.check(given | {"images": images}, path)
+    for image in images:
         found.sizes[image["id"]] = _size(image)
         name = PurePath(_text(image, "file_name"))
         for known in {str(name), str(name.with_suffix("")), name.stem}:
@@ -86,7 +88,8 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     width, height = image.get("width"), image.get("height")
     if not width or not height:
         return None
-    if not (isinstance(width, int) and isinstance(height, int)) or not 0 < width * height <= MAX_PIXELS:
+    whole = isinstance(width, int) and isinstance(height, int)
+    if not whole or min(width, height) < 1 or width * height > MAX_PIXELS:
         raise TypeError("width and height: expected positive integers of at most 80 million pixels")
     return width, height
 

@@ -11,6 +11,7 @@ from medground.anatomy.detect import Detector, Found
 from medground.anatomy.region_query import RegionQuery
 from medground.errors import MedgroundError
 from medground.images import Pixels
+from medground.models import building
 
 
 def load(path: Path, device: str, kind: str | None = None, trust_pickle: bool = False) -> Detector:
@@ -53,7 +54,7 @@ class RegionQueryDetector:
         config = region_query.build_config(header, str(path))
         self.size, self.model = config.size - 2 * self.use.inset, checkpoints.hash_of(path)
         self.names, self.device, self.doubt = config.names, device, self.use.doubt
-        network = RegionQuery(config)
+        network = building.built(lambda: RegionQuery(config), [path], path)
         checkpoints.fit(network, weights, path)
         self.network = network.eval().to(device)
         edges = [self.use.edges.get(name, [0.0] * 4) for name in config.names]

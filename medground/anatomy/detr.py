@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medground import checkpoints, ops, strict_json
+from medground import checkpoints, config_limits, ops, strict_json
 from medground.anatomy import masks
 from medground.anatomy.detect import Found, best_of_each, doubt_of
 from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 from medground.images import Pixels
+from medground.models import building
 
 KIND = "transformers"
 SIZE = 640  # the training size of the RT-DETR family
@@ -107,14 +108,15 @@ def load_network(folder: Path, **more: Any) -> Any:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     try:
-        network, info = transformers.AutoModelForObjectDetection.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            trust_remote_code=False,
-            **more,
-        )
+        with building.bounded(sorted(folder.glob("*.safetensors")), folder):
+            network, info = transformers.AutoModelForObjectDetection.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
+                **more,
+            )
     except (*BROKEN, SafetensorError, invalid_config()) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise MedgroundError(f"{folder}: not a detector that transformers can load: {reason}") from error
@@ -132,6 +134,7 @@ def _check_config(path: Path) -> None:
     if isinstance(config, dict) and config.get("auto_map"):
         raise MedgroundError(f"{path}: the model needs code from its folder (auto_map), which is not run")
     checkpoints.refuse_loading_keys(config, path)
+    config_limits.check(config, path)
 
 
 def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
@@ -149,4 +152,6 @@ def _preprocessing(folder: Path) -> tuple[int, Tensor, Tensor]:
         spread = torch.tensor(said["image_std"] if normal else [1.0] * 3)[:, None, None]
     except (BadRecord, ValueError, KeyError, TypeError, AttributeError) as error:
         raise MedgroundError(f"{path}: not a preprocessor config ({type(error).__name__})") from error
-    return max(sides, default=SIZE), mean, spread
+    side = max(sides, default=SIZE)
+    config_limits.check({"size": side}, path)
+    return side, mean, spread

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medground import ops
+from medground import config_limits, ops
 from medground.errors import MedgroundError
 from medground.models import encoders, pyramid
 
@@ -86,6 +86,7 @@ def to_json(config: Config) -> dict[str, Any]:
 
 def build_config(header: dict[str, Any], source: str) -> Config:
     """Return the config from `to_json`; raise MedgroundError for another model or an unknown key."""
+    config_limits.check(header, source)
     values = dict(header)
     if values.pop("kind", None) != KIND:
         raise MedgroundError(f"{source}: not a region-query detector")
@@ -94,7 +95,10 @@ def build_config(header: dict[str, Any], source: str) -> Config:
     tuples: dict[str, Any] = {
         name: tuple(each) if isinstance(each, list) else each for name, each in values.items()
     }
-    return Config(**tuples)
+    try:
+        return Config(**tuples)
+    except (TypeError, ValueError) as error:
+        raise MedgroundError(f"{source}: describes no network that can be built") from error
 
 
 def _conv(wide_in: int, wide_out: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

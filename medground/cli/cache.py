@@ -63,7 +63,7 @@ def cache(
     if verify:
         _report(store.problems(folder, image_size, images, listed), folder)
         return
-    name = "films" if shard.count == 1 else f"films-{shard.number}of{shard.count}"
+    name = "images" if shard.count == 1 else f"images-{shard.number}of{shard.count}"
     added = store.build(listed, images, folder, image_size, bad_lines.take_record, workers, name)
     log.info("%s: %d images added", folder, added)
 

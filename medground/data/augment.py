@@ -9,11 +9,14 @@ noise only, as in AGP's pre-training. crop: crop, scale and translation as in Tr
 (`data.crop`), with exposure. window: ASG's square of 224 out of 256 pixels. strong: the augmentation of the
 detector (`anatomy.augment`), for images of other devices. Each view depends only on the random generator of
 its image.
+
+Random numbers are drawn on the CPU, and boxes are moved there. The images are made from these numbers where
+the network is (`Views.of`), except those of strong views.
 Letters: B images, S side, N boxes. Boxes are normalized [cx, cy, w, h].
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,9 +26,11 @@ from torch.nn import functional
 from medground import ops
 from medground.anatomy import augment as anatomy
 from medground.data import crop
+from medground.data.crop import Crops
+from medground.models import letterboxed
 
 KINDS = ("none", "mild", "rotate", "jitter", "crop", "window", "strong")
-Augmented = tuple[Tensor, Tensor, Tensor]
+Generators = Sequence[np.random.Generator]
 
 
 @dataclass(frozen=True)
@@ -55,47 +60,107 @@ RANGES = {
 DRAWS = 6  # random numbers per view; one more with an angle
 
 
+@dataclass(frozen=True)
+class Views:
+    """The random numbers of the views of a batch, on any device.
+
+    inner: (B, 4) [x1, y1, x2, y2] in pixels, the image inside its square. flipped: (B,), True for a
+    left-right flip. crops: those of "crop". numbers: (B, DRAWS) in [-1, 1], with a column for the angle if
+    there is one. noise: (B, S, S) standard normal; with `seeds` it comes from the device's own generator.
+    """
+
+    inner: Tensor
+    ranges: Ranges = field(default_factory=Ranges)
+    flipped: Tensor | None = None
+    crops: Crops | None = None
+    numbers: Tensor | None = None
+    noise: Tensor | None = None
+    seeds: tuple[int, ...] = ()
+
+    def of(self, squares: Tensor) -> Tensor:
+        """Return the (B, 2, S, S) views of (B, S, S) bytes: in [0, 1], and their masks, 0 on padding."""
+        images = letterboxed.planes_of(squares, self.inner)
+        if self.flipped is not None:
+            images = torch.where(self.flipped[:, None, None, None], images.flip(3), images)
+        if self.crops is not None:
+            images = self.crops.of(images)
+        if self.numbers is None:
+            return images
+        noise = _noise(self.seeds, squares) if self.seeds else self.noise
+        return transformed(images, self.ranges, self.numbers, noise)
+
+
 def draw(
     kind: str,
-    images: Tensor,
+    given: Views,
+    side: int,
     boxes: Tensor,
     image_of: Tensor,
-    rngs: Sequence[np.random.Generator],
+    rngs: Generators,
     flip_prob: float = 0.0,
-) -> Augmented:
-    """Return augmented (B, 2, S, S) images, their (M, 4) boxes, and (M,) whether each box is still inside.
+    on_device: bool = False,
+) -> tuple[Views, Tensor, Tensor]:
+    """Return the views, the (M, 4) boxes on them, and (M,) whether each box is still inside.
 
-    kind: one of `KINDS`. Row i of `boxes` belongs to image image_of[i]. rngs: one generator per image.
-    flip_prob: the probability of a left-right flip before it.
+    kind: one of `KINDS` but "strong" (`strong`). given: the images as they are. Row i of `boxes` belongs to
+    image image_of[i]. rngs: one generator per image. flip_prob: the probability of a left-right flip before
+    it. on_device: noise is drawn by the device that makes the images.
     """
+    views, there = given, torch.ones(len(boxes), dtype=torch.bool)
     if flip_prob:
         flipped = torch.tensor([rng.random() < flip_prob for rng in rngs])
-        images, boxes = flip(images, boxes, image_of, flipped)
-    if kind == "none":
-        return images, boxes, torch.ones(len(boxes), dtype=torch.bool)
-    if kind == "strong":
-        return _strong(images, boxes, image_of, rngs)
-    there = torch.ones(len(boxes), dtype=torch.bool)
+        views, boxes = replace(views, flipped=flipped), flipped_boxes(boxes, flipped[image_of])
+    if kind in ("none", "strong"):
+        return views, boxes, there
     if kind == "crop":
-        images, boxes, there = crop.draw(images, boxes, image_of, rngs)
-    count = DRAWS + (RANGES[kind].angle > 0)
-    draws = np.stack([rng.uniform(-1, 1, count) for rng in rngs]).astype(np.float32)
-    noise = np.stack([rng.standard_normal(images.shape[2:], dtype=np.float32) for rng in rngs])
-    moved = views(images, boxes, image_of, RANGES[kind], torch.from_numpy(draws), torch.from_numpy(noise))
-    return *moved, there
+        crops = crop.draw(_flipped_inner(views, side), side, rngs)
+        views = replace(views, crops=crops)
+        boxes, there = crops.moved(boxes, image_of)
+    ranges = RANGES[kind]
+    count = DRAWS + (ranges.angle > 0)
+    numbers = torch.from_numpy(np.stack([rng.uniform(-1, 1, count) for rng in rngs]).astype(np.float32))
+    views = replace(views, ranges=ranges, numbers=numbers)
+    return _with_noise(views, side, rngs, on_device), moved(boxes, image_of, ranges, numbers), there
 
 
-def flip(images: Tensor, boxes: Tensor, image_of: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the images and boxes of `draw`, flipped left-right if (B,) `flipped` is True."""
-    across = torch.where(flipped[image_of], 1 - boxes[:, 0], boxes[:, 0])
-    images = torch.where(flipped[:, None, None, None], images.flip(3), images)
-    return images, torch.cat([across[:, None], boxes[:, 1:]], dim=1)
+def _with_noise(views: Views, side: int, rngs: Generators, on_device: bool) -> Views:
+    if not views.ranges.noise:
+        return views
+    if on_device:
+        return replace(views, seeds=tuple(int(rng.integers(2**62)) for rng in rngs))
+    noise = np.stack([rng.standard_normal((side, side), dtype=np.float32) for rng in rngs])
+    return replace(views, noise=torch.from_numpy(noise))
 
 
-def _strong(
-    images: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]
-) -> Augmented:
-    """Return the augmentation of the detector; views that it corrupts have no boxes any more."""
+def _noise(seeds: Sequence[int], squares: Tensor) -> Tensor:
+    """Return (B, S, S) standard normal numbers of the device of the squares."""
+    shape, device = squares.shape[1:], squares.device
+    generator = torch.Generator(device)
+    return torch.stack(
+        [torch.randn(shape, generator=generator.manual_seed(seed), device=device) for seed in seeds]
+    )
+
+
+def flipped_boxes(boxes: Tensor, flipped: Tensor) -> Tensor:
+    """Return (N, 4) boxes, flipped left-right if (N,) `flipped` is True."""
+    across = torch.where(flipped, 1 - boxes[:, 0], boxes[:, 0])
+    return torch.cat([across[:, None], boxes[:, 1:]], dim=1)
+
+
+def _flipped_inner(views: Views, side: int) -> Tensor:
+    if views.flipped is None:
+        return views.inner
+    x1, y1, x2, y2 = views.inner.unbind(1)
+    return torch.where(views.flipped[:, None], torch.stack([side - x2, y1, side - x1, y2], 1), views.inner)
+
+
+def strong(
+    images: Tensor, boxes: Tensor, image_of: Tensor, rngs: Generators
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the detector's views of (B, 2, S, S) images, their boxes, and which are inside, as in `draw`.
+
+    Views that it corrupts have no boxes any more.
+    """
     pixels = images[:, :1].clamp(min=1 / 255) * images[:, 1:]  # 0 means padding
     corners = ops.cxcywh_to_xyxy(boxes)
     views_made, there = [], torch.ones(len(boxes), dtype=torch.bool)
@@ -117,47 +182,48 @@ def _with_area(corners: Tensor) -> Tensor:
     return torch.cat([centre, sides.clamp(min=1e-3)], dim=1)
 
 
-def views(
-    images: Tensor, boxes: Tensor, image_of: Tensor, ranges: Ranges, draws: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return augmented (B, 2, S, S) images with masks, and their (N, 4) boxes.
+def transformed(images: Tensor, ranges: Ranges, numbers: Tensor, noise: Tensor | None) -> Tensor:
+    """Return views of (B, 2, S, S) images with masks, clipped to the square.
 
-    draws: (B, DRAWS) in [-1, 1], with a column for the angle if there is one. A rotated box is the box around
-    its corners. noise: (B, S, S) standard normal. Row i of `boxes` belongs to image
-    image_of[i]. Images and boxes are clipped to the square; a box keeps at least 1/1000 of the side.
+    numbers, noise: as in `Views`; None is without noise.
     """
-    scale, shift = ranges.zoom * (1 + draws[:, 0] * ranges.scale), draws[:, 1:3] * ranges.shift
-    theta = torch.zeros(len(images), 2, 3)
+    scale, shift, turn = _geometry(ranges, numbers)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / scale
     theta[:, :, 2] = -2 * shift / scale[:, None]  # affine_grid maps new to old positions in [-1, 1]
-    turn = None
-    if ranges.angle:
-        turn = torch.deg2rad(draws[:, 6] * ranges.angle)
+    if turn is not None:
         theta = _turned(turn).transpose(1, 2) @ theta
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, align_corners=False)
-    pixels, inside = moved[:, 0], moved[:, 1]
-    contrast, gamma, light = (draws[:, n, None, None] for n in (3, 4, 5))
+    pixels, inside = functional.grid_sample(images, grid, align_corners=False).unbind(1)
+    contrast, gamma, light = (numbers[:, n, None, None] for n in (3, 4, 5))
     pixels = pixels.clamp(min=1e-4) ** torch.exp(gamma * ranges.gamma)
-    pixels = (
-        (pixels - 0.5) * (1 + contrast * ranges.contrast) + 0.5 + light * ranges.light + noise * ranges.noise
-    )
-    return (
-        torch.stack([pixels.clamp(0, 1) * inside, inside], dim=1),
-        _moved(boxes, scale[image_of], shift[image_of], None if turn is None else turn[image_of]),
-    )
+    pixels = (pixels - 0.5) * (1 + contrast * ranges.contrast) + 0.5 + light * ranges.light
+    if noise is not None:
+        pixels = pixels + noise * ranges.noise
+    return torch.stack([pixels.clamp(0, 1) * inside, inside], dim=1)
+
+
+def moved(boxes: Tensor, image_of: Tensor, ranges: Ranges, numbers: Tensor) -> Tensor:
+    """Return (N, 4) boxes on the views, clipped to the square; each side is at least 1/1000 of the square's.
+
+    A rotated box is the box around its corners.
+    """
+    scale, shift, turn = _geometry(ranges, numbers[image_of])
+    centre, sides = boxes[:, :2] - 0.5, boxes[:, 2:]
+    if turn is not None:
+        matrix = _turned(turn)
+        centre, sides = (matrix @ centre[..., None])[..., 0], (matrix.abs() @ sides[..., None])[..., 0]
+    placed = torch.cat([centre * scale[:, None] + 0.5 + shift, sides * scale[:, None]], dim=1)
+    return _with_area(ops.cxcywh_to_xyxy(placed).clamp(0, 1))
+
+
+def _geometry(ranges: Ranges, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the scale (N,), the shift (N, 2), and the angle (N,) in radians, None without one."""
+    scale, shift = ranges.zoom * (1 + numbers[:, 0] * ranges.scale), numbers[:, 1:3] * ranges.shift
+    return scale, shift, torch.deg2rad(numbers[:, 6] * ranges.angle) if ranges.angle else None
 
 
 def _turned(angle: Tensor) -> Tensor:
     """Return (B, 2, 2) matrices that rotate by angles in radians."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos, -sin, sin, cos], dim=1).reshape(-1, 2, 2)
-
-
-def _moved(boxes: Tensor, scale: Tensor, shift: Tensor, turn: Tensor | None) -> Tensor:
-    centre, sides = boxes[:, :2] - 0.5, boxes[:, 2:]
-    if turn is not None:
-        matrix = _turned(turn)
-        centre, sides = (matrix @ centre[..., None])[..., 0], (matrix.abs() @ sides[..., None])[..., 0]
-    moved = torch.cat([centre * scale[:, None] + 0.5 + shift, sides * scale[:, None]], dim=1)
-    return _with_area(ops.cxcywh_to_xyxy(moved).clamp(0, 1))

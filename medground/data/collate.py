@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medground.data import augment, report_targets
+from medground.data.augment import Views
 from medground.data.examples import Example
 from medground.data.feature_maps import FeatureMaps, MappedImage
 from medground.data.image_store import ImageStore
@@ -27,7 +28,7 @@ class Batch:
     """A batch.
 
     pictures: (B, 2, S, S), images in [0, 1] and their masks, 0 on padding; or (B, C + 1, h, w), the same of
-    feature maps. ids, mask: (U, T) of the texts.
+    feature maps; or (B, S, S) bytes, of which `views` makes the images. ids, mask: (U, T) of the texts.
     image_of, text_of: (N,) the rows of each pair. boxes: (M, 4) normalized [cx, cy, w, h]. box_of: (M,) the
     pair of each box. reports: None if no objective uses reports. boxed: (K,) the sorted pairs with a box.
     """
@@ -41,16 +42,18 @@ class Batch:
     box_of: Tensor
     reports: ReportBatch | None = None
     boxed: Tensor | None = None
+    views: Views | None = None
 
     def inputs(self) -> tuple[Tensor, ...]:
         """Return the arguments of a network's forward."""
         pixels, inside = self.pictures[:, :-1], self.pictures[:, -1:]
         return pixels, inside, self.ids, self.mask, self.image_of, self.text_of
 
-    def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device; a pinned one is copied asynchronously."""
-        result: Batch = each_tensor(self, lambda part: part.to(device, non_blocking=True))
-        return result
+    def viewed(self) -> "Batch":
+        """Return the batch with its images made from bytes."""
+        return (
+            self if self.views is None else replace(self, pictures=self.views.of(self.pictures), views=None)
+        )
 
     def pinned(self) -> "Batch":
         """Return the batch in pinned memory."""
@@ -59,11 +62,20 @@ class Batch:
 
 
 def each_tensor(part: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a tensor, or a dataclass of tensors, with `change` applied to each; None stays None."""
+    """Return a tensor, or a dataclass of tensors, with `change` applied to each; other values stay."""
     if is_dataclass(part):
         changed = {each.name: each_tensor(getattr(part, each.name), change) for each in fields(part)}
         return replace(part, **changed)  # type: ignore[type-var]
-    return None if part is None else change(part)
+    return change(part) if isinstance(part, Tensor) else part
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a record of tensors on a device, which makes the images of a `Batch`.
+
+    A pinned record is copied asynchronously.
+    """
+    there = each_tensor(batch, lambda part: part.to(device, non_blocking=True))
+    return there.viewed() if isinstance(there, Batch) else there
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Plan:
 
     negatives: probability of adding one negative text of a query that has some. flip_prob: probability of a
     left-right flip. always: texts added to those of the reports in every batch; None if no report is used.
+    on_device: batches have bytes and `views`, of which their device makes the images; strong views excepted.
     """
 
     images: int = 16
@@ -82,6 +95,7 @@ class Plan:
     flip_prob: float = 0.0
     negatives: float = 0.0
     always: tuple[str, ...] | None = None
+    on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,14 +134,27 @@ class Batches:
         if reports is not None:
             more, theirs = reports.boxes()
             boxes, images = torch.cat([boxes, more]), torch.cat([images, theirs])
-        pictures, boxes, there = augment.draw(
-            self.plan.views, batch.pictures, boxes, images, rngs, self.plan.flip_prob
-        )
+        batch, boxes, there = self._augmented(batch, boxes, images, rngs)
         if reports is not None:
             reports = reports.on_views(boxes[own:], there[own:])
         boxes, box_of = boxes[:own][there[:own]], batch.box_of[there[:own]]
-        changed = replace(batch, pictures=pictures, boxes=boxes, box_of=box_of, reports=reports)
-        return replace(changed, boxed=box_of.unique())
+        return replace(batch, boxes=boxes, box_of=box_of, reports=reports, boxed=box_of.unique())
+
+    def _augmented(
+        self, batch: Batch, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]
+    ) -> tuple[Batch, Tensor, Tensor]:
+        """Return the batch with augmented images, all boxes on them, and which boxes are inside."""
+        plan, there = self.plan, torch.ones(len(boxes), dtype=torch.bool)
+        if batch.views is None:  # of feature maps, which stay as they are
+            return batch, boxes, there
+        side = batch.pictures.shape[-1]
+        drawn = (batch.views, side, boxes, image_of, rngs, plan.flip_prob, plan.on_device)
+        views, boxes, there = augment.draw(plan.views, *drawn)
+        batch = replace(batch, views=views)
+        if plan.views == "strong":
+            pictures, boxes, there = augment.strong(batch.viewed().pictures, boxes, image_of, rngs)
+            return replace(batch, pictures=pictures, views=None), boxes, there
+        return batch if plan.on_device else batch.viewed(), boxes, there
 
     def _sampled(self, step: int, rank: int, world: int) -> tuple[list[Queried], list[np.random.Generator]]:
         """Return the queries of each image, and the generator of each image."""
@@ -176,14 +203,13 @@ def collate(
 
     Unless `always` is None, the reports of the images and these texts are included.
     """
-    pictures, boxes, letterboxes = [], [], []
+    images, boxes = [], []
     texts: list[str] = []
     image_of: list[int] = []
     box_of: list[int] = []
     for row, (example, queries) in enumerate(queried):
         image = load(example, store)
-        pictures.append(image.picture())
-        letterboxes.append(image.letterbox)
+        images.append(image)
         for text, own in queries:
             boxes.append(image.letterbox.normalise(np.array(own, dtype=float).reshape(-1, 4)))
             box_of += [len(texts)] * len(own)
@@ -193,8 +219,10 @@ def collate(
     extra = [] if always is None else [*report_targets.texts_of(examples), *always]
     rows = {text: n for n, text in enumerate(dict.fromkeys([*texts, *extra]) or [""])}
     ids, mask = tokenize(list(rows))
+    letterboxes = [each.letterbox for each in images]
+    pictures, views = _pictures(images)
     return Batch(
-        pictures=torch.stack(pictures),
+        pictures=pictures,
         ids=ids,
         mask=mask,
         image_of=torch.tensor(image_of, dtype=torch.long),
@@ -202,4 +230,14 @@ def collate(
         boxes=torch.from_numpy(np.concatenate([*boxes, np.zeros((0, 4))])).float(),
         box_of=torch.tensor(box_of, dtype=torch.long),
         reports=None if always is None else report_targets.collate(examples, letterboxes, rows, always),
+        views=views,
     )
+
+
+def _pictures(images: Sequence[LetterboxedImage | MappedImage]) -> tuple[Tensor, Views | None]:
+    """Return the bytes of images and their unchanged views, or feature maps without any."""
+    own = [each for each in images if isinstance(each, LetterboxedImage)]
+    if len(own) < len(images):  # feature maps
+        return torch.stack([each.picture() for each in images]), None
+    squares = torch.from_numpy(np.stack([each.square for each in own]))
+    return squares, Views(torch.tensor([each.inner for each in own]))

@@ -9,6 +9,7 @@ Letters: B images, S side, M boxes, [x1, y1, x2, y2] in [0, 1] of the square.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,35 +26,43 @@ CROPPED = 0.5  # share of images
 Array = NDArray[Any]
 
 
-def draw(
-    images: Tensor, boxes: Tensor, image_of: Tensor, rngs: Sequence[np.random.Generator]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return changed (B, 2, S, S) images with masks, their (M, 4) boxes [cx, cy, w, h], and (M,) which
-    remain.
+@dataclass(frozen=True)
+class Crops:
+    """Windows (B, 4) of images, the factors (B,) of their sizes and their new top left corners (B, 2)."""
 
-    Row i of `boxes` belongs to image image_of[i]. rngs: one generator per image.
-    """
-    made = [_placed(_content(image[1].numpy()), rng) for image, rng in zip(images, rngs, strict=True)]
-    windows, factors, starts = (
-        torch.from_numpy(np.array(each, dtype=np.float32)) for each in zip(*made, strict=True)
-    )
-    corners = ops.cxcywh_to_xyxy(boxes)
-    own = windows[image_of]
-    low, high = own[:, :2].repeat(1, 2), own[:, 2:].repeat(1, 2)
-    cut = torch.minimum(torch.maximum(corners, low), high)
-    there = (cut[:, 2:] - cut[:, :2] > 1e-3).all(dim=1)
-    moved = (cut - low) * factors[image_of, None] + starts[image_of].repeat(1, 2)
-    return _resampled(images, windows, factors, starts), ops.xyxy_to_cxcywh(moved), there
+    windows: Tensor
+    factors: Tensor
+    starts: Tensor
+
+    def of(self, images: Tensor) -> Tensor:
+        """Return the windows of (B, 2, S, S) images at their new places; all else is padding."""
+        windows, factors = self.windows, self.factors
+        theta = torch.zeros(len(images), 2, 3, device=images.device)
+        theta[:, 0, 0] = theta[:, 1, 1] = 1 / factors
+        # from new to old places, both in [-1, 1]
+        theta[:, :, 2] = (1 - 2 * self.starts) / factors[:, None] + 2 * windows[:, :2] - 1
+        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+        moved = functional.grid_sample(images, grid, align_corners=False)
+        low, high = windows[:, None, None, :2] * 2 - 1, windows[:, None, None, 2:] * 2 - 1
+        within = ((grid >= low) & (grid <= high)).all(dim=3)[:, None]
+        return moved * within
+
+    def moved(self, boxes: Tensor, image_of: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (M, 4) boxes [cx, cy, w, h] of images image_of, moved, and (M,) which remain."""
+        corners, own = ops.cxcywh_to_xyxy(boxes), self.windows[image_of]
+        low, high = own[:, :2].repeat(1, 2), own[:, 2:].repeat(1, 2)
+        cut = torch.minimum(torch.maximum(corners, low), high)
+        there = (cut[:, 2:] - cut[:, :2] > 1e-3).all(dim=1)
+        moved = (cut - low) * self.factors[image_of, None] + self.starts[image_of].repeat(1, 2)
+        return ops.xyxy_to_cxcywh(moved), there
 
 
-def _content(inside: Array) -> Array:
-    """Return the box [x1, y1, x2, y2] of the image in its square; inside: (S, S), 1 on the image."""
-    side = inside.shape[0]
-    found = [np.flatnonzero(inside.max(axis=axis) > 0.5) for axis in (0, 1)]
-    if not all(map(len, found)):
-        return np.array([0.0, 0, 1, 1])
-    ends = [found[0][0], found[1][0], found[0][-1] + 1, found[1][-1] + 1]
-    return np.array(ends, dtype=float) / float(side)
+def draw(inner: Tensor, side: int, rngs: Sequence[np.random.Generator]) -> Crops:
+    """Return the crops of images that take (B, 4) `inner` pixels of their squares; one generator each."""
+    made = [
+        _placed(content.astype(float) / side, rng) for content, rng in zip(inner.numpy(), rngs, strict=True)
+    ]
+    return Crops(*(torch.from_numpy(np.array(each, dtype=np.float32)) for each in zip(*made, strict=True)))
 
 
 def _placed(content: Array, rng: np.random.Generator) -> tuple[Array, float, Array]:
@@ -66,16 +75,3 @@ def _placed(content: Array, rng: np.random.Generator) -> tuple[Array, float, Arr
     factor = rng.choice(SCALES) / size.max()
     corner = rng.uniform(size=2) * (1 - size * factor)
     return np.concatenate([start, start + size]), factor, corner
-
-
-def _resampled(images: Tensor, windows: Tensor, factors: Tensor, starts: Tensor) -> Tensor:
-    """Return the windows of the images at their new places; all else is padding."""
-    theta = torch.zeros(len(images), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1 / factors
-    # from new to old places, both in [-1, 1]
-    theta[:, :, 2] = (1 - 2 * starts) / factors[:, None] + 2 * windows[:, :2] - 1
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images, grid, align_corners=False)
-    low, high = windows[:, None, None, :2] * 2 - 1, windows[:, None, None, 2:] * 2 - 1
-    within = ((grid >= low) & (grid <= high)).all(dim=3)[:, None]
-    return moved * within

@@ -4,7 +4,7 @@ CACHE/cache.json        the side of the squares and the version of the format
 CACHE/NAME-00000.npy    (n, S, S) uint8: up to 256 images, 105 MB at 640 px
 CACHE/NAME-00000.jsonl  a line per row: path, width, height; size and time of the file; hash of the row
 
-NAME is `films`, or `films-2of7` for the shard of one of several machines. The .jsonl of a part is written
+NAME is `images`, or `images-2of7` for the shard of one of several machines. The .jsonl of a part is written
 last: a part without it is incomplete and is overwritten. Letters: S side of the square, n images of a part.
 """
 
@@ -83,7 +83,7 @@ class Cache:
 
 def rows(folder: Path) -> Iterator[CachedImage]:
     """Yield the images of the folder's complete parts, in order; raise MedgroundError for an invalid line."""
-    for file in sorted(folder.glob("films*.jsonl")):
+    for file in sorted(folder.glob("images*.jsonl")):
         for number, line in enumerate(file.read_bytes().splitlines()):
             try:
                 row = CachedImage(part=file.stem, number=number, **orjson.loads(line))
@@ -128,7 +128,7 @@ def build(
     size: int,
     reject: Callable[[Image, MedgroundError], None],
     workers: int = 1,
-    name: str = "films",
+    name: str = "images",
 ) -> int:
     """Add the missing images of `folder` to the cache; return the number of added images.
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from medground import boxes
+from medground import boxes, strict_json
 from medground.datasets.mimic_cxr import study_id, subject_id
 from medground.datasets.sources import (
     File,
@@ -120,10 +118,7 @@ def _anatomy(file: File, images: Mapping[str, Anatomy], splits: Splits, dirt: Co
 
 def read_graph(file: File) -> dict[str, Any]:
     """Return the scene graph with all its lists (possibly empty); raise BadRecord if it is not a graph."""
-    try:
-        graph = orjson.loads(file.content.removeprefix(b"\xef\xbb\xbf"))
-    except orjson.JSONDecodeError:
-        raise BadRecord("not JSON") from None
+    graph = strict_json.parse(file.content.removeprefix(b"\xef\xbb\xbf"))
     if not isinstance(graph, dict):
         raise BadRecord("expected an object")
     if not isinstance(graph.get("image_id"), str):

@@ -9,20 +9,20 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from medground import coco_ids
 from medground.datasets.class_boxes import Finding, phrases
 from medground.datasets.json_items import JsonItem, items_of, read_json
 from medground.datasets.sources import Source, TakeBad, name_of, number, refuse, sift
 from medground.errors import BadRecord, MedgroundError
 from medground.records import Phrase
 
-PARTS = ("images", "categories", "annotations")
-
 
 def read(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phrase]:
     """Yield the phrases of each image, the images in the order of the file."""
     name, held = name_of(source), read_json(source)
-    if not isinstance(held, dict) or any(not isinstance(held.get(part), list) for part in PARTS):
+    if not isinstance(held, dict) or any(not isinstance(held.get(part), list) for part in coco_ids.PARTS):
         raise MedgroundError(f"{name}: no COCO images, categories and annotations")
+    coco_ids.check(held, name)
     images = {_key(each, "id"): each for each in sift(items_of(held["images"], name, "images"), _image, take)}
     names = dict(sift(items_of(held["categories"], name, "categories"), _category, take))
     listed = items_of(held["annotations"], name, "annotations")

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from medground import boxes, limits
+from medground import boxes, coco_ids, limits, strict_json
 from medground.datasets.mimic_cxr import ids_in, study_id, subject_id
 from medground.datasets.sources import (
     Row,
@@ -185,14 +185,15 @@ class _Annotation:
 
 def _of_json(stream: Any, name: str, take: TakeBad) -> Iterator[Entry]:
     try:
-        coco = orjson.loads(limits.whole(stream, name).removeprefix(b"\xef\xbb\xbf"))
+        coco = strict_json.parse(limits.whole(stream, name).removeprefix(b"\xef\xbb\xbf"))
         images = {each["id"]: each for each in coco["images"]}
         categories = {each["id"]: each["name"] for each in coco["categories"]}
         annotations = list(coco["annotations"])
-    except orjson.JSONDecodeError:
-        raise MedgroundError(f"{name}: not JSON") from None
+    except BadRecord as bad:
+        raise MedgroundError(f"{name}: {bad.problem}") from None
     except (KeyError, TypeError):
         raise MedgroundError(f"{name}: no COCO images, categories and annotations; is this MS-CXR?") from None
+    coco_ids.check(coco, name)
     found = (
         _Annotation(each, orjson.dumps(each) + b"\n", f"{name}: annotations[{i}]: ")
         for i, each in enumerate(annotations)

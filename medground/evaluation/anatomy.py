@@ -9,7 +9,7 @@ ap@.5         average precision by score; the group `macro` is the mean over reg
 consistent        share of the rules of anatomical sanity (`anatomy/consistency.toml`) that the predicted
                   boxes satisfy; a rule counts if all its regions were predicted (n counts these), with the
                   groups `all`, `macro`, `rule:NAME`
-consistent_films  share of images whose boxes satisfy all these rules; n counts images with such a rule
+consistent_images  share of images whose boxes satisfy all these rules; n counts images with such a rule
 
 Groups: `all`, `macro`, `region:NAME`; n counts true boxes. Letters: N items.
 """
@@ -27,6 +27,7 @@ from medground.anatomy import consistency
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import baseline, sources
 from medground.evaluation.cases import as_array
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report import anatomy_pictures
 from medground.evaluation.report.pictures import Galleries
@@ -96,19 +97,12 @@ def _found(records: Iterable[Anatomy], default: str, truth: Sequence[Anatomy]) -
 
 def check_truth() -> Callable[[Anatomy], None]:
     """Return a check that raises BadRecord for a second record of an image, and for a repeated region."""
-    return partial(_once, seen=set())
+    return agreeing(partial(_once, seen=set()))
 
 
 def check_prediction(truth: Iterable[Anatomy]) -> Callable[[Anatomy], None]:
-    """Return a check that also raises BadRecord if the image's size differs from that in the truth."""
-    seen, sizes = set[str](), {each.image_id: (each.width, each.height) for each in truth}
-
-    def check(anatomy: Anatomy) -> None:
-        _once(anatomy, seen)
-        if (anatomy.width, anatomy.height) != sizes.get(anatomy.image_id, (anatomy.width, anatomy.height)):
-            raise BadRecord("the truth has this image in another size: are the boxes in its pixels?", "width")
-
-    return check
+    """Return a check that also raises BadRecord for another patient or size of the image in the truth."""
+    return agreeing(partial(_once, seen=set()), truth)
 
 
 def _once(anatomy: Anatomy, seen: set[str]) -> None:
@@ -179,8 +173,8 @@ def measure_sanity(truth: Sequence[Anatomy], own: Found, other: Found | None) ->
         groups=groups.build([], len(truth), "-"),
         owners=owners,
         counts=[int((~np.isnan(mine)).any(axis=1).sum())],
-        own={"consistent_films": mean_over(_of_images(mine))},
-        other=None if theirs is None else {"consistent_films": mean_over(_of_images(theirs))},
+        own={"consistent_images": mean_over(_of_images(mine))},
+        other=None if theirs is None else {"consistent_images": mean_over(_of_images(theirs))},
     )
     return rules, images
 

@@ -28,6 +28,7 @@ from medground import published, registry
 from medground.answers.normal import normal
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import report_words, sources
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.stats import groups, scoring, texts
@@ -160,10 +161,10 @@ def check_truth() -> Callable[[Question], None]:
         if not question.text.strip():
             raise BadRecord("an empty question", "text")
 
-    return check
+    return agreeing(check)
 
 
-def check_prediction(truth: Iterable[Question]) -> Callable[[Answer], None]:
+def check_prediction(truth: Sequence[Question]) -> Callable[[Answer], None]:
     """Return a check that raises BadRecord for an unknown question, and for a second line of a run."""
     known, seen = {(each.image_id, each.question_id) for each in truth}, set[tuple[Key, int]]()
 
@@ -175,7 +176,7 @@ def check_prediction(truth: Iterable[Question]) -> Callable[[Answer], None]:
             raise BadRecord("the second line with this question and seed", "question_id")
         seen.add((key, seed_of(found)))
 
-    return check
+    return agreeing(check, truth)
 
 
 def seed_of(found: Answer) -> int:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from medground import registry
 from medground.errors import BadRecord
 from medground.evaluation import sources
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.presence import Auc
 from medground.evaluation.report.pictures import Galleries, no_galleries
@@ -94,10 +95,10 @@ def check_truth() -> Callable[[Label], None]:
                 "other classes than in the first line; null is a class that is not stated", "labels"
             )
 
-    return check
+    return agreeing(check)
 
 
-def check_prediction(truth: Iterable[Label]) -> Callable[[Classification], None]:
+def check_prediction(truth: Sequence[Label]) -> Callable[[Classification], None]:
     """Return a check that raises BadRecord for an unknown image, a second line of a run, a missing class."""
     known, seen = {each.image_id: each.labels.keys() for each in truth}, set[tuple[str, Run]]()
 
@@ -114,7 +115,7 @@ def check_prediction(truth: Iterable[Label]) -> Callable[[Classification], None]
             raise BadRecord("the second line with this image, share and seed", "image_id")
         seen.add(key)
 
-    return check
+    return agreeing(check, truth)
 
 
 def _runs(found: Iterable[Classification], scored: Sequence[Label], source: str) -> Runs:

@@ -7,27 +7,15 @@ scores.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
 import medground
 from medground import leakage
 from medground.errors import MedgroundError
-from medground.evaluation import anatomy as regions
-from medground.evaluation import (
-    answers,
-    baseline,
-    classification,
-    coverage,
-    heatmaps,
-    perturbations,
-    phrases,
-    protocols,
-    segmentation,
-    sources,
-    written,
-)
-from medground.evaluation.prepared import Prepared
+from medground.evaluation import baseline, coverage, phrases, prepared, protocols, sources
+from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.protocols import Protocol
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.stats import scoring
@@ -35,15 +23,16 @@ from medground.evaluation.stats.scoring import Resampling
 from medground.records import Anatomy, Label, Phrase, Question, Report, Score
 
 log = logging.getLogger(__name__)
-PREPARE: Mapping[str, Callable[..., Prepared]] = {
-    "phrases": phrases.prepare,
-    "anatomy": regions.prepare,
-    "heatmaps": heatmaps.prepare,
-    "labels": classification.prepare,
-    "masks": segmentation.prepare,
-    "questions": answers.prepare,
-    "reports": written.prepare,
-    "perturbations": perturbations.prepare,
+# The module whose `prepare` pairs the records of a kind. Only that of the chosen protocols is imported.
+PREPARED_BY: Mapping[Kind, str] = {
+    "phrases": "phrases",
+    "anatomy": "anatomy",
+    "heatmaps": "heatmaps",
+    "labels": "classification",
+    "masks": "segmentation",
+    "questions": "answers",
+    "reports": "written",
+    "perturbations": "perturbations",
 }
 
 
@@ -101,11 +90,12 @@ def evaluate(
     """
     chosen = [_protocol(each) for each in protocols]
     kind = _common_kind(chosen)
-    data = PREPARE[kind](predictions, truth, train, compare, split)
+    data = _prepare(kind)(predictions, truth, train, compare, split)
     _place(data, anatomy)
     leaky = _leaks(data, model, allow_leakage)
     scoring.warn_of_lone_images(data.scored)
     measured = [one for protocol in chosen for one in protocol.measure(data)]
+    _warn_of_models(data, predictions=predictions, compare=compare)
     stated = coverage.stated(data.predictions)
     if model is not None:
         leakage.warn_of_another_model(Path(model), data.models())
@@ -118,6 +108,21 @@ def evaluate(
         batches.append([coverage.measure(data.own)])
     found = [score for batch in batches for some in scoring.score_all(batch, how) for score in some]
     return Scores(found, chosen[0].galleries(data))
+
+
+def _warn_of_models(data: Prepared, **inputs: Any) -> None:
+    """Warn of a file with predictions of several models."""
+    for (name, records), found in zip(inputs.items(), (data.predictions, data.compared), strict=True):
+        if len(models := prepared.models_of(found)) > 1:
+            log.warning(
+                "%s: predictions of %d models; the figures are of all together, as for a cross-validation",
+                *(sources.name_of(records, name), len(models)),
+            )
+
+
+def _prepare(kind: Kind) -> Callable[..., Prepared]:
+    prepare: Callable[..., Prepared] = import_module(f"medground.evaluation.{PREPARED_BY[kind]}").prepare
+    return prepare
 
 
 def _place(data: Prepared, anatomy: Iterable[Anatomy] | None) -> None:
@@ -135,7 +140,7 @@ def _protocol(named: str | Protocol) -> Protocol:
     return protocols.named(named) if isinstance(named, str) else named
 
 
-def _common_kind(chosen: Sequence[Protocol]) -> str:
+def _common_kind(chosen: Sequence[Protocol]) -> Kind:
     kinds = {each.takes for each in chosen}
     if len(kinds) != 1:
         raise MedgroundError(f"protocols must read the same kind of predictions, got {sorted(kinds)}")

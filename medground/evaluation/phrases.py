@@ -14,6 +14,7 @@ from medground import boxes, published
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import sources
 from medground.evaluation.cases import Case
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.parts import Part
 from medground.evaluation.prepared import Prepared
 from medground.records import Box, Grounding, Phrase, ScoredBox
@@ -68,9 +69,8 @@ def prepare(
     """
     target = select(truth, split)
     training = select_training(train, target.scored, split)
-    places = {key_of(each) for each in target.known}
-    own = sources.checked(predictions, "predictions", _check_prediction(places))
-    other = None if compare is None else sources.checked(compare, "compare", _check_prediction(places))
+    own = sources.checked(predictions, "predictions", _check_prediction(target.known))
+    other = None if compare is None else sources.checked(compare, "compare", _check_prediction(target.known))
     return PhraseData(
         scored=target.scored,
         train=training,
@@ -116,25 +116,28 @@ def select_training(
 
 
 def check_truth() -> Callable[[Phrase], None]:
-    """Return a check that raises BadRecord for a second phrase, and for a box outside its image."""
+    """Return a check that raises BadRecord for a second phrase, and for a box outside its image.
+
+    So does an image of two patients or sizes.
+    """
     seen: set[Key] = set()
 
     def check(phrase: Phrase) -> None:
         _once(key_of(phrase), seen)
         boxes.check_phrase(phrase)
 
-    return check
+    return agreeing(check)
 
 
-def _check_prediction(known: set[Key]) -> Callable[[Grounding], None]:
-    seen: set[Key] = set()
+def _check_prediction(truth: Sequence[Phrase]) -> Callable[[Grounding], None]:
+    known, seen = {key_of(each) for each in truth}, set[Key]()
 
     def check(grounding: Grounding) -> None:
         if key_of(grounding) not in known:
             raise BadRecord("the truth has no such phrase on this image", "phrase_id")
         _once(key_of(grounding), seen)
 
-    return check
+    return agreeing(check, truth)
 
 
 def _once(key: Key, seen: set[Key]) -> None:

@@ -29,9 +29,14 @@ class Prepared:
 
     def models(self) -> set[str]:
         """Return the hashes of the models that made the predictions, if they are known."""
-        found = (getattr(each, "model", None) or each.extra.get("model") for each in self.predictions)
-        return {str(each) for each in found if each}
+        return models_of(self.predictions)
 
     def about(self) -> dict[str, Any]:
         """Return further keys for each score: the rules."""
         return dict(self.rules)
+
+
+def models_of(predictions: Sequence[Predicted]) -> set[str]:
+    """Return the hashes of the models that made the predictions, if they are known."""
+    found = (getattr(each, "model", None) or each.extra.get("model") for each in predictions)
+    return {str(each) for each in found if each}

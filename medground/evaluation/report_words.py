@@ -9,9 +9,7 @@ import re
 from collections.abc import Sequence
 
 from medground.records import Report
-from medground.reports.parser import CELLS, Parser
-from medground.reports.sections import COUNTED, split_sections
-from medground.reports.sentence_parser import Options
+from medground.reports.sections import CELLS, COUNTED, split_sections
 
 _NUMBER = re.compile(r"(?:(?<=\s)|^)\d+\.(?=\s)")  # of a list
 _REMOVED = re.compile(r"[.,?;*!%^&_+():\[\]{}<>=@\\/'\"]")  # R2Gen keeps the hyphen
@@ -49,6 +47,8 @@ class Findings:
     """The findings that a report states as present, by the rules of parse-reports."""
 
     def __init__(self) -> None:
+        from medground.reports.parser import Options, Parser  # a tenth of the time of a short evaluation
+
         self._parser = Parser(options=Options(any_language=True))
 
     def __call__(self, reports: Sequence[Report]) -> list[frozenset[str]]:

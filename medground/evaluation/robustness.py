@@ -1,6 +1,6 @@
 """Robustness: how far predictions change if the image or the phrase is perturbed.
 
-`as asked`         the phrase on its image, without a perturbation
+`unchanged`        the phrase on its image, without a perturbation
 `blank image`      the phrase on an even image of the same size: only the text can inform the prediction
 `mirrored image`   the phrase on its image flipped left-right: boxes should follow the image
 `other patient`    the phrase on the next image of another patient, with boxes scaled to this image
@@ -17,7 +17,7 @@ Flipped images have two more rows. One is of phrases that name one side, which t
 other is of the rest. All figures are over phrases. A phrase that a perturbation cannot change (for example,
 one without a side) is left out. IoU is that of the areas that all boxes cover.
 `miou`             IoU with the truth; on the flipped image, with the flipped truth
-`prior_miou`       IoU of the image-free baseline with the truth, for `as asked` and `blank image`
+`prior_miou`       IoU of the image-free baseline with the truth, for `unchanged` and `blank image`
 `same`             IoU with the original prediction
 `same_mirrored`    IoU with the flipped original prediction: 1 if the boxes follow a flipped image
 `changed_side`     share of predictions whose center is in the other half of the image than originally
@@ -47,7 +47,7 @@ Query = tuple[str, Phrase, str]  # perturbation, phrase, text
 Load = Callable[[str], Image]
 Ground = Callable[[list[Phrase], Image], list[Grounding]]  # boxes in pixels of this image
 
-UNCHANGED, BLANK, MIRRORED, OTHER = "as asked", "blank image", "mirrored image", "other patient"
+UNCHANGED, BLANK, MIRRORED, OTHER = "unchanged", "blank image", "mirrored image", "other patient"
 FOREIGN = "foreign phrase"
 WORDINGS: dict[str, Callable[[str], str | None]] = {
     "other side": laterality.swap,

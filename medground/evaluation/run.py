@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from medground import jsonl, mask_records
+from medground import jsonl
 from medground.evaluation import (
     anatomy,
     answers,
@@ -153,7 +153,7 @@ READERS: dict[str, Callable[[Inputs, ExitStack], dict[str, Any]]] = {
     "masks": partial(
         _read_records,
         kind=Mask,
-        check_truth=mask_records.check,
+        check_truth=segmentation.check_truth,
         check_prediction=segmentation.check_prediction,
     ),
     "reports": partial(

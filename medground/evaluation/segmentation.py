@@ -19,6 +19,7 @@ import numpy as np
 from medground import registry, run_lengths
 from medground.errors import BadRecord
 from medground.evaluation import sources
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.runs import Run, by_run, matched, of_shares, run_of
@@ -53,13 +54,13 @@ def prepare(
 
     Raises MedgroundError for a mask without a prediction.
     """
-    known = sources.checked(truth, "truth", check())
+    known = sources.checked(truth, "truth", check_truth())
     scored = sources.of_split(known, split, sources.name_of(truth, "truth"), "mask")
     own = sources.checked(predictions, "predictions", check_prediction(known))
     other = None if compare is None else sources.checked(compare, "compare", check_prediction(known))
     return MaskData(
         scored=scored,
-        train=None if train is None else sources.checked(train, "train", check()),
+        train=None if train is None else sources.checked(train, "train", check_truth()),
         elsewhere=sources.outside(known, split),
         own=_runs(own, scored, sources.name_of(predictions, "predictions")),
         other=None if other is None else _runs(other, scored, sources.name_of(compare, "compare")),
@@ -74,7 +75,12 @@ def _runs(found: Iterable[Mask], scored: Sequence[Mask], source: str) -> Runs:
     return by_run(keyed, [key_of(each) for each in scored], source, "masks")
 
 
-def check_prediction(truth: Iterable[Mask]) -> Callable[[Mask], None]:
+def check_truth() -> Callable[[Mask], None]:
+    """Return a check that raises BadRecord for a second mask, and for run lengths that do not fill it."""
+    return agreeing(check())
+
+
+def check_prediction(truth: Sequence[Mask]) -> Callable[[Mask], None]:
     """Return a check that raises BadRecord for a mask that the truth lacks, or has in another size.
 
     So does a second mask of one class, image and run, and run lengths that do not fill the mask.
@@ -92,7 +98,7 @@ def check_prediction(truth: Iterable[Mask]) -> Callable[[Mask], None]:
         seen.add(key)
         pixels(mask)
 
-    return check
+    return agreeing(check, truth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from medground import registry
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation import report_words, sources
+from medground.evaluation.image_facts import agreeing
 from medground.evaluation.prepared import Kind, Prepared
 from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.stats import groups, scoring, texts
@@ -118,10 +119,10 @@ def check_truth() -> Callable[[Report], None]:
         if not report_words.text_of(report):
             raise BadRecord("no findings and no impression", "text")
 
-    return check
+    return agreeing(check)
 
 
-def check_prediction(truth: Iterable[Report]) -> Callable[[Report], None]:
+def check_prediction(truth: Sequence[Report]) -> Callable[[Report], None]:
     """Return a check that raises BadRecord for a study that the truth lacks, and for its second report."""
     known, seen = {each.study_id for each in truth}, set[str]()
 
@@ -130,7 +131,7 @@ def check_prediction(truth: Iterable[Report]) -> Callable[[Report], None]:
             raise BadRecord("the truth has no such study", "study_id")
         _once(report, seen)
 
-    return check
+    return agreeing(check, truth)
 
 
 def _once(report: Report, seen: set[str]) -> None:

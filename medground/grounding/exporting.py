@@ -86,9 +86,9 @@ def export(model: Grounder, source: Path, folder: Path, public: bool = False, sh
     with output_files.naming(str(folder)), temporary as made:
         partial = Path(made)
         for name in engine.GRAPHS:
-            _save_graph(graphs[name], partial / f"{name}.xml")
+            save_graph(graphs[name], partial / f"{name}.xml")
             if shared:
-                _share(partial / f"{name}.xml", ModelDir(source).weights.read_bytes())
+                share(partial / f"{name}.xml", ModelDir(source).weights.read_bytes())
         grounder.save_tokenizer(model.tokenizer, partial)
         grounder.write_json(partial / model_dir.CONFIG, model.config.to_json())
         for path in partial.iterdir():  # the weights of `source` hold the hashes of its own files
@@ -120,7 +120,7 @@ def _check_public(model: Grounder, folder: Path) -> None:
         )
 
 
-def _save_graph(graph: Any, path: Path) -> None:
+def save_graph(graph: Any, path: Path) -> None:
     """Write PATH and the weights next to it; raises OSError if the system refuses them."""
     try:
         openvino().save_model(graph, str(path), compress_to_fp16=False)
@@ -129,7 +129,7 @@ def _save_graph(graph: Any, path: Path) -> None:
         raise
 
 
-def _share(path: Path, weights: bytes) -> None:
+def share(path: Path, weights: bytes) -> None:
     """Leave out of a graph's weights what `weights` has; those then come first (see `graphs.compiled`)."""
     held, kept = path.with_suffix(".bin").read_bytes(), bytearray()
 
@@ -156,12 +156,12 @@ def _graphs(model: Grounder) -> dict[str, Any]:
         patches, visible = image(picture)
         shapes = [[1, -1, patches.shape[2]], [1, -1], [-1, -1], [-1, -1]]
         return {
-            "image": _converted(ov, image, (picture,), [list(picture.shape)]),
-            "phrases": _converted(ov, phrases, (patches, visible, ids, mask), shapes),
+            "image": converted(ov, image, (picture,), [list(picture.shape)]),
+            "phrases": converted(ov, phrases, (patches, visible, ids, mask), shapes),
         }
 
 
-def _converted(ov: Any, module: nn.Module, example: tuple[Tensor, ...], shapes: list[list[int]]) -> Any:
+def converted(ov: Any, module: nn.Module, example: tuple[Tensor, ...], shapes: list[list[int]]) -> Any:
     """Return the graph of a module for inputs of these shapes, -1 for any length.
 
     `openvino.convert_model` would multiply scales into weights, which half precision then cannot hold.

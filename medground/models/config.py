@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medground import config_limits
 from medground.errors import MedgroundError
 
 # Small encoders that train on a laptop. --image-encoder and --text-encoder load published ones.
@@ -76,6 +77,7 @@ class GrounderConfig:
             raise MedgroundError(
                 f"config.json: the key {missing[0]!r} is missing; is this a grounding model?"
             )
+        config_limits.check(values, "config.json")
         for name, allowed in CHOICES.items():
             if values.get(name, allowed[0]) not in allowed:
                 raise MedgroundError(f"config.json: {name}: expected one of {', '.join(allowed)}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from medground import checkpoints
+from medground import checkpoints, config_limits
 from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import MedgroundError
 from medground.models import lite
@@ -77,7 +77,9 @@ def image_encoder_of(config: Any) -> nn.Module:
 
 
 def _config_of(values: dict[str, Any]) -> Any:
-    checkpoints.refuse_loading_keys(values, f"the config of a {values.get('model_type')}")
+    place = f"the config of a {values.get('model_type')}"
+    checkpoints.refuse_loading_keys(values, place)
+    config_limits.check(values, place)
     prepare_transformers()
     from transformers import AutoConfig
 
@@ -86,7 +88,7 @@ def _config_of(values: dict[str, Any]) -> Any:
     except ValueError:
         raise MedgroundError(f"transformers has no model of type {values.get('model_type')!r}") from None
     except (invalid_config(), TypeError):
-        raise MedgroundError(f"the config of a {values.get('model_type')} has an invalid value") from None
+        raise MedgroundError(f"{place} has an invalid value") from None
 
 
 def build_text_encoder(config: dict[str, Any]) -> nn.Module:

@@ -8,6 +8,7 @@ import numpy as np
 from medground import threads
 from medground.compat import import_openvino
 from medground.errors import MedgroundError
+from medground.models import graph_files
 
 
 def openvino() -> Any:
@@ -22,8 +23,9 @@ def compiled(core: Any, path: Path, side: int, precision: str = "f32", shared: P
     """Return the graph of a file, for squares of this side, compiled by a `Core` of OpenVINO for the CPU.
 
     shared: a file with some of the graph's weights. Its bytes come before those of the graph's own file.
-    Raises RuntimeError if the graph is damaged.
+    Raises RuntimeError if the graph is damaged, and MedgroundError for operations of no network.
     """
+    graph_files.check(path)
     how = {
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads.for_square(side),

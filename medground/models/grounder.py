@@ -17,18 +17,12 @@ from torch import Tensor
 from medground import checkpoints, output_files, registry, strict_json
 from medground.errors import BadRecord, MedgroundError
 from medground.model_dir import CONFIG, COPY_AGAIN, FILES, WEIGHTS, ModelDir
-from medground.models import encoders, pretrained
+from medground.models import building, encoders, pretrained
 from medground.models.config import SIZES, SMALL_IMAGE_ENCODER, SMALL_TEXT_ENCODER, GrounderConfig
 from medground.models.network import Network
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-# what torch and transformers raise for sizes that no network has
-UNUSABLE = (
-    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError),
-    *(RuntimeError, TypeError, ValueError),
-)
 
 
 @dataclass(frozen=True)
@@ -206,11 +200,8 @@ def _kind(config: GrounderConfig) -> type[Network]:
 def _built(folder: Path) -> tuple[GrounderConfig, Network]:
     """Return the config of a folder and its untrained network; raise MedgroundError if there is none."""
     config = read_config(folder)
-    try:
-        return config, _network(config)
-    except UNUSABLE as error:
-        problem = f"describes no network that can be built ({type(error).__name__}); {COPY_AGAIN}"
-        raise MedgroundError(f"{folder / CONFIG}: {problem}") from error
+    weights = ModelDir(folder).weights
+    return config, building.built(lambda: _network(config), [weights], folder / CONFIG)
 
 
 def _network(config: GrounderConfig) -> Network:

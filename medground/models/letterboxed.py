@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # predictions of an export need no torch
 
 SPREAD = (1, 99)  # percent
 SAMPLE = 256  # rows and columns, at least, that the percentiles are taken of
-FORMAT = 2  # of cached squares; increased when `read` returns different squares
+FORMAT = 3  # of caches; increased when `read` returns different squares or their files change
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,12 @@ class LetterboxedImage:
         import torch
 
         return torch.from_numpy(self.planes())
+
+    @property
+    def inner(self) -> tuple[int, int, int, int]:
+        """[x1, y1, x2, y2) in pixels: the image inside its square; the rest is padding."""
+        (width, height), (left, top) = self.letterbox.inner, self.letterbox.offset
+        return left, top, left + width, top + height
 
     def sized(
         self, width: int | None, height: int | None, path: Path | str, whose: str
@@ -64,6 +70,17 @@ def sized(
             "copy; give the annotated images with --images"
         )
     return replace(letterbox, width=width, height=height, copy=own)
+
+
+def planes_of(squares: "Tensor", inner: "Tensor") -> "Tensor":
+    """Return (B, 2, S, S), `LetterboxedImage.planes` of (B, S, S) bytes on their device; inner: (B, 4)."""
+    import torch
+
+    at = torch.arange(squares.shape[-1], device=squares.device)
+    x1, y1, x2, y2 = inner[:, :, None].unbind(1)
+    across, down = (at >= x1) & (at < x2), (at >= y1) & (at < y2)
+    inside = (down[:, :, None] & across[:, None]).float()
+    return torch.stack([squares.float() / 255, inside], dim=1)
 
 
 def mask(letterbox: Letterbox) -> "Tensor":

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from medground import checkpoints, locations
+from medground import checkpoints, config_limits, locations
 from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import MedgroundError
-from medground.models import encoders, lite
+from medground.models import building, encoders, lite
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,7 +33,8 @@ def load_image_encoder(name: str) -> nn.Module:
     if lite.type_of(name):
         return lite.load(Path(name))
     config = _config(name, "image encoder")
-    skeleton = encoders.image_encoder_of(config)
+    with torch.device("meta"):  # only its class is used
+        skeleton = building.built(lambda: encoders.image_encoder_of(config), _files(name), name)
     if not isinstance(skeleton, encoders.PatchTokens):
         return _weights(type(skeleton), name, config, "image encoder")
     return encoders.PatchTokens(_weights(type(skeleton.model), name, config, "image encoder"))
@@ -61,7 +62,7 @@ def text_skeleton(name: str, located: bool = False) -> tuple[nn.Module, "PreTrai
         set(tokenizer.all_special_ids)
     ):  # transformers makes an empty one if there is none
         raise MedgroundError(f"{name}: no tokenizer there that transformers can load")
-    return encoders.text_encoder_of(config), tokenizer
+    return building.built(lambda: encoders.text_encoder_of(config), _files(name), name), tokenizer
 
 
 def load_visual(network: nn.Module, name: str, norm: str) -> None:
@@ -117,6 +118,11 @@ def grey_of(name: str, colors: bool = False) -> list[float] | None:
         return None
 
 
+def _files(name: str) -> list[Path]:
+    """Return the weights in a local folder; none for a hub name."""
+    return sorted(Path(name).glob("*.safetensors"))
+
+
 def _config(name: str, what: str) -> Any:
     """Return the transformers config, that of `KIN` if the model's own type needs its own code."""
     prepare_transformers()
@@ -126,6 +132,7 @@ def _config(name: str, what: str) -> Any:
         values, _ = PreTrainedConfig.get_config_dict(name)
         kind = values.pop("model_type")
         checkpoints.refuse_loading_keys(values, name)
+        config_limits.check(values, name)
         return AutoConfig.for_model(KIN.get(kind, kind), **values)
     except (OSError, ValueError, KeyError, TypeError, invalid_config()):
         raise MedgroundError(f"{name}: no {what} there that transformers can load") from None

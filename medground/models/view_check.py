@@ -9,7 +9,6 @@ square.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from medground import shipped
 from medground.errors import MedgroundError
 from medground.images import Shown
+from medground.model_dir import ModelDir
 from medground.models import graphs, letterboxed
 from medground.models.letterboxed import LetterboxedImage
 
@@ -49,10 +49,14 @@ class ViewCheck:
         return self.are_frontal([self.square(image)])[0]
 
 
-def load(path: Path = shipped.VIEW) -> ViewCheck | None:
-    """Return the view check that is included in medground; None with a warning if OpenVINO does not work."""
+def load() -> ViewCheck | None:
+    """Return the view check that is included in medground; None with a warning if OpenVINO does not work.
+
+    Its graph takes the image encoder's weights from the example model.
+    """
+    weights = ModelDir(shipped.GROUNDER).weights
     try:
-        return ViewCheck(graphs.compiled(graphs.openvino().Core(), path, SIZE))
+        return ViewCheck(graphs.compiled(graphs.openvino().Core(), shipped.VIEW, SIZE, "f32", weights))
     except (MedgroundError, RuntimeError) as problem:
         log.warning("the views of images are not checked: %s", problem)
         return None

@@ -12,6 +12,7 @@ HARD = frozenset(";:()?.-–—[]*|") | MARKS
 OPENING = frozenset("([")
 STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
+EVENTS = word_set("existence", "events")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
 ARTICLES = frozenset(("a", "an"))
@@ -51,19 +52,26 @@ def find_breaks(
         if (
             words[follower] in STARTS
             or follower in subjects
-            or (word == "and" and words[follower] in GOES_ON)
+            or (word == "and" and (words[follower] in GOES_ON or _is_event(words, follower)))
         ):
             hard.append(n)
         elif (
             follower in states
             or follower in doubted
             or words[follower] in ARTICLES
+            or words[follower][0].isdigit()  # "no effusion, 5 mm nodule"
             or (words[follower] in SOFT and not (word == "and" and words[follower] in SIDES))
         ):
             soft.append(n)
     hard.sort()
     hard = sorted({*hard, *clause_joints(words, spots, hard)})
     return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
+
+
+def _is_event(words: list[str], n: int) -> bool:
+    """Return whether another change begins at word n: "resolution of edema and development of effusion"."""
+    n += words[n] in ("interval", "new", "the")
+    return words[n : n + 1] != [] and words[n] in EVENTS and words[n + 1 : n + 2] in (["of"], ["in"])
 
 
 def in_aside(words: list[str], end: int, place: int) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from medground.reports.linking import Mention
+from medground.reports.mentions import Mention
 from medground.reports.regions import Place
 from medground.reports.verdicts import PRESENT
 from medground.reports.wordlists import word_set
@@ -29,7 +29,7 @@ EDGES = JOINTS | EXCEPTIONS
 COMPARED = frozenset(("larger", "greater", "worse", "more", "bigger"))
 GREATER = frozenset(("greater", "more"))
 # "not" and a side; words of changes that are none of a finding that was there; and of its end.
-DENIALS = SIDES | {"not", "on", "in", "at", "the", "side", "base", "bases"}
+DENIALS = SIDES | word_set("ellipsis", "places") | {"not", "on", "in", "at", "the", "bases"}
 APPEARED = frozenset(("new", "newly", "developed", "developing"))
 GONE = frozenset(("resolved", "cleared", "disappeared", "gone", "vanished", "removed"))
 ARTICLES = frozenset(("the", "on", "in", "at"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from medground.records import Existence
 from medground.reports.breaks import SIDES, SOFT, Cue, find_breaks
+from medground.reports.joints import ADVERBS, HAVE, JOINS, VERBS, own_clause
 from medground.reports.verdicts import PRESENT, Verdict, decide
 from medground.reports.wordlists import word_set
 
@@ -19,7 +20,6 @@ MODIFIERS = SOFT | word_set("existence", "modifiers")
 EXPLAINING = word_set("existence", "explaining")
 LEADS_IN = frozenset(("in", "given", "with"))
 SEEN = frozenset(("present", "seen", "there", "noted"))
-JOINS = frozenset(("or", "nor", "and", "/"))
 AT_END = (["out"],)
 CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
 BEFORE = frozenset("NBUuLPHRDG")
@@ -28,16 +28,13 @@ NONE: frozenset[Any] = frozenset()
 NOW = word_set("existence", "now")
 NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
+NOUNS = frozenset(("removal", "explantation", "discontinuation"))
+SETTINGS = frozenset(("in", "given"))  # "in the appropriate clinical setting"
+WITH = (["with"], ["w", "/"])
 NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
 PLAIN = JOINS | {",", "no", "of"}
-HAVE = frozenset(("has", "have", "is", "are"))
-VERBS = HAVE | {"was", "were", "did", "do", "does"}
-STATES = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
 IF = frozenset(("if", "whether"))
-ADVERBS = word_set("joints", "adverbs")
 OPENERS = ADVERBS | {",", "and", "but", "though"}
-SINGULAR = frozenset(("is", "has", "was"))
-ASSERTING = word_set("existence", "asserting")
 COMMAS = frozenset(",;")
 KNOWN = (["the"], ["this"], ["these"], ["that"], ["those"])
 REPRESENTS = frozenset(("represents", "represent", "reflects", "reflect"))
@@ -78,6 +75,7 @@ class Scopes:
             self.soft = {*soft} - causes.keys()
             self.sought = {i for i, j in causes.items() if words[j - 1] in ("of", "for")}
             self.doubt_breaks = [n for n in self.breaks if n not in causes]
+            self.withs = {i for i, j, kind in cues if kind == "E" and words[i:j] in WITH}
             self.reach = [self._reach(cue) for cue in self.cues]
 
     def reaches(self) -> list[tuple[Cue, tuple[int, int]]]:
@@ -115,10 +113,22 @@ class Scopes:
             return stated, after
         if kind == "u" and self._both(cue) and self._spot(before, i):
             return i, i
+        if kind in "LP" and words[i] in VERBS and words[j : j + 1] in CLAUSE_ENDS and self._spot(before, i):
+            return self._start_back(before, i, breaks), i  # "atelectasis is likely, but"
+        if after in self.withs and kind in "UuLP" and words[j - 1] in RELATES and not self._spot(j, after):
+            following = self._break_after(after + 1, self.doubt_breaks)
+            if self._spot(after, following) and words[after + 1] not in NOW:
+                return j, following  # "suspicious for a mucus plug with collapse"
         if kind in "UuHRG" or (kind in "LPB" and self._spot(j, after)):
             return j, after
         if kind == "N":
             return (j, j) if self._both(cue) and self._spot(before, i) else (j, after)
+        return self._reach_back(cue, before, after, breaks)
+
+    def _reach_back(self, cue: Cue, before: int, after: int, breaks: list[int]) -> tuple[int, int]:
+        """Return the reach of a cue after its finding, between the breaks at `before` and `after`."""
+        i, j, kind = cue
+        words = self.words
         ahead = self._both(cue) and self._spot(j, after)
         if ahead and kind in "VvM" and (kind == "V" or not self._spot(before, i)):
             return i, i
@@ -136,6 +146,12 @@ class Scopes:
             return j, after  # "no longer seen is the effusion", "it is difficult to exclude an effusion"
         if kind in "MBVv" and self._has_subject(before, i):
             return i, i  # "ascites, pancreas not seen"
+        if kind == "v" and words[j - 1] == "from" and not self._spot(j, after):
+            return i, i  # "cannot be separated from the first rib"
+        if words[i] in NOUNS and not self._spot(before, i):
+            return i, i  # "pneumothorax after removal of a drain"
+        if kind == "V" and words[i] in SETTINGS and (own := self._doubted(before, i)) is not None:
+            return own, i
         if kind in "LPB" and j < self._break_after(j, self.doubt_breaks) and self.words[j - 1] not in SEEN:
             return (
                 i,
@@ -147,12 +163,17 @@ class Scopes:
         """Return the start of the reach of a cue at word i, back from the break at `before`."""
         words = self.words
         if self._spot(before, i):
-            own = self._own_clause(before, i)
+            own = own_clause(self.words, self._spot, before, i)
             return before if own is None else own
         end = before - 1
         while ")" in words[end : end + 1] and "(" in words[:end]:
             end = len(words[:end]) - 1 - words[:end][::-1].index("(")  # an aside before the cue
         return max((each + 1 for each in breaks if each < end), default=0)
+
+    def _doubted(self, before: int, i: int) -> int | None:
+        """Return the end of the last doubt before its finding: "could be pneumonia in the right setting"."""
+        ends = [b for a, b, kind in self.cues if before <= a and b <= i and kind in "UuLP"]
+        return ends[-1] if ends and self._spot(ends[-1], i) else None
 
     def _is_inverted(self, i: int, j: int) -> bool:
         """Return whether a predicate begins a clause, before its finding: "no longer seen is a mass"."""
@@ -180,32 +201,6 @@ class Scopes:
             return None
         after = before + words.index(",") + 1
         return after if self._spot(after, i) else None
-
-    def _own_clause(self, before: int, i: int) -> int | None:
-        """Return the start of the last clause before word i, if one with a verb of its own precedes it.
-
-        "The heart is enlarged and pneumothorax is not seen" denies the second finding only.
-        """
-        words = self.words
-        for n in range(i - 1, before, -1):
-            if words[n] in ("and", ",") and self._spot(n + 1, i):
-                apart = not STATES.isdisjoint(words[before:n]) or self._is_pair(before, n, i)
-                return n + 1 if apart and self._spot(before, n) else None
-        return None
-
-    def _is_pair(self, before: int, n: int, i: int) -> bool:
-        """Return whether "and" at word n joins no list: "new edema, and effusion is not seen".
-
-        A list of two has no comma before "and" and none of "also" and "now" after it. A predicate in the
-        singular is about the second finding only if the first has a modifier: "stable edema and effusion is".
-        """
-        words = self.words
-        if words[n] != "and" or not JOINS.isdisjoint(words[before:n]):
-            return False
-        commas = words[before:n].count(",")
-        if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
-            return True
-        return not commas and words[i] in SINGULAR and not ASSERTING.isdisjoint(words[before:n])
 
     def _aside(self, before: int, i: int) -> bool:
         """Return whether only words for no finding are between the last comma and word i.

@@ -22,7 +22,8 @@ def content(path: Path) -> bytes:
 def text_files(root: Path) -> Iterator[Path]:
     """Yield the .txt files below a folder, depth first.
 
-    A folder is read once. Links to folders that were read before are skipped with a warning each.
+    A folder is read once. Links to folders that were read before, pipes, devices and broken links are skipped
+    with a warning each.
     """
     waiting, seen = [root], set[tuple[int, int]]()
     while waiting:
@@ -33,5 +34,12 @@ def text_files(root: Path) -> Iterator[Path]:
             continue
         seen.add(known)
         entries = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
-        yield from (each for each in entries if each.suffix.lower() == ".txt" and each.is_file())
+        yield from (each for each in entries if each.suffix.lower() == ".txt" and _is_file(each))
         waiting += reversed([each for each in entries if each.is_dir()])
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a file; warn if it is neither a file nor a folder."""
+    if not path.is_file() and not path.is_dir():
+        log.warning("%s: not a file but a pipe, a device or a broken link; skipped", path)
+    return path.is_file()

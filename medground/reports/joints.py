@@ -1,13 +1,24 @@
 """Joints of clauses: commas and "and" between two clauses that each have a finding and a verb."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from medground.reports.wordlists import word_set
 
 FINITE = word_set("joints", "finite")
 ADVERBS = word_set("joints", "adverbs")
 STOPS = word_set("joints", "stops")
+HAVE = frozenset(("has", "have", "is", "are"))
+VERBS = HAVE | {"was", "were", "did", "do", "does"}
+STATES = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
+JOINS = frozenset(("or", "nor", "and", "/"))
+SINGULAR = frozenset(("is", "has", "was"))
+CAN = frozenset(("can", "cannot", "could", "may", "might"))
+ASSERTING = word_set("existence", "asserting") | {"new", "interval", "development"}
+BARE = frozenset(("absent", "not", "resolved", "cleared", "gone"))
+DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new", "greater", "larger", "more"))
+CERTAIN = ASSERTING - word_set("existence", "sizes") | {"no", "without"}
+NOTHING: frozenset[str] = frozenset()
 UNLESS = frozenset(("if", "whether", "when"))
 OPENING, FAR = 6, 8  # words before a clause's finding, and from there to its verb
 
@@ -66,3 +77,32 @@ def _opens(words: list[str], spots: list[tuple[int, int]], starts: list[int], fi
         return False
     after = words[j : j + FAR]
     return next((word in FINITE for word in after if word in FINITE or word in STOPS), False)
+
+
+def own_clause(words: list[str], has_finding: Callable[[int, int], bool], before: int, i: int) -> int | None:
+    """Return the start of the last clause before word i, if one with a verb of its own precedes it.
+
+    "The heart is enlarged and pneumothorax is not seen" denies the second finding only.
+    """
+    for n in range(i - 1, before, -1):
+        if words[n] in ("and", ",") and has_finding(n + 1, i):
+            apart = not STATES.isdisjoint(words[before:n]) or _is_pair(words, before, n, i)
+            return n + 1 if apart and has_finding(before, n) else None
+    return None
+
+
+def _is_pair(words: list[str], before: int, n: int, i: int) -> bool:
+    """Return whether "and" or a comma at word n joins no list: "new edema, and effusion is not seen".
+
+    A list of two has no comma before "and" and none of "also" and "now" after it. A predicate in the
+    singular is about the second finding only if the first has a modifier: "stable edema and effusion is".
+    """
+    if not JOINS.isdisjoint(words[before:n]):
+        return False
+    if words[n] == ",":
+        return words[i] in SINGULAR | BARE and not (ASSERTING | DOUBTED).isdisjoint(words[before:n])
+    commas = words[before:n].count(",")
+    if commas + (words[n + 1] in ADVERBS) and commas <= (words[n - 1] == ","):
+        return True
+    said = CERTAIN if words[i] in CAN else ASSERTING if words[i] in SINGULAR else NOTHING
+    return not commas and not said.isdisjoint(words[before:n])

@@ -5,7 +5,7 @@ from typing import Any
 
 from medground.reports.breaks import HARD, in_aside
 from medground.reports.ellipsis import COMPARED, Half
-from medground.reports.linking import Mention
+from medground.reports.mentions import Mention
 from medground.reports.states import COPULAS
 from medground.reports.wordlists import word_set
 

@@ -1,8 +1,8 @@
 """Conversion of another parser's words for findings and places into our names."""
 
 from medground.reports.lexicon import Lexicon
-from medground.reports.linking import Mention
 from medground.reports.matching import by_kind, in_order, match
+from medground.reports.mentions import Mention
 from medground.reports.regions import Place, Tag, find_places
 from medground.reports.settling import settle
 from medground.reports.tokens import tokenise

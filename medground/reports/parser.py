@@ -10,13 +10,12 @@ from typing import Any
 from medground.records import Report, Sentence, Triplet
 from medground.reports.languages import added_words, is_foreign
 from medground.reports.lexicon import Lexicon
-from medground.reports.sections import COUNTED, Section, split_sections
+from medground.reports.sections import CELLS, COUNTED, Section, split_sections
 from medground.reports.sentence_parser import Options, SentenceParser
 from medground.reports.sentences import split_sentences
 from medground.reports.triplets import line_of, moved
 
 __all__ = ["Options", "Parser"]
-CELLS = ("findings", "impression")
 Place = tuple[str, str, int, int]  # the section's name, its text, and [start, end) of a sentence
 
 

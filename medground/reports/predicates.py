@@ -13,6 +13,7 @@ from medground.reports.wordlists import word_set
 
 BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
 AUXILIARIES = BE | word_set("predicates", "auxiliaries")
+MONTHS = word_set("predicates", "months")
 MODALS = frozenset(("may", "might", "could", "should", "would", "must"))
 STARTS = AUXILIARIES | MODALS | {"can", "cannot"}
 NEGATIONS = frozenset(("not", "never", "cannot"))
@@ -32,6 +33,11 @@ ALIKE = frozenset(("similar", "similarly", "same", "identical", "identically", "
 NEAR = 4  # words from a modal to one of these: "would have a very similar appearance"
 CAUSES = frozenset(("account", "explain", "produce", "cause"))
 RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
+ENDINGS = frozenset(("resolution", "clearing", "clearance", "disappearance", "evacuation", "removal"))
+DONE = frozenset(("removed", "evacuated", "resected", "excised"))
+CONTRASTS = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
+CONTRAST_NEAR = 7
+HARD_OR_COMMA = HARD | {","}
 HEADS = SEEN | GONE | EXCLUDED | UNLIKELY | DOUBTFUL | RESEMBLES | {"ruled"}
 
 
@@ -56,6 +62,8 @@ class Chain:
         if self.head in GONE:
             if not PARTLY.isdisjoint(self.words):
                 return None
+            if self.head in DONE and not CAN.isdisjoint(self.words) and "have" not in self.words:
+                return ""  # "must be removed"
             return "" if self.negated else "V" if modal else "M"
         if self.head in EXCLUDED:
             return None if BE.isdisjoint(self.words) else "v" if self.negated or modal else "M"
@@ -81,9 +89,12 @@ def with_predicates(
 
     A negated participle of another class, that is no state, denies something else: "cannot be measured".
     """
+    if not ENDINGS.isdisjoint(words):
+        cues = _without_denied_ends(words, cues)
+    if "not" in words:
+        cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
     if STARTS.isdisjoint(words):
         return cues
-    cues = [cue for cue in cues if not (cue[2] == "M" and _is_earlier(words, *cue[:2]))]
     if HEADS.isdisjoint(words) and NEGATIONS.isdisjoint(words) and ALIKE.isdisjoint(words):
         return cues
     known = [*((i, j) for i, j, kind in cues if kind != "E"), *pseudo]
@@ -115,6 +126,18 @@ def with_predicates(
         cues = [cue for cue in cues if not (a <= cue[0] and cue[1] <= b and cue[2] in "NMBUVuvLP")]
         cues += [(a, b, kind)] if kind else []
     return sorted(cues)
+
+
+def _without_denied_ends(words: list[str], cues: list[Cue]) -> list[Cue]:
+    """Return the cues with a break in place of an end that is denied: "without complete clearing of"."""
+    kept: list[Cue] = []
+    for cue in cues:
+        denies = bool(kept) and kept[-1][2] == "N" and cue[0] - kept[-1][1] <= 1
+        if denies and cue[2] == "N" and not ENDINGS.isdisjoint(words[cue[0] : cue[1]]):
+            kept[-1] = (kept[-1][0], cue[1], "E")
+        else:
+            kept.append(cue)
+    return kept
 
 
 def _chain(words: list[str], start: int) -> Chain | None:
@@ -171,7 +194,27 @@ def _is_earlier(words: list[str], i: int, j: int) -> bool:
     if "not" not in words[i:j]:
         return False
     after = words[j + 1 : j + 3] if words[j : j + 1] in (["on"], ["in"], ["at"]) else words[j : j + 1]
-    return not EARLIER.isdisjoint([*words[i:j], *after])
+    return not EARLIER.isdisjoint([*words[i:j], *after]) or _is_date(after[:1])
+
+
+def _is_date(words: list[str]) -> bool:
+    """Return whether a word is a year or a month: "not seen in 2019"."""
+    return words != [] and (words[0] in MONTHS or (len(words[0]) == 4 and words[0].isdigit()))
+
+
+def is_of_earlier(words: list[str], i: int, j: int) -> bool:
+    """Return whether a finding on words [i, j) is that of an earlier image in a comparison.
+
+    Example: "no edema, in contrast to the edema seen yesterday".
+    """
+    if CONTRASTS.isdisjoint(words):
+        return False
+    start = max((n for n in range(i) if words[n] in CONTRASTS), default=None)
+    if start is None or i - start > CONTRAST_NEAR or not HARD_OR_COMMA.isdisjoint(words[start:i]):
+        return False
+    after = words[j : j + CONTRAST_NEAR]
+    end = next((n for n, word in enumerate(after) if word in HARD_OR_COMMA or word in BE), len(after))
+    return EARLIER.isdisjoint(words[start + 1 : i]) and not EARLIER.isdisjoint(after[:end])
 
 
 def _ends_clause(words: list[str], chain: Chain, findings: list[tuple[int, int]]) -> bool:

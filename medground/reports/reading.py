@@ -6,7 +6,7 @@ from typing import Any
 from medground.reports.breaks import Cue
 from medground.reports.ellipsis import Half
 from medground.reports.existence import CLAUSE_ENDS, Scopes
-from medground.reports.linking import Mention
+from medground.reports.mentions import Mention
 from medground.reports.regions import Place
 from medground.reports.states import COPULAS, Statement
 from medground.reports.wordlists import word_set
@@ -49,4 +49,4 @@ class Reading:
         if n > j + 1 and self.words[n : n + 1] and self.words[n] in SEEN:
             return True
         said = self.words[j + 1 : j + 2]
-        return said in AFFIRMED or any(i == j + 1 for i, _, _ in self.tags.get("Q", ()))
+        return said in AFFIRMED or any(i == j + 1 for kind in "QC" for i, _, _ in self.tags.get(kind, ()))

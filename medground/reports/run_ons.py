@@ -18,18 +18,30 @@ PERSISTS = word_set("run_ons", "persists")
 COPULAS = word_set("states", "copulas")
 IN_PLACE = word_set("run_ons", "in_place")
 VERBS = COPULAS | {"has", "have"}
+SINGULAR = frozenset(("is", "has", "was"))
+DOUBTS = frozenset(("cannot", "may", "might", "could"))
+ENDED = frozenset(("removed", "resolved", "cleared", "absent"))
+TOWARDS = frozenset(("in", "at", "on", "of", "the"))
+SIDES = word_set("ellipsis", "sides")
+PLACE_NOUNS = word_set("run_ons", "place_nouns")
+ON_SIDE = (["right"], ["left"])
+LUNG_PARTS = (["base"], ["apex"], ["zone"])
+POSITIONS = frozenset(("place", "situ", "position"))
+PLACES = TOWARDS | SIDES | word_set("ellipsis", "places")
 ENDERS = word_set("run_ons", "enders")
 BETWEEN = word_set("run_ons", "between")
 MODIFIERS = word_set("run_ons", "modifiers") | SOFT
 TRAILING = word_set("run_ons", "trailing")
 NEAR = 8
+GENERAL = frozenset(("guarded", "normal", "clear", "whole"))
 
 
 def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
     """Return the words that begin a clause without a separator before them, in order."""
     clauses = _Clauses(words, tags, lexicon)
-    negations = {i for i, _, _ in tags.get("N", ())}
-    found: list[int] = []
+    negations = {i for i, _, _ in tags.get("N", ()) if words[i] != "removed"}
+    doubted = bool(negations) or any(kind in tags for kind in "UuLP")
+    found = clauses.split_names()
     for end in sorted(clauses.ends(bool(negations))):
         n = end
         while n < len(words) and words[n] in TRAILING:
@@ -41,10 +53,10 @@ def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
         elif n in negations and words[n] == "no":
             begins = any(n < i <= n + NEAR for i in clauses.findings)
         else:
-            begins = clauses.begins(n, bool(negations)) or (end in clauses.predicates and clauses.follows(n))
+            begins = clauses.begins(n, doubted) or clauses.is_next(end, n, bool(negations))
         if begins:
             found.append(n)
-    return found
+    return sorted(found)
 
 
 class _Clauses:
@@ -52,7 +64,9 @@ class _Clauses:
 
     def __init__(self, words: list[str], tags: Tags, lexicon: Lexicon):
         self.words, self.devices = words, lexicon.devices
-        self.predicates: set[int] = set()  # ends of states that are predicates
+        self.predicates: set[int] = set()  # ends of states and participles that are predicates
+        self.placed: set[int] = set()  # ends of places after findings
+        self.changes = [(i, j) for i, j, _ in tags.get("C", ())]
         self.findings = {i: (j, name) for i, j, name in tags.get("F", ())}
         self.states: dict[int, tuple[int, frozenset[str]]] = {
             i: (j, names) for i, j, names in tags.get("T", ())
@@ -62,12 +76,59 @@ class _Clauses:
             for i, j, name in tags.get("S", ())
             if i not in self.findings
         }
+        self.trie, self.before = lexicon.trie, dict(self.structures.values())
 
-    def follows(self, n: int) -> bool:
-        """Return whether a finding with a predicate of its own begins here: "congestion has resolved"."""
+    def is_next(self, end: int, n: int, negated: bool) -> bool:
+        """Return whether a finding begins the next clause at word n, after a clause that ends at `end`.
+
+        It does after a predicate ("the heart is not enlarged stable scoliosis"), and if it has one of its own
+        and is not in a list of absent findings ("mild cardiomegaly edema has resolved").
+        """
         k = self._noun(n)
-        end = self.findings[k][0] if k in self.findings else len(self.words)
-        return not VERBS.isdisjoint(self.words[end : end + 1])
+        if k not in self.findings:
+            return False
+        if end in self.predicates:
+            return True
+        after, name = self.findings[k]
+        if n == end and (name in self.devices or name == "device tip") and self._ends_device(end):
+            return False  # "central venous line catheter"
+        said = self.words[after : after + 1]
+        if not DOUBTS.isdisjoint(said):
+            return True
+        if negated:
+            return n == end and self._after_place(after) > after and not CLOSERS & set(self.words[after:])
+        if not (SINGULAR | ENDED).isdisjoint(said):
+            return True
+        return end in self.placed and (self.words[n] in SOFT or self._after_place(after) > after)
+
+    def _ends_device(self, end: int) -> bool:
+        """Return whether the name of a device ends before word `end`."""
+        return any(j == end and name in self.devices for j, name in self.findings.values())
+
+    def _after_place(self, j: int) -> int:
+        """Return the end of a place with a side right after word j: "in the left base"."""
+        if self.words[j : j + 2] == ["on", "the"] and self.words[j + 2 : j + 3] in ON_SIDE:
+            return j + 3
+        end = j
+        while end < len(self.words) and self.words[end] in PLACES and self.words[end] not in PLACE_NOUNS:
+            end += 1
+        end += self.words[end : end + 1] == ["lung"] and self.words[end + 1 : end + 2] in LUNG_PARTS
+        place = self.words[j : end + 1]
+        return end + 1 if place[-1:] and place[-1] in PLACE_NOUNS and not SIDES.isdisjoint(place) else j
+
+    def split_names(self) -> list[int]:
+        """Return the second words of names that two clauses share: "heart is enlarged / aorta is normal"."""
+        found = []
+        for i, (j, _) in self.findings.items():
+            start = i
+            while start and (self.words[start - 1] in BETWEEN or self.words[start - 1] == "not"):
+                start -= 1
+            known = self.before.get(start)
+            if j - i < 2 or start == i or known is None or not _state(self.trie, self.words[i]) & known:
+                continue
+            if j in self.states or not VERBS.isdisjoint(self.words[j : j + 1]):
+                found.append(i + 1)
+        return found
 
     def _noun(self, n: int) -> int:
         """Return the place of the structure or the finding whose modifiers begin at word n."""
@@ -86,6 +147,14 @@ class _Clauses:
         With a negation they are also after "process": "no acute process".
         """
         ends = {j for j, _ in self.findings.values()}
+        self.predicates |= {
+            j for i, (j, _) in self.findings.items() if not COPULAS.isdisjoint(self.words[i:j])
+        }
+        at = [n for n, word in enumerate(self.words) if word in POSITIONS and n >= min(ends, default=n + 1)]
+        self.predicates |= {n + 1 for n in at if "in" in self.words[max(0, n - 2) : n]}
+        ends |= self.predicates
+        self.placed = {k for j in ends if (k := self._after_place(j)) > j}
+        ends |= self.placed
         for i in self.structures:
             state = self._predicate(i)
             if state is not None:
@@ -93,18 +162,21 @@ class _Clauses:
                 self.predicates.add(state)
         if negated:
             ends |= {n + 1 for n, word in enumerate(self.words) if word in ENDERS}
+        ends |= {j for i, j in self.changes if i and self.words[i - 1] in VERBS}
         if ends:
             first = min(ends)
-            ends |= {n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN}
+            seen = [n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN]
+            ends.update(seen)
+            self.predicates |= {n for n in seen if n > 1 and self.words[n - 2] in VERBS | {"been"}}
         return ends
 
     def _predicate(self, i: int) -> int | None:
         """Return the end of the state that follows the structure at word i: "heart size is normal"."""
         end, known = self.structures[i]
-        while end < len(self.words) and self.words[end] in BETWEEN:
+        while end < len(self.words) and (self.words[end] in BETWEEN or self.words[end] == "not"):
             end += 1
         j, names = self.states.get(end, (0, frozenset()))
-        return j if not names.isdisjoint(known) or "guarded" in names else None
+        return j if not names.isdisjoint(known) or not names.isdisjoint(GENERAL) else None
 
     def _found_after(self, end: int) -> bool:
         """Return whether a finding is the predicate: "the bones are osteopenic"."""
@@ -134,13 +206,19 @@ class _Clauses:
             return (
                 before is not None
                 and before not in self.devices
-                and not (BETWEEN | IN_PLACE).isdisjoint(words[end : end + 2])
+                and not (BETWEEN | IN_PLACE).isdisjoint(words[end : end + 3])
             )
         rest = words[n : next((m for m in range(n, len(words)) if words[m] in HARD), len(words))]
         verb, after = words[end : end + 1], words[end + 1 : end + 3]
         if not VERBS.isdisjoint(verb) and not PERSISTS.isdisjoint(after):
             return True
         return words[n] in SOFT and not CLOSERS & set(rest)
+
+
+def _state(trie: dict[str, Any], word: str) -> frozenset[str]:
+    """Return the names of the states that a word is: "enlarged"."""
+    roles = trie.get(word, {}).get("", ())
+    return next((names for kind, names in roles if kind == "T"), frozenset())
 
 
 def with_stops(lists: tuple[list[str], list[int], list[int]], places: list[int]) -> None:

@@ -27,6 +27,7 @@ _SPOKEN = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters
 _ENDED = re.compile(r"[A-Za-z]{3}\.(?=\s|$)")  # and no full stop
 _CHEST = re.compile(r"chest|cxr|thorax", re.IGNORECASE)
 ONE_LINE = frozenset(("technique", "comparison"))  # their text often ends with the line
+CELLS = ("findings", "impression")  # the columns of a table that parse-reports reads
 COUNTED = frozenset({"findings", "impression", "last_paragraph", "text"})
 _PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
 

@@ -4,24 +4,40 @@ A sentence is matched with the lexicon. States of structures and findings become
 on its existence and with its places.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from medground.records import Existence, Triplet
 from medground.reports import lexicon as words_of_art
 from medground.reports.breaks import HARD, colon_lists, is_month
 from medground.reports.comparisons import RELATIVE, compare_sides, name_other_sides, with_sides
-from medground.reports.ellipsis import EXCEPTIONS, Half, add_halves, find_halves, set_apart, without_regions
-from medground.reports.existence import ADVERBS, Scopes
-from medground.reports.lexicon import Finding, Lexicon
-from medground.reports.linking import EXPLAINS, Mention, link
+from medground.reports.ellipsis import Half, add_halves, find_halves, set_apart, without_regions
+from medground.reports.existence import Scopes
+from medground.reports.joints import ADVERBS, SINGULAR
+from medground.reports.lexicon import Lexicon
+from medground.reports.linking import link
 from medground.reports.matching import by_kind, in_order, match
+from medground.reports.mention_rules import (
+    called_normal,
+    counted,
+    exceptions_in,
+    is_passed,
+    keep_own_places,
+    may_be_meant,
+    mention_of,
+    only_tip,
+    phrase_start,
+    removed,
+    without_named_tips,
+)
+from medground.reports.mentions import Mention
 from medground.reports.modifiers import modify
-from medground.reports.predicates import with_predicates
+from medground.reports.predicates import is_of_earlier, with_predicates
 from medground.reports.reading import Reading
-from medground.reports.regions import Place, Tag, find_places
+from medground.reports.regions import Tag, find_places
 from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
-from medground.reports.settling import lies_outside, settle
+from medground.reports.settling import settle
+from medground.reports.sharing import EXPLAINS
 from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import COPULAS, Statement, find_statements, without_former
 from medground.reports.tokens import tokenise
@@ -34,7 +50,6 @@ MOST_KNOWN = 20_000  # cached sentences, some 40 MB
 CUES = frozenset("NMBUVuvLPHAREeGD")
 NO_CUES = Scopes([], [], [])
 PASSING = word_set("existence", "passing")
-ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
 ASPECTS = frozenset(("acuity", "age", "chronicity", "significance", "etiology", "nature", "cause"))
 BRIDGES = frozenset("LPUuAD")
 Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
@@ -76,7 +91,7 @@ class SentenceParser:
             triplets = [
                 each for mention in reading.mentions for each in triplets_of(sentence, reading, mention)
             ]
-            places = (m.regions for m in reading.mentions if m.regions and m.verdict.existence != "absent")
+            places = (m.regions for m in reading.mentions if may_be_meant(m))
             known = without_doubles(triplets), next(places, [])
             if not reading.refers and len(sentence) <= LONGEST_KNOWN:
                 self._learn(sentence, known)
@@ -143,8 +158,9 @@ class SentenceParser:
         reading.cues += colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
-            hard += [i for i, j, kind in reading.cues if kind == "E" and not _is_passed(words, i, j)]
-            exceptions = _exceptions(words)
+            said = frozenset([i for i, _, _ in tags["T"]])
+            hard += [i for i, j, kind in reading.cues if kind == "E" and not is_passed(words, i, j, said)]
+            exceptions = exceptions_in(words)
             begins = [i for i, _, _ in tags.get("F", ())]
             ends = frozenset([j for _, j, _ in tags.get("F", ())])
             tags["T"] = without_former(words, tags["T"])
@@ -158,7 +174,7 @@ class SentenceParser:
             verdict = self._state_verdict(scopes, statement, words)
             if verdict:
                 finding = self.lexicon.findings[statement.finding]
-                reading.mentions.append(_mention_of(statement, finding, verdict))
+                reading.mentions.append(mention_of(statement, finding, verdict))
         taken = [
             span
             for s in reading.statements
@@ -172,14 +188,16 @@ class SentenceParser:
             verdict = scopes.verdict(
                 i, j, self.options.likely_as, None, name in PASSING, name in self.lexicon.added
             )
-            if name in self.lexicon.devices and _only_tip(words, i, j, verdict):
+            if name in self.lexicon.devices and only_tip(words, i, j, verdict):
                 verdict = PRESENT
             if verdict.rule == "doubt-after" and not ASPECTS.isdisjoint(words[max(0, i - 6) : i]):
                 verdict = PRESENT  # "the acuity of the fractures is uncertain"
             if (i, j) in gone:
-                verdict = _removed(verdict, i, j)
-            if "T" in tags and verdict.existence == "present" and _called_normal(words, j, tags["T"]):
+                verdict = removed(verdict, i, j)
+            if "T" in tags and verdict.existence == "present" and called_normal(words, j, tags["T"]):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
+            if is_of_earlier(words, i, j):
+                verdict = Verdict(None, "earlier")
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))
         reading.mentions.sort(key=lambda m: (m.i, m.j))
@@ -197,13 +215,18 @@ class SentenceParser:
             subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
         states = frozenset([s.i for s in reading.statements if s.holds or s.i == s.at])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
-            states |= {i for i, j, _ in found if reading.affirms(j)}
-            doubts = {i for i, _, kind in reading.cues if kind in "Vv"}
+            states |= {phrase_start(reading.words, i) for i, j, _ in found if reading.affirms(j)}
+            doubts = {
+                i
+                for i, _, kind in reading.cues
+                if kind in "Vv" or (kind in "LP" and reading.words[i] in COPULAS)
+            }
             joined = ADVERBS | {","}
             states |= {
                 i
                 for i, j, _ in found
-                if j in doubts and not joined.isdisjoint(reading.words[max(0, i - 2) : i])
+                if j in doubts
+                and (reading.words[j] in SINGULAR or not joined.isdisjoint(reading.words[max(0, i - 2) : i]))
             }
         return Scopes(
             reading.words,
@@ -232,8 +255,8 @@ class SentenceParser:
         bridges = [(i, j) for i, j, kind in reading.cues if kind in BRIDGES]
         if not EXPLAINS.isdisjoint(words):
             bridges += [(n, n + 1) for n, word in enumerate(words) if word in EXPLAINS]
-        mentions = reading.mentions = _without_named_tips(reading.mentions)
-        exceptions = _exceptions(words)
+        mentions = reading.mentions = without_named_tips(reading.mentions)
+        exceptions = exceptions_in(words)
         places = reading.places
         if reading.halves:
             halves = [h for h in reading.halves if h.side is None or any(m.j <= h.start for m in mentions)]
@@ -245,7 +268,7 @@ class SentenceParser:
         mentions = [each for each in mentions if each.verdict.existence]
         for mention in mentions:
             if exceptions or mention.apart:
-                _keep_own_places(mention, [*exceptions, mention.i - 1] if mention.apart else exceptions)
+                keep_own_places(mention, [*exceptions, mention.i - 1] if mention.apart else exceptions)
         anaphora = self.lexicon.anaphora
         reading.refers = tuple(words[:1]) in anaphora or tuple(words[:2]) in anaphora
         for mention in mentions:
@@ -256,7 +279,7 @@ class SentenceParser:
             mentions = [*without_regions([m for m in mentions if m is not special], special), special]
         if reading.halves:
             mentions = add_halves(reading.halves, words, reading.tags, mentions, self._of_half(reading))
-        reading.mentions = _counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
+        reading.mentions = counted(mentions, any(kind == "elsewhere" for _, _, kind, _ in tags))
 
     def _of_half(self, reading: Reading) -> Callable[[Half, Mention], None]:
         """Return a function that decides the existence and the places of a half's mention."""
@@ -276,75 +299,3 @@ class SentenceParser:
             settle(mention, [], self.lexicon.findings)
 
         return decide
-
-
-def _removed(verdict: Verdict, i: int, j: int) -> Verdict:
-    """Return the verdict on a device from one on its removal: "extubated" means no tube."""
-    if verdict.existence == "absent":
-        return PRESENT
-    return Verdict("absent", "removal", (i, j, "X")) if verdict.existence == "present" else verdict
-
-
-def _only_tip(words: list[str], i: int, j: int, verdict: Verdict) -> bool:
-    """Return whether only a device's end is not seen: "the tip of the tube is not visualized"."""
-    if verdict.existence != "absent" or verdict.rule == "negation-before":
-        return False
-    before = words[max(0, i - 6) : i]
-    return not ENDS.isdisjoint(words[j : j + 1]) or ("of" in before and not ENDS.isdisjoint(before))
-
-
-def _is_passed(words: list[str], i: int, j: int) -> bool:
-    """Return whether words separate no structure from its state.
-
-    They are "still" or "but still", between commas ("the heart, however, is enlarged") or begin a clause
-    about the structure before ("no change in the heart, which remains enlarged").
-    """
-    if words[i:j] in (["still"], ["but"]):
-        return "still" in words[i : j + 1]
-    if words[i - 1 : i] != [","]:
-        return False
-    return words[j : j + 1] == [","] or (words[i:j] == ["which"] and not COPULAS.isdisjoint(words[j : j + 1]))
-
-
-def _exceptions(words: list[str]) -> list[int]:
-    return [] if EXCEPTIONS.isdisjoint(words) else [n for n, word in enumerate(words) if word in EXCEPTIONS]
-
-
-def _keep_own_places(mention: Mention, exceptions: list[int]) -> None:
-    """Drop places before an exception if it names its own: "clear except for opacity in the left base"."""
-    start = max((n for n in exceptions if n < mention.i), default=-1)
-    mention.places = [place for place in mention.places if place.i > start] or mention.places
-
-
-def _mention_of(statement: Statement, finding: Finding, verdict: Verdict) -> Mention:
-    """Return a statement as a mention; its subject is its place."""
-    regions = statement.subject.region
-    places = [Place(*statement.place, [], regions)] if len(regions) == 1 else []
-    about = statement.place if statement.subject.keeps else None
-    mention = Mention(statement.i, statement.j, finding, verdict, places=places, fixed=regions, about=about)
-    mention.apart, mention.structure = statement.apart, statement.place
-    return mention
-
-
-def _called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, frozenset[str]]]) -> bool:
-    """Return whether "is normal" follows the words that end at j: "vascular engorgement is within normal
-    limits".
-    """
-    for i, _, names in states:
-        if j < i <= j + 3 and ("normal" in names or "guarded" in names):
-            return all(word in COPULAS for word in words[j:i])
-    return False
-
-
-def _without_named_tips(mentions: list[Mention]) -> list[Mention]:
-    """Return the mentions without tips of named lines: such a tip is the place of the line's end."""
-    lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
-    return [m for m in mentions if not m.tip] if lines else mentions
-
-
-def _counted(mentions: list[Mention], elsewhere: bool) -> list[Mention]:
-    """Return the mentions, except those outside the chest, and those that count only at certain other
-    places.
-    """
-    kept = [m for m in mentions if not m.finding.only_at and not lies_outside(m)]
-    return [m for m in kept if m.finding.within != "chest"] if elsewhere else kept

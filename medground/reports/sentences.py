@@ -27,7 +27,10 @@ LONGEST = 2_000  # code points; no writer's sentence is so long
 PIECE = 160  # code points of the pieces of longer stretches: short ones are cached, and need less time
 _CLAUSE = re.compile(r" (?=(?:there|no|without|the (?:heart|lungs|aorta)|heart|lungs) )", re.IGNORECASE)
 _BEFORE_QUESTION = frozenset(" ,;:(/\t\n")
-_ANSWER = re.compile(r"\s*(?:no|none|nil|yes|absent|present|negative|positive)\s*[.,]", re.IGNORECASE)
+_ANSWER = re.compile(
+    r"\s*(?:no|none|nil|yes|absent|present|negative|positive|small|trace|mild|moderate|large|minimal|tiny|right|left|bilateral)\s*[.,]",
+    re.IGNORECASE,
+)
 _QUESTION = re.compile(r"[ \t]*(?:[a-z]|[A-Z]{2})")
 _CONTENT = re.compile(r"[A-Za-z]{2}")
 _LEAD = re.compile(

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from medground.reports.lexicon import Finding
-from medground.reports.linking import PAIRED, WHOLE, Mention
+from medground.reports.linking import PAIRED, WHOLE
+from medground.reports.mentions import Mention
 from medground.reports.regions import LIMBS, LUNG, Place
 
 

@@ -12,7 +12,8 @@ from medground.reports.wordlists import word_set
 SIDES = frozenset(("right", "left"))
 BEFORE_NOUN = SIDES | {"the", "both"}
 FACES = frozenset(("lateral", "posterior", "anterior", "medial"))
-BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with"))
+APART = frozenset(("below", "above", "beneath", "over", "behind", "near"))  # something else is there
+BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with")) | APART
 JOINTS = frozenset((",", ";", "and", "but", "while", "whereas", "with"))
 OF_SIDE = word_set("states", "of_side")
 OF = word_set("states", "of")
@@ -24,7 +25,10 @@ NOWHERE: frozenset[int] = frozenset()
 EDGES = JOINTS | COPULAS
 FORMER = frozenset(("previously", "formerly", "once", "earlier"))
 REACH = 14
-NOT_WITHIN = (frozenset((",", "and", "is", "are")), frozenset((",", "is", "are", "with", "no")))
+NOT_WITHIN = (
+    frozenset((",", "and", "is", "are", "no", "without")),
+    frozenset((",", "is", "are", "with", "no")),
+)
 Spot = tuple[int, int, str]  # words [i, j) and the subject's name
 
 
@@ -120,7 +124,7 @@ def _without_asides(
     lexicon: Lexicon, words: list[str], near: list[Spot], findings: list[int], ends: frozenset[int]
 ) -> list[Spot]:
     """Return the structures without asides; a nodule is no part of the finding whose name ends with it."""
-    parts = [ends if lexicon.subjects[s[2]].region else NOWHERE for s in near]
+    parts = [NOWHERE if lexicon.subjects[s[2]].reach > 2 else ends for s in near]
     return [s for n, s in enumerate(near) if not _is_aside(words, s, near[n + 1 : n + 2], findings, parts[n])]
 
 
@@ -144,7 +148,9 @@ def _is_aside(
     if n + 1 in ends:
         return True  # "atelectasis right base, left base clear"
     gap = words[start:end]
-    if n >= 0 and words[n] in BEFORE_SIDE and not VERBS.isdisjoint(gap):
+    if n >= 0 and words[n] in APART:
+        return True  # "the tube is above the left hemidiaphragm, the heart is enlarged"
+    if n >= 0 and words[n] in BEFORE_SIDE and (not VERBS.isdisjoint(gap) or any(f < n for f in findings)):
         return True  # "pneumonia in the right lung has resolved, and the lungs are clear"
     listed = gap == [","] or not {"and", "or"}.isdisjoint(gap) or not BEFORE_SIDE.isdisjoint(gap)
     return n >= 0 and words[n] in BEFORE_SIDE and not listed

@@ -12,7 +12,7 @@ TOKEN = re.compile(
 
 _FULL = {"n't": "not", "n’t": "not", "'t": "not", "’t": "not"}
 _NOT = re.compile(r"n['’]t$")
-# Words of a dictation for a mark, and asides between commas, which are left out.
+# Words of a dictation for a mark, short forms, and asides between commas, which are left out.
 PHRASES: dict[tuple[str, ...], str] = {
     ("next", "line"): ".",
     ("new", "line"): ".",
@@ -23,7 +23,14 @@ PHRASES: dict[tuple[str, ...], str] = {
     (",", "to", "a", "lesser", "degree", ","): "",
     (",", "less", "so", ","): "",
     (",", "to", "some", "extent", ","): "",
+    ("w", "/", "o"): "without",
+    ("w", "/"): "with",
 }
+# Short and misspelled forms of words with one meaning.
+SAME = {
+    "&": "and", "chst": "chest", "lt": "left", "lft": "left", "letf": "left", "leff": "left", "lef": "left",
+    "rt": "right", "rght": "right", "rigth": "right", "rigt": "right", "righ": "right",
+}  # fmt: skip
 DASHES = frozenset(("-", "–", "—"))
 SIDES = frozenset(("right", "left", "r", "l", "rt", "lt"))
 CLOSES = (".", ",", ";")
@@ -31,7 +38,7 @@ ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"])
 STOPS = frozenset((".", ";", ":"))
 LABEL = 2  # words of a label before a dash
 ANSWERS = (["no"], ["none"], ["nil"], ["negative"], ["neg"], ["absent"])
-SPOKEN = frozenset(("line", "paragraph", "stop", "lesser", "less", "extent"))
+SPOKEN = frozenset(("w", "line", "paragraph", "stop", "lesser", "less", "extent"))
 
 Tokens = tuple[list[str], list[int], list[int]]
 
@@ -49,6 +56,8 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
         words = [_FULL.get(each, each) for each in words]
     if not SPOKEN.isdisjoint(words):
         spans, words = _written(spans, words)
+    if not SAME.keys().isdisjoint(words):
+        words = [SAME.get(each, each) for each in words]
     if " -" in lower or "–" in lower or "—" in lower:
         _mark_minus(words)
     return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]

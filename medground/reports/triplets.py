@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from medground.records import Triplet
-from medground.reports.linking import Mention
+from medground.reports.mentions import Mention
 from medground.reports.reading import Reading
 from medground.reports.regions import Place
 

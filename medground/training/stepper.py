@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from medground.data.collate import each_tensor
+from medground.data.collate import to_device
 from medground.objectives import distributed
 from medground.objectives.learner import total
 from medground.training import grad_cache
@@ -74,7 +74,7 @@ class Stepper:
         for part in self._frozen:
             part.eval()
         self._optimizer.zero_grad(set_to_none=True)
-        batch = each_tensor(batch, lambda part: part.to(self.engine.device, non_blocking=True))
+        batch = to_device(batch, self.engine.device)
         loss, parts = self._gradients(batch, self._learner.weights(step / schedule.steps))
         requested = bool(stop)
         flag = loss.new_full((), float(requested))

@@ -265,6 +265,7 @@ def _batches(
         flip_prob=options.hflip_prob,
         negatives=options.negative_prob,
         always=needs.always,
+        on_device=engine.device.type == "cuda",
     )
     tokenize = _fitted(material, model, engine.is_main_process)
     replayed = None

@@ -38,7 +38,7 @@ def over_phrases(
         for first in range(0, len(wanted), together):
             some = wanted[first : first + together]
             queries = [(each, [(q.texts[0], q.boxes) for q in own]) for each, own in some]
-            batch = collate.collate(queries, store, model.tokenize).to(device)
+            batch = collate.to_device(collate.collate(queries, store, model.tokenize), device)
             found = best_boxes(network(*batch.inputs())).double().cpu().numpy()
             letterboxes = [collate.load(each, store).letterbox for each, own in some for _ in own]
             pixels = [b.restore(row[None])[0] for b, row in zip(letterboxes, found, strict=True)]

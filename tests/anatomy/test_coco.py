@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from medground import run_lengths
 from medground.anatomy import coco
+from medground.errors import MedgroundError
 
 
 @pytest.fixture
@@ -51,6 +52,34 @@ def test_polygons_are_those_of_pycocotools(points, width, height):
 def test_a_polygon_that_cannot_be_drawn_is_refused(polygon):
     with pytest.raises(ValueError, match="polygon"):
         coco.polygon_mask(polygon, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("size", "counts"),
+    [
+        ([2, 2], [1 << 62, 1 << 62, 1 << 62, 1 << 62, 4]),  # 4 in 64 bits
+        ([2, 2], [(1 << 64) + 1, 3]),
+        ([2, 2], [5, -1]),
+        ([2, 2], [2.0, 2]),
+        ([2, 2], [1, 2]),
+        ([2, 2], packed([0, 3])),
+        ([9000, 9000], [0, 81_000_000]),
+        ([0, 4], []),
+        ([-2, -2], [4]),
+        (["2", 2], [4]),
+    ],
+)
+def test_run_lengths_that_do_not_fill_an_image_are_refused(size, counts):
+    with pytest.raises(ValueError, match=r"not a size, or too large|do not fill"):
+        run_lengths.mask_of(size, counts)
+
+
+@pytest.mark.parametrize("size", [(40_000, 40_000), (-9, -9), (9, -9), ("9", 9), (9.5, 9), ([9], 9)])
+def test_a_size_that_an_image_cannot_have_is_refused(size, tmp_path):
+    image = {"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}
+    (tmp_path / "a.json").write_text(json.dumps({"images": [image], "categories": [], "annotations": []}))
+    with pytest.raises(MedgroundError, match="positive integers of at most 80 million pixels"):
+        coco.load(tmp_path / "a.json")
 
 
 def test_coco_with_polygons_boxes_and_plain_run_lengths(folder):

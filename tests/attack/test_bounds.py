@@ -5,6 +5,7 @@ import gzip
 import io
 import logging
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,15 @@ def test_a_loop_of_links_is_read_once(tree, links, caplog):
     with caplog.at_level(logging.WARNING):
         assert [each.study_id for each in report_input.read_tree(tree)] == ["s1"]
     assert len(caplog.records) <= len(links)
+
+
+def test_a_pipe_and_a_broken_link_among_reports_are_passed_over_with_a_word(tree, caplog):
+    os.mkfifo(tree / "a" / "s0.txt")
+    (tree / "a" / "s2.txt").symlink_to("nowhere")
+    (tree / "a" / "s3.txt").mkdir()
+    assert [each.study_id for each in report_input.read_tree(tree)] == ["s1"]
+    said = "not a file but a pipe, a device or a broken link; skipped"
+    assert [each.message.split(": ")[1] for each in caplog.records] == [said, said]
 
 
 def test_too_few_file_descriptors_are_one_message(monkeypatch):

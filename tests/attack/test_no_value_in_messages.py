@@ -16,23 +16,29 @@ from click.testing import CliRunner
 from dicom_files import dicom
 from PIL import Image
 
-from medground import shipped
+from medground import jsonl, shipped
 from medground.cli import messages
 from medground.cli.main import cli
+from medground.errors import BadRecord
+from medground.records import Anatomy, Grounding, Pair, Phrase, Report, Sentence
 
 MARKER = "Zqmark"
 BAD = ("Zqmark", {"Zqmark": "Zqmark"}, None, 1e308, "Zqmark\0\u202e")
 OWN = {"study_id": "ZqmarkStudy", "subject_id": "ZqmarkPatient"}
 IMAGE = {"image_id": "ZqmarkImage", "path": "a.png", "width": 64, "height": 64} | OWN
+TRIPLET = {
+    "region": "Zqmark", "finding": "Zqmark", "existence": "present", "finding_span": [0, 6],
+    "region_span": [7, 9], "cue": "Zqmark", "cue_span": [1, 2], "region_source": "none", "rule": "Zqmark",
+}  # fmt: skip
 SENTENCE = OWN | {
     "sentence_id": "ZqmarkSentence", "section": "findings", "text": "Zqmark effusion",
     "start": 0, "end": 15,
-    "triplets": [{"region": "Zqmark", "finding": "Zqmark", "existence": "present", "finding_span": [0, 6]}],
+    "triplets": [TRIPLET],
 }  # fmt: skip
 ANATOMY = IMAGE | {"model": "Zqmark", "regions": [{"name": "left lung", "box": [1, 1, 30, 30], "score": 0.9}]}
 PAIR = IMAGE | {
     "sentence_id": "Zqmark", "text": "Zqmark", "box": [1, 1, 20, 20], "regions": ["left lung"],
-    "region_boxes": [[1, 1, 20, 20]], "triplets": [],
+    "region_boxes": [[1, 1, 20, 20]], "triplets": [TRIPLET], "rule": "Zqmark",
 }  # fmt: skip
 PHRASE = IMAGE | {"phrase_id": "ZqmarkPhrase", "text": "Zqmark", "boxes": [[1, 1, 20, 20]], "split": "Zqmark"}
 GROUNDING = {
@@ -130,10 +136,15 @@ def write(name: str, *records: object) -> str:
 
 
 def changed(record: dict):
-    """Yield the record without each of its keys, and with each wrong value in each of them."""
-    for key in record.keys() - {"path"}:  # messages name files
+    """Yield the record without each of its keys, and with each wrong value in each of them.
+
+    So do the first of the records in its lists.
+    """
+    for key in sorted(record.keys() - {"path"}):  # messages name files
         yield {name: value for name, value in record.items() if name != key}
         yield from (record | {key: value} for value in BAD)
+        if isinstance(record[key], list) and isinstance(record[key][0], dict):
+            yield from (record | {key: [each]} for each in changed(record[key][0]))
     for boxes in ([[1, 2, 3]], [[5, 5, 1, 1]], [["Zqmark"] * 4], [[900, 900, 999, 999]]):
         yield record | {"boxes": boxes, "regions": [{"name": "Zqmark", "box": boxes[0], "score": "Zqmark"}]}
 
@@ -148,6 +159,22 @@ def check(*args: str, given: str | None = None) -> str:
     shown = result.stderr + more
     assert MARKER.lower() not in shown.lower(), (args, shown[:2000])
     return shown
+
+
+KINDS = [
+    (Report, REPORT), (Sentence, SENTENCE), (Anatomy, ANATOMY), (Pair, PAIR), (Phrase, PHRASE),
+    (Grounding, GROUNDING),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "record"), KINDS, ids=[kind.__name__ for kind, _ in KINDS])
+def test_each_wrong_value_is_the_only_fault_of_its_record(kind, record):
+    jsonl.record_of(record, kind)
+    for bad in changed(record):
+        try:
+            jsonl.record_of(bad, kind)
+        except BadRecord as error:
+            assert MARKER not in str(error)
 
 
 @pytest.mark.slow

@@ -213,7 +213,7 @@ def test_a_changed_part_of_a_cache_is_refused(cache, change):
         np.save(two, np.zeros((1, 32, 32), np.float32))
     else:
         two.write_bytes({"truncated": content[:-9], "bits": content[:-1] + b"\7", "empty": b""}[change])
-    with pytest.raises(MedgroundError, match=r"films-00001\.npy: missing or damaged; delete films"):
+    with pytest.raises(MedgroundError, match=r"images-00001\.npy: missing or damaged; delete images"):
         read(cache)
 
 

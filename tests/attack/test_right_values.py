@@ -58,6 +58,7 @@ def test_lists_of_different_lengths_are_refused(change):
         ("finetune", PHRASE, {"boxes": [[1, 2, 30, 1e400]]}, "not JSON"),
         ("finetune", PHRASE, {"width": 0}, "width and height: expected 1 or more"),
         ("pretrain", PAIR, {"box": OUTSIDE}, "box: lies outside the image"),
+        ("pretrain", PAIR, {"region_boxes": [OUTSIDE]}, "region_boxes[0]: lies outside the image"),
         ("pretrain", PAIR, {"regions": []}, "regions and region_boxes: expected as many boxes"),
         (
             "train-detector",

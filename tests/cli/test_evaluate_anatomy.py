@@ -189,7 +189,7 @@ def test_sanity_is_reported_by_rule_and_by_image(evaluate):
     truth = [sane(n) for n in range(4)]
     turned = {"left_lung": [10, 10, 45, 60], "right_lung": [55, 10, 90, 60]}
     found = figures(evaluate([*truth[:2], sane(2, **turned), anatomy(3, [])], truth))
-    assert found["all", "consistent_films"] | {"low": 0, "high": 0} == found["all", "consistent_films"] | {
+    assert found["all", "consistent_images"] | {"low": 0, "high": 0} == found["all", "consistent_images"] | {
         "value": round(2 / 3, 10),
         "n": 3,
         "low": 0,
@@ -204,14 +204,14 @@ def test_sanity_is_reported_by_rule_and_by_image(evaluate):
 def test_without_boxes_there_is_no_sanity_to_tell(evaluate):
     found = figures(evaluate([anatomy(0, [])], [sane(0)]))
     assert not any(metric == "consistent" for _, metric in found)
-    assert found["all", "consistent_films"]["value"] is None
+    assert found["all", "consistent_images"]["value"] is None
 
 
 def test_sanity_is_compared_too(evaluate):
     truth = [sane(n) for n in range(4)]
     Path("other.jsonl").write_text(lines([sane(n, spine=[92, 0, 98, 80]) for n in range(4)]))
     found = figures(evaluate(truth, truth, "--compare", "other.jsonl"))
-    assert found["all", "difference_consistent_films"]["value"] == 1
+    assert found["all", "difference_consistent_images"]["value"] == 1
     assert found["rule:spine between right lung and left lung", "other_consistent"]["value"] == 0
 
 
@@ -233,7 +233,7 @@ def test_the_page_shows_the_worst_ten_images(evaluate, image):
     shown = [n for n in range(14) if f"i{n}: mean IoU" in page]
     assert shown == list(range(4, 14))
     assert page.index("i13: mean IoU") < page.index("i12: mean IoU")
-    assert "right lung 0.4" in page and "consistent_films" in page
+    assert "right lung 0.4" in page and "consistent_images" in page
 
 
 def test_a_second_model_has_its_own_pictures(evaluate, image):

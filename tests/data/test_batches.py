@@ -95,7 +95,8 @@ def scaled(images: toy.Toy, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", augment.KINDS)
-def test_batches_do_not_depend_on_the_number_of_processes(toy_cohort, kind):
+@pytest.mark.parametrize("on_device", [False, True])
+def test_batches_do_not_depend_on_the_number_of_processes(toy_cohort, kind, on_device):
     class ImageSet:
         size = 32
 
@@ -110,9 +111,10 @@ def test_batches_do_not_depend_on_the_number_of_processes(toy_cohort, kind):
         ids = torch.tensor([[int.from_bytes(text.encode())] for text in texts])
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
-    batches = Batches(found, ImageSet(), tokenize, Plan(images=4, seed=5, views=kind))
+    batches = Batches(found, ImageSet(), tokenize, Plan(images=4, seed=5, views=kind, on_device=on_device))
     for step in range(5):
-        whole, parts = batches.at(step), [batches.at(step, rank, 2) for rank in range(2)]
+        whole = collate.to_device(batches.at(step), torch.device("cpu"))
+        parts = [batches.at(step, rank, 2).viewed() for rank in range(2)]
         for rank, part in enumerate(parts):
             assert torch.equal(part.pictures, whole.pictures[rank::2])
             wanted = [n for n, image in enumerate(whole.image_of.tolist()) if image % 2 == rank]

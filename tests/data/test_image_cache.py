@@ -72,8 +72,8 @@ def test_an_image_of_the_cache_is_the_image_of_its_file(cohort, made):
 
 
 def test_the_store_takes_what_is_in_the_cache_and_reads_the_rest(cohort, made, monkeypatch):
-    (only := made / "films-00000.jsonl").write_text(only.read_text().splitlines(keepends=True)[0])
-    for path in made.glob("films-0000[1-9].jsonl"):
+    (only := made / "images-00000.jsonl").write_text(only.read_text().splitlines(keepends=True)[0])
+    for path in made.glob("images-0000[1-9].jsonl"):
         path.unlink()
     read = []
     monkeypatch.setattr(letterboxed, "read", lambda path, size: read.append(path.name) or path.name)
@@ -140,7 +140,7 @@ def test_a_killed_run_is_continued(cohort, made, tmp_path):
     done = subprocess.run([*warm.python(), "-c", KILLED, cohort.folder, folder], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(image_cache.Cache(folder, SIZE)) == 4
-    half = folder / "films-00002.npy"
+    half = folder / "images-00002.npy"
     half.write_bytes(b"half of it")  # as from a run that was killed between the two files of a part
     assert make(cohort, folder).exit_code == 0
     assert bytes_of(folder) == bytes_of(made)
@@ -207,17 +207,17 @@ def test_verify_names_what_is_missing_damaged_or_changed(cohort, tmp_path):
     shutil.copytree(cohort.folder, own)
     mine = toy.Toy(own)
     make(mine, tmp_path / "cache", source=cohort.phrases)
-    part = tmp_path / "cache" / "films-00001.npy"
+    part = tmp_path / "cache" / "images-00001.npy"
     content = bytearray(part.read_bytes())
     content[-1] ^= 1  # of the last image of the part
     part.write_bytes(content)
     os.utime(own / "image5.png", (1, 1))
-    (tmp_path / "cache" / "films-00003.jsonl").unlink()  # held image6
+    (tmp_path / "cache" / "images-00003.jsonl").unlink()  # held image6
     result = make(mine, tmp_path / "cache", "--verify", source=cohort.phrases)
     assert result.exit_code == 1
     warned = [line for line in result.stderr.splitlines() if line.startswith("WARNING")]
     assert [line.split()[1].rstrip(":") for line in warned] == ["image6.png", "image3.png", "image5.png"]
-    assert "damaged; delete films-00001.*" in warned[1] and "changed" in warned[2]
+    assert "damaged; delete images-00001.*" in warned[1] and "changed" in warned[2]
 
 
 def test_images_whose_files_have_moved_are_verified(cohort, made, tmp_path):
@@ -240,19 +240,19 @@ def test_a_folder_that_is_no_cache_is_refused(tmp_path):
 
 
 def test_a_part_that_was_cut_short_is_one_message(made):
-    part = made / "films-00000.npy"
+    part = made / "images-00000.npy"
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(MedgroundError, match=r"delete films-00000\.\*"):
+    with pytest.raises(MedgroundError, match=r"delete images-00000\.\*"):
         image_cache.Cache(made, SIZE).get("image0.png")
 
 
 @pytest.mark.parametrize("spoilt", [b'{"pa', b"{}", b"[]", b"7", b"\xff"])
 def test_an_invalid_line_is_one_message(spoilt, cohort, made):
-    file = made / "films-00001.jsonl"
+    file = made / "images-00001.jsonl"
     file.write_bytes(file.read_bytes().splitlines(keepends=True)[0] + spoilt + b"\n")
     for flags in ([], ["--verify"]):
         result = make(cohort, made, *flags)
-        expected = f"Error: {file}:2: missing or damaged; delete films-00001.* and make the cache again\n"
+        expected = f"Error: {file}:2: missing or damaged; delete images-00001.* and make the cache again\n"
         assert (result.exit_code, result.stderr) == (1, expected)
 
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from medground.boxes import Letterbox
 from medground.data import augment
+from medground.models.letterboxed import LetterboxedImage
+from tests.support.waits import Waits
 
 
 def test_a_view_moves_its_boxes_with_its_picture():
@@ -18,7 +21,8 @@ def test_a_view_moves_its_boxes_with_its_picture():
     draws = torch.from_numpy(rng.uniform(-1, 1, (20, augment.DRAWS)).astype(np.float32))
     draws[:, 3:] = 0
     ranges = augment.Ranges(noise=0)
-    moved, found = augment.views(pictures, boxes, torch.arange(20), ranges, draws, torch.zeros(20, 64, 64))
+    moved = augment.transformed(pictures, ranges, draws, torch.zeros(20, 64, 64))
+    found = augment.moved(boxes, torch.arange(20), ranges, draws)
     for row in range(20):
         ys, xs = np.nonzero(moved[row, 0].numpy() > 0.5)
         seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
@@ -37,7 +41,8 @@ def test_a_rotated_view_moves_its_boxes_with_its_picture():
     draws = torch.from_numpy(rng.uniform(-1, 1, (20, augment.DRAWS + 1)).astype(np.float32))
     draws[:, 3:6] = 0
     ranges = augment.Ranges(noise=0, angle=20)
-    moved, found = augment.views(pictures, boxes, torch.arange(20), ranges, draws, torch.zeros(20, 96, 96))
+    moved = augment.transformed(pictures, ranges, draws, torch.zeros(20, 96, 96))
+    found = augment.moved(boxes, torch.arange(20), ranges, draws)
     for row in range(20):
         ys, xs = np.nonzero(moved[row, 0].numpy() > 0.3)
         seen = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
@@ -45,27 +50,74 @@ def test_a_rotated_view_moves_its_boxes_with_its_picture():
         assert np.abs(seen - [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]).max() < 1.6
 
 
+def plain(count: int, side: int) -> augment.Views:
+    """Views of images that fill their squares."""
+    return augment.Views(torch.tensor([[0, 0, side, side]] * count))
+
+
+def of_each(count: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(n) for n in range(count)]
+
+
 def test_only_a_view_with_an_angle_draws_one():
-    picture, box = torch.rand(1, 2, 8, 8), torch.rand(1, 4)
     for kind, numbers in (("mild", augment.DRAWS), ("rotate", augment.DRAWS + 1)):
         rng, same = np.random.default_rng(0), np.random.default_rng(0)
-        augment.draw(kind, picture, box, torch.zeros(1, dtype=torch.long), [rng])
+        augment.draw(kind, plain(1, 8), 8, torch.rand(1, 4), torch.zeros(1, dtype=torch.long), [rng])
         same.uniform(-1, 1, numbers), same.standard_normal((8, 8), dtype=np.float32)
         assert rng.random() == same.random()
 
 
-def test_a_mirrored_view_mirrors_its_boxes_and_no_others():
-    pictures = torch.rand(40, 2, 8, 8)
+def test_a_flipped_view_flips_its_boxes_and_no_others():
+    squares = torch.randint(256, (40, 8, 8), dtype=torch.uint8)
     boxes = torch.rand(60, 4)
     image_of = torch.arange(60) % 40
-    rngs = [np.random.default_rng(n) for n in range(40)]
-    seen, found, there = augment.draw("none", pictures, boxes, image_of, rngs, flip_prob=0.5)
-    turned = [torch.equal(new, old.flip(2)) for new, old in zip(seen, pictures, strict=True)]
-    assert 10 < sum(turned) < 30 and there.all()
+    views, found, there = augment.draw("none", plain(40, 8), 8, boxes, image_of, of_each(40), flip_prob=0.5)
+    seen, bare = views.of(squares), plain(40, 8).of(squares)
+    flipped = [torch.equal(new, old.flip(2)) for new, old in zip(seen, bare, strict=True)]
+    assert 10 < sum(flipped) < 30 and there.all()
     for row, image in enumerate(image_of):
         across, *rest = boxes[row].tolist()
-        assert found[row].tolist() == pytest.approx([1 - across if turned[image] else across, *rest])
-        assert turned[image] or torch.equal(seen[image], pictures[image])
+        assert found[row].tolist() == pytest.approx([1 - across if flipped[image] else across, *rest])
+        assert flipped[image] or torch.equal(seen[image], bare[image])
+
+
+def test_the_planes_of_a_batch_are_those_of_each_image():
+    rng = np.random.default_rng(0)
+    images = [
+        LetterboxedImage(rng.integers(256, size=(32, 32), dtype=np.uint8), Letterbox(w, h, 32))
+        for w, h in ((100, 80), (70, 100), (32, 32), (1, 500))
+    ]
+    squares = torch.from_numpy(np.stack([each.square for each in images]))
+    made = augment.Views(torch.tensor([each.inner for each in images])).of(squares)
+    assert torch.equal(made, torch.stack([each.picture() for each in images]))
+
+
+@pytest.mark.parametrize("kind", set(augment.KINDS) - {"strong"})
+def test_a_device_makes_the_same_views_but_for_its_noise(kind):
+    squares = torch.randint(256, (12, 48, 48), dtype=torch.uint8)
+    boxes, image_of = torch.rand(12, 4), torch.arange(12)
+    inner = augment.Views(torch.tensor([[0, 5, 48, 43], [7, 0, 40, 48]] * 6))
+    ours, theirs = (
+        augment.draw(kind, inner, 48, boxes, image_of, of_each(12), 0.5, on_device)
+        for on_device in (False, True)
+    )
+    assert torch.equal(ours[1], theirs[1]) and torch.equal(ours[2], theirs[2])
+    a, b = ours[0].of(squares), theirs[0].of(squares)
+    assert torch.equal(a[:, 1], b[:, 1]) and torch.equal(b, theirs[0].of(squares))
+    spread = augment.RANGES[kind].noise if kind in augment.RANGES else 0
+    clear = ((a[:, 0] > 0.2) & (a[:, 0] < 0.8) & (a[:, 1] == 1)).flatten()
+    assert (a - b)[:, 0].flatten()[clear].std().item() == pytest.approx(2**0.5 * spread, rel=0.1)
+
+
+def test_a_device_does_not_wait_for_its_views():
+    squares = torch.randint(256, (3, 16, 16), dtype=torch.uint8)
+    for kind in ("mild", "rotate", "crop", "window"):
+        views, *_ = augment.draw(
+            kind, plain(3, 16), 16, torch.rand(3, 4), torch.arange(3), of_each(3), 0.5, on_device=True
+        )
+        with Waits() as waits:
+            views.of(squares)
+        assert waits.found == []
 
 
 def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
@@ -74,11 +126,10 @@ def test_a_strong_view_moves_its_boxes_with_its_picture_and_spoils_some():
     pictures[:, 0] = torch.rand(60, 64, 64) * 0.05
     pictures[:, 0, 24:40, 24:40] = 1
     rngs = [np.random.default_rng(n) for n in range(60)]
-    moved, found, there = augment.draw("strong", pictures, boxes, torch.arange(60), rngs)
+    moved, found, there = augment.strong(pictures, boxes, torch.arange(60), rngs)
     assert 0 < (~there).sum() < 15  # a few are no chests on purpose
-    again = augment.draw(
-        "strong", pictures[7:8], boxes[7:8], torch.zeros(1, dtype=torch.long), [np.random.default_rng(7)]
-    )
+    first = torch.zeros(1, dtype=torch.long)
+    again = augment.strong(pictures[7:8], boxes[7:8], first, [np.random.default_rng(7)])
     assert torch.equal(again[0][0], moved[7])  # a view does not depend on its neighbours
     brighter = 0
     for row in there.nonzero()[:, 0].tolist():

@@ -173,7 +173,7 @@ def test_the_category_finds_the_phrase_of_an_image(score):
     one["annotations"][1]["image_id"] = 0
     assert score(one, "coco", images=(0, 0)) == (pytest.approx(EXPECTED), "")
     one["annotations"][1]["category_id"] = 0
-    one["annotations"].append(one["annotations"][0] | {"image_id": 1})
+    one["annotations"].append(one["annotations"][0] | {"id": 9, "image_id": 1})
     assert "left out 1 predictions of findings" in score(one, "coco")[1]
 
 
@@ -272,7 +272,7 @@ def test_items_that_come_twice_are_refused(score):
     assert "[1]: example_id: the second item with this id" in score([radfact(0), radfact(0)], "radfact")[1]
     assert "[1]: phrase_id: the second line with this phrase" in score([sample(0), sample(0)], "chexbench")[1]
     twice = coco(images=[{"id": 0, "file_name": f"a{n}.png"} for n in (0, 1)])
-    assert "images: two have the same id" in score(twice, "coco")[1]
+    assert "images[1]: id: the same as of images[0]" in score(twice, "coco")[1]
 
 
 def test_samples_of_chexbench_are_matched_by_image_and_question(score):

@@ -126,14 +126,14 @@ def test_a_page_shows_perturbations_that_have_no_iou(tmp_path):
     scores = [
         Score(protocol="probes", metric=metric, group=f"probe:{group}", value=0.5, low=None, high=None, n=n)
         for group, metric, n in (
-            ("as asked", "miou", 4),
-            ("as asked", "absent", 4),
+            ("unchanged", "miou", 4),
+            ("unchanged", "absent", 4),
             ("foreign phrase", "absent", 3),
         )
     ]
     rows = page.grid(scores).rows
     assert [(row.name, row.n, row.marks[0].value) for row in rows] == [
-        ("as asked", 4, 50.0), ("foreign phrase", 3, None),
+        ("unchanged", 4, 50.0), ("foreign phrase", 3, None),
     ]  # fmt: skip
     assert table.grid(scores)[1][1] == ["foreign phrase", "3", "–", "50.0"]
     page.save(tmp_path / "page.html", page.Page("Scores", "", [], [page.grid(scores)], []))

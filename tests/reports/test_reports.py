@@ -145,13 +145,28 @@ def test_spans_are_places_in_the_report_as_given(text):
 def slow_tokens(text: str):
     """Words of letters with an apostrophe inside, numbers, and the signs the parser looks at, one by one."""
     lower = "".join(small if len(small := each.lower()) == 1 else each for each in text)
-    return [lower[start:end] for start, end in zip(*tokenise(text)[1:], strict=True)]
+    words = [lower[start:end] for start, end in zip(*tokenise(text)[1:], strict=True)]
+    return [{"&": "and", "lt": "left", "rt": "right"}.get(each, each) for each in words]
 
 
 @pytest.mark.slow
 @given(st.text(max_size=60))
 def test_words_stand_where_they_are_said_to(text):
     assert tokenise(text)[0] == slow_tokens(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Rt & lt bases", ["right", "and", "left", "bases"]),
+        ("w/o edema", ["without", "edema"]),
+        ("effusion w/ collapse", ["effusion", "with", "collapse"]),
+        ("rigth lft", ["right", "left"]),
+        ("c/w pneumonia", ["c", "/", "w", "pneumonia"]),
+    ],
+)
+def test_short_forms_are_read_as_their_words(text, words):
+    assert tokenise(text)[0] == words
 
 
 # ---- sections and sentences

@@ -83,3 +83,12 @@ def test_bench_startup_times_every_command_of_a_group(monkeypatch, capsys):
     timed = {line.split("medground ", 1)[1] for line in capsys.readouterr().out.splitlines()[1:]}
     wanted = [" ".join(path) for path in COMMANDS if path[0] == "convert"]
     assert timed == {f"{words} {flag}" for words in wanted for flag in ("--help", "--no-such-option")}
+
+
+def test_bench_batches_compares_the_host_with_a_device(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench_batches", "mild", "--side", "64", "--batches", "1"])
+    tool("bench_batches").main()
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["images/s", "host", "device", "ratio"]
+    kind, host, device, _ = row.split()
+    assert kind == "mild" and float(host) > 0 and float(device) > 0

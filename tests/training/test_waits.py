@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from medground.anatomy import regions
 from medground.data.collate import Batch
@@ -18,26 +17,9 @@ from medground.training.optim import Schedule
 from medground.training.run_dir import RunFolder
 from medground.training.stepper import Stepper
 from medground.training.unread import Unread
+from tests.support.waits import Waits
 
-WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "masked_select", "equal", "is_nonzero"}
 OF_TRANSFORMERS = ["_local_scalar_dense"]  # it asks whether all tokens of the texts are words
-
-
-class Waits(TorchDispatchMode):
-    """Counts operations whose result a CPU needs before it can go on; also indexing by a mask."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        masks = name in ("index", "index_put", "index_put_") and any(
-            each is not None and each.dtype == torch.bool for each in args[1]
-        )
-        if name in WAITING or masks:
-            self.found.append(name)
-        return function(*args, **(kwargs or {}))
 
 
 def batch_for(model, boxed):

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
-from medground import jsonl
+from medground import coco_ids, jsonl
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files, items, others_keys
 from medground.evaluation.inputs.readers import Answer, Take, corners
 from medground.records import Box
 
 Names = Mapping[Any, str]
+Images = Mapping[Any, tuple[str, Mapping[str, Any]]]  # the name and the object of each image by its number
 
 
 def read_coco(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
@@ -40,16 +41,16 @@ def image_names(stream: BinaryIO) -> dict[str, str]:
     found = items.whole(stream, source)
     if not isinstance(found, dict):
         raise MedgroundError(f"{source}: expected an object with images")
-    return {str(key): name for key, name in _images(found, source).items()}
+    return {str(key): name for key, (name, _) in _images(found, source).items()}
 
 
-def _images(found: Mapping[str, Any], source: str) -> Names:
-    """Return the name of each image by its number: image_id or file_name."""
+def _images(found: Mapping[str, Any], source: str) -> Images:
+    """Return each image by its number, named by image_id or file_name."""
     try:
-        named = {each["id"]: str(each.get("image_id", each.get("file_name"))) for each in found["images"]}
-        if len(named) < len(found["images"]):
-            raise MedgroundError(f"{source}: images: two have the same id")
-        return named
+        coco_ids.check(found, source)
+        return {
+            each["id"]: (str(each.get("image_id", each.get("file_name"))), each) for each in found["images"]
+        }
     except (KeyError, TypeError, AttributeError):
         raise MedgroundError(f"{source}: images: expected objects with id and file_name") from None
 
@@ -61,14 +62,16 @@ def _classes(found: Mapping[str, Any]) -> Names:
         return {}
 
 
-def _take_phrase(take: Take, images: Names | None, listed: Any) -> None:
+def _take_phrase(take: Take, images: Images | None, listed: Any) -> None:
     """Pass on a phrase without boxes; results add them."""
     if not isinstance(listed, dict):
         raise BadRecord("expected an object")
-    take(Answer(_image(listed, images), others_keys.text_of(listed.get("phrase_id"), "phrase_id"), []))
+    phrase = others_keys.text_of(listed.get("phrase_id"), "phrase_id")
+    image, about = _image(listed, images)
+    take(Answer(image, phrase, [], image=about))
 
 
-def _take_result(take: Take, images: Names | None, classes: Names, result: Any) -> None:
+def _take_result(take: Take, images: Images | None, classes: Names, result: Any) -> None:
     if not isinstance(result, dict):
         raise BadRecord("expected an object with bbox and score")
     box, score = _box(result), items.number_of(result.get("score", 1), "score")
@@ -76,19 +79,21 @@ def _take_result(take: Take, images: Names | None, classes: Names, result: Any) 
     category = result.get("category_id")
     label = classes.get(category) if isinstance(category, int | str) else None
     try:
-        take(Answer(_image(result, images), phrase, [(box, score)], label=label))
+        image, about = _image(result, images)
+        take(Answer(image, phrase, [(box, score)], label=label, image=about))
     except BadRecord as bad:
         if images is None and isinstance(result.get("image_id"), int) and bad.path == ("image_id",):
             bad.problem += "; a number needs --coco-images, the file that lists the images"
         raise
 
 
-def _image(result: Mapping[str, Any], images: Names | None) -> str | None:
+def _image(result: Mapping[str, Any], images: Images | None) -> tuple[str | None, Mapping[str, Any]]:
+    """Return the name of a result's image, and what the file states of it."""
     image = result.get("image_id")
     if image is None and result.get("phrase_id") is None:
         raise BadRecord("this key is missing", "image_id")
     if images is None or image is None:
-        return others_keys.text_of(image, "image_id")
+        return others_keys.text_of(image, "image_id"), {}
     if not isinstance(image, int | str) or image not in images:
         raise BadRecord("no image of the file has this id", "image_id")
     return images[image]

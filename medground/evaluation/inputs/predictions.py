@@ -16,6 +16,7 @@ from medground import jsonl, registry
 from medground.answers import frames
 from medground.boxes import rounded
 from medground.errors import BadRecord, MedgroundError
+from medground.evaluation.image_facts import SIZE, ImageFacts, facts_in
 from medground.evaluation.inputs import files
 from medground.evaluation.inputs.frame_checks import FrameCheck
 from medground.evaluation.inputs.matching import Phrases
@@ -43,7 +44,7 @@ def read(
     entry = registry.PREDICTION_FORMATS[kind]
     if frame is not None:
         frames.check(frame)
-    found = _Found(frame, entry.frame, Phrases.of(phrases, listed))
+    found = _Found(frame, entry.frame, Phrases.of(phrases, listed), ImageFacts.of(phrases))
     entry.load()(hashed, bad_lines, found.take)
     found.check(hashed.name)
     return Records([found.grounding(key) for key in found.boxes], hashed.name, hashed.digest)
@@ -53,12 +54,13 @@ def read(
 class _Found:
     """The boxes of each phrase so far, the other keys of its records, and the warnings.
 
-    chosen: the frame of the option. usual: the frame of the format.
+    chosen: the frame of the option. usual: the frame of the format. images: what is stated of each image.
     """
 
     chosen: str | None
     usual: str
     phrases: Phrases
+    images: ImageFacts
     boxes: dict[Key, list[ScoredBox]] = field(default_factory=dict)
     said: dict[Key, dict[str, Any]] = field(default_factory=dict)
     checks: dict[str, FrameCheck] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class _Found:
             raise BadRecord("another than in an earlier row of this phrase", _differing(said, answer.said))
         _check_shares(answer)
         frame = self._frame(answer)
+        self.images.check(phrase.image_id, facts_in(answer.image, sized=frame == frames.ORIGINAL))
         placed = [_placed(number, answer, phrase, frame) for number in range(len(answer.boxes))]
         scored = zip(placed, answer.boxes, strict=True)
         own = [ScoredBox(box=box, score=score) for box, (_, score) in scored if box is not None]
@@ -86,7 +89,7 @@ class _Found:
         checked = self.checks.setdefault(frame, FrameCheck(frame))
         checked.add(phrase, answer.boxes, [each.box for each in own])
         self.boxes.setdefault(key, []).extend(own)
-        self.said[key] = said
+        self.said[key] = said if frame == frames.ORIGINAL else _without_size(said)
 
     def _frame(self, answer: Answer) -> str:
         """Return the frame of a prediction; raise BadRecord if its own one is no frame."""
@@ -145,6 +148,11 @@ def as_records(found: Records[Grounding], phrases: Sequence[Phrase], model: str)
         boxes = [ScoredBox(box=rounded(one.box), score=one.score) for one in ranked]
         text = each.text or texts[key_of(each)]
         yield replace(each, text=text, boxes=boxes, model=each.model or model)
+
+
+def _without_size(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys without the size of the image that boxes of another frame were on."""
+    return {name: value for name, value in said.items() if name not in SIZE}
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ formats.
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -53,6 +53,7 @@ class Answer:
     `said`: `text`, `present` and `model`, if given, and keys to pass through.
     frame: of its boxes, if it is another than the format's.
     sure: `frame` is that of this line, also if an option names one for the file.
+    image: keys of the image that the file states, such as its size and patient.
     loose: `phrase_id` may also be the name of an image, or an id that the truth does not have.
     """
 
@@ -67,6 +68,7 @@ class Answer:
     sure: bool = False
     match: Literal["any", "same", "inside"] = "any"
     loose: bool = False
+    image: Mapping[str, Any] = field(default_factory=dict)
 
 
 Take = Callable[[Answer], None]
@@ -103,7 +105,12 @@ def read_jsonl(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> N
         if not isinstance(frame, str | None):
             raise BadRecord("expected a text", "coordinates")
         said = line.extra | {"text": line.text, "present": line.present, "model": line.model}
-        take(Answer(line.image_id, line.phrase_id, boxes, True, True, said, None, frame, frame is not None))
+        sure = frame is not None
+        take(
+            Answer(
+                line.image_id, line.phrase_id, boxes, True, True, said, None, frame, sure, image=line.extra
+            )
+        )
 
     for _ in jsonl.read(stream, Line, bad_lines, check):  # type: ignore[arg-type]
         pass
@@ -159,7 +166,8 @@ def _of_row(row: dict[str, str | None], names: Sequence[str]) -> Answer:
         score = next((name for name in SCORES if row.get(name)), None)
         found.append((box, _number(row[score], score) if score else 1.0))
     phrase, frame = (_cell(row, name) for name in ("phrase_id", "coordinates"))
-    own: dict[str, Any] = {"said": said, "frame": frame, "sure": frame is not None}
+    about = {"subject_id": _cell(row, "subject_id")}
+    own: dict[str, Any] = {"said": said, "frame": frame, "sure": frame is not None, "image": about}
     image = _cell(row, *IMAGES)
     return Answer(image, phrase, found, label=None if phrase else _cell(row, *WORDS), **own)
 

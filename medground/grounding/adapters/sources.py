@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medground import checkpoints, registry, strict_json
+from medground import checkpoints, config_limits, registry, strict_json
 from medground.compat_transformers import invalid_config, prepare_transformers
 from medground.errors import BadRecord, MedgroundError
 
 log = logging.getLogger(__name__)
 CONFIG, CODE = "config.json", "auto_map"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 MARKED = re.compile(r"<.+>|\[.+\]|</?\w+>")  # a special token that is no word of a phrase
 SAMPLES, BLOCK = 64, 1 << 16  # blocks of a weights file that its name depends on, and their bytes
 # what transformers and the code of a model raise for an invalid folder
@@ -50,10 +51,13 @@ class Source:
         """
         from safetensors import SafetensorError
 
+        from medground.models import building
+
         try:
-            return kind.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=self.trust_remote_code, **more
-            )
+            with building.bounded(sorted(self.folder.glob("*.safetensors")), self.folder):
+                return kind.from_pretrained(
+                    self.folder, local_files_only=True, trust_remote_code=self.trust_remote_code, **more
+                )
         except (*BROKEN, SafetensorError, invalid_config()) as error:
             log.debug("traceback:", exc_info=True)
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -79,12 +83,23 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     path = folder / CONFIG
     if not path.is_file():
         return None
+    config = _config_of(path)
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        return None
+    for name in PROCESSORS:
+        if (folder / name).is_file():
+            _config_of(folder / name)
+    return config
+
+
+def _config_of(path: Path) -> Any:
+    """Return the JSON value of a config; raise MedgroundError for other files and for absurd numbers."""
     try:
         config = strict_json.config(path)
     except BadRecord as bad:
         raise MedgroundError(f"{path}: {bad.problem}") from None
-    is_theirs = isinstance(config, dict) and isinstance(config.get("model_type"), str)
-    return config if is_theirs else None
+    config_limits.check(config, path)
+    return config
 
 
 def adapter_of(source: Source) -> registry.ModelAdapter:
