@@ -109,7 +109,7 @@ class GKMVLP(Writes):
 
         An image is the knowledge of its findings, weighted by their probabilities. A report is the mean of
         its words. Both are normalized over the images: most of them is the same for all. The contrast does
-        not train the probabilities: most of a report is its wording, which no image predicts.
+        not train the probabilities: most of a report is its phrasing, which no image predicts.
         """
         kept, shares = reports.has_report, self.recognise(entities).detach().float().sigmoid()
         tokens, owners = words_of(encoded.tokens, encoded.mask, reports.sentences, reports.report_of)
