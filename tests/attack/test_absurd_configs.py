@@ -10,6 +10,7 @@ from torch import nn
 
 from medground import checkpoints, config_limits
 from medground.anatomy import detector, region_query
+from medground.downstream.segment import decoders
 from medground.errors import MedgroundError
 from medground.grounding.adapters import sources
 from medground.models import building, grounder, pretrained
@@ -171,3 +172,14 @@ def test_configs_of_other_models_have_the_limits(name, tmp_path):
     (tmp_path / name).write_text(json.dumps(given | {"size": {"height": BILLION, "width": 9}}))
     with pytest.raises(MedgroundError, match=f"{name}: height: more than 4,096"):
         sources.read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("size", 5000), ("widths", [8] * 1001), ("classes", BILLION), ("maps", [[8, BILLION]])],
+)
+def test_the_shape_of_a_decoder_has_the_limits(key, value):
+    shape = {"name": "unet", "maps": [[8, 8], [16, 4]], "size": 32, "widths": [8, 8], "classes": 2}
+    decoders.Shape.from_json(shape)
+    with pytest.raises(MedgroundError, match=f"shape: {key}: more than"):
+        decoders.Shape.from_json(shape | {key: value})

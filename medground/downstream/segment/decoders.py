@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medground import config_limits
 from medground.errors import MedgroundError
 
 UNET, SETR_PUP = "unet", "setr-pup"
@@ -47,6 +48,7 @@ class Shape:
         """Return the shape from `to_json`; raise MedgroundError for any other object."""
         import msgspec
 
+        config_limits.check(values, "shape")
         try:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError:
