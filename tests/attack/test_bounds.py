@@ -147,7 +147,7 @@ def test_a_wrong_factor_is_refused(monkeypatch, value):
 def test_the_documentation_has_every_limit():
     text = (Path(__file__).resolve().parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
     for name in (limits.FACTOR, *(each for each in vars(limits) if each.startswith("MAX_"))):
-        assert f"`{name}" in text
+        assert f"`{name}`" in text
 
 
 @pytest.fixture
