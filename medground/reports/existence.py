@@ -74,7 +74,7 @@ class Scopes:
             self.breaks = sorted({*hard, *soft})
             self.soft = {*soft} - causes.keys()
             self.sought = {i for i, j in causes.items() if words[j - 1] in ("of", "for")}
-            self.doubt_breaks = [n for n in self.breaks if n not in causes]
+            self.doubt_breaks = [n for n in self.breaks if n not in causes or words[n - 1 : n] == [","]]
             self.withs = {i for i, j, kind in cues if kind == "E" and words[i:j] in WITH}
             self.reach = [self._reach(cue) for cue in self.cues]
 

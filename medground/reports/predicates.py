@@ -35,6 +35,8 @@ CAUSES = frozenset(("account", "explain", "produce", "cause"))
 RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
 ENDINGS = frozenset(("resolution", "clearing", "clearance", "disappearance", "evacuation", "removal"))
 DONE = frozenset(("removed", "evacuated", "resected", "excised"))
+RELATIVE = (["that"], ["which"])
+VIEWS = frozenset(("view", "views", "frontal", "lateral", "projection", "pa", "ap"))
 CONTRASTS = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
 CONTRAST_NEAR = 7
 HARD_OR_COMMA = HARD | {","}
@@ -193,6 +195,8 @@ def _is_earlier(words: list[str], i: int, j: int) -> bool:
     """Return whether a denial on words [i, j) is about another image: "is not seen on the prior study"."""
     if "not" not in words[i:j]:
         return False
+    if words[i - 1 : i] in RELATIVE and not VIEWS.isdisjoint(words[j : j + 4]):
+        return True  # "an effusion that is not apparent on the frontal view"
     after = words[j + 1 : j + 3] if words[j : j + 1] in (["on"], ["in"], ["at"]) else words[j : j + 1]
     return not EARLIER.isdisjoint([*words[i:j], *after]) or _is_date(after[:1])
 
