@@ -79,7 +79,7 @@ class Trained:
         computed(store, examples)
         for first in range(0, len(examples), together):
             queried: list[Queried] = [(each, []) for each in examples[first : first + together]]
-            batch = collate(queried, store, self.model.tokenize, self.always)
+            batch = collate(queried, store, self.model.tokenize, self.always).viewed()
             yield batch, self.learner.encode(*batch.inputs())
 
 
@@ -150,7 +150,7 @@ def train(examples: Sequence[Example], store: Store, recipe: Recipe) -> Trained:
         set_lr(optimizer, schedule.lr_factor(step))
         optimizer.zero_grad()
         weights = {n: weight for n, weight in learner.weights(step / recipe.steps).items() if weight}
-        losses = learner(batches.at(step))
+        losses = learner(batches.at(step).viewed())
         total({name: losses[name] for name in weights}, weights).backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), schedule.max_grad_norm)
         optimizer.step()

@@ -13,9 +13,10 @@ names it. It attends to the regions in which the table locates it. If the region
 words would leak into the prediction targets, and images without a report could not be processed. A finding
 without a box of any of its regions attends to a learned "nowhere" token. Knowledge features are centered over
 the findings, features of each region are normalized over the images, and each finding is recognized with
-weights of its own. All weights are 1; the projections
-of itc are ASG's. Equal reports of a batch are one target of itc. Uncertain findings are left out of ecls.
-Negatives of itm come from the same process, those of itc from all.
+weights of its own. itc compares the knowledge of the recognized findings with the words of the report, by
+projections as ASG's, and itm adds its logit to that of the decoder. All weights are 1. Equal reports of a
+batch are one target of itc. Uncertain findings are left out of ecls. Negatives of itm come from the same
+process, those of itc from all.
 
 Letters: B images, P patches, F findings, G named regions, D width, U texts, T tokens, L tokens of a report,
 V vocabulary, n images with a report.
@@ -55,7 +56,9 @@ class GKMVLP(Writes):
         self.grounding = KnowledgeGrounding(config, self.masked)
         self.present = nn.Linear(config.width, len(knowledge.NAMES))
         self.image, self.report = heads.Projection(config.width), heads.Projection(config.width)
+        self.image_norm, self.report_norm = heads.RowNorm(config.width), heads.RowNorm(config.width)
         self.matcher, self.matches = decoder(config), nn.Linear(config.width, 1)
+        self.agreement = nn.Parameter(torch.ones(()))
         self.writer = Writer(model)
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
@@ -69,39 +72,31 @@ class GKMVLP(Writes):
         if wanted & {"itc", "itm"}:
             images, whole_reports = self.wholes(encoded, reports, entities)
         if "itc" in wanted:
-            similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
-            found["itc"] = heads.contrast(similar, reports.same())
+            every = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
+            found["itc"] = heads.contrast(every, reports.same())
         if not wanted & {"itm", "lm"}:
             return found
         rows, places, valid = (each[kept] for each in lines(encoded.mask, reports, LONGEST))
         memory, hidden = self.memory(encoded, entities, reports)
         ids = batch.ids[rows, places]
         if "itm" in wanted:
-            chances = partners(
-                heads.similarity(images, whole_reports, TEMPERATURE), ids.masked_fill(~valid, -1)
-            )
+            similar = heads.similarity(images, whole_reports, TEMPERATURE)
+            chances = partners(similar, ids.masked_fill(~valid, -1))
             words = encoded.tokens[rows, places]
-            found["itm"] = self.matching_loss(words, valid, memory, hidden, chances)
+            found["itm"] = self.matching_loss(words, valid, memory, hidden, similar, chances)
         if "lm" in wanted:
             found["lm"] = mean(self.writer(ids, valid, memory, hidden))
         return found
 
     def ground(self, encoded: Encoded, reports: ReportBatch) -> Tensor:
         """Return (B, F, D) each finding's knowledge, updated by its regions of each image."""
-        words = words_of(
-            encoded.tokens,
-            encoded.mask,
-            reports.always,
-            torch.arange(len(reports.always), device=reports.always.device),
-        )
-        known = apart(means(*words, count=len(reports.always)))
         found = heads.roi_align(heads.patch_map(encoded.images), reports.region_boxes, reports.region_images)
         shape = (len(reports.has_report), len(regions.NAMES))
         areas = found.new_zeros(*shape, found.shape[1])
         there = torch.zeros(shape, dtype=torch.bool, device=found.device)
         areas[reports.region_images, reports.regions] = found
         there[reports.region_images, reports.regions] = True
-        result: Tensor = self.grounding(known, areas, there)
+        result: Tensor = self.grounding(known_of(encoded, reports), areas, there)
         return result
 
     def recognise(self, entities: Tensor) -> Tensor:
@@ -110,11 +105,18 @@ class GKMVLP(Writes):
         return result
 
     def wholes(self, encoded: Encoded, reports: ReportBatch, entities: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (n, E) embeddings of the images with a report, and of their reports."""
-        images = heads.pooled(encoded.images) + entities.mean(dim=1)
-        words = words_of(encoded.tokens, encoded.mask, reports.sentences, reports.report_of)
-        features = means(*words, count=len(reports.has_report))
-        return self.image(images[reports.has_report]), self.report(features[reports.has_report])
+        """Return (n, E) embeddings of the images with a report, and of their reports.
+
+        An image is the knowledge of its findings, weighted by their probabilities. A report is the mean of
+        its words. Both are normalized over the images: most of them is the same for all. The contrast does
+        not train the probabilities: most of a report is its phrasing, which no image predicts.
+        """
+        kept, shares = reports.has_report, self.recognise(entities).detach().float().sigmoid()
+        tokens, owners = words_of(encoded.tokens, encoded.mask, reports.sentences, reports.report_of)
+        features = means(tokens.float(), owners, count=len(kept))[kept]
+        with torch.autocast(features.device.type, enabled=False):  # as in `heads.Projection`
+            images = shares[kept] @ known_of(encoded, reports).float()
+        return self.image(self.image_norm(images)), self.report(self.report_norm(features))
 
     def memory(self, encoded: Encoded, entities: Tensor, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return (n, P + F, D) visual tokens of the images with a report, and their mask, True if ignored."""
@@ -126,29 +128,40 @@ class GKMVLP(Writes):
         """Return the visual tokens of images and their mask, as `memory` does, without their reports."""
         return self.memory(encoded, self.ground(encoded, reports), reports)
 
-    def match(self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
-        """Return (m,) logits that report i, (m, L, D) words, matches image i, (m, P + F, D) memory."""
+    def match(self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor, similar: Tensor) -> Tensor:
+        """Return (m,) logits that report i, (m, L, D) words, matches image i, (m, P + F, D) memory.
+
+        similar: (m,) the logits of itc for the same pairs, to which the decoder adds.
+        """
         if not words.numel():
             return words.sum(dim=(1, 2))
         outputs = self.matcher(
             words, memory, tgt_key_padding_mask=~valid, memory_key_padding_mask=hidden
         )  # (m, L, D)
         weights = valid[..., None].to(outputs.dtype)
-        result: Tensor = self.matches((outputs * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))[:, 0]
+        features = (outputs * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        result: Tensor = self.matches(features)[:, 0] + self.agreement * similar
         return result
 
     def matching_loss(
-        self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor, chances: Tensor
+        self,
+        words: Tensor,
+        valid: Tensor,
+        memory: Tensor,
+        hidden: Tensor,
+        similar: Tensor,
+        chances: Tensor,
     ) -> Tensor:
         """Return the mean binary cross-entropy of true pairs, and of each image and report with a wrong one.
 
-        chances: as returned by `partners`.
+        similar: (n, n) logits of itc. chances: as returned by `partners`.
         """
         own = torch.arange(len(words), device=words.device)
         image, other_report = _sampled(chances, own)
         report, other_image = _sampled(chances.T, own)
         images, reports = torch.cat([own, image, other_image]), torch.cat([own, other_report, report])
-        logits = self.match(words[reports], valid[reports], memory[images], hidden[images])
+        given = words[reports], valid[reports], memory[images], hidden[images]
+        logits = self.match(*given, similar[images, reports])
         true = (torch.arange(len(logits), device=logits.device) < len(own)).float()
         return mean(functional.binary_cross_entropy_with_logits(logits.float(), true, reduction="none"))
 
@@ -222,6 +235,13 @@ class GroundingLayer(nn.Module):
         queries = queries + found
         result: Tensor = queries + self.inner(self.inner_norm(queries))
         return result
+
+
+def known_of(encoded: Encoded, reports: ReportBatch) -> Tensor:
+    """Return (F, D) the knowledge of each finding, the mean of the words of its sentence, as of `apart`."""
+    numbers = torch.arange(len(reports.always), device=reports.always.device)
+    words = words_of(encoded.tokens, encoded.mask, reports.always, numbers)
+    return apart(means(*words, count=len(numbers)))
 
 
 def apart(known: Tensor) -> Tensor:

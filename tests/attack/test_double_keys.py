@@ -9,13 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from medground import jsonl, records, strict_json
-from medground.anatomy import coco
+from medground.anatomy import coco, detector
 from medground.cli.main import cli
 from medground.datasets import chest_imagenome, coco_phrases, ms_cxr
 from medground.datasets.sources import File
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import coco_results
 from medground.evaluation.inputs.files import Hashed
+from medground.model_dir import CALIBRATION, CONFIG, EXPORT, ModelDir
+from medground.models import pretrained
 
 REGION = '{"name": "spine", "box": [1, 2, 3, 4], "score": 1.0}'
 TRIPLET = (
@@ -115,6 +117,29 @@ def test_a_key_of_a_config_or_a_graph_that_is_there_twice_is_refused(tmp_path):
     graph = b'{"image_id": "a", "objects": [], "attributes": [], "objects": [{}]}'
     with pytest.raises(BadRecord, match="the key 'objects' is there twice"):
         chest_imagenome.read_graph(File("graph.json", lambda: graph))
+
+
+@pytest.mark.parametrize("name", [CONFIG, CALIBRATION, EXPORT])
+def test_a_key_that_a_file_of_a_model_has_twice_is_named(name, tmp_path):
+    (tmp_path / name).write_text('{"digest": "a", "digest": "b"}')
+    files = ModelDir(tmp_path)
+    read = {CONFIG: files.config, CALIBRATION: files.calibration, EXPORT: files.export}[name]
+    with pytest.raises(MedgroundError, match=f"^{tmp_path / name}: the key 'digest' is there twice; "):
+        read()
+
+
+def test_a_config_of_a_detector_with_a_key_twice_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "d_fine", "model_type": "rt_detr_v2"}')
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(MedgroundError, match=r"config.json: the key 'model_type' is there twice$"):
+        detector.load(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("load", [pretrained.load_image_encoder, pretrained.load_text_encoder])
+def test_a_config_of_an_encoder_with_a_key_twice_is_named(load, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8, "hidden_size": 16}')
+    with pytest.raises(MedgroundError, match=r"config.json: the key 'hidden_size' is there twice$"):
+        load(str(tmp_path))
 
 
 COCO = {

@@ -1,5 +1,6 @@
 """GK-MVLP's parts, each compared with a slow, obvious reference, and the table of knowledge."""
 
+import copy
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -248,11 +249,69 @@ def test_hard_negatives_are_sampled_more_often():
 def test_matching_is_the_mean_over_true_and_sampled_pairs(objective, monkeypatch):
     monkeypatch.setattr(gkmvlp.GKMVLP, "match", lambda self, words, *_: words[:, 0, 0])
     words = torch.tensor([2.0, -1.0]).view(2, 1, 1)
-    given = (words, torch.ones(2, 1).bool(), torch.zeros(2, 1, 1), torch.zeros(2, 1).bool())
+    given = (
+        words,
+        torch.ones(2, 1).bool(),
+        torch.zeros(2, 1, 1),
+        torch.zeros(2, 1).bool(),
+        torch.zeros(2, 2),
+    )
     loss = objective.matching_loss(*given, chances=1 - torch.eye(2))
     true = sum(math.log(1 + math.exp(-each)) for each in (2, -1))
     wrong = 2 * sum(math.log(1 + math.exp(each)) for each in (2, -1))
     assert loss.item() == pytest.approx((true + wrong) / 6, rel=1e-5)
+
+
+def test_the_contrast_adds_its_logit_of_the_same_pair_to_matching(objective, monkeypatch):
+    words, memory = torch.randn(2, 3, 128), torch.randn(2, 6, 128)
+    given = (words, torch.ones(2, 3).bool(), memory, torch.zeros(2, 6).bool())
+    before, after = (objective.match(*given, each) for each in (torch.zeros(2), torch.tensor([3.0, -1.0])))
+    assert (after - before).tolist() == pytest.approx([3, -1], abs=1e-4)
+    monkeypatch.setattr(gkmvlp.GKMVLP, "match", lambda self, words, *rest: rest[-1])
+    similar = torch.tensor([[2.0, 1.0], [-3.0, 4.0]])
+    loss = objective.matching_loss(*given, similar, chances=1 - torch.eye(2))
+    true = sum(math.log(1 + math.exp(-each)) for each in (2, 4))
+    wrong = 2 * sum(math.log(1 + math.exp(each)) for each in (1, -3))
+    assert loss.item() == pytest.approx((true + wrong) / 6, rel=1e-5)
+
+
+def test_an_image_is_compared_by_the_knowledge_of_the_findings_that_are_recognized(objective, material):
+    encoded, batch = material
+    entities = objective.ground(encoded, batch.reports)
+    known, logits = gkmvlp.known_of(encoded, batch.reports), objective.recognise(entities)
+    slow = [
+        sum(torch.sigmoid(logits[image, k]) * known[k] for k in range(len(knowledge.NAMES)))
+        for image in range(2)
+    ]
+    images, _ = objective.wholes(encoded, batch.reports, entities)
+    assert torch.allclose(images, objective.image(torch.stack(slow) / (1 + 1e-5) ** 0.5), atol=1e-4)
+
+
+def test_what_all_reports_share_does_not_change_the_contrast(objective, material):
+    encoded, batch = material
+    learning = copy.deepcopy(objective).train()
+    shifted = encoded.tokens.clone()
+    shifted[batch.reports.sentences] += 10 * torch.randn(shifted.shape[2])
+    entities = objective.ground(encoded, batch.reports)
+    before, after = (
+        learning.wholes(each, batch.reports, entities)[1]
+        for each in (encoded, replace(encoded, tokens=shifted))
+    )
+    assert torch.allclose(before, after, atol=1e-3) and not torch.allclose(before[0], before[1])
+
+
+def test_the_contrast_trains_texts_but_not_the_recognition_of_findings(model, material):
+    off = dict.fromkeys(("itm", "lm", "ecls"), 0.0)
+    learning = Learner(model, ["gk-mvlp"], off).objectives["gk-mvlp"].train()
+    encoded, batch = material
+    tokens, patches = encoded.tokens.detach(), encoded.images.patches.clone()
+    for each in (tokens, patches):
+        each.requires_grad_()
+    given = replace(encoded, tokens=tokens, images=encoded.images._replace(patches=patches))
+    learning(given, batch)["itc"].backward()
+    assert tokens.grad[batch.reports.sentences].abs().sum() > 0
+    assert patches.grad is None or not patches.grad.any()
+    assert all(each.grad is None or not each.grad.any() for each in learning.present.parameters())
 
 
 def test_losses_are_finite_and_images_without_a_report_cost_nothing(objective, material):

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import ablation_common
 import numpy as np
 import pytest
 import toy
@@ -51,23 +50,44 @@ def test_the_read_out_is_a_ridge_regression_on_regions_side_by_side(module, feat
     monkeypatch.setattr(module, "PENALTIES", [0.3])
     labels = (np.random.default_rng(1).random((LEARNED + TESTED, 1)) > 0.5).astype(float)
     kernels = [module.kernel(features[:, n], LEARNED) for n in range(2)]
-    found = module.read_out(kernels, [(0, 1)], labels, LEARNED)[:, 0]
+    found = module.read_out(kernels, [(0, 1)], labels, LEARNED)[1][:, 0]
     known = side_by_side(features)
     slow = known[LEARNED:] @ weighted(known[:LEARNED], labels[:LEARNED, 0] - labels[:LEARNED].mean(), 0.3)
     assert found == pytest.approx(slow, abs=1e-9)
 
 
-def test_the_penalty_is_chosen_by_scores_of_images_left_out(module, features, monkeypatch):
+def test_the_penalty_is_chosen_by_scores_of_images_left_out(module, features):
     labels = (np.random.default_rng(2).random(LEARNED) > 0.5).astype(float)
     known, outcome, slow = side_by_side(features)[:LEARNED], labels - labels.mean(), []
     for row in range(LEARNED):
         rest = np.arange(LEARNED) != row
         slow.append(known[row] @ weighted(known[rest], outcome[rest], 0.3))
-    given = {}
-    monkeypatch.setattr(ablation_common, "auc", lambda scores, _: given.setdefault("scores", scores).sum())
     values, vectors = np.linalg.eigh(known @ known.T)
-    module.left_out(values, vectors, outcome, labels, 0.3)
-    assert given["scores"] == pytest.approx(np.array(slow), abs=1e-9)
+    assert module.left_out(values, vectors, outcome, 0.3) == pytest.approx(np.array(slow), abs=1e-9)
+
+
+def test_evidence_is_the_ratio_of_two_normal_densities(module):
+    from scipy.stats import norm
+
+    known = np.array([[0.0], [2.0], [4.0], [5.0], [6.0], [7.0], [99.0]])
+    labels = np.array([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0], [-1.0]])
+    spread = np.sqrt((8 + 2) / 6)
+    for score in (1.0, 4.5):
+        slow = norm(6, spread).logpdf(score) - norm(2, spread).logpdf(score)
+        assert module.evidence(known, np.array([[score]]), labels).item() == pytest.approx(slow)
+
+
+def test_a_finding_of_two_training_images_is_no_evidence(module):
+    known, labels = np.arange(8.0)[:, None], (np.arange(8.0) > 5)[:, None].astype(float)
+    assert not module.evidence(known, known, labels).any()
+
+
+def test_an_image_matches_if_its_own_findings_have_more_evidence_than_the_next_ones(module):
+    odds = np.array([[2.0, -1.0], [-1.0, 3.0], [1.0, 1.0]])
+    labels = np.array([[0.0, 1.0], [1.0, -1.0], [1.0, 0.0]])
+    # the other report: [1, 0] of the third, [0, 1] of the first, [1, 0] of the second, which is equal
+    assert module.matching(odds, labels).tolist() == [0.0, 0.0, 0.5]
+    assert module.matching(-odds, labels).tolist() == [1.0, 1.0, 0.5]
 
 
 def sentence_of(pair: dict, finding: str) -> Sentence:
