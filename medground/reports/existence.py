@@ -177,7 +177,7 @@ class Scopes:
         return ends[-1] if ends and self._spot(ends[-1], i) else None
 
     def _is_now(self, i: int, j: int) -> bool:
-        """Return whether "with" after an earlier image is about now: "unchanged from the prior film with"."""
+        """Return whether "with" after an earlier image is about now: "unchanged from the last image with"."""
         return not SINCE.isdisjoint(self.words[max(0, i - 2) : i]) or (
             self.words[j : j + 1] != [] and self.words[j] in NOW
         )
