@@ -17,6 +17,7 @@ from typing import Any
 from medground.errors import MedgroundError
 
 MAX_LAYERS, MAX_SIDE, MAX_NUMBER = 1000, 4096, 1 << 26
+LABELS = ("id2label", "label2id")  # their keys are names of classes
 _LAYERS = re.compile(r"(^|_)(layers?|depths?|blocks|stages|members|repeats)$")
 _SIDES = re.compile(r"(^|_)(image_size|img_size|input_size|height)$|^size$")
 
@@ -37,7 +38,8 @@ def _numbers(config: Any, key: str = "config") -> Iterator[tuple[str, int | list
     """Yield the whole numbers of a config with their keys; those of a list together."""
     if isinstance(config, dict):
         for name, value in config.items():
-            yield from _numbers(value, str(name))
+            if name not in LABELS:
+                yield from _numbers(value, str(name))
     elif isinstance(config, list | tuple):
         if numbers := [each for each in config if _is_whole(each)]:
             yield key, [int(each) for each in numbers]

@@ -159,19 +159,41 @@ def _first_frame(path: Path | str, data: "Dataset") -> NDArray[Any]:
 
 
 def _windowed(stored: NDArray[Any], data: "Dataset") -> NDArray[Any]:
-    """Return the values after rescale and VOI LUT, or after the first window that the standard allows."""
-    from pydicom.pixels.processing import apply_modality_lut, apply_voi, apply_windowing
+    """Return the values after rescale and VOI LUT, or after the first window that can be used.
 
+    A window is passed over if the standard does not allow it, or if all values become one grey.
+    """
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi
+
+    if not _has_scale(data):
+        return stored
     values = apply_modality_lut(stored, data)
     if data.get("VOILUTSequence"):
         return apply_voi(values, data)
-    exact = str(data.get("VOILUTFunction") or "LINEAR").upper() != "LINEAR"
     for number, (center, width) in enumerate(_windows(data)):
-        if width >= 1 or (width > 0 and exact):
-            return apply_windowing(values, data, index=number)
-        if width > 0:  # LINEAR is not defined below 1: values rescaled to a small range mean LINEAR_EXACT
-            return np.clip((values - center) / width + 0.5, 0, 1)
+        shown = _shown(values, data, number, center, width) if width > 0 else None
+        if shown is not None and (shown.min() < shown.max() or values.min() == values.max()):
+            return shown
     return values
+
+
+def _shown(values: NDArray[Any], data: "Dataset", number: int, center: float, width: float) -> NDArray[Any]:
+    """Return the values after one window, of a width above 0."""
+    from pydicom.pixels.processing import apply_windowing
+
+    exact = str(data.get("VOILUTFunction") or "LINEAR").upper() != "LINEAR"
+    if width >= 1 or exact:
+        return apply_windowing(values, data, index=number)
+    # LINEAR is not defined below 1: values rescaled to a small range mean LINEAR_EXACT
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def _has_scale(data: "Dataset") -> bool:
+    """Return whether stored values have a scale: no RescaleSlope of 0, and no number that is not finite."""
+    slope, intercept = data.get("RescaleSlope", 1), data.get("RescaleIntercept", 0)
+    if slope is None or intercept is None:
+        return True
+    return bool(np.isfinite(float(intercept)) and np.isfinite(float(slope)) and float(slope) != 0)
 
 
 def _windows(data: "Dataset") -> list[tuple[float, float]]:
@@ -201,5 +223,5 @@ def _is_inverse(data: "Dataset") -> bool:
     """Return whether low values are white: MONOCHROME1, or a presentation LUT of shape INVERSE (the same)."""
     return (
         str(data.get("PhotometricInterpretation")) == "MONOCHROME1"
-        or str(data.get("PresentationLUTShape")) == "INVERSE"
+        or str(data.get("PresentationLUTShape")).upper() == "INVERSE"
     )

@@ -141,8 +141,8 @@ class ModelDir:
         path = self._file(name)
         try:
             values = strict_json.config(path)
-        except BadRecord:
-            raise MedgroundError(f"{path}: not JSON; {hint}") from None
+        except BadRecord as bad:
+            raise MedgroundError(f"{path}: {bad.problem}; {hint}") from None
         if not isinstance(values, dict):
             raise MedgroundError(f"{path}: no JSON object; {hint}")
         return values

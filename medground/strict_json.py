@@ -70,7 +70,7 @@ def config(path: Path) -> Any:
         except BadRecord:
             raise
         except MedgroundError as error:
-            raise BadRecord(str(error)) from None
+            raise BadRecord(str(error).removeprefix(f"{path}: ")) from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

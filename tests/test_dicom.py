@@ -257,3 +257,28 @@ def test_the_place_of_compressed_values_is_not_guessed(tmp_path):
     data.save_as(path)
     with pytest.raises(MedgroundError, match="HighBit: expected BitsStored - 1"):
         images.load(path)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [("0", "0"), ("nan", "0"), ("1e400", "0"), ("1", "-inf")])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": "1000", "WindowWidth": "500"}])
+def test_a_scale_that_no_image_has_is_passed_over(slope, intercept, window, tmp_path):
+    with pydicom.config.disable_value_validation():
+        tags = {"RescaleSlope": slope, "RescaleIntercept": intercept, **window}
+        path = dicom(tmp_path / "image.dcm", DEEP, **tags)
+    assert (images.load(path) == images.load(dicom(tmp_path / "plain.dcm", DEEP))).all()
+
+
+@pytest.mark.parametrize("window", [("0", "1e308"), ("-90000", "100"), ("1e9", "2")])
+def test_a_window_that_leaves_one_grey_is_passed_over(window, tmp_path):
+    center, width = window
+    path = dicom(tmp_path / "image.dcm", DEEP, WindowCenter=center, WindowWidth=width)
+    assert (images.load(path) == images.load(dicom(tmp_path / "plain.dcm", DEEP))).all()
+    both = dicom(tmp_path / "both.dcm", DEEP, WindowCenter=[center, "1000"], WindowWidth=[width, "500"])
+    second = dicom(tmp_path / "second.dcm", DEEP, WindowCenter="1000", WindowWidth="500")
+    assert (images.load(both) == images.load(second)).all()
+
+
+def test_an_inverse_presentation_in_small_letters_is_inverted(tmp_path):
+    with pydicom.config.disable_value_validation():
+        path = dicom(tmp_path / "image.dcm", DEEP, PresentationLUTShape="inverse")
+    assert images.load(path) == pytest.approx(1 - images.load(dicom(tmp_path / "plain.dcm", DEEP)), abs=1e-6)

@@ -129,8 +129,8 @@ def _check_config(path: Path) -> None:
     """Raise MedgroundError for a config that needs code from its folder, or that has keys that load code."""
     try:
         config = strict_json.config(path)
-    except BadRecord as error:
-        raise MedgroundError(f"{path}: not JSON") from error
+    except BadRecord as bad:
+        raise MedgroundError(f"{path}: {bad.problem}") from None
     if isinstance(config, dict) and config.get("auto_map"):
         raise MedgroundError(f"{path}: the model needs code from its folder (auto_map), which is not run")
     checkpoints.refuse_loading_keys(config, path)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from medground import arrays, images
+from medground import archives, arrays, images
 from medground.anatomy.masks import Mask
 from medground.errors import MedgroundError
 from medground.limits import MAX_PIXELS, check_unpacked
@@ -49,7 +49,7 @@ def read(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Iterator
 def array_names(path: Path) -> list[str]:
     """Return the names of the arrays in an .npz; none for an .npy."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with archives.opened(path) as archive:
             return arrays.names(archive)
     except UNREADABLE as error:
         raise MedgroundError(f"{path}: not an .npz with an array for each class") from error
@@ -96,7 +96,7 @@ def _only(path: Path) -> Mask:
     """Return the one array of a file."""
     if path.suffix == arrays.SUFFIX:
         return np.asarray(arrays.mapped(path))
-    with zipfile.ZipFile(path) as archive:
+    with archives.opened(path) as archive:
         (name,) = arrays.names(archive)
         return arrays.member(archive, name, path)
 
@@ -105,7 +105,7 @@ def _arrays(path: Path, classes: Sequence[str], wanted: frozenset[str]) -> Itera
     if path.suffix == ".npy":
         yield from _channels(arrays.mapped(path), path, classes, wanted)
         return
-    with zipfile.ZipFile(path) as archive:
+    with archives.opened(path) as archive:
         members = archive.namelist()
         for each in archive.infolist():
             check_unpacked(path, each.file_size)

@@ -168,6 +168,9 @@ def _frames(data: Any) -> Iterator[Any]:
     if min(width, height) < 1 or width * height > limits.MAX_PIXELS:
         raise BadRecord("an image without pixels, or with too many", "Rows")
     need(data, "PixelData")
+    high = data.get("HighBit")
+    if high is not None and int(high) + 1 != int(need(data, "BitsStored")):
+        raise BadRecord("expected BitsStored - 1", "HighBit")  # pydicom ignores it
     for frame in range(int(data.get("NumberOfFrames") or 1)):
         yield pixel_array(data, index=frame)
 

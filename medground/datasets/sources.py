@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from medground import errors, limits
+from medground import archives, errors, limits
 from medground.errors import BadRecord, MedgroundError
 from medground.limits import MAX_UNPACKED, TOO_LONG
 
@@ -282,8 +282,8 @@ def _files(root: Path, pattern: str) -> Iterator[File]:
     if root.is_dir():
         yield from _in_folder(root, pattern)
     elif zipfile.is_zipfile(root):
-        with zipfile.ZipFile(root) as archive:
-            for name in sorted(set(archive.namelist())):  # the last of several with this name counts
+        with archives.opened(root) as archive:
+            for name in sorted(archive.namelist()):
                 if fnmatch(os.path.basename(name), pattern) and not name.startswith("__MACOSX"):
                     yield File(f"{root}/{name}", partial(_member, archive, name))
     else:

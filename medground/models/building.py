@@ -18,18 +18,20 @@ UNUSABLE = (
     *(RuntimeError, TypeError, ValueError),
 )
 Built = TypeVar("Built", bound=nn.Module)
+PER_BYTE = 2  # weights of four bits
 HARMLESS = 250_000_000  # weights, less than a GiB: whether they fit their files is checked later
 MOST_WEIGHTS = 20_000_000_000  # of a model whose files are not known yet
 
 
 @contextmanager
 def bounded(files: list[Path], place: object) -> Iterator[None]:
-    """Raise MedgroundError once the networks built inside have more weights than these files have bytes.
+    """Raise MedgroundError once the networks built inside have more weights than these files can hold.
 
-    Up to `HARMLESS` are allowed; without files the limit is `MOST_WEIGHTS`. A weight takes a byte or more. A
-    weight that is used twice is in memory before it is shared.
+    Up to `HARMLESS` are allowed; without files the limit is `MOST_WEIGHTS`. A weight that is used twice
+    is in memory before it is shared.
     """
-    most, count = max(HARMLESS, sum(each.stat().st_size for each in files)) if files else MOST_WEIGHTS, 0
+    held = PER_BYTE * sum(each.stat().st_size for each in files)
+    most, count = max(HARMLESS, held) if files else MOST_WEIGHTS, 0
     seen: dict[tuple[int, str], int] = {}  # by module and name: loading replaces the weights of building
 
     def add(module: nn.Module, name: str, weight: nn.Parameter | None) -> None:

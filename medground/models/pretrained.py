@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from medground import checkpoints, config_limits, locations
+from medground import checkpoints, config_limits, locations, strict_json
 from medground.compat_transformers import invalid_config, prepare_transformers
-from medground.errors import MedgroundError
+from medground.errors import BadRecord, MedgroundError
 from medground.models import building, encoders, lite
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ def _config(name: str, what: str) -> Any:
     prepare_transformers()
     from transformers import AutoConfig, PreTrainedConfig
 
+    _check_json(Path(name, "config.json"))
     try:
         values, _ = PreTrainedConfig.get_config_dict(name)
         kind = values.pop("model_type")
@@ -136,6 +137,15 @@ def _config(name: str, what: str) -> Any:
         return AutoConfig.for_model(KIN.get(kind, kind), **values)
     except (OSError, ValueError, KeyError, TypeError, invalid_config()):
         raise MedgroundError(f"{name}: no {what} there that transformers can load") from None
+
+
+def _check_json(path: Path) -> None:
+    """Raise MedgroundError for a config that is damaged, has a key twice, or is too large."""
+    try:
+        if path.is_file():
+            strict_json.config(path)
+    except BadRecord as bad:
+        raise MedgroundError(f"{path}: {bad.problem}") from None
 
 
 def _read(kind: Any, name: str, what: str, **options: Any) -> Any:

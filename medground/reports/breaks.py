@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from medground.reports.joints import after_joint, clause_joints
+from medground.reports.joints import FINITE, STOPS, VERBS, after_joint, clause_joints
 from medground.reports.wordlists import word_set
 
 Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
@@ -12,6 +12,9 @@ HARD = frozenset(";:()?.-–—[]*|") | MARKS
 OPENING = frozenset("([")
 STARTS = word_set("existence", "starts")
 GOES_ON = word_set("existence", "goes_on")
+SEEN = word_set("predicates", "seen")
+NEAR = 4
+DENIALS = frozenset(("no", "without", "not"))
 EVENTS = word_set("existence", "events")
 SOFT = word_set("existence", "soft")
 SIDES = word_set("existence", "sides")
@@ -43,6 +46,7 @@ def find_breaks(
     hard += [i for i, _, kind in cues if kind == "E" and not (i in doubts and words[i] == "there")]
     causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
     doubted = {i for i, _, kind in cues if kind in "UPL"}  # "no edema, and concern for pneumonia"
+    denied = min((i for i, _, kind in cues if kind == "N" and words[i] in DENIALS), default=len(words))
     soft = []
     last = len(words) - 1
     for n, word in enumerate(words):
@@ -56,16 +60,35 @@ def find_breaks(
         ):
             hard.append(n)
         elif (
-            follower in states
+            _leads_to(words, follower, states)
             or follower in doubted
             or words[follower] in ARTICLES
             or words[follower][0].isdigit()  # "no effusion, 5 mm nodule"
-            or (words[follower] in SOFT and not (word == "and" and words[follower] in SIDES))
+            or (words[follower] in SOFT and not (word == "and" and _goes_on(words, follower, n, denied)))
+            or (words[n - 1] in SEEN and words[n - 2] in VERBS)  # "no effusion is seen, scarring"
         ):
             soft.append(n)
     hard.sort()
     hard = sorted({*hard, *clause_joints(words, spots, hard)})
     return hard, sorted(causes + [n for n in soft if not _closed(words, n, hard)])
+
+
+def _goes_on(words: list[str], n: int, joint: int, denied: int) -> bool:
+    """Return whether a side at word n continues a list: "removal of the left and right tubes".
+
+    It does not after "no": "no pneumothorax and bibasilar atelectasis".
+    """
+    return words[n] in SIDES and (denied > joint or words[joint - 1] in SIDES)
+
+
+def _leads_to(words: list[str], n: int, states: frozenset[int]) -> bool:
+    """Return whether one of the `states` is at word n, or after modifiers: "ill defined opacity"."""
+    for place in range(n, min(n + NEAR, len(words))):
+        if place in states:
+            return True
+        if words[place] in STOPS or words[place] in FINITE:
+            return False
+    return False
 
 
 def _is_event(words: list[str], n: int) -> bool:

@@ -30,6 +30,7 @@ NEITHER = frozenset(("neither", "nor"))
 INSIDE = word_set("existence", "inside")
 NOUNS = frozenset(("removal", "explantation", "discontinuation"))
 SETTINGS = frozenset(("in", "given"))  # "in the appropriate clinical setting"
+SINCE = frozenset(("from", "since", "than"))
 WITH = (["with"], ["w", "/"])
 NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
 PLAIN = JOINS | {",", "no", "of"}
@@ -106,7 +107,7 @@ class Scopes:
             return (i, i) if self._aside(before, i) else self._around(i, j, before, after)
         if kind == "D":
             return self._differential(j)
-        if kind == "H" and words[j - 1] == "with" and NOW & set(words[j : j + 1]):
+        if kind == "H" and words[j - 1] == "with" and self._is_now(i, j):
             return i, i  # "compared to the prior study with stable cardiomegaly"
         opened = j + (words[j : j + 1] in (["if"], ["whether"]))
         if kind in "UuVv" and words[opened - 1] in IF and (stated := self._attribute(opened, after)):
@@ -174,6 +175,12 @@ class Scopes:
         """Return the end of the last doubt before its finding: "could be pneumonia in the right setting"."""
         ends = [b for a, b, kind in self.cues if before <= a and b <= i and kind in "UuLP"]
         return ends[-1] if ends and self._spot(ends[-1], i) else None
+
+    def _is_now(self, i: int, j: int) -> bool:
+        """Return whether "with" after an earlier image is about now: "unchanged from the last image with"."""
+        return not SINCE.isdisjoint(self.words[max(0, i - 2) : i]) or (
+            self.words[j : j + 1] != [] and self.words[j] in NOW
+        )
 
     def _is_inverted(self, i: int, j: int) -> bool:
         """Return whether a predicate begins a clause, before its finding: "no longer seen is a mass"."""

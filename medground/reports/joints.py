@@ -20,6 +20,10 @@ DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new", "grea
 CERTAIN = ASSERTING - word_set("existence", "sizes") | {"no", "without"}
 NOTHING: frozenset[str] = frozenset()
 UNLESS = frozenset(("if", "whether", "when"))
+# Nothing that is denied does these: "no infiltrate, opacities suggest edema".
+ASSERTS = frozenset(
+    ("suggest", "suggests", "may", "might", "could", "persist", "persists", "remain", "remains")
+)
 OPENING, FAR = 6, 8  # words before a clause's finding, and from there to its verb
 
 
@@ -52,9 +56,8 @@ def clause_joints(words: list[str], spots: Iterable[tuple[int, int]], hard: Iter
         first = after_joint(words, n)
         if (
             _has(starts, floor, n)
-            and _has(verbs, floor, n)
             and UNLESS.isdisjoint(words[floor:n])
-            and _opens(words, ordered, starts, first)
+            and _opens(words, ordered, starts, first, FINITE if _has(verbs, floor, n) else ASSERTS)
         ):
             found.append(n)
             floor = first
@@ -67,8 +70,10 @@ def _has(places: list[int], start: int, end: int) -> bool:
     return n < len(places) and places[n] < end
 
 
-def _opens(words: list[str], spots: list[tuple[int, int]], starts: list[int], first: int) -> bool:
-    """Return whether a finding and then its verb follow, from word `first` on."""
+def _opens(
+    words: list[str], spots: list[tuple[int, int]], starts: list[int], first: int, verbs: frozenset[str]
+) -> bool:
+    """Return whether a finding and then one of these verbs follow, from word `first` on."""
     n = bisect_left(starts, first)
     if n == len(spots) or spots[n][0] > first + OPENING:
         return False
@@ -76,7 +81,7 @@ def _opens(words: list[str], spots: list[tuple[int, int]], starts: list[int], fi
     if any(word in FINITE or word in STOPS for word in words[first:i]):
         return False
     after = words[j : j + FAR]
-    return next((word in FINITE for word in after if word in FINITE or word in STOPS), False)
+    return next((word in verbs for word in after if word in FINITE or word in STOPS), False)
 
 
 def own_clause(words: list[str], has_finding: Callable[[int, int], bool], before: int, i: int) -> int | None:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from medground.records import Report
 from medground.reports.wordlists import read_table, read_text
 
-_WORD = re.compile(r"pas de?\b|[^\W\d_]{2,}")
+_WORD = re.compile(r"pas de?\b|[-+]ve\b|[^\W\d_]{2,}")
 ENOUGH = 4_000  # code points of a text that decide
 COMMON = (" the ", " and ", " of ", " are ", " with ", " without ", " within ", " size ", " clear", " seen")
 STRANGE = 1 / 4  # share of known words; reports of Open-i have .75 and more

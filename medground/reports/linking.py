@@ -9,6 +9,7 @@ from medground.reports.wordlists import word_set
 
 WHOLE = [("both", "lung")]
 SHOWS = word_set("linking", "shows")
+HIDES = word_set("linking", "hides")
 PAIRS = (["and"], ["or"], ["/"], ["&"])
 IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
 PLAIN_GAP = 2  # words between the last place of a list and its noun
@@ -137,6 +138,8 @@ def _owner(
             return after  # "less edema, otherwise no change in the bilateral effusions"
         within = place.j == after.i and before.verdict.existence != after.verdict.existence
         return after if within else before  # "no cavitation in the left upper lobe mass"
+    if not HIDES.isdisjoint(words[max(before.j, place.i - 3) : place.i]):
+        return before
     gap = words[place.j : after.i]
     last = _end_of_list(words, place, [p for p in places if p.i < after.i])
     if (

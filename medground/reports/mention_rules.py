@@ -12,6 +12,9 @@ from medground.reports.states import Statement
 from medground.reports.verdicts import PRESENT, Verdict
 from medground.reports.wordlists import word_set
 
+INCIDENTAL = word_set("existence", "incidental")
+PREPOSITIONS = (["in"], ["at"], ["within"], ["over"])
+ONE_SIDE = word_set("ellipsis", "sides") | {"both"}
 ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
 BEFORE_STATE = COPULAS | word_set("states", "joined") - {"and", "or", ","} | {"still", "now"}
 
@@ -21,6 +24,27 @@ def phrase_start(words: list[str], i: int) -> int:
     while i and words[i - 1] in MODIFIERS:
         i -= 1
     return i
+
+
+def incidental(found: list[tuple[int, int, str]]) -> frozenset[int]:
+    """Return the first words of findings that no list of absent ones has: "no fracture and osteopenia"."""
+    if len(found) < 2 or found[0][2] in INCIDENTAL:
+        return frozenset()
+    return frozenset([i for i, _, name in found if name in INCIDENTAL])
+
+
+def is_placed(words: list[str], i: int, j: int) -> bool:
+    """Return whether a place with a side follows the finding on words [i, j), whose phrase begins an item.
+
+    Example: "no consolidation, scarring at both apices".
+    """
+    if words[j : j + 1] not in PREPOSITIONS:
+        return False
+    start = phrase_start(words, i)
+    place = words[j + 1 : j + 4]
+    return not ONE_SIDE.isdisjoint(place) and (
+        words[start - 1] == "," or words[start - 2 : start - 1] == [","]
+    )
 
 
 def may_be_meant(mention: Mention) -> bool:

@@ -21,7 +21,9 @@ from medground.reports.mention_rules import (
     called_normal,
     counted,
     exceptions_in,
+    incidental,
     is_passed,
+    is_placed,
     keep_own_places,
     may_be_meant,
     mention_of,
@@ -214,6 +216,9 @@ class SentenceParser:
             covered = {n for i, j, _ in found for n in range(i, j)}
             subjects = frozenset([i for i, _, _ in reading.tags["S"] if i not in covered])
         states = frozenset([s.i for s in reading.statements if s.holds or s.i == s.at])
+        if len(found) > 1:
+            states |= incidental(found)
+            states |= frozenset([i for i, j, _ in found if is_placed(reading.words, i, j)])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
             states |= {phrase_start(reading.words, i) for i, j, _ in found if reading.affirms(j)}
             doubts = {

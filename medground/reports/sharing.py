@@ -38,7 +38,9 @@ def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, in
         gap = _without_aside(words[earlier.j : later.i])
         if HARD & set(gap) and not _refers(gap):
             continue
-        explained = _in_lungs(earlier) and "there" not in gap and _is_bridged(words, earlier, later, bridges)
+        explained = (
+            _is_explained(earlier) and "there" not in gap and _is_bridged(words, earlier, later, bridges)
+        )
         listed = (
             _is_list(gap)
             and not EXPLAINS & set(gap)
@@ -104,7 +106,10 @@ def _without_aside(gap: list[str]) -> list[str]:
     return gap
 
 
-def _in_lungs(mention: Mention) -> bool:
+def _is_explained(mention: Mention) -> bool:
+    """Return whether a mention may have an explanation at its place."""
+    if mention.verdict.existence == "absent" or mention.finding.group in DEVICES or mention.finding.region:
+        return False
     return not any(level == "hemidiaphragm" for place in mention.places for _, level in place.pairs)
 
 
@@ -126,6 +131,8 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
 
 def _may_share(mention: Mention, places: list[Place]) -> bool:
     """Return whether a mention may take another's places; a diffuse finding takes no place with one side."""
+    if mention.finding.place == "":
+        return False  # bones, with the places of a lung
     sides = {side for place in places for side, _ in place.pairs}
     return bool(places) and not (mention.finding.diffuse and sides & {"right", "left"} and len(sides) == 1)
 

@@ -74,6 +74,12 @@ def test_run_lengths_that_do_not_fill_an_image_are_refused(size, counts):
         run_lengths.mask_of(size, counts)
 
 
+@pytest.mark.parametrize("text", ["4~", "/4", "\x00", "o" * 20, "o" * 100_000])
+def test_text_that_is_no_packed_run_length_is_refused(text):
+    with pytest.raises(ValueError, match="not a packed run length"):
+        run_lengths.unpacked(text)
+
+
 @pytest.mark.parametrize("size", [(40_000, 40_000), (-9, -9), (9, -9), ("9", 9), (9.5, 9), ([9], 9)])
 def test_a_size_that_an_image_cannot_have_is_refused(size, tmp_path):
     image = {"id": 1, "file_name": "a.png", "width": size[0], "height": size[1]}

@@ -84,6 +84,7 @@ def test_every_number_of_a_model_has_a_limit(whole):
         ),
         ({"size": {"longest_edge": 16777216, "shortest_edge": 3136}, "rope_theta": 10_000_000}, None),
         (["a"] * 5000, None),
+        ({"label2id": {"blocks": 5000}}, None),
     ],
 )
 def test_numbers_beyond_a_limit_are_refused(config, message):
@@ -106,12 +107,14 @@ def test_a_network_with_more_weights_than_its_file_is_not_built(model, monkeypat
         grounder.load(model)
 
 
-def test_weights_that_loading_replaces_count_once(tmp_path):
-    (tmp_path / "weights").write_bytes(b"x" * 12)
+def test_weights_that_loading_replaces_count_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "HARMLESS", 0)
+    (tmp_path / "weights").write_bytes(b"x" * 6)
     with building.bounded([tmp_path / "weights"], "x"):
         layer = nn.Linear(3, 3)
         layer.weight = nn.Parameter(torch.zeros(3, 3))
-    assert building.HARMLESS > 12
+    with pytest.raises(MedgroundError, match="describes more"), building.bounded([tmp_path / "weights"], "x"):
+        nn.Linear(4, 3)
 
 
 def test_the_limit_is_gone_after_building(tmp_path, monkeypatch):

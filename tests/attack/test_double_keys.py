@@ -4,18 +4,22 @@ import copy
 import io
 import json
 import random
+import zipfile
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from medground import jsonl, records, strict_json
-from medground.anatomy import coco
+from medground.anatomy import coco, detector, mask_files
 from medground.cli.main import cli
-from medground.datasets import chest_imagenome, coco_phrases, ms_cxr
+from medground.datasets import chest_imagenome, coco_phrases, mimic_cxr, ms_cxr
 from medground.datasets.sources import File
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.inputs import coco_results
+from medground.evaluation.inputs import coco_results, heatmap_files
 from medground.evaluation.inputs.files import Hashed
+from medground.model_dir import CALIBRATION, CONFIG, EXPORT, ModelDir
+from medground.models import pretrained
 
 REGION = '{"name": "spine", "box": [1, 2, 3, 4], "score": 1.0}'
 TRIPLET = (
@@ -117,6 +121,29 @@ def test_a_key_of_a_config_or_a_graph_that_is_there_twice_is_refused(tmp_path):
         chest_imagenome.read_graph(File("graph.json", lambda: graph))
 
 
+@pytest.mark.parametrize("name", [CONFIG, CALIBRATION, EXPORT])
+def test_a_key_that_a_file_of_a_model_has_twice_is_named(name, tmp_path):
+    (tmp_path / name).write_text('{"digest": "a", "digest": "b"}')
+    files = ModelDir(tmp_path)
+    read = {CONFIG: files.config, CALIBRATION: files.calibration, EXPORT: files.export}[name]
+    with pytest.raises(MedgroundError, match=f"^{tmp_path / name}: the key 'digest' is there twice; "):
+        read()
+
+
+def test_a_config_of_a_detector_with_a_key_twice_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "d_fine", "model_type": "rt_detr_v2"}')
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(MedgroundError, match=r"config.json: the key 'model_type' is there twice$"):
+        detector.load(tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("load", [pretrained.load_image_encoder, pretrained.load_text_encoder])
+def test_a_config_of_an_encoder_with_a_key_twice_is_named(load, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 8, "hidden_size": 16}')
+    with pytest.raises(MedgroundError, match=r"config.json: the key 'hidden_size' is there twice$"):
+        load(str(tmp_path))
+
+
 COCO = {
     "images": [{"id": n, "file_name": f"{n}.png", "width": 90, "height": 80} for n in (1, 2)],
     "categories": [{"id": n, "name": f"class {n}"} for n in (1, 2)],
@@ -165,3 +192,34 @@ def test_a_coco_file_with_two_lists_of_images_is_refused(read, tmp_path):
     content = json.dumps(COCO).replace('"categories"', '"images": [], "categories"')
     with pytest.raises(MedgroundError, match="the key 'images' is there twice"):
         read(content.encode(), tmp_path / "coco.json")
+
+
+def npy(value):
+    stream = io.BytesIO()
+    np.save(stream, np.full((4, 4), value, np.uint8))
+    return stream.getvalue()
+
+
+READERS_OF_ZIP = {
+    "heat maps": lambda path: heatmap_files.opened(path).__enter__(),
+    "masks": lambda path: list(mask_files.read(path, (), frozenset({"p1"}))),
+    "label maps": lambda path: list(mask_files.read_labels(path, ["1"])),
+    "names of masks": mask_files.array_names,
+    "reports": lambda path: list(mimic_cxr.read_reports(path)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("read", READERS_OF_ZIP.values(), ids=READERS_OF_ZIP)
+def test_a_member_that_an_archive_has_twice_is_refused(read, tmp_path):
+    reports = read is READERS_OF_ZIP["reports"]
+    name = "files/p10/p10000032/s50414267.txt" if reports else "p1.npy"
+    path = tmp_path / ("a.zip" if reports else "a.npz")
+    for times in (1, 2):
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(times):
+                archive.writestr(name, b"FINDINGS: Mass." if reports else npy(number))
+        if times == 1:
+            read(path)
+    with pytest.raises(MedgroundError, match=f"^{path}: 2 members have the name {name}; pack it again"):
+        read(path)

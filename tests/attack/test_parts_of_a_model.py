@@ -155,6 +155,12 @@ def test_a_changed_flip_correction_is_refused(model):
     path.write_bytes(content[:-1] + b"\x41")
     with pytest.raises(MedgroundError, match=f"{FLIP_CORRECTION}: {CHANGED}"):
         flip.load(model, "m")
+    flip.save(model, flip.FlipCorrection("m", np.arange(8, dtype=np.float32), 0.625))
+    other = path.read_bytes().replace(b"0.625", b"0.125")
+    assert other != path.read_bytes()
+    path.write_bytes(other)
+    with pytest.raises(MedgroundError, match=f"{FLIP_CORRECTION}: {CHANGED}"):
+        flip.load(model, "m")
     for cut in (len(content) - 1, len(content) // 2, 9, 0):
         path.write_bytes(content[:cut])
         with pytest.raises(MedgroundError, match=FLIP_CORRECTION):

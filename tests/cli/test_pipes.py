@@ -113,3 +113,22 @@ def test_the_line_of_the_mission_works_as_typed(shell, folder):
     assert (pair["study_id"], pair["text"]) == ("s1", "There is a left pleural effusion.")
     first = shell("medground parse-reports reports.csv | medground align --anatomy boxes.jsonl | head -1")
     assert (first.stdout, first.stderr) == (result.stdout, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "medground align sentences.jsonl --anatomy boxes.jsonl >&-",
+            "<stdout> is closed; give a file with -o",
+        ),
+        ("medground align - --anatomy boxes.jsonl <&-", "<stdin> is closed; give a file"),
+        ("medground align sentences.jsonl --anatomy boxes.jsonl --min-score x 2>&-", ""),
+    ],
+)
+def test_a_stream_that_the_shell_has_closed_is_one_message(shell, line, said):
+    result = shell(line)
+    assert result.returncode in (1, 2) and result.stdout == ""
+    assert said in result.stderr and "Traceback" not in result.stderr
+    assert len([each for each in result.stderr.splitlines() if each.startswith("Error")]) == bool(said)

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 from dicom_files import dicom
@@ -259,3 +260,12 @@ def test_a_segmentation_of_another_size_is_refused(here):
     dicom(Path("images/image0.dcm"), np.zeros((50, 60), np.uint8), **TAGS)
     said = run("convert", "dicom-seg", "theirs.dcm", "--images", "images", code=1)
     assert "theirs.dcm: Rows: another size than that of its image" in said
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_a_segmentation_in_other_bits_is_refused(here, kind):
+    segmentation(np.ones((1, HEIGHT, WIDTH, 2), np.uint8) * np.array([1, 0], np.uint8), kind)
+    data = pydicom.dcmread("theirs.dcm")
+    data.HighBit += 1
+    data.save_as("theirs.dcm")
+    assert "theirs.dcm: HighBit: expected BitsStored - 1" in run("convert", "dicom-seg", "theirs.dcm", code=1)

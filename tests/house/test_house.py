@@ -44,8 +44,8 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     },
     {"strict_json"},
     {
-        *("answers", "arrays", "coco_ids", "dicom", "encodings", "hot_cells", "light_records"),
-        *("output_files", "run_lengths"),
+        *("answers", "archives", "arrays", "coco_ids", "dicom", "encodings", "hot_cells"),
+        *("light_records", "output_files", "run_lengths"),
     },
     {"jsonl", "images", "checkpoints", "figures", "mask_records", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medground import arrays
+from medground import archives, arrays
 from medground.errors import MedgroundError
 
 # Errors of numpy and zipfile for objects (never unpickled) and for truncated, corrupt and encrypted members.
@@ -96,7 +96,7 @@ def _npy(path: Path) -> HeatmapFile:
 
 def _npz(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        return archives.opened(path)
     except DAMAGED:
         raise MedgroundError(f"{path}: not an npz file") from None
 
