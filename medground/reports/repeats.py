@@ -21,9 +21,9 @@ def counted(reports: Iterable[Report], take: Callable[[Report, BadRecord], None]
         patient = hash(report.subject_id.removeprefix("p")) if report.subject_id else None
         if study in patients:
             if None not in (patient, patients[study]) and patient != patients[study]:
-                take(
-                    report, BadRecord("another patient than in an earlier report of this study", "subject_id")
-                )
+                bad = BadRecord("another patient than in an earlier report of this study", "subject_id")
+                bad.place = f"report {number}: "
+                take(report, bad)
                 continue
             first, count = first or number, count + 1
         patients[study] = patients.get(study) or patient

@@ -161,7 +161,7 @@ def test_a_second_report_of_a_study_and_of_another_patient_is_refused(tmp_path):
     path = reports(tmp_path, "p1", None, "p2")
     result = run("parse-reports", path)
     assert result.exit_code == 1
-    assert "subject_id: another patient than in an earlier report of this study" in result.stderr
+    assert "report 3: subject_id: another patient than in an earlier report of this study" in result.stderr
     result = run("parse-reports", path, "--rejects", tmp_path / "bad")
     assert result.exit_code == 0 and result.stdout.count("\n") == 2
     assert json.loads((tmp_path / "bad").read_text())["subject_id"] == "p2"
