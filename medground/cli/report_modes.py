@@ -105,13 +105,14 @@ def _parse(source: str, build_with: tuple[Any, ...], bad_lines: Any, choices: di
     from medground import console
     from medground.cli.report_input import open_reports
     from medground.cli.report_spread import spread
+    from medground.reports import repeats
 
     as_table = choices["output_format"] == "chexpert"
     build = build_table if as_table else build_lines
     with ExitStack() as stack:
         out = stack.enter_context(options.journal(choices["output"], choices["resume"]))
         every = open_reports(stack, source, _columns(choices), bad_lines, keep_empty=as_table)
-        reports = choices["shard"].keep(every)
+        reports = choices["shard"].keep(repeats.counted(every, bad_lines.take_record))
         reports = console.progress(out.rest(reports), "parse-reports", start=out.done)
         if as_table and not out.done:
             out.stream.write(_table_header())

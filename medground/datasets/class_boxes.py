@@ -115,6 +115,8 @@ def phrases(
 def _add(
     each: Finding, images: dict[str, _Annotated], names: dict[str, None], how: Rules, dirt: Counter[str]
 ) -> None:
+    if each.image_id in images:
+        _refuse_other_image(images[each.image_id].first, each)
     image = images.get(each.image_id) or _Annotated(each, each.size or how.sizes.get(each.image_id))
     inside = [_inside(box, image.size, dirt) for box in each.found]
     images.setdefault(each.image_id, image)
@@ -130,6 +132,14 @@ def _add(
             dirt["duplicate boxes, kept once"] += 1
         else:
             own.append(box)
+
+
+def _refuse_other_image(first: Finding, each: Finding) -> None:
+    """Raise BadRecord if two rows with one image id are of images with another file, size or patient."""
+    for name, what in (("path", "file"), ("size", "size"), ("subject_id", "patient")):
+        known, stated = getattr(first, name), getattr(each, name)
+        if known and stated and known != stated:
+            raise BadRecord(f"another {what} than in an earlier row of this image")
 
 
 def _inside(box: Box, size: Size | None, dirt: Counter[str]) -> Box:

@@ -81,7 +81,8 @@ def read(source: Source, take: TakeBad = refuse) -> Iterator[Phrase]:
         start = stream.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")
         entries = _of_json if start.startswith((b"{", b"[")) else _of_csv
         groups = _groups(entries(stream, name_of(source), take))
-        yield from sift(groups, lambda group: _phrase(group, dirt), take)
+        first: dict[str, Entry] = {}
+        yield from sift(groups, lambda group: _phrase(group, dirt, first), take)
     warn_of(dirt, name_of(source))
 
 
@@ -96,10 +97,11 @@ def _groups(entries: Iterable[Entry]) -> Iterator[Group]:
         yield Group(f"{image}|{rank[image].index((category, text))}", own)
 
 
-def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
+def _phrase(group: Group, dirt: Counter[str], known: dict[str, Entry]) -> Phrase:
     first = group.entries[0]
+    _refuse_other_image(known.setdefault(first.image_id, first), group)
     path = first.path.replace("\\", "/")
-    subject, study = ids_in(path)
+    study = ids_in(path)[1]
     dirt["paths with backslashes, converted to slashes"] += path != first.path
     width, height = _size(first)
     found = [_box(entry, width, height, dirt) for entry in group.entries]
@@ -109,7 +111,7 @@ def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
     return Phrase(
         image_id=first.image_id,
         phrase_id=group.phrase_id,
-        subject_id=subject_id(first.subject) if first.subject else subject,
+        subject_id=_patient(first),
         path=path,
         width=width,
         height=height,
@@ -119,6 +121,24 @@ def _phrase(group: Group, dirt: Counter[str]) -> Phrase:
         split=_split(group),
         extra=({"study_id": study} if study else {}) | first.extra,
     )
+
+
+def _refuse_other_image(first: Entry, group: Group) -> None:
+    """Raise BadRecord if rows with one image id state another size or patient than its first row."""
+    size, patient = _size(first), _patient(first)
+    for each in group.entries:
+        bad = None
+        if _size(each) != size:
+            bad = BadRecord("another size than in an earlier row of this image", *each.names[4])
+        elif patient and _patient(each) not in (None, patient):
+            bad = BadRecord("another patient than in an earlier row of this image", "subject_id")
+        if bad:
+            bad.place = each.place
+            raise bad
+
+
+def _patient(entry: Entry) -> str | None:
+    return subject_id(entry.subject) if entry.subject else ids_in(entry.path)[0]
 
 
 def _split(group: Group) -> str | None:

@@ -142,3 +142,32 @@ def test_a_column_of_reports_that_is_there_twice_is_refused(header, code, tmp_pa
     (tmp_path / "r.csv").write_text(f"{header}\n{','.join(cells)}\n")
     result = run("parse-reports", tmp_path / "r.csv")
     assert (result.exit_code, "columns 2 and 3 have the same name" in result.stderr) == (code, bool(code))
+
+
+def reports(tmp_path, *subjects, **more):
+    lines = [{"study_id": "s1", "subject_id": each, "text": "Mass."} | more for each in subjects]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    return tmp_path / "r.jsonl"
+
+
+@pytest.mark.parametrize("subjects", [("p1", "p1"), ("p1", "1"), (None, "p1"), ("p1", None)])
+def test_a_second_report_of_a_study_is_said(subjects, tmp_path):
+    result = run("parse-reports", reports(tmp_path, *subjects))
+    assert result.exit_code == 0 and result.stdout.count("\n") == 2
+    assert "report 2: a second one of its study; 1 such in all" in result.stderr
+
+
+def test_a_second_report_of_a_study_and_of_another_patient_is_refused(tmp_path):
+    path = reports(tmp_path, "p1", None, "p2")
+    result = run("parse-reports", path)
+    assert result.exit_code == 1
+    assert "report 3: subject_id: another patient than in an earlier report of this study" in result.stderr
+    result = run("parse-reports", path, "--rejects", tmp_path / "bad")
+    assert result.exit_code == 0 and result.stdout.count("\n") == 2
+    assert json.loads((tmp_path / "bad").read_text())["subject_id"] == "p2"
+
+
+def test_reports_of_different_studies_give_no_warning(tmp_path):
+    path = reports(tmp_path, "p1")
+    path.write_text(path.read_text() + path.read_text().replace("s1", "s2"))
+    assert run("parse-reports", path).stderr == ""

@@ -211,6 +211,20 @@ def test_coco_is_joined_by_its_ids():
     assert [len(each.boxes) for each in coco_phrases.read(as_json(coco_file()), absent=True)] == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"file_name": "y/a.png"}, "another file than in an earlier row of this image"),
+        ({"file_name": "x/a.png", "width": 99}, "another size than in an earlier row of this image"),
+    ],
+)
+def test_two_images_of_one_name_are_not_mixed(change, problem):
+    held = coco_file()
+    held["images"][1] |= {"height": 80, "width": 100} | change
+    with pytest.raises(MedgroundError, match=rf"images\[1\]: {problem}"):
+        list(coco_phrases.read(as_json(held)))
+
+
 # The table of phrases
 
 

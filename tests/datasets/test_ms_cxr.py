@@ -150,3 +150,24 @@ def test_paths_with_backslashes_are_read_as_what_they_mean(turned, caplog):
     assert b"files/" not in content
     assert list(ms_cxr.read(io.BytesIO(content))) == list(ms_cxr.read(table()))
     assert "3 paths with backslashes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("i1,Edema,edema,{0},9,2,3,4,200,100,", "image_width: another size"),
+        ("i1,Mass,mass,{0},9,2,3,4,100,101,", "image_width: another size"),
+        ("i1,Mass,mass,{0},9,2,3,4,100,100,10000002", "subject_id: another patient"),
+        ("i1,Mass,mass,files/p10/p10000002/s5/i1.jpg,9,2,3,4,100,100,", "subject_id: another patient"),
+        ("i1,Mass,mass,{0},9,2,3,4,100.0,100,p10000001", None),
+        ("i1,Mass,mass,x.jpg,9,2,3,4,100,100,", None),
+    ],
+)
+def test_an_image_of_two_sizes_or_patients_is_refused(row, problem):
+    path = "files/p10/p10000001/s5/i1.jpg"
+    text = f"{HEADER},subject_id\ni1,Edema,edema,{path},1,2,3,4,100,100,\n{row.format(path)}\n"
+    if problem is None:
+        assert len(list(ms_cxr.read(io.BytesIO(text.encode())))) == 2
+        return
+    with pytest.raises(MedgroundError, match=f":3: {problem} than in an earlier row of this image"):
+        list(ms_cxr.read(io.BytesIO(text.encode())))
