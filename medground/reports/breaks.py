@@ -46,7 +46,8 @@ def find_breaks(
     hard += [i for i, _, kind in cues if kind == "E" and not (i in doubts and words[i] == "there")]
     causes = [i for i, j, kind in cues if kind == "e" and words[j : j + 1] != [":"]]
     doubted = {i for i, _, kind in cues if kind in "UPL"}  # "no edema, and concern for pneumonia"
-    denied = min((i for i, _, kind in cues if kind == "N" and words[i] in DENIALS), default=len(words))
+    denials = [i for i, _, kind in cues if kind == "N" and words[i] in DENIALS]
+    denied = min(denials) if denials else len(words)
     soft = []
     last = len(words) - 1
     for n, word in enumerate(words):

@@ -68,7 +68,7 @@ def _place_after(words: list[str], mentions: list[Mention], places: list[Place])
 
 def _is_other_subject(words: list[str], mentions: list[Mention], place: Place) -> bool:
     """Return whether a place has a predicate that is no finding: "the trachea is midline, no effusion"."""
-    if place.post or words[place.j : place.j + 1] == [] or words[place.j] not in COPULAS:
+    if place.post or place.j >= len(words) or words[place.j] not in COPULAS:
         return False
     start = place.i - (words[place.i - 1 : place.i] in (["the"], ["both"]))
     if start and words[start - 1] not in ENDS_CLAUSE:
@@ -81,8 +81,10 @@ def _is_other_subject(words: list[str], mentions: list[Mention], place: Place) -
 
 def _is_aside(words: list[str], owner: Mention, place: Place) -> bool:
     """Return whether a hilum has a change of its own: "scarring with retraction of the left hilum"."""
+    if not (owner.places and place.post and place.pairs):
+        return False
     levels = {level for _, level in place.pairs}
-    if not (owner.places and place.post and levels) or not LUNG.isdisjoint(levels) or None in levels:
+    if not LUNG.isdisjoint(levels) or None in levels:
         return False
     gap = words[owner.j : place.i]
     return owner.finding.within == "lungs" and "of" in gap and not GOES_WITH.isdisjoint(gap)

@@ -5,8 +5,8 @@ closed class (words.toml). The class, the negation and the modal decide the kind
 has to name every combination. A phrase of the lexicon that covers the whole predicate takes precedence.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from medground.reports.breaks import HARD, Cue
 from medground.reports.wordlists import word_set
@@ -80,14 +80,8 @@ class Chain:
         return ""
 
 
-def with_predicates(
-    words: list[str],
-    cues: list[Cue],
-    pseudo: Iterable[tuple[int, int]],
-    findings: Iterable[tuple[int, int]],
-    states: Iterable[tuple[int, int]],
-) -> list[Cue]:
-    """Return the cues, with one for each predicate that they do not cover; `pseudo` phrases resemble a cue.
+def with_predicates(words: list[str], cues: list[Cue], tags: dict[str, list[Any]]) -> list[Cue]:
+    """Return the cues, with one for each predicate that neither they nor a phrase that resembles a cue cover.
 
     A negated participle of another class, that is no state, denies something else: "cannot be measured".
     """
@@ -99,8 +93,8 @@ def with_predicates(
         return cues
     if HEADS.isdisjoint(words) and NEGATIONS.isdisjoint(words) and ALIKE.isdisjoint(words):
         return cues
+    pseudo, spans, states = ([(i, j) for i, j, _ in tags.get(kind, ())] for kind in "zFT")
     known = [*((i, j) for i, j, kind in cues if kind != "E"), *pseudo]
-    spans = list(findings)
     named = {i for i, _ in (*spans, *states)}
     n = 0
     while n < len(words):
@@ -211,8 +205,6 @@ def is_of_earlier(words: list[str], i: int, j: int) -> bool:
 
     Example: "no edema, in contrast to the edema seen yesterday".
     """
-    if CONTRASTS.isdisjoint(words):
-        return False
     start = max((n for n in range(i) if words[n] in CONTRASTS), default=None)
     if start is None or i - start > CONTRAST_NEAR or not HARD_OR_COMMA.isdisjoint(words[start:i]):
         return False

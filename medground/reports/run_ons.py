@@ -18,6 +18,7 @@ PERSISTS = word_set("run_ons", "persists")
 COPULAS = word_set("states", "copulas")
 IN_PLACE = word_set("run_ons", "in_place")
 VERBS = COPULAS | {"has", "have"}
+FINITE = VERBS | {"been"}
 SINGULAR = frozenset(("is", "has", "was"))
 DOUBTS = frozenset(("cannot", "may", "might", "could"))
 ENDED = frozenset(("removed", "resolved", "cleared", "absent"))
@@ -64,6 +65,7 @@ class _Clauses:
 
     def __init__(self, words: list[str], tags: Tags, lexicon: Lexicon):
         self.words, self.devices = words, lexicon.devices
+        self.said = not COPULAS.isdisjoint(words)
         self.predicates: set[int] = set()  # ends of states and participles that are predicates
         self.placed: set[int] = set()  # ends of places after findings
         self.changes = [(i, j) for i, j, _ in tags.get("C", ())]
@@ -76,7 +78,7 @@ class _Clauses:
             for i, j, name in tags.get("S", ())
             if i not in self.findings
         }
-        self.trie, self.before = lexicon.trie, dict(self.structures.values())
+        self.trie = lexicon.trie
 
     def is_next(self, end: int, n: int, negated: bool) -> bool:
         """Return whether a finding begins the next clause at word n, after a clause that ends at `end`.
@@ -107,6 +109,8 @@ class _Clauses:
 
     def _after_place(self, j: int) -> int:
         """Return the end of a place with a side right after word j: "in the left base"."""
+        if j >= len(self.words) or self.words[j] not in PLACES:
+            return j
         if self.words[j : j + 2] == ["on", "the"] and self.words[j + 2 : j + 3] in ON_SIDE:
             return j + 3
         end = j
@@ -118,12 +122,15 @@ class _Clauses:
 
     def split_names(self) -> list[int]:
         """Return the second words of names that two clauses share: "heart is enlarged / aorta is normal"."""
-        found = []
+        found: list[int] = []
+        if not self.said or not self.structures:
+            return found
+        after = dict(self.structures.values())
         for i, (j, _) in self.findings.items():
             start = i
             while start and (self.words[start - 1] in BETWEEN or self.words[start - 1] == "not"):
                 start -= 1
-            known = self.before.get(start)
+            known = after.get(start)
             if j - i < 2 or start == i or known is None or not _state(self.trie, self.words[i]) & known:
                 continue
             if j in self.states or not VERBS.isdisjoint(self.words[j : j + 1]):
@@ -147,12 +154,13 @@ class _Clauses:
         With a negation they are also after "process": "no acute process".
         """
         ends = {j for j, _ in self.findings.values()}
-        self.predicates |= {
-            j for i, (j, _) in self.findings.items() if not COPULAS.isdisjoint(self.words[i:j])
-        }
-        at = [n for n, word in enumerate(self.words) if word in POSITIONS and n >= min(ends, default=n + 1)]
-        self.predicates |= {n + 1 for n in at if "in" in self.words[max(0, n - 2) : n]}
-        ends |= self.predicates
+        if self.said:
+            said = [j for i, (j, _) in self.findings.items() if not COPULAS.isdisjoint(self.words[i:j])]
+            self.predicates.update(said)
+        if ends and not POSITIONS.isdisjoint(self.words):
+            at = [n for n in range(min(ends), len(self.words)) if self.words[n] in POSITIONS]
+            self.predicates.update([n + 1 for n in at if "in" in self.words[max(0, n - 2) : n]])
+            ends |= self.predicates
         self.placed = {k for j in ends if (k := self._after_place(j)) > j}
         ends |= self.placed
         for i in self.structures:
@@ -162,12 +170,12 @@ class _Clauses:
                 self.predicates.add(state)
         if negated:
             ends |= {n + 1 for n, word in enumerate(self.words) if word in ENDERS}
-        ends |= {j for i, j in self.changes if i and self.words[i - 1] in VERBS}
+        ends.update([j for i, j in self.changes if i and self.words[i - 1] in VERBS])
         if ends:
             first = min(ends)
-            seen = [n + 1 for n, word in enumerate(self.words) if n >= first and word in SEEN]
+            seen = [n + 1 for n in range(first, len(self.words)) if self.words[n] in SEEN]
             ends.update(seen)
-            self.predicates |= {n for n in seen if n > 1 and self.words[n - 2] in VERBS | {"been"}}
+            self.predicates.update([n for n in seen if n > 1 and self.words[n - 2] in FINITE])
         return ends
 
     def _predicate(self, i: int) -> int | None:

@@ -34,7 +34,7 @@ from medground.reports.mention_rules import (
 )
 from medground.reports.mentions import Mention
 from medground.reports.modifiers import modify
-from medground.reports.predicates import is_of_earlier, with_predicates
+from medground.reports.predicates import CONTRASTS, is_of_earlier, with_predicates
 from medground.reports.reading import Reading
 from medground.reports.regions import Tag, find_places
 from medground.reports.run_ons import ENDERS, find_run_ons, with_stops
@@ -155,22 +155,22 @@ class SentenceParser:
         reading.cues = sorted([(i, j, kind) for kind in tags if kind in CUES for i, j, _ in tags[kind]])
         if "may" in words:
             reading.cues = [cue for cue in reading.cues if not is_month(words, *cue[:2])]
-        pseudo, findings, states = ([(i, j) for i, j, _ in tags.get(kind, ())] for kind in "zFT")
-        reading.cues = with_predicates(words, reading.cues, pseudo, findings, states)
-        reading.cues += colon_lists(words, reading.cues, [i for i, _, _ in tags.get("F", ())])
+        found = tags.get("F", [])
+        reading.cues = with_predicates(words, reading.cues, tags)
+        if ":" in words:
+            reading.cues += colon_lists(words, reading.cues, [i for i, _, _ in found])
         if "T" in tags and "S" in tags:
             hard = [n for n, word in enumerate(words) if word in HARD and word != ":"]
             said = frozenset([i for i, _, _ in tags["T"]])
             hard += [i for i, j, kind in reading.cues if kind == "E" and not is_passed(words, i, j, said)]
             exceptions = exceptions_in(words)
-            begins = [i for i, _, _ in tags.get("F", ())]
-            ends = frozenset([j for _, j, _ in tags.get("F", ())])
+            begins = [i for i, _, _ in found]
+            ends = frozenset([j for _, j, _ in found])
             tags["T"] = without_former(words, tags["T"])
             reading.statements = find_statements(
                 self.lexicon, words, tags["S"], tags["T"], sorted(hard), exceptions, begins, ends
             )
         reading.halves = find_halves(words, tags)
-        found = tags.get("F", [])
         reading.scopes = scopes = self._scopes(reading, found) if reading.cues else NO_CUES
         for statement in reading.statements:
             verdict = self._state_verdict(scopes, statement, words)
@@ -183,6 +183,7 @@ class SentenceParser:
             if s.holds
             for span in (s.said, *([] if s.subject.keeps else [s.place]))
         ]
+        contrasted = not CONTRASTS.isdisjoint(words)
         gone = {(i, j) for i, j, _ in tags.get("X", ())}
         for i, j, name in found:
             if taken and any(a <= i and j <= b for a, b in taken):
@@ -198,7 +199,7 @@ class SentenceParser:
                 verdict = removed(verdict, i, j)
             if "T" in tags and verdict.existence == "present" and called_normal(words, j, tags["T"]):
                 verdict = Verdict("absent", "normality", (j, j + 1, "T"))
-            if is_of_earlier(words, i, j):
+            if contrasted and is_of_earlier(words, i, j):
                 verdict = Verdict(None, "earlier")
             finding = self.lexicon.findings[name]
             reading.mentions.append(Mention(i, j, finding, verdict, tip=name == "device tip"))

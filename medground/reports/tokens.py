@@ -31,6 +31,7 @@ SAME = {
     "&": "and", "chst": "chest", "lt": "left", "lft": "left", "letf": "left", "leff": "left", "lef": "left",
     "rt": "right", "rght": "right", "rigth": "right", "rigt": "right", "righ": "right",
 }  # fmt: skip
+SHORT = frozenset(SAME)
 DASHES = frozenset(("-", "–", "—"))
 SIDES = frozenset(("right", "left", "r", "l", "rt", "lt"))
 CLOSES = (".", ",", ";")
@@ -56,7 +57,7 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
         words = [_FULL.get(each, each) for each in words]
     if not SPOKEN.isdisjoint(words):
         spans, words = _written(spans, words)
-    if not SAME.keys().isdisjoint(words):
+    if not SHORT.isdisjoint(words):
         words = [SAME.get(each, each) for each in words]
     if " -" in lower or "–" in lower or "—" in lower:
         _mark_minus(words)
