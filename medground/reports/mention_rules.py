@@ -13,7 +13,7 @@ from medground.reports.verdicts import PRESENT, Verdict
 from medground.reports.wordlists import word_set
 
 INCIDENTAL = word_set("existence", "incidental")
-PREPOSITIONS = (["in"], ["at"], ["within"], ["over"])
+PREPOSITIONS = frozenset(("in", "at", "within", "over"))
 ONE_SIDE = word_set("ellipsis", "sides") | {"both"}
 ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
 BEFORE_STATE = COPULAS | word_set("states", "joined") - {"and", "or", ","} | {"still", "now"}
@@ -38,7 +38,7 @@ def is_placed(words: list[str], i: int, j: int) -> bool:
 
     Example: "no consolidation, scarring at both apices".
     """
-    if words[j : j + 1] not in PREPOSITIONS:
+    if j >= len(words) or words[j] not in PREPOSITIONS:
         return False
     start = phrase_start(words, i)
     place = words[j + 1 : j + 4]
@@ -120,6 +120,8 @@ def called_normal(words: list[str], j: int, states: Iterable[tuple[int, int, fro
 
 def without_named_tips(mentions: list[Mention]) -> list[Mention]:
     """Return the mentions without tips of named lines: such a tip is the place of the line's end."""
+    if not any([m.tip for m in mentions]):
+        return mentions
     lines = any(not m.tip and m.finding.chexpert == "Support Devices" for m in mentions)
     return [m for m in mentions if not m.tip] if lines else mentions
 

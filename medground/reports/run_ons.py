@@ -34,6 +34,7 @@ BETWEEN = word_set("run_ons", "between")
 MODIFIERS = word_set("run_ons", "modifiers") | SOFT
 TRAILING = word_set("run_ons", "trailing")
 NEAR = 8
+DOUBTED = frozenset("UuLP")  # kinds of cues
 GENERAL = frozenset(("guarded", "normal", "clear", "whole"))
 
 
@@ -41,7 +42,7 @@ def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
     """Return the words that begin a clause without a separator before them, in order."""
     clauses = _Clauses(words, tags, lexicon)
     negations = {i for i, _, _ in tags.get("N", ()) if words[i] != "removed"}
-    doubted = bool(negations) or any(kind in tags for kind in "UuLP")
+    doubted = bool(negations) or not DOUBTED.isdisjoint(tags)
     found = clauses.split_names()
     for end in sorted(clauses.ends(bool(negations))):
         n = end

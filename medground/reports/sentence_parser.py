@@ -219,7 +219,7 @@ class SentenceParser:
         states = frozenset([s.i for s in reading.statements if s.holds or s.i == s.at])
         if len(found) > 1:
             states |= incidental(found)
-            states |= frozenset([i for i, j, _ in found if is_placed(reading.words, i, j)])
+            states = states.union([i for i, j, _ in found if is_placed(reading.words, i, j)])
         if "C" in reading.tags or "Q" in reading.tags or not COPULAS.isdisjoint(reading.words):
             states |= {phrase_start(reading.words, i) for i, j, _ in found if reading.affirms(j)}
             doubts = {

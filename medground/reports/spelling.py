@@ -58,7 +58,7 @@ class Speller:
                 known = self._known.get(word)
                 words[n] = known = self._learn(word) if known is None else known
                 glued = glued or " " in known
-                divided = divided or known == word
+                divided = divided or (known == word and word.isalpha())
         if divided:
             self._unite(words, starts, ends)
         for n in range(len(words) - 1, -1, -1) if glued else ():
