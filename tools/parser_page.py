@@ -131,7 +131,7 @@ existences: `displacy.render(doc, style="span", options={{"spans_key": "existenc
 
 `medground parse-reports --existence-by negspacy` decides existence by negspacy's component, over the same
 findings, regions and sentences. It is a baseline. On the 1,924 coded reports of `openi_dev.tgz`, finding F1
-is .911 with it and .956 with the rules (`medground parse-reports` with either option, and `openi.py
+is .911 with it and .957 with the rules (`medground parse-reports` with either option, and `openi.py
 score`).
 """
 
