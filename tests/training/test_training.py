@@ -59,7 +59,7 @@ def metrics(folder: Path) -> list[dict]:
 @pytest.mark.slow
 def test_the_loss_falls_by_half(cohort, tmp_path):
     small = ("--batch-size", 4, "--augment", "none")
-    result = pretrain(cohort, tmp_path / "run", *small, "--lr", "1e-3", "--save-every", 50, steps=50)
+    result = pretrain(cohort, tmp_path / "run", *small, "--lr", "1e-3", "--save-every", 80, steps=80)
     assert result.exit_code == 0, result.output
     lines = [line["loss"] for line in metrics(tmp_path / "run")]
     pretrain(cohort, tmp_path / "one", *small, steps=1)
