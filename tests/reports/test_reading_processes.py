@@ -30,7 +30,7 @@ ids, mask = model.tokenize([*texts, *knowledge.TEXTS])
 tokens = torch.randn(len(ids), ids.shape[1], 128)
 patches, grid = torch.randn(5, 9, 128), torch.zeros(5, 128, 3, 3)
 row = lambda *numbers: torch.tensor(numbers)
-# each image has regions: without any, all images have the same knowledge, and norms amplify rounding
+# without regions, images have the same knowledge, and norms amplify rounding
 reports = ReportBatch(
     sentences=row(0, 1, 2, 3, 4), report_of=row(0, 0, 1, 2, 4), pair_texts=row(0, 1, 2, 3, 5, 4),
     pair_images=row(0, 0, 1, 2, 2, 4), pair_boxes=torch.rand(6, 4), regions=row(0, 8, 3, 5, 8, 1),
