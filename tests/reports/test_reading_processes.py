@@ -34,7 +34,8 @@ row = lambda *numbers: torch.tensor(numbers)
 reports = ReportBatch(
     sentences=row(0, 1, 2, 3, 4), report_of=row(0, 0, 1, 2, 4), pair_texts=row(0, 1, 2, 3, 5, 4),
     pair_images=row(0, 0, 1, 2, 2, 4), pair_boxes=torch.rand(6, 4), regions=row(0, 8, 3, 5, 8, 1),
-    region_images=row(0, 0, 1, 2, 3, 4), region_boxes=torch.rand(6, 4), tags=torch.randint(-1, 2, (5, 40)).float(),
+    region_images=row(0, 0, 1, 2, 3, 4), region_boxes=torch.rand(6, 4),
+    tags=torch.randint(-1, 2, (5, 40)).float(),
     findings=torch.randint(-1, 2, (5, count)).float(),
     has_report=torch.tensor([True, True, True, False,
     True]), always=torch.arange(6, 6 + count),
