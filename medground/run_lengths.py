@@ -20,9 +20,8 @@ def mask_of(size: Sequence[int], counts: str | Sequence[int]) -> Mask:
     Raises ValueError for a size that is none or above `MAX_PIXELS`, and for runs that do not fill it.
     """
     height, width = size
-    if not (isinstance(height, int) and isinstance(width, int)) or min(height, width) < 1:
-        raise ValueError("not a size, or too large")
-    if height * width > MAX_PIXELS:
+    whole = isinstance(height, int) and isinstance(width, int)
+    if not whole or min(height, width) < 1 or height * width > MAX_PIXELS:
         raise ValueError("not a size, or too large")
     lengths = unpacked(counts) if isinstance(counts, str) else counts
     # Python's integers: a sum in 64 bits may wrap to the right number

@@ -102,9 +102,9 @@ def draw(
 ) -> tuple[Views, Tensor, Tensor]:
     """Return the views, the (M, 4) boxes on them, and (M,) whether each box is still inside.
 
-    kind: one of `KINDS` but "strong" (`strong`). given: the images as they are. Row i of `boxes` belongs to
-    image image_of[i]. rngs: one generator per image. flip_prob: the probability of a left-right flip before
-    it. on_device: noise is drawn by the device that makes the images.
+    kind: one of `KINDS`; of "strong", only the flip (`strong` does the rest). given: the images as they are.
+    Row i of `boxes` belongs to image image_of[i]. rngs: one generator per image. flip_prob: the probability
+    of a left-right flip before it. on_device: noise is drawn by the device that makes the images.
     """
     views, there = given, torch.ones(len(boxes), dtype=torch.bool)
     if flip_prob:
