@@ -1,4 +1,4 @@
-"""Dropout for training on a processor, alone and in attention, in a fifth of the time of torch's.
+"""Dropout for training on a processor, in attention too, in a fifth of the time of torch's.
 
 On a processor torch draws each number of a mask on its own, which takes longer than the products of a layer.
 Here 16 random bits decide on each number, so the probability is rounded to 1 / 65,536; the factor of the
