@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 BITS = 16
+STATES = 1 << BITS
 HIDDEN = -1e30  # added to the scores of hidden tokens: their weights are exactly 0, and no row is NaN
 
 
@@ -36,7 +37,7 @@ def applies(numbers: Tensor, p: float) -> bool:
 
 def relu_dropout(numbers: Tensor, p: float) -> Tensor:
     """Return dropout of the ReLU of the numbers, where dropout `applies`; only the result is kept."""
-    result: Tensor = _ReluDropout.apply(numbers, p)
+    result: Tensor = _ReluDropout.apply(numbers, p)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -45,18 +46,18 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, heads
 
     query: (N, L, D). keys, values: (N, T, D). hidden: (N, T), True for tokens to ignore.
     """
-    result: Tensor = _Attention.apply(query, keys, values, hidden, heads, p)
+    result: Tensor = _Attention.apply(query, keys, values, hidden, heads, p)  # type: ignore[no-untyped-call]
     return result
 
 
 def _threshold(p: float) -> int:
     """Return the least of the 16-bit numbers that keep theirs."""
-    return round(p * 2**BITS) - 2 ** (BITS - 1)
+    return round(p * STATES) - STATES // 2
 
 
 def _scale(p: float) -> float:
     """Return the factor of the numbers that are kept."""
-    return 1 / (1 - round(p * 2**BITS) / 2**BITS)
+    return 1 / (1 - round(p * STATES) / STATES)
 
 
 def _signs(shape: torch.Size, p: float) -> Tensor:
@@ -129,4 +130,5 @@ class _Attention(torch.autograd.Function):
 
 def _apart(rows: Tensor, heads: int) -> Tensor:
     """Return (N, H, L, D / H) of (N, L, D), a view."""
-    return rows.unflatten(2, (heads, -1)).transpose(1, 2)
+    result: Tensor = rows.unflatten(2, (heads, -1)).transpose(1, 2)
+    return result

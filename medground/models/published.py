@@ -78,14 +78,15 @@ class EncoderLayer(nn.TransformerEncoderLayer):
             )
             return found
         matrices, shifts = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
-        three = map(functional.linear, (query, keys, tokens), matrices, shifts)
-        mixed = drops.attention(*three, hidden, attention.num_heads, attention.dropout)
+        query, keys, values = map(functional.linear, (query, keys, tokens), matrices, shifts)
+        mixed = drops.attention(query, keys, values, hidden, attention.num_heads, attention.dropout)
         return attention.out_proj(mixed), None
 
     def _activated(self, inner: Tensor) -> Tensor:
         if self.training and drops.applies(inner, self.dropout.p):
             return drops.relu_dropout(inner, self.dropout.p)
-        return self.dropout(inner.relu())
+        found: Tensor = self.dropout(inner.relu())
+        return found
 
 
 class Encoder(nn.Module):
