@@ -101,8 +101,7 @@ class GKMVLP(Writes):
 
     def recognise(self, entities: Tensor) -> Tensor:
         """Return (B, F) logits that each finding is present; each finding has weights of its own."""
-        result: Tensor = (entities * self.present.weight).sum(dim=2) + self.present.bias
-        return result
+        return heads.each_own(self.present, entities)
 
     def wholes(self, encoded: Encoded, reports: ReportBatch, entities: Tensor) -> tuple[Tensor, Tensor]:
         """Return (n, E) embeddings of the images with a report, and of their reports.
@@ -241,17 +240,7 @@ def known_of(encoded: Encoded, reports: ReportBatch) -> Tensor:
     """Return (F, D) the knowledge of each finding, the mean of the words of its sentence, as of `apart`."""
     numbers = torch.arange(len(reports.always), device=reports.always.device)
     words = words_of(encoded.tokens, encoded.mask, reports.always, numbers)
-    return apart(means(*words, count=len(numbers)))
-
-
-def apart(known: Tensor) -> Tensor:
-    """Return (F, D) knowledge without the part that all findings share, with a root mean square of 1.
-
-    Means over the words of different sentences have cosines of about .9: without this, queries of different
-    findings are almost the same.
-    """
-    own = known - known.mean(dim=0)
-    return own / own.square().mean().sqrt().clamp(min=1e-6)
+    return heads.apart(means(*words, count=len(numbers)))
 
 
 def places() -> Tensor:

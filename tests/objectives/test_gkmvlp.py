@@ -141,11 +141,11 @@ def test_knowledge_of_different_findings_points_in_different_directions(model):
     every = rows(*range(len(ids)))
     with torch.no_grad():
         known = means(*words_of(model.network.encode_texts(ids, mask), mask, every, every), len(ids))
-    before, after = (cosines(each) for each in (known, gkmvlp.apart(known)))
+    before, after = (cosines(each) for each in (known, heads.apart(known)))
     assert before.mean() > 0.8  # the fault: sentences of one encoder are alike
     assert after.abs().mean() < 0.3
-    assert gkmvlp.apart(known).square().mean().item() == pytest.approx(1, rel=1e-4)
-    assert gkmvlp.apart(known[:1].expand(3, -1)).isfinite().all()
+    assert heads.apart(known).square().mean().item() == pytest.approx(1, rel=1e-4)
+    assert heads.apart(known[:1].expand(3, -1)).isfinite().all()
 
 
 def cosines(known: torch.Tensor) -> torch.Tensor:
