@@ -28,7 +28,7 @@ LEVELS = (
 TALL = 0.6  # share of the height of the lungs from which a box has no level
 TEXTS = 12  # draws of texts for each finding, side and level
 STEPS, BATCH, RATE = 1500, 512, 2e-3
-SHARE = 0.3  # of the typical place in a box
+SHARE = 0.2  # of the typical place in a box
 Queries = Callable[[list[str]], Tensor]
 
 
