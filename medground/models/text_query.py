@@ -6,9 +6,9 @@ also gets a logit that it lies in a box of the phrase, so an image with a findin
 With `findings` in the config, the presence of a phrase that names one of them is mostly a linear function of
 the whole image: of the mean of its feature map. A classifier of the text says which one it names.
 With `score_offsets`, too, the score is higher for findings that are easy to localize.
+With the image encoder `lite.Pair`, findings depend on the maps of Lite2, everything else on those of Lite0.
 With `placed`, the box of a text that names a finding is mixed with the place in the lungs where boxes of that
 text typically lie. The lungs of an image are its boxes of the two texts "right lung" and "left lung".
-With the image encoder `lite.Pair`, findings depend on the maps of Lite2, everything else on those of Lite0.
 With `members`, several networks that were trained apart share the encoders. Boxes and logits are their means.
 With `familiar`, an image has a distance from the images of the calibration: the length of its mean features
 outside the axes in which those vary most. It is 1 at a limit that few of them exceed.
@@ -136,16 +136,16 @@ class TextQuery(Network):
         places = torch.stack([(across / width).repeat(height), (down / height).repeat_interleave(width)], 1)
         others = (Network.encode_maps(each, own, inside) for each in self.members)  # type: ignore[arg-type]
         parts = [encoded.patches, *(each.patches for each in others)]
-        fused = torch.cat([*parts, places.to(encoded.patches).expand(len(maps), -1, -1)], dim=2)
+        patches = torch.cat([*parts, places.to(encoded.patches).expand(len(maps), -1, -1)], dim=2)
         means, facts = mean_of(maps, encoded.visible) if self.facts else maps, []
         if self.count:
             facts.append(self.findings(means[:, -self.findings.in_features :]))
         if self.placed:
-            facts.append(self.frame(fused, encoded.visible))
+            facts.append(self.frame(patches, encoded.visible))
         if self.familiar:
             facts.append(self.distance(means[:, : self.seen])[:, None])
         spread = (each[:, None].expand(-1, height * width, -1) for each in facts)
-        return encoded._replace(patches=torch.cat([fused, *spread], dim=2))
+        return encoded._replace(patches=torch.cat([patches, *spread], dim=2))
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (U, T, D) tokens as `Network.encode_texts`, (U, T, D members) with members."""
