@@ -29,27 +29,41 @@ def build(
 ) -> tuple[Any, Any, Any]:
     """Return (learner, optimizer, batch) on the device; all images have the same phrases, as in AGP."""
     torch.manual_seed(0)
-    texts = [regions.NAMES[n % len(regions.NAMES)] for n in range(phrases)]
-    paper = size == "paper"
+    texts, paper = texts_of(phrases), size == "paper"
     model = (
         published(texts, architecture) if paper else grounder.build(size, texts, architecture=architecture)
     )
     learner = Learner(model, ["agp"]).to(device).train()
-    side, count = image_size or model.config.image_size, images * phrases
+    batch = random_batch(model, texts, images, image_size or model.config.image_size, device)
+    optimizer = torch.optim.AdamW(learner.parameters(), 1e-5, fused=device == "cuda")
+    return learner, optimizer, batch
+
+
+def texts_of(count: int) -> list[str]:
+    """Return names of regions as phrases."""
+    return [regions.NAMES[n % len(regions.NAMES)] for n in range(count)]
+
+
+def random_batch(
+    model: grounder.Grounder, texts: list[str], images: int, side: int, device: str = "cpu"
+) -> SimpleNamespace:
+    """Return a batch of random images on the device; all have these phrases, with one box each."""
+    phrases, count = len(texts), images * len(texts)
     ids, mask = model.tokenize(texts)
     pixels, inside = torch.rand(images, 1, side, side), torch.ones(images, 1, side, side)
     image_of = torch.arange(images).repeat_interleave(phrases)
     inputs = (pixels, inside, ids, mask, image_of, torch.arange(phrases).repeat(images))
     boxes = torch.rand(count, 4) * 0.3 + 0.3
-    batch = batch_of(
+    return batch_of(
         [each.to(device) for each in inputs], boxes.to(device), torch.arange(count, device=device)
     )
-    optimizer = torch.optim.AdamW(learner.parameters(), 1e-5, fused=device == "cuda")
-    return learner, optimizer, batch
 
 
-def published(texts: list[str], architecture: str) -> grounder.Grounder:
-    """Return the networks in AGP's sizes: ResNet-50 at stride 32 and BERT-base, random weights."""
+def published(texts: list[str], architecture: str, **shape: Any) -> grounder.Grounder:
+    """Return the networks in AGP's sizes: ResNet-50 at stride 32 and BERT-base, random weights.
+
+    shape: values of GrounderConfig in place of those of the size.
+    """
     tokenizer = encoders.build_tokenizer(texts)
     vocabulary = {"vocab_size": max(BERT_BASE["vocab_size"], len(tokenizer))}
     pictures = encoders.build_image_encoder(dict(RESNET_50))
@@ -57,14 +71,15 @@ def published(texts: list[str], architecture: str) -> grounder.Grounder:
     plain = {"image_encoder": encoders.to_plain(pictures), "text_encoder": encoders.to_plain(words)}
     kind = registry.ARCHITECTURES[architecture].load()
     sizes = config.GrounderConfig(
-        architecture=architecture, **plain, **config.SIZES["paper"] | kind.own_sizes
+        architecture=architecture, **plain, **config.SIZES["paper"] | kind.own_sizes | shape
     )
     return grounder.Grounder(sizes, kind(sizes, pictures, words), tokenizer)
 
 
 def batch_of(inputs: list[Tensor], boxes: Tensor, box_of: Tensor) -> SimpleNamespace:
     """Return a batch with the fields that a learner reads."""
-    return SimpleNamespace(inputs=lambda: inputs, boxes=boxes, box_of=box_of, boxed=box_of.unique())
+    pairs = {"image_of": inputs[4], "text_of": inputs[5]}
+    return SimpleNamespace(inputs=lambda: inputs, **pairs, boxes=boxes, box_of=box_of, boxed=box_of.unique())
 
 
 def learn(learner: Any, batches: list[Any], device: str, bf16: bool | None = None) -> None:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 )
 @option("--anatomy", type=click.File("rb"), group=FILES, help="Region boxes of the images, for gk-mvlp.")
 @option(
+    "--val",
+    type=click.File("rb"),
+    group=FILES,
+    help="Sentences of validation reports; gk-mvlp's findings get the thresholds with the best F1.",
+)
+@option(
     "--beams",
     type=options.Integer(min=1, largest=64),
     default=3,
@@ -77,6 +83,8 @@ def write(listed: str, rejects: BinaryIO | None, output: str, resume: bool, **gi
     from medground.errors import require_good
 
     bad_lines, folder = jsonl.BadLines(rejects), given["images"]
+    if given["val"] and not given["anatomy"]:
+        raise click.UsageError("--val requires --anatomy, which names the images")
     if given["anatomy"] and listed == "-":
         options.refuse_two_stdins(given["anatomy"], sys.stdin.buffer)
     model: ReportModel = report_writing.load(given["model"], options.device_of(given["device"]))
@@ -99,8 +107,29 @@ def _written(
 
     anatomy = given["anatomy"]
     found = {each.image_id: each for each in jsonl.read(anatomy, Anatomy, bad_lines)} if anatomy else {}
+    if given["val"]:
+        _tune(writer, found, bad_lines, given)
     how = writer.decoding(given["max_tokens"], given["beams"], given["length_penalty"])
     written = report_writing.write(
         listed, writer, given["images"], found, how, bad_lines.take_record, given["batch_size"]
     )
     return console.progress(written, "reports")
+
+
+def _tune(writer: "ReportModel", anatomy: dict[str, Any], bad_lines: Any, given: dict[str, Any]) -> None:
+    """Set the thresholds of the writer's findings by the validation reports."""
+    from medground import console, jsonl, leakage
+    from medground.downstream import finding_thresholds
+    from medground.records import Sentence
+
+    sentences = jsonl.read(given["val"], Sentence, bad_lines)
+    images = finding_thresholds.validation_images(sentences, anatomy)
+    leaks = leakage.with_model({"val": [each for each, _ in images]}, given["model"])
+    leakage.check(leaks, False, "give the sentences of other reports")
+    finding_thresholds.fit(
+        writer,
+        images,
+        given["images"],
+        given["batch_size"],
+        lambda found: console.progress(found, "validation batches"),
+    )

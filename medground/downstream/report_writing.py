@@ -1,9 +1,10 @@
 """Reports from images, with the writer that pre-training with gk-mvlp or writer left in a model folder.
 
 A report is decoded from the visual tokens of one image. gk-mvlp's findings attend to the boxes of the named
-regions, as in its training; without boxes they attend to a learned "nowhere" token.
+regions, as in its training; without boxes they attend to a learned "nowhere" token. Its writer gets the
+findings whose probability reaches their threshold: .5, or those of `finding_thresholds`.
 
-Letters: B images, P visual tokens, D width, V vocabulary.
+Letters: B images, P visual tokens, D width, V vocabulary, F findings.
 """
 
 import logging
@@ -28,6 +29,7 @@ from medground.models.grounder import Grounder
 from medground.models.letterboxed import LetterboxedImage
 from medground.objectives import saved_heads
 from medground.objectives.objective import Encoded
+from medground.objectives.report_batch import ReportBatch
 from medground.objectives.writer import LONGEST, WriterSteps, Writes
 from medground.records import Anatomy, Image, Report
 
@@ -86,6 +88,20 @@ class ReportModel:
         self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]
     ) -> tuple[Tensor, Tensor]:
         """Return (B, P, D) visual tokens and (B, P), True if ignored."""
+        return self.objective.visual_tokens(*self._encoded(pictures, found))
+
+    @torch.inference_mode()
+    def chances(self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]) -> Tensor:
+        """Return (B, F) probabilities of gk-mvlp's findings."""
+        objective: Any = self.objective
+        encoded, reports = self._encoded(pictures, found)
+        result: Tensor = objective.chances(objective.ground(encoded, reports))
+        return result
+
+    def _encoded(
+        self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]
+    ) -> tuple[Encoded, ReportBatch]:
+        """Return the encoded images, and their regions as reports without sentences."""
         network, device = self.model.network, self.model.device
         texts = list(self.objective.texts)
         rows = {text: n for n, text in enumerate(texts)}
@@ -95,9 +111,7 @@ class ReportModel:
         encoded = Encoded(images, tokens, mask, None)
         known, boxes = [_example(each) for each in found], [each.letterbox for each in pictures]
         reports = report_targets.collate(known, boxes, rows, texts).to(device)
-        return self.objective.visual_tokens(
-            encoded, replace(reports, has_report=torch.ones_like(reports.has_report))
-        )
+        return encoded, replace(reports, has_report=torch.ones_like(reports.has_report))
 
 
 def _example(anatomy: Anatomy | None) -> Example:

@@ -31,10 +31,11 @@ from medground.evaluation.report.pictures import Galleries, no_galleries
 from medground.evaluation.runs import Run, by_run, matched, of_shares, run_of
 from medground.evaluation.stats import groups, scoring
 from medground.evaluation.stats.bootstrap import Array
-from medground.evaluation.stats.classes import AveragePrecision, MeanOf, best_threshold
+from medground.evaluation.stats.classes import AveragePrecision, MeanOf
 from medground.evaluation.stats.figures import Ratio, mean_over
 from medground.evaluation.stats.scoring import Figures, Measured
 from medground.records import Classification, Label
+from medground.thresholds import best_threshold
 
 log = logging.getLogger(__name__)
 Runs = Mapping[Run, Mapping[str, Classification]]  # the predictions of each run by image_id

@@ -56,6 +56,7 @@ class GrounderConfig:
     members: int = 1  # of text-query only: networks over the same encoders, whose boxes are averaged
     findings: list[str] | None = None  # of text-query only: findings whose presence the whole image tells
     score_offsets: list[float] | None = None  # added to the logit of the score, for each of `findings`
+    placed: bool = False  # of text-query with `findings`: boxes are mixed with typical places in the lungs
     familiar: int = 0  # of text-query only: axes in which the images of its calibration vary; 0: unknown
 
     def to_json(self) -> dict[str, Any]:

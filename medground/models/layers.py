@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from medground.models.dropout import Dropout
+
 
 def sine_positions(height: int, width: int, dim: int) -> Tensor:
     """Return (height * width, dim) `sine_code` of the centers of a patch grid, row by row."""
@@ -40,6 +42,7 @@ def transformer(layers: int, width: int, heads: int, feed_forward: int, dropout:
             width, heads, feed_forward, dropout, activation="gelu", batch_first=True, norm_first=True
         )
         made.self_attn.dropout = 0.0
+        made.dropout, made.dropout1, made.dropout2 = (Dropout(dropout) for _ in range(3))
         return made
 
     stack = nn.TransformerEncoder(layer(), layers, nn.LayerNorm(width), enable_nested_tensor=False)

@@ -10,6 +10,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from medground.models import dropout as drops
 
 RESIZER_DROPOUT, RESIZER_EPS = 0.1, 1e-12  # of MDETR
 
@@ -48,6 +51,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float):
         super().__init__(width, heads, feed_forward, dropout, batch_first=True)
+        self.dropout, self.dropout1, self.dropout2 = (drops.Dropout(dropout) for _ in range(3))
 
     def forward(  # type: ignore[override]
         self, tokens: Tensor, hidden: Tensor, places: Tensor, first: bool = False, weights: bool = False
@@ -59,10 +63,30 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         """
         keys = tokens + places
         query, own = (keys[:, :1], tokens[:, :1]) if first else (keys, tokens)
-        found, attention = self.self_attn(query, keys, tokens, key_padding_mask=hidden, need_weights=weights)
+        found, attention = self._attended(query, keys, tokens, hidden, weights)
         own = self.norm1(own + self.dropout1(found))
-        inner = self.linear2(self.dropout(self.linear1(own).relu()))
+        inner = self.linear2(self._activated(self.linear1(own)))
         return self.norm2(own + self.dropout2(inner)), attention
+
+    def _attended(
+        self, query: Tensor, keys: Tensor, tokens: Tensor, hidden: Tensor, weights: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        attention = self.self_attn
+        if weights or not (self.training and drops.applies(query, attention.dropout)):
+            found: tuple[Tensor, Tensor | None] = attention(
+                query, keys, tokens, key_padding_mask=hidden, need_weights=weights
+            )
+            return found
+        matrices, shifts = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+        query, keys, values = map(functional.linear, (query, keys, tokens), matrices, shifts)
+        mixed = drops.attention(query, keys, values, hidden, attention.num_heads, attention.dropout)
+        return attention.out_proj(mixed), None
+
+    def _activated(self, inner: Tensor) -> Tensor:
+        if self.training and drops.applies(inner, self.dropout.p):
+            return drops.relu_dropout(inner, self.dropout.p)
+        found: Tensor = self.dropout(inner.relu())
+        return found
 
 
 class Encoder(nn.Module):

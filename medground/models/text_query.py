@@ -6,6 +6,8 @@ also gets a logit that it lies in a box of the phrase, so an image with a findin
 With `findings` in the config, the presence of a phrase that names one of them is mostly a linear function of
 the whole image: of its feature map, averaged over zones. A classifier of the text says which one it names.
 With `score_offsets`, too, the score is higher for findings that are easy to localize.
+With `placed`, the box of a text that names a finding is mixed with the place in the lungs where boxes of that
+text typically lie. The lungs of an image are its boxes of the two texts "right lung" and "left lung".
 With `members`, several networks that were trained apart share the encoders. Boxes and logits are their means.
 With `familiar`, an image has a distance from the images of the calibration: the length of its mean features
 outside the axes in which those vary most. It is 1 at a limit that few of them exceed.
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from medground import ops
 from medground.models import layers
 from medground.models.config import GrounderConfig
 from medground.models.network import EncodedImages, Network, Predictions, masked_mean
@@ -29,6 +32,7 @@ NEVER = -1e4  # a logit of what is ignored
 LEAST, MOST = 0.02, 1.0  # sides of a box, as shares of the square
 ZONES = (3, 2)  # rows and columns of zones over which the feature map is averaged
 PLACES = 2  # numbers of a patch for its position
+LUNGS = 2  # queries of the right and the left lung
 
 
 class Projected(NamedTuple):
@@ -77,7 +81,8 @@ class TextQuery(Network):
 
     The presence logit is a term of the query, plus the highest patch logit of the phrase, plus the area of
     patches in a box. With findings, it is mixed with the logit of the finding that the text names. Patches
-    carry more numbers: their position, the K logits of the findings on the image, and its distance.
+    carry more numbers: their position, the K logits of the findings on the image, the box around both lungs,
+    and the image's distance.
     """
 
     own_sizes: Mapping[str, Any] = {"visual_layers": 0, "fusion_layers": 2, "dropout": 0.1}
@@ -104,12 +109,18 @@ class TextQuery(Network):
             self.share = nn.Parameter(torch.tensor(0.0))  # of the text query in the presence of a finding
             offsets = torch.tensor(config.score_offsets or [0.0] * self.count)
             self.register_buffer("score_offsets", offsets, persistent=False)  # the config has them
-        one = replace(config, findings=None, familiar=0, members=1)
+        one = replace(config, findings=None, placed=False, familiar=0, members=1)
         self.members = nn.ModuleList(
             Member(one, image_encoder, text_encoder) for _ in range(config.members - 1)
         )
-        self.facts = self.count + bool(config.familiar)  # numbers of a patch that are the same on its image
-        if config.familiar:
+        self.placed, self.familiar = config.placed and bool(self.count), bool(config.familiar)
+        if self.placed:
+            self.lungs = nn.Parameter(torch.zeros(LUNGS, config.members * width), requires_grad=False)
+            self.place = layers.mlp(width, width, 4)
+            self.place_share = nn.Parameter(torch.tensor(0.0), requires_grad=False)
+        # Numbers of a patch that are the same on its image.
+        self.facts = self.count + 4 * self.placed + self.familiar
+        if self.familiar:
             self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
             self.axes = nn.Parameter(torch.zeros(features, config.familiar), requires_grad=False)
             self.limit = nn.Parameter(torch.tensor(1.0), requires_grad=False)
@@ -122,13 +133,16 @@ class TextQuery(Network):
         places = torch.stack([(across / width).repeat(height), (down / height).repeat_interleave(width)], 1)
         others = (Network.encode_maps(each, maps, inside) for each in self.members)  # type: ignore[arg-type]
         parts = [encoded.patches, *(each.patches for each in others)]
-        parts.append(places.to(encoded.patches).expand(len(maps), -1, -1))
-        zones = zones_of(maps, encoded.visible) if self.facts else maps
+        own = torch.cat([*parts, places.to(encoded.patches).expand(len(maps), -1, -1)], dim=2)
+        zones, facts = zones_of(maps, encoded.visible) if self.facts else maps, []
         if self.count:
-            parts.append(self.findings(zones)[:, None].expand(-1, height * width, -1))
-        if self.facts > self.count:
-            parts.append(self.distance(mean_of(zones))[:, None, None].expand(-1, height * width, -1))
-        return encoded._replace(patches=torch.cat(parts, dim=2))
+            facts.append(self.findings(zones))
+        if self.placed:
+            facts.append(self.frame(own, encoded.visible))
+        if self.familiar:
+            facts.append(self.distance(mean_of(zones))[:, None])
+        spread = (each[:, None].expand(-1, height * width, -1) for each in facts)
+        return encoded._replace(patches=torch.cat([own, *spread], dim=2))
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (U, T, D) tokens as `Network.encode_texts`, (U, T, D members) with members."""
@@ -141,6 +155,19 @@ class TextQuery(Network):
         rest = (apart**2).sum(dim=1) - ((apart @ self.axes) ** 2).sum(dim=1)
         result: Tensor = rest.clamp(min=0).sqrt() / self.limit
         return result
+
+    def frame(self, patches: Tensor, visible: Tensor) -> Tensor:
+        """Return (B, 4) corners of the box around both lungs, as `placed_boxes` takes them.
+
+        patches: (B, P, D members + 2), of all members and their position.
+        """
+        queries = self.lungs.expand(len(patches), -1, -1)
+        found = [
+            member.predict(member.project(own), visible, query)[0]
+            for member, own, query in self.apart(patches, queries)
+        ]
+        corners = ops.cxcywh_to_xyxy(torch.stack(found).mean(dim=0))
+        return torch.cat([corners[:, :, :2].amin(dim=1), corners[:, :, 2:].amax(dim=1)], dim=1)
 
     def fuse(self, patches: Tensor, visible: Tensor, tokens: Tensor, mask: Tensor) -> Predictions:
         """Return the predictions as `Network.fuse`.
@@ -155,7 +182,12 @@ class TextQuery(Network):
         boxes, present = (torch.stack(each).mean(dim=0) for each in zip(*found, strict=True))
         if not self.count:
             return Predictions(boxes, present, present[:, 0])
-        named = self.names(queries[:, 0, : self.width]).softmax(dim=1)
+        text = queries[:, 0, : self.width]
+        named = self.names(text).softmax(dim=1)
+        if self.placed:
+            there = placed_boxes(self.place(text), self.frame_of(patches))
+            share = self.place_share * (1 - named[:, -1:])
+            boxes = boxes + (share * (there - boxes[:, 0]))[:, None]
         present = self.mixed(present, named, patches)
         score = present + (named[:, :-1] @ self.score_offsets)[:, None]
         return Predictions(boxes, score, present[:, 0])
@@ -184,6 +216,10 @@ class TextQuery(Network):
     def found(self, patches: Tensor) -> Tensor:
         """Return the (N, K) logits of the findings on the images of these patches."""
         return patches[:, 0, patches.shape[2] - self.facts :][:, : self.count]
+
+    def frame_of(self, patches: Tensor) -> Tensor:
+        """Return the (N, 4) corners of the box around both lungs on the images of these patches."""
+        return patches[:, 0, patches.shape[2] - self.facts :][:, self.count : self.count + 4]
 
     def attended(self, image: Projected, visible: Tensor, queries: Tensor) -> Tensor:
         """Return the (B, M, D) queries after attention to the patches; arguments as in `predict`."""
@@ -240,6 +276,17 @@ class Member(TextQuery):
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
         del self.image_encoder, self.text_encoder
+
+
+def placed_boxes(places: Tensor, frames: Tensor) -> Tensor:
+    """Return (N, 4) boxes, [cx, cy, w, h], at these places in their frames.
+
+    places: (N, 4) [cx, cy, w, h] in shares of the frame, from its upper left corner. frames: (N, 4) corners.
+    """
+    corner, size = frames[:, :2], frames[:, 2:] - frames[:, :2]
+    middle, sides = places.split(2, dim=1)
+    result: Tensor = torch.cat([corner + middle * size, (sides * size).clamp(LEAST, MOST)], dim=1)
+    return result
 
 
 def zones_of(maps: Tensor, visible: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ L = ira + arsa + 5 irl + erl, temperature 0.07 throughout.
 Differences: the patches are those after the visual layers of the grounding network. An image feature is the
 mean of its patches. A report feature is the mean of the words of its sentences; each sentence is encoded
 once per batch, so a report may be longer than the text encoder's limit. Special tokens count as words, and
-word pieces do without --sum-word-pieces. A tag's query is the mean over its name; `asg-cls` has [CLS], as
-published. Equal reports of a batch, and equal boxes or sentences of an image, are one target with equal
+word pieces do without --sum-word-pieces. The tag decoder is ours (see `Recogniser`); `asg-cls` has the
+published one. Equal reports of a batch, and equal boxes or sentences of an image, are one target with equal
 shares: their loss is 0 if they are predicted with equal shares. Uncertain findings are left out of irl. The
 text encoder keeps all its layers without --text-layers 6. Images have the model's size and no window
 without --image-size 224 and --augment window. With `align --existence absent` sentences about absent
@@ -37,6 +37,7 @@ from medground.objectives.objective import Encoded, Objective
 from medground.objectives.report_batch import ReportBatch, find, means, text_means
 
 TEMPERATURE = 0.07
+LOSSES = ("ira", "arsa", "irl", "erl")
 # weights in a soft target: of the pair itself and of similar tags, and a small constant
 OWN, RELATED, TINY = 0.8, 0.2, 1e-6
 
@@ -45,14 +46,13 @@ class ASG(Objective):
     """The four losses and their heads."""
 
     pieces: Tensor | None
-    cls_queries = False  # whether a tag's query is the first token of its name
 
     def __init__(self, model: Grounder):
         super().__init__(model)
         width = model.config.width
         self.image, self.report = heads.Projection(width), heads.Projection(width)
         self.patch, self.word = heads.Projection(width), heads.Projection(width)
-        self.recogniser = Recogniser(model, self.cls_queries)
+        self.recogniser = self.tag_decoder(model)
         pieces = continuing(model) if model.config.sum_word_pieces else None
         self.register_buffer("pieces", pieces, persistent=False)
 
@@ -63,19 +63,26 @@ class ASG(Objective):
             words = heads.whole_words(encoded.tokens, encoded.mask, self.pieces[batch.ids])
             encoded = replace(encoded, tokens=words[0], mask=words[1])
             reports = replace(reports, indices=find(reports, encoded.mask))
-        images, whole_reports = self.wholes(encoded, reports)
         kept = reports.found(encoded.mask).reported
         same = reports.same(kept)
-        similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
-        areas, sentences = self.parts(encoded, reports)
-        return {
-            "ira": heads.contrast(similar, same),
-            "arsa": within_images(
-                heads.similarity(areas, sentences, TEMPERATURE), reports.pair_images, pairs_alike(reports)
-            ),
-            "irl": recognition_loss(self.recogniser(encoded.images)[kept], reports.tags[kept]),
-            "erl": relation_loss(similar, gathered(reports.tags[kept]), same),
-        }
+        found = dict.fromkeys(LOSSES, encoded.images.patches.sum() * 0)
+        wanted = set(LOSSES) - self.skipped
+        if wanted & {"ira", "erl"}:
+            images, whole_reports = self.wholes(encoded, reports)
+            similar = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
+            found["ira"] = heads.contrast(similar, same)
+            found["erl"] = relation_loss(similar, gathered(reports.tags[kept]), same)
+        if "arsa" in wanted:
+            areas, sentences = self.parts(encoded, reports)
+            similar = heads.similarity(areas, sentences, TEMPERATURE)
+            found["arsa"] = within_images(similar, reports.pair_images, pairs_alike(reports))
+        if "irl" in wanted:
+            found["irl"] = recognition_loss(self.recogniser(encoded.images)[kept], reports.tags[kept])
+        return found
+
+    def tag_decoder(self, model: Grounder) -> nn.Module:
+        """Return the part that recognizes tags."""
+        return Recogniser(model)
 
     def wholes(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return (n, E) embeddings of the images with a report, and of their reports."""
@@ -99,9 +106,11 @@ class ASG(Objective):
 
 
 class ClsQueries(ASG):
-    """The same with the [CLS] token of a tag's name as its query."""
+    """The same with the published decoder of tags."""
 
-    cls_queries = True
+    def tag_decoder(self, model: Grounder) -> nn.Module:
+        """Return the part that recognizes tags."""
+        return PublishedRecogniser(model)
 
 
 def continuing(model: Grounder) -> Tensor:
@@ -114,15 +123,37 @@ def continuing(model: Grounder) -> Tensor:
 
 
 class Recogniser(nn.Module):
-    """40 queries over the patches of an image: 4 pre-norm decoder layers, 4 heads, FFN 1024, dropout 0.1.
+    """40 queries over the patches of an image: a pre-norm decoder layer, 4 heads, FFN 1024, dropout 0.1.
 
-    A query is the output of the text encoder for the tag's name before training; it is frozen.
+    A query is the mean output of the text encoder over the tag's name before training, without the part that
+    all names share; it is frozen. The patches of each place are normalized over the images.
     """
 
-    def __init__(self, model: Grounder, cls_queries: bool = False):
+    def __init__(self, model: Grounder):
         super().__init__()
         width = model.config.width
-        names = name_features(model, list(tags.NAMES), cls_queries)
+        names = heads.apart(name_features(model, list(tags.NAMES)))
+        self.register_buffer("names", names)
+        self.to_queries = nn.Linear(names.shape[1], width)
+        self.patches = heads.RegionNorm(patch_count(model), width)
+        self.decoder = layers.decoder(1, width, 4, 1024, 0.1)
+        self.decide = nn.Linear(width, len(names))
+
+    def forward(self, images: EncodedImages) -> Tensor:
+        """Return (B, 40) logits of the tags."""
+        queries = self.to_queries(self.names).expand(len(images.patches), -1, -1)
+        patches = self.patches(images.patches, images.visible).to(images.patches.dtype)
+        found = self.decoder(queries, patches, memory_key_padding_mask=~images.visible)
+        return heads.each_own(self.decide, found)
+
+
+class PublishedRecogniser(nn.Module):
+    """As published: 4 decoder layers, patches as they are, [CLS] of the names, one output for all tags."""
+
+    def __init__(self, model: Grounder):
+        super().__init__()
+        width = model.config.width
+        names = name_features(model, list(tags.NAMES), cls_only=True)
         self.register_buffer("names", names)
         self.to_queries = nn.Linear(names.shape[1], width)
         self.decoder = layers.decoder(4, width, 4, 1024, 0.1)
@@ -134,6 +165,18 @@ class Recogniser(nn.Module):
         found = self.decoder(queries, images.patches, memory_key_padding_mask=~images.visible)
         result: Tensor = self.decide(found)[..., 0]
         return result
+
+
+@torch.no_grad()
+def patch_count(model: Grounder) -> int:
+    """Return P, the number of patches of an image of the model."""
+    network, side = model.network, model.config.image_size
+    modes = [(each, each.training) for each in network.modules()]
+    blank = torch.zeros(1, 1, side, side, device=model.device)
+    count = network.eval().encode_images(blank, blank + 1).patches.shape[1]
+    for each, mode in modes:
+        each.training = mode
+    return count
 
 
 @torch.no_grad()

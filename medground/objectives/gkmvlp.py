@@ -5,7 +5,7 @@ are about and are added to the image features, which four losses use.
 
 itc   image-report contrast, symmetric, temperature 0.07.
 itm   image-report matching. Negatives are sampled from the batch by similarity.
-lm    language modeling of the report from the grounded visual tokens.
+lm    language modeling of the report from the visual tokens and the grounded knowledge of its findings.
 ecls  the findings that the report states as present, from their grounded knowledge.
 
 The rest is ours. Every finding of `knowledge.toml` is a query for every image, whether or not its report
@@ -14,9 +14,11 @@ words would leak into the prediction targets, and images without a report could 
 without a box of any of its regions attends to a learned "nowhere" token. Knowledge features are centered over
 the findings, features of each region are normalized over the images, and each finding is recognized with
 weights of its own. itc compares the knowledge of the recognized findings with the words of the report, by
-projections as ASG's, and itm adds its logit to that of the decoder. All weights are 1. Equal reports of a
-batch are one target of itc. Uncertain findings are left out of ecls. Negatives of itm come from the same
-process, those of itc from all.
+projections as ASG's, and itm adds its logit to that of the decoder. The writer attends to the patches and to
+the knowledge of some findings only: in training of those that the report states as present, and for a new
+image of those whose probability reaches a threshold (as the prompts of PromptMRG, Jin et al., AAAI 2024). All
+weights are 1. Equal reports of a batch are one target of itc. Uncertain findings are left out of ecls.
+Negatives of itm come from the same process, those of itc from all.
 
 Letters: B images, P patches, F findings, G named regions, D width, U texts, T tokens, L tokens of a report,
 V vocabulary, n images with a report.
@@ -42,6 +44,7 @@ from medground.objectives.writer import LAYERS, Writer, Writes, decoder
 
 TEMPERATURE = 0.07
 LOSSES = ("itc", "itm", "lm", "ecls")
+DIGITS = 4  # of probabilities that are compared with thresholds
 
 
 class GKMVLP(Writes):
@@ -49,6 +52,7 @@ class GKMVLP(Writes):
 
     texts: Sequence[str] = knowledge.TEXTS
     masked = True
+    thresholds: Tensor  # (F,) probabilities from which the writer of a new image gets a finding
 
     def __init__(self, model: Grounder):
         super().__init__(model)
@@ -60,6 +64,8 @@ class GKMVLP(Writes):
         self.matcher, self.matches = decoder(config), nn.Linear(config.width, 1)
         self.agreement = nn.Parameter(torch.ones(()))
         self.writer = Writer(model)
+        half = torch.full((len(knowledge.NAMES),), 0.5)
+        self.register_buffer("thresholds", half, persistent=False)
 
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the losses of the batch's reports; images without a report do not count."""
@@ -85,6 +91,7 @@ class GKMVLP(Writes):
             words = encoded.tokens[at.rows, at.places]
             found["itm"] = self.matching_loss(words, valid, memory, hidden, similar, chances)
         if "lm" in wanted:
+            hidden = only(reports.findings[kept] == 1, hidden)
             found["lm"] = mean(self.writer(ids, valid, memory, hidden, at.scored))
         return found
 
@@ -103,8 +110,11 @@ class GKMVLP(Writes):
 
     def recognise(self, entities: Tensor) -> Tensor:
         """Return (B, F) logits that each finding is present; each finding has weights of its own."""
-        result: Tensor = (entities * self.present.weight).sum(dim=2) + self.present.bias
-        return result
+        return heads.each_own(self.present, entities)
+
+    def chances(self, entities: Tensor) -> Tensor:
+        """Return (B, F) rounded probabilities of the findings: their last digits depend on the batch size."""
+        return self.recognise(entities).float().sigmoid().round(decimals=DIGITS)
 
     def wholes(self, encoded: Encoded, reports: ReportBatch, entities: Tensor) -> tuple[Tensor, Tensor]:
         """Return (n, E) embeddings of the images with a report, and of their reports.
@@ -129,8 +139,10 @@ class GKMVLP(Writes):
         return tokens, ~torch.cat([encoded.images.visible, all_visible], dim=1)[kept]
 
     def visual_tokens(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
-        """Return the visual tokens of images and their mask, as `memory` does, without their reports."""
-        return self.memory(encoded, self.ground(encoded, reports), reports)
+        """Return what `memory` does, without the reports; findings below their threshold are ignored."""
+        entities, kept = self.ground(encoded, reports), reports.found(encoded.mask).reported
+        memory, hidden = self.memory(encoded, entities, reports)
+        return memory, only(self.chances(entities)[kept] >= self.thresholds, hidden)
 
     def match(self, words: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor, similar: Tensor) -> Tensor:
         """Return (m,) logits that report i, (m, L, D) words, matches image i, (m, P + F, D) memory.
@@ -174,6 +186,12 @@ class Unmasked(GKMVLP):
     """GKMVLP in which every finding attends to all regions, as an ablation."""
 
     masked = False
+
+
+def only(shown: Tensor, hidden: Tensor) -> Tensor:
+    """Return the (n, P + F) mask of visual tokens, also True for findings that (n, F) `shown` leaves out."""
+    patches = shown.new_zeros(len(hidden), hidden.shape[1] - shown.shape[1])
+    return hidden | torch.cat([patches, ~shown], dim=1)
 
 
 @torch.no_grad()
@@ -246,17 +264,7 @@ class GroundingLayer(nn.Module):
 def known_of(encoded: Encoded, reports: ReportBatch) -> Tensor:
     """Return (F, D) the knowledge of each finding, the mean of the words of its sentence, as of `apart`."""
     numbers = torch.arange(len(reports.always), device=reports.always.device)
-    return apart(text_means(encoded.tokens, encoded.mask, reports.always, numbers, len(numbers)))
-
-
-def apart(known: Tensor) -> Tensor:
-    """Return (F, D) knowledge without the part that all findings share, with a root mean square of 1.
-
-    Means over the words of different sentences have cosines of about .9: without this, queries of different
-    findings are almost the same.
-    """
-    own = known - known.mean(dim=0)
-    return own / own.square().mean().sqrt().clamp(min=1e-6)
+    return heads.apart(text_means(encoded.tokens, encoded.mask, reports.always, numbers, len(numbers)))
 
 
 def places() -> Tensor:

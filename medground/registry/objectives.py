@@ -47,7 +47,7 @@ OBJECTIVES = Table(
         ),
         "asg-cls": Objective(
             target="medground.objectives.asg:ClsQueries",
-            help="asg with [CLS] of a tag's name as its query, as in its code",
+            help="asg with the published decoder of tags",
             stages=frozenset({PRETRAIN}),
             losses=ASG,
             reads_reports=True,

@@ -3,18 +3,21 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import toy
 import toy_runs
 from click.testing import CliRunner
 
+from medground import jsonl
 from medground.cli.main import cli
-from medground.downstream import decoded_text, decoding, report_writing
+from medground.downstream import decoded_text, decoding, finding_thresholds, report_writing
 from medground.errors import MedgroundError
 from medground.models import encoders, grounder
 from medground.objectives import knowledge, saved_heads
 from medground.objectives.learner import Learner
+from medground.records import Anatomy, Sentence
 
 WORDS = ["small left effusion .", "no pneumothorax .", "the lungs are clear .", *knowledge.TEXTS]
 
@@ -79,20 +82,77 @@ def test_regions_change_what_gk_mvlp_writes_from(cohort):
     model = report_writing.load(cohort.folder / "gk-mvlp")
     picture = report_writing.letterboxed.read(cohort.folder / "image0.png", 64)
     [line] = [each for each in toy_runs.lines(cohort.anatomy) if each["image_id"] == "image0"]
-    anatomy = report_writing.Anatomy(
-        **line | {"regions": [report_writing_region(each) for each in line["regions"]]}
-    )
+    anatomy = Anatomy(**line | {"regions": [report_writing_region(each) for each in line["regions"]]})
     (with_boxes, _), (without, hidden) = (model._visual_tokens([picture], [each]) for each in (anatomy, None))
     assert with_boxes.shape == without.shape == (1, 16 + len(knowledge.NAMES), 128)
     assert torch.equal(with_boxes[:, :16], without[:, :16])
     assert not torch.allclose(with_boxes[:, 16:], without[:, 16:])
-    assert hidden.shape == (1, 16 + len(knowledge.NAMES)) and not hidden[:, 16:].any()
+    assert hidden.shape == (1, 16 + len(knowledge.NAMES)) and not hidden[:, :16].any()
+    assert torch.equal(~hidden[:, 16:], model.chances([picture], [None]) >= 0.5)
 
 
 def report_writing_region(values):
     from medground.records import Region
 
     return Region(name=values["name"], box=tuple(values["box"]))
+
+
+def val_sentences(cohort, to):
+    kept = ("study_id", "sentence_id", "text", "triplets")
+    lines = [{key: each[key] for key in kept} for each in toy_runs.lines(cohort.pairs)]
+    more = {"section": "findings", "start": 0}
+    return toy_runs.write(to, [each | more | {"end": len(each["text"])} for each in lines])
+
+
+@pytest.mark.slow
+def test_validation_reports_set_the_thresholds_of_findings(cohort, tmp_path):
+    sentences = val_sentences(cohort, tmp_path / "val.jsonl")
+    anatomy = {e["image_id"]: jsonl.record_of(e, Anatomy) for e in toy_runs.lines(cohort.anatomy)}
+    model = report_writing.load(cohort.folder / "gk-mvlp")
+    with open(sentences, "rb") as stream:
+        images = finding_thresholds.validation_images(
+            jsonl.read(stream, Sentence, jsonl.BadLines(None)), anatomy
+        )
+    finding_thresholds.fit(model, images, cohort.folder, batch_size=2)
+    found = model.objective.thresholds
+    assert not torch.equal(found, torch.full_like(found, 0.5))
+    flags = ["--anatomy", cohort.anatomy, "--val", sentences]
+    tuned, again = (run(cohort, "gk-mvlp", *flags, "--batch-size", n) for n in (8, 3))
+    assert tuned.exit_code == 0, tuned.output
+    assert tuned.stdout == again.stdout != run(cohort, "gk-mvlp", *flags[:2]).stdout
+
+
+def test_thresholds_have_the_best_f1_and_rare_findings_share_one():
+    made = np.random.default_rng(0)
+    labels = made.choice([1.0, 0.0, 0.0, -1.0], (60, 3))
+    labels[:, 2] = 0
+    labels[:4, 2] = 1
+    chances = (labels * 0.2 + made.random((60, 3))).round(2)
+    found = finding_thresholds.thresholds(chances, labels)
+
+    def best(scores, truth):
+        scores, truth = scores[truth >= 0], truth[truth >= 0]
+        f1 = {t: 2 * (truth[scores >= t]).sum() / ((scores >= t).sum() + truth.sum()) for t in scores}
+        return max(t for t, value in f1.items() if value == max(f1.values()))
+
+    assert found.tolist() == [
+        best(chances[:, 0], labels[:, 0]),
+        best(chances[:, 1], labels[:, 1]),
+        best(chances.ravel(), labels.ravel()),
+    ]
+
+
+@pytest.mark.slow
+def test_thresholds_that_cannot_be_set_are_refused(cohort, tmp_path):
+    sentences = val_sentences(cohort, tmp_path / "val.jsonl")
+    alone = run(cohort, "gk-mvlp", "--val", sentences)
+    assert (alone.exit_code, "--val requires --anatomy" in alone.stderr) == (2, True)
+    both = ["--anatomy", cohort.anatomy, "--val"]
+    other = run(cohort, "writer", *both, sentences)
+    assert (other.exit_code, "need a model of gk-mvlp" in other.stderr) == (1, True)
+    lines = [line | {"study_id": "unknown"} for line in toy_runs.lines(sentences)]
+    none = run(cohort, "gk-mvlp", *both, toy_runs.write(tmp_path / "none.jsonl", lines))
+    assert (none.exit_code, "no image of --anatomy" in none.stderr) == (1, True)
 
 
 def test_the_tokens_are_those_of_training(cohort):

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 import medground
 from medground.cli.main import cli
 from medground.errors import BadRecord, MedgroundError
-from medground.evaluation.stats.classes import best_threshold
 from medground.records import Classification, Label
+from medground.thresholds import best_threshold
 
 CLASSES = ("Edema", "Mass", "Hernia")
 

@@ -45,7 +45,7 @@ ROWS = [  # the ground first: a module imports from lower rows, and inside its o
     {"strict_json"},
     {
         *("answers", "archives", "arrays", "coco_ids", "dicom", "encodings", "hot_cells"),
-        *("light_records", "output_files", "run_lengths"),
+        *("light_records", "output_files", "run_lengths", "thresholds"),
     },
     {"jsonl", "images", "checkpoints", "figures", "mask_records", "parallel"},
     {"image_sizes", "model_dir", "progress", "record_files"},
@@ -70,6 +70,7 @@ OUTSIDE = {
     "boxes": {"numpy"},
     "hot_cells": {"numpy"},
     "run_lengths": {"numpy"},
+    "thresholds": {"numpy"},
     "ops": {"torch"},
     "jsonl": {"orjson", "msgspec"},
     "light_records": {"msgspec"},

@@ -146,6 +146,31 @@ def test_the_distance_is_the_length_outside_the_axes_and_ignores_padding():
     ).boxes.shape == (2, 1, 4)
 
 
+@torch.no_grad()
+def test_boxes_of_named_findings_are_mixed_with_their_place_in_the_lungs():
+    network, ids, mask = with_facts(findings=["Effusion", "Mass"], placed=True, familiar=1, members=2)
+    network.lungs.data.copy_(torch.randn(network.lungs.shape))
+    for member in (network, *network.members):
+        member.offset.bias.data.copy_(torch.tensor([-0.3, -0.3, 0.3, 0.3]))  # large lungs
+    images, tokens = torch.rand(2, 1, 160, 160), network.encode_texts(ids, mask)
+    encoded = network.encode_images(images, torch.ones_like(images))
+    frame = network.frame_of(encoded.patches)
+    assert (frame[:, 2:] > frame[:, :2]).all() and not torch.allclose(frame[0], frame[1])
+    network.place[-1].weight.data.zero_()
+    network.place[-1].bias.data.copy_(torch.tensor([0.25, 0.75, 0.5, 0.5]))  # the lower left quarter
+    network.names.weight.data.zero_()
+    network.names.bias.data.copy_(torch.tensor([0.0, 50.0, 0.0]))
+    alone = ops.cxcywh_to_xyxy(network.fuse(*encoded[:2], tokens, mask).boxes[:, 0])
+    network.place_share.data.fill_(0.25)
+    mixed = ops.cxcywh_to_xyxy(network.fuse(*encoded[:2], tokens, mask).boxes[:, 0])
+    (x1, y1, x2, y2) = frame.T
+    quarter = torch.stack([x1, (y1 + y2) / 2, (x1 + x2) / 2, y2], dim=1)
+    assert torch.allclose(mixed, 0.75 * alone + 0.25 * quarter, atol=1e-5)
+    network.names.bias.data.copy_(torch.tensor([0.0, 0.0, 50.0]))  # no finding is named
+    unnamed = ops.cxcywh_to_xyxy(network.fuse(*encoded[:2], tokens, mask).boxes[:, 0])
+    assert torch.allclose(unnamed, alone, atol=1e-5)
+
+
 def alone(network, member):
     """A network without members that has the weights of one of them."""
     model = grounder.build("small", ["left lung", "right lung"], architecture="text-query")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -342,8 +343,8 @@ def learner() -> Learner:
 
 def encoded(model: grounder.Grounder, count: int) -> tuple[Encoded, torch.Tensor]:
     ids, mask = model.tokenize(["small left effusion", "clear lungs"])
-    grid = torch.randn(count, 128, 3, 3)
-    images = EncodedImages(grid.flatten(2).transpose(1, 2), torch.ones(count, 9, dtype=torch.bool), grid)
+    grid = torch.randn(count, 128, 10, 10)
+    images = EncodedImages(grid.flatten(2).transpose(1, 2), torch.ones(count, 100, dtype=torch.bool), grid)
     return Encoded(images, model.network.encode_texts(ids, mask), mask, None), ids
 
 
@@ -370,19 +371,22 @@ def test_the_names_of_tags_are_frozen_and_differ(learner):
     assert torch.pdist(recogniser.names).min() > 1e-3
 
 
-def test_images_without_a_report_change_no_loss(learner):
-    from types import SimpleNamespace
-
-    torch.manual_seed(1)
-    objective = learner.objectives["asg"].eval()
-    model = grounder.build("small", ["small left effusion", "clear lungs"])
-    seen, _ = encoded(model, 3)
-    reports = ReportBatch(
+def three_reports() -> ReportBatch:
+    """Return the reports of three images, the last without one."""
+    return ReportBatch(
         sentences=rows(0, 1, 1), report_of=rows(0, 0, 1), pair_texts=rows(0, 1, 1), pair_images=rows(0, 0, 1),
         pair_boxes=torch.rand(3, 4), regions=rows(), region_images=rows(), region_boxes=torch.zeros(0, 4),
         tags=torch.zeros(3, 40), findings=torch.zeros(3, 1), has_report=torch.tensor([True, True, False]),
         always=rows(),
     )  # fmt: skip
+
+
+def test_images_without_a_report_change_no_loss(learner):
+    torch.manual_seed(1)
+    objective = learner.objectives["asg"].eval()
+    model = grounder.build("small", ["small left effusion", "clear lungs"])
+    seen, _ = encoded(model, 3)
+    reports = three_reports()
     whole = objective(seen, SimpleNamespace(reports=reports))
     fewer = replace(
         reports, tags=reports.tags[:2], findings=reports.findings[:2], has_report=reports.has_report[:2]
@@ -413,5 +417,34 @@ def test_the_published_query_of_a_tag_is_the_first_token_of_its_name():
         hidden = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
     first, mean = (asg.name_features(model, ["pleural effusion"], kind) for kind in (True, False))
     assert torch.allclose(first, hidden[:, 0]) and not torch.allclose(first, mean)
-    queries = Learner(model, ["asg-cls"]).objectives["asg-cls"].recogniser.names
-    assert torch.allclose(queries, asg.name_features(model, list(tags.NAMES), True))
+    published = Learner(model, ["asg-cls"]).objectives["asg-cls"].recogniser
+    assert torch.allclose(published.names, asg.name_features(model, list(tags.NAMES), True))
+    assert len(published.decoder.layers) == 4
+    assert published(encoded(model, 3)[0].images).shape == (3, 40)
+
+
+def test_a_tag_reads_what_differs_between_images_at_each_place():
+    """The anatomy of a place, equal in all images, changes nothing, in contrast to the published decoder."""
+    torch.manual_seed(2)
+    model = grounder.build("small", ["small left effusion", "clear lungs"])
+    images = encoded(model, 4)[0].images
+    shifted = images._replace(patches=images.patches + 5 * torch.randn(1, 100, 128))
+    own, published = (kind(model) for kind in (asg.Recogniser, asg.PublishedRecogniser))
+    for part in (own, published):
+        part.decoder.eval()  # no dropout; the norm of the patches uses the batch
+    assert torch.allclose(own(images), own(shifted), atol=1e-4)
+    assert not torch.allclose(published(images), published(shifted), atol=1e-2)
+
+
+def test_a_loss_with_weight_0_is_not_computed(learner, monkeypatch):
+    torch.manual_seed(1)
+    model = grounder.build("small", ["small left effusion", "clear lungs"])
+    objective, (seen, _) = learner.objectives["asg"].eval(), encoded(model, 3)
+    batch = SimpleNamespace(reports=three_reports())
+    whole = objective(seen, batch)
+    monkeypatch.setattr(objective, "skipped", frozenset({"irl", "arsa", "erl"}))
+    monkeypatch.setattr(objective, "recogniser", None)
+    monkeypatch.setattr(objective, "parts", None)
+    part = objective(seen, batch)
+    assert part["ira"].item() == whole["ira"].item() > 0
+    assert part["irl"] == part["arsa"] == 0

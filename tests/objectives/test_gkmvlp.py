@@ -141,11 +141,11 @@ def test_knowledge_of_different_findings_points_in_different_directions(model):
     every = rows(*range(len(ids)))
     with torch.no_grad():
         known = means(*words_of(model.network.encode_texts(ids, mask), mask, every, every), len(ids))
-    before, after = (cosines(each) for each in (known, gkmvlp.apart(known)))
+    before, after = (cosines(each) for each in (known, heads.apart(known)))
     assert before.mean() > 0.8  # the fault: sentences of one encoder are alike
     assert after.abs().mean() < 0.3
-    assert gkmvlp.apart(known).square().mean().item() == pytest.approx(1, rel=1e-4)
-    assert gkmvlp.apart(known[:1].expand(3, -1)).isfinite().all()
+    assert heads.apart(known).square().mean().item() == pytest.approx(1, rel=1e-4)
+    assert heads.apart(known[:1].expand(3, -1)).isfinite().all()
 
 
 def cosines(known: torch.Tensor) -> torch.Tensor:
@@ -208,6 +208,36 @@ def test_the_report_is_written_word_by_word_and_ends(model, objective):
             logits = objective.writer.logits(start, memory[report : report + 1], hidden[:1])[0, -1]
             slow.append(-logits.log_softmax(0)[token].item())
     assert objective.writer(ids, valid, memory, hidden).tolist() == pytest.approx(slow, abs=1e-4)
+
+
+def test_the_writer_learns_from_the_findings_that_its_report_states_only(objective, material):
+    encoded, batch = material
+    entities, reports = objective.ground(encoded, batch.reports), batch.reports
+    memory, hidden = objective.memory(encoded, entities, reports)
+    stated = [k for k in range(len(knowledge.NAMES)) if reports.findings[0, k] == 1]
+    shown = gkmvlp.only(reports.findings[reports.has_report] == 1, hidden)
+    assert [k for k in range(len(knowledge.NAMES)) if not shown[0, 16 + k]] == stated != []
+    assert not shown[:, :16].any()
+    before = objective(encoded, batch)["lm"]
+    for k, changes in ((stated[0], True), (1 if 0 in stated else 0, False)):
+        findings = reports.findings.clone()
+        findings[0, k] = -1  # uncertain: not stated as present
+        after = objective(
+            encoded, SimpleNamespace(reports=replace(reports, findings=findings), ids=batch.ids)
+        )
+        assert bool((after["lm"] - before).abs() > 1e-6) == changes
+    assert memory.shape[1] == shown.shape[1]
+
+
+def test_the_writer_of_a_new_image_gets_the_findings_above_their_threshold(objective, material):
+    encoded, batch = material
+    own = copy.deepcopy(objective)
+    chances = own.chances(own.ground(encoded, batch.reports))
+    own.thresholds.copy_(chances[0])
+    own.thresholds[:3] += 0.001
+    _, hidden = own.visual_tokens(encoded, batch.reports)
+    assert hidden[0].tolist() == [False] * 16 + [True] * 3 + [False] * (len(knowledge.NAMES) - 3)
+    assert hidden[1, 16:].tolist() == (chances[1] < own.thresholds).tolist()
 
 
 def test_the_writer_shares_the_text_encoders_words(model, objective):

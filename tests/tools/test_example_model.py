@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import example_findings
+import example_places
 import numpy as np
 import pytest
 import torch
-from example_data import Nih
+from example_data import Nih, Pair
 
 from medground.records import Phrase
 
@@ -131,3 +133,29 @@ def test_texts_name_one_finding_and_negated_ones_none():
     assert number["left pleural effusion"] == effusion
     assert number["no pleural effusion"] == number["right lung"] == none
     assert set(numbers) == {*range(none + 1)}
+
+
+def test_places_are_those_where_boxes_of_a_text_overlap_best():
+    rng = np.random.default_rng(0)
+    tokens = {"right mass": [1.0, 0.0] * 8, "left mass": [0.0, 1.0] * 8}
+    centers = {"right mass": 0.25, "left mass": 0.75}
+    places = [
+        example_places.Place((text,), (x + rng.normal() * 0.03, 0.5, 0.2, 0.3))
+        for text, x in centers.items()
+        for _ in range(60)
+    ]
+    layer = example_places.fit_places(lambda texts: torch.tensor([tokens[e] for e in texts]), places, 16)
+    for text, x in centers.items():
+        found = layer(torch.tensor([tokens[text]]))[0].tolist()
+        assert found == pytest.approx([x, 0.5, 0.2, 0.3], abs=0.03)
+
+
+def test_texts_of_a_small_box_on_one_side_name_its_level_too():
+    lungs, low, tall = (0.1, 0.2, 0.9, 0.7), (0.1, 0.6, 0.3, 0.7), (0.1, 0.2, 0.3, 0.7)
+    pair = Pair("right effusion", low, True, finding="Effusion", side="right")
+    bare, leveled = example_places.places_of(pair, lungs)
+    assert bare.box == leveled.box == pytest.approx((0.125, 0.9, 0.25, 0.2))
+    assert any("lower lobe" in text for text in leveled.texts)
+    assert not any("lower" in text for text in bare.texts)
+    assert len(example_places.places_of(replace(pair, box=tall), lungs)) == 1
+    assert len(example_places.places_of(replace(pair, side=None), lungs)) == 1

@@ -10,7 +10,7 @@ from tool_runs import tool
 
 from medground import checkpoints
 from medground.cli.main import cli
-from medground.models import lite
+from medground.models import grounder, lite
 
 PATIENTS = 20
 
@@ -44,6 +44,7 @@ def test_each_seed_is_trained_and_probed_once(folder, monkeypatch):
     words = [folder / "cohort", "--merged", folder / "pairs.jsonl", "--reports", folder / "sentences.jsonl"]
     words += ["--encoder", folder / "lite0", "--maps", folder / "maps", "-o", out]
     words += ["--seed", 0, "--seed", 1, "--steps", 1, "--batch", 4, "--side", 64]
+    words += ["--variant", "none", "--variant", "full", "--keep", "--loss-weight", "irl=20"]
     arguments = [str(each) for each in words]
     result = CliRunner().invoke(module.main, arguments)
     assert result.exit_code == 0, result.output
@@ -55,6 +56,7 @@ def test_each_seed_is_trained_and_probed_once(folder, monkeypatch):
             lines = [json.loads(line) for line in (out / layer / f"{name}.jsonl").read_text().splitlines()]
             runs = Counter((each["share"], each["seed"]) for each in lines)
             assert runs == {(share, seed): held for share in (0.01, 0.1, 1.0) for seed in (0, 1)}
+    assert grounder.load(out / "models" / "full-1").config.image_size == 64
     before = (out / "encoder" / "full.jsonl").read_bytes()
     assert before != (out / "encoder" / "none.jsonl").read_bytes()  # the last stage has learned
     monkeypatch.setattr(ablation_common, "train", None)  # nothing is done again

@@ -67,17 +67,3 @@ class MeanOf:
             return result
 
         return Figure([column for each in figures for column in each.columns], value)
-
-
-def best_threshold(scores: Array, true: NDArray[np.bool_]) -> float:
-    """Return the threshold with the largest F1 of the items with at least that score; infinity without any.
-
-    Of several, the highest one.
-    """
-    if not true.any():
-        return np.inf
-    order = np.argsort(-scores, kind="stable")
-    right, taken = np.cumsum(true[order]), np.arange(1, len(scores) + 1)
-    last = np.diff(scores[order], append=-np.inf) != 0  # a threshold takes all items of its score
-    f1 = np.where(last, 2 * right / (taken + true.sum()), -1.0)
-    return float(scores[order][int(np.argmax(f1))])
