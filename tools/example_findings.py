@@ -9,8 +9,7 @@ Used by tools/train_example. It is a ridge regression, so it is fitted in closed
   label for weigh .3 of that, and are unknown on other images.
 - ChestX-Det's Consolidation is wider than NIH's label: Infiltration and Edema are positives of weight 1.5.
 
-The features are means over zones, and over the image. The latter follow from the former, so their weights
-are added to those of zones.
+The features are means of the map of EfficientNet-Lite2 over the image and its flipped copy.
 
 The output becomes a logit by a logistic regression on ChestX-Det's images. It has one slope for all findings,
 and an offset for the share of images that have the finding. Its inputs are out-of-fold outputs.
@@ -35,7 +34,7 @@ from torch.nn import functional
 
 from medground import boxes
 from medground.evaluation import baseline
-from medground.models.text_query import ZONES, mean_of, zones_of
+from medground.models.text_query import mean_of
 from medground.records import Phrase
 from medground.reports.negation import negated_forms
 from medground.reports.paraphrase import paraphrases
@@ -49,7 +48,6 @@ INNER = 5
 AXES, FAMILIAR = 16, 0.99  # of the distance from the images of the training
 STEPS = 1200  # of the classifier of texts
 SHARPNESS = 2.0  # of the logits of names: a text that names nothing must have no share of a finding
-COUNT = ZONES[0] * ZONES[1]  # of zones
 PRIOR = 2.0  # weight of a finding's log odds of a hit in the score
 HIT = 0.5  # IoU from which a box counts as a hit
 REPEATS = 40  # of the names of regions
@@ -107,17 +105,14 @@ class Ridge:
 def pooled(maps: Tensor, visible: Tensor) -> Array:
     """Return the (N, F) features of (N, C, h, w) maps, as the network computes them."""
     parts = [
-        zones_of(each.float(), seen) for each, seen in zip(maps.split(64), visible.split(64), strict=True)
+        mean_of(each.float(), seen) for each, seen in zip(maps.split(64), visible.split(64), strict=True)
     ]
     return torch.cat(parts).double().numpy()
 
 
 def fit_findings(features: Array, labels: Labels, groups: NDArray[np.intp]) -> nn.Linear:
     """Return the layer of K logits; groups: (N,) the inner fold of each image, patients apart."""
-    count, means = features.shape[1], mean_of(torch.from_numpy(features)).numpy()
-    scale = np.concatenate([scale_of(features), scale_of(means)])
-    features = np.concatenate([features, means], axis=1)
-    mean = features.mean(0)
+    mean, scale = features.mean(0), scale_of(features)
     scaled = (features - mean) / scale
     held_out, every = np.zeros(labels.targets.shape), np.arange(len(features))
     for each in range(INNER):
@@ -127,18 +122,16 @@ def fit_findings(features: Array, labels: Labels, groups: NDArray[np.intp]) -> n
     spread = held_out.std(0) + 1e-6
     slope, offsets = to_logits(held_out / spread, labels)
     weights = ridge.weights / spread * slope / scale[:, None]
-    offsets, (weights, of_means) = offsets - mean @ weights, np.split(weights, [count])
-    weights = weights + of_means.repeat(COUNT, axis=0) / COUNT
     layer = nn.Linear(*weights.shape)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weights.T))
-        layer.bias.copy_(torch.from_numpy(offsets))
+        layer.bias.copy_(torch.from_numpy(offsets - mean @ weights))
     return layer
 
 
 def scale_of(features: Array) -> Array:
-    """Return what to divide (N, F) features by, so that those of zones and of images have the same norm."""
-    scale: Array = (features.std(0) + 1e-3 * features.std()) * np.sqrt(2 * features.shape[1])
+    """Return what to divide (N, F) features by, so that their mean squared norm is 1."""
+    scale: Array = (features.std(0) + 1e-3 * features.std()) * np.sqrt(features.shape[1])
     return scale
 
 

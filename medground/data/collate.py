@@ -17,7 +17,7 @@ from medground.data.examples import Example
 from medground.data.feature_maps import FeatureMaps, MappedImage
 from medground.data.image_store import ImageStore
 from medground.models.letterboxed import LetterboxedImage
-from medground.objectives.report_batch import ReportBatch
+from medground.objectives.report_batch import ReportBatch, find
 from medground.records import Box
 
 Queried = tuple[Example, list[tuple[str, tuple[Box, ...]]]]
@@ -137,6 +137,7 @@ class Batches:
         batch, boxes, there = self._augmented(batch, boxes, images, rngs)
         if reports is not None:
             reports = reports.on_views(boxes[own:], there[own:])
+            reports = replace(reports, indices=find(reports, batch.mask))
         boxes, box_of = boxes[:own][there[:own]], batch.box_of[there[:own]]
         return replace(batch, boxes=boxes, box_of=box_of, reports=reports, boxed=box_of.unique())
 

@@ -22,7 +22,8 @@ from medground.downstream.answer_inputs import Inputs, Progress
 from medground.downstream.decoding import Decoding
 from medground.models.grounder import Grounder
 from medground.objectives import saved_heads
-from medground.objectives.writer import LONGEST, Writer, Writes
+from medground.objectives.report_batch import LONGEST
+from medground.objectives.writer import Writer, Writes
 from medground.records import Question
 
 MOST_TOKENS = 32  # of an answer, with the separator

@@ -29,8 +29,8 @@ from medground.models.grounder import Grounder
 from medground.models.letterboxed import LetterboxedImage
 from medground.objectives import saved_heads
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import ReportBatch
-from medground.objectives.writer import LONGEST, WriterSteps, Writes
+from medground.objectives.report_batch import LONGEST, ReportBatch
+from medground.objectives.writer import WriterSteps, Writes
 from medground.records import Anatomy, Image, Report
 
 log = logging.getLogger(__name__)

@@ -54,8 +54,8 @@ class PatchTokens(nn.Module):
 
 def build_image_encoder(config: dict[str, Any]) -> nn.Module:
     """Return an untrained backbone of this config; its forward returns feature maps."""
-    if (kind := config.get("model_type")) in lite.STAGES:
-        return lite.Lite(kind)
+    if (kind := config.get("model_type")) in lite.MODEL_TYPES:
+        return lite.build(kind)
     return image_encoder_of(_config_of(config))
 
 

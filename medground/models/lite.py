@@ -2,6 +2,7 @@
 
 The feature map has stride 32. It contains the last map of stride 32, together with the 2 x 2 cells of the
 last map of stride 16, so small findings keep their place. `tools/convert_lite` reads the published weights.
+Both encoders may also run side by side: `Pair`.
 
 Letters: B images, S side (a multiple of 32), C channels.
 """
@@ -37,6 +38,8 @@ STAGES = {  # repeats, kernel, stride, expansion, channels
         (1, 3, 1, 6, 352),
     ),
 }
+PAIR = f"{MODEL_TYPE}+lite2"
+MODEL_TYPES = (*STAGES, PAIR)
 STRIDE_16 = 4  # the stage whose map has stride 16
 
 
@@ -106,6 +109,7 @@ class Lite(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.fine = 4 * shape[STRIDE_16][-1]  # channels of the map of stride 16, in cells of stride 32
         self.channels = [self.fine + shape[-1][-1]]
+        self.early_channels = self.fine + shape[-2][-1]
 
     def train(self, mode: bool = True) -> "Lite":
         """Set the mode, but leave the batch norms as in predictions: batches here are too small for them."""
@@ -139,16 +143,64 @@ class Lite(nn.Module):
         return BackboneOutput(feature_maps=(self.late(self.early(images)),))
 
 
+class Pair(nn.Module):
+    """Lite0 and Lite2 on the same images. Their maps are concatenated over channels, those of Lite0 first.
+
+    C is 1600. The maps of Lite2 are the means of those of an image and of its flipped copy, flipped back.
+    first: the number of channels of Lite0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = LiteConfig(PAIR)
+        self.one, self.two = (Lite(kind) for kind in STAGES)
+        self.first = self.one.channels[0]
+        self.channels = [self.first + self.two.channels[0]]
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Return the maps of each stage, fine to coarse."""
+        own, both = self.one.maps(images), self.two.maps(torch.cat([images, images.flip(3)]))
+        return [torch.cat([one, unflipped(two)], dim=1) for one, two in zip(own, both, strict=True)]
+
+    def early(self, images: Tensor) -> Tensor:
+        """Return the maps of `Lite.early`: of Lite0, and of Lite2 for the image and for its flipped copy."""
+        both = self.two.early(torch.cat([images, images.flip(3)]))
+        return torch.cat([self.one.early(images), *both.chunk(2)], dim=1)
+
+    def late(self, maps: Tensor) -> Tensor:
+        """Return the feature map for a map of `early`."""
+        sizes = [each.early_channels for each in (self.one, self.two, self.two)]
+        of_one, *both = maps.split(sizes, dim=1)
+        return torch.cat([self.one.late(of_one), unflipped(self.two.late(torch.cat(both)))], dim=1)
+
+    def forward(self, images: Tensor) -> Any:
+        """Return `feature_maps` as backbones of transformers do."""
+        from transformers.modeling_outputs import BackboneOutput
+
+        return BackboneOutput(feature_maps=(self.late(self.early(images)),))
+
+
+def unflipped(maps: Tensor) -> Tensor:
+    """Return the means of the maps of B images and of those of their flipped copies, flipped back."""
+    own, flipped = maps.chunk(2)
+    return (own + flipped.flip(3)) / 2
+
+
+def build(model_type: str) -> Lite | Pair:
+    """Return an untrained encoder of one of `MODEL_TYPES`."""
+    return Pair() if model_type == PAIR else Lite(model_type)
+
+
 def type_of(name: str) -> str | None:
     """Return the model type of a folder that `tools/convert_lite` wrote, None for any other name."""
     config = Path(name, "config.json")
     text = config.read_text(errors="replace") if config.is_file() else ""
-    return next((each for each in STAGES if f'"{each}"' in text), None)
+    return next((each for each in MODEL_TYPES if f'"{each}"' in text), None)
 
 
-def load(folder: Path) -> Lite:
+def load(folder: Path) -> Lite | Pair:
     """Return the pre-trained encoder of a folder; raises MedgroundError if its weights do not fit."""
-    path, network = folder / checkpoints.WEIGHTS, Lite(type_of(str(folder)) or MODEL_TYPE)
+    path, network = folder / checkpoints.WEIGHTS, build(type_of(str(folder)) or MODEL_TYPE)
     weights, _ = checkpoints.load(path)
     checkpoints.fit(network, weights, path)
     return network

@@ -77,7 +77,8 @@ class Network(nn.Module):
         self.equalise, self.grey = config.equalise, config.grey
         self.is_post, self.padding = config.norm == "post", config.padding
         self.image_encoder, self.text_encoder = image_encoder, text_encoder
-        self.to_patches = nn.Conv2d(image_encoder.channels[-1], width, 1)  # type: ignore[index,arg-type]
+        self.channels: int = image_encoder.channels[-1]  # type: ignore[index,assignment]
+        self.to_patches = nn.Conv2d(self.channels, width, 1)
         self.to_tokens = nn.Linear(text_encoder.config.hidden_size, width)  # type: ignore[union-attr,arg-type]
         shape = (config.heads, config.feed_forward, config.dropout)
         if self.is_post:
@@ -95,7 +96,7 @@ class Network(nn.Module):
         images: (B, 1, S, S) in [0, 1]. inside: (B, 1, S, S), 1 on the image, 0 on the padding. Or the outputs
         of `maps` or `early_maps` and (B, 1, h, w), 1 on patches of the image.
         """
-        if images.shape[1] == self.to_patches.in_channels:
+        if images.shape[1] == self.channels:
             return self.encode_maps(images, inside)
         if images.shape[1] > 1:
             return self.encode_maps(stages.late(self.image_encoder, images), inside)

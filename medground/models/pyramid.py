@@ -17,7 +17,7 @@ def maps(network: nn.Module, pixels: Tensor) -> list[Tensor]:
     A vision transformer has one. The last map of a stride is taken, and none that is coarser than the
     encoder's output.
     """
-    if isinstance(network, lite.Lite):
+    if isinstance(network, lite.Lite | lite.Pair):
         return _last_of_each(network.maps(pixels))
     if isinstance(network, encoders.PatchTokens):
         return [network(pixels).feature_maps[-1]]

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from medground.errors import MedgroundError
-from medground.models.lite import Lite
+from medground.models.lite import Lite, Pair
 
 
 def frozen(encoder: Any) -> list[nn.Module]:
     """Return the modules before the last stage; raise MedgroundError for an encoder without stages."""
+    if isinstance(encoder, Pair):
+        return [*frozen(encoder.one), *frozen(encoder.two)]
     if isinstance(encoder, Lite):
         return [encoder.stem, *encoder.stages[:-1]]
     last = _last(encoder)
@@ -24,7 +26,7 @@ def frozen(encoder: Any) -> list[nn.Module]:
 def early(encoder: Any, images: Tensor) -> Tensor:
     """Return the (B, C, h, w) map of the frozen stages for the encoder's (B, C, S, S) input."""
     images = images.contiguous(memory_format=torch.channels_last)  # half the time on processors
-    if isinstance(encoder, Lite):
+    if isinstance(encoder, Lite | Pair):
         return encoder.early(images).contiguous()
     for stage in frozen(encoder):
         images = stage(images)
@@ -34,7 +36,7 @@ def early(encoder: Any, images: Tensor) -> Tensor:
 def late(encoder: Any, maps: Tensor) -> Tensor:
     """Return the encoder's feature map for a map of `early`."""
     maps = maps.contiguous(memory_format=torch.channels_last)
-    if isinstance(encoder, Lite):
+    if isinstance(encoder, Lite | Pair):
         return encoder.late(maps)
     result: Tensor = encoder.encoder.stages[_last(encoder)](maps)
     return result

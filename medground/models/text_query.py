@@ -4,8 +4,9 @@ The cost per phrase is small: patches are projected once per image, and only one
 also gets a logit that it lies in a box of the phrase, so an image with a finding trains each of its patches.
 
 With `findings` in the config, the presence of a phrase that names one of them is mostly a linear function of
-the whole image: of its feature map, averaged over zones. A classifier of the text says which one it names.
+the whole image: of the mean of its feature map. A classifier of the text says which one it names.
 With `score_offsets`, too, the score is higher for findings that are easy to localize.
+With the image encoder `lite.Pair`, findings depend on the maps of Lite2, everything else on those of Lite0.
 With `placed`, the box of a text that names a finding is mixed with the place in the lungs where boxes of that
 text typically lie. The lungs of an image are its boxes of the two texts "right lung" and "left lung".
 With `members`, several networks that were trained apart share the encoders. Boxes and logits are their means.
@@ -30,7 +31,6 @@ from medground.models.network import EncodedImages, Network, Predictions, masked
 
 NEVER = -1e4  # a logit of what is ignored
 LEAST, MOST = 0.02, 1.0  # sides of a box, as shares of the square
-ZONES = (3, 2)  # rows and columns of zones over which the feature map is averaged
 PLACES = 2  # numbers of a patch for its position
 LUNGS = 2  # queries of the right and the left lung
 
@@ -91,6 +91,9 @@ class TextQuery(Network):
     def __init__(self, config: GrounderConfig, image_encoder: nn.Module, text_encoder: nn.Module):
         super().__init__(config, image_encoder, text_encoder)
         width = config.width
+        self.seen: int = getattr(image_encoder, "first", self.channels)  # all channels, or those of Lite0
+        if self.seen < self.channels:
+            self.to_patches = nn.Conv2d(self.seen, width, 1)
         self.fusion = nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.patch_norm, self.query_norm = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -101,10 +104,9 @@ class TextQuery(Network):
         self.present, self.peak = nn.Linear(width, 1), nn.Parameter(torch.tensor([0.5, 0.5]))
         nn.init.zeros_(self.offset.weight)
         nn.init.zeros_(self.offset.bias)
-        features: int = image_encoder.channels[-1]  # type: ignore[index,assignment]
         self.count = len(config.findings or ())
         if self.count:
-            self.findings = nn.Linear(ZONES[0] * ZONES[1] * features, self.count)
+            self.findings = nn.Linear(self.channels - self.seen or self.channels, self.count)
             self.names = nn.Linear(width, self.count + 1)  # the finding that a text names; last: another
             self.share = nn.Parameter(torch.tensor(0.0))  # of the text query in the presence of a finding
             offsets = torch.tensor(config.score_offsets or [0.0] * self.count)
@@ -121,28 +123,29 @@ class TextQuery(Network):
         # Numbers of a patch that are the same on its image.
         self.facts = self.count + 4 * self.placed + self.familiar
         if self.familiar:
-            self.typical = nn.Parameter(torch.zeros(features), requires_grad=False)
-            self.axes = nn.Parameter(torch.zeros(features, config.familiar), requires_grad=False)
+            self.typical = nn.Parameter(torch.zeros(self.seen), requires_grad=False)
+            self.axes = nn.Parameter(torch.zeros(self.seen, config.familiar), requires_grad=False)
             self.limit = nn.Parameter(torch.tensor(1.0), requires_grad=False)
 
     def encode_maps(self, maps: Tensor, inside: Tensor) -> EncodedImages:
         """Return the encoded images, with the position of each patch and the findings of its image."""
-        encoded = super().encode_maps(maps, inside)
+        own = maps[:, : self.seen]
+        encoded = super().encode_maps(own, inside)
         height, width = encoded.grid.shape[-2:]
         down, across = (torch.arange(n, device=maps.device) + 0.5 for n in (height, width))
         places = torch.stack([(across / width).repeat(height), (down / height).repeat_interleave(width)], 1)
-        others = (Network.encode_maps(each, maps, inside) for each in self.members)  # type: ignore[arg-type]
+        others = (Network.encode_maps(each, own, inside) for each in self.members)  # type: ignore[arg-type]
         parts = [encoded.patches, *(each.patches for each in others)]
-        own = torch.cat([*parts, places.to(encoded.patches).expand(len(maps), -1, -1)], dim=2)
-        zones, facts = zones_of(maps, encoded.visible) if self.facts else maps, []
+        patches = torch.cat([*parts, places.to(encoded.patches).expand(len(maps), -1, -1)], dim=2)
+        means, facts = mean_of(maps, encoded.visible) if self.facts else maps, []
         if self.count:
-            facts.append(self.findings(zones))
+            facts.append(self.findings(means[:, -self.findings.in_features :]))
         if self.placed:
-            facts.append(self.frame(own, encoded.visible))
+            facts.append(self.frame(patches, encoded.visible))
         if self.familiar:
-            facts.append(self.distance(mean_of(zones))[:, None])
+            facts.append(self.distance(means[:, : self.seen])[:, None])
         spread = (each[:, None].expand(-1, height * width, -1) for each in facts)
-        return encoded._replace(patches=torch.cat([own, *spread], dim=2))
+        return encoded._replace(patches=torch.cat([patches, *spread], dim=2))
 
     def encode_texts(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (U, T, D) tokens as `Network.encode_texts`, (U, T, D members) with members."""
@@ -289,14 +292,6 @@ def placed_boxes(places: Tensor, frames: Tensor) -> Tensor:
     return result
 
 
-def zones_of(maps: Tensor, visible: Tensor) -> Tensor:
-    """Return (B, 6 C): means of (B, C, h, w) maps over the visible patches, (B, h w), of each zone."""
-    weights = visible.to(maps.dtype).view(-1, 1, *maps.shape[2:])
-    sums, counts = (nn.functional.adaptive_avg_pool2d(each, ZONES) for each in (maps * weights, weights))
-    return (sums / counts.clamp(min=1e-3)).flatten(1)
-
-
-def mean_of(zones: Tensor) -> Tensor:
-    """Return (B, C): the means of (B, 6 C) features over zones."""
-    result: Tensor = zones.unflatten(1, (-1, ZONES[0] * ZONES[1])).mean(dim=2)
-    return result
+def mean_of(maps: Tensor, visible: Tensor) -> Tensor:
+    """Return (B, C): the means of (B, C, h, w) maps over the visible patches, (B, h w)."""
+    return masked_mean(maps.flatten(2).transpose(1, 2), visible)

@@ -119,8 +119,9 @@ def nearest(found: Tensor, boxes: Tensor, box_of: Tensor, far: Tensor) -> Tensor
     """
     least = far.new_full(found.shape[:2], torch.inf)
     least = least.scatter_reduce(0, box_of[:, None].expand_as(far), far, "amin")
-    true, query = (far == least[box_of]).nonzero(as_tuple=True)
-    return distributed.mean(box_loss(found[box_of[true], query], boxes[true]))
+    is_nearest = far == least[box_of]
+    costs = box_loss(found[box_of], boxes[:, None])  # (M, Q)
+    return distributed.mean(costs.masked_fill(~is_nearest, 0), is_nearest.sum())
 
 
 def box_loss(found: Tensor, true: Tensor) -> Tensor:

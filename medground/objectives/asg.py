@@ -34,7 +34,7 @@ from medground.models.network import EncodedImages
 from medground.objectives import heads, tags
 from medground.objectives.distributed import gathered, mean
 from medground.objectives.objective import Encoded, Objective
-from medground.objectives.report_batch import ReportBatch, means, words_of
+from medground.objectives.report_batch import ReportBatch, find, means, text_means
 
 TEMPERATURE = 0.07
 LOSSES = ("ira", "arsa", "irl", "erl")
@@ -62,7 +62,9 @@ class ASG(Objective):
         if self.pieces is not None:
             words = heads.whole_words(encoded.tokens, encoded.mask, self.pieces[batch.ids])
             encoded = replace(encoded, tokens=words[0], mask=words[1])
-        kept, same = reports.has_report, reports.same()
+            reports = replace(reports, indices=find(reports, encoded.mask))
+        kept = reports.found(encoded.mask).reported
+        same = reports.same(kept)
         found = dict.fromkeys(LOSSES, encoded.images.patches.sum() * 0)
         wanted = set(LOSSES) - self.skipped
         if wanted & {"ira", "erl"}:
@@ -84,10 +86,9 @@ class ASG(Objective):
 
     def wholes(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return (n, E) embeddings of the images with a report, and of their reports."""
-        words = words_of(encoded.tokens, encoded.mask, reports.sentences, reports.report_of)
-        features = means(*words, count=len(reports.has_report))
-        images = heads.pooled(encoded.images)[reports.has_report]
-        return self.image(images), self.report(features[reports.has_report])
+        kept, texts = reports.found(encoded.mask).reported, (encoded.tokens, encoded.mask)
+        features = text_means(*texts, reports.sentences, reports.report_of, len(reports.has_report))
+        return self.image(heads.pooled(encoded.images)[kept]), self.report(features[kept])
 
     def parts(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return (R, E) embeddings of the regions, and of the sentences about them.
@@ -97,12 +98,11 @@ class ASG(Objective):
         patches = functional.normalize(self.patch(encoded.images.patches.flatten(0, 1)), dim=1)
         maps = patches.unflatten(0, encoded.images.patches.shape[:2]).transpose(1, 2)
         maps = maps.unflatten(2, encoded.images.grid.shape[-2:])
-        rows, place = reports.pair_texts.unique(return_inverse=True)
-        words, owner = words_of(
-            encoded.tokens, encoded.mask, rows, torch.arange(len(rows), device=rows.device)
-        )
-        sentences = means(functional.normalize(self.word(words), dim=1), owner, len(rows))[place]
-        return heads.roi_align(maps, reports.pair_boxes, reports.pair_images), sentences
+        found = reports.found(encoded.mask)
+        words = functional.normalize(self.word(encoded.tokens.flatten(0, 1)[found.words]), dim=1)
+        sentences = means(words, found.owners, len(found.spoken))[found.spoken_of]
+        areas = heads.roi_align(maps, reports.pair_boxes, reports.pair_images, sizes=found.pair_sizes)
+        return areas, sentences
 
 
 class ClsQueries(ASG):
@@ -222,9 +222,8 @@ def within_images(similar: Tensor, images: Tensor, alike: Tensor | None = None) 
 def recognition_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean binary cross-entropy of (n, 40) logits with labels 0 or 1; 0 without any."""
     known = labels >= 0
-    return mean(
-        functional.binary_cross_entropy_with_logits(logits[known].float(), labels[known], reduction="none")
-    )
+    costs = functional.binary_cross_entropy_with_logits(logits.float(), labels.clamp(min=0), reduction="none")
+    return mean(costs.masked_fill(~known, 0), known.sum())
 
 
 def relation_loss(similar: Tensor, labels: Tensor, same: Tensor | None = None) -> Tensor:

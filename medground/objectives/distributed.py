@@ -80,20 +80,26 @@ def _group() -> Any:
     return _groups[world]
 
 
-def shared_count(number: int, like: Tensor) -> Tensor:
+def shared_count(number: int | Tensor, like: Tensor) -> Tensor:
     """Return the divisor of this process's sum over `number` rows, a scalar on the device of `like`.
 
     With it the average over processes is the mean over all rows: rows of all processes / W, never 0.
     """
-    total = torch.full((), float(number), device=like.device)  # no copy from the CPU
+    if isinstance(number, Tensor):
+        total = number.float()
+    else:
+        total = torch.full((), float(number), device=like.device)  # no copy from the CPU
     if count() > 1:
         distributed.all_reduce(total)
     return total.clamp(min=1) / count()
 
 
-def mean(costs: Tensor) -> Tensor:
-    """Return the sum of (n,) costs, divided so that the average over processes is the mean; 0 for none."""
-    return costs.sum() / shared_count(costs.numel(), costs)
+def mean(costs: Tensor, number: Tensor | None = None) -> Tensor:
+    """Return the sum of (n,) costs, divided so that the average over processes is the mean; 0 for none.
+
+    number: how many of the costs count, a scalar; the others are 0. None: all.
+    """
+    return costs.sum() / shared_count(costs.numel() if number is None else number, costs)
 
 
 def averaged(values: Tensor) -> Tensor:

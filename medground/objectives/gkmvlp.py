@@ -39,8 +39,8 @@ from medground.objectives import heads, knowledge
 from medground.objectives.asg import recognition_loss
 from medground.objectives.distributed import gathered, mean
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import ReportBatch, lines, means, words_of
-from medground.objectives.writer import LAYERS, LONGEST, Writer, Writes, decoder
+from medground.objectives.report_batch import ReportBatch, text_means
+from medground.objectives.writer import LAYERS, Writer, Writes, decoder
 
 TEMPERATURE = 0.07
 LOSSES = ("itc", "itm", "lm", "ecls")
@@ -70,7 +70,8 @@ class GKMVLP(Writes):
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the losses of the batch's reports; images without a report do not count."""
         reports: ReportBatch = batch.reports
-        entities, kept = self.ground(encoded, reports), reports.has_report
+        at = reports.found(encoded.mask)
+        entities, kept = self.ground(encoded, reports), at.reported
         found = dict.fromkeys(LOSSES, entities.sum() * 0)
         wanted = set(LOSSES) - self.skipped
         if "ecls" in wanted:
@@ -79,25 +80,26 @@ class GKMVLP(Writes):
             images, whole_reports = self.wholes(encoded, reports, entities)
         if "itc" in wanted:
             every = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
-            found["itc"] = heads.contrast(every, reports.same())
+            found["itc"] = heads.contrast(every, reports.same(kept))
         if not wanted & {"itm", "lm"}:
             return found
-        rows, places, valid = (each[kept] for each in lines(encoded.mask, reports, LONGEST))
         memory, hidden = self.memory(encoded, entities, reports)
-        ids = batch.ids[rows, places]
+        valid, ids = at.valid, batch.ids[at.rows, at.places]
         if "itm" in wanted:
             similar = heads.similarity(images, whole_reports, TEMPERATURE)
             chances = partners(similar, ids.masked_fill(~valid, -1))
-            words = encoded.tokens[rows, places]
+            words = encoded.tokens[at.rows, at.places]
             found["itm"] = self.matching_loss(words, valid, memory, hidden, similar, chances)
         if "lm" in wanted:
             hidden = only(reports.findings[kept] == 1, hidden)
-            found["lm"] = mean(self.writer(ids, valid, memory, hidden))
+            found["lm"] = mean(self.writer(ids, valid, memory, hidden, at.scored))
         return found
 
     def ground(self, encoded: Encoded, reports: ReportBatch) -> Tensor:
         """Return (B, F, D) each finding's knowledge, updated by its regions of each image."""
-        found = heads.roi_align(heads.patch_map(encoded.images), reports.region_boxes, reports.region_images)
+        sizes = reports.found(encoded.mask).region_sizes
+        boxes = reports.region_boxes, reports.region_images
+        found = heads.roi_align(heads.patch_map(encoded.images), *boxes, sizes=sizes)
         shape = (len(reports.has_report), len(regions.NAMES))
         areas = found.new_zeros(*shape, found.shape[1])
         there = torch.zeros(shape, dtype=torch.bool, device=found.device)
@@ -121,22 +123,24 @@ class GKMVLP(Writes):
         its words. Both are normalized over the images: most of them is the same for all. The contrast does
         not train the probabilities: most of a report is its phrasing, which no image predicts.
         """
-        kept, shares = reports.has_report, self.recognise(entities).detach().float().sigmoid()
-        tokens, owners = words_of(encoded.tokens, encoded.mask, reports.sentences, reports.report_of)
-        features = means(tokens.float(), owners, count=len(kept))[kept]
+        kept = reports.found(encoded.mask).reported
+        shares = self.recognise(entities).detach().float().sigmoid()
+        texts, count = (encoded.tokens.float(), encoded.mask), len(reports.has_report)
+        features = text_means(*texts, reports.sentences, reports.report_of, count)[kept]
         with torch.autocast(features.device.type, enabled=False):  # as in `heads.Projection`
             images = shares[kept] @ known_of(encoded, reports).float()
         return self.image(self.image_norm(images)), self.report(self.report_norm(features))
 
     def memory(self, encoded: Encoded, entities: Tensor, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return (n, P + F, D) visual tokens of the images with a report, and their mask, True if ignored."""
-        tokens = torch.cat([encoded.images.patches, entities], dim=1)[reports.has_report]
+        kept = reports.found(encoded.mask).reported
+        tokens = torch.cat([encoded.images.patches, entities], dim=1)[kept]
         all_visible = entities.new_ones(entities.shape[:2], dtype=torch.bool)
-        return tokens, ~torch.cat([encoded.images.visible, all_visible], dim=1)[reports.has_report]
+        return tokens, ~torch.cat([encoded.images.visible, all_visible], dim=1)[kept]
 
     def visual_tokens(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return what `memory` does, without the reports; findings below their threshold are ignored."""
-        entities, kept = self.ground(encoded, reports), reports.has_report
+        entities, kept = self.ground(encoded, reports), reports.found(encoded.mask).reported
         memory, hidden = self.memory(encoded, entities, reports)
         return memory, only(self.chances(entities)[kept] >= self.thresholds, hidden)
 
@@ -206,7 +210,9 @@ def _sampled(chances: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     able = own[chances.sum(dim=1) > 0]
     if not len(able):
         return able, able
-    return able, torch.multinomial(chances[able], 1)[:, 0]
+    shares = chances[able]
+    # as torch.multinomial draws one, which also checks its argument and waits for the result
+    return able, (shares / torch.empty_like(shares).exponential_(1)).argmax(dim=1)
 
 
 class KnowledgeGrounding(nn.Module):
@@ -258,8 +264,7 @@ class GroundingLayer(nn.Module):
 def known_of(encoded: Encoded, reports: ReportBatch) -> Tensor:
     """Return (F, D) the knowledge of each finding, the mean of the words of its sentence, as of `apart`."""
     numbers = torch.arange(len(reports.always), device=reports.always.device)
-    words = words_of(encoded.tokens, encoded.mask, reports.always, numbers)
-    return heads.apart(means(*words, count=len(numbers)))
+    return heads.apart(text_means(encoded.tokens, encoded.mask, reports.always, numbers, len(numbers)))
 
 
 def places() -> Tensor:

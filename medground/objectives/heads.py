@@ -183,11 +183,18 @@ def soft_cross_entropy(logits: Tensor, belongs: Tensor) -> Tensor:
     return logits.logsumexp(dim=1) - mean - count.to(logits.dtype).log()
 
 
-def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAMPLES) -> Tensor:
+def roi_align(
+    patches: Tensor,
+    boxes: Tensor,
+    images: Tensor,
+    samples: int = SAMPLES,
+    sizes: tuple[int, ...] | None = None,
+) -> Tensor:
     """Return (R, D) one feature per box: RoIAlign with a 1 x 1 output (He et al. 2017), aligned to centers.
 
     patches: (B, D, h, w). boxes: (R, 4). images: (R,) rows. The feature is the mean over samples x samples
     points, evenly spaced in the box, with bilinear interpolation. The map is extended by its border values.
+    sizes: number of boxes of each image, if they are sorted by image; to find them, None, waits for a GPU.
     """
     if not len(boxes):  # keep the graph: other processes wait for the gradient of the patches
         return patches[:0, :, 0, 0]
@@ -198,10 +205,13 @@ def roi_align(patches: Tensor, boxes: Tensor, images: Tensor, samples: int = SAM
     # the mean of bilinear samples on a grid is separable: compute weights of rows and columns
     across, down = _weights(xs, width), _weights(ys, height)
     weights = (down[:, :, None] * across[:, None, :]).flatten(1).to(patches.dtype)
+    if sizes is not None:
+        own = zip(weights.split(sizes), patches, sizes, strict=True)
+        return torch.cat([part @ image.flatten(1).T for part, image, size in own if size]).to(patches.dtype)
     found = patches.new_zeros(len(boxes), patches.shape[1])
     for row in images.unique().tolist():  # one product per image, without a copy of its patches per box
-        (own,) = (images == row).nonzero(as_tuple=True)
-        found = found.index_copy(0, own, (weights[own] @ patches[row].flatten(1).T).to(found.dtype))
+        (at,) = (images == row).nonzero(as_tuple=True)
+        found = found.index_copy(0, at, (weights[at] @ patches[row].flatten(1).T).to(found.dtype))
     return found
 
 

@@ -12,6 +12,32 @@ from torch import Tensor
 
 from medground.objectives.distributed import gathered
 
+LONGEST = 160  # maximum report tokens
+
+
+@dataclass(frozen=True)
+class Indices:
+    """The rows that objectives select from a `ReportBatch` of n images with a report.
+
+    reported: (n,) the images with a report. spoken: (V,) the distinct texts of the pairs. spoken_of: (R,) the
+    row of each pair's text among them. words, owners: (W,) the words of these texts, as indices into the
+    flattened (U, T) tokens, and the row of the text of each. rows, places, valid: (n, L) the tokens of each
+    report, as returned by `lines`. scored: (k,) as returned by the function `scored`. pair_sizes,
+    region_sizes: number of pairs and of named regions of each image; None if they are not sorted by image.
+    """
+
+    reported: Tensor
+    spoken: Tensor
+    spoken_of: Tensor
+    words: Tensor
+    owners: Tensor
+    rows: Tensor
+    places: Tensor
+    valid: Tensor
+    scored: Tensor
+    pair_sizes: tuple[int, ...] | None
+    region_sizes: tuple[int, ...] | None
+
 
 @dataclass(frozen=True)
 class ReportBatch:
@@ -23,6 +49,7 @@ class ReportBatch:
     tags: (B, 40), findings: (B, F): 1 present, 0 absent or not mentioned, -1 uncertain.
     has_report: (B,), False for an image without a report. always: (F,) texts of the objectives.
     keys: (B,) equal numbers for reports with the same sentences; None if all differ.
+    indices: found on the CPU, before the batch is copied; to find them on a GPU, None, waits for it.
     Boxes are normalized [cx, cy, w, h].
     """
 
@@ -39,18 +66,26 @@ class ReportBatch:
     has_report: Tensor
     always: Tensor
     keys: Tensor | None = None
+    indices: Indices | None = None
 
     def to(self, device: torch.device) -> "ReportBatch":
-        """Return a copy on a device."""
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        """Return a copy on a device, without indices."""
+        given = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "indices"}
         moved: dict[str, Any] = {n: None if each is None else each.to(device) for n, each in given.items()}
         return ReportBatch(**moved)
 
-    def same(self) -> Tensor | None:
-        """Return (N, N), True for equal reports among those of all processes; None if all differ."""
+    def found(self, mask: Tensor) -> Indices:
+        """Return the indices for the (U, T) mask of the texts: those of the batch, or new ones."""
+        return find(self, mask) if self.indices is None else self.indices
+
+    def same(self, reported: Tensor) -> Tensor | None:
+        """Return (N, N), True for equal reports among those of all processes; None if all differ.
+
+        reported: (n,) the images with a report.
+        """
         if self.keys is None:
             return None
-        keys = gathered(self.keys[self.has_report])
+        keys = gathered(self.keys[reported])
         return keys[:, None] == keys
 
     def boxes(self) -> tuple[Tensor, Tensor]:
@@ -78,7 +113,57 @@ class ReportBatch:
             regions=self.regions[region],
             region_images=self.region_images[region],
             region_boxes=boxes[count:][region],
+            indices=None,
         )
+
+
+def find(reports: ReportBatch, mask: Tensor) -> Indices:
+    """Return the indices of a batch whose texts have this (U, T) mask."""
+    reported = reports.has_report.nonzero()[:, 0]
+    spoken, spoken_of = reports.pair_texts.unique(return_inverse=True)
+    owners, place = mask[spoken].nonzero(as_tuple=True)
+    rows, places, valid = (each[reported] for each in lines(mask, reports, LONGEST))
+    return Indices(
+        reported=reported,
+        spoken=spoken,
+        spoken_of=spoken_of,
+        words=spoken[owners] * mask.shape[1] + place,
+        owners=owners,
+        rows=rows,
+        places=places,
+        valid=valid,
+        scored=scored(valid, LONGEST),
+        pair_sizes=sizes(reports.pair_images, len(reports.has_report)),
+        region_sizes=sizes(reports.region_images, len(reports.has_report)),
+    )
+
+
+def sizes(images: Tensor, count: int) -> tuple[int, ...] | None:
+    """Return the number of rows of each of `count` images; None if (n,) `images` is not sorted."""
+    if (images[1:] < images[:-1]).any():
+        return None
+    return tuple(torch.bincount(images, minlength=count).tolist())
+
+
+def scored(valid: Tensor, longest: int) -> Tensor:
+    """Return (k,) the tokens that predict another one, as indices into the flattened (n, L) `valid`.
+
+    The last token of a report predicts its end, unless the report has `longest` tokens: it was probably cut.
+    """
+    lengths = valid.sum(dim=1, keepdim=True)
+    last = torch.arange(valid.shape[1], device=valid.device) == lengths - 1
+    return (valid & ~(last & (lengths == longest))).flatten().nonzero()[:, 0]
+
+
+def text_means(tokens: Tensor, mask: Tensor, rows: Tensor, owners: Tensor, count: int) -> Tensor:
+    """Return (count, D) the mean of the tokens of each owner's text rows; 0 for one without rows.
+
+    Equals `means` of `words_of`, but does not wait for a GPU.
+    """
+    totals = tokens.masked_fill(~mask[..., None], 0).sum(dim=1)[rows]
+    numbers = mask.sum(dim=1, keepdim=True).to(tokens.dtype)[rows]
+    sums = tokens.new_zeros(count, tokens.shape[2]).index_add(0, owners, totals)
+    return sums / tokens.new_zeros(count, 1).index_add(0, owners, numbers).clamp(min=1)
 
 
 def words_of(tokens: Tensor, mask: Tensor, rows: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,8 +178,8 @@ def words_of(tokens: Tensor, mask: Tensor, rows: Tensor, owners: Tensor) -> tupl
 def means(values: Tensor, owners: Tensor, count: int) -> Tensor:
     """Return (count, D) the mean of the (n, D) rows of each owner; 0 for one without rows."""
     sums = values.new_zeros(count, values.shape[1]).index_add(0, owners, values)
-    sizes = torch.bincount(owners, minlength=count)[:, None].clamp(min=1)
-    return sums / sizes
+    ones = values.new_ones(len(values), 1)
+    return sums / values.new_zeros(count, 1).index_add(0, owners, ones).clamp(min=1)
 
 
 def lines(mask: Tensor, reports: ReportBatch, most: int) -> tuple[Tensor, Tensor, Tensor]:

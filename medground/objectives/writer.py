@@ -23,10 +23,9 @@ from medground.models.grounder import Grounder
 from medground.models.stepwise import Stepwise
 from medground.objectives.distributed import mean
 from medground.objectives.objective import Encoded, Objective
-from medground.objectives.report_batch import ReportBatch, lines
+from medground.objectives.report_batch import LONGEST, ReportBatch, scored
 
 LAYERS = 2  # of the decoder
-LONGEST = 160  # maximum report tokens
 
 
 def decoder(config: GrounderConfig) -> nn.Module:
@@ -58,15 +57,16 @@ class ReportWriter(Writes):
     def forward(self, encoded: Encoded, batch: Any) -> dict[str, Tensor]:
         """Return the loss of the batch's reports; images without a report do not count."""
         reports: ReportBatch = batch.reports
-        kept = reports.has_report
-        rows, places, valid = (each[kept] for each in lines(encoded.mask, reports, LONGEST))
+        found = reports.found(encoded.mask)
         memory, hidden = self.visual_tokens(encoded, reports)
-        return {"lm": mean(self.writer(batch.ids[rows, places], valid, memory, hidden))}
+        ids = batch.ids[found.rows, found.places]
+        return {"lm": mean(self.writer(ids, found.valid, memory, hidden, found.scored))}
 
     def visual_tokens(self, encoded: Encoded, reports: ReportBatch) -> tuple[Tensor, Tensor]:
         """Return (n, P, D) patches of the images with a report, and their mask, True for padding."""
         patches = encoded.images.patches[..., : self.width]  # text-query appends positions
-        return patches[reports.has_report], ~encoded.images.visible[reports.has_report]
+        kept = reports.found(encoded.mask).reported
+        return patches[kept], ~encoded.images.visible[kept]
 
 
 class Writer(nn.Module):
@@ -83,11 +83,13 @@ class Writer(nn.Module):
         self.positions = nn.Parameter(torch.randn(LONGEST, config.width) * 0.02)
         self.decoder = decoder(config)
 
-    def forward(self, ids: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
+    def forward(
+        self, ids: Tensor, valid: Tensor, memory: Tensor, hidden: Tensor, scored_at: Tensor | None = None
+    ) -> Tensor:
         """Return (k,) the negative log-likelihood of each report token after the first, and of the end.
 
-        ids, valid: (n, L), padded at the end. The end token is the first token of the report. A report with
-        LONGEST tokens was probably cut, so its end is not predicted.
+        ids, valid: (n, L), padded at the end. The end token is the first token of the report. scored_at: (k,)
+        as returned by `report_batch.scored`; to find it, None, waits for a GPU.
         """
         if not ids.numel():
             return memory.sum(dim=(1, 2))[:0]
@@ -96,16 +98,19 @@ class Writer(nn.Module):
         wanted = torch.cat([given[:, 1:], given[:, :1]], dim=1)
         last = torch.arange(ids.shape[1], device=ids.device) == lengths - 1
         wanted = torch.where(last, given[:, :1], wanted)
-        scored = valid & ~(last & (lengths == LONGEST))
-        logits = self.logits(given, memory, hidden)
-        return functional.cross_entropy(logits[scored].float(), wanted[scored], reduction="none")
+        at = scored(valid, LONGEST) if scored_at is None else scored_at
+        logits = self.logits(given, memory, hidden).flatten(0, 1)[at]
+        return functional.cross_entropy(logits.float(), wanted.flatten()[at], reduction="none")
 
     def logits(self, ids: Tensor, memory: Tensor, hidden: Tensor) -> Tensor:
         """Return (n, L, V) logits of the token after each of (n, L) ids; attention is causal."""
         length = ids.shape[1]
         tokens = self.read(ids) + self.positions[:length]
         later = torch.ones(length, length, dtype=torch.bool, device=ids.device).triu(1)
-        outputs = self.decoder(tokens, memory, tgt_mask=later, memory_key_padding_mask=hidden)
+        # torch would compare the mask with its own causal one, and wait for the result
+        outputs = self.decoder(
+            tokens, memory, tgt_mask=later, memory_key_padding_mask=hidden, tgt_is_causal=False
+        )
         return self.scores(outputs)
 
     def read(self, ids: Tensor) -> Tensor:

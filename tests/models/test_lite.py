@@ -7,7 +7,9 @@ import torch
 
 from medground import checkpoints, ops
 from medground.errors import MedgroundError
-from medground.models import encoders, grounder, lite, pretrained, stages
+from medground.models import encoders, grounder, lite, pretrained, pyramid, stages
+from medground.models.config import GrounderConfig
+from medground.models.text_query import TextQuery
 
 
 def test_the_feature_map_has_both_scales_and_norms_never_learn():
@@ -37,6 +39,55 @@ def test_the_last_stage_continues_the_map_of_the_others(size, before, after):
     assert learns == set(encoder.stages[-1].parameters())
 
 
+def test_the_maps_of_a_pair_are_of_lite0_and_of_both_copies_by_lite2():
+    torch.manual_seed(0)
+    pair = encoders.build_image_encoder({"model_type": lite.PAIR}).eval()
+    images = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        found = pair(images).feature_maps[-1]
+        one, two, flipped = (
+            encoder(some).feature_maps[-1]
+            for encoder, some in ((pair.one, images), (pair.two, images), (pair.two, images.flip(3)))
+        )
+        torch.testing.assert_close(found, torch.cat([one, (two + flipped.flip(3)) / 2], dim=1))
+        torch.testing.assert_close(stages.late(pair, stages.early(pair, images)), found)
+        assert [each.shape[1] for each in pyramid.maps(pair, images)] == [32, 48, 88, 232, 672]
+    assert pair.channels == [1600] and pair.first == 768
+    learns = set(pair.parameters()) - {each for part in stages.frozen(pair) for each in part.parameters()}
+    assert learns == {*pair.one.stages[-1].parameters(), *pair.two.stages[-1].parameters()}
+
+
+def test_with_a_pair_findings_depend_on_lite2_and_boxes_on_lite0():
+    torch.manual_seed(0)
+    words = encoders.build_tokenizer(["left lung"])
+    text_encoder = {"model_type": "bert", "vocab_size": len(words), "hidden_size": 32, "num_hidden_layers": 1}
+    text_encoder |= {"num_attention_heads": 2, "intermediate_size": 32}
+    config = GrounderConfig.from_json(
+        {
+            "architecture": "text-query",
+            "image_encoder": {"model_type": lite.PAIR},
+            "text_encoder": text_encoder,
+        }
+        | {"findings": ["Effusion"], "familiar": 2, "members": 2, "fusion_layers": 1}
+    )
+    network = TextQuery(
+        config, encoders.build_image_encoder(config.image_encoder), encoders.build_text_encoder(text_encoder)
+    ).eval()
+    maps, inside = torch.rand(1, 1600, 4, 4), torch.ones(1, 1, 4, 4)
+    tokens, mask = torch.rand(1, 3, 2 * config.width), torch.ones(1, 3).bool()
+
+    def found(maps):
+        encoded = network.encode_images(maps, inside)
+        boxes = network.fuse(*encoded[:2], tokens, mask).boxes
+        return boxes, network.found(encoded.patches), encoded.patches[0, 0, -1]
+
+    with torch.inference_mode():
+        before, of_two = found(maps), found(torch.cat([maps[:, :768], maps[:, 768:] + 1], dim=1))
+        of_one = found(torch.cat([maps[:, :768] + torch.rand(1, 768, 4, 4), maps[:, 768:]], dim=1))
+    same = [[torch.allclose(a, b) for a, b in zip(before, after, strict=True)] for after in (of_one, of_two)]
+    assert same == [[False, True, False], [True, False, True]]  # boxes, findings, distance
+
+
 def test_an_encoder_without_stages_is_refused():
     vit = {"model_type": "vit", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     with pytest.raises(MedgroundError, match="early-stages: the image encoder is a vit"):
@@ -53,18 +104,19 @@ def test_a_convolution_of_stride_two_is_padded_at_the_end():
     assert lite.Conv(1, 1, 3).padding == (1, 1, 1, 1) and lite.Conv(1, 1, 5, 2).padding == (1, 2, 1, 2)
 
 
-@pytest.mark.parametrize("kind", lite.STAGES)
+@pytest.mark.parametrize("kind", lite.MODEL_TYPES)
 def test_weights_of_a_folder_are_loaded_and_others_refused(tmp_path, kind):
     torch.manual_seed(1)
-    encoder = lite.Lite(kind)
+    encoder = lite.build(kind)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     checkpoints.save(tmp_path / "model.safetensors", encoder.state_dict(), {})
     found = pretrained.load_image_encoder(str(tmp_path))
-    assert torch.equal(found.stem.conv.weight, encoder.stem.conv.weight)
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), encoder.parameters(), strict=True))
     alike = [
-        pretrained.same_shape({"model_type": each}, str(tmp_path), "image encoder") for each in lite.STAGES
+        pretrained.same_shape({"model_type": each}, str(tmp_path), "image encoder")
+        for each in lite.MODEL_TYPES
     ]
-    assert alike == [each == kind for each in lite.STAGES]
+    assert alike == [each == kind for each in lite.MODEL_TYPES]
     checkpoints.save(tmp_path / "model.safetensors", {"other": torch.zeros(1)}, {})
     with pytest.raises(MedgroundError):
         pretrained.load_image_encoder(str(tmp_path))

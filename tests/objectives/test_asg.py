@@ -18,10 +18,11 @@ from medground.models.network import EncodedImages
 from medground.objectives import asg, heads, tags
 from medground.objectives.learner import Learner
 from medground.objectives.objective import Encoded
-from medground.objectives.report_batch import ReportBatch, lines, means, words_of
+from medground.objectives.report_batch import ReportBatch, lines, means, sizes, text_means, words_of
 from medground.records import Triplet
 
-BLANK = ReportBatch(**{name: torch.zeros(0) for name in ReportBatch.__dataclass_fields__})
+TENSORS = ReportBatch.__dataclass_fields__.keys() - {"indices"}
+BLANK = ReportBatch(**{name: torch.zeros(0, dtype=torch.long) for name in TENSORS})
 
 
 def triplet(finding: str, existence: str = "present") -> Triplet:
@@ -109,7 +110,7 @@ def test_equal_reports_are_one_target_of_contrast_and_relation():
 
 def test_reports_with_the_same_sentences_share_a_key():
     reports = replace(BLANK, keys=rows(7, 8, 7, 7), has_report=torch.tensor([True, True, True, False]))
-    assert reports.same().int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    assert reports.same(rows(0, 1, 2)).int().tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
 
 
 @pytest.mark.slow
@@ -128,6 +129,7 @@ def test_region_sentence_alignment_overfits_eight_images_with_repeated_boxes():
     reports = replace(
         BLANK, pair_images=owner, pair_texts=(torch.arange(32) * 5) % 16,
         pair_boxes=torch.tensor([[0.3, 0.3, 0.4, 0.4], [0.7, 0.6, 0.5, 0.5]] * 2).repeat(8, 1), keys=None,
+        has_report=torch.ones(8, dtype=torch.bool),
     )  # fmt: skip
     heads_of = [*objective.patch.parameters(), *objective.word.parameters()]
     optimizer = torch.optim.AdamW(heads_of, lr=1e-3)
@@ -259,6 +261,23 @@ def test_a_report_is_the_mean_of_all_words_of_its_sentences():
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]], dtype=torch.bool)
     found = means(*words_of(tokens, mask, rows(0, 2, 2), rows(0, 0, 2)), count=3)
     assert found[:, 0].tolist() == pytest.approx([(0 + 1 + 8 + 9 + 10) / 5, 0, (8 + 9 + 10) / 3])
+
+
+def test_means_of_texts_are_those_of_their_words():
+    torch.manual_seed(0)
+    tokens, mask = torch.randn(3, 5, 4), torch.rand(3, 5) > 0.4
+    tokens[0, ~mask[0]] = torch.nan  # padding does not count
+    texts, owners = rows(0, 2, 2, 1), rows(1, 1, 3, 0)
+    slow = means(*words_of(tokens, mask, texts, owners), count=5)
+    assert torch.allclose(text_means(tokens, mask, texts, owners, 5), slow, atol=1e-6)
+
+
+def test_boxes_sorted_by_image_have_the_same_features():
+    patches, boxes, images = torch.randn(4, 3, 5, 5), torch.rand(5, 4), rows(0, 0, 2, 3, 3)
+    number = sizes(images, 4)
+    assert number == (2, 0, 1, 2) and sizes(rows(1, 0), 2) is None
+    found = heads.roi_align(patches, boxes, images, sizes=number)
+    assert torch.allclose(found, heads.roi_align(patches, boxes, images), atol=1e-6)
 
 
 def test_the_tokens_of_a_report_stand_in_order_and_open_once():

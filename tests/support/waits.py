@@ -3,7 +3,10 @@
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-WAITING = {"_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "masked_select", "equal", "is_nonzero"}
+WAITING = {
+    "_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "masked_select", "equal", "is_nonzero",
+    "bincount", "multinomial",
+}  # fmt: skip
 
 
 class Waits(TorchDispatchMode):

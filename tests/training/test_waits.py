@@ -1,6 +1,6 @@
 """How often a training step would wait for a GPU, counted on a CPU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,8 +10,9 @@ from medground.anatomy import regions
 from medground.data.collate import Batch
 from medground.errors import MedgroundError
 from medground.models import grounder
-from medground.objectives import agp
+from medground.objectives import agp, knowledge
 from medground.objectives.learner import Learner, total
+from medground.objectives.report_batch import ReportBatch, find
 from medground.training import engine
 from medground.training.optim import Schedule
 from medground.training.run_dir import RunFolder
@@ -19,6 +20,7 @@ from medground.training.stepper import Stepper
 from medground.training.unread import Unread
 from tests.support.waits import Waits
 
+DECODER_LAYERS = 2  # of the small mdetr
 OF_TRANSFORMERS = ["_local_scalar_dense"]  # it asks whether all tokens of the texts are words
 
 
@@ -40,10 +42,33 @@ def batch_for(model, boxed):
     )
 
 
-def step(architecture, names, boxed=True):
+def with_reports(batch, indexed):
+    """Return the batch with the reports of two images, of which the second has none."""
+    number, count = torch.tensor, len(knowledge.NAMES)
+    reports = ReportBatch(
+        sentences=number([0, 1, 1]),
+        report_of=number([0, 0, 0]),
+        pair_texts=number([0, 1, 1]),
+        pair_images=number([0, 0, 1]),
+        pair_boxes=torch.rand(3, 4) * 0.3 + 0.3,
+        regions=number([0, 1, 1]),
+        region_images=number([0, 0, 1]),
+        region_boxes=torch.rand(3, 4) * 0.3 + 0.3,
+        tags=torch.randint(-1, 2, (2, 40)).float(),
+        findings=torch.randint(-1, 2, (2, count)).float(),
+        has_report=number([True, False]),
+        always=torch.arange(count) % 3,
+        keys=number([1, 2]),
+    )
+    return replace(batch, reports=replace(reports, indices=find(reports, batch.mask) if indexed else None))
+
+
+def step(architecture, names, boxed=True, norm="pre"):
+    """Return the waits of a step, its losses and the learner; without `boxed` the batch has no indices."""
     torch.manual_seed(0)
-    model = grounder.build("small", list(regions.NAMES), architecture=architecture, image_size=64)
-    learner, batch = Learner(model, names).train(), batch_for(model, boxed)
+    more = {"architecture": architecture, "norm": norm, "image_size": 64}
+    model = grounder.build("small", list(regions.NAMES), **more)
+    learner, batch = Learner(model, names).train(), with_reports(batch_for(model, boxed), boxed)
     with Waits() as waits:
         parts = learner(batch)
         total(parts, learner.weights(0.5)).backward()
@@ -52,7 +77,15 @@ def step(architecture, names, boxed=True):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("architecture", "names"), [("transvg", ["agp"]), ("text-query", ["agp"]), ("transvg", ["agp", "taco"])]
+    ("architecture", "names"),
+    [
+        ("transvg", ["agp"]),
+        ("text-query", ["agp"]),
+        ("transvg", ["agp", "taco"]),
+        ("transvg", ["asg"]),
+        ("transvg", ["asg-cls"]),
+        ("transvg", ["writer"]),
+    ],
 )
 def test_only_the_text_encoder_waits_for_its_device(architecture, names):
     found, _, _ = step(architecture, names)
@@ -60,9 +93,16 @@ def test_only_the_text_encoder_waits_for_its_device(architecture, names):
 
 
 @pytest.mark.slow
-def test_the_pairs_that_a_batch_brings_change_no_bit():
-    found, parts, learner = step("transvg", ["agp"])
-    more, same, other = step("transvg", ["agp"], boxed=False)
+def test_matching_of_images_and_reports_waits_for_the_rows_that_differ():
+    found, _, _ = step("transvg", ["gk-mvlp"])
+    assert found == [*OF_TRANSFORMERS, "index", "index"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["agp", "asg", "writer", "gk-mvlp"])
+def test_the_indices_that_a_batch_brings_change_no_bit(name):
+    found, parts, learner = step("transvg", [name])
+    more, same, other = step("transvg", [name], boxed=False)
     assert len(more) > len(found) and parts == same
     for own, its in zip(learner.parameters(), other.parameters(), strict=True):
         assert own.grad is None or torch.equal(own.grad, its.grad)
@@ -71,8 +111,10 @@ def test_the_pairs_that_a_batch_brings_change_no_bit():
 @pytest.mark.slow
 def test_a_match_of_several_boxes_waits_a_fixed_number_of_times():
     found, _, _ = step("mdetr", ["agp"])
-    of_pairs, of_layers = 3, 2  # one for each pair with a box; the pairs, and the nearest boxes
+    of_pairs, of_layers = 3, 1  # one for each pair with a box, and the pairs
     assert len(found) == len(OF_TRANSFORMERS) + of_pairs + of_layers
+    found, _, _ = step("mdetr", ["mdetr"], norm="post")
+    assert len(found) == len(OF_TRANSFORMERS) + DECODER_LAYERS * (of_pairs + of_layers)
 
 
 def test_pairs_with_a_box_are_found_without_the_field():
