@@ -77,6 +77,7 @@ def examine(group: click.Group) -> list[Check]:
     return [
         _python(),
         Check("medground", "ok", medground.__version__, str(Path(medground.__file__).parent)),
+        _parser(),
         *(_package(each, _error_of(each, failed)) for each in requirements),
         _torchvision(),
         *(_command(name, imports, failed, requirements) for name, imports in commands.items()),
@@ -89,6 +90,13 @@ def _python() -> Check:
     fits = sys.version_info >= (3, 11)
     fix = None if fits else "install Python 3.11 or newer"
     return Check("python", "ok" if fits else "broken", platform.python_version(), sys.executable, fix)
+
+
+def _parser() -> Check:
+    """Return whether the parser of reports is compiled; plain Python gives the same results."""
+    spec = PathFinder.find_spec("parser", [str(Path(medground.__file__).parent / "reports")])
+    plain = spec is not None and spec.origin is not None and spec.origin.endswith(".py")
+    return Check("parser of reports", "ok", "plain Python" if plain else "compiled")
 
 
 def _requirements() -> list[Requirement]:

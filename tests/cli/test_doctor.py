@@ -1,6 +1,7 @@
 import json
 import re
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import click
@@ -241,3 +242,12 @@ def test_a_full_disk_is_noted(monkeypatch):
     usage = installation.shutil.disk_usage(".")._replace(free=10)
     monkeypatch.setattr(installation.shutil, "disk_usage", lambda path: usage)
     assert {each.state for each in installation._disks()} == {"note"}
+
+
+def test_a_compiled_parser_is_named(tmp_path, monkeypatch):
+    assert installation._parser().line().split(maxsplit=1) == ["ok", "parser of reports   plain Python"]
+    (tmp_path / "reports").mkdir()
+    monkeypatch.setattr(installation.medground, "__file__", str(tmp_path / "__init__.py"))
+    for name in ("parser.py", f"parser{EXTENSION_SUFFIXES[0]}"):
+        (tmp_path / "reports" / name).touch()
+    assert installation._parser().version == "compiled"
