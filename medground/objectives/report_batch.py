@@ -160,10 +160,8 @@ def text_means(tokens: Tensor, mask: Tensor, rows: Tensor, owners: Tensor, count
 
     Equals `means` of `words_of`, but does not wait for a GPU.
     """
-    totals = tokens.masked_fill(~mask[..., None], 0).sum(dim=1)[rows]
-    numbers = mask.sum(dim=1, keepdim=True).to(tokens.dtype)[rows]
-    sums = tokens.new_zeros(count, tokens.shape[2]).index_add(0, owners, totals)
-    return sums / tokens.new_zeros(count, 1).index_add(0, owners, numbers).clamp(min=1)
+    totals = tokens.float().masked_fill(~mask[..., None], 0).sum(dim=1)[rows]
+    return _ratios(totals, mask.sum(dim=1)[rows], owners, count).to(tokens.dtype)
 
 
 def words_of(tokens: Tensor, mask: Tensor, rows: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,9 +175,16 @@ def words_of(tokens: Tensor, mask: Tensor, rows: Tensor, owners: Tensor) -> tupl
 
 def means(values: Tensor, owners: Tensor, count: int) -> Tensor:
     """Return (count, D) the mean of the (n, D) rows of each owner; 0 for one without rows."""
-    sums = values.new_zeros(count, values.shape[1]).index_add(0, owners, values)
-    ones = values.new_ones(len(values), 1)
-    return sums / values.new_zeros(count, 1).index_add(0, owners, ones).clamp(min=1)
+    return _ratios(values.float(), torch.ones_like(owners), owners, count).to(values.dtype)
+
+
+def _ratios(totals: Tensor, numbers: Tensor, owners: Tensor, count: int) -> Tensor:
+    """Return (count, D) the sum of each owner's (n, D) totals, divided by that of its (n,) numbers.
+
+    The totals are in single precision: in bfloat16, a sum of ones ends at 256.
+    """
+    sums = totals.new_zeros(count, totals.shape[1]).index_add(0, owners, totals)
+    return sums / numbers.new_zeros(count).index_add(0, owners, numbers).clamp(min=1)[:, None]
 
 
 def lines(mask: Tensor, reports: ReportBatch, most: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -272,6 +272,13 @@ def test_means_of_texts_are_those_of_their_words():
     assert torch.allclose(text_means(tokens, mask, texts, owners, 5), slow, atol=1e-6)
 
 
+def test_means_of_long_reports_are_exact_in_half_precision():
+    tokens, mask, owners = torch.ones(2, 300, 4).bfloat16(), torch.ones(2, 300).bool(), rows(0, 0)
+    assert torch.equal(text_means(tokens, mask, rows(0, 1), owners, 1), torch.ones(1, 4).bfloat16())
+    words = means(tokens.flatten(0, 1), rows(*[0] * 600), 1)
+    assert torch.equal(words, torch.ones(1, 4).bfloat16())
+
+
 def test_boxes_sorted_by_image_have_the_same_features():
     patches, boxes, images = torch.randn(4, 3, 5, 5), torch.rand(5, 4), rows(0, 0, 2, 3, 3)
     number = sizes(images, 4)
