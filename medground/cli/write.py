@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     "--val",
     type=click.File("rb"),
     group=FILES,
-    help="Sentences of validation reports; gk-mvlp's findings get the thresholds with the best F1.",
+    help="Sentences of validation reports, for the best thresholds of gk-mvlp's findings.",
 )
 @option(
     "--beams",

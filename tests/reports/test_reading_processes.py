@@ -20,7 +20,7 @@ torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 torch.manual_seed(0)
 texts = [f"word{n} effusion" for n in range(6)]
-model = grounder.build("small", texts)
+model = grounder.build("small", texts, image_size=48)  # 9 patches
 learner = Learner(model, ["asg", "gk-mvlp"]).eval()
 for part in learner.modules():
     if type(part).__name__ == "RowNorm":

@@ -172,7 +172,7 @@ def test_what_is_trained_is_learned(cohort, objective, names):
     store, (learned, _) = ablation_common.ImageStore(cohort.folder, 32), material(cohort)
     always = Needs.of([objective]).always
     torch.manual_seed(0)
-    model = grounder.build("small", [*all_texts(learned), *always])
+    model = grounder.build("small", [*all_texts(learned), *always], image_size=32)
     learner = Learner(model, [objective]).train()
     plan = Plan(images=6, terms=0, sentences=0, views="none", always=always)
     batch = Batches(learned, store, model.tokenize, plan).at(0)
@@ -192,7 +192,7 @@ def test_what_is_trained_is_learned(cohort, objective, names):
 def test_a_training_follows_from_its_recipe(cohort):
     store, (learned, tested) = ablation_common.ImageStore(cohort.folder, 32), material(cohort)
     assert len(tested) == 4 and not {e.image_id for e in learned} & {e.image_id for e in tested}
-    recipe = ablation_common.Recipe(objective="asg", weights={}, steps=1, images=3)
+    recipe = ablation_common.Recipe(objective="asg", weights={}, steps=1, images=3, side=32)
     first, again = (ablation_common.train(learned, store, recipe).learner.state_dict() for _ in range(2))
     assert all(first[name].equal(again[name]) for name in first)
 
