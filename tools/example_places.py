@@ -1,11 +1,11 @@
 """Typical places of boxes in the lungs: a small network of the example model on the text.
 
 Used by tools/train_example. It learns from boxes of other patients, without their images, and from boxes of
-the training images. The loss is 1 - IoU, so the network predicts the box that overlaps best with the boxes of
-a text. Boxes are in shares of the box around both lungs, as `text_query.placed_boxes` takes them. That of
-another patient is unknown: it gets the mean box.
+the training images. The loss is 1 - generalized IoU, so the network predicts the box that overlaps best with
+the boxes of a text. Boxes are in shares of the box around both lungs, as `text_query.placed_boxes` takes
+them. That of another patient is unknown: it gets the mean box.
 
-Half of the texts name a level of the lung, too: the third in which the middle of the box lies.
+A box on one side that is not tall has texts that also name a level of the lung: the third of its middle.
 """
 
 import random

@@ -88,17 +88,17 @@ class ReportModel:
         self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]
     ) -> tuple[Tensor, Tensor]:
         """Return (B, P, D) visual tokens and (B, P), True if ignored."""
-        return self.objective.visual_tokens(*self._encoded(pictures, found))
+        return self.objective.visual_tokens(*self.encoded(pictures, found))
 
     @torch.inference_mode()
     def chances(self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]) -> Tensor:
         """Return (B, F) probabilities of gk-mvlp's findings."""
         objective: Any = self.objective
-        encoded, reports = self._encoded(pictures, found)
+        encoded, reports = self.encoded(pictures, found)
         result: Tensor = objective.chances(objective.ground(encoded, reports))
         return result
 
-    def _encoded(
+    def encoded(
         self, pictures: Sequence[LetterboxedImage], found: Sequence[Anatomy | None]
     ) -> tuple[Encoded, ReportBatch]:
         """Return the encoded images, and their regions as reports without sentences."""

@@ -23,7 +23,7 @@ texts = [f"word{n} effusion" for n in range(6)]
 model = grounder.build("small", texts, image_size=48)  # 9 patches
 learner = Learner(model, ["asg", "gk-mvlp"]).eval()
 for part in learner.modules():
-    if type(part).__name__ == "RowNorm":
+    if type(part).__name__ in ("RowNorm", "RegionNorm"):
         part.train()  # statistics of all processes; no dropout
 count = len(knowledge.NAMES)
 ids, mask = model.tokenize([*texts, *knowledge.TEXTS])
