@@ -1,5 +1,7 @@
 """Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
+from typing import Final
+
 from medground.reports.breaks import in_aside
 from medground.reports.lexicon import Finding
 from medground.reports.mentions import COPULAS, HARD, Mention
@@ -7,18 +9,20 @@ from medground.reports.regions import LUNG, Place
 from medground.reports.sharing import CLAUSES, EXPLAINS, GOES_WITH, LIST, REACH, share
 from medground.reports.wordlists import word_set
 
-WHOLE = [("both", "lung")]
-SHOWS = word_set("linking", "shows")
-HIDES = word_set("linking", "hides")
-PAIRS = (["and"], ["or"], ["/"], ["&"])
-IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
-PLAIN_GAP = 2  # words between the last place of a list and its noun
-AGAIN = word_set("linking", "again")
-NEGATIONS = (["no"], ["without"])
-NEXT = (["and"], ["with"], [","])
-ENDS_CLAUSE = CLAUSES | {",", "and", ".", ";", ":"}
-STATED = COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}  # "effusion is present (right)"
-PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
+WHOLE: Final = [("both", "lung")]
+SHOWS: Final = word_set("linking", "shows")
+HIDES: Final = word_set("linking", "hides")
+PAIRS: Final = (["and"], ["or"], ["/"], ["&"])
+IN: Final = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
+PLAIN_GAP: Final = 2  # words between the last place of a list and its noun
+AGAIN: Final = word_set("linking", "again")
+NEGATIONS: Final = (["no"], ["without"])
+NEXT: Final = (["and"], ["with"], [","])
+ENDS_CLAUSE: Final = CLAUSES | {",", "and", ".", ";", ":"}
+STATED: Final = (
+    COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}
+)  # "effusion is present (right)"
+PAIRED: Final = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 
 def link(

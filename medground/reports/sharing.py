@@ -2,25 +2,26 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Final
 
 from medground.reports.mentions import COPULAS, DEVICES, HARD, Mention
 from medground.reports.regions import LUNG, Place
 from medground.reports.wordlists import word_set
 
-REFERRING = frozenset(("this", "these", "it"))
-APPEARANCE = ["the", "appearance"]
-LIST = word_set("linking", "list")
-SHARED = word_set("linking", "shared")
-EXPLAINS = word_set("linking", "explains")
-ASIDE = 8  # words of an aside between commas
-FINITE = word_set("joints", "finite")
-PARENCHYMA = frozenset(("Lung Opacity", "Consolidation", "Atelectasis"))
-JOINED_KNOWN = (["and", "the"], [",", "the"])
-CLAUSES = word_set("linking", "clauses")
-NEW_CLAUSE = CLAUSES | {"and"}
-GOES_WITH = SHARED | {"evidenced"}
-REACH = 6
-PREFERRED = frozenset(("over", "than"))
+REFERRING: Final = frozenset(("this", "these", "it"))
+APPEARANCE: Final = ["the", "appearance"]
+LIST: Final = word_set("linking", "list")
+SHARED: Final = word_set("linking", "shared")
+EXPLAINS: Final = word_set("linking", "explains")
+ASIDE: Final = 8  # words of an aside between commas
+FINITE: Final = word_set("joints", "finite")
+PARENCHYMA: Final = frozenset(("Lung Opacity", "Consolidation", "Atelectasis"))
+JOINED_KNOWN: Final = (["and", "the"], [",", "the"])
+CLAUSES: Final = word_set("linking", "clauses")
+NEW_CLAUSE: Final = CLAUSES | {"and"}
+GOES_WITH: Final = SHARED | {"evidenced"}
+REACH: Final = 6
+PREFERRED: Final = frozenset(("over", "than"))
 
 
 def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, int]]) -> None:
