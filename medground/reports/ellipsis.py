@@ -85,7 +85,7 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
             if structures.isdisjoint(range(a, b)):
                 found.append(Half(a, b, None))  # "right side clear"
             continue
-        excepted = a > 0 and bool(EXCEPTIONS & set(words[max(0, a - 2) : a]))
+        excepted = a > 0 and not EXCEPTIONS.isdisjoint(words[max(0, a - 2) : a])
         exists = "there" in inside and not PRONOUNS.isdisjoint(inside)  # "but there is one on the left"
         if not (inside & PREDICATES or excepted or exists):
             continue

@@ -78,7 +78,7 @@ def _owner(words: list[str], mentions: list[Mention], kind: str, i: int, j: int)
     if words[start : start + 1] == ["("] and ")" in words[start:i]:
         start = words.index(")", start) + 1  # "effusion (right): small"
     start += words[start : start + 1] == [":"]  # "edema: mild"
-    if HARD & set(words[start:i]) and not in_aside(words, earlier.j, i):
+    if not HARD.isdisjoint(words[start:i]) and not in_aside(words, earlier.j, i):
         return None
     return earlier
 

@@ -53,7 +53,7 @@ class Reading:
         """
         if not PERSIST.isdisjoint(self.words[j : j + 1]) and self.words[j + 1 : j + 2] in CLAUSE_ENDS:
             return True
-        if not COPULAS & set(self.words[j : j + 1]):
+        if COPULAS.isdisjoint(self.words[j : j + 1]):
             ends = [end for kind in "QC" for i, end, _ in self.tags.get(kind, ()) if i == j]
             return any(self.words[end : end + 1] in CLAUSE_ENDS for end in ends)
         n = j + 1

@@ -99,7 +99,7 @@ class _Clauses:
         if not DOUBTS.isdisjoint(said):
             return True
         if negated:
-            return n == end and self._after_place(after) > after and not CLOSERS & set(self.words[after:])
+            return n == end and self._after_place(after) > after and CLOSERS.isdisjoint(self.words[after:])
         if not (SINGULAR | ENDED).isdisjoint(said):
             return True
         return end in self.placed and (self.words[n] in SOFT or self._after_place(after) > after)
@@ -207,7 +207,7 @@ class _Clauses:
         if not COPULAS.isdisjoint(words[k:end]):
             return True  # "costophrenic angle is blunted"
         if words[n] == "the":
-            return bool(BETWEEN & set(words[end : end + 2]))
+            return not BETWEEN.isdisjoint(words[end : end + 2])
         if not negated:
             return False
         if name in self.devices:
@@ -221,7 +221,7 @@ class _Clauses:
         verb, after = words[end : end + 1], words[end + 1 : end + 3]
         if not VERBS.isdisjoint(verb) and not PERSISTS.isdisjoint(after):
             return True
-        return words[n] in SOFT and not CLOSERS & set(rest)
+        return words[n] in SOFT and CLOSERS.isdisjoint(rest)
 
 
 def _state(trie: dict[str, Any], word: str) -> frozenset[str]:

@@ -49,7 +49,7 @@ from medground.reports.verdicts import PRESENT, Verdict
 from medground.reports.wordlists import word_set
 
 LONGEST_KNOWN: Final = 160  # code points of a sentence that is cached
-MOST_KNOWN: Final = 20_000  # cached sentences, some 40 MB
+MOST_KNOWN: Final = 10_000  # cached sentences; as many earlier ones are kept, together some 40 MB
 CUES: Final = frozenset("NMBUVuvLPHAREeGD")
 NO_CUES: Final = Scopes([], [], [])
 PASSING: Final = word_set("existence", "passing")
@@ -78,6 +78,7 @@ class SentenceParser:
         self.options = options or Options()
         self._speller = Speller(self.lexicon)
         self._known: dict[str, Found] = {}
+        self._known_before: dict[str, Found] = {}
 
     def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
         """Return (triplets of text[start:end], its regions); `before` are the regions of the previous
@@ -89,20 +90,20 @@ class SentenceParser:
     def find(self, sentence: str, before: list[str]) -> Found:
         """Return (drafts of the triplets, regions) of a sentence."""
         known = self._known.get(sentence)
+        if known is not None:
+            return known
+        known = self._known_before.get(sentence)
         if known is None:
             reading = self.analyse(sentence, 0, before)
             drafts = [each for m in reading.mentions for each in drafts_of(sentence, reading, m)]
             meant = next((m.regions for m in reading.mentions if may_be_meant(m)), [])
             known = without_doubles(drafts), meant
-            if not reading.refers and len(sentence) <= LONGEST_KNOWN:
-                self._learn(sentence, known)
+            if reading.refers or len(sentence) > LONGEST_KNOWN:
+                return known
+        if len(self._known) >= MOST_KNOWN:  # half of a corpus's sentences are repetitions: those are kept
+            self._known_before, self._known = self._known, {}
+        self._known[sentence] = known
         return known
-
-    def _learn(self, sentence: str, found: Found) -> None:
-        """Cache the result of a sentence: half of a corpus's sentences are repetitions."""
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[sentence] = found
 
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
         """Return the analyzed sentence; spans are counted from `offset` on."""

@@ -131,8 +131,8 @@ def _ends(text: str, begin: int, place: int, after: int) -> bool:
     """Return whether the full stop at `place` ends a sentence; `after` is the start of the following text."""
     if text[after : after + 1].isalpha() and text[place - 1 : place].isupper():
         return False  # U.S, P.M
-    last = text[max(begin, place - 1) : place]
-    word = _LAST_WORD.search(text, max(begin, place - 12), place) if last.isalpha() else None
+    before = text[max(begin, place - 1) : place]
+    word = _LAST_WORD.search(text, max(begin, place - 12), place) if before.isalpha() else None
     if word is None:
         lead = text[max(begin, place - 99) : place].strip()
         return not (text[place - 1 : place].isdigit() and _NUMBER.match(lead))

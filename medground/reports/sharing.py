@@ -20,6 +20,7 @@ JOINED_KNOWN: Final = (["and", "the"], [",", "the"])
 CLAUSES: Final = word_set("linking", "clauses")
 NEW_CLAUSE: Final = CLAUSES | {"and"}
 GOES_WITH: Final = SHARED | {"evidenced"}
+LISTED: Final = LIST | SHARED
 REACH: Final = 6
 PREFERRED: Final = frozenset(("over", "than"))
 
@@ -37,14 +38,14 @@ def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, in
         if later.places or not earlier.places or later.fixed is not None:
             continue
         gap = _without_aside(words[earlier.j : later.i])
-        if HARD & set(gap) and not _refers(gap):
+        if not HARD.isdisjoint(gap) and not _refers(gap):
             continue
         explained = (
             _is_explained(earlier) and "there" not in gap and _is_bridged(words, earlier, later, bridges)
         )
         listed = (
             _is_list(gap)
-            and not EXPLAINS & set(gap)
+            and EXPLAINS.isdisjoint(gap)
             and _may_share(later, earlier.places)
             and _are_alike(words, earlier, later)
         )
@@ -56,7 +57,7 @@ def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, in
             _is_bridged(words, earlier, later, bridges)
             and not earlier.places
             and earlier.fixed is None
-            and not HARD & set(words[earlier.j : later.i])
+            and HARD.isdisjoint(words[earlier.j : later.i])
         ):
             earlier.places, earlier.shared = [place for place in later.places if place.i >= later.j], True
 
@@ -125,7 +126,7 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
         if (
             alike
             and _may_share(earlier, after)
-            and (not gap or ((joins | PREFERRED) & set(gap) and _is_list(gap)))
+            and (not gap or (not (joins | PREFERRED).isdisjoint(gap) and _is_list(gap)))
         ):
             earlier.places, earlier.shared = after, True
 
@@ -165,4 +166,4 @@ def _is_list(gap: list[str]) -> bool:
         return False
     if gap[:1] in (["over"], ["than"]) and len(gap) < 3:
         return True  # "favor atelectasis over pneumonia"
-    return not gap or bool((LIST | SHARED) & set(gap))
+    return not gap or not LISTED.isdisjoint(gap)

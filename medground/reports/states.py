@@ -253,7 +253,7 @@ def _predicative(
     if not own:
         return False
     gap = words[own[-1][1] : i]
-    return bool(COPULAS & set(gap)) or not gap
+    return not COPULAS.isdisjoint(gap) or not gap
 
 
 def _listed(words: list[str], subjects: list[Spot]) -> list[Spot]:
