@@ -177,7 +177,7 @@ def _levels_of(whole: Mention, sides: list[str]) -> list[str]:
 
 def set_apart(mentions: list[Mention], exceptions: list[int]) -> list[Mention]:
     """Return the mentions without the regions that an exception names: "clear except for the left"."""
-    for special in list(mentions):  # a copy: compiled, the loop would go on in the next list of mentions
+    for special in list(mentions):  # a copy: a compiled loop would take items of the new list
         if any(n < special.i for n in exceptions):
             before = [each for each in mentions if each.j < special.i]
             kept = without_regions(before, special)

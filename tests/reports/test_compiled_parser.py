@@ -77,7 +77,7 @@ def test_every_compiled_module_exists():
 
 @pytest.mark.parametrize("module", setup.COMPILED)
 def test_no_loop_is_over_a_name_that_its_body_assigns(module):
-    """Python goes on in the first value, a compiled loop over a list in the new one."""
+    """Python takes items of the first value, a compiled loop over a list those of the new one."""
     path = ROOT / "medground" / "reports" / f"{module}.py"
     for loop in [each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.For)]:
         stored = {
