@@ -61,11 +61,13 @@ def load(folder: Path, device: str = "cpu", backend: str = "auto") -> Model:
         return _with_torch(folder, device)
     if device != "cpu":
         log.warning("%s: an export runs on the CPU", folder)
+    facts = files.export()
     if backend != "auto" or not files.has_weights:
-        return engine.load(files, "bf16" if backend == "bf16" else "f32")
-    engine.refuse_other_weights(files, files.export())
+        return engine.load(files, facts, "bf16" if backend == "bf16" else "f32")
     try:
-        return engine.load(files)
+        return engine.load(files, facts)
+    except engine.OtherExport:
+        raise
     except MedgroundError as problem:
         log.warning("%s; predicting with torch, which takes seconds to start", problem)
         return _with_torch(folder, device)

@@ -92,15 +92,28 @@ class Exported:
         return query
 
 
-def load(files: ModelDir, precision: str = "f32") -> Exported:
+class OtherExport(MedgroundError):
+    """An export that was made by another version, or from other weights than those next to it."""
+
+
+def load(files: ModelDir, facts: dict[str, Any], precision: str = "f32") -> Exported:
     """Return the export in a folder; its graphs compute with this precision, "f32" or "bf16".
 
-    Raises MedgroundError if it is missing, damaged, made from other weights than those in the folder, or
-    needs those and they are missing.
+    facts: of `ModelDir.export`. Raises OtherExport if it was made by another version, or from other weights
+    than those in the folder, and MedgroundError if it is damaged, or needs those weights and they are missing.
     """
-    facts = files.export()
+    refuse_other_versions(files, facts)
+    with ThreadPoolExecutor(1 + len(GRAPHS)) as pool:
+        same = pool.submit(refuse_other_weights, files, facts)
+        try:
+            found = _load(files, facts, precision, pool)
+        finally:
+            same.result()  # this error comes first: of other weights, the graphs are as good as damaged
+    return found
+
+
+def _load(files: ModelDir, facts: dict[str, Any], precision: str, pool: ThreadPoolExecutor) -> Exported:
     shared = files.weights if facts.get(SHARES) else None
-    refuse_other_weights(files, facts)
     ov = openvino()
     files.refuse_changed(facts, AGAIN)
     config = GrounderConfig.from_json(files.config())
@@ -110,18 +123,20 @@ def load(files: ModelDir, precision: str = "f32") -> Exported:
         return graphs.compiled(core, files.path / f"{name}.xml", config.image_size, precision, shared)
 
     try:
-        with ThreadPoolExecutor(len(GRAPHS)) as pool:
-            both = pool.map(compiled, GRAPHS)
-            tokenizer = tokens.of_export(files.path, facts.get("pad"))
-            return Exported(config, tokenizer, facts["model"], *both)
+        both = pool.map(compiled, GRAPHS)
+        tokenizer = tokens.of_export(files.path, facts.get("pad"))
+        return Exported(config, tokenizer, facts["model"], *both)
     except RuntimeError as error:  # of OpenVINO: damaged, or not there
         raise MedgroundError(f"{files.path}: its graphs are damaged; {AGAIN}") from error
 
 
-def refuse_other_weights(files: ModelDir, facts: dict[str, Any]) -> None:
-    """Raise MedgroundError if an export with these facts was made from other weights than the folder's."""
-    path = files.path / model_dir.EXPORT
+def refuse_other_versions(files: ModelDir, facts: dict[str, Any]) -> None:
+    """Raise OtherExport if an export with these facts was written by another version."""
     if facts.get("format") != FORMAT:
-        raise MedgroundError(f"{path}: written by another version; {AGAIN}")
+        raise OtherExport(f"{files.path / model_dir.EXPORT}: written by another version; {AGAIN}")
+
+
+def refuse_other_weights(files: ModelDir, facts: dict[str, Any]) -> None:
+    """Raise OtherExport if an export with these facts was made from other weights than the folder's."""
     if files.has_weights and files.name != facts["model"]:
-        raise MedgroundError(f"{path}: made from other weights than these; {AGAIN}")
+        raise OtherExport(f"{files.path / model_dir.EXPORT}: made from other weights than these; {AGAIN}")

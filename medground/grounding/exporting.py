@@ -26,14 +26,13 @@ from medground.errors import MedgroundError
 from medground.grounding import engine, torch_backend
 from medground.model_dir import ModelDir
 from medground.models import encoders, grounder
-from medground.models.graphs import openvino
+from medground.models.graphs import CONSTANT, openvino
 from medground.models.grounder import Grounder
 from medground.models.network import Network
 from medground.models.tokens import SavedTokenizer
 
 log = logging.getLogger(__name__)
 LARGE = 1024  # numbers in a constant that is worth halving
-CONSTANT = re.compile(rb'offset="(\d+)" size="(\d+)"')  # of a graph's file: where its weights file has it
 TEXTS = [
     "small left effusion",
     "enlarged heart and an opacity in the right lung " * 20,

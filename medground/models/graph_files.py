@@ -141,8 +141,11 @@ _FOREIGN = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|&#")
 AGAIN = "run medground export again"
 
 
-def check(path: Path) -> None:
-    """Raise MedgroundError unless the file is a graph as OpenVINO writes it, of known operations only."""
+def read(path: Path) -> bytes:
+    """Return the content of the file of a graph.
+
+    Raises MedgroundError unless it is one as OpenVINO writes it, of known operations only.
+    """
     with path.open("rb") as stream:
         content = limits.whole(stream, path, limits.MAX_LINE)
     if (
@@ -156,6 +159,7 @@ def check(path: Path) -> None:
         raise MedgroundError(f"{path}: a layer of no numbered operation set; {AGAIN}")
     if unknown := sorted({kind.decode() for kind in layers} - OPERATIONS):
         raise MedgroundError(f"{path}: the operation {unknown[0]} is not one that medground runs; {AGAIN}")
+    return content
 
 
 def _has_known_tags(content: bytes) -> bool:

@@ -68,7 +68,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.name)
 def test_graphs_of_medground_are_read(path):
-    graph_files.check(path)
+    graph_files.read(path)
 
 
 @pytest.mark.parametrize(("change", "message"), HOSTILE.values(), ids=HOSTILE)
@@ -93,7 +93,7 @@ def test_a_large_graph_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(graph_files.limits, "MAX_LINE", 1000)
     shutil.copyfile(WHOLE, tmp_path / "phrases.xml")
     with pytest.raises(MedgroundError, match="more than 1000 bytes"):
-        graph_files.check(tmp_path / "phrases.xml")
+        graph_files.read(tmp_path / "phrases.xml")
 
 
 @pytest.mark.slow
