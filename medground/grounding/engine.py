@@ -99,8 +99,9 @@ class OtherExport(MedgroundError):
 def load(files: ModelDir, facts: dict[str, Any], precision: str = "f32") -> Exported:
     """Return the export in a folder; its graphs compute with this precision, "f32" or "bf16".
 
-    facts: of `ModelDir.export`. Raises OtherExport if it was made by another version, or from other weights
-    than those in the folder, and MedgroundError if it is damaged, or needs those weights and they are missing.
+    facts: those of `ModelDir.export`. Raises OtherExport if another version made it, or if it was made from
+    other weights than those in the folder. Raises MedgroundError if it is damaged, or needs those weights and
+    they are missing.
     """
     refuse_other_versions(files, facts)
     with ThreadPoolExecutor(1 + len(GRAPHS)) as pool:

@@ -4,23 +4,22 @@
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import devices, locations, shipped
 from medground.errors import MedgroundError
-from medground.grounding import backends, flip, predict
+from medground.grounding import backends, flip, predict, starting
 from medground.grounding import calibration as calibrations
 from medground.grounding.calibration import Calibration
 from medground.grounding.flip import FlipCorrection
 from medground.grounding.phrases import Images, phrases_for
 from medground.grounding.predict import MIN_SCORE, BadImage, Grounded, PredictOptions
+from medground.grounding.starting import Starting
 from medground.model_dir import ModelDir
-from medground.models import letterboxed, view_check
+from medground.models import letterboxed
 from medground.models.view_check import ViewCheck
 from medground.records import Grounding, Phrase, Report
 
@@ -140,13 +139,19 @@ def load(
 
     Raises MedgroundError if the folder holds no such model.
     """
-    folder = locations.grounder(model)
-    if folder == shipped.GROUNDER:
-        shipped.warn()
-    with ThreadPoolExecutor(1) as thread:  # compiling the graph of the check takes as long as the network's
-        check = None if any_view else thread.submit(view_check.load)
-        network = backends.load(folder, devices.resolve(device), backend)
-    files = ModelDir(folder)
+    return of(starting.start(model, device, backend, any_view), backend, calibration, flip_correction)
+
+
+def of(
+    begun: Starting, backend: str = "auto", calibration: bool = True, flip_correction: bool = True
+) -> GroundingModel:
+    """Return a model that has begun to load, once it is ready; the other arguments are those of `load`.
+
+    Raises MedgroundError as `load` does.
+    """
+    folder, files = begun.folder, ModelDir(begun.folder)
+    leakage = bool((files.training_record() or {}).get("leakage"))
+    network = begun.network.result()
     return GroundingModel(
         folder=folder,
         network=network,
@@ -154,6 +159,6 @@ def load(
         flip_correction=flip.load(folder, network.name) if flip_correction else None,
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
-        leakage=bool((files.training_record() or {}).get("leakage")),
-        view_check=check.result() if check else None,
+        leakage=leakage,
+        view_check=begun.view_check.result() if begun.view_check else None,
     )

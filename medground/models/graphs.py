@@ -54,7 +54,7 @@ def _weights(content: bytes, shared: Path, own: Path) -> NDArray[np.uint8]:
     with shared.open("rb", buffering=0) as stream:
         for first, last in _used(content, size):
             stream.seek(first)
-            if stream.readinto(both[first:last]) != last - first:
+            if stream.readinto(both[first:last].data) != last - first:
                 raise RuntimeError(f"{shared}: cannot be read")
     return both
 

@@ -9,16 +9,18 @@ square.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medground import shipped
 from medground.errors import MedgroundError
-from medground.images import Shown
 from medground.model_dir import ModelDir
-from medground.models import graphs, letterboxed
-from medground.models.letterboxed import LetterboxedImage
+from medground.models import graphs
+
+if TYPE_CHECKING:  # imported while graphs are compiled
+    from medground.images import Shown
+    from medground.models.letterboxed import LetterboxedImage
 
 log = logging.getLogger(__name__)
 SIZE = 224
@@ -31,11 +33,13 @@ class ViewCheck:
 
     graph: Any
 
-    def square(self, image: Shown) -> LetterboxedImage:
+    def square(self, image: "Shown") -> "LetterboxedImage":
         """Return an image of `images.load_shown` as input of the check."""
+        from medground.models import letterboxed
+
         return letterboxed.of_shown(image, SIZE)
 
-    def are_frontal(self, squares: Sequence[LetterboxedImage]) -> list[bool]:
+    def are_frontal(self, squares: Sequence["LetterboxedImage"]) -> list[bool]:
         """Return whether each image is one upright frontal chest X-ray."""
         images = np.stack([each.square for each in squares])[:, None].astype(np.float32) / 255
         sides = [(each.letterbox.width, each.letterbox.height) for each in squares]
@@ -44,7 +48,7 @@ class ViewCheck:
             logit >= 0 and max(side) <= LONGEST * min(side) for logit, side in zip(logits, sides, strict=True)
         ]
 
-    def is_frontal(self, image: Shown) -> bool:
+    def is_frontal(self, image: "Shown") -> bool:
         """Return this for one image of `images.load_shown`."""
         return self.are_frontal([self.square(image)])[0]
 
