@@ -1,6 +1,6 @@
 """medground ground: phrases, images and a model -> boxes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from medground.cli import options, output_formats
 from medground.cli.command import FILES, MODEL, command, option
 
 if TYPE_CHECKING:
-    from medground.grounding.loading import Model
+    from medground.grounding.loading import Ready
     from medground.records import Phrase
 
 
@@ -125,7 +125,7 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
     bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
     phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
-    model = ready()
+    model = ready(image and image.absolute())
     limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
 
     def found(phrases: Iterable[Any]) -> Iterable[Any]:
@@ -144,7 +144,7 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         jsonl.write(stream, (grounding for _, grounding in found(rest)), every=0)
 
 
-def _start(**chosen: Any) -> "Callable[[], Model]":
+def _start(**chosen: Any) -> "Ready":
     """Begin to load the model of the folder, or of transformers; return the function that returns it."""
     from medground.grounding.loading import start
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # imported while graphs are compiled
     from medground.grounding.model import GroundingModel
 
 Model: TypeAlias = "GroundingModel | ForeignModel"
+Ready: TypeAlias = "Callable[[Path | None], Model]"
 
 
 def load(
@@ -41,7 +42,7 @@ def load(
     Raises MedgroundError if the folder holds no such model, or for an option that it cannot have.
     """
     how = (device, backend, calibration, flip_correction, any_view, trust_remote_code, prompt)
-    return start(model, *how)()
+    return start(model, *how)(None)
 
 
 def start(
@@ -53,25 +54,26 @@ def start(
     any_view: bool = False,
     trust_remote_code: bool = False,
     prompt: str | None = None,
-) -> Callable[[], Model]:
+) -> Ready:
     """Begin to load a model in threads; return the function that waits for it and returns it.
 
-    The arguments are those of `load`. Both raise MedgroundError as `load` does.
+    That function takes the absolute path of an image that will be predicted, or None: the image is read while
+    the network loads. The arguments are those of `load`. Both functions raise MedgroundError as `load` does.
     """
     if str(model) != locations.EXAMPLE:
         from medground.grounding.adapters import model as adapters
 
         foreign = adapters.load(Path(model), device, trust_remote_code, prompt)
         if foreign is not None:
-            return lambda: _checked(foreign, backend, any_view)
+            return lambda _: _checked(foreign, backend, any_view)
     if prompt is not None:
         raise MedgroundError("a prompt is for models of transformers: leave it out")
     begun = starting.start(model, device, backend, any_view)
 
-    def ready() -> "GroundingModel":
+    def ready(image: Path | None) -> "GroundingModel":
         from medground.grounding import model as own
 
-        return own.of(begun, backend, calibration, flip_correction)
+        return own.of(begun, backend, calibration, flip_correction, image)
 
     return ready
 

@@ -18,6 +18,7 @@ from medground.grounding.flip import FlipCorrection
 from medground.grounding.phrases import Images, phrases_for
 from medground.grounding.predict import MIN_SCORE, BadImage, Grounded, PredictOptions
 from medground.grounding.starting import Starting
+from medground.grounding.views import Seen
 from medground.model_dir import ModelDir
 from medground.models import letterboxed
 from medground.models.view_check import ViewCheck
@@ -30,7 +31,8 @@ class GroundingModel:
 
     folder: the model folder. network: torch network or export. calibration, flip_correction: None if the
     folder holds none, or if they are switched off. view_check: marks images that are not frontal chest
-    X-rays, None for no check. The other fields are stated in the records.
+    X-rays, None for no check. seen: an image that is not read again. The other fields are stated in the
+    records.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class GroundingModel:
     backend: str | None = None
     leakage: bool = False
     view_check: ViewCheck | None = None
+    seen: Seen | None = None
 
     @property
     def name(self) -> str:
@@ -110,7 +113,7 @@ class GroundingModel:
         options: PredictOptions | None = None,
     ) -> Iterator[Grounded]:
         """Yield each phrase record with its grounding; both stream. See `predict.ground_phrases`."""
-        how = (bad_image, options or self.options(), self.view_check)
+        how = (bad_image, options or self.options(), self.view_check, self.seen)
         return predict.ground_phrases(phrases, self.network, folder, *how)
 
     def ground_pixels(self, phrases: list[Phrase], pixels: NDArray[np.float32]) -> list[Grounding]:
@@ -143,15 +146,22 @@ def load(
 
 
 def of(
-    begun: Starting, backend: str = "auto", calibration: bool = True, flip_correction: bool = True
+    begun: Starting,
+    backend: str = "auto",
+    calibration: bool = True,
+    flip_correction: bool = True,
+    image: Path | None = None,
 ) -> GroundingModel:
-    """Return a model that has begun to load, once it is ready; the other arguments are those of `load`.
+    """Return a model that has begun to load, once it is ready.
 
+    image: an image that it will predict, which is read meanwhile. The other arguments are those of `load`.
     Raises MedgroundError as `load` does.
     """
     folder, files = begun.folder, ModelDir(begun.folder)
     leakage = bool((files.training_record() or {}).get("leakage"))
-    network = begun.network.result()
+    check = begun.view_check() if begun.view_check else None
+    seen = Seen.of(image, check) if image else None
+    network = begun.network()
     return GroundingModel(
         folder=folder,
         network=network,
@@ -160,5 +170,6 @@ def of(
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
         leakage=leakage,
-        view_check=begun.view_check.result() if begun.view_check else None,
+        view_check=check,
+        seen=seen,
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +26,47 @@ def openvino() -> Any:
         raise MedgroundError("exports need OpenVINO: pip install openvino") from None
 
 
-def compiled(core: Any, path: Path, side: int, precision: str = "f32", shared: Path | None = None) -> Any:
-    """Return the graph of a file, for squares of this side, compiled by a `Core` of OpenVINO for the CPU.
+@dataclass(frozen=True)
+class Source:
+    """The file of a graph, read and checked.
 
     shared: a file with some of the graph's weights. Its bytes come before those of the graph's own file.
-    Raises RuntimeError if the graph is damaged, and MedgroundError for operations of no network.
+    weights: those bytes, None if the graph has all its weights.
+    """
+
+    path: Path
+    shared: Path | None
+    content: bytes
+    weights: NDArray[np.uint8] | None
+
+    def compiled(self, core: Any, side: int, precision: str = "f32") -> Any:
+        """Return the graph, for squares of this side, compiled by a `Core` of OpenVINO for the CPU.
+
+        Raises RuntimeError if the graph is damaged.
+        """
+        how = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads.for_square(side),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if self.weights is None:
+            return core.compile_model(str(self.path), "CPU", how)
+        weights = openvino().Tensor(self.weights)
+        return core.compile_model(core.read_model(self.content, weights), "CPU", how)
+
+
+def read(path: Path, shared: Path | None = None) -> Source:
+    """Return the file of a graph; shared: see `Source`.
+
+    Raises MedgroundError for operations of no network, and RuntimeError if `shared` gets shorter meanwhile.
     """
     content = graph_files.read(path)
-    how = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads.for_square(side),
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    if shared is None:
-        return core.compile_model(str(path), "CPU", how)
-    weights = openvino().Tensor(_weights(content, shared, path.with_suffix(".bin")))
-    return core.compile_model(core.read_model(content, weights), "CPU", how)
+    weights = None if shared is None else _weights(content, shared, path.with_suffix(".bin"))
+    return Source(path, shared, content, weights)
 
 
 def _weights(content: bytes, shared: Path, own: Path) -> NDArray[np.uint8]:
-    """Return the bytes of both files, but 0 in parts of `shared` that a graph with this content does not use.
-
-    Raises RuntimeError if `shared` gets shorter meanwhile.
-    """
+    """Return the bytes of both files, but 0 in parts of `shared` that this graph does not use."""
     size, held = shared.stat().st_size, own.read_bytes()
     both = np.zeros(size + len(held), np.uint8)  # parts that are not written take no memory
     both[size:] = np.frombuffer(held, np.uint8)

@@ -7,8 +7,10 @@ square.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,9 +60,29 @@ def load() -> ViewCheck | None:
 
     Its graph takes the image encoder's weights from the example model.
     """
-    weights = ModelDir(shipped.GROUNDER).weights
+    return start()()
+
+
+def start() -> Callable[[], ViewCheck | None]:
+    """Begin to load the view check in a thread; return the function that waits for it and returns it."""
+    pool = ThreadPoolExecutor(1)
     try:
-        return ViewCheck(graphs.compiled(graphs.openvino().Core(), shipped.VIEW, SIZE, "f32", weights))
+        source = graphs.read(shipped.VIEW, ModelDir(shipped.GROUNDER).weights)
+        compiled = pool.submit(source.compiled, graphs.openvino().Core(), SIZE)
     except (MedgroundError, RuntimeError) as problem:
-        log.warning("the views of images are not checked: %s", problem)
-        return None
+        return partial(_unchecked, problem)
+    finally:
+        pool.shutdown(wait=False)
+
+    def found() -> ViewCheck | None:
+        try:
+            return ViewCheck(compiled.result())
+        except RuntimeError as problem:
+            _unchecked(problem)
+            return None
+
+    return found
+
+
+def _unchecked(problem: Exception) -> None:
+    log.warning("the views of images are not checked: %s", problem)
