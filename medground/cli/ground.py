@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medground import registry
-from medground.cli import options, output_formats
+from medground.cli import ending, options, output_formats
 from medground.cli.command import FILES, MODEL, command, option
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
     bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
     phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
     model = ready(image and image.absolute())
+    ending.keep(model)
     limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
 
     def found(phrases: Iterable[Any]) -> Iterable[Any]:

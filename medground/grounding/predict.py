@@ -104,8 +104,8 @@ def ground_phrases(
     The phrases get the width and height that boxes are in: their own if the file is a scaled copy of that
     image, otherwise the file's. An image that is unreadable, or of another shape than its phrase states,
     raises MedgroundError. With `bad_image`, each of its phrases is passed there instead. With `check`,
-    phrases of images that are not frontal chest X-rays are marked (`views.Views`). The image `seen` is not read
-    again.
+    phrases of images that are not frontal chest X-rays are marked (`views.Views`). `seen` is an image that
+    was read before.
     """
     how = (bad_image, options.flip_correction, check, seen)
     for phrase, prediction in predict_phrases(phrases, model, folder, *how):
