@@ -1,5 +1,6 @@
 """Graphs of OpenVINO, which compute a network on a CPU without torch."""
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from medground.errors import MedgroundError
 from medground.models import graph_files
 
 CONSTANT = re.compile(rb'offset="(\d+)" size="(\d+)"')  # of a graph's file: where its weights file has it
+SMALL = 384  # pixels: the side of a small square
 GAP = 1 << 16  # bytes: shorter gaps between parts of a file are read, too
 
 
@@ -50,9 +52,22 @@ class Source:
             "PERFORMANCE_HINT": "LATENCY",
         }
         if self.weights is None:
-            return core.compile_model(str(self.path), "CPU", how)
-        weights = openvino().Tensor(self.weights)
-        return core.compile_model(core.read_model(self.content, weights), "CPU", how)
+            return _compiled(core, str(self.path), how, side)
+        weights = openvino().Tensor(self.weights, shared_memory=True)
+        found = _compiled(core, core.read_model(self.content, weights), how, side)
+        found.weights = self.weights  # OpenVINO reads this memory as long as the graph is used
+        return found
+
+
+def _compiled(core: Any, model: Any, how: dict[str, Any], side: int) -> Any:
+    """Return the compiled graph, without kernels for chains of small operations if squares are small.
+
+    On them such kernels save less time than it takes to make them.
+    """
+    if side <= SMALL:
+        with contextlib.suppress(RuntimeError):  # a version of OpenVINO without this property
+            return core.compile_model(model, "CPU", how | {"SNIPPETS_MODE": "DISABLE"})
+    return core.compile_model(model, "CPU", how)
 
 
 def read(path: Path, shared: Path | None = None) -> Source:
