@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from medground.cli import messages
+from medground.cli import ending, messages
 from medground.cli.main import cli
 from medground.errors import MedgroundError
 
@@ -53,7 +53,11 @@ def main() -> None:
     """
     open_standard_streams()
     messages.hide_values_of_crashes()
-    cli(prog_name="medground")
+    try:
+        cli(prog_name="medground")
+    except SystemExit as leaving:
+        ending.end(leaving.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -106,9 +106,9 @@ def load_view_check():
     from medground.models import view_check
 
     with pytest.MonkeyPatch.context() as patch:
-        load = view_check.load
-        patch.setattr(view_check, "load", AnyView)
-        yield load
+        start = view_check.start
+        patch.setattr(view_check, "start", lambda: AnyView)
+        yield start
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,17 +131,17 @@ def compile_graphs_once():
     """Compile the same graph once for all tests of a worker: for the example model it takes half a second."""
     from medground.models import graphs
 
-    compiled, kept = graphs.compiled, {}
+    compiled, kept = graphs.Source.compiled, {}
 
-    def compile_or_find(core, path, *how):
-        files = [path, path.with_suffix(".bin"), *(each for each in how if isinstance(each, Path))]
+    def compile_or_find(source, core, *how):
+        files = [source.path, source.path.with_suffix(".bin"), *([source.shared] if source.shared else [])]
         content = tuple(sha256(each.read_bytes()).digest() for each in files if each.exists())
         if (content, how) not in kept:
-            kept[content, how] = compiled(core, path, *how)
+            kept[content, how] = compiled(source, core, *how)
         return kept[content, how]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "compiled", compile_or_find)
+        patch.setattr(graphs.Source, "compiled", compile_or_find)
         yield
 
 
@@ -160,7 +160,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 @pytest.fixture
 def real_view_check(load_view_check, monkeypatch):
     """Check the views of images in this test, as users do."""
-    monkeypatch.setattr("medground.models.view_check.load", load_view_check)
+    monkeypatch.setattr("medground.models.view_check.start", load_view_check)
 
 
 @pytest.fixture(scope="session")

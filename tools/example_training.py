@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from medground import ops
 from medground.models import encoders, grounder, lite
+from medground.models.config import GrounderConfig
 from medground.models.text_query import TextQuery
 
 SIZE = 384
@@ -77,15 +78,7 @@ class Trainer:
 
     def _build(self, encoder: str) -> grounder.Grounder:
         """Return a new network with the earlier example model's text encoder; both encoders are frozen."""
-        old = self.start.config
-        sizes = {**TextQuery.own_sizes, "equalise": False, "grey": lite.GREY, "image_size": SIZE}
-        config = replace(
-            old,
-            architecture="text-query",
-            image_encoder={"model_type": encoder},
-            sides_apart=True,
-            **sizes,
-        )
+        config = alone(self.start.config, encoder)
         words = encoders.build_text_encoder(config.text_encoder)
         network = TextQuery(config, encoders.build_image_encoder(config.image_encoder), words)
         network.text_encoder.load_state_dict(self.start.network.text_encoder.state_dict())
@@ -156,6 +149,23 @@ class Trainer:
             if box or not pair.box:
                 phrases.append((phrased(pair, facts["flip"], self.rng), box, pair.present, pair.weight))
         return source.features[row], torch.tensor(facts["vis"]).bool(), phrases
+
+
+def alone(config: GrounderConfig, encoder: str) -> GrounderConfig:
+    """Return the config of one network over this image encoder, without the parts that are fitted afterwards.
+
+    The start may be the shipped model, which has them.
+    """
+    fitted = {"findings": None, "score_offsets": None, "placed": False, "familiar": 0, "members": 1}
+    sizes = {**TextQuery.own_sizes, "equalise": False, "grey": lite.GREY, "image_size": SIZE}
+    return replace(
+        config,
+        architecture="text-query",
+        image_encoder={"model_type": encoder},
+        sides_apart=True,
+        **fitted,
+        **sizes,
+    )
 
 
 def inside_of(visible: Tensor) -> Tensor:

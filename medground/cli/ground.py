@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medground import registry
-from medground.cli import options, output_formats
+from medground.cli import ending, options, output_formats
 from medground.cli.command import FILES, MODEL, command, option
 
 if TYPE_CHECKING:
+    from medground.grounding.loading import Ready
     from medground.records import Phrase
 
 
@@ -118,12 +119,14 @@ def ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
 
 
 def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
+    ready = _start(**chosen)  # the imports overlap with it
     from medground import console, jsonl
     from medground.grounding import outputs, predict, resume
 
     bad_lines, folder = jsonl.BadLines(chosen["rejects"]), chosen["images"]
     phrases = chosen["shard"].keep(_phrases(image, words, bad_lines, **chosen))
-    model = _model(**chosen)
+    model = ready(image and image.absolute())
+    ending.keep(model)
     limits = model.options(**{name: chosen[name] for name in ("coverage", "min_score", "min_present")})
 
     def found(phrases: Iterable[Any]) -> Iterable[Any]:
@@ -142,21 +145,23 @@ def _ground(image: Path | None, words: tuple[str, ...], **chosen: Any) -> None:
         jsonl.write(stream, (grounding for _, grounding in found(rest)), every=0)
 
 
-def _model(**chosen: Any) -> Any:
-    """Return the model of the folder, or of transformers."""
-    from medground.grounding.loading import load
+def _start(**chosen: Any) -> "Ready":
+    """Begin to load the model of the folder, or of transformers; return the function that returns it."""
+    from medground.grounding.loading import start
 
     _refuse_options(chosen)
     how = {name: chosen[name] for name in ("backend", "calibration", "flip_correction", "any_view")}
     how |= {name: chosen[name] for name in ("trust_remote_code", "prompt")}
-    return load(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
+    return start(chosen["model"] or "example", device=options.device_of(chosen["device"]), **how)
 
 
 def _refuse_options(chosen: dict[str, Any]) -> None:
     """Raise UsageError for an option that the model in the folder cannot have."""
-    from medground.grounding.adapters import sources
+    foreign = None
+    if chosen["model"]:
+        from medground.grounding.adapters import sources
 
-    foreign = chosen["model"] and sources.read_config(chosen["model"])
+        foreign = sources.read_config(chosen["model"])
     if foreign and chosen["backend"] not in ("auto", "torch"):
         raise click.UsageError(f"--backend {chosen['backend']}: models of transformers run with torch")
     if not foreign and chosen["prompt"] is not None:
@@ -164,7 +169,7 @@ def _refuse_options(chosen: dict[str, Any]) -> None:
 
 
 def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chosen: Any) -> "Iterable[Phrase]":
-    """Return the phrases to localize; a report is parsed before any model is loaded."""
+    """Return the phrases to localize; a report is parsed here."""
     from medground import jsonl
     from medground.grounding import outputs, phrases
     from medground.records import Phrase

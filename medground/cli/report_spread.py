@@ -5,8 +5,10 @@ JSON. The output does not depend on the number of workers.
 """
 
 import time
+from collections import namedtuple
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import fields
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
@@ -30,7 +32,9 @@ def spread(
     from medground.parallel import FORKED, ordered_map
 
     work = _Work(build, build_with)
-    if FORKED or workers == 1:
+    if workers == 1:
+        return ordered_map(work.prepare(), _chunks(reports), workers)
+    if FORKED:
         work.prepare()
     return ordered_map(work, map(_packed, _chunks(reports)), workers)
 
@@ -51,9 +55,22 @@ def _chunks(reports: Iterable[Any]) -> Iterator[list[Any]]:
 
 def _packed(chunk: list[Any]) -> list[tuple[Any, ...]]:
     """Return the reports as tuples: sending records would cost a tenth of the parsing time."""
+    return list(map(attrgetter(*_names()), chunk))
+
+
+@cache
+def _names() -> tuple[str, ...]:
     from medground.records import Report
 
-    return list(map(attrgetter(*(each.name for each in fields(Report))), chunk))
+    return tuple(each.name for each in fields(Report))
+
+
+@cache
+def _unpacked() -> Callable[[tuple[Any, ...]], Any]:
+    """Return a function that gives a tuple the attributes of a report, which is faster than making one."""
+    made: Any = namedtuple("Unpacked", _names())  # type: ignore[misc]  # the names are those of the fields
+    make: Callable[[tuple[Any, ...]], Any] = made._make
+    return make
 
 
 class _Work:
@@ -77,7 +94,4 @@ class _Work:
         return self._render
 
     def __call__(self, chunk: list[tuple[Any, ...]]) -> Result:
-        from medground.records import Report
-
-        names = [each.name for each in fields(Report)]
-        return self.prepare()(Report(**dict(zip(names, values, strict=True))) for values in chunk)
+        return self.prepare()(map(_unpacked(), chunk))

@@ -4,6 +4,8 @@ Letters: S side of the square, N texts, T tokens.
 """
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -56,24 +58,48 @@ def load(folder: Path, device: str = "cpu", backend: str = "auto") -> Model:
     graph is damaged, and the folder has weights, it uses torch, with a warning. Raises MedgroundError if the
     export was made from other weights than those in the folder.
     """
+    return start(folder, device, backend)()
+
+
+def start(folder: Path, device: str = "cpu", backend: str = "auto") -> Callable[[], Model]:
+    """Begin to load the model of a folder; return the function that waits for it and returns it.
+
+    An export loads in threads, a torch network when the function is called. Both raise as `load` does.
+    """
     files = ModelDir(folder)
     if backend == "torch" or (backend == "auto" and not _uses_export(files, device)):
-        return _with_torch(folder, device)
+        return partial(_with_torch, folder, device)
     if device != "cpu":
         log.warning("%s: an export runs on the CPU", folder)
+    facts = files.export()
     if backend != "auto" or not files.has_weights:
-        return engine.load(files, "bf16" if backend == "bf16" else "f32")
-    engine.refuse_other_weights(files, files.export())
+        return engine.start(files, facts, "bf16" if backend == "bf16" else "f32").ready
     try:
-        return engine.load(files)
+        ready = engine.start(files, facts).ready
+    except engine.OtherExport:
+        raise
     except MedgroundError as problem:
-        log.warning("%s; predicting with torch, which takes seconds to start", problem)
-        return _with_torch(folder, device)
+        return partial(_instead, folder, device, problem)
+
+    def found() -> Model:
+        try:
+            return ready()
+        except engine.OtherExport:
+            raise
+        except MedgroundError as problem:
+            return _instead(folder, device, problem)
+
+    return found
 
 
 def _uses_export(files: ModelDir, device: str) -> bool:
     """Return whether the backend auto uses the export; also on a GPU if the folder has no weights."""
     return files.has_export and (device == "cpu" or not files.has_weights)
+
+
+def _instead(folder: Path, device: str, problem: MedgroundError) -> "Grounder":
+    log.warning("%s; predicting with torch, which takes seconds to start", problem)
+    return _with_torch(folder, device)
 
 
 def _with_torch(folder: Path, device: str) -> "Grounder":

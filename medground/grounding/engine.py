@@ -7,7 +7,7 @@ Letters: S side of the square, N texts, T tokens, P patches, D width, Q boxes.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -92,36 +92,81 @@ class Exported:
         return query
 
 
-def load(files: ModelDir, precision: str = "f32") -> Exported:
-    """Return the export in a folder; its graphs compute with this precision, "f32" or "bf16".
+class OtherExport(MedgroundError):
+    """An export that was made by another version, or from other weights than those next to it."""
 
-    Raises MedgroundError if it is missing, damaged, made from other weights than those in the folder, or
-    needs those and they are missing.
+
+@dataclass(frozen=True)
+class Loading:
+    """An export whose graphs are being compiled in threads, and whose weights are being checked."""
+
+    files: ModelDir
+    facts: dict[str, Any]
+    config: GrounderConfig
+    checked: Future[None]
+    graphs: list[Future[Any]]
+
+    def ready(self) -> Exported:
+        """Wait, and return the export.
+
+        Raises OtherExport if it was made from other weights than those in its folder, and MedgroundError if
+        it is damaged.
+        """
+        tokenizer = tokens.of_export(self.files.path, self.facts.get("pad"))
+        self.checked.result()  # this error comes first, as in `start`
+        try:
+            compiled = [each.result() for each in self.graphs]
+        except RuntimeError as error:  # of OpenVINO
+            raise damaged(self.files) from error
+        return Exported(self.config, tokenizer, self.facts["model"], *compiled)
+
+
+def start(files: ModelDir, facts: dict[str, Any], precision: str = "f32") -> Loading:
+    """Begin to load the export in a folder; its graphs will compute with this precision, "f32" or "bf16".
+
+    Files are read before this returns, since threads would take turns with the caller to do so. facts: those
+    of `ModelDir.export`. Raises OtherExport if another version made it, and MedgroundError if it is damaged,
+    or needs the folder's weights and they are missing.
     """
-    facts = files.export()
+    refuse_other_versions(files, facts)
+    try:
+        return _start(files, facts, precision)
+    except MedgroundError:
+        refuse_other_weights(files, facts)  # this error comes first: the others may follow from it
+        raise
+
+
+def _start(files: ModelDir, facts: dict[str, Any], precision: str) -> Loading:
     shared = files.weights if facts.get(SHARES) else None
-    refuse_other_weights(files, facts)
     ov = openvino()
     files.refuse_changed(facts, AGAIN)
     config = GrounderConfig.from_json(files.config())
-    core = ov.Core()
-
-    def compiled(name: str) -> Any:
-        return graphs.compiled(core, files.path / f"{name}.xml", config.image_size, precision, shared)
-
+    core, compiled = ov.Core(), []
+    pool = ThreadPoolExecutor(len(GRAPHS) + 1)
     try:
-        with ThreadPoolExecutor(len(GRAPHS)) as pool:
-            both = pool.map(compiled, GRAPHS)
-            tokenizer = tokens.of_export(files.path, facts.get("pad"))
-            return Exported(config, tokenizer, facts["model"], *both)
-    except RuntimeError as error:  # of OpenVINO: damaged, or not there
-        raise MedgroundError(f"{files.path}: its graphs are damaged; {AGAIN}") from error
+        for name in GRAPHS:
+            source = graphs.read(files.path / f"{name}.xml", shared)
+            compiled.append(pool.submit(source.compiled, core, config.image_size, precision))
+        checked = pool.submit(refuse_other_weights, files, facts)
+    except RuntimeError as error:  # a file gets shorter
+        raise damaged(files) from error
+    finally:
+        pool.shutdown(wait=False)
+    return Loading(files, facts, config, checked, compiled)
+
+
+def damaged(files: ModelDir) -> MedgroundError:
+    """Return the error for graphs that OpenVINO cannot read."""
+    return MedgroundError(f"{files.path}: its graphs are damaged; {AGAIN}")
+
+
+def refuse_other_versions(files: ModelDir, facts: dict[str, Any]) -> None:
+    """Raise OtherExport if an export with these facts was written by another version."""
+    if facts.get("format") != FORMAT:
+        raise OtherExport(f"{files.path / model_dir.EXPORT}: written by another version; {AGAIN}")
 
 
 def refuse_other_weights(files: ModelDir, facts: dict[str, Any]) -> None:
-    """Raise MedgroundError if an export with these facts was made from other weights than the folder's."""
-    path = files.path / model_dir.EXPORT
-    if facts.get("format") != FORMAT:
-        raise MedgroundError(f"{path}: written by another version; {AGAIN}")
+    """Raise OtherExport if an export with these facts was made from other weights than the folder's."""
     if files.has_weights and files.name != facts["model"]:
-        raise MedgroundError(f"{path}: made from other weights than these; {AGAIN}")
+        raise OtherExport(f"{files.path / model_dir.EXPORT}: made from other weights than these; {AGAIN}")

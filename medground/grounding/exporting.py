@@ -8,12 +8,12 @@ Letters: S side of the square, N texts, T tokens, P patches, D width.
 """
 
 import logging
+import math
 import os
 import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ from medground.errors import MedgroundError
 from medground.grounding import engine, torch_backend
 from medground.model_dir import ModelDir
 from medground.models import encoders, grounder
-from medground.models.graphs import openvino
+from medground.models.graphs import CONSTANT, openvino
 from medground.models.grounder import Grounder
 from medground.models.network import Network
 from medground.models.tokens import SavedTokenizer
 
 log = logging.getLogger(__name__)
 LARGE = 1024  # numbers in a constant that is worth halving
-CONSTANT = re.compile(rb'offset="(\d+)" size="(\d+)"')  # of a graph's file: where its weights file has it
 TEXTS = [
     "small left effusion",
     "enlarged heart and an opacity in the right lung " * 20,
@@ -183,24 +182,70 @@ def converted(ov: Any, module: nn.Module, example: tuple[Tensor, ...], shapes: l
         transformers_logging.set_verbosity(before)
     graph.reshape({each: ov.PartialShape(shape) for each, shape in zip(graph.inputs, shapes, strict=True)})
     passes = Manager()
-    passes.register_pass(ConstantFolding())  # a third of the time to load is saved
+    passes.register_pass(ConstantFolding())
     passes.run_passes(graph)
-    _halve(ov, graph.get_ops())
+    _simplify(ov, graph)
     return graph
 
 
-def _halve(ov: Any, operations: Iterable[Any]) -> None:
-    """Store constants in half precision if it holds them exactly; loading the graph widens them."""
-    for each in operations:
-        if each.get_type_name() != "Constant" or each.get_element_type() != ov.Type.f32:
+def _simplify(ov: Any, graph: Any) -> None:
+    """Rewrite a graph as OpenVINO does at each load, with the same outputs: loading then takes less time.
+
+    Weights are inputs meanwhile, so no scale is multiplied into them. Those that half precision holds exactly
+    are then stored in it; loading the graph widens them. Equal constants become one.
+    """
+    from openvino._offline_transformations import apply_moc_transformations
+
+    weights = []
+    for each in graph.get_ordered_ops():
+        if _is_weights(ov, each):
+            hidden = ov.opset13.parameter(each.output(0).get_partial_shape(), ov.Type.f32)
+            _replace(each, hidden.output(0))
+            weights.append((hidden, each))
+    graph.add_parameters([hidden for hidden, _ in weights])
+    graph.validate_nodes_and_infer_types()
+    for _ in range(2):  # the first time leaves work to the second
+        apply_moc_transformations(graph, False)
+    for hidden, each in weights:
+        _replace(hidden, _halved(ov, each))
+        graph.remove_parameter(hidden)
+    _merge_constants(graph)
+    graph.validate_nodes_and_infer_types()
+
+
+def _is_weights(ov: Any, operation: Any) -> bool:
+    """Return whether this is a large matrix or kernel; vectors, such as those of batch norms, are not."""
+    if operation.get_type_name() != "Constant" or operation.get_element_type() != ov.Type.f32:
+        return False
+    shape = operation.output(0).get_shape()
+    return len(shape) > 1 and math.prod(shape) >= LARGE
+
+
+def _halved(ov: Any, constant: Any) -> Any:
+    """Return the output of a constant, widened from half precision if that holds it exactly."""
+    with np.errstate(over="ignore"):
+        half = constant.data.astype(np.float16)
+    if not (half == constant.data).all():
+        return constant.output(0)
+    return ov.opset13.convert(ov.opset13.constant(half), "f32").output(0)
+
+
+def _merge_constants(graph: Any) -> None:
+    """Let all users of equal constants use the first of them."""
+    first: dict[tuple[str, tuple[int, ...], bytes], Any] = {}
+    for each in graph.get_ordered_ops():
+        if each.get_type_name() != "Constant":
             continue
-        with np.errstate(over="ignore"):
-            half = each.data.astype(np.float16)
-        if half.size < LARGE or not (half == each.data).all():
-            continue
-        widened = ov.opset13.convert(ov.opset13.constant(half), "f32").output(0)
-        for target in list(each.output(0).get_target_inputs()):
-            target.replace_source_output(widened)
+        key = str(each.get_element_type()), tuple(each.output(0).get_shape()), each.data.tobytes()
+        if key in first:
+            _replace(each, first[key])
+        first.setdefault(key, each.output(0))
+
+
+def _replace(operation: Any, output: Any) -> None:
+    """Let all users of the output of an operation use another output."""
+    for each in list(operation.output(0).get_target_inputs()):
+        each.replace_source_output(output)
 
 
 def _pad_of(model: Grounder, folder: Path) -> int | None:

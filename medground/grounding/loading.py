@@ -1,15 +1,20 @@
 """A model folder of either kind: one of medground, or one that transformers saved."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from medground import locations
 from medground.errors import MedgroundError
-from medground.grounding import model as own
-from medground.grounding.adapters import model as adapters
-from medground.grounding.adapters.model import ForeignModel
-from medground.grounding.model import GroundingModel
-from medground.models import view_check
+from medground.grounding import starting
+
+if TYPE_CHECKING:  # imported while graphs are compiled
+    from medground.grounding.adapters.model import ForeignModel
+    from medground.grounding.model import GroundingModel
+
+Model: TypeAlias = "GroundingModel | ForeignModel"
+Ready: TypeAlias = "Callable[[Path | None], Model]"
 
 
 def load(
@@ -22,7 +27,7 @@ def load(
     any_view: bool = False,
     trust_remote_code: bool = False,
     prompt: str | None = None,
-) -> GroundingModel | ForeignModel:
+) -> Model:
     """Return the model of a folder, ready to predict; "example" is the model included in medground.
 
     model: a folder that `pretrain`, `finetune` or `export` wrote, or a model of transformers.
@@ -36,20 +41,49 @@ def load(
 
     Raises MedgroundError if the folder holds no such model, or for an option that it cannot have.
     """
-    foreign = None
+    how = (device, backend, calibration, flip_correction, any_view, trust_remote_code, prompt)
+    return start(model, *how)(None)
+
+
+def start(
+    model: str | Path = "example",
+    device: str = "auto",
+    backend: str = "auto",
+    calibration: bool = True,
+    flip_correction: bool = True,
+    any_view: bool = False,
+    trust_remote_code: bool = False,
+    prompt: str | None = None,
+) -> Ready:
+    """Begin to load a model in threads; return the function that waits for it and returns it.
+
+    That function takes the absolute path of an image that will be predicted, or None: the image is read while
+    the network loads. The arguments are those of `load`. Both functions raise MedgroundError as `load` does.
+    """
     if str(model) != locations.EXAMPLE:
+        from medground.grounding.adapters import model as adapters
+
         foreign = adapters.load(Path(model), device, trust_remote_code, prompt)
-    if foreign is None:
-        if prompt is not None:
-            raise MedgroundError("a prompt is for models of transformers: leave it out")
-        return own.load(
-            model,
-            device=device,
-            backend=backend,
-            calibration=calibration,
-            flip_correction=flip_correction,
-            any_view=any_view,
-        )
+        if foreign is not None:
+            return lambda _: _checked(foreign, backend, any_view)
+    if prompt is not None:
+        raise MedgroundError("a prompt is for models of transformers: leave it out")
+    begun = starting.start(model, device, backend, any_view)
+
+    def ready(image: Path | None) -> "GroundingModel":
+        from medground.grounding import model as own
+
+        return own.of(begun, backend, calibration, flip_correction, image)
+
+    return ready
+
+
+def _checked(foreign: "ForeignModel", backend: str, any_view: bool) -> "ForeignModel":
+    """Return a model of transformers with the view check; raise MedgroundError for another backend."""
     if backend not in ("auto", "torch"):
         raise MedgroundError(f"backend {backend}: models of transformers run with torch")
-    return foreign if any_view else replace(foreign, view_check=view_check.load())
+    if any_view:
+        return foreign
+    from medground.models import view_check
+
+    return replace(foreign, view_check=view_check.load())

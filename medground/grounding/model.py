@@ -4,23 +4,23 @@
 """
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import devices, locations, shipped
 from medground.errors import MedgroundError
-from medground.grounding import backends, flip, predict
+from medground.grounding import backends, flip, predict, starting
 from medground.grounding import calibration as calibrations
 from medground.grounding.calibration import Calibration
 from medground.grounding.flip import FlipCorrection
 from medground.grounding.phrases import Images, phrases_for
 from medground.grounding.predict import MIN_SCORE, BadImage, Grounded, PredictOptions
+from medground.grounding.starting import Starting
+from medground.grounding.views import Seen
 from medground.model_dir import ModelDir
-from medground.models import letterboxed, view_check
+from medground.models import letterboxed
 from medground.models.view_check import ViewCheck
 from medground.records import Grounding, Phrase, Report
 
@@ -31,7 +31,8 @@ class GroundingModel:
 
     folder: the model folder. network: torch network or export. calibration, flip_correction: None if the
     folder holds none, or if they are switched off. view_check: marks images that are not frontal chest
-    X-rays, None for no check. The other fields are stated in the records.
+    X-rays, None for no check. seen: an image that is not read again. The other fields are stated in the
+    records.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class GroundingModel:
     backend: str | None = None
     leakage: bool = False
     view_check: ViewCheck | None = None
+    seen: Seen | None = None
 
     @property
     def name(self) -> str:
@@ -111,7 +113,7 @@ class GroundingModel:
         options: PredictOptions | None = None,
     ) -> Iterator[Grounded]:
         """Yield each phrase record with its grounding; both stream. See `predict.ground_phrases`."""
-        how = (bad_image, options or self.options(), self.view_check)
+        how = (bad_image, options or self.options(), self.view_check, self.seen)
         return predict.ground_phrases(phrases, self.network, folder, *how)
 
     def ground_pixels(self, phrases: list[Phrase], pixels: NDArray[np.float32]) -> list[Grounding]:
@@ -140,13 +142,26 @@ def load(
 
     Raises MedgroundError if the folder holds no such model.
     """
-    folder = locations.grounder(model)
-    if folder == shipped.GROUNDER:
-        shipped.warn()
-    with ThreadPoolExecutor(1) as thread:  # compiling the graph of the check takes as long as the network's
-        check = None if any_view else thread.submit(view_check.load)
-        network = backends.load(folder, devices.resolve(device), backend)
-    files = ModelDir(folder)
+    return of(starting.start(model, device, backend, any_view), backend, calibration, flip_correction)
+
+
+def of(
+    begun: Starting,
+    backend: str = "auto",
+    calibration: bool = True,
+    flip_correction: bool = True,
+    image: Path | None = None,
+) -> GroundingModel:
+    """Return a model that has begun to load, once it is ready.
+
+    image: an image that it will predict, which is read meanwhile. The other arguments are those of `load`.
+    Raises MedgroundError as `load` does.
+    """
+    folder, files = begun.folder, ModelDir(begun.folder)
+    leakage = bool((files.training_record() or {}).get("leakage"))
+    check = begun.view_check() if begun.view_check else None
+    seen = Seen.of(image, check) if image else None
+    network = begun.network()
     return GroundingModel(
         folder=folder,
         network=network,
@@ -154,6 +169,7 @@ def load(
         flip_correction=flip.load(folder, network.name) if flip_correction else None,
         flip_correction_off=not flip_correction and files.has_flip_correction,
         backend="bf16" if backend == "bf16" else None,
-        leakage=bool((files.training_record() or {}).get("leakage")),
-        view_check=check.result() if check else None,
+        leakage=leakage,
+        view_check=check,
+        seen=seen,
     )

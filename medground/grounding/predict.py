@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medground import boxes, images
+from medground import boxes
 from medground.boxes import Letterbox
 from medground.data.long_texts import LongTexts
 from medground.errors import MedgroundError
@@ -28,7 +28,7 @@ from medground.grounding.backends import Model
 from medground.grounding.calibration import Calibration, raw_probability
 from medground.grounding.engine import EncodedImage
 from medground.grounding.flip import FlipCorrection
-from medground.grounding.views import Views
+from medground.grounding.views import Seen, Views
 from medground.models import letterboxed
 from medground.models.letterboxed import LetterboxedImage
 from medground.models.view_check import ViewCheck
@@ -97,15 +97,17 @@ def ground_phrases(
     bad_image: BadImage | None = None,
     options: PredictOptions = DEFAULT_OPTIONS,
     check: ViewCheck | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[Grounded]:
     """Yield each phrase with its grounding, in order; phrases stream, one image's worth at a time.
 
     The phrases get the width and height that boxes are in: their own if the file is a scaled copy of that
     image, otherwise the file's. An image that is unreadable, or of another shape than its phrase states,
     raises MedgroundError. With `bad_image`, each of its phrases is passed there instead. With `check`,
-    phrases of images that are not frontal chest X-rays are marked (`views.Views`).
+    phrases of images that are not frontal chest X-rays are marked (`views.Views`). `seen` is an image that
+    was read before.
     """
-    how = (bad_image, options.flip_correction, check)
+    how = (bad_image, options.flip_correction, check, seen)
     for phrase, prediction in predict_phrases(phrases, model, folder, *how):
         yield phrase, to_grounding(phrase, prediction, model.name, options)
 
@@ -117,14 +119,15 @@ def predict_phrases(
     bad_image: BadImage | None = None,
     flip_correction: FlipCorrection | None = None,
     check: ViewCheck | None = None,
+    seen: Seen | None = None,
 ) -> Iterator[tuple[Phrase, Prediction | None]]:
     """Yield each phrase with its prediction, None for an absent one; otherwise as `ground_phrases`."""
-    long_texts, views = LongTexts(model.tokenizer, model.config.text_tokens), Views(check)
+    long_texts, views = LongTexts(model.tokenizer, model.config.text_tokens), Views(check, seen)
     unlike = 0
     for (path, width, height), group in itertools.groupby(phrases, key=attrgetter("path", "width", "height")):
         together = list(group)
         try:
-            shown = images.load_shown(folder / path)
+            shown = views.load_shown(folder / path)
             image = letterboxed.of_shown(shown, model.config.image_size)
             image = image.sized(width, height, folder / path, "its phrase")
         except MedgroundError as problem:

@@ -137,17 +137,21 @@ _TAG = re.compile(rb"<(\w*)")
 _LAYER = re.compile(
     rb'<layer id="\d+" name="[^"<>]*" type="(\w+)" version="opset\d+"(?: output_names="[^"<>]*")?>'
 )
-_FOREIGN = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|&#")
+_CONTROL = bytes([*range(9), *range(11, 32), 127])
 AGAIN = "run medground export again"
 
 
-def check(path: Path) -> None:
-    """Raise MedgroundError unless the file is a graph as OpenVINO writes it, of known operations only."""
+def read(path: Path) -> bytes:
+    """Return the content of the file of a graph.
+
+    Raises MedgroundError unless it is one as OpenVINO writes it, of known operations only.
+    """
     with path.open("rb") as stream:
         content = limits.whole(stream, path, limits.MAX_LINE)
     if (
         not content.startswith(PROLOG)
-        or _FOREIGN.search(content, len(PROLOG))
+        or len(content.translate(None, _CONTROL)) < len(content)
+        or b"&#" in content
         or not _has_known_tags(content)
     ):
         raise MedgroundError(f"{path}: not a graph as medground export writes it; {AGAIN}")
@@ -156,6 +160,7 @@ def check(path: Path) -> None:
         raise MedgroundError(f"{path}: a layer of no numbered operation set; {AGAIN}")
     if unknown := sorted({kind.decode() for kind in layers} - OPERATIONS):
         raise MedgroundError(f"{path}: the operation {unknown[0]} is not one that medground runs; {AGAIN}")
+    return content
 
 
 def _has_known_tags(content: bytes) -> bool:

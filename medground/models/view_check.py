@@ -7,18 +7,22 @@ square.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medground import shipped
 from medground.errors import MedgroundError
-from medground.images import Shown
 from medground.model_dir import ModelDir
-from medground.models import graphs, letterboxed
-from medground.models.letterboxed import LetterboxedImage
+from medground.models import graphs
+
+if TYPE_CHECKING:  # imported while graphs are compiled
+    from medground.images import Shown
+    from medground.models.letterboxed import LetterboxedImage
 
 log = logging.getLogger(__name__)
 SIZE = 224
@@ -31,11 +35,13 @@ class ViewCheck:
 
     graph: Any
 
-    def square(self, image: Shown) -> LetterboxedImage:
+    def square(self, image: "Shown") -> "LetterboxedImage":
         """Return an image of `images.load_shown` as input of the check."""
+        from medground.models import letterboxed
+
         return letterboxed.of_shown(image, SIZE)
 
-    def are_frontal(self, squares: Sequence[LetterboxedImage]) -> list[bool]:
+    def are_frontal(self, squares: Sequence["LetterboxedImage"]) -> list[bool]:
         """Return whether each image is one upright frontal chest X-ray."""
         images = np.stack([each.square for each in squares])[:, None].astype(np.float32) / 255
         sides = [(each.letterbox.width, each.letterbox.height) for each in squares]
@@ -44,7 +50,7 @@ class ViewCheck:
             logit >= 0 and max(side) <= LONGEST * min(side) for logit, side in zip(logits, sides, strict=True)
         ]
 
-    def is_frontal(self, image: Shown) -> bool:
+    def is_frontal(self, image: "Shown") -> bool:
         """Return this for one image of `images.load_shown`."""
         return self.are_frontal([self.square(image)])[0]
 
@@ -54,9 +60,29 @@ def load() -> ViewCheck | None:
 
     Its graph takes the image encoder's weights from the example model.
     """
-    weights = ModelDir(shipped.GROUNDER).weights
+    return start()()
+
+
+def start() -> Callable[[], ViewCheck | None]:
+    """Begin to load the view check in a thread; return the function that waits for it and returns it."""
+    pool = ThreadPoolExecutor(1)
     try:
-        return ViewCheck(graphs.compiled(graphs.openvino().Core(), shipped.VIEW, SIZE, "f32", weights))
+        source = graphs.read(shipped.VIEW, ModelDir(shipped.GROUNDER).weights)
+        compiled = pool.submit(source.compiled, graphs.openvino().Core(), SIZE)
     except (MedgroundError, RuntimeError) as problem:
-        log.warning("the views of images are not checked: %s", problem)
-        return None
+        return partial(_unchecked, problem)
+    finally:
+        pool.shutdown(wait=False)
+
+    def found() -> ViewCheck | None:
+        try:
+            return ViewCheck(compiled.result())
+        except RuntimeError as problem:
+            _unchecked(problem)
+            return None
+
+    return found
+
+
+def _unchecked(problem: Exception) -> None:
+    log.warning("the views of images are not checked: %s", problem)

@@ -1,28 +1,29 @@
 """Breaks between the clauses of a sentence, which end the reach of cues, and cues that other words decide."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from medground.reports.joints import FINITE, STOPS, VERBS, after_joint, clause_joints
 from medground.reports.wordlists import word_set
 
 Cue = tuple[int, int, str]  # words [i, j) and the kind (lexicon.py)
 
-MARKS = frozenset(("(-)", "(+)"))
-HARD = frozenset(";:()?.-–—[]*|") | MARKS
-OPENING = frozenset("([")
-STARTS = word_set("existence", "starts")
-GOES_ON = word_set("existence", "goes_on")
-SEEN = word_set("predicates", "seen")
-NEAR = 4
-DENIALS = frozenset(("no", "without", "not"))
-EVENTS = word_set("existence", "events")
-SOFT = word_set("existence", "soft")
-SIDES = word_set("existence", "sides")
-ARTICLES = frozenset(("a", "an"))
-CLOSERS = frozenset(("or", "nor"))
-LEADS_LIST = word_set("existence", "leads_list")
-OPENS_LIST = frozenset("NUuLPD")
-DATED = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
+MARKS: Final = frozenset(("(-)", "(+)"))
+HARD: Final = frozenset(";:()?.-–—[]*|") | MARKS
+OPENING: Final = frozenset("([")
+STARTS: Final = word_set("existence", "starts")
+GOES_ON: Final = word_set("existence", "goes_on")
+SEEN: Final = word_set("predicates", "seen")
+NEAR: Final = 4
+DENIALS: Final = frozenset(("no", "without", "not"))
+EVENTS: Final = word_set("existence", "events")
+SOFT: Final = word_set("existence", "soft")
+SIDES: Final = word_set("existence", "sides")
+ARTICLES: Final = frozenset(("a", "an"))
+CLOSERS: Final = frozenset(("or", "nor"))
+LEADS_LIST: Final = word_set("existence", "leads_list")
+OPENS_LIST: Final = frozenset("NUuLPD")
+DATED: Final = frozenset(("of", "since", "in", "from", "st", "nd", "rd", "th"))
 
 
 def find_breaks(

@@ -3,26 +3,28 @@
 Such a comparison names both sides. A level that is named with one of them belongs to both.
 """
 
+from typing import Final
+
 from medground.reports.regions import Place, Tag
 from medground.reports.wordlists import word_set
 
-SIDES = frozenset(("right", "left"))
-COMPARED = word_set("comparisons", "compared")
-BETWEEN = word_set("comparisons", "between")
-TOWARDS = word_set("comparisons", "towards")
-OVER = word_set("comparisons", "over")
-COPULAS = word_set("states", "copulas")
-GREATER = frozenset(("greater", "more", "most"))
-REJECTING = frozenset(("rather", "instead"))
-RELATIVE = frozenset(
+SIDES: Final = frozenset(("right", "left"))
+COMPARED: Final = word_set("comparisons", "compared")
+BETWEEN: Final = word_set("comparisons", "between")
+TOWARDS: Final = word_set("comparisons", "towards")
+OVER: Final = word_set("comparisons", "over")
+COPULAS: Final = word_set("states", "copulas")
+GREATER: Final = frozenset(("greater", "more", "most"))
+REJECTING: Final = frozenset(("rather", "instead"))
+RELATIVE: Final = frozenset(
     ("contralateral", "contralaterally", "ipsilateral", "ipsilaterally", "opposite", "other")
 )
-BOTH = frozenset(("both", "bilateral", "bilaterally", "either"))
-SIDE_NOUNS = frozenset(
+BOTH: Final = frozenset(("both", "bilateral", "bilaterally", "either"))
+SIDE_NOUNS: Final = frozenset(
     ("side", "lung", "base", "apex", "hemithorax", "hilum", "hemidiaphragm", "costophrenic", "lower", "upper")
 )
-PAIRED = frozenset(("hilar structures", "hemidiaphragm", "clavicle", "lung"))
-BORDERS = (
+PAIRED: Final = frozenset(("hilar structures", "hemidiaphragm", "clavicle", "lung"))
+BORDERS: Final = (
     ["heart", "border"],
     ["heart", "margin"],
     ["cardiac", "border"],

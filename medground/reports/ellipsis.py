@@ -7,7 +7,7 @@ apply to the half only, and no other cue applies to it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from medground.reports.mentions import Mention
 from medground.reports.regions import Place
@@ -15,35 +15,41 @@ from medground.reports.verdicts import PRESENT
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]
-JOINTS = word_set("ellipsis", "joints")
-SIDES = word_set("ellipsis", "sides")
-PREDICATES = word_set("ellipsis", "predicates")
-ELSEWHERE = word_set("ellipsis", "elsewhere")
-EXCEPTIONS = word_set("ellipsis", "exceptions")
-PRONOUNS = word_set("ellipsis", "pronouns")
-NORMAL = word_set("ellipsis", "normal")
-BARE = SIDES | NORMAL | PREDICATES | word_set("ellipsis", "fillers")
-CLOSED = BARE | word_set("ellipsis", "places") | ELSEWHERE
-OWNERS = SIDES | ELSEWHERE | PRONOUNS  # a half has one of them
-EDGES = JOINTS | EXCEPTIONS
-COMPARED = frozenset(("larger", "greater", "worse", "more", "bigger"))
-GREATER = frozenset(("greater", "more"))
+JOINTS: Final = word_set("ellipsis", "joints")
+SIDES: Final = word_set("ellipsis", "sides")
+PREDICATES: Final = word_set("ellipsis", "predicates")
+ELSEWHERE: Final = word_set("ellipsis", "elsewhere")
+EXCEPTIONS: Final = word_set("ellipsis", "exceptions")
+PRONOUNS: Final = word_set("ellipsis", "pronouns")
+NORMAL: Final = word_set("ellipsis", "normal")
+BARE: Final = SIDES | NORMAL | PREDICATES | word_set("ellipsis", "fillers")
+CLOSED: Final = BARE | word_set("ellipsis", "places") | ELSEWHERE
+OWNERS: Final = SIDES | ELSEWHERE | PRONOUNS  # a half has one of them
+EDGES: Final = JOINTS | EXCEPTIONS
+COMPARED: Final = frozenset(("larger", "greater", "worse", "more", "bigger"))
+GREATER: Final = frozenset(("greater", "more"))
 # "not" and a side; words of changes that are none of a finding that was there; and of its end.
-DENIALS = SIDES | word_set("ellipsis", "places") | {"not", "on", "in", "at", "the", "bases"}
-APPEARED = frozenset(("new", "newly", "developed", "developing"))
-GONE = frozenset(("resolved", "cleared", "disappeared", "gone", "vanished", "removed"))
-ARTICLES = frozenset(("the", "on", "in", "at"))
-POLARITY = frozenset(("none", "not", "no", "nil")) | COMPARED
+DENIALS: Final = SIDES | word_set("ellipsis", "places") | {"not", "on", "in", "at", "the", "bases"}
+APPEARED: Final = frozenset(("new", "newly", "developed", "developing"))
+GONE: Final = frozenset(("resolved", "cleared", "disappeared", "gone", "vanished", "removed"))
+ARTICLES: Final = frozenset(("the", "on", "in", "at"))
+POLARITY: Final = frozenset(("none", "not", "no", "nil")) | COMPARED
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Half:
     """Words [start, end) of a half; `side` is the place of its side or pronoun, None for "none elsewhere"."""
 
     start: int
     end: int
     side: int | None
-    forward: bool = False  # its finding follows
+    forward: bool  # its finding follows
+
+    def __init__(self, start: int, end: int, side: int | None, forward: bool = False):
+        self.start = start
+        self.end = end
+        self.side = side
+        self.forward = forward
 
     def words(self, words: list[str]) -> list[str]:
         """Return the words of the half, without those that would hide a place: "not on the right"."""
@@ -79,7 +85,7 @@ def find_halves(words: list[str], tags: Tags) -> list[Half]:
             if structures.isdisjoint(range(a, b)):
                 found.append(Half(a, b, None))  # "right side clear"
             continue
-        excepted = a > 0 and bool(EXCEPTIONS & set(words[max(0, a - 2) : a]))
+        excepted = a > 0 and not EXCEPTIONS.isdisjoint(words[max(0, a - 2) : a])
         exists = "there" in inside and not PRONOUNS.isdisjoint(inside)  # "but there is one on the left"
         if not (inside & PREDICATES or excepted or exists):
             continue
@@ -171,7 +177,7 @@ def _levels_of(whole: Mention, sides: list[str]) -> list[str]:
 
 def set_apart(mentions: list[Mention], exceptions: list[int]) -> list[Mention]:
     """Return the mentions without the regions that an exception names: "clear except for the left"."""
-    for special in mentions:
+    for special in list(mentions):  # a copy: a compiled loop would take items of the new list
         if any(n < special.i for n in exceptions):
             before = [each for each in mentions if each.j < special.i]
             kept = without_regions(before, special)

@@ -8,7 +8,7 @@ follows. "No new X" and "unlikely" mean absent, "nearly resolved" means present 
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 from medground.records import Existence
 from medground.reports.breaks import SIDES, SOFT, Cue, find_breaks
@@ -16,34 +16,36 @@ from medground.reports.joints import ADVERBS, HAVE, JOINS, VERBS, own_clause
 from medground.reports.verdicts import PRESENT, Verdict, decide
 from medground.reports.wordlists import word_set
 
-MODIFIERS = SOFT | word_set("existence", "modifiers")
-EXPLAINING = word_set("existence", "explaining")
-LEADS_IN = frozenset(("in", "given", "with"))
-SEEN = frozenset(("present", "seen", "there", "noted"))
-AT_END = (["out"],)
-CLAUSE_ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
-BEFORE = frozenset("NBUuLPHRDG")
-INCLUDES = word_set("existence", "includes")
-NONE: frozenset[Any] = frozenset()
-NOW = word_set("existence", "now")
-NEITHER = frozenset(("neither", "nor"))
-INSIDE = word_set("existence", "inside")
-NOUNS = frozenset(("removal", "explantation", "discontinuation"))
-SETTINGS = frozenset(("in", "given"))  # "in the appropriate clinical setting"
-SINCE = frozenset(("from", "since", "than"))
-WITH = (["with"], ["w", "/"])
-NO_NOUN = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
-PLAIN = JOINS | {",", "no", "of"}
-IF = frozenset(("if", "whether"))
-OPENERS = ADVERBS | {",", "and", "but", "though"}
-COMMAS = frozenset(",;")
-KNOWN = (["the"], ["this"], ["these"], ["that"], ["those"])
-REPRESENTS = frozenset(("represents", "represent", "reflects", "reflect"))
-SURE = word_set("predicates", "seen") | word_set("predicates", "gone") | {"real", "true", "there", "persists"}
-RELATES = frozenset(("of", "for"))
-TRACES = word_set("existence", "traces")
-SOME = frozenset(("one", "some", "most", "many", "several", "half"))
-CHANGED = word_set("existence", "changed")
+MODIFIERS: Final = SOFT | word_set("existence", "modifiers")
+EXPLAINING: Final = word_set("existence", "explaining")
+LEADS_IN: Final = frozenset(("in", "given", "with"))
+SEEN: Final = frozenset(("present", "seen", "there", "noted"))
+AT_END: Final = (["out"],)
+CLAUSE_ENDS: Final[tuple[list[str], ...]] = ([], ["."], [","], [";"], ["and"], ["with"], ["but"])
+BEFORE: Final = frozenset("NBUuLPHRDG")
+INCLUDES: Final = word_set("existence", "includes")
+NONE: Final[frozenset[Any]] = frozenset()
+NOW: Final = word_set("existence", "now")
+NEITHER: Final = frozenset(("neither", "nor"))
+INSIDE: Final = word_set("existence", "inside")
+NOUNS: Final = frozenset(("removal", "explantation", "discontinuation"))
+SETTINGS: Final = frozenset(("in", "given"))  # "in the appropriate clinical setting"
+SINCE: Final = frozenset(("from", "since", "than"))
+WITH: Final = (["with"], ["w", "/"])
+NO_NOUN: Final = word_set("existence", "no_noun") | SIDES | word_set("ellipsis", "places")
+PLAIN: Final = JOINS | {",", "no", "of"}
+IF: Final = frozenset(("if", "whether"))
+OPENERS: Final = ADVERBS | {",", "and", "but", "though"}
+COMMAS: Final = frozenset(",;")
+KNOWN: Final = (["the"], ["this"], ["these"], ["that"], ["those"])
+REPRESENTS: Final = frozenset(("represents", "represent", "reflects", "reflect"))
+SURE: Final = (
+    word_set("predicates", "seen") | word_set("predicates", "gone") | {"real", "true", "there", "persists"}
+)
+RELATES: Final = frozenset(("of", "for"))
+TRACES: Final = word_set("existence", "traces")
+SOME: Final = frozenset(("one", "some", "most", "many", "several", "half"))
+CHANGED: Final = word_set("existence", "changed")
 
 
 class Scopes:

@@ -2,26 +2,29 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from medground.reports.wordlists import word_set
 
-FINITE = word_set("joints", "finite")
-ADVERBS = word_set("joints", "adverbs")
-STOPS = word_set("joints", "stops")
-HAVE = frozenset(("has", "have", "is", "are"))
-VERBS = HAVE | {"was", "were", "did", "do", "does"}
-STATES = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
-JOINS = frozenset(("or", "nor", "and", "/"))
-SINGULAR = frozenset(("is", "has", "was"))
-CAN = frozenset(("can", "cannot", "could", "may", "might"))
-ASSERTING = word_set("existence", "asserting") | {"new", "interval", "development"}
-BARE = frozenset(("absent", "not", "resolved", "cleared", "gone"))
-DOUBTED = frozenset(("possible", "probable", "likely", "suspected", "new", "greater", "larger", "more"))
-CERTAIN = ASSERTING - word_set("existence", "sizes") | {"no", "without"}
-NOTHING: frozenset[str] = frozenset()
-UNLESS = frozenset(("if", "whether", "when"))
+FINITE: Final = word_set("joints", "finite")
+ADVERBS: Final = word_set("joints", "adverbs")
+STOPS: Final = word_set("joints", "stops")
+HAVE: Final = frozenset(("has", "have", "is", "are"))
+VERBS: Final = HAVE | {"was", "were", "did", "do", "does"}
+STATES: Final = VERBS | word_set("states", "copulas") | word_set("linking", "shows") | {"persists", "persist"}
+JOINS: Final = frozenset(("or", "nor", "and", "/"))
+SINGULAR: Final = frozenset(("is", "has", "was"))
+CAN: Final = frozenset(("can", "cannot", "could", "may", "might"))
+ASSERTING: Final = word_set("existence", "asserting") | {"new", "interval", "development"}
+BARE: Final = frozenset(("absent", "not", "resolved", "cleared", "gone"))
+DOUBTED: Final = frozenset(
+    ("possible", "probable", "likely", "suspected", "new", "greater", "larger", "more")
+)
+CERTAIN: Final = ASSERTING - word_set("existence", "sizes") | {"no", "without"}
+NOTHING: Final[frozenset[str]] = frozenset()
+UNLESS: Final = frozenset(("if", "whether", "when"))
 # Nothing that is denied does these: "no infiltrate, opacities suggest edema".
-ASSERTS = frozenset(
+ASSERTS: Final = frozenset(
     ("suggest", "suggests", "may", "might", "could", "persist", "persists", "remain", "remains")
 )
 OPENING, FAR = 6, 8  # words before a clause's finding, and from there to its verb

@@ -14,17 +14,29 @@ word with accents counts half, because names have them, too. One half is not eno
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from medground.records import Report
 from medground.reports.wordlists import read_table, read_text
 
-_WORD = re.compile(r"pas de?\b|[-+]ve\b|[^\W\d_]{2,}")
-ENOUGH = 4_000  # code points of a text that decide
-COMMON = (" the ", " and ", " of ", " are ", " with ", " without ", " within ", " size ", " clear", " seen")
-STRANGE = 1 / 4  # share of known words; reports of Open-i have .75 and more
-MANY = 8  # distinct words: a shorter text may consist of typing errors and names
-LAST_LATIN = "\u024f"
-NONE: frozenset[str] = frozenset()
+_WORD: Final = re.compile(r"pas de?\b|[-+]ve\b|[^\W\d_]{2,}")
+ENOUGH: Final = 4_000  # code points of a text that decide
+COMMON: Final = (
+    " the ",
+    " and ",
+    " of ",
+    " are ",
+    " with ",
+    " without ",
+    " within ",
+    " size ",
+    " clear",
+    " seen",
+)
+STRANGE: Final = 1 / 4  # share of known words; reports of Open-i have .75 and more
+MANY: Final = 8  # distinct words: a shorter text may consist of typing errors and names
+LAST_LATIN: Final = "\u024f"
+NONE: Final[frozenset[str]] = frozenset()
 
 
 @lru_cache(maxsize=1)
@@ -35,14 +47,19 @@ def _lists() -> tuple[frozenset[str], frozenset[str]]:
 
 
 @lru_cache(maxsize=1)
-def _vocabulary() -> tuple[frozenset[str], frozenset[str]]:
+def _common() -> frozenset[str]:
+    """Return common English words, also those that other languages have."""
+    return _lists()[0] | set(read_table("languages.toml")["shared"])
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> frozenset[str]:
     """Return common English words, and all words of the parser's lexicon files."""
     lines = "\n".join(map(read_text, ("findings.toml", "cues.toml", "states.toml", "regions.toml"))).split(
         "\n"
     )
     known = {word for line in lines if not line.startswith("#") for word in _WORD.findall(line.lower())}
-    common = _lists()[0] | set(read_table("languages.toml")["shared"])
-    return common, frozenset(known) | common
+    return frozenset(known) | _common()
 
 
 def added_words(vocabulary: Iterable[str]) -> frozenset[str]:
@@ -56,21 +73,31 @@ def is_english(text: str, added: frozenset[str] = NONE) -> bool:
 
     Words that a user's lexicon added count as English.
     """
-    if text.isascii() and sum(each in text for each in COMMON) >= 3:
+    if text.isascii() and _has_common(text):
         return True  # most reports, at a tenth of the time
     english, others = _lists()
     words = set(_WORD.findall(text[:ENOUGH].lower()))
-    found = float(len(words & others - added))
+    found = float(len((words & others) - added))
     if not text.isascii():
         found += sum(_weight(each) for each in words - others - added if not each.isascii())
     return found <= len(words & english) + len(words & added) + 0.5 and not _is_strange(words, added)
 
 
+def _has_common(text: str) -> bool:
+    """Return whether three of the common strings of English are in the text."""
+    found = 0
+    for each in COMMON:
+        found += each in text
+        if found == 3:
+            return True
+    return False
+
+
 def _is_strange(words: set[str], added: frozenset[str]) -> bool:
     """Return whether a text has no common word, and few that any lexicon has."""
-    common, known = _vocabulary()
-    few = len(words & known) + len(words & added) <= STRANGE * len(words)
-    return few and len(words) >= MANY and common.isdisjoint(words)
+    if len(words) < MANY or not _common().isdisjoint(words):
+        return False
+    return len(words & _vocabulary()) + len(words & added) <= STRANGE * len(words)
 
 
 def _weight(word: str) -> float:

@@ -3,28 +3,37 @@
 import re
 
 # Whole words; a single L or R only as a capital.
-_LEFT = r"(?i:left(?:ward)?|lt|lul|lll)|L(?!['’.\d])"
-_RIGHT = r"(?i:right(?:ward)?|rt|rul|rll)|R(?!['’.\d])"
-_ONLY_RIGHT = r"(?i:rml)"  # the left lung has no middle lobe
-_BOTH = r"(?i:bilateral(?:ly)?|both|bi-?(?:basilar|basal|apical|hilar))"
-_NAMES_LEFT = re.compile(rf"\b({_LEFT})\b")
-_NAMES_RIGHT = re.compile(rf"\b({_RIGHT}|{_ONLY_RIGHT})\b")
-_NAMES_BOTH = re.compile(rf"\b{_BOTH}\b")
+from typing import Final
 
-_TO_RIGHT = {"left": "right", "leftward": "rightward", "lt": "rt", "lul": "rul", "lll": "rll", "l": "r"}
-_OTHER = _TO_RIGHT | {right: left for left, right in _TO_RIGHT.items()}
+_LEFT: Final = r"(?i:left(?:ward)?|lt|lul|lll)|L(?!['’.\d])"
+_RIGHT: Final = r"(?i:right(?:ward)?|rt|rul|rll)|R(?!['’.\d])"
+_ONLY_RIGHT: Final = r"(?i:rml)"  # the left lung has no middle lobe
+_BOTH: Final = r"(?i:bilateral(?:ly)?|both|bi-?(?:basilar|basal|apical|hilar))"
+_NAMES_LEFT: Final = re.compile(rf"\b({_LEFT})\b")
+_NAMES_RIGHT: Final = re.compile(rf"\b({_RIGHT}|{_ONLY_RIGHT})\b")
+_NAMES_BOTH: Final = re.compile(rf"\b{_BOTH}\b")
+
+_TO_RIGHT: Final = {
+    "left": "right",
+    "leftward": "rightward",
+    "lt": "rt",
+    "lul": "rul",
+    "lll": "rll",
+    "l": "r",
+}
+_OTHER: Final = _TO_RIGHT | {right: left for left, right in _TO_RIGHT.items()}
 # Chambers and great vessels have a fixed side, or mean another structure on the other side.
-_FIXED = r"(?![- ]*(?:sided|side)?[- ]+(?:heart|ventric|atri|aort|arch)|[- ]+in[- ]+place)"
-_SIDE = re.compile(rf"\b({_LEFT}|{_RIGHT})\b{_FIXED}")
+_FIXED: Final = r"(?![- ]*(?:sided|side)?[- ]+(?:heart|ventric|atri|aort|arch)|[- ]+in[- ]+place)"
+_SIDE: Final = re.compile(rf"\b({_LEFT}|{_RIGHT})\b{_FIXED}")
 # Structures of one side only, and words for both sides: they cannot be swapped.
-_NOT_SWAPPED = re.compile(rf"\b({_ONLY_RIGHT}|(?i:middle lobe|minor fissure|lingula\w*)|{_BOTH})\b")
+_NOT_SWAPPED: Final = re.compile(rf"\b({_ONLY_RIGHT}|(?i:middle lobe|minor fissure|lingula\w*)|{_BOTH})\b")
 
-_SINGULAR = {
+_SINGULAR: Final = {
     "lungs": "lung", "bases": "base", "zones": "zone", "lobes": "lobe", "fields": "field", "sides": "side",
     "apices": "apex", "hila": "hilum", "hemidiaphragms": "hemidiaphragm",
 }  # fmt: skip
 # Words for both sides, and the words for one {side} in their place. The first that matches is used.
-_BILATERAL = [
+_BILATERAL: Final = [
     (
         re.compile(rf"\bboth (?P<place>(?:\w+ ){{0,2}})(?P<noun>{'|'.join(_SINGULAR)})\b", re.I),
         "the {side} {place}{singular}",
@@ -34,10 +43,10 @@ _BILATERAL = [
     (re.compile(r"\bbi-?bas(?P<end>al|ilar)\b", re.I), "{side} bas{end}"),
     (re.compile(r"\bbi-?apical\b", re.I), "{side} apical"),
 ]
-_EACH = re.compile(
+_EACH: Final = re.compile(
     r"(?P<one>.*\b(?:right|left)\b) and (?P<other>.*?\b(?:right|left)\b)(?P<rest>.*)", re.I | re.S
 )
-_WRITTEN_OUT = re.compile(r"\b(?:right|left)\b", re.I)
+_WRITTEN_OUT: Final = re.compile(r"\b(?:right|left)\b", re.I)
 
 
 def side_of(text: str) -> str:

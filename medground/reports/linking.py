@@ -1,5 +1,7 @@
 """Locations of findings: each place is given to a finding, shared in lists, and passed on to explanations."""
 
+from typing import Final
+
 from medground.reports.breaks import in_aside
 from medground.reports.lexicon import Finding
 from medground.reports.mentions import COPULAS, HARD, Mention
@@ -7,18 +9,20 @@ from medground.reports.regions import LUNG, Place
 from medground.reports.sharing import CLAUSES, EXPLAINS, GOES_WITH, LIST, REACH, share
 from medground.reports.wordlists import word_set
 
-WHOLE = [("both", "lung")]
-SHOWS = word_set("linking", "shows")
-HIDES = word_set("linking", "hides")
-PAIRS = (["and"], ["or"], ["/"], ["&"])
-IN = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
-PLAIN_GAP = 2  # words between the last place of a list and its noun
-AGAIN = word_set("linking", "again")
-NEGATIONS = (["no"], ["without"])
-NEXT = (["and"], ["with"], [","])
-ENDS_CLAUSE = CLAUSES | {",", "and", ".", ";", ":"}
-STATED = COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}  # "effusion is present (right)"
-PAIRED = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
+WHOLE: Final = [("both", "lung")]
+SHOWS: Final = word_set("linking", "shows")
+HIDES: Final = word_set("linking", "hides")
+PAIRS: Final = (["and"], ["or"], ["/"], ["&"])
+IN: Final = frozenset(("in", "at", "of", "on", "within", "over", "throughout"))
+PLAIN_GAP: Final = 2  # words between the last place of a list and its noun
+AGAIN: Final = word_set("linking", "again")
+NEGATIONS: Final = (["no"], ["without"])
+NEXT: Final = (["and"], ["with"], [","])
+ENDS_CLAUSE: Final = CLAUSES | {",", "and", ".", ";", ":"}
+STATED: Final = (
+    COPULAS | word_set("predicates", "seen") | {"again", "still", "now"}
+)  # "effusion is present (right)"
+PAIRED: Final = frozenset(("hilar structures", "costophrenic angle", "hemidiaphragm"))
 
 
 def link(
@@ -94,7 +98,7 @@ def _place_beside(words: list[str], mentions: list[Mention], places: list[Place]
     """Give "the left upper lobe with scarring" its place; a finding that has its own place keeps it."""
     for place in places:
         after = next((each for each in mentions if each.i >= place.j), None)
-        if after and not after.places and after.fixed is None and not HARD & set(words[place.j : after.i]):
+        if after and not after.places and after.fixed is None and HARD.isdisjoint(words[place.j : after.i]):
             after.places = [place]
 
 
@@ -120,12 +124,12 @@ def _owner(
     label = before is not None and words[before.j : before.j + 1] == [
         ":"
     ]  # "consolidation: present, right base"
-    if before and HARD & set(words[before.j + label : place.i]):
+    if before and not HARD.isdisjoint(words[before.j + label : place.i]):
         start = next((n for n in range(before.j, place.i) if words[n] not in STATED), place.i)
         if in_aside(words, start, place.i) and not (after and _is_inside(words, place.j, after.i)):
             return before
         before = None
-    if after and HARD & set(words[place.j : after.i]) and not _label(words, place):
+    if after and not HARD.isdisjoint(words[place.j : after.i]) and not _label(words, place):
         after = None
     if before is None and after is not None and _is_of_other(words, place, after, places):
         return None
@@ -154,16 +158,16 @@ def _owner(
         return after  # "hyperinflation with left perihilar and bibasilar opacities"
     if _ends_phrase(words, place, before, after):
         return before
-    if (_goes_on(words, before, place) and EXPLAINS & set(gap)) or (
+    if (_goes_on(words, before, place) and not EXPLAINS.isdisjoint(gap)) or (
         place.i == before.j and (verbs | EXPLAINS) & set(gap)
     ):
         return before  # "opacity left base [and lingula] compatible with atelectasis"
     if not CLAUSES.isdisjoint(gap) or (gap[:1] in NEXT and _goes_on(words, before, place)):
         return before  # "effusions in both bases and the lingula and a nodule", "opacity, left base, while"
-    if LIST & set(words[before.j : place.i]) and "," not in gap:
+    if not LIST.isdisjoint(words[before.j : place.i]) and "," not in gap:
         return after  # "congestion and bilateral interstitial and alveolar opacities"
     if "," in gap or "and" in gap or "or" in gap or "with" in gap:
-        return before if not verbs & set(gap) else after
+        return before if verbs.isdisjoint(gap) else after
     return after
 
 

@@ -8,15 +8,18 @@ from medground.reports.tries import Roles, Trie
 def match(trie: Trie, words: list[str]) -> list[tuple[int, int, Roles]]:
     """Return (i, j, roles) of the trie's longest phrases at words [i, j), from left to right."""
     found: list[tuple[int, int, Roles]] = []
-    free = 0
-    following = [*words[1:], None]  # no phrase has None
+    free, size = 0, len(words)
     for n in [n for n, word in enumerate(words) if word in trie]:
         if n < free:
             continue
-        node = trie[words[n]]
+        node: Trie = trie[words[n]]
         end = best = n + 1
         roles = node.get("")
-        while (node := node.get(following[end - 1])) is not None:
+        while end < size:
+            below: Trie | None = node.get(words[end])
+            if below is None:
+                break
+            node = below
             end += 1
             if "" in node:
                 roles, best = node[""], end

@@ -1,6 +1,7 @@
 """Rules on one mention: what removes, ends or affirms it, and what it needs to count."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from medground.reports.ellipsis import EXCEPTIONS
 from medground.reports.lexicon import Finding
@@ -12,11 +13,11 @@ from medground.reports.states import Statement
 from medground.reports.verdicts import PRESENT, Verdict
 from medground.reports.wordlists import word_set
 
-INCIDENTAL = word_set("existence", "incidental")
-PREPOSITIONS = frozenset(("in", "at", "within", "over"))
-ONE_SIDE = word_set("ellipsis", "sides") | {"both"}
-ENDS = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
-BEFORE_STATE = COPULAS | word_set("states", "joined") - {"and", "or", ","} | {"still", "now"}
+INCIDENTAL: Final = word_set("existence", "incidental")
+PREPOSITIONS: Final = frozenset(("in", "at", "within", "over"))
+ONE_SIDE: Final = word_set("ellipsis", "sides") | {"both"}
+ENDS: Final = frozenset(("tip", "tips", "end", "course", "position", "sidehole", "loop"))
+BEFORE_STATE: Final = COPULAS | word_set("states", "joined") - {"and", "or", ","} | {"still", "now"}
 
 
 def phrase_start(words: list[str], i: int) -> int:

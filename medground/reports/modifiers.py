@@ -1,7 +1,7 @@
 """Severity and change of findings, from words before a finding in its own phrase, or after it."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from medground.reports.breaks import HARD, in_aside
 from medground.reports.ellipsis import COMPARED, Half
@@ -10,18 +10,18 @@ from medground.reports.states import COPULAS
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]
-SIDES = word_set("ellipsis", "sides")
-DEGREES = word_set("existence", "degrees")
-ARTICLES = frozenset(("the", "on", "in", "at", "that", "those", "one"))
+SIDES: Final = word_set("ellipsis", "sides")
+DEGREES: Final = word_set("existence", "degrees")
+ARTICLES: Final = frozenset(("the", "on", "in", "at", "that", "those", "one"))
 NEAR, FAR = 4, 12  # words between a modifier and its finding; "no change since 2/1 in the effusion"
-OF = frozenset(("in", "of"))
-PLURAL = frozenset(("are", "have", "were", "remain", "appear"))
-VERBS = COPULAS | {"has", "have"}
-ADVERBS = frozenset(
+OF: Final = frozenset(("in", "of"))
+PLURAL: Final = frozenset(("are", "have", "were", "remain", "appear"))
+VERBS: Final = COPULAS | {"has", "have"}
+ADVERBS: Final = frozenset(
     ("now", "been", "also", "again", "still", "both", "all", "slightly", "mildly", "markedly")
 )
-LISTED = SIDES | {"and", ",", "the", "/", "&"}
-FORMER = frozenset(("not", "previously", "formerly"))
+LISTED: Final = SIDES | {"and", ",", "the", "/", "&"}
+FORMER: Final = frozenset(("not", "previously", "formerly"))
 
 
 def modify(words: list[str], tags: Tags, mentions: list[Mention], halves: Iterable[Half]) -> None:
@@ -78,7 +78,7 @@ def _owner(words: list[str], mentions: list[Mention], kind: str, i: int, j: int)
     if words[start : start + 1] == ["("] and ")" in words[start:i]:
         start = words.index(")", start) + 1  # "effusion (right): small"
     start += words[start : start + 1] == [":"]  # "edema: mild"
-    if HARD & set(words[start:i]) and not in_aside(words, earlier.j, i):
+    if not HARD.isdisjoint(words[start:i]) and not in_aside(words, earlier.j, i):
         return None
     return earlier
 

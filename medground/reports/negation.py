@@ -6,7 +6,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from medground.reports import held_out
 
@@ -14,23 +14,36 @@ if TYPE_CHECKING:
     from medground.reports.parser import Parser
 
 # "There is a small effusion" -> "a small effusion"
-_OPENING = re.compile(
+_OPENING: Final = re.compile(
     r"(?:there (?:is|are)(?: also| now| again)?|(?:redemonstration|evidence|presence) of)\s+", re.IGNORECASE
 )
-_ARTICLE = re.compile(r"(?:an?|the|some)\s+", re.IGNORECASE)
-_COPULA = re.compile(r"\b(?:is|are)\b", re.IGNORECASE)
-_VERB = re.compile(
+_ARTICLE: Final = re.compile(r"(?:an?|the|some)\s+", re.IGNORECASE)
+_COPULA: Final = re.compile(r"\b(?:is|are)\b", re.IGNORECASE)
+_VERB: Final = re.compile(
     r"\b(?:is|are|was|were|has|have|had|shows?|appears?|remains?|demonstrates?)\b", re.IGNORECASE
 )
-_PLURAL = re.compile(r"(?<![sui])s$")
-_NO_NOUN = {"in", "at", "on", "of", "over", "along", "with", "within", "throughout", "near", "overlying", ","}
+_PLURAL: Final = re.compile(r"(?<![sui])s$")
+_NO_NOUN: Final = {
+    "in",
+    "at",
+    "on",
+    "of",
+    "over",
+    "along",
+    "with",
+    "within",
+    "throughout",
+    "near",
+    "overlying",
+    ",",
+}
 
 
-_ALREADY_NEGATED = re.compile(
+_ALREADY_NEGATED: Final = re.compile(
     r"\b(no|not|non|without|absent|absence|resolved|clear|free|never|negative|normal|unremarkable)\b", re.I
 )
-_ANY_VERB = re.compile(r"\b(is|are|was|were|has|have)\b", re.I)
-_OPENING_AND_ARTICLE = re.compile(r"^\s*(there (?:is|are)\s+)?(?:(?:an?|the|some)\s+)?", re.I)
+_ANY_VERB: Final = re.compile(r"\b(is|are|was|were|has|have)\b", re.I)
+_OPENING_AND_ARTICLE: Final = re.compile(r"^\s*(there (?:is|are)\s+)?(?:(?:an?|the|some)\s+)?", re.I)
 
 
 def negate(text: str) -> str | None:

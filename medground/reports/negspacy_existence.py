@@ -6,16 +6,16 @@ because they do not name it.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from medground.records import Span, Triplet
+from medground.records import Span
 from medground.reports.lexicon import Lexicon
 from medground.reports.parser import Options, Parser
 from medground.reports.sentence_parser import Found
-from medground.reports.triplets import without_doubles
+from medground.reports.triplets import Draft, without_doubles
 
-FINDINGS = "findings"  # the group of spans that negspacy reads; unlike doc.ents, they may overlap
-RULE = "negspacy"
+FINDINGS: Final = "findings"  # the group of spans that negspacy reads; unlike doc.ents, they may overlap
+RULE: Final = "negspacy"
 
 
 class NegspacyParser(Parser):
@@ -30,16 +30,16 @@ class NegspacyParser(Parser):
         self._negex: Any = self._nlp.add_pipe("negex", config={"span_keys": [FINDINGS]})
 
     def find(self, sentence: str, before: list[str]) -> Found:
-        """Return (triplets with negspacy's existences, regions) of a sentence."""
-        triplets, regions = super().find(sentence, before)
-        named = {each.finding_span for each in triplets if each.rule != "normality"}
+        """Return (drafts of triplets with negspacy's existences, regions) of a sentence."""
+        drafts, regions = super().find(sentence, before)
+        named = {each.finding_span for each in drafts if each.rule != "normality"}
         if named:
             negated = self._negated(sentence, named)
-            triplets = [
+            drafts = [
                 _with_existence(each, each.finding_span in negated) if each.finding_span in named else each
-                for each in triplets
+                for each in drafts
             ]
-        return without_doubles(triplets), regions
+        return without_doubles(drafts), regions
 
     def _negated(self, sentence: str, spans: set[Span]) -> set[Span]:
         """Return the spans of a sentence that negspacy negates."""
@@ -52,14 +52,14 @@ class NegspacyParser(Parser):
         return {span for span, tokens in found.items() if tokens._.negex}
 
 
-def _with_existence(triplet: Triplet, negated: bool) -> Triplet:
-    """Return the triplet with negspacy's existence, which has no cue."""
+def _with_existence(draft: Draft, negated: bool) -> Draft:
+    """Return the draft with negspacy's existence, which has no cue."""
     return replace(
-        triplet,
+        draft,
         existence="absent" if negated else "present",
         rule=RULE,
         cue=None,
         cue_span=None,
-        severity=None if negated else triplet.severity,
-        change=None if negated else triplet.change,
+        severity=None if negated else draft.severity,
+        change=None if negated else draft.change,
     )

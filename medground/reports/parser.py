@@ -7,16 +7,17 @@ named sections.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from medground.records import Report, Sentence, Triplet
+from medground.records import Report, Sentence
 from medground.reports.languages import added_words, is_foreign
 from medground.reports.lexicon import Lexicon
 from medground.reports.sections import CELLS, COUNTED, Section, split_sections
 from medground.reports.sentence_parser import Options, SentenceParser
 from medground.reports.sentences import split_sentences
-from medground.reports.triplets import line_of, moved
+from medground.reports.triplets import Draft, line_of, moved
 
 __all__ = ["Options", "Parser"]
-Place = tuple[str, str, int, int]  # the section's name, its text, and [start, end) of a sentence
+# A sentence's number, the section's name, its text, the sentence's [start, end), and drafts of its triplets.
+Parsed = tuple[int, str, str, int, int, list[Draft]]
 
 
 class Parser(SentenceParser):
@@ -40,7 +41,7 @@ class Parser(SentenceParser):
 
     def sentences(self, report: Report) -> Iterator[Sentence]:
         """Yield the sentences of one report; none if it is not English or has no counted section."""
-        for number, (section, text, start, end), triplets in self._found(report):
+        for number, section, text, start, end, drafts in self._found(report):
             yield Sentence(
                 study_id=report.study_id,
                 sentence_id=f"{report.study_id}|{number}",
@@ -48,50 +49,48 @@ class Parser(SentenceParser):
                 start=start,
                 end=end,
                 text=text[start:end],
-                triplets=[moved(each, start) for each in triplets],
+                triplets=[moved(each, start) for each in drafts],
                 subject_id=report.subject_id,
                 extra=report.extra,
             )
 
-    def lines(self, report: Report) -> Iterator[dict[str, Any]]:
-        """Yield the sentences of one report as JSON objects, without making records: a third of the time."""
-        study, subject = report.study_id, report.subject_id
-        for number, (section, text, start, end), triplets in self._found(report):
-            line = {
+    def lines(self, report: Report) -> list[dict[str, Any]]:
+        """Return the sentences of one report as JSON objects, without making records: a third of the time."""
+        study, subject, extra = report.study_id, report.subject_id, report.extra
+        found: list[dict[str, Any]] = []
+        for number, section, text, start, end, drafts in self._found(report):
+            line: dict[str, Any] = {
                 "study_id": study,
                 "sentence_id": f"{study}|{number}",
                 "section": section,
                 "start": start,
                 "end": end,
                 "text": text[start:end],
-                "triplets": [line_of(each, start) for each in triplets],
+                "triplets": [line_of(each, start) for each in drafts],
             }
             if subject is not None:
                 line["subject_id"] = subject
-            for key, value in report.extra.items():
+            for key, value in extra.items():
                 line.setdefault(key, value)
-            yield line
+            found.append(line)
+        return found
 
-    def _found(self, report: Report) -> Iterator[tuple[int, Place, list[Triplet]]]:
-        """Yield each sentence's number, its place, and its triplets, with spans from its start."""
+    def _found(self, report: Report) -> list[Parsed]:
+        """Return each sentence's number and place, and drafts of its triplets."""
+        found: list[Parsed] = []
         self.skipped = False
         if self.is_foreign(report):
-            return
-        number = 0
-        for default, text in self._texts(report):
+            return found
+        for name, text in self._texts(report):
             regions: list[str] = []
-            for section, start, end in self._spans(text, default if report.text is None else None):
-                triplets, regions = self.find(text[start:end], regions)
-                number += 1
-                yield number, (section, text, start, end), triplets
-
-    def _spans(self, text: str, name: str | None) -> Iterator[tuple[str, int, int]]:
-        """Yield (section, start, end) of the sentences that are parsed; `name` is a cell's section."""
-        for section in (Section(name, 0, len(text)),) if name else split_sections(text):
-            self.skipped = self.skipped or section.skipped
-            if section.name in COUNTED or self.options.all_sections:
+            for section in [Section(name, 0, len(text))] if report.text is None else split_sections(text):
+                self.skipped = self.skipped or section.skipped
+                if section.name not in COUNTED and not self.options.all_sections:
+                    continue
                 for start, end in split_sentences(text, section.start, section.end):
-                    yield section.name, start, end
+                    drafts, regions = self.find(text[start:end], regions)
+                    found.append((len(found) + 1, section.name, text, start, end, drafts))
+        return found
 
     def is_foreign(self, report: Report) -> bool:
         """Return whether a report is not parsed because it is not English."""
@@ -103,13 +102,13 @@ class Parser(SentenceParser):
             return "skipped" if self.skipped else None
         return "foreign" if self.is_foreign(report) else "silent"
 
-    def _texts(self, report: Report) -> Iterator[tuple[str, str]]:
+    def _texts(self, report: Report) -> list[tuple[str, str]]:
+        """Return (section, text) of each cell that is parsed; one for a report that is a whole text."""
         if report.text is not None:
-            yield "text", report.text
-            return
+            return [("text", report.text)]
         cells = [(name, getattr(report, name)) for name in CELLS]
         if not any(text and text.strip() for _, text in cells):
             cells = [("last_paragraph", report.last_paragraph)]
         if self.options.all_sections:
             cells += [("history", report.indication), ("comparison", report.comparison)]
-        yield from ((name, text) for name, text in cells if text)
+        return [(name, text) for name, text in cells if text]

@@ -6,44 +6,44 @@ has to name every combination. A phrase of the lexicon that covers the whole pre
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from medground.reports.breaks import HARD, Cue
 from medground.reports.wordlists import word_set
 
-BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
-AUXILIARIES = BE | word_set("predicates", "auxiliaries")
-MONTHS = word_set("predicates", "months")
-MODALS = frozenset(("may", "might", "could", "should", "would", "must"))
-STARTS = AUXILIARIES | MODALS | {"can", "cannot"}
-NEGATIONS = frozenset(("not", "never", "cannot"))
-ADVERBS = word_set("predicates", "adverbs")
-CAN = MODALS | {"can"}
-HEDGES = frozenset(("likely", "unlikely", "probably", "possibly", "presumably", "potentially"))
-WHOLLY = word_set("predicates", "wholly")
-PARTLY = word_set("predicates", "partly")
-SEEN = word_set("predicates", "seen")
-GONE = word_set("predicates", "gone")
-EXCLUDED = word_set("predicates", "excluded")
-UNLIKELY = word_set("predicates", "unlikely")
-DOUBTFUL = word_set("predicates", "doubtful")
-RESEMBLES = word_set("predicates", "resembles")
-EARLIER = word_set("predicates", "earlier")
-ALIKE = frozenset(("similar", "similarly", "same", "identical", "identically", "alike"))
-NEAR = 4  # words from a modal to one of these: "would have a very similar appearance"
-CAUSES = frozenset(("account", "explain", "produce", "cause"))
-RELATIVES = frozenset(("which", "that", "this", "these", "it", "they"))
-ENDINGS = frozenset(("resolution", "clearing", "clearance", "disappearance", "evacuation", "removal"))
-DONE = frozenset(("removed", "evacuated", "resected", "excised"))
-RELATIVE = (["that"], ["which"])
-VIEWS = frozenset(("view", "views", "frontal", "lateral", "projection", "pa", "ap"))
-CONTRASTS = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
-CONTRAST_NEAR = 7
-HARD_OR_COMMA = HARD | {","}
-HEADS = SEEN | GONE | EXCLUDED | UNLIKELY | DOUBTFUL | RESEMBLES | {"ruled"}
+BE: Final = frozenset(("is", "are", "was", "were", "be", "been", "being"))
+AUXILIARIES: Final = BE | word_set("predicates", "auxiliaries")
+MONTHS: Final = word_set("predicates", "months")
+MODALS: Final = frozenset(("may", "might", "could", "should", "would", "must"))
+STARTS: Final = AUXILIARIES | MODALS | {"can", "cannot"}
+NEGATIONS: Final = frozenset(("not", "never", "cannot"))
+ADVERBS: Final = word_set("predicates", "adverbs")
+CAN: Final = MODALS | {"can"}
+HEDGES: Final = frozenset(("likely", "unlikely", "probably", "possibly", "presumably", "potentially"))
+WHOLLY: Final = word_set("predicates", "wholly")
+PARTLY: Final = word_set("predicates", "partly")
+SEEN: Final = word_set("predicates", "seen")
+GONE: Final = word_set("predicates", "gone")
+EXCLUDED: Final = word_set("predicates", "excluded")
+UNLIKELY: Final = word_set("predicates", "unlikely")
+DOUBTFUL: Final = word_set("predicates", "doubtful")
+RESEMBLES: Final = word_set("predicates", "resembles")
+EARLIER: Final = word_set("predicates", "earlier")
+ALIKE: Final = frozenset(("similar", "similarly", "same", "identical", "identically", "alike"))
+NEAR: Final = 4  # words from a modal to one of these: "would have a very similar appearance"
+CAUSES: Final = frozenset(("account", "explain", "produce", "cause"))
+RELATIVES: Final = frozenset(("which", "that", "this", "these", "it", "they"))
+ENDINGS: Final = frozenset(("resolution", "clearing", "clearance", "disappearance", "evacuation", "removal"))
+DONE: Final = frozenset(("removed", "evacuated", "resected", "excised"))
+RELATIVE: Final = (["that"], ["which"])
+VIEWS: Final = frozenset(("view", "views", "frontal", "lateral", "projection", "pa", "ap"))
+CONTRASTS: Final = frozenset(("contrast", "compared", "comparison", "unlike", "relative"))
+CONTRAST_NEAR: Final = 7
+HARD_OR_COMMA: Final = HARD | {","}
+HEADS: Final = SEEN | GONE | EXCLUDED | UNLIKELY | DOUBTFUL | RESEMBLES | {"ruled"}
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Chain:
     """A predicate on words [start, end); `first` is its negation, or its start if it has none."""
 
@@ -53,6 +53,14 @@ class Chain:
     head: str
     negated: bool
     words: frozenset[str]
+
+    def __init__(self, start: int, end: int, first: int, head: str, negated: bool, words: frozenset[str]):
+        self.start = start
+        self.end = end
+        self.first = first
+        self.head = head
+        self.negated = negated
+        self.words = words
 
     def kind(self) -> str | None:
         """Return the kind of its cue (lexicon.py), "" for no cue, None if the lexicon decides."""

@@ -1,7 +1,7 @@
 """One analyzed sentence."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from medground.reports.breaks import Cue
 from medground.reports.ellipsis import Half
@@ -11,27 +11,40 @@ from medground.reports.regions import Place
 from medground.reports.states import COPULAS, Statement
 from medground.reports.wordlists import word_set
 
-REPEATED = frozenset(("again", "still"))
-SEEN = word_set("predicates", "seen")
-PERSIST = frozenset(("persists", "persist", "remains", "remain"))
-AFFIRMED = (["present"], ["noted"])
+REPEATED: Final = frozenset(("again", "still"))
+SEEN: Final = word_set("predicates", "seen")
+PERSIST: Final = frozenset(("persists", "persist", "remains", "remain"))
+AFFIRMED: Final = (["present"], ["noted"])
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Reading:
     """One analyzed sentence: its words, the matches on them, and the resulting mentions."""
 
     words: list[str]
     starts: list[int]
     ends: list[int]
-    tags: dict[str, list[Any]] = field(default_factory=dict)
-    places: list[Place] = field(default_factory=list)
-    cues: list[Cue] = field(default_factory=list)
-    mentions: list[Mention] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
-    halves: list[Half] = field(default_factory=list)
-    scopes: Scopes | None = None
-    refers: bool = False  # it refers to the sentence before it
+    tags: dict[str, list[Any]]
+    places: list[Place]
+    cues: list[Cue]
+    mentions: list[Mention]
+    statements: list[Statement]
+    halves: list[Half]
+    scopes: Scopes | None
+    refers: bool  # it refers to the sentence before it
+
+    def __init__(self, words: list[str], starts: list[int], ends: list[int]):
+        self.words = words
+        self.starts = starts
+        self.ends = ends
+        self.tags = {}
+        self.places = []
+        self.cues = []
+        self.mentions = []
+        self.statements = []
+        self.halves = []
+        self.scopes = None
+        self.refers = False
 
     def affirms(self, j: int) -> bool:
         """Return whether "is present", "is small" or, up to the end of a clause, "unchanged" follows.
@@ -40,7 +53,7 @@ class Reading:
         """
         if not PERSIST.isdisjoint(self.words[j : j + 1]) and self.words[j + 1 : j + 2] in CLAUSE_ENDS:
             return True
-        if not COPULAS & set(self.words[j : j + 1]):
+        if COPULAS.isdisjoint(self.words[j : j + 1]):
             ends = [end for kind in "QC" for i, end, _ in self.tags.get(kind, ()) if i == j]
             return any(self.words[end : end + 1] in CLAUSE_ENDS for end in ends)
         n = j + 1

@@ -6,7 +6,7 @@ value) over words [i, j), as the trie of places gives them.
 """
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from medground.reports.lexicon import Finding
 from medground.reports.wordlists import word_set
@@ -14,20 +14,20 @@ from medground.reports.wordlists import word_set
 Tag = tuple[int, int, str, object]
 Pair = tuple[str | None, str | None]  # (side, level)
 
-OUTSIDE = word_set("regions", "outside")
-LIMBS = word_set("regions", "limbs")
-LUNG = word_set("regions", "lungs")
-JOINS = word_set("regions", "joins")
-TOWARDS = word_set("regions", "towards")
-BLOCK = word_set("regions", "block")
-SPARING = word_set("regions", "sparing")
-VERBS = frozenset(("is", "are", "being", "relatively"))
-REJECTING = (["rather", "than"], ["instead", "of"])
-ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"])
-AS_WELL_AS = ["as", "well", "as"]
+OUTSIDE: Final = word_set("regions", "outside")
+LIMBS: Final = word_set("regions", "limbs")
+LUNG: Final = word_set("regions", "lungs")
+JOINS: Final = word_set("regions", "joins")
+TOWARDS: Final = word_set("regions", "towards")
+BLOCK: Final = word_set("regions", "block")
+SPARING: Final = word_set("regions", "sparing")
+VERBS: Final = frozenset(("is", "are", "being", "relatively"))
+REJECTING: Final = (["rather", "than"], ["instead", "of"])
+ENDS: Final[tuple[list[str], ...]] = ([], ["."], [","], [";"])
+AS_WELL_AS: Final = ["as", "well", "as"]
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Place:
     """Words [i, j) that name places.
 
@@ -39,8 +39,24 @@ class Place:
     j: int
     pairs: list[Pair]
     names: list[str]
-    post: bool = False  # follows a preposition: "in the right base"
-    usual: str | None = None  # its side if no other is stated: "retrocardiac"
+    post: bool  # follows a preposition: "in the right base"
+    usual: str | None  # its side if no other is stated: "retrocardiac"
+
+    def __init__(
+        self,
+        i: int,
+        j: int,
+        pairs: list[Pair],
+        names: list[str],
+        post: bool = False,
+        usual: str | None = None,
+    ):
+        self.i = i
+        self.j = j
+        self.pairs = pairs
+        self.names = names
+        self.post = post
+        self.usual = usual
 
     @property
     def sided(self) -> bool:

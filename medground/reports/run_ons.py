@@ -5,37 +5,37 @@ no conjunction follows, a new clause begins before "there" or "no", and before a
 of its own. After a negation it also begins before a finding with a modifier ("mild edema").
 """
 
-from typing import Any
+from typing import Any, Final
 
 from medground.reports.breaks import CLOSERS, HARD, SOFT
 from medground.reports.lexicon import Lexicon
 from medground.reports.wordlists import word_set
 
 Tags = dict[str, list[Any]]
-OPENERS = word_set("run_ons", "openers")
-SEEN = word_set("run_ons", "seen")
-PERSISTS = word_set("run_ons", "persists")
-COPULAS = word_set("states", "copulas")
-IN_PLACE = word_set("run_ons", "in_place")
-VERBS = COPULAS | {"has", "have"}
-FINITE = VERBS | {"been"}
-SINGULAR = frozenset(("is", "has", "was"))
-DOUBTS = frozenset(("cannot", "may", "might", "could"))
-ENDED = frozenset(("removed", "resolved", "cleared", "absent"))
-TOWARDS = frozenset(("in", "at", "on", "of", "the"))
-SIDES = word_set("ellipsis", "sides")
-PLACE_NOUNS = word_set("run_ons", "place_nouns")
-ON_SIDE = (["right"], ["left"])
-LUNG_PARTS = (["base"], ["apex"], ["zone"])
-POSITIONS = frozenset(("place", "situ", "position"))
-PLACES = TOWARDS | SIDES | word_set("ellipsis", "places")
-ENDERS = word_set("run_ons", "enders")
-BETWEEN = word_set("run_ons", "between")
-MODIFIERS = word_set("run_ons", "modifiers") | SOFT
-TRAILING = word_set("run_ons", "trailing")
-NEAR = 8
-DOUBTED = frozenset("UuLP")  # kinds of cues
-GENERAL = frozenset(("guarded", "normal", "clear", "whole"))
+OPENERS: Final = word_set("run_ons", "openers")
+SEEN: Final = word_set("run_ons", "seen")
+PERSISTS: Final = word_set("run_ons", "persists")
+COPULAS: Final = word_set("states", "copulas")
+IN_PLACE: Final = word_set("run_ons", "in_place")
+VERBS: Final = COPULAS | {"has", "have"}
+FINITE: Final = VERBS | {"been"}
+SINGULAR: Final = frozenset(("is", "has", "was"))
+DOUBTS: Final = frozenset(("cannot", "may", "might", "could"))
+ENDED: Final = frozenset(("removed", "resolved", "cleared", "absent"))
+TOWARDS: Final = frozenset(("in", "at", "on", "of", "the"))
+SIDES: Final = word_set("ellipsis", "sides")
+PLACE_NOUNS: Final = word_set("run_ons", "place_nouns")
+ON_SIDE: Final = (["right"], ["left"])
+LUNG_PARTS: Final = (["base"], ["apex"], ["zone"])
+POSITIONS: Final = frozenset(("place", "situ", "position"))
+PLACES: Final = TOWARDS | SIDES | word_set("ellipsis", "places")
+ENDERS: Final = word_set("run_ons", "enders")
+BETWEEN: Final = word_set("run_ons", "between")
+MODIFIERS: Final = word_set("run_ons", "modifiers") | SOFT
+TRAILING: Final = word_set("run_ons", "trailing")
+NEAR: Final = 8
+DOUBTED: Final = frozenset("UuLP")  # kinds of cues
+GENERAL: Final = frozenset(("guarded", "normal", "clear", "whole"))
 
 
 def find_run_ons(words: list[str], tags: Tags, lexicon: Lexicon) -> list[int]:
@@ -99,7 +99,7 @@ class _Clauses:
         if not DOUBTS.isdisjoint(said):
             return True
         if negated:
-            return n == end and self._after_place(after) > after and not CLOSERS & set(self.words[after:])
+            return n == end and self._after_place(after) > after and CLOSERS.isdisjoint(self.words[after:])
         if not (SINGULAR | ENDED).isdisjoint(said):
             return True
         return end in self.placed and (self.words[n] in SOFT or self._after_place(after) > after)
@@ -207,7 +207,7 @@ class _Clauses:
         if not COPULAS.isdisjoint(words[k:end]):
             return True  # "costophrenic angle is blunted"
         if words[n] == "the":
-            return bool(BETWEEN & set(words[end : end + 2]))
+            return not BETWEEN.isdisjoint(words[end : end + 2])
         if not negated:
             return False
         if name in self.devices:
@@ -221,7 +221,7 @@ class _Clauses:
         verb, after = words[end : end + 1], words[end + 1 : end + 3]
         if not VERBS.isdisjoint(verb) and not PERSISTS.isdisjoint(after):
             return True
-        return words[n] in SOFT and not CLOSERS & set(rest)
+        return words[n] in SOFT and CLOSERS.isdisjoint(rest)
 
 
 def _state(trie: dict[str, Any], word: str) -> frozenset[str]:

@@ -7,11 +7,12 @@ place. Offsets count code points of the original text.
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from medground.reports.wordlists import words
 
-_NAMES: dict[str, str] = words()["sections"]
-_HEADER = re.compile(
+_NAMES: Final[dict[str, str]] = words()["sections"]
+_HEADER: Final = re.compile(
     r"(?:(?P<line>^|(?<=\n))|(?<=[.?!;]\ )|(?<=[.?!;]\ \ )|(?<=\.))"
     r"[\ \t>•-]*+(?P<mark>[\#*_]++[\ \t]*+)?(?P<name>"
     + "|".join(f"(?P<{key}>{names})" for key, names in _NAMES.items())
@@ -23,16 +24,16 @@ _HEADER = re.compile(
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
-_SPOKEN = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters
-_ENDED = re.compile(r"[A-Za-z]{3}\.(?=\s|$)")  # and no full stop
-_CHEST = re.compile(r"chest|cxr|thorax", re.IGNORECASE)
-ONE_LINE = frozenset(("technique", "comparison"))  # their text often ends with the line
-CELLS = ("findings", "impression")  # the columns of a table that parse-reports reads
-COUNTED = frozenset({"findings", "impression", "last_paragraph", "text"})
-_PARAGRAPH = re.compile(r"\n[ \t\r]*\n")
+_SPOKEN: Final = re.compile(r"\b[a-z]{2,}\b")  # a title has few words in small letters
+_ENDED: Final = re.compile(r"[A-Za-z]{3}\.(?=\s|$)")  # and no full stop
+_CHEST: Final = re.compile(r"chest|cxr|thorax", re.IGNORECASE)
+ONE_LINE: Final = frozenset(("technique", "comparison"))  # their text often ends with the line
+CELLS: Final = ("findings", "impression")  # the columns of a table that parse-reports reads
+COUNTED: Final = frozenset({"findings", "impression", "last_paragraph", "text"})
+_PARAGRAPH: Final = re.compile(r"\n[ \t\r]*\n")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Section:
     """A stretch [start, end) of the text.
 
@@ -43,7 +44,13 @@ class Section:
     name: str
     start: int
     end: int
-    skipped: bool = False  # it has text about another part of the body
+    skipped: bool  # it has text about another part of the body
+
+    def __init__(self, name: str, start: int, end: int, skipped: bool = False):
+        self.name = name
+        self.start = start
+        self.end = end
+        self.skipped = skipped
 
 
 def split_sections(text: str) -> list[Section]:

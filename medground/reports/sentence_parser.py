@@ -6,6 +6,7 @@ on its existence and with its places.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from medground.records import Existence, Triplet
 from medground.reports import lexicon as words_of_art
@@ -43,18 +44,18 @@ from medground.reports.sharing import EXPLAINS
 from medground.reports.spelling import DIVIDED, Speller
 from medground.reports.states import COPULAS, Statement, find_statements, without_former
 from medground.reports.tokens import tokenise
-from medground.reports.triplets import moved, triplets_of, without_doubles
+from medground.reports.triplets import Draft, drafts_of, moved, without_doubles
 from medground.reports.verdicts import PRESENT, Verdict
 from medground.reports.wordlists import word_set
 
-LONGEST_KNOWN = 160  # code points of a sentence that is cached
-MOST_KNOWN = 20_000  # cached sentences, some 40 MB
-CUES = frozenset("NMBUVuvLPHAREeGD")
-NO_CUES = Scopes([], [], [])
-PASSING = word_set("existence", "passing")
-ASPECTS = frozenset(("acuity", "age", "chronicity", "significance", "etiology", "nature", "cause"))
-BRIDGES = frozenset("LPUuAD")
-Found = tuple[list[Triplet], list[str]]  # triplets of a sentence, and its regions
+LONGEST_KNOWN: Final = 160  # code points of a sentence that is cached
+MOST_KNOWN: Final = 10_000  # cached sentences; as many earlier ones are kept, together some 40 MB
+CUES: Final = frozenset("NMBUVuvLPHAREeGD")
+NO_CUES: Final = Scopes([], [], [])
+PASSING: Final = word_set("existence", "passing")
+ASPECTS: Final = frozenset(("acuity", "age", "chronicity", "significance", "etiology", "nature", "cause"))
+BRIDGES: Final = frozenset("LPUuAD")
+Found = tuple[list[Draft], list[str]]  # drafts of a sentence's triplets, and its regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +78,37 @@ class SentenceParser:
         self.options = options or Options()
         self._speller = Speller(self.lexicon)
         self._known: dict[str, Found] = {}
+        self._known_before: dict[str, Found] = {}
 
-    def read(self, text: str, start: int, end: int, before: list[str]) -> Found:
+    def read(self, text: str, start: int, end: int, before: list[str]) -> tuple[list[Triplet], list[str]]:
         """Return (triplets of text[start:end], its regions); `before` are the regions of the previous
         sentence.
         """
-        triplets, regions = self.find(text[start:end], before)
-        return [moved(each, start) for each in triplets], regions
+        drafts, regions = self.find(text[start:end], before)
+        return [moved(each, start) for each in drafts], regions
 
     def find(self, sentence: str, before: list[str]) -> Found:
-        """Return (triplets, regions) of a sentence; spans count from its start."""
+        """Return (drafts of the triplets, regions) of a sentence."""
         known = self._known.get(sentence)
+        if known is not None:
+            return known
+        known = self._known_before.get(sentence)
         if known is None:
             reading = self.analyse(sentence, 0, before)
-            triplets = [
-                each for mention in reading.mentions for each in triplets_of(sentence, reading, mention)
-            ]
-            places = (m.regions for m in reading.mentions if may_be_meant(m))
-            known = without_doubles(triplets), next(places, [])
-            if not reading.refers and len(sentence) <= LONGEST_KNOWN:
-                self._learn(sentence, known)
+            drafts = [each for m in reading.mentions for each in drafts_of(sentence, reading, m)]
+            meant = next((m.regions for m in reading.mentions if may_be_meant(m)), [])
+            known = without_doubles(drafts), meant
+            if reading.refers or len(sentence) > LONGEST_KNOWN:
+                return known
+        if len(self._known) >= MOST_KNOWN:  # half of a corpus's sentences are repetitions: those are kept
+            self._known_before, self._known = self._known, {}
+        self._known[sentence] = known
         return known
-
-    def _learn(self, sentence: str, found: Found) -> None:
-        """Cache the result of a sentence: half of a corpus's sentences are repetitions."""
-        if len(self._known) >= MOST_KNOWN:
-            self._known.clear()
-        self._known[sentence] = found
 
     def analyse(self, sentence: str, offset: int = 0, before: list[str] | None = None) -> Reading:
         """Return the analyzed sentence; spans are counted from `offset` on."""
         reading = Reading(*tokenise(sentence, offset))
-        if DIVIDED.search(sentence):
+        if ("\xad" in sentence or "\n" in sentence) and DIVIDED.search(sentence):
             self._speller.join(sentence, (reading.words, reading.starts, reading.ends), offset)
         self._speller.correct(reading.words, reading.starts, reading.ends)
         if not RELATIVE.isdisjoint(reading.words):

@@ -7,42 +7,46 @@ stops of decimals, abbreviations (Dr., vs., mm., a.m., No. 2), initials and enum
 """
 
 import re
-from collections.abc import Iterator
+from typing import Final
 
 from medground.reports.wordlists import word_set
 
-_ABBREVIATIONS = word_set("sentences", "abbreviations")
-_UNITS = word_set("sentences", "units")
-_MARK = re.compile(r"[.!?\n]")
-_STOP = re.compile(r"[.!?]{1,20}[\"')\]]*(?=\s|$|[A-Z])")
-_BULLETS = "*•·>◦●▪○■‣∙⁃□✓–—"  # bullets other than the hyphen
-_BREAK = re.compile(
+_ABBREVIATIONS: Final = word_set("sentences", "abbreviations")
+_UNITS: Final = word_set("sentences", "units")
+_SHORT_FORMS: Final = _ABBREVIATIONS | _UNITS | {"no"}  # a full stop after them may end nothing
+_MARK: Final = re.compile(r"[.!?\n]")
+_STOP: Final = re.compile(r"[.!?]{1,20}[\"')\]]*(?=\s|$|[A-Z])")
+_BULLETS: Final = "*•·>◦●▪○■‣∙⁃□✓–—"  # bullets other than the hyphen
+_BREAK: Final = re.compile(
     r"\n(?:[ \t\r]*\n\s*"  # a blank line
     rf"|[ \t]*(?=(?:[-{_BULLETS}]|\(?\d{{1,2}}[.)]|[a-z][.)])[ \t]+\S)"  # a bullet
     r"|[ \t]*(?=[A-Z][A-Za-z/& -]{1,38}:))"  # a label
 )
-_LAST_WORD = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
-_NUMBER = re.compile(r"(?:^|[\s(])(\d{1,2})$")
-LONGEST = 2_000  # code points; no writer's sentence is so long
-PIECE = 160  # code points of the pieces of longer stretches: short ones are cached, and need less time
-_CLAUSE = re.compile(r" (?=(?:there|no|without|the (?:heart|lungs|aorta)|heart|lungs) )", re.IGNORECASE)
-_BEFORE_QUESTION = frozenset(" ,;:(/\t\n")
-_ANSWER = re.compile(
+_LAST_WORD: Final = re.compile(r"(?:^|[\s(,;:/])([A-Za-z](?:[A-Za-z.]*[A-Za-z])?)$")
+_NUMBER: Final = re.compile(r"(?:^|[\s(])(\d{1,2})$")
+LONGEST: Final = 2_000  # code points; no writer's sentence is so long
+PIECE: Final = 160  # code points of the pieces of longer stretches: short ones are cached, and need less time
+_CLAUSE: Final = re.compile(
+    r" (?=(?:there|no|without|the (?:heart|lungs|aorta)|heart|lungs) )", re.IGNORECASE
+)
+_BEFORE_QUESTION: Final = frozenset(" ,;:(/\t\n")
+_ANSWER: Final = re.compile(
     r"\s*(?:no|none|nil|yes|absent|present|negative|positive|small|trace|mild|moderate|large|minimal|tiny|right|left|bilateral)\s*[.,]",
     re.IGNORECASE,
 )
-_QUESTION = re.compile(r"[ \t]*(?:[a-z]|[A-Z]{2})")
-_CONTENT = re.compile(r"[A-Za-z]{2}")
-_LEAD = re.compile(
+_QUESTION: Final = re.compile(r"[ \t]*(?:[a-z]|[A-Z]{2})")
+_CONTENT: Final = re.compile(r"[A-Za-z]{2}")
+_LEAD: Final = re.compile(
     rf"(?:[\s{_BULLETS}#]|-(?!ve\b))*(?:\(?\d{{1,2}}[.)](?!\d)[\s.,]*)?(?:[\s{_BULLETS}#.,]|-(?!ve\b))*"
 )
 
 
-def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each sentence in text[start:end], without the space and enumerator before it.
+def split_sentences(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return (start, end) of each sentence in text[start:end], without the space and enumerator before it.
 
     Stretches without a word of two letters are passed over.
     """
+    found: list[tuple[int, int]] = []
     begin, counted = start, 0
     for mark in _MARK.finditer(text, start, end):
         place = mark.start()
@@ -52,6 +56,8 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
             if not (space := _BREAK.match(text, place, end)):
                 continue
             cut, following = place, space.end()
+        elif _is_plain_stop(text, begin, place, end):
+            cut = following = place + 1
         elif (stop := _STOP.match(text, place, end)) is None or (
             text[place] == "?" and _questions(text, begin, place)
         ):
@@ -63,9 +69,21 @@ def split_sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]
             continue
         else:
             cut = following = stop.end()
-        yield from _pieces(text, begin, cut)
+        _add_pieces(found, text, begin, cut)
         begin = following
-    yield from _pieces(text, begin, end)
+    _add_pieces(found, text, begin, end)
+    return found
+
+
+def _is_plain_stop(text: str, begin: int, place: int, end: int) -> bool:
+    """Return whether the mark at `place` surely ends a sentence: a full stop after a usual word, and a space.
+
+    This decides most marks without a pattern; False decides nothing.
+    """
+    if text[place] != "." or (place + 1 < end and text[place + 1] != " "):
+        return False
+    word = text[text.rfind(" ", begin, place) + 1 or begin : place]
+    return len(word) > 1 and word.isalpha() and word.isascii() and word.lower() not in _SHORT_FORMS
 
 
 def _questions(text: str, begin: int, place: int) -> bool:
@@ -80,13 +98,13 @@ def _questions(text: str, begin: int, place: int) -> bool:
     return before.rstrip()[-1:] in _BEFORE_QUESTION or bool(_QUESTION.match(text, place + 1))
 
 
-def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the stretch without its lead-in, or nothing; in pieces if it is too long for a sentence."""
+def _add_pieces(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    """Add the stretch without its lead-in, or nothing; in pieces if it is too long for a sentence."""
     size = LONGEST if end - start <= LONGEST else PIECE
     while start < end:
         cut = end if end - start <= size else _cut(text, start, start + size)
         if span := _trimmed(text, start, cut):
-            yield span
+            found.append(span)
         start = cut
 
 
@@ -99,6 +117,8 @@ def _cut(text: str, start: int, end: int) -> int:
 
 def _enumerator(text: str, begin: int, place: int, counted: int) -> int | None:
     """Return the start of the number before a full stop, if it is the next of a numbered list."""
+    if not text[place - 1 : place].isdigit():
+        return None
     number = _NUMBER.search(text, max(begin, place - 4), place)
     if number is None or int(number[1]) != counted + 1:
         return None
@@ -111,7 +131,8 @@ def _ends(text: str, begin: int, place: int, after: int) -> bool:
     """Return whether the full stop at `place` ends a sentence; `after` is the start of the following text."""
     if text[after : after + 1].isalpha() and text[place - 1 : place].isupper():
         return False  # U.S, P.M
-    word = _LAST_WORD.search(text, max(begin, place - 12), place)
+    before = text[max(begin, place - 1) : place]
+    word = _LAST_WORD.search(text, max(begin, place - 12), place) if before.isalpha() else None
     if word is None:
         lead = text[max(begin, place - 99) : place].strip()
         return not (text[place - 1 : place].isdigit() and _NUMBER.match(lead))
@@ -126,8 +147,14 @@ def _ends(text: str, begin: int, place: int, after: int) -> bool:
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int] | None:
-    lead = _LEAD.match(text, start, end)
-    start = lead.end() if lead else start
+    """Return the stretch without the lead-in before it and the space after it; None if it has no word."""
+    if text[start] == " ":
+        start += 1
+    if not text[start : min(start + 1, end)].isalpha():
+        lead = _LEAD.match(text, start, end)
+        start = lead.end() if lead else start
     while end > start and text[end - 1].isspace():
         end -= 1
-    return (start, end) if _CONTENT.search(text, start, end) else None
+    first = text[start : min(start + 2, end)]
+    has_word = (len(first) == 2 and first.isalpha() and first.isascii()) or _CONTENT.search(text, start, end)
+    return (start, end) if has_word else None

@@ -2,25 +2,27 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Final
 
 from medground.reports.mentions import COPULAS, DEVICES, HARD, Mention
 from medground.reports.regions import LUNG, Place
 from medground.reports.wordlists import word_set
 
-REFERRING = frozenset(("this", "these", "it"))
-APPEARANCE = ["the", "appearance"]
-LIST = word_set("linking", "list")
-SHARED = word_set("linking", "shared")
-EXPLAINS = word_set("linking", "explains")
-ASIDE = 8  # words of an aside between commas
-FINITE = word_set("joints", "finite")
-PARENCHYMA = frozenset(("Lung Opacity", "Consolidation", "Atelectasis"))
-JOINED_KNOWN = (["and", "the"], [",", "the"])
-CLAUSES = word_set("linking", "clauses")
-NEW_CLAUSE = CLAUSES | {"and"}
-GOES_WITH = SHARED | {"evidenced"}
-REACH = 6
-PREFERRED = frozenset(("over", "than"))
+REFERRING: Final = frozenset(("this", "these", "it"))
+APPEARANCE: Final = ["the", "appearance"]
+LIST: Final = word_set("linking", "list")
+SHARED: Final = word_set("linking", "shared")
+EXPLAINS: Final = word_set("linking", "explains")
+ASIDE: Final = 8  # words of an aside between commas
+FINITE: Final = word_set("joints", "finite")
+PARENCHYMA: Final = frozenset(("Lung Opacity", "Consolidation", "Atelectasis"))
+JOINED_KNOWN: Final = (["and", "the"], [",", "the"])
+CLAUSES: Final = word_set("linking", "clauses")
+NEW_CLAUSE: Final = CLAUSES | {"and"}
+GOES_WITH: Final = SHARED | {"evidenced"}
+LISTED: Final = LIST | SHARED
+REACH: Final = 6
+PREFERRED: Final = frozenset(("over", "than"))
 
 
 def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, int]]) -> None:
@@ -36,14 +38,14 @@ def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, in
         if later.places or not earlier.places or later.fixed is not None:
             continue
         gap = _without_aside(words[earlier.j : later.i])
-        if HARD & set(gap) and not _refers(gap):
+        if not HARD.isdisjoint(gap) and not _refers(gap):
             continue
         explained = (
             _is_explained(earlier) and "there" not in gap and _is_bridged(words, earlier, later, bridges)
         )
         listed = (
             _is_list(gap)
-            and not EXPLAINS & set(gap)
+            and EXPLAINS.isdisjoint(gap)
             and _may_share(later, earlier.places)
             and _are_alike(words, earlier, later)
         )
@@ -55,7 +57,7 @@ def share(words: list[str], mentions: list[Mention], bridges: list[tuple[int, in
             _is_bridged(words, earlier, later, bridges)
             and not earlier.places
             and earlier.fixed is None
-            and not HARD & set(words[earlier.j : later.i])
+            and HARD.isdisjoint(words[earlier.j : later.i])
         ):
             earlier.places, earlier.shared = [place for place in later.places if place.i >= later.j], True
 
@@ -124,7 +126,7 @@ def _share_back(words: list[str], mentions: list[Mention], joins: frozenset[str]
         if (
             alike
             and _may_share(earlier, after)
-            and (not gap or ((joins | PREFERRED) & set(gap) and _is_list(gap)))
+            and (not gap or (not (joins | PREFERRED).isdisjoint(gap) and _is_list(gap)))
         ):
             earlier.places, earlier.shared = after, True
 
@@ -164,4 +166,4 @@ def _is_list(gap: list[str]) -> bool:
         return False
     if gap[:1] in (["over"], ["than"]) and len(gap) < 3:
         return True  # "favor atelectasis over pneumonia"
-    return not gap or bool((LIST | SHARED) & set(gap))
+    return not gap or not LISTED.isdisjoint(gap)

@@ -9,6 +9,7 @@ that are as near to a finding's word are left alone (words.toml).
 
 import re
 from itertools import chain
+from typing import Final
 
 from medground.reports.lexicon import Lexicon
 from medground.reports.tries import Trie, vocabulary
@@ -16,15 +17,15 @@ from medground.reports.wordlists import read_table, word_set
 
 SHORTEST, TARGET, LONG = 4, 7, 11  # letters of a misspelled word, of a finding's, and of one with two errors
 HEADS, TAILS = word_set("spelling", "heads"), word_set("spelling", "tails")
-STATES = word_set("spelling", "states")
-SHORT = word_set("spelling", "short")  # shorter words of findings that are common enough
-MOST_KNOWN = 50_000
-GROUPS = ("device", "tubesandlines", "technicalassessment")
-ENGLISH = word_set("spelling", "english")
-ABBREVIATIONS: dict[str, str] = read_table("words.toml")["spelling"]["abbreviations"]
-DIVIDED = re.compile(r"[^\W\d]\xad|[^\W\d]-[ \t\r]*\n")
-_DOUBLE = re.compile(r"(.)\1+")
-_HYPHEN = re.compile(r"\xad\s*|-[ \t\r]*\n\s*")
+STATES: Final = word_set("spelling", "states")
+SHORT: Final = word_set("spelling", "short")  # shorter words of findings that are common enough
+MOST_KNOWN: Final = 50_000
+GROUPS: Final = ("device", "tubesandlines", "technicalassessment")
+ENGLISH: Final = word_set("spelling", "english")
+ABBREVIATIONS: Final[dict[str, str]] = read_table("words.toml")["spelling"]["abbreviations"]
+DIVIDED: Final = re.compile(r"[^\W\d]\xad|[^\W\d]-[ \t\r]*\n")
+_DOUBLE: Final = re.compile(r"(.)\1+")
+_HYPHEN: Final = re.compile(r"\xad\s*|-[ \t\r]*\n\s*")
 
 
 class Speller:

@@ -5,34 +5,35 @@ belongs to the subjects after it ("clear lungs", "blunting of the left costophre
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from medground.reports.lexicon import Lexicon, Subject
 from medground.reports.wordlists import word_set
 
-SIDES = frozenset(("right", "left"))
-BEFORE_NOUN = SIDES | {"the", "both"}
-FACES = frozenset(("lateral", "posterior", "anterior", "medial"))
-APART = frozenset(("below", "above", "beneath", "over", "behind", "near"))  # something else is there
-BEFORE_SIDE = frozenset(("on", "in", "of", "than", "to", "at", "from", "with")) | APART
-JOINTS = frozenset((",", ";", "and", "but", "while", "whereas", "with"))
-OF_SIDE = word_set("states", "of_side")
-OF = word_set("states", "of")
-LIST = word_set("states", "list")
-JOINED = word_set("states", "joined")
-COPULAS = word_set("states", "copulas")
-VERBS = COPULAS | {"has", "have"}
-NOWHERE: frozenset[int] = frozenset()
-EDGES = JOINTS | COPULAS
-FORMER = frozenset(("previously", "formerly", "once", "earlier"))
-REACH = 14
-NOT_WITHIN = (
+SIDES: Final = frozenset(("right", "left"))
+BEFORE_NOUN: Final = SIDES | {"the", "both"}
+FACES: Final = frozenset(("lateral", "posterior", "anterior", "medial"))
+APART: Final = frozenset(("below", "above", "beneath", "over", "behind", "near"))  # something else is there
+BEFORE_SIDE: Final = frozenset(("on", "in", "of", "than", "to", "at", "from", "with")) | APART
+JOINTS: Final = frozenset((",", ";", "and", "but", "while", "whereas", "with"))
+OF_SIDE: Final = word_set("states", "of_side")
+OF: Final = word_set("states", "of")
+LIST: Final = word_set("states", "list")
+JOINED: Final = word_set("states", "joined")
+COPULAS: Final = word_set("states", "copulas")
+VERBS: Final = COPULAS | {"has", "have"}
+NOWHERE: Final[frozenset[int]] = frozenset()
+EDGES: Final = JOINTS | COPULAS
+FORMER: Final = frozenset(("previously", "formerly", "once", "earlier"))
+REACH: Final = 14
+NOT_WITHIN: Final = (
     frozenset((",", "and", "is", "are", "no", "without")),
     frozenset((",", "is", "are", "with", "no")),
 )
 Spot = tuple[int, int, str]  # words [i, j) and the subject's name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Statement:
     """A subject's state: words [i, j) of both, the state's place, and its meaning."""
 
@@ -45,7 +46,31 @@ class Statement:
     place: tuple[int, int]  # the subject's own words
     state: str
     said: tuple[int, int]  # the state's own words
-    apart: bool = False  # about one side of the subject; a statement about both is about the other
+    apart: bool  # about one side of the subject; a statement about both is about the other
+
+    def __init__(
+        self,
+        i: int,
+        j: int,
+        at: int,
+        finding: str,
+        holds: bool,
+        subject: Subject,
+        place: tuple[int, int],
+        state: str,
+        said: tuple[int, int],
+        apart: bool = False,
+    ):
+        self.i = i
+        self.j = j
+        self.at = at
+        self.finding = finding
+        self.holds = holds
+        self.subject = subject
+        self.place = place
+        self.state = state
+        self.said = said
+        self.apart = apart
 
 
 def find_statements(
@@ -228,7 +253,7 @@ def _predicative(
     if not own:
         return False
     gap = words[own[-1][1] : i]
-    return bool(COPULAS & set(gap)) or not gap
+    return not COPULAS.isdisjoint(gap) or not gap
 
 
 def _listed(words: list[str], subjects: list[Spot]) -> list[Spot]:

@@ -5,15 +5,17 @@ spaces is one, and so are "(-)" and "-ve". Placeholders of removed text (XXXX, _
 """
 
 import re
+from typing import Final
 
-TOKEN = re.compile(
+TOKEN: Final = re.compile(
     r"(?<=\s)-(?=[.,;]|\Z)|[^\W\d]+(?:['’][^\W\d]+|\(s\))?|\d+(?:[.,]\d+)*|\([-+]\)|[-+]ve\b|[,;:()/.?><\[\]&+*|–—]|(?<!\S)-+(?!\S)"
 )
 
-_FULL = {"n't": "not", "n’t": "not", "'t": "not", "’t": "not"}
-_NOT = re.compile(r"n['’]t$")
+_NOT: Final = ("n't", "n’t")  # the end of a contraction
+# Marks that end most words. A letter before one of them ends the word, so that no pattern is needed.
+_AFTER_WORD: Final = frozenset(",.;:?)")
 # Words of a dictation for a mark, short forms, and asides between commas, which are left out.
-PHRASES: dict[tuple[str, ...], str] = {
+PHRASES: Final[dict[tuple[str, ...], str]] = {
     ("next", "line"): ".",
     ("new", "line"): ".",
     ("new", "paragraph"): ".",
@@ -27,19 +29,19 @@ PHRASES: dict[tuple[str, ...], str] = {
     ("w", "/"): "with",
 }
 # Short and misspelled forms of words with one meaning.
-SAME = {
+SAME: Final = {
     "&": "and", "chst": "chest", "lt": "left", "lft": "left", "letf": "left", "leff": "left", "lef": "left",
     "rt": "right", "rght": "right", "rigth": "right", "rigt": "right", "righ": "right",
 }  # fmt: skip
-SHORT = frozenset(SAME)
-DASHES = frozenset(("-", "–", "—"))
-SIDES = frozenset(("right", "left", "r", "l", "rt", "lt"))
-CLOSES = (".", ",", ";")
-ENDS: tuple[list[str], ...] = ([], ["."], [","], [";"])
-STOPS = frozenset((".", ";", ":"))
-LABEL = 2  # words of a label before a dash
-ANSWERS = (["no"], ["none"], ["nil"], ["negative"], ["neg"], ["absent"])
-SPOKEN = frozenset(("w", "line", "paragraph", "stop", "lesser", "less", "extent"))
+SHORT: Final = frozenset(SAME)
+DASHES: Final = frozenset(("-", "–", "—"))
+SIDES: Final = frozenset(("right", "left", "r", "l", "rt", "lt"))
+CLOSES: Final = (".", ",", ";")
+ENDS: Final[tuple[list[str], ...]] = ([], ["."], [","], [";"])
+STOPS: Final = frozenset((".", ";", ":"))
+LABEL: Final = 2  # words of a label before a dash
+ANSWERS: Final = (["no"], ["none"], ["nil"], ["negative"], ["neg"], ["absent"])
+SPOKEN: Final = frozenset(("w", "line", "paragraph", "stop", "lesser", "less", "extent"))
 
 Tokens = tuple[list[str], list[int], list[int]]
 
@@ -49,31 +51,63 @@ def tokenise(text: str, offset: int = 0) -> Tokens:
     lower = text.lower()
     if len(lower) != len(text):  # a few characters get longer in lower case: places would shift
         lower = "".join(small if len(small := each.lower()) == 1 else each for each in text)
-    spans = [match.span() for match in TOKEN.finditer(lower)]
-    if "'t" in lower or "’t" in lower:
-        spans = [each for span in spans for each in _without_contraction(lower, *span)]
-    words = [lower[start:end] for start, end in spans]
-    if "'t" in lower or "’t" in lower:
-        words = [_FULL.get(each, each) for each in words]
+    words: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    at = 0
+    for part in lower.split(" "):  # no word has a space
+        end = at + len(part)
+        if part.isalpha():
+            words.append(part)
+            starts.append(at)
+            ends.append(end)
+        elif part[:-1].isalpha() and part[-1] in _AFTER_WORD:
+            words += [part[:-1], part[-1]]
+            starts += [at, end - 1]
+            ends += [end - 1, end]
+        elif part:
+            _match(lower, at, end, (words, starts, ends))
+        at = end + 1
     if not SPOKEN.isdisjoint(words):
-        spans, words = _written(spans, words)
+        _shorten(words, starts, ends)
     if not SHORT.isdisjoint(words):
         words = [SAME.get(each, each) for each in words]
     if " -" in lower or "–" in lower or "—" in lower:
         _mark_minus(words)
-    return words, [start + offset for start, _ in spans], [end + offset for _, end in spans]
+    if offset:
+        starts, ends = [each + offset for each in starts], [each + offset for each in ends]
+    return words, starts, ends
 
 
-def _written(spans: list[tuple[int, int]], words: list[str]) -> tuple[list[tuple[int, int]], list[str]]:
-    """Return the words without asides of degree, and with the marks that a dictation names."""
+def _match(text: str, at: int, end: int, lists: Tokens) -> None:
+    """Add the words of text[at:end] that the pattern finds, and "not" for the "n't" of a contraction."""
+    words, starts, ends = lists
+    for match in TOKEN.finditer(text, at, end):
+        start, stop = match.span()
+        word = text[start:stop]
+        if word.endswith(_NOT):
+            cut = stop - (2 if word[:-2] == "can" else 3)
+            if cut > start:
+                words.append(text[start:cut])
+                starts.append(start)
+                ends.append(cut)
+            word, start = "not", cut
+        words.append(word)
+        starts.append(start)
+        ends.append(stop)
+
+
+def _shorten(words: list[str], starts: list[int], ends: list[int]) -> None:
+    """Remove asides of degree from the words, and replace the names of marks in a dictation by the marks."""
     for phrase, mark in PHRASES.items():
         n, size = 0, len(phrase)
         while n + size <= len(words):
             if tuple(words[n : n + size]) == phrase:
                 words[n : n + size] = [mark] if mark else []
-                spans[n : n + size] = [(spans[n][0], spans[n + size - 1][1])] if mark else []
+                kept = 1 if mark else 0
+                del starts[n + kept : n + size]
+                del ends[n : n + size - kept]
             n += 1
-    return spans, words
 
 
 def _mark_minus(words: list[str]) -> None:
@@ -93,15 +127,6 @@ def _mark_minus(words: list[str]) -> None:
             continue
         elif label or (words[n + 1 : n + 2] in ANSWERS and words[n + 2 : n + 3] in ENDS):
             words[n] = ":"
-
-
-def _without_contraction(text: str, start: int, end: int) -> list[tuple[int, int]]:
-    """Return the spans of "has" and "n't" for "hasn't", of "can" and "'t" for "can't"."""
-    word = text[start:end]
-    if not _NOT.search(word):
-        return [(start, end)]
-    cut = end - (2 if word[:-2] == "can" else 3)
-    return [(start, cut), (cut, end)]
 
 
 def words_of(phrase: str) -> tuple[str, ...]:

@@ -1,84 +1,135 @@
 """Triplets of a mention; their offset, and repetitions."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from medground.records import Triplet
+from medground.records import Existence, RegionSource, Span, Triplet
 from medground.reports.mentions import Mention
 from medground.reports.reading import Reading
 from medground.reports.regions import Place
 
 
-def moved(triplet: Triplet, by: int) -> Triplet:
-    """Return the triplet with its spans counted from `by` code points earlier."""
-    if by == 0:
-        return triplet
-    finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
+@dataclass(init=False, slots=True)
+class Draft:
+    """A triplet before it is a record: its spans count from the start of its sentence.
+
+    It is not changed, and made in a fraction of the time of a `Triplet`.
+    """
+
+    region: str | None
+    finding: str
+    existence: Existence
+    finding_span: Span
+    region_span: Span | None
+    cue: str | None
+    cue_span: Span | None
+    region_source: RegionSource
+    rule: str
+    severity: str | None
+    change: str | None
+
+    def __init__(
+        self,
+        region: str | None,
+        finding: str,
+        existence: Existence,
+        finding_span: Span,
+        region_span: Span | None,
+        cue: str | None,
+        cue_span: Span | None,
+        region_source: RegionSource,
+        rule: str,
+        severity: str | None,
+        change: str | None,
+    ):
+        self.region = region
+        self.finding = finding
+        self.existence = existence
+        self.finding_span = finding_span
+        self.region_span = region_span
+        self.cue = cue
+        self.cue_span = cue_span
+        self.region_source = region_source
+        self.rule = rule
+        self.severity = severity
+        self.change = change
+
+
+def moved(draft: Draft, by: int) -> Triplet:
+    """Return the triplet of a sentence that starts `by` code points after the start of the text."""
+    finding, region, cue = draft.finding_span, draft.region_span, draft.cue_span
     return Triplet(
-        region=triplet.region,
-        finding=triplet.finding,
-        existence=triplet.existence,
+        region=draft.region,
+        finding=draft.finding,
+        existence=draft.existence,
         finding_span=(finding[0] + by, finding[1] + by),
         region_span=(region[0] + by, region[1] + by) if region else None,
-        cue=triplet.cue,
+        cue=draft.cue,
         cue_span=(cue[0] + by, cue[1] + by) if cue else None,
-        region_source=triplet.region_source,
-        rule=triplet.rule,
-        severity=triplet.severity,
-        change=triplet.change,
+        region_source=draft.region_source,
+        rule=draft.rule,
+        severity=draft.severity,
+        change=draft.change,
     )
 
 
-def line_of(triplet: Triplet, by: int) -> dict[str, Any]:
-    """Return the JSON object of a triplet whose spans count from `by` code points earlier."""
-    finding, region, cue = triplet.finding_span, triplet.region_span, triplet.cue_span
+def line_of(draft: Draft, by: int) -> dict[str, Any]:
+    """Return the JSON object of the triplet that `moved` returns."""
+    finding, region, cue = draft.finding_span, draft.region_span, draft.cue_span
     line: dict[str, Any] = {
-        "region": triplet.region,
-        "finding": triplet.finding,
-        "existence": triplet.existence,
+        "region": draft.region,
+        "finding": draft.finding,
+        "existence": draft.existence,
         "finding_span": (finding[0] + by, finding[1] + by),
         "region_span": (region[0] + by, region[1] + by) if region else None,
-        "cue": triplet.cue,
+        "cue": draft.cue,
         "cue_span": (cue[0] + by, cue[1] + by) if cue else None,
-        "region_source": triplet.region_source,
-        "rule": triplet.rule,
+        "region_source": draft.region_source,
+        "rule": draft.rule,
     }
-    if triplet.severity is not None:
-        line["severity"] = triplet.severity
-    if triplet.change is not None:
-        line["change"] = triplet.change
+    if draft.severity is not None:
+        line["severity"] = draft.severity
+    if draft.change is not None:
+        line["change"] = draft.change
     return line
 
 
-def without_doubles(triplets: list[Triplet]) -> list[Triplet]:
-    """Return the first triplet of each region, finding and existence."""
-    seen: dict[tuple[Any, ...], Triplet] = {}
-    for each in triplets:
+def without_doubles(drafts: list[Draft]) -> list[Draft]:
+    """Return the first draft of each region, finding and existence."""
+    if len(drafts) < 2:
+        return drafts
+    seen: dict[tuple[Any, ...], Draft] = {}
+    for each in drafts:
         seen.setdefault((each.region, each.finding, each.existence), each)
     return list(seen.values())
 
 
-def triplets_of(text: str, reading: Reading, mention: Mention) -> Iterator[Triplet]:
-    """Yield a triplet for each region of a mention, or one without a region."""
-    starts, ends = reading.starts, reading.ends
-    cue = mention.verdict.cue
+def drafts_of(text: str, reading: Reading, mention: Mention) -> list[Draft]:
+    """Return a draft for each region of a mention, or one without a region."""
+    starts, ends, verdict = reading.starts, reading.ends, mention.verdict
+    cue = verdict.cue
     cue_span = (starts[cue[0]], ends[cue[1] - 1]) if cue else None
+    absent = verdict.existence == "absent"
+    found: list[Draft] = []
     regions: list[str | None] = [*mention.regions] or [None]
     for region in regions:
         place = _place_of(mention, region)
-        yield Triplet(
-            region=region,
-            finding=mention.finding.name,
-            existence=mention.verdict.existence or "uncertain",
-            finding_span=(starts[mention.i], ends[mention.j - 1]),
-            region_span=(starts[place.i], ends[place.j - 1]) if place else None,
-            cue=text[cue_span[0] : cue_span[1]] if cue_span else None,
-            cue_span=cue_span,
-            region_source=mention.source,
-            rule=mention.verdict.rule,
-            severity=mention.severity if mention.verdict.existence != "absent" else None,
-            change=mention.change if mention.verdict.existence != "absent" else None,
+        found.append(
+            Draft(
+                region,
+                mention.finding.name,
+                verdict.existence or "uncertain",
+                (starts[mention.i], ends[mention.j - 1]),
+                (starts[place.i], ends[place.j - 1]) if place else None,
+                text[cue_span[0] : cue_span[1]] if cue_span else None,
+                cue_span,
+                mention.source,
+                verdict.rule,
+                None if absent else mention.severity,
+                None if absent else mention.change,
+            )
         )
+    return found
 
 
 def _place_of(mention: Mention, region: str | None) -> Place | None:

@@ -1,23 +1,33 @@
 """The verdict on a finding's existence, from the kinds of the cues that reach it, in order of precedence."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from medground.records import Existence
 from medground.reports.breaks import Cue
 
-OVERRIDES = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
+OVERRIDES: Final = {"H": frozenset("MNB"), "G": frozenset("MNBUVPLAD")}  # cues that beat an earlier state
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Verdict:
-    """The decision about a finding, its rule, and the cue that decided it (None for a plain statement)."""
+    """The decision about a finding, its rule, and the cue that decided it (None for a plain statement).
+
+    It is not changed. This class and others of the parser define `__init__`: mypyc compiles it, and does not
+    compile one that dataclass makes.
+    """
 
     existence: Existence | None  # None: no statement about now
     rule: str
-    cue: Cue | None = None
+    cue: Cue | None
+
+    def __init__(self, existence: Existence | None, rule: str, cue: Cue | None = None):
+        self.existence = existence
+        self.rule = rule
+        self.cue = cue
 
 
-PRESENT = Verdict("present", "stated")
+PRESENT: Final = Verdict("present", "stated")
 
 
 def decide(found: dict[str, Cue], likely_as: Existence) -> Verdict:

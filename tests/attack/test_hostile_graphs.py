@@ -68,7 +68,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.name)
 def test_graphs_of_medground_are_read(path):
-    graph_files.check(path)
+    graph_files.read(path)
 
 
 @pytest.mark.parametrize(("change", "message"), HOSTILE.values(), ids=HOSTILE)
@@ -78,7 +78,7 @@ def test_a_hostile_graph_does_not_reach_openvino(change, message, tmp_path):
     path = tmp_path / "phrases.xml"
     path.write_text(change(whole))
     with pytest.raises(MedgroundError, match=message) as found:
-        graphs.compiled(None, path, 384)  # without a core of OpenVINO, reaching it is an AttributeError
+        graphs.read(path)
     assert str(found.value).startswith(f"{path}: ") and "\n" not in str(found.value)
 
 
@@ -86,14 +86,14 @@ def test_a_hostile_graph_does_not_reach_openvino(change, message, tmp_path):
 def test_a_graph_in_another_encoding_does_not_reach_openvino(encoding, tmp_path):
     (tmp_path / "phrases.xml").write_bytes(WHOLE.read_text().encode(encoding))
     with pytest.raises(MedgroundError, match=FORM):
-        graphs.compiled(None, tmp_path / "phrases.xml", 384)
+        graphs.read(tmp_path / "phrases.xml")
 
 
 def test_a_large_graph_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(graph_files.limits, "MAX_LINE", 1000)
     shutil.copyfile(WHOLE, tmp_path / "phrases.xml")
     with pytest.raises(MedgroundError, match="more than 1000 bytes"):
-        graph_files.check(tmp_path / "phrases.xml")
+        graph_files.read(tmp_path / "phrases.xml")
 
 
 @pytest.mark.slow

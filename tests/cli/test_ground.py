@@ -14,7 +14,7 @@ from PIL import Image
 
 from medground.boxes import Letterbox
 from medground.cli.main import cli
-from medground.grounding import backends, names, predict
+from medground.grounding import backends, names, predict, views
 from medground.models import grounder
 
 
@@ -73,8 +73,8 @@ def test_many_phrases_of_an_image_give_what_each_gives_alone(cohort, model, monk
 
 
 def test_an_image_is_read_once_for_the_phrases_that_follow_one_another(cohort, model, monkeypatch):
-    reads, real = [], predict.images.load_shown
-    monkeypatch.setattr(predict.images, "load_shown", lambda path: reads.append(path) or real(path))
+    reads, real = [], views.images.load_shown
+    monkeypatch.setattr(views.images, "load_shown", lambda path: reads.append(path) or real(path))
     ground(model, cohort.folder / "image0.png", "a", "b", "c")
     assert len(reads) == 1
 
@@ -246,8 +246,8 @@ def test_resume_does_the_last_image_again_and_the_rest(cohort, model, tmp_path, 
     done = whole.splitlines(keepends=True)
     assert len(done) == 12
     (tmp_path / "out.jsonl.partial").write_bytes(b"".join([*done[:kept], b'{"phrase_id":']))
-    reads, real = [], predict.images.load_shown
-    monkeypatch.setattr(predict.images, "load_shown", lambda path: reads.append(path) or real(path))
+    reads, real = [], views.images.load_shown
+    monkeypatch.setattr(views.images, "load_shown", lambda path: reads.append(path) or real(path))
     result = ground(
         model, "--images", cohort.folder, "--resume", "-o", tmp_path / "out.jsonl", given=many(cohort)
     )

@@ -14,6 +14,7 @@ from medground.boxes import paired_iou
 from medground.errors import MedgroundError
 from medground.grounding import backends, engine, exporting
 from medground.models import grounder
+from medground.models.graphs import openvino
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
 
@@ -120,6 +121,20 @@ def test_an_export_that_shares_the_weights_of_its_folder_is_smaller_and_predicts
     (tmp_path / "shared" / "model.safetensors").unlink()
     with pytest.raises(MedgroundError, match=r"no model\.safetensors"):
         backends.load(tmp_path / "shared")
+
+
+@pytest.mark.slow
+@needs_openvino
+@pytest.mark.parametrize("name", engine.GRAPHS)
+def test_an_export_has_no_work_for_openvino_that_can_be_done_before(exported, name):
+    content = (exported / f"{name}.xml").read_text()
+    assert 'type="BatchNormInference"' not in content and 'type="Pad"' not in content
+    graph = openvino().Core().read_model(exported / f"{name}.xml")
+    constants = [each for each in graph.get_ops() if each.get_type_name() == "Constant"]
+    keys = {
+        (str(each.get_element_type()), *each.output(0).get_shape(), each.data.tobytes()) for each in constants
+    }
+    assert len(keys) == len(constants)
 
 
 @pytest.mark.slow

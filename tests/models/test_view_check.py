@@ -17,12 +17,12 @@ from medground.phantom.cohort import render
 from medground.record_json import to_json
 from medground.records import Phrase
 
-LOAD = view_check.load  # other tests get a check that accepts all images
+START = view_check.start  # other tests get a check that accepts all images
 
 
 @pytest.fixture(scope="module")
 def check():
-    return LOAD()
+    return START()()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_batch_has_the_verdicts_of_its_images(check, frontal, lateral):
 
 def test_without_openvino_views_are_not_checked(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert LOAD() is None
+    assert START()() is None
     assert "the views of images are not checked" in caplog.text
 
 

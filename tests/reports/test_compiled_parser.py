@@ -1,5 +1,6 @@
 """The parser compiled by mypyc: `MEDGROUND_COMPILE=1 pip install .`."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -72,6 +73,20 @@ def test_every_compiled_module_exists():
     known = {each.stem for each in (ROOT / "medground" / "reports").glob("*.py")}
     assert known.issuperset(setup.COMPILED)
     assert all((ROOT / "medground" / f"{each}.py").exists() for each in setup.TYPES)
+
+
+@pytest.mark.parametrize("module", setup.COMPILED)
+def test_no_loop_is_over_a_name_that_its_body_assigns(module):
+    """Python takes items of the first value, a compiled loop over a list those of the new one."""
+    path = ROOT / "medground" / "reports" / f"{module}.py"
+    for loop in [each for each in ast.walk(ast.parse(path.read_text())) if isinstance(each, ast.For)]:
+        stored = {
+            name.id
+            for line in loop.body
+            for name in ast.walk(line)
+            if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+        }
+        assert not (isinstance(loop.iter, ast.Name) and loop.iter.id in stored), f"line {loop.lineno}"
 
 
 @pytest.mark.parametrize(

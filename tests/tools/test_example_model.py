@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 import torch
 from example_data import Nih, Pair
+from example_training import alone
 
+from medground import shipped
+from medground.models import lite
+from medground.models.config import GrounderConfig
 from medground.records import Phrase
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -156,3 +160,11 @@ def test_texts_of_a_small_box_on_one_side_name_its_level_too():
     assert not any("lower" in text for text in bare.texts)
     assert len(example_places.places_of(replace(pair, box=tall), lungs)) == 1
     assert len(example_places.places_of(replace(pair, side=None), lungs)) == 1
+
+
+def test_a_training_can_start_from_the_shipped_model_with_its_fitted_parts():
+    start = GrounderConfig.from_json(json.loads((shipped.GROUNDER / "config.json").read_text()))
+    assert start.members > 1 and start.findings and start.placed
+    found = alone(start, lite.MODEL_TYPE)
+    assert (found.members, found.findings, found.placed, found.familiar) == (1, None, False, 0)
+    assert found.text_encoder == start.text_encoder and found.sides_apart
