@@ -3,7 +3,8 @@
 On a processor torch draws each number of a mask on its own, which takes longer than the products of a layer.
 Here 16 random bits decide on each number, so the probability is rounded to 1 / 65,536; the factor of the
 numbers that are kept follows from the rounded one. Attention keeps one matrix for the backward pass, where
-torch keeps three. On other devices and in other precisions torch's own dropout is used.
+torch keeps three. Large matrices are computed in parts that stay in the processor's cache. On other devices
+and in other precisions torch's own dropout is used.
 
 Letters: N rows, L queries, T tokens, D width.
 """
@@ -14,8 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from medground.models import products
+
 BITS = 16
 STATES = 1 << BITS
+ROWS = 1024  # of a product in `feed_forward`
 HIDDEN = -1e30  # added to the scores of hidden tokens: their weights are exactly 0, and no row is NaN
 
 
@@ -35,9 +39,11 @@ def applies(numbers: Tensor, p: float) -> bool:
     return is_plain and 0 < p < 1 and not torch.is_autocast_enabled("cpu")
 
 
-def relu_dropout(numbers: Tensor, p: float) -> Tensor:
-    """Return dropout of the ReLU of the numbers, where dropout `applies`; only the result is kept."""
-    result: Tensor = _ReluDropout.apply(numbers, p)  # type: ignore[no-untyped-call]
+def feed_forward(tokens: Tensor, first: nn.Linear, second: nn.Linear, p: float) -> Tensor:
+    """Return second(dropout(relu(first(tokens)))) for (..., D) tokens, where dropout `applies`."""
+    parameters = (first.weight, first.bias, second.weight, second.bias)
+    found: Tensor = _FeedForward.apply(tokens.flatten(0, -2), *parameters, p)  # type: ignore[no-untyped-call]
+    result: Tensor = found.unflatten(0, tokens.shape[:-1])
     return result
 
 
@@ -60,31 +66,68 @@ def _scale(p: float) -> float:
     return 1 / (1 - round(p * STATES) / STATES)
 
 
-def _signs(shape: torch.Size, p: float) -> Tensor:
-    """Return numbers of this shape that are negative with probability `p`."""
+def _bits(shape: torch.Size) -> Tensor:
+    """Return random 16-bit numbers of this shape."""
     count = shape.numel()
     bits = torch.empty(-(-count * BITS // 64), dtype=torch.int64)
-    drawn = bits.random_(torch.iinfo(torch.int64).min, None).view(torch.int16)[:count]  # type: ignore[arg-type]
-    return drawn.to(torch.float32).sub_(_threshold(p)).view(shape)
+    return bits.random_(torch.iinfo(torch.int64).min, None).view(torch.int16)[:count].view(shape)  # type: ignore[arg-type]
 
 
-class _ReluDropout(torch.autograd.Function):
+def _drawn(shape: torch.Size) -> Tensor:
+    """Return `_bits` as floating-point numbers."""
+    return _bits(shape).to(torch.float32)
+
+
+def _where_above(numbers: Tensor, others: Tensor, least: float, out: Tensor) -> None:
+    """Write the numbers to `out`, and 0 where the others are at most `least`, in one pass."""
+    torch.ops.aten.threshold_backward.grad_input(numbers, others, least, grad_input=out)
+
+
+def _signs(shape: torch.Size, p: float) -> Tensor:
+    """Return numbers of this shape that are negative with probability `p`."""
+    return _drawn(shape).sub_(_threshold(p))
+
+
+class _FeedForward(torch.autograd.Function):
+    """Some rows after the others, so that their hidden units stay in the processor's cache.
+
+    The first weights are scaled, as ReLU and the factor of dropout commute. So a kept unit needs no product.
+    """
+
     @staticmethod
-    def forward(ctx: Any, numbers: Tensor, p: float) -> Tensor:
-        ctx.scale = _scale(p)
-        found = numbers.clamp_min(0).mul_(_signs(numbers.shape, p).ge_(0)).mul_(ctx.scale)
-        ctx.save_for_backward(found)
+    def forward(ctx: Any, rows: Tensor, w: Tensor, b: Tensor, to: Tensor, shift: Tensor, p: float) -> Tensor:
+        ctx.scale, below = _scale(p), _threshold(p) - 1
+        inner, found = rows.new_empty(len(rows), len(w)), rows.new_empty(len(rows), len(to))
+        parts = (each.split(ROWS) for each in (rows, inner, found))
+        scaled, first = w * ctx.scale, b * ctx.scale
+        for own, kept, into in zip(*parts, strict=True):
+            active = products.relu_linear(own, scaled, first)
+            _where_above(active, _drawn(active.shape), below, out=kept)
+            into.copy_(products.linear(kept, to, shift))
+        ctx.save_for_backward(rows, inner, w, to)
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (found,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(gradient, found, 0).mul_(ctx.scale), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, inner, w, to = ctx.saved_tensors
+        gradient = gradient.contiguous()  # oneDNN takes no expanded one
+        to_rows, to_b = torch.empty_like(rows), w.new_zeros(len(w))
+        to_w, to_to = torch.zeros_like(w), torch.zeros_like(to)
+        parts = (each.split(ROWS) for each in (rows, inner, gradient, to_rows))
+        back, scaled = w.t(), to.t() * ctx.scale
+        for own, kept, along, into in zip(*parts, strict=True):
+            to_to.addmm_(along.t(), kept)
+            slope = products.linear(along, scaled)
+            _where_above(slope, kept, 0, out=slope)
+            to_w.addmm_(slope.t(), own)
+            to_b += slope.sum(0)
+            into.copy_(products.linear(slope, back))
+        return to_rows, to_w, to_b, to_to, gradient.sum(0), None
 
 
 class _Attention(torch.autograd.Function):
-    """One row after the other, so that its matrix stays in the processor's cache.
+    """One head of one row after the other, so that its matrix stays in the processor's cache.
 
     The saved weights are those before dropout, with a minus where dropout made a zero.
     """
@@ -94,16 +137,18 @@ class _Attention(torch.autograd.Function):
         ctx: Any, query: Tensor, keys: Tensor, values: Tensor, hidden: Tensor, heads: int, p: float
     ) -> Tensor:
         ctx.heads, ctx.scale, ctx.rate = heads, _scale(p), (query.shape[2] // heads) ** -0.5
-        bias = torch.zeros_like(hidden, dtype=query.dtype).masked_fill_(hidden, HIDDEN)
         found = torch.empty_like(query)
         weights = query.new_empty(len(query), heads, query.shape[1], keys.shape[1])
-        kept = torch.empty_like(weights[0])
-        parts = (_apart(each, heads) for each in (query, keys, values, found))
-        for own, shown, q, k, v, into in zip(weights, bias, *parts, strict=True):
-            torch.baddbmm(shown, q, k.mT, alpha=ctx.rate, out=own)
-            torch.softmax(own, 2, out=own)
-            torch.copysign(own, _signs(own.shape, p), out=own)
-            into.copy_(torch.bmm(torch.clamp_min(own, 0, out=kept), v))
+        kept = torch.empty_like(weights[0, 0])
+        parts = (_apart(each, heads) for each in (query * ctx.rate, keys, values, found))
+        for row, ignored, *each in zip(weights, hidden, *parts, strict=True):
+            columns = ignored.nonzero()[:, 0]
+            signs = _bits(row.shape)
+            for own, sign, q, k, v, into in zip(row, signs, *each, strict=True):
+                torch.mm(q, k.t(), out=own).index_fill_(1, columns, HIDDEN)
+                torch.softmax(own, 1, out=own)
+                torch.copysign(own, kept.copy_(sign).sub_(_threshold(p)), out=own)
+                torch.mm(torch.clamp_min(own, 0, out=kept), v, out=into)
         found *= ctx.scale
         ctx.save_for_backward(query, keys, values, weights, found)
         return found
@@ -113,16 +158,17 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, weights, found = ctx.saved_tensors
         gradients = [torch.empty_like(each) for each in inputs]
-        along = (gradient * found).unflatten(2, (ctx.heads, -1)).sum(3).transpose(1, 2)[..., None]
-        kept, slope = torch.empty_like(weights[0]), torch.empty_like(weights[0])
-        parts = (_apart(each, ctx.heads) for each in (*inputs, *gradients, gradient))
-        for own, mean, q, k, v, to_q, to_k, to_v, g in zip(weights, along, *parts, strict=True):
-            torch.clamp_min(own, 0, out=kept)
-            to_v.copy_(torch.bmm(kept.mT, g))
-            torch.bmm(g, v.mT, out=slope).mul_(kept)
-            slope.sub_(torch.abs(own, out=kept).mul_(mean), alpha=1 / ctx.scale)
-            to_q.copy_(torch.bmm(slope, k))
-            to_k.copy_(torch.bmm(slope.mT, q))
+        along = _apart(gradient * found, ctx.heads).sum(3, keepdim=True)
+        kept, slope = torch.empty_like(weights[0, 0]), torch.empty_like(weights[0, 0])
+        parts = [_apart(each, ctx.heads) for each in (*inputs, *gradients, gradient)]
+        for row in zip(weights, along, *parts, strict=True):
+            for own, mean, q, k, v, to_q, to_k, to_v, g in zip(*row, strict=True):
+                torch.clamp_min(own, 0, out=kept)
+                torch.mm(kept.t(), g, out=to_v)
+                torch.mm(g, v.t(), out=slope).mul_(kept)
+                slope.addcmul_(torch.abs(own, out=kept), mean, value=-1 / ctx.scale)
+                torch.mm(slope, k, out=to_q)
+                torch.mm(slope.t(), q, out=to_k)
         for each, factor in zip(gradients, (ctx.rate, ctx.rate, 1), strict=True):
             each *= ctx.scale * factor
         return (*gradients, None, None, None)

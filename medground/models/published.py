@@ -10,9 +10,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from medground.models import dropout as drops
+from medground.models import products
 
 RESIZER_DROPOUT, RESIZER_EPS = 0.1, 1e-12  # of MDETR
 
@@ -65,8 +65,7 @@ class EncoderLayer(nn.TransformerEncoderLayer):
         query, own = (keys[:, :1], tokens[:, :1]) if first else (keys, tokens)
         found, attention = self._attended(query, keys, tokens, hidden, weights)
         own = self.norm1(own + self.dropout1(found))
-        inner = self.linear2(self._activated(self.linear1(own)))
-        return self.norm2(own + self.dropout2(inner)), attention
+        return self.norm2(own + self.dropout2(self._fed_forward(own))), attention
 
     def _attended(
         self, query: Tensor, keys: Tensor, tokens: Tensor, hidden: Tensor, weights: bool
@@ -78,14 +77,14 @@ class EncoderLayer(nn.TransformerEncoderLayer):
             )
             return found
         matrices, shifts = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
-        query, keys, values = map(functional.linear, (query, keys, tokens), matrices, shifts)
+        query, keys, values = map(products.project, (query, keys, tokens), matrices, shifts)
         mixed = drops.attention(query, keys, values, hidden, attention.num_heads, attention.dropout)
-        return attention.out_proj(mixed), None
+        return products.project(mixed, attention.out_proj.weight, attention.out_proj.bias), None
 
-    def _activated(self, inner: Tensor) -> Tensor:
-        if self.training and drops.applies(inner, self.dropout.p):
-            return drops.relu_dropout(inner, self.dropout.p)
-        found: Tensor = self.dropout(inner.relu())
+    def _fed_forward(self, own: Tensor) -> Tensor:
+        if self.training and drops.applies(own, self.dropout.p):
+            return drops.feed_forward(own, self.linear1, self.linear2, self.dropout.p)
+        found: Tensor = self.linear2(self.dropout(self.linear1(own).relu()))
         return found
 
 

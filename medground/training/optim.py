@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medground.errors import MedgroundError
-from medground.models import stages
+from medground.models import frozen_norms, stages
 from medground.models.network import Network
 from medground.objectives.learner import Learner
 
@@ -130,6 +130,7 @@ def freeze(network: Network, parts: Iterable[str]) -> list[nn.Module]:
     frozen = [getattr(network, name) for part in parts for name in PARTS.get(part, ())]
     if BATCH_NORM in parts:
         frozen += norms_of(network.image_encoder)
+        frozen_norms.fold(network.image_encoder)
     if EARLY in parts:
         frozen += stages.frozen(network.image_encoder)
     if STEM in parts:

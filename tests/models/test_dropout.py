@@ -50,14 +50,25 @@ def test_torchs_dropout_in_another_precision_and_at_the_ends():
     assert not dropout.Dropout(1.0)(torch.ones(4)).any() and dropout.Dropout(0.0)(torch.ones(4)).all()
 
 
-def test_relu_and_dropout_in_one_equal_both():
-    numbers, along = torch.randn(50, 20, requires_grad=True), torch.randn(50, 20)
+@pytest.mark.parametrize("rows", [4, 1024])
+def test_a_feed_forward_network_against_a_plain_one_with_the_same_mask(rows, monkeypatch):
+    monkeypatch.setattr(dropout, "ROWS", rows)  # the last part of 3 x 9 rows is shorter
+    torch.manual_seed(0)
+    first, second = torch.nn.Linear(16, 20), torch.nn.Linear(20, 16)
+    tokens, along = torch.randn(SHAPE, requires_grad=True), torch.randn(SHAPE)
     torch.manual_seed(1)
-    found = dropout.relu_dropout(numbers, P)
+    found = dropout.feed_forward(tokens, first, second, P)
     torch.manual_seed(1)
-    wanted = dropout.Dropout(P)(numbers.relu())
-    assert torch.equal(found, wanted) and (found == 0).any()
-    assert torch.allclose(*(torch.autograd.grad(each, numbers, along)[0] for each in (found, wanted)))
+    kept = torch.cat(
+        [dropout._signs(part.shape, P) >= 0 for part in torch.empty(27, 20).split(rows)]
+    ).unflatten(0, SHAPE[:2])
+    wanted = second(first(tokens).relu() * kept * dropout._scale(P))
+    assert torch.allclose(found, wanted, atol=1e-6)
+    inputs = [tokens, *first.parameters(), *second.parameters()]
+    for one, other in zip(
+        *(torch.autograd.grad(each, inputs, along) for each in (found, wanted)), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-5)
 
 
 def test_attention_against_a_plain_one_with_the_same_mask():
