@@ -56,8 +56,9 @@ def main() -> None:
     try:
         cli(prog_name="medground")
     except SystemExit as leaving:
-        ending.end(leaving.code)
-        raise
+        code = ending.written(leaving.code)
+        ending.end(code)
+        raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""The end of a command that has loaded an export: to free its graphs would take as long as a prediction."""
+"""The end of a command: its last output, and a quick end after an export, whose graphs take long to free."""
 
 import contextlib
+import errno
 import logging
 import os
 import sys
 import threading
 from typing import Any
+
+import click
 
 _kept: list[Any] = []
 
@@ -13,6 +16,23 @@ _kept: list[Any] = []
 def keep(model: Any) -> None:
     """Keep a model until the process ends, in the place of one that was kept before."""
     _kept[:] = [model]
+
+
+def written(code: Any) -> Any:
+    """Write what stdout still holds, and return the exit code; 1, after a message, if only this fails.
+
+    What cannot be written is dropped. Otherwise Python tries it again at its end, and shows a traceback.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if not code and error.errno != errno.EPIPE:  # a reader that has left, such as head, needs no message
+            click.echo(f"Error: {error.strerror}", err=True)
+        return code or 1
+    return code
 
 
 def end(code: Any) -> None:

@@ -31,6 +31,7 @@ def shell(folder):
 
     def run(line):
         env = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+        env.pop("PYTHONUNBUFFERED", None)  # it would hide what is left in the buffer at the end
         call = ["bash", "-o", "pipefail", "-c", line]
         return subprocess.run(call, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
@@ -61,9 +62,17 @@ def test_a_reader_that_leaves_early_is_no_error_to_speak_of(shell):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to play a full disk")
-@pytest.mark.parametrize("way", ["> /dev/full", "-o /dev/full"])
-def test_a_full_disk_is_one_line(shell, way):
-    result = shell(f"medground align --anatomy boxes.jsonl sentences.jsonl {way}")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "medground align --anatomy boxes.jsonl sentences.jsonl > /dev/full",
+        "medground align --anatomy boxes.jsonl sentences.jsonl -o /dev/full",
+        "head -1 sentences.jsonl | medground align --anatomy boxes.jsonl > /dev/full",
+        "medground --help > /dev/full",
+    ],
+)
+def test_a_full_disk_is_one_line(shell, line):
+    result = shell(line)
     assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 
 
