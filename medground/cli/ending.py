@@ -23,6 +23,8 @@ def written(code: Any) -> Any:
 
     What cannot be written is dropped. Otherwise Python tries it again at its end, and shows a traceback.
     """
+    if sys.stdout.closed:
+        return code
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -36,9 +38,9 @@ def written(code: Any) -> Any:
 
 
 def end(code: Any) -> None:
-    """End the process with the code of a SystemExit if a model is kept, after all output is written.
+    """End the process with the code of a SystemExit if a model is kept; stdout is `written` before.
 
-    Return if there is none, if torch or another thread has to end in order, or if output cannot be written.
+    Return if there is none, if torch or another thread has to end in order, or if stderr cannot be written.
     """
     if not _kept or "torch" in sys.modules or threading.active_count() > 1:
         return
@@ -46,6 +48,5 @@ def end(code: Any) -> None:
         return
     with contextlib.suppress(OSError, ValueError):  # the normal end of the process reports it
         logging.shutdown()
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 0)

@@ -41,19 +41,29 @@ def load(
 
     Raises MedgroundError if the folder holds no such model, or for an option that it cannot have.
     """
-    how = (device, backend, calibration, flip_correction, any_view, trust_remote_code, prompt)
-    return start(model, *how)(None)
+    begun = start(
+        model,
+        device=device,
+        backend=backend,
+        calibration=calibration,
+        flip_correction=flip_correction,
+        any_view=any_view,
+        trust_remote_code=trust_remote_code,
+        prompt=prompt,
+    )
+    return begun(None)
 
 
 def start(
-    model: str | Path = "example",
-    device: str = "auto",
-    backend: str = "auto",
-    calibration: bool = True,
-    flip_correction: bool = True,
-    any_view: bool = False,
-    trust_remote_code: bool = False,
-    prompt: str | None = None,
+    model: str | Path,
+    *,
+    device: str,
+    backend: str,
+    calibration: bool,
+    flip_correction: bool,
+    any_view: bool,
+    trust_remote_code: bool,
+    prompt: str | None,
 ) -> Ready:
     """Begin to load a model in threads; return the function that waits for it and returns it.
 

@@ -57,15 +57,23 @@ def test_a_process_with_another_thread_ends_as_usual(exits, monkeypatch):
     assert exits == []
 
 
-def test_a_process_whose_output_cannot_be_written_ends_as_usual(exits, monkeypatch):
+def test_a_process_whose_messages_cannot_be_written_ends_as_usual(exits, monkeypatch):
     class Full:
         def flush(self):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(sys, "stderr", Full())
     ending.keep("model")
     ending.end(0)
     assert exits == []
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_a_closed_stdout_keeps_the_code(code, tmp_path, monkeypatch):
+    stream = (tmp_path / "out").open("w")
+    stream.close()
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert ending.written(code) == code
 
 
 def test_one_model_is_kept(exits):

@@ -1,5 +1,6 @@
 """A model that begins to load, and an image that is read meanwhile."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -14,13 +15,23 @@ from medground.models import view_check
 from medground.record_json import to_json
 
 IMAGE = Path(__file__).parents[2] / "docs" / "images" / "right-mid-lung-opacity.png"
+DEFAULTS = {
+    name: each.default
+    for name, each in inspect.signature(loading.load).parameters.items()
+    if each.kind is each.KEYWORD_ONLY
+}
+
+
+def start(model="example", **chosen):
+    """Begin to load a model with the defaults of `load`."""
+    return loading.start(model, **DEFAULTS | chosen)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("real_view_check")
 def test_an_image_that_was_read_meanwhile_has_the_same_predictions(monkeypatch):
     expected = medground.load().predict(IMAGE, "left lung")
-    ready = loading.start()(IMAGE)
+    ready = start()(IMAGE)
     assert ready.seen.path == IMAGE and ready.seen.is_frontal
     monkeypatch.setattr(views.images, "load_shown", None)
     monkeypatch.setattr(type(ready.view_check), "is_frontal", None)
@@ -57,9 +68,9 @@ def test_an_image_read_without_a_check_is_checked_later():
 
 def test_a_prompt_for_a_model_of_medground_is_an_error():
     with pytest.raises(MedgroundError, match="leave it out"):
-        loading.start(prompt="{phrase}")
+        start(prompt="{phrase}")
 
 
 def test_a_missing_folder_is_an_error_before_anything_loads(tmp_path):
     with pytest.raises(MedgroundError, match="no such folder"):
-        loading.start(tmp_path / "none")
+        start(tmp_path / "none")
