@@ -69,8 +69,8 @@ def write(listed: str, rejects: BinaryIO | None, output: str, resume: bool, **gi
 
     LIST is a folder, an image, a file with one path per line, or JSON lines with image_id and path. Writes
     one report per image, with all keys of its line, for parse-reports and for evaluate --protocol reports.
-    The output does not depend on --batch-size. To train a writer on any frozen encoder:
-    pretrain --objective writer --freeze image-encoder.
+    A report has each sentence once: repetitions are left out. The output does not depend on --batch-size. To
+    train a writer on any frozen encoder: pretrain --objective writer --freeze image-encoder.
 
     \b
         $ medground write images.jsonl --model runs/gk-mvlp --images images --anatomy boxes.jsonl \\

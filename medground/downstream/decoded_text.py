@@ -2,7 +2,9 @@
 
 The words of a WordPiece tokenizer are in lower case and apart from all punctuation. Here "follow - up"
 becomes "follow-up", "1 . 5" becomes "1.5", and a sentence starts with a capital letter and ends with a mark.
-Other tokenizers keep their spaces.
+Other tokenizers keep their spaces. A report has each sentence once: repetitions are left out. The search
+could avoid them instead, but greedy search would then continue the sentence with words that the model did
+not choose.
 """
 
 import re
@@ -24,8 +26,9 @@ ENDS = (".", "!", "?", ":")
 
 
 def report_of(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:
-    """Return the text of a report; its sentences are separated by the separator token."""
-    return " ".join(filter(None, (sentence_of(tokenizer, each) for each in _sentences(tokenizer, ids))))
+    """Return the text of a report, each sentence once; they are separated by the separator token."""
+    sentences = dict.fromkeys(sentence_of(tokenizer, each) for each in _sentences(tokenizer, ids))
+    return " ".join(filter(None, sentences))
 
 
 def sentence_of(tokenizer: "PreTrainedTokenizerBase", ids: Sequence[int]) -> str:

@@ -289,6 +289,14 @@ def test_sentences_are_separated_and_empty_ones_left_out():
     assert decoded_text.report_of(tokenizer, []) == decoded_text.report_of(tokenizer, [sep, sep]) == ""
 
 
+def test_a_report_has_each_sentence_once():
+    tokenizer = encoders.build_tokenizer(["clear lungs no effusion"])
+    texts = ("clear lungs .", "no effusion .", "clear lungs", "no effusion .", "clear lungs no effusion .")
+    ids = [n for text in texts for n in tokenizer(text)["input_ids"][1:]]
+    found = decoded_text.report_of(tokenizer, ids)
+    assert found == "Clear lungs. No effusion. Clear lungs no effusion."
+
+
 def test_other_tokenizers_keep_their_spaces_and_case():
     def decode(ids, **plain):
         assert plain == {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
