@@ -71,13 +71,14 @@ class GKMVLP(Writes):
         """Return the losses of the batch's reports; images without a report do not count."""
         reports: ReportBatch = batch.reports
         at = reports.found(encoded.mask)
-        entities, kept = self.ground(encoded, reports), at.reported
+        known, kept = known_of(encoded, reports), at.reported
+        entities = self.ground(encoded, reports, known)
         found = dict.fromkeys(LOSSES, entities.sum() * 0)
         wanted = set(LOSSES) - self.skipped
         if "ecls" in wanted:
             found["ecls"] = recognition_loss(self.recognise(entities)[kept], reports.findings[kept])
         if wanted & {"itc", "itm"}:
-            images, whole_reports = self.wholes(encoded, reports, entities)
+            images, whole_reports = self.wholes(encoded, reports, entities, known)
         if "itc" in wanted:
             every = heads.similarity(gathered(images), gathered(whole_reports), TEMPERATURE)
             found["itc"] = heads.contrast(every, reports.same(kept))
@@ -95,8 +96,12 @@ class GKMVLP(Writes):
             found["lm"] = mean(self.writer(ids, valid, memory, hidden, at.scored))
         return found
 
-    def ground(self, encoded: Encoded, reports: ReportBatch) -> Tensor:
-        """Return (B, F, D) each finding's knowledge, updated by its regions of each image."""
+    def ground(self, encoded: Encoded, reports: ReportBatch, known: Tensor | None = None) -> Tensor:
+        """Return (B, F, D) each finding's knowledge, updated by its regions of each image.
+
+        known: as returned by `known_of`; None computes it.
+        """
+        known = known_of(encoded, reports) if known is None else known
         sizes = reports.found(encoded.mask).region_sizes
         boxes = reports.region_boxes, reports.region_images
         found = heads.roi_align(heads.patch_map(encoded.images), *boxes, sizes=sizes)
@@ -105,7 +110,7 @@ class GKMVLP(Writes):
         there = torch.zeros(shape, dtype=torch.bool, device=found.device)
         areas[reports.region_images, reports.regions] = found
         there[reports.region_images, reports.regions] = True
-        result: Tensor = self.grounding(known_of(encoded, reports), areas, there)
+        result: Tensor = self.grounding(known, areas, there)
         return result
 
     def recognise(self, entities: Tensor) -> Tensor:
@@ -116,19 +121,22 @@ class GKMVLP(Writes):
         """Return (B, F) rounded probabilities of the findings: their last digits depend on the batch size."""
         return self.recognise(entities).float().sigmoid().round(decimals=DIGITS)
 
-    def wholes(self, encoded: Encoded, reports: ReportBatch, entities: Tensor) -> tuple[Tensor, Tensor]:
+    def wholes(
+        self, encoded: Encoded, reports: ReportBatch, entities: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return (n, E) embeddings of the images with a report, and of their reports.
 
         An image is the knowledge of its findings, weighted by their probabilities. A report is the mean of
         its words. Both are normalized over the images: most of them is the same for all. The contrast does
-        not train the probabilities: most of a report is its phrasing, which no image predicts.
+        not train the probabilities: most of a report is its phrasing, which no image predicts. known: as
+        returned by `known_of`.
         """
         kept = reports.found(encoded.mask).reported
         shares = self.recognise(entities).detach().float().sigmoid()
         texts, count = (encoded.tokens.float(), encoded.mask), len(reports.has_report)
         features = text_means(*texts, reports.sentences, reports.report_of, count)[kept]
         with torch.autocast(features.device.type, enabled=False):  # as in `heads.Projection`
-            images = shares[kept] @ known_of(encoded, reports).float()
+            images = shares[kept] @ known.float()
         return self.image(self.image_norm(images)), self.report(self.report_norm(features))
 
     def memory(self, encoded: Encoded, entities: Tensor, reports: ReportBatch) -> tuple[Tensor, Tensor]:

@@ -313,8 +313,31 @@ def test_an_image_is_compared_by_the_knowledge_of_the_findings_that_are_recogniz
         sum(torch.sigmoid(logits[image, k]) * known[k] for k in range(len(knowledge.NAMES)))
         for image in range(2)
     ]
-    images, _ = objective.wholes(encoded, batch.reports, entities)
+    images, _ = objective.wholes(encoded, batch.reports, entities, known)
     assert torch.allclose(images, objective.image(torch.stack(slow) / (1 + 1e-5) ** 0.5), atol=1e-4)
+
+
+def test_a_step_computes_the_knowledge_once_with_the_losses_of_computing_it_twice(
+    objective, material, monkeypatch
+):
+    encoded, batch = material
+    calls, once, ground = [], gkmvlp.known_of, gkmvlp.GKMVLP.ground
+
+    def counted(*given):
+        calls.append(given)
+        return once(*given)
+
+    def losses():
+        torch.manual_seed(4)  # the negatives of itm are sampled
+        return {name: each.item() for name, each in objective(encoded, batch).items()}
+
+    monkeypatch.setattr(gkmvlp, "known_of", counted)
+    found = losses()
+    assert len(calls) == 1
+    monkeypatch.setattr(
+        gkmvlp.GKMVLP, "ground", lambda self, encoded, reports, _: ground(self, encoded, reports)
+    )
+    assert losses() == found and len(calls) == 3
 
 
 def test_what_all_reports_share_does_not_change_the_contrast(objective, material):
@@ -322,9 +345,9 @@ def test_what_all_reports_share_does_not_change_the_contrast(objective, material
     learning = copy.deepcopy(objective).train()
     shifted = encoded.tokens.clone()
     shifted[batch.reports.sentences] += 10 * torch.randn(shifted.shape[2])
-    entities = objective.ground(encoded, batch.reports)
+    entities, known = objective.ground(encoded, batch.reports), gkmvlp.known_of(encoded, batch.reports)
     before, after = (
-        learning.wholes(each, batch.reports, entities)[1]
+        learning.wholes(each, batch.reports, entities, known)[1]
         for each in (encoded, replace(encoded, tokens=shifted))
     )
     assert torch.allclose(before, after, atol=1e-3) and not torch.allclose(before[0], before[1])
