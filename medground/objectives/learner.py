@@ -36,6 +36,7 @@ class Learner(nn.Module):
             weights = dict(each.defaults) | self.chosen
             each.skipped = frozenset(loss for loss in each.defaults if not weights[loss])
         self.fuses = any(registry.OBJECTIVES[name].fuses for name in names)
+        self.encodes_texts = self.fuses or any(each.uses_tokens for each in self._each())
 
     def _each(self) -> Iterable[Objective]:
         return self.objectives.values()  # type: ignore[return-value]
@@ -53,9 +54,15 @@ class Learner(nn.Module):
     def encode(
         self, pixels: Tensor, inside: Tensor, ids: Tensor, mask: Tensor, image_of: Tensor, text_of: Tensor
     ) -> Encoded:
-        """Return the network's outputs for a batch's inputs; pairs are fused if an objective uses them."""
+        """Return the network's outputs for a batch's inputs.
+
+        Texts are encoded and pairs are fused if an objective uses them.
+        """
         images = self.network.encode_images(pixels, inside)
-        tokens = self.network.encode_texts(ids, mask)
+        if self.encodes_texts:
+            tokens = self.network.encode_texts(ids, mask)
+        else:
+            tokens = images.patches.new_zeros(*ids.shape, self.network.width)
         predictions = None
         if self.fuses:
             predictions = self._fused(images, tokens, mask, image_of, text_of)

@@ -34,12 +34,13 @@ class Objective(nn.Module):
 
     `defaults` are the weights of its losses; the learner sets them from the registry. `skipped` are losses
     with the weight 0, which may be 0 without a computation. `texts` are added to the texts of every batch
-    with reports.
+    with reports. `uses_tokens` is False if it needs no `Encoded.tokens`: they are 0 if no objective does.
     """
 
     defaults: Mapping[str, float] = {}
     skipped: frozenset[str] = frozenset()
     texts: Sequence[str] = ()
+    uses_tokens = True
 
     def __init__(self, model: Grounder):
         super().__init__()

@@ -48,7 +48,9 @@ class Writes(Objective):
 
 
 class ReportWriter(Writes):
-    """The objective `writer`: its visual tokens are the patches."""
+    """The objective `writer`: its visual tokens are the patches, and it needs only the ids of texts."""
+
+    uses_tokens = False
 
     def __init__(self, model: Grounder):
         super().__init__(model)

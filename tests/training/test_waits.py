@@ -13,6 +13,7 @@ from medground.models import grounder
 from medground.objectives import agp, knowledge
 from medground.objectives.learner import Learner, total
 from medground.objectives.report_batch import ReportBatch, find
+from medground.objectives.writer import ReportWriter
 from medground.training import engine
 from medground.training.optim import Schedule
 from medground.training.run_dir import RunFolder
@@ -84,12 +85,23 @@ def step(architecture, names, boxed=True, norm="pre"):
         ("transvg", ["agp", "taco"]),
         ("transvg", ["asg"]),
         ("transvg", ["asg-cls"]),
-        ("transvg", ["writer"]),
     ],
 )
 def test_only_the_text_encoder_waits_for_its_device(architecture, names):
     found, _, _ = step(architecture, names)
     assert found == OF_TRANSFORMERS
+
+
+@pytest.mark.slow
+def test_a_step_of_the_writer_encodes_no_text_and_so_never_waits(monkeypatch):
+    found, parts, learner = step("transvg", ["writer"])
+    monkeypatch.setattr(ReportWriter, "uses_tokens", True)
+    more, same, other = step("transvg", ["writer"])
+    assert (found, more) == ([], OF_TRANSFORMERS)
+    assert parts == same
+    for own, its in zip(learner.parameters(), other.parameters(), strict=True):
+        assert (own.grad is None) == (its.grad is None)
+        assert own.grad is None or torch.equal(own.grad, its.grad)
 
 
 @pytest.mark.slow
