@@ -1,4 +1,4 @@
-"""What the processor of this machine computes fast."""
+"""Abilities of this machine's processor."""
 
 import logging
 from pathlib import Path
