@@ -1,6 +1,7 @@
 """medground parse-reports as its user meets it."""
 
 import csv
+import gzip
 import io
 import json
 import time
@@ -84,6 +85,14 @@ def test_rejects_keep_bad_rows_and_the_run_goes_on(parse, tmp_path):
 def test_binary_rubbish_is_refused(parse):
     result = parse(bytes(range(256)) * 40)
     assert result.exit_code == 1 and "binary" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_gzipped_table_is_named_as_such(parse, tmp_path):
+    (tmp_path / "reports.csv.gz").write_bytes(gzip.compress(ROWS.encode()))
+    result = parse("", str(tmp_path / "reports.csv.gz"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("reports.csv.gz: gzipped: zcat it into this command\n")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
