@@ -26,7 +26,7 @@ def phrases_for(
 
     Every phrase, or finding of the report, is paired with every image. Raises MedgroundError unless each
     image has either phrases or a report, for an empty phrase, and for two files with the same name, whose
-    groundings could not be told apart.
+    groundings would have the same IDs.
     """
     several = [images] if isinstance(images, str | Path | Phrase) else list(images)
     paths = [Path(each) for each in several if not isinstance(each, Phrase)]

@@ -12,7 +12,7 @@ def test_every_phrase_is_paired_with_every_image():
     assert [each.phrase_id for each in found] == ["a|1", "a|2", "b|1", "b|2"]
 
 
-def test_images_of_one_name_are_refused_as_their_groundings_could_not_be_told_apart():
+def test_images_of_one_name_are_refused_as_their_groundings_would_have_the_same_ids():
     paths = ["p1/view1_frontal.jpg", "p2/view1_frontal.jpg"]
     with pytest.raises(MedgroundError, match=r"p2/view1_frontal\.jpg: two images have the same image_id"):
         phrases_for(paths, "heart")
