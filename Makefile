@@ -77,6 +77,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/gen_docs --check
+	$(BIN)/python tools/model_card --check
 	$(BIN)/python tools/check_words
 
 check-words: $(VENV)/installed-dev
@@ -84,6 +85,7 @@ check-words: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python tools/gen_docs
+	$(BIN)/python tools/model_card
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(PIP) $(TORCH) --editable '.[docs]'

@@ -1,6 +1,7 @@
 """Joining the outputs of the shards of one command into one file.
 
-A line belongs to a key: the study of a sentence or pair, the image of an anatomy, the phrase of a grounding.
+A line belongs to a key: the study of a sentence or pair, the image of an anatomy or of a written report, the
+phrase of a grounding.
 All lines of one key are in one shard. They stay together and in order.
 """
 
@@ -26,6 +27,7 @@ KINDS = (
     Kind(frozenset({"phrase_id", "present"}), "phrase_id", always=True),  # groundings
     Kind(frozenset({"sentence_id"}), "study_id", always=False),  # sentences and pairs; a study may have none
     Kind(frozenset({"image_id", "regions"}), "image_id", always=True),  # anatomies
+    Kind(frozenset({"image_id", "study_id", "text", "model"}), "image_id", always=True),  # reports of write
 )
 NOUNS = {"study_id": "studies", "image_id": "images", "phrase_id": "phrases"}
 
@@ -82,7 +84,7 @@ class Lines:
         if self.kind is None:
             self.kind = next((each for each in KINDS if each.marks <= record.keys()), None)
             if self.kind is None:
-                raise self.problem("expected a sentence, a pair, an anatomy or a grounding")
+                raise self.problem("expected a sentence, a pair, an anatomy, a grounding or a written report")
         key = record.get(self.kind.key)
         if not isinstance(key, str):
             raise self.problem(f"{self.kind.key}: expected text")

@@ -1,6 +1,7 @@
 """Patient-level leakage checks, for training, calibration and scoring.
 
 Two records are of the same patient if they share a subject_id or an image_id: either may lack the first.
+`p10000032` and `10000032` are one subject_id: tables of MIMIC-CXR have numbers, and its folders the letter.
 The weights of a model carry a training record in their header:
 
     subjects    digests of all patients and images that the model was trained on
@@ -59,7 +60,8 @@ class Hashed:
 class Patients:
     """A set of patients; `record in patients` is True if any of the record's IDs is known.
 
-    subjects, images: IDs as records state them. hashed: digests of both, from a model's training record.
+    subjects: IDs without MIMIC-CXR's letter. images: IDs as records state them. hashed: digests of both,
+    from a model's training record.
     """
 
     subjects: frozenset[str] = frozenset()
@@ -71,7 +73,8 @@ class Patients:
         """Return the patients of these records. An empty subject_id is no patient."""
         known = [(each.subject_id, each.image_id) for each in records]
         return cls(
-            frozenset(subject for subject, _ in known if subject), frozenset(image for _, image in known)
+            frozenset(_bare(subject) for subject, _ in known if subject),
+            frozenset(image for _, image in known),
         )
 
     @classmethod
@@ -83,9 +86,9 @@ class Patients:
         return cls(hashed=tuple(Hashed(digests[key], parts[key]) for key in parts.keys() & digests.keys()))
 
     def __contains__(self, record: Imaged) -> bool:
-        if record.subject_id in self.subjects or record.image_id in self.images:
+        if _bare(record.subject_id or "") in self.subjects or record.image_id in self.images:
             return True
-        return any(each.holds(name) for each in self.hashed for name in _names(record))
+        return any(each.holds(name) for each in self.hashed for name in _spellings(record))
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,17 @@ def _names(record: Imaged) -> list[str]:
     return [name for name in (record.subject_id, record.image_id) if name]
 
 
+def _bare(subject: str) -> str:
+    """Return a subject_id without MIMIC-CXR's letter."""
+    return subject[1:] if subject[:1] == "p" and subject[1:].isdigit() else subject
+
+
+def _spellings(record: Imaged) -> list[str]:
+    """Return the IDs of a record, with both spellings of its subject's."""
+    bare = _bare(record.subject_id or "")
+    return _names(record) + ([bare, f"p{bare}"] if bare.isdigit() else [])
+
+
 def _parts(record: Mapping[str, Any]) -> dict[str | None, frozenset[str]]:
     """Return the digests of a training record by the name of their key; None for unkeyed ones.
 
@@ -143,7 +157,7 @@ def overlap(records: Iterable[Imaged], patients: Patients, where: str, side: str
     where, side: the two sides ("training and test") and the records' own ("test"), for the message.
     """
     both = [(n, each) for n, each in enumerate(records, start=1) if each in patients]
-    names = {each.subject_id or each.image_id for _, each in both}
+    names = {_bare(each.subject_id or "") or each.image_id for _, each in both}
     return [Leak(len(names), where, both[0][0], side)] if both else []
 
 
@@ -190,7 +204,7 @@ def without(records: Iterable[Item], held_out: Iterable[Imaged]) -> list[Item]:
 def whole_patients(records: Iterable[Imaged], held_out: Iterable[Imaged]) -> "Patients":
     """Return the held-out patients, also those that only an image of the records names."""
     out = Patients.of(held_out)
-    named = {each.subject_id for each in records if each in out and each.subject_id}
+    named = {_bare(each.subject_id) for each in records if each in out and each.subject_id}
     return Patients(out.subjects | named, out.images)
 
 

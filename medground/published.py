@@ -27,10 +27,13 @@ def splits_shown(names: Iterable[str | None]) -> str:
     return ", ".join([*usual, f"{others} with other names"] if others else usual)
 
 
+GZIP, GZIPPED = b"\x1f\x8b", "gzipped: zcat it into this command"
+
+
 def explained(problem: str, line: bytes) -> str:
     """Return the problem with a first line, with advice if the line identifies a published format."""
-    if line.startswith(b"\x1f\x8b"):
-        return "gzipped: zcat it into this command"
+    if line.startswith(GZIP):
+        return GZIPPED
     for name, signs in SIGNS:
         if all(sign in line for sign in signs):
             return f"{problem}; it looks like a published file: see `medground convert {name} --help`"

@@ -49,6 +49,17 @@ def test_a_subject_is_no_image_of_the_same_name():
     assert leakage.overlap([Seen("1", "a")], leakage.Patients.of([Seen("2", "1")]), "", "") == []
 
 
+@pytest.mark.parametrize(("one", "other"), [("p10000032", "10000032"), ("10000032", "p10000032")])
+def test_a_subject_is_the_same_with_and_without_the_letter_of_mimic(one, other):
+    seen = [Seen("i1", one)]
+    trained = {"subjects": sorted(leakage.digests_of(seen, KEY)), "key": KEY.name}
+    for known in (leakage.Patients.of(seen), leakage.Patients.trained(trained)):
+        assert leakage.overlap([Seen("i2", other), Seen("i3", "s10000032")], known, "", "")[0].count == 1
+    assert leakage.without([Seen("i2", other), Seen("i3", "4")], seen) == [Seen("i3", "4")]
+    unnamed = [Seen("i1", other), Seen("i2", one)]
+    assert leakage.without(unnamed, [Seen("i1")]) == []
+
+
 IDS = st.sampled_from(["", "1", "2", "3"])
 SEEN = st.lists(st.builds(Seen, st.sampled_from(["i1", "i2", "i3"]), st.none() | IDS))
 

@@ -114,6 +114,8 @@ def compare(
     if given["reference"] is not None and given["reference"] not in names:
         raise click.UsageError(f"--reference {given['reference']}: the models are {', '.join(names)}")
     scores = _scores(dict(zip(names, files, strict=True)), **given)
+    if output_format != "jsonl" and options.is_given("groups"):
+        _refuse_unknown(groups, scores)
     from medground import jsonl, output_files
 
     with output_files.create(output) as stream:
@@ -124,6 +126,16 @@ def compare(
 
             table = comparison.FORMATS[output_format](comparison.of(scores, groups))
             stream.write(table.encode())
+
+
+def _refuse_unknown(groups: Sequence[str], scores: Any) -> None:
+    """Raise BadParameter for a group that no score has: a table would leave it out."""
+    known = dict.fromkeys(each.group for each in scores)
+    for name in groups:
+        if name not in known:
+            raise click.BadParameter(
+                f"no score has the group {name!r}; known are {', '.join(known)}", param_hint="--group"
+            )
 
 
 def _names(files: Sequence[BinaryIO], names: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     old=["--engine"],
     group=MODEL,
-    help="auto: export if there is one, else torch; bf16: faster, less exact.",
+    help="auto: export if there is one, else torch; bf16: less exact, faster on CPUs with AMX.",
 )
 @option(
     "--trust-remote-code",
@@ -185,6 +185,8 @@ def _phrases(image: Path | None, words: tuple[str, ...], bad_lines: Any, **chose
 
 def _refuse_mixtures(image: Path | None, words: tuple[str, ...], chosen: dict[str, Any]) -> None:
     """Raise UsageError for options that cannot be combined, before anything is loaded."""
+    if image and options.is_given("records"):
+        raise click.UsageError("--phrases names the images itself: leave out IMAGE")
     if image and bool(words) == bool(chosen["report"]):
         raise click.UsageError("IMAGE requires either PHRASEs or --report")
     if not all(map(str.strip, words)):

@@ -93,7 +93,8 @@ def _write(table: Any, leaks: bool, place: Path, output: str, given: dict[str, A
         parts = {name: [table.labels[row] for row in rows] for name, rows in table.rows.items()}
         found = leakage.with_model(parts, encoder.model)
         leaks |= leakage.check(found, given["allow_leakage"], "use other images, or give --allow-leakage")
-    about = {"encoder": encoder.name, "layer": given["layer"], "size": encoder.size, "images": table.digest()}
+    about = {"encoder": encoder.name, "layer": given["layer"], "size": encoder.size}
+    about |= {"images": table.digest(given["images"])}
     paths, batches = [each.path for each in table.labels], -(-len(table.labels) // given["batch_size"])
     features.write(
         *(place, encoder, paths, about, given["images"], given["batch_size"], _maps(encoder, paths, given)),

@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 FOREIGN = "not English, --any-language parses it"
 BUILD_WITH = ("lexicon", "existence_by", "likely_as", "all_sections", "any_language")
 OBJECTS = 50_000  # new objects before a garbage collection: neither a parse nor its records have cycles
+RECORDS = {"output": "-o", "output_format": "--output-format", "resume": "--resume"}
+OTHER_PARSER = {"html": "--html", "output_format": "--output-format"} | {
+    name: "--" + name.replace("_", "-")
+    for name in (*BUILD_WITH[1:], "text_column", "id_column", "subject_column", "section_columns")
+}
 UNPARSED = {
     "silent": "no findings or impression",
     "foreign": FOREIGN,
@@ -31,6 +36,13 @@ def run(source: str, explain: str | None, input_format: str, html: str | None, *
     """Run the mode that the options select."""
     from medground import jsonl
 
+    if explain is not None:
+        others = {"source": "FILE", "html": "--html", "input_format": "--input-format"}
+        _refuse_unused("--explain", RECORDS | others)
+    elif input_format != "auto":
+        _refuse_unused(f"--input-format {input_format}", OTHER_PARSER)
+    elif html is not None:
+        _refuse_unused("--html", RECORDS)
     bad_lines = jsonl.BadLines(choices["rejects"])
     build_with = tuple(choices[each] for each in BUILD_WITH)
     if explain is not None:
@@ -43,6 +55,13 @@ def run(source: str, explain: str | None, input_format: str, html: str | None, *
         _parse(source, build_with, bad_lines, choices)
 
 
+def _refuse_unused(mode: str, names: dict[str, str]) -> None:
+    """Raise UsageError for an option that the mode would ignore."""
+    for name, flag in names.items():
+        if options.is_given(name):
+            raise click.UsageError(f"{flag} would have no effect: leave out {mode} or {flag}")
+
+
 def _explain(sentence: str, build_with: tuple[Any, ...]) -> None:
     from medground.reports.explain import explain
 
@@ -53,8 +72,6 @@ def _explain(sentence: str, build_with: tuple[Any, ...]) -> None:
 def _import(kind: str, source: str, bad_lines: Any, choices: dict[str, Any]) -> None:
     from medground import console, jsonl
 
-    if choices["output_format"] != "jsonl":
-        raise click.UsageError("--output-format chexpert requires reports: leave out --input-format")
     with options.journal(choices["output"], choices["resume"]) as out:
         sentences = choices["shard"].keep(_imported(kind, source, bad_lines, choices["lexicon"]))
         for sentence in console.progress(out.rest(sentences), "sentences", start=out.done):

@@ -56,7 +56,7 @@ def split(phrases: Iterable[Phrase], how: Choice) -> Parts:
 def subjects_in(path: Path) -> set[str]:
     """Return the subject_ids of a file, one per line; empty lines and comments after # are ignored."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise MedgroundError(f"{path}: not a text file; expected one subject_id per line") from None
     if not (names := {name for line in lines if (name := line.partition("#")[0].strip())}):

@@ -6,6 +6,7 @@ Letters: N images, K classes.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +34,13 @@ class LabelTable:
         one = ((self.states == 1).sum(axis=1) == 1).all() and (self.states != UNKNOWN).all()
         return len(self.classes) > 1 and bool(one)
 
-    def digest(self) -> str:
-        """Return a hash of the images, in their order."""
+    def digest(self, folder: Path) -> str:
+        """Return a hash of the images, in their order: their names, and the sizes of their files."""
         whole = hashlib.sha256()
         for each in self.labels:
-            whole.update(f"{each.image_id}\0{each.path}\0".encode())
+            path = folder / each.path
+            size = path.stat().st_size if path.is_file() else None
+            whole.update(f"{each.image_id}\0{each.path}\0{size}\0".encode())
         return whole.hexdigest()[:12]
 
     def share(self, share: float, seed: int) -> Rows:

@@ -71,7 +71,8 @@ class GroundingModel:
         min_score: minimum score of a phrase's further boxes, 0.5 by default; the best box is always kept.
         min_present: minimum `present` of a phrase; below it, its boxes are removed.
 
-        Raises MedgroundError for an unreadable image and for options that the model cannot meet.
+        Raises MedgroundError for an unreadable image, for two paths with the same file name, and for options
+        that the model cannot meet.
         """
         records = phrases_for(images, phrases, report)
         limits = self.options(coverage=coverage, min_score=min_score, min_present=min_present)

@@ -25,7 +25,8 @@ def phrases_for(
     """Return the phrase records of images, with phrases or a report; phrase records are returned as they are.
 
     Every phrase, or finding of the report, is paired with every image. Raises MedgroundError unless each
-    image has either phrases or a report, and for an empty phrase.
+    image has either phrases or a report, for an empty phrase, and for two files with the same name, whose
+    groundings would have the same IDs.
     """
     several = [images] if isinstance(images, str | Path | Phrase) else list(images)
     paths = [Path(each) for each in several if not isinstance(each, Phrase)]
@@ -34,6 +35,7 @@ def phrases_for(
         raise MedgroundError("phrase records cannot be combined with image paths, phrases or a report")
     if paths and (phrases is None) == (report is None):
         raise MedgroundError("an image requires either phrases or a report")
+    _refuse_same_names(paths)
     sentences = None if report is None else sentences_of(report)
     texts = [phrases] if isinstance(phrases, str) else list(phrases or ())
     for path in paths:
@@ -41,6 +43,16 @@ def phrases_for(
     for each in records:
         refuse_empty(each)
     return records
+
+
+def _refuse_same_names(paths: Iterable[Path]) -> None:
+    """Raise MedgroundError for two paths whose image_id is the same."""
+    seen = set[str]()
+    for path in paths:
+        if path.stem in seen:
+            said = "two images have the same image_id"
+            raise MedgroundError(f"{path}: {said}; give Phrase records with an image_id each")
+        seen.add(path.stem)
 
 
 def phrases_of(image: Path, texts: Iterable[str]) -> list[Phrase]:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from medground import limits
 from medground.encodings import Decoder, text_of
 from medground.errors import BadRecord, MedgroundError, sift
+from medground.published import GZIP, GZIPPED
 from medground.records import Report
 from medground.reports import folders
 
@@ -256,6 +257,8 @@ def has_text(report: Report) -> bool:
 
 def read_text(content: bytes, decode: Decoder, path: Path, study_id: str) -> Report:
     """Return one text file as a report; raises BadRecord if it is binary or has no text."""
+    if content.startswith(GZIP):
+        raise BadRecord(GZIPPED)
     text = text_of(content, decode, str(path))
     if "\0" in text:
         raise BadRecord("this is binary, not a report")

@@ -106,6 +106,10 @@ def test_a_format_can_be_given_for_each_file(files):
             "one for all or 3",
         ),
         (["a.jsonl", "b.jsonl", "--protocol", "heatmap"], "heatmap"),
+        (
+            ["a.jsonl", "b.jsonl", "--output-format", "latex", "--group", "side"],
+            "no score has the group 'side'; known are all, ",
+        ),
     ],
 )
 def test_a_wrong_call_is_a_usage_error(files, args, message):

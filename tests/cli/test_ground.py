@@ -203,6 +203,11 @@ def test_an_image_without_phrases_is_a_usage_error(model, cohort):
     assert ground(model, cohort.folder / "image0.png").exit_code == 2
 
 
+def test_records_beside_an_image_are_a_usage_error(model, cohort):
+    result = ground(model, cohort.folder / "image0.png", "spot", "--phrases", cohort.phrases)
+    assert (result.exit_code, "--phrases names the images itself" in result.stderr) == (2, True)
+
+
 def test_a_phrase_without_words_is_refused(model, cohort):
     result = ground(model, cohort.folder / "image0.png", "spot", " ")
     assert (result.exit_code, "PHRASE is empty" in result.stderr) == (2, True)

@@ -60,6 +60,17 @@ def test_the_input_may_be_a_table_of_reports(join, tmp_path):
     assert join.out.read_text() == lines(ALL)
 
 
+def test_reports_of_write_are_joined_in_the_order_of_their_images(join):
+    """Two images of one study have a report each."""
+    images = [{"image_id": name, "study_id": "s", "path": f"{name}.png"} for name in ("c", "a", "b")]
+    reports = [{"study_id": "s", "text": "words", "model": "m"} | each for each in images]
+    parts = {"x_1_of_2": [reports[0], reports[2]], "x_2_of_2": [reports[1]]}
+    result = join(*NAMES, "--like", "images.jsonl", images=images, **parts)
+    assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+    assert result.stderr == "3 lines of 3 images from 2 shards, of 3 in the input\n"
+    assert join.out.read_text() == lines(reports)
+
+
 BAD = {
     "a missing shard": (["x-1-of-2.jsonl"], {}, "shard 2 of 2 is missing"),
     "a shard twice": (["x-1-of-2.jsonl"] * 2, {}, "given twice"),

@@ -1,6 +1,7 @@
 """medground parse-reports as its user meets it."""
 
 import csv
+import gzip
 import io
 import json
 import time
@@ -84,6 +85,14 @@ def test_rejects_keep_bad_rows_and_the_run_goes_on(parse, tmp_path):
 def test_binary_rubbish_is_refused(parse):
     result = parse(bytes(range(256)) * 40)
     assert result.exit_code == 1 and "binary" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_gzipped_table_is_named_as_such(parse, tmp_path):
+    (tmp_path / "reports.csv.gz").write_bytes(gzip.compress(ROWS.encode()))
+    result = parse("", str(tmp_path / "reports.csv.gz"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith("reports.csv.gz: gzipped: zcat it into this command\n")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -219,11 +228,38 @@ def test_scene_graphs_come_in_as_sentences(parse, tmp_path):
     [
         (["--input-format", "chest-imagenome"], "requires a folder or .zip"),
         (["--input-format", "radgraph", "--output-format", "chexpert"], "leave out --input-format"),
+        (
+            ["--input-format", "radgraph", "--html", "page.html"],
+            "leave out --input-format radgraph or --html",
+        ),
+        (["--input-format", "radgraph", "--likely-as", "present"], "--likely-as would have no effect"),
+        (["--html", "page.html", "-o", "sentences.jsonl"], "leave out --html or -o"),
+        (["--html", "page.html", "--output-format", "chexpert"], "leave out --html or --output-format"),
+        (["--explain", "No edema.", "-o", "sentences.jsonl"], "leave out --explain or -o"),
+        (["--explain", "No edema.", "-"], "leave out --explain or FILE"),
     ],
 )
-def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem):
+def test_what_does_not_go_together_is_a_usage_error(parse, flags, problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     result = parse("", *flags)
     assert result.exit_code == 2 and problem in result.stderr
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_table_with_unknown_names_is_a_table_on_stdin_if_its_columns_are_named(parse):
+    rows = "nr,befund,urteil\na,Small left effusion.,\nb,,No pneumothorax.\n"
+    columns = ("--id-column", "nr", "--section-columns", "findings=befund,impression=urteil")
+    found = lines(parse(rows, *columns))
+    assert [(each["study_id"], each["section"]) for each in found] == [("a", "findings"), ("b", "impression")]
+
+
+def test_names_of_columns_are_refused_for_reports_without_columns(parse):
+    line = json.dumps({"study_id": "s1", "words": SECRET}) + "\n"
+    result = parse(line, "--text-column", "words")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert (
+        result.stderr == "Error: <stdin>: not a table: leave out --text-column and other names of columns\n"
+    )
 
 
 @pytest.mark.slow

@@ -156,6 +156,8 @@ def test_a_list_of_subjects_may_have_comments(tmp_path: Path):
     file = tmp_path / "val.txt"
     file.write_text("# of the first year\np10\n\n p11  # twice\np10\n")
     assert splits.subjects_in(file) == {"p10", "p11"}
+    file.write_text("p10\np11\n", encoding="utf-8-sig")
+    assert splits.subjects_in(file) == {"p10", "p11"}
     file.write_text("# none\n")
     with pytest.raises(MedgroundError, match="has no subject_id"):
         splits.subjects_in(file)

@@ -44,6 +44,15 @@ def test_a_share_is_one_of_patients_and_smaller_ones_are_parts_of_it():
     assert len(found.share(1e-6, 0)) == 2, "one patient at least"
 
 
+def test_features_are_of_the_files_and_not_only_of_their_names(tmp_path):
+    found, folders = table(8), [tmp_path / name for name in ("one", "copy", "other")]
+    for folder, pixels in zip(folders, (b"dark", b"dark", b"bright"), strict=True):
+        folder.mkdir()
+        (folder / "7.png").write_bytes(pixels)
+    one, copy, other = map(found.digest, folders)
+    assert one == copy != other
+
+
 def test_a_patient_in_two_splits_is_refused():
     mixed = [label(0, "train"), label(2, "val"), label(4, "test", subject="p0-train")]
     with pytest.raises(MedgroundError, match="1 subject is in both training and test"):
