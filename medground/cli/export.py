@@ -21,8 +21,8 @@ def export(model: Path, folder: Path, encoders: bool, public: bool) -> None:
     """Export a model for faster prediction on a CPU, with the same boxes.
 
     Writes OpenVINO graphs, tokenizer, config and, if there is one, the calibration. Pass the folder to
-    ground --model, which then uses the export. With --backend bf16 it is faster still on CPUs with AMX or
-    AVX512-BF16. Export again after training or calibrating again.
+    ground --model, which then uses the export. With --backend bf16 it is faster still, but only on CPUs
+    with AMX. Export again after training or calibrating again.
 
     With --public, the new folder has no training record and can be published (docs/security.md). With
     --encoders, the folder gets image-encoder and text-encoder, which transformers, --image-encoder and

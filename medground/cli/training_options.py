@@ -262,7 +262,7 @@ _SAME_FOR_ALL = [
         type=click.Choice(["no", "bf16", "fp16"]),
         default="no",
         show_default=True,
-        help="Mixed precision; no: float32.",
+        help="Mixed precision; no: float32. bf16 is faster on GPUs, and on CPUs with AMX.",
     ),
     option(
         "--loader-threads",

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from medground import processors
 from medground.errors import MedgroundError
 from medground.grounding import engine
 from medground.grounding.engine import EncodedImage, Exported, Query
@@ -71,6 +72,8 @@ def start(folder: Path, device: str = "cpu", backend: str = "auto") -> Callable[
         return partial(_with_torch, folder, device)
     if device != "cpu":
         log.warning("%s: an export runs on the CPU", folder)
+    if backend == "bf16":
+        processors.warn_if_bf16_is_slow("--backend bf16", "--backend exported")
     facts = files.export()
     if backend != "auto" or not files.has_weights:
         return engine.start(files, facts, "bf16" if backend == "bf16" else "f32").ready

@@ -2,7 +2,7 @@
 
 `engine` describes the graphs and loads them. They hold the weights without loss: those that half precision
 holds exactly, such as those of the example model, take two bytes. The backend bf16 computes in bfloat16. It
-is faster on CPUs with AMX or AVX512-BF16, and moves boxes by a few thousandths of the image.
+is faster on CPUs with AMX only, and moves boxes by a few thousandths of the image.
 
 Letters: S side of the square, N texts, T tokens, P patches, D width.
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from medground import processors
 from medground.errors import MedgroundError
 from medground.training import trackers
 
@@ -24,6 +25,8 @@ def open_engine(device: str, precision: str, tracker: str | None, folder: Path) 
     cpu = device == "cpu" or not torch.accelerator.is_available()
     if cpu and precision == "fp16":  # accelerate would silently compute in float32
         raise MedgroundError("--precision fp16 needs a GPU; on a CPU give bf16 or no")
+    if cpu and precision == "bf16":
+        processors.warn_if_bf16_is_slow("--precision bf16", "--precision no")
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     # the parameters of a step depend on the batch: it may have no sentence, for example

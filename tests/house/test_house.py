@@ -23,7 +23,7 @@ PROGRAMS = [
 ]
 
 ROWS = [  # the ground first: a module imports from lower rows, and inside its own folder
-    {"errors", "records", "record_json", "published", "shipped", "threads"},
+    {"errors", "records", "record_json", "published", "shipped", "threads", "processors"},
     {
         *(
             "boxes",

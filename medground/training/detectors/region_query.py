@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medground import checkpoints, output_files
+from medground import checkpoints, output_files, processors
 from medground.anatomy import region_query, yolo
 from medground.anatomy.augment import Views
 from medground.anatomy.image_set import ImageSet
@@ -188,11 +188,8 @@ def start_from_frequencies(network: RegionQuery, images: ImageSet) -> ImageSet:
 
 
 def half_is_fast(device: str) -> bool:
-    """Return whether bfloat16 is faster on this device: on GPUs, and on CPUs with tile multiplication."""
-    if not device.startswith("cpu"):
-        return True
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16"))
+    """Return whether bfloat16 is faster on this device: on GPUs, and on CPUs with AMX."""
+    return not device.startswith("cpu") or bool(processors.has_amx())
 
 
 @torch.no_grad()
