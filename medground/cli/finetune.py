@@ -211,6 +211,8 @@ def _check_usage(
         raise click.UsageError("give --num-folds K together with --fold I, I from 1 to K")
     if folds and (chosen["val_subjects"] or chosen["test_subjects"]):
         raise click.UsageError("give --num-folds, or --val-subjects and --test-subjects, not both")
+    if _by_hand("steps") and _by_hand("epochs"):
+        raise click.UsageError("give --steps or --epochs, not both")
     if chosen["num_phrases"] and chosen["subject_fraction"]:
         raise click.UsageError("give --num-phrases or --subject-fraction, not both")
     if anatomy and not rehearse:

@@ -19,6 +19,7 @@ from medground.cli.command import FILES, command, option
     group=FILES,
     help="Input of the sharded command; sets the order and finds gaps.",
 )
+@option("--id-column", metavar="NAME", group=FILES, help="Column of INPUT with the study ID.")
 @option(
     "--missing-ok",
     is_flag=True,
@@ -26,7 +27,9 @@ from medground.cli.command import FILES, command, option
     help="Allow images and phrases of --like without a line.",
 )
 @options.output
-def join_shards(shards: tuple[Path, ...], like: Path | None, missing_ok: bool, output: str) -> None:
+def join_shards(
+    shards: tuple[Path, ...], like: Path | None, id_column: str | None, missing_ok: bool, output: str
+) -> None:
     """Join the outputs of --shard 1/N to N/N into one file.
 
     Without --like, the shards are written one after another. With --like, the lines are in the order of
@@ -41,6 +44,8 @@ def join_shards(shards: tuple[Path, ...], like: Path | None, missing_ok: bool, o
         $ medground join-shards part-1-of-2.jsonl part-2-of-2.jsonl --like reports.csv -o sentences.jsonl
         5,301 lines of 700 studies from 2 shards, of 702 in the input
     """
+    if id_column is not None and like is None:
+        raise click.UsageError("--id-column requires --like")
     from medground import joining, output_files
 
     joining.check_names([*shards])
@@ -48,15 +53,15 @@ def join_shards(shards: tuple[Path, ...], like: Path | None, missing_ok: bool, o
         lines = [joining.Lines(stack.enter_context(path.open("rb"))) for path in shards]
         out = stack.enter_context(output_files.create(output))
         if like:
-            keys = _keys(stack, like, joining.key_name(lines))
+            keys = _keys(stack, like, joining.key_name(lines), id_column)
             joined = joining.merge(out, lines, keys, missing_ok)
         else:
             joined = joining.chain(out, lines)
     click.echo(joined, err=True)
 
 
-def _keys(stack: ExitStack, path: Path, name: str) -> Iterator[str]:
-    """Yield the keys of the input's records, in order."""
+def _keys(stack: ExitStack, path: Path, name: str, column: str | None) -> Iterator[str]:
+    """Yield the keys of the input's records, in order; of a table, from `column` if it is given."""
     from medground import joining, jsonl
     from medground.cli.report_input import open_reports
     from medground.reports.input import Columns
@@ -64,5 +69,6 @@ def _keys(stack: ExitStack, path: Path, name: str) -> Iterator[str]:
     if path.suffix == ".jsonl":
         yield from joining.keys_of_lines(stack.enter_context(path.open("rb")), name)
     else:
-        for report in open_reports(stack, str(path), Columns(), jsonl.BadLines()):
+        columns = Columns(text=column, study=column)  # the text does not matter: any column does
+        for report in open_reports(stack, str(path), columns, jsonl.BadLines()):
             yield report.study_id

@@ -74,6 +74,7 @@ def test_a_list_of_subjects_is_held_out(toy_cohort, tmp_path):
         (["--anatomy", __file__], "requires --rehearse"),
         (["--objective", "taco"], "add --objective agp"),
         (["--num-folds", 3, "--fold", 1, "--val-subjects", __file__], "not both"),
+        (["--steps", 2, "--epochs", 1], "give --steps or --epochs"),
         (["--subject-fraction", 0], "not in the range"),
     ],
 )

@@ -60,6 +60,14 @@ def test_the_input_may_be_a_table_of_reports(join, tmp_path):
     assert join.out.read_text() == lines(ALL)
 
 
+def test_the_study_column_of_a_table_can_be_named(join, tmp_path):
+    (tmp_path / "reports.csv").write_text("nr,befund\nc,words\na,words\nd,\nb,words\n")
+    assert "no column of report text" in join(*NAMES, "--like", "reports.csv", **PARTS).stderr
+    result = join(*NAMES, "--like", "reports.csv", "--id-column", "nr", **PARTS)
+    assert result.exit_code == 0, result.stderr
+    assert join.out.read_text() == lines(ALL)
+
+
 def test_reports_of_write_are_joined_in_the_order_of_their_images(join):
     """Two images of one study have a report each."""
     images = [{"image_id": name, "study_id": "s", "path": f"{name}.png"} for name in ("c", "a", "b")]
