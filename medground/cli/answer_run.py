@@ -27,7 +27,7 @@ def fitted(records: BinaryIO, bad_lines: Any, given: dict[str, Any]) -> Iterator
     classes = question_table.classes_of(table.parts["train"])
     if given["head_type"] == answer.CLASSES:
         question_table.warn_of_unreachable(table, classes)
-    held = answer.new(table, classes, inputs, plan, given["head_type"])
+    held = answer.new(table, classes, inputs, plan, given["head_type"], given["images"])
     seeds = range(given["seeds"])
     if given["save_head"] is None:
         answer.fit(table, inputs, plan, held, seeds, given["model"], lambda _: None, _progress)

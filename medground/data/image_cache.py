@@ -31,6 +31,7 @@ from medground.records import Image
 log = logging.getLogger(__name__)
 CONFIG = "cache.json"
 DIGITS = "[0-9]" * 5
+COMPARED = 256  # files whose size is compared before a training
 TOGETHER = 256  # images per part; a killed worker has to repeat one part
 
 
@@ -80,6 +81,22 @@ class Cache:
         self._checked.add(path)  # a hash takes longer than a copy: each image is checked once
         return letterboxed.LetterboxedImage(square, Letterbox(row.width, row.height, self.size))
 
+    def compare(self, images: Path, paths: Iterable[str]) -> None:
+        """Raise MedgroundError if files of these paths have other sizes than those that were cached.
+
+        At most `COMPARED` files, evenly over the paths, are looked at: a network file system is slow. Missing
+        files are no problem. Times are not compared: copies of a file have others. `problems` compares all.
+        """
+        rows = [self._rows[path] for path in dict.fromkeys(paths) if path in self._rows]
+        with ThreadPoolExecutor(16, "images") as pool:
+            sampled = rows[:: -(-len(rows) // COMPARED) or 1]
+            changed = [each for each in pool.map(lambda row: _resized(images, row), sampled) if each]
+        if changed:
+            raise MedgroundError(
+                f"{images / changed[0]}: not the file that is in the cache {self.folder} ({len(changed)} of "
+                f"{len(sampled)} compared are not); check --images and --cache, or make the cache again"
+            )
+
 
 def rows(folder: Path) -> Iterator[CachedImage]:
     """Yield the images of the folder's complete parts, in order; raise MedgroundError for an invalid line."""
@@ -92,6 +109,14 @@ def rows(folder: Path) -> Iterator[CachedImage]:
             except (ValueError, TypeError):
                 raise _damaged(file, number + 1) from None
             yield row
+
+
+def _resized(images: Path, row: CachedImage) -> str | None:
+    """Return the path of a row whose file has another size, None if it has the same or there is no file."""
+    try:
+        return row.path if (images / row.path).stat().st_size != row.bytes else None
+    except OSError:
+        return None
 
 
 def _damaged(file: Path, line: int | None = None) -> MedgroundError:

@@ -39,9 +39,13 @@ class ImageStore:
     def require(self, paths: Iterable[str]) -> None:
         """Raise MedgroundError if images are neither in the cache nor files, before the training starts.
 
-        16 threads check the files, for slow disks.
+        So do other files than those that were cached (`Cache.compare`). 16 threads check the files, for slow
+        disks.
         """
-        wanted = [path for path in dict.fromkeys(paths) if not (self._cache and path in self._cache)]
+        paths = list(dict.fromkeys(paths))
+        if self._cache:
+            self._cache.compare(self.folder, paths)
+        wanted = [path for path in paths if not (self._cache and path in self._cache)]
         with ThreadPoolExecutor(16, "images") as pool:
             there = list(pool.map(lambda path: (self.folder / path).is_file(), wanted))
         if lacking := [path for path, found in zip(wanted, there, strict=True) if not found]:

@@ -26,12 +26,13 @@ Filled = TypeVar("Filled", bound=nn.Module)
 Found = Iterable[tuple[str, float | None]]  # the answer to each question, and its probability
 
 
-def settings(inputs: Inputs, table: QuestionTable, plan: Plan, kind: str) -> dict[str, Any]:
-    """Return the JSON values that decide the result of a training, except the seed."""
+def settings(inputs: Inputs, table: QuestionTable, plan: Plan, kind: str, images: Path) -> dict[str, Any]:
+    """Return the JSON values that decide the result of a training, except the seed. images: their folder."""
     given = asdict(plan) | {"freeze": sorted(plan.freeze)}
     return {
         "model": inputs.model.name,
         "questions": table.digest(),
+        "images": None if inputs.blank else table.images_digest(images),
         "head_type": kind,
         "text_tokens": inputs.text_tokens,
         "layer": inputs.layer,
@@ -85,11 +86,13 @@ def _tasks(
     )
 
 
-def new(table: QuestionTable, classes: Classes, inputs: Inputs, plan: Plan, kind: str) -> HeadFile:
-    """Return the file of a training without any run."""
+def new(
+    table: QuestionTable, classes: Classes, inputs: Inputs, plan: Plan, kind: str, images: Path
+) -> HeadFile:
+    """Return the file of a training without any run. images: the folder of the questions' images."""
     record = leakage.new_record(table.parts["train"], None, table.leaks)
     shape = shape_of(inputs, table.questions[0]) if kind == CLASSES else []
-    return HeadFile(classes, shape, settings(inputs, table, plan, kind), record)
+    return HeadFile(classes, shape, settings(inputs, table, plan, kind, images), record)
 
 
 @torch.inference_mode()

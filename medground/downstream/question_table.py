@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from medground import leakage
 from medground.answers.normal import normal
@@ -32,6 +33,14 @@ class QuestionTable:
         whole = hashlib.sha256()
         for each in self.questions:
             whole.update(repr((each.path, each.text, each.answer, each.split)).encode())
+        return whole.hexdigest()[:12]
+
+    def images_digest(self, folder: Path) -> str:
+        """Return a hash of the sizes of the questions' images below this folder."""
+        whole = hashlib.sha256()
+        for path in sorted({each.path for each in self.questions}):
+            file = folder / path
+            whole.update(f"{path}\0{file.stat().st_size if file.is_file() else None}\0".encode())
         return whole.hexdigest()[:12]
 
 

@@ -84,6 +84,17 @@ def test_the_store_takes_what_is_in_the_cache_and_reads_the_rest(cohort, made, m
     assert store.uncached({"image0.png", "image1.png", "image2.png"}) == 2
 
 
+def test_a_cache_of_other_files_with_the_same_paths_is_refused(cohort, made, tmp_path, monkeypatch):
+    paths = [f"image{number}.png" for number in range(7)]
+    for folder in (cohort.folder, tmp_path / "absent"):
+        ImageStore(folder, SIZE, cache=made).require(paths)
+    for path in paths:
+        (tmp_path / path).write_bytes((Path(cohort.folder) / path).read_bytes() + b"\0")
+    monkeypatch.setattr(image_cache, "COMPARED", 3)
+    with pytest.raises(MedgroundError, match=r"image0.png: not the file that is in the cache .* \(3 of 3 "):
+        ImageStore(tmp_path, SIZE, cache=made).require(paths)
+
+
 def test_the_cache_is_the_same_for_any_number_of_workers(cohort, made, tmp_path):
     assert make(cohort, tmp_path / "two", "--workers", 2).exit_code == 0
     assert bytes_of(tmp_path / "two") == bytes_of(made)

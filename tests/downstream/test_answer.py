@@ -250,6 +250,18 @@ def test_an_interrupted_training_is_continued_with_the_missing_seeds(folder, tmp
 
 
 @pytest.mark.slow
+def test_a_training_on_other_images_is_not_continued(folder, tmp_path):
+    args = ("--freeze", "all", "--epochs", 1, "--save-head", tmp_path / "head.safetensors")
+    assert run(folder, *args).exit_code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    for image in folder.glob("*.png"):
+        (other / image.name).write_bytes(image.read_bytes() + b"\0")
+    refused = run(folder, *args, "--seeds", 2, "--images", other)
+    assert refused.exit_code == 1 and "heads of another images" in refused.stderr
+
+
+@pytest.mark.slow
 def test_bad_questions_have_one_message_each_and_the_others_are_kept(folder, tmp_path):
     lines = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
     (folder / "damaged.png").write_bytes(b"no image")
