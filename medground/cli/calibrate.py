@@ -53,13 +53,14 @@ def calibrate(
     import json
 
     from medground import boxes, console, jsonl, leakage, locks, output_files
+    from medground.evaluation import sources
     from medground.grounding import calibration, fitting
     from medground.models import grounder
     from medground.records import Phrase
 
     bad_lines = jsonl.BadLines(rejects)
     read = jsonl.read(records, Phrase, bad_lines, boxes.check_phrase)
-    phrases = [each for each in read if split is None or each.split == split]
+    phrases = sources.of_split(list(read), split, jsonl.name_of(records), "phrase")
     leaks = leakage.with_model({records.name: phrases}, model)
     leakage.check(leaks, False, "calibrate on other phrases (--split val)")
     network = grounder.load(model, options.device_of(device))

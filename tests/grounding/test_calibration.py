@@ -226,7 +226,7 @@ def test_a_promise_needs_a_calibration_and_enough_phrases(cohort, model):
     result = run("calibrate", cohort.phrases, "--split", "val", "--model", model, "--images", cohort.folder)
     assert (result.exit_code, "on 6 phrases only" in result.stderr) == (0, True)
     result = run("calibrate", cohort.phrases, "--split", "no", "--model", model, "--images", cohort.folder)
-    assert (result.exit_code, "nothing to calibrate on" in result.stderr) == (1, True)
+    assert (result.exit_code, "no phrase is of no; it has train, val" in result.stderr) == (1, True)
 
 
 @pytest.mark.slow
