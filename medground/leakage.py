@@ -73,7 +73,7 @@ class Patients:
         """Return the patients of these records. An empty subject_id is no patient."""
         known = [(each.subject_id, each.image_id) for each in records]
         return cls(
-            frozenset(_bare(subject) for subject, _ in known if subject),
+            frozenset(bare(subject) for subject, _ in known if subject),
             frozenset(image for _, image in known),
         )
 
@@ -86,7 +86,7 @@ class Patients:
         return cls(hashed=tuple(Hashed(digests[key], parts[key]) for key in parts.keys() & digests.keys()))
 
     def __contains__(self, record: Imaged) -> bool:
-        if _bare(record.subject_id or "") in self.subjects or record.image_id in self.images:
+        if bare(record.subject_id or "") in self.subjects or record.image_id in self.images:
             return True
         return any(each.holds(name) for each in self.hashed for name in _spellings(record))
 
@@ -122,15 +122,15 @@ def _names(record: Imaged) -> list[str]:
     return [name for name in (record.subject_id, record.image_id) if name]
 
 
-def _bare(subject: str) -> str:
+def bare(subject: str) -> str:
     """Return a subject_id without MIMIC-CXR's letter."""
     return subject[1:] if subject[:1] == "p" and subject[1:].isdigit() else subject
 
 
 def _spellings(record: Imaged) -> list[str]:
     """Return the IDs of a record, with both spellings of its subject's."""
-    bare = _bare(record.subject_id or "")
-    return _names(record) + ([bare, f"p{bare}"] if bare.isdigit() else [])
+    number = bare(record.subject_id or "")
+    return _names(record) + ([number, f"p{number}"] if number.isdigit() else [])
 
 
 def _parts(record: Mapping[str, Any]) -> dict[str | None, frozenset[str]]:
@@ -157,7 +157,7 @@ def overlap(records: Iterable[Imaged], patients: Patients, where: str, side: str
     where, side: the two sides ("training and test") and the records' own ("test"), for the message.
     """
     both = [(n, each) for n, each in enumerate(records, start=1) if each in patients]
-    names = {_bare(each.subject_id or "") or each.image_id for _, each in both}
+    names = {bare(each.subject_id or "") or each.image_id for _, each in both}
     return [Leak(len(names), where, both[0][0], side)] if both else []
 
 
@@ -204,7 +204,7 @@ def without(records: Iterable[Item], held_out: Iterable[Imaged]) -> list[Item]:
 def whole_patients(records: Iterable[Imaged], held_out: Iterable[Imaged]) -> "Patients":
     """Return the held-out patients, also those that only an image of the records names."""
     out = Patients.of(held_out)
-    named = {_bare(each.subject_id) for each in records if each in out and each.subject_id}
+    named = {bare(each.subject_id) for each in records if each in out and each.subject_id}
     return Patients(out.subjects | named, out.images)
 
 

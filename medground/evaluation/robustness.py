@@ -31,6 +31,7 @@ from itertools import groupby, islice
 import numpy as np
 from numpy.typing import NDArray
 
+from medground import leakage
 from medground.errors import MedgroundError
 from medground.evaluation import metrics, wordings
 from medground.evaluation.cases import as_array
@@ -153,8 +154,12 @@ def _others(groups: Sequence[Sequence[Phrase]], number: int) -> Iterator[Sequenc
     own = groups[number][0]
     for step in range(1, len(groups)):
         group = groups[(number + step) % len(groups)]
-        if (group[0].subject_id or group[0].image_id) != (own.subject_id or own.image_id):
+        if _patient(group[0]) != _patient(own):
             yield group
+
+
+def _patient(phrase: Phrase) -> str:
+    return leakage.bare(phrase.subject_id) if phrase.subject_id else phrase.image_id
 
 
 def _foreign(groups: Sequence[Sequence[Phrase]], number: int) -> list[str]:

@@ -148,3 +148,9 @@ def test_without_a_subject_the_image_stands_for_the_patient(caplog):
     assert scoring.clusters(phrases).tolist() == [0, 0, 1, 1]
     scoring.warn_of_lone_images(phrases)
     assert "no subject_id for 2 images" in caplog.text
+
+
+def test_a_patient_with_and_without_the_letter_of_mimic_cxr_is_one_patient():
+    names = ("p10000032", "10000032", "p1x", "1x")
+    phrases = [phrase_of(n, [(0, 0, 1, 1)], subject_id=name) for n, name in enumerate(names)]
+    assert scoring.clusters(phrases).tolist() == [0, 0, 1, 2]

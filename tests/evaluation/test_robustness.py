@@ -233,6 +233,11 @@ def test_another_patients_image_is_the_next_of_somebody_else_and_boxes_go_by_sha
     ]
 
 
+def test_a_patient_with_and_without_the_letter_of_mimic_cxr_is_not_somebody_else():
+    same = [replace(phrase(0, "left"), subject_id="p7"), replace(phrase(1, "right"), subject_id="7")]
+    assert "other patient" not in {each.probe for each in robustness.probe(same, load, looks)}
+
+
 def test_a_foreign_phrase_is_of_somebody_else_and_of_no_category_of_the_image():
     phrases = [
         phrase(0, "left", category="Effusion"),

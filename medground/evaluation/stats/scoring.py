@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medground import leakage
 from medground.evaluation.stats import bootstrap
 from medground.evaluation.stats.bootstrap import Figure, Sample, Split
 from medground.evaluation.stats.figures import Ratio
@@ -82,9 +83,12 @@ class Resampling:
 
 
 def clusters(items: Sequence[Imaged]) -> NDArray[np.int64]:
-    """Return the (N,) number of each item's patient; without subject_id, each image is a patient."""
+    """Return the (N,) number of each item's patient; without subject_id, each image is a patient.
+
+    p10000032 and 10000032 are one patient, as in `leakage`.
+    """
     numbers: dict[tuple[str, str], int] = {}
-    keys = [("subject", i.subject_id) if i.subject_id else ("image", i.image_id) for i in items]
+    keys = [("subject", leakage.bare(i.subject_id)) if i.subject_id else ("image", i.image_id) for i in items]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
