@@ -6,6 +6,7 @@ spans count in it. Lines that are not UTF-8 are read as Windows-1252, with a war
 """
 
 import csv
+import io
 import logging
 import re
 from collections import deque
@@ -33,6 +34,7 @@ TEXTS = (
     "text", "report", "report_text", "reporttext", "radiology_report", "note", "note_text", "full_text",
     "body",
 )  # fmt: skip
+NAME = re.compile(r'("?)[^\W\d][\w.-]{0,30}( [\w.()-]{1,30}){0,2}\1')  # of an unknown column
 SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
 LONGEST = limits.MAX_LINE  # bytes of one row: a longer row has an unclosed quote
 csv.field_size_limit(LONGEST)
@@ -339,4 +341,24 @@ def kind_of(start: bytes, name: str) -> str:
         return "jsonl"
     first = start.split(b"\n", 1)[0].decode("latin-1").lower()
     names = {each.strip().strip('"') for each in re.split(r"[,;\t|]", first)}
-    return "table" if names & {*IDS, *SUBJECTS, *TEXTS, *SECTIONS} else "text"
+    known = names & {*IDS, *SUBJECTS, *TEXTS, *SECTIONS}
+    return "table" if known or _has_columns(start.decode(errors="ignore")) else "text"
+
+
+def _has_columns(start: str) -> bool:
+    """Return whether a text starts as a table with unknown names does.
+
+    Its first line has two or more names of at most three words, without a space after the delimiter, unlike a
+    sentence. All rows after it have as many cells. The last row may be cut, unless it is the only one.
+    """
+    first = start.split("\n", 1)[0].rstrip("\r")
+    delimiter = _delimiter(first)
+    names = first.split(delimiter)
+    if len(names) < 2 or not all(NAME.fullmatch(each) for each in names):
+        return False
+    try:
+        rows = [row for row in csv.reader(io.StringIO(start, newline=""), delimiter=delimiter) if row][1:]
+    except csv.Error:
+        return False
+    widths = {len(row) for row in rows[: max(1, len(rows) - 1)]}
+    return widths == {len(names)}

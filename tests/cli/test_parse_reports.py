@@ -253,6 +253,12 @@ def test_a_table_with_unknown_names_is_a_table_on_stdin_if_its_columns_are_named
     assert [(each["study_id"], each["section"]) for each in found] == [("a", "findings"), ("b", "impression")]
 
 
+def test_a_table_with_unknown_names_is_not_read_as_the_text_of_one_report(parse):
+    result = parse("nr,befund\na,Small left effusion.\nb,No pneumothorax.\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: <stdin>: no column of report text, name it with --text-column")
+
+
 def test_names_of_columns_are_refused_for_reports_without_columns(parse):
     line = json.dumps({"study_id": "s1", "words": SECRET}) + "\n"
     result = parse(line, "--text-column", "words")
