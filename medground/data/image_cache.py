@@ -84,7 +84,7 @@ class Cache:
     def compare(self, images: Path, paths: Iterable[str]) -> None:
         """Raise MedgroundError if files of these paths have other sizes than those that were cached.
 
-        At most `COMPARED` files, evenly over the paths, are looked at: a network file system is slow. Missing
+        At most `COMPARED` files, evenly over the paths, are compared: a network file system is slow. Missing
         files are no problem. Times are not compared: copies of a file have others. `problems` compares all.
         """
         rows = [self._rows[path] for path in dict.fromkeys(paths) if path in self._rows]
