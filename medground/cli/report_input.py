@@ -20,6 +20,7 @@ def open_reports(
     from medground.errors import MedgroundError
     from medground.records import Report
     from medground.reports import input as report_input
+    from medground.reports import input_kind
 
     name = "<stdin>" if source == "-" else source
     named = columns not in (None, report_input.Columns())
@@ -32,7 +33,7 @@ def open_reports(
     if not hasattr(stream, "peek"):
         stream = io.BufferedReader(stream)
     stream = encodings.as_utf8(stream, name)
-    kind = report_input.kind_of(stream.peek(65536), "" if source == "-" else source)
+    kind = input_kind.kind_of(stream.peek(65536), "" if source == "-" else source)
     if kind == "table" or (named and kind == "text"):  # a header of unknown names looks like text
         return report_input.read_table(stream, name, columns, bad_lines.take, keep_empty)
     if named:

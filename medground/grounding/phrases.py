@@ -84,9 +84,10 @@ def sentences_of_file(stream: BinaryIO, name: str) -> list[Sentence]:
     Raises MedgroundError for a table or JSON lines, which may hold many reports.
     """
     from medground.reports import input as report_input
+    from medground.reports import input_kind
 
     buffered: Any = stream if hasattr(stream, "peek") else io.BufferedReader(stream)
-    report_input.refuse_many(buffered.peek(65536), name)
+    input_kind.refuse_many(buffered.peek(65536), name)
     return _parsed(report_input.read_one(buffered, name))
 
 

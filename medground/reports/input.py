@@ -6,7 +6,6 @@ spans count in it. Lines that are not UTF-8 are read as Windows-1252, with a war
 """
 
 import csv
-import io
 import logging
 import re
 from collections import deque
@@ -34,7 +33,6 @@ TEXTS = (
     "text", "report", "report_text", "reporttext", "radiology_report", "note", "note_text", "full_text",
     "body",
 )  # fmt: skip
-NAME = re.compile(r'("?)[^\W\d][\w.-]{0,30}( [\w.()-]{1,30}){0,2}\1')  # of an unknown column
 SECTIONS = ("findings", "impression", "last_paragraph", "comparison", "indication")
 LONGEST = limits.MAX_LINE  # bytes of one row: a longer row has an unclosed quote
 csv.field_size_limit(LONGEST)
@@ -90,7 +88,7 @@ def read_table(
     if header_line is None:
         return
     header_text = decode(header_line, f"{name}:1").removeprefix("﻿")
-    delimiter = _delimiter(header_text)
+    delimiter = delimiter_of(header_text)
     header = _cells([header_text], delimiter) or []
     layout = _layout(header, columns or Columns(), name)
     empty = _Empty(name)
@@ -168,7 +166,8 @@ def _why(raw: bytes, width: int) -> str:
     return f"expected {width} cells, as in the header; quote cells that hold the delimiter"
 
 
-def _delimiter(header: str) -> str:
+def delimiter_of(header: str) -> str:
+    """Return the delimiter of a table with this first line."""
     return max(",\t;|", key=header.count)
 
 
@@ -269,18 +268,6 @@ def read_text(content: bytes, decode: Decoder, path: Path, study_id: str) -> Rep
     return Report(study_id=study_id, subject_id=_subject(path), text=text)
 
 
-def refuse_many(start: bytes, name: str) -> None:
-    """Raise MedgroundError if a file with this start is a table or JSON lines, not the text of one report.
-
-    A first line of one word ("FINDINGS") is not a table's, unless the file's name is a table's.
-    """
-    kind, first = kind_of(start, name), start.split(b"\n", 1)[0]
-    named = Path(name).suffix.lower() in (".csv", ".tsv")
-    if kind == "jsonl" or (kind == "table" and (named or re.search(rb"[,;\t|]", first))):
-        what = "JSON lines" if kind == "jsonl" else "a table"
-        raise MedgroundError(f"{name}: {what}, where the text of one report is wanted; save that as .txt")
-
-
 def read_one(stream: BinaryIO, name: str, take: TakeBad = refuse) -> Iterator[Report]:
     """Yield the one report of a text file; its study is the file's stem ("report" for stdin).
 
@@ -325,40 +312,3 @@ def read_tree(root: Path, take: TakeBad = refuse) -> Iterator[Report]:
         raise MedgroundError(f"{root}: no .txt in it")
     if not good:
         raise MedgroundError(f"{root}: no report in it that can be read")
-
-
-def kind_of(start: bytes, name: str) -> str:
-    """Return "jsonl", "table" or "text": by the file's name, otherwise by its first bytes."""
-    suffix = Path(name).suffix.lower()
-    if suffix in (".jsonl", ".ndjson", ".json"):
-        return "jsonl"
-    if suffix in (".csv", ".tsv"):
-        return "table"
-    if suffix == ".txt":
-        return "text"
-    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith(b"{"):
-        return "jsonl"
-    first = start.split(b"\n", 1)[0].decode("latin-1").lower()
-    names = {each.strip().strip('"') for each in re.split(r"[,;\t|]", first)}
-    known = names & {*IDS, *SUBJECTS, *TEXTS, *SECTIONS}
-    return "table" if known or _has_columns(start.decode(errors="ignore")) else "text"
-
-
-def _has_columns(start: str) -> bool:
-    """Return whether a text starts as a table with unknown names does.
-
-    Its first line has two or more names of at most three words, without a space after the delimiter, unlike a
-    sentence. All rows after it have as many cells. The last row may be cut, unless it is the only one.
-    """
-    first = start.split("\n", 1)[0].rstrip("\r")
-    delimiter = _delimiter(first)
-    names = first.split(delimiter)
-    if len(names) < 2 or not all(NAME.fullmatch(each) for each in names):
-        return False
-    try:
-        rows = [row for row in csv.reader(io.StringIO(start, newline=""), delimiter=delimiter) if row][1:]
-    except csv.Error:
-        return False
-    widths = {len(row) for row in rows[: max(1, len(rows) - 1)]}
-    return widths == {len(names)}

@@ -19,7 +19,7 @@ from medground import registry
 from medground.grounding import heatmaps, phrases
 from medground.models import grounder
 from medground.records import Grounding, Phrase, Report, ScoredBox
-from medground.reports import input as report_input
+from medground.reports import input_kind
 from medground.reports.parser import Parser
 
 REPORT = """FINDINGS: There is a small left pleural effusion and right lower lobe atelectasis.
@@ -86,7 +86,7 @@ def test_many_reports_are_not_taken_for_one(cohort, model, tmp_path, name, text,
     (tmp_path / name).write_text(text)
     result = run("ground", "--model", model, cohort.folder / "image0.png", "--report", tmp_path / name)
     assert (result.exit_code, problem in result.stderr) == (1, True), result.stderr
-    report_input.refuse_many(b"FINDINGS\nClear.", "<stdin>")
+    input_kind.refuse_many(b"FINDINGS\nClear.", "<stdin>")
 
 
 def test_a_report_needs_its_image_and_nothing_else(cohort, model, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from medground.encodings import as_utf8, utf16
 from medground.errors import BadRecord, MedgroundError
-from medground.reports.input import Columns, kind_of, read_one, read_table, read_tree
+from medground.reports.input import Columns, read_one, read_table, read_tree
+from medground.reports.input_kind import kind_of
 
 
 def table(content: bytes, columns: Columns | None = None, take=None):
