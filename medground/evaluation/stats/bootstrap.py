@@ -81,7 +81,8 @@ class Figure:
         """Return the (G,) clusters with an item of the group: of the kind that fewest of them have."""
         split = self.columns[0].split
         kinds = self.kinds or [Column(np.ones(len(split.owners)), split)]
-        return np.min([np.count_nonzero(kind.sums(), axis=0) for kind in kinds], axis=0)
+        found: NDArray[np.int64] = np.min([np.count_nonzero(kind.sums(), axis=0) for kind in kinds], axis=0)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
