@@ -48,7 +48,8 @@ class Auc:
         def value(draws: Draws, _: Sequence[Array]) -> Array:
             return np.stack([self._of(items, split, draws.weights) for items in groups], axis=1)
 
-        return Figure([Column(self.true.astype(float), split)], value)
+        kinds = [Column(kind.astype(float), split) for kind in (self.true, ~self.true)]
+        return Figure(kinds, value, kinds)
 
     def _of(self, items: NDArray[np.int64], split: Split, weights: Array) -> Array:
         """Return the (D,) areas of (M,) items in rising order of score; NaN without a pair."""

@@ -99,3 +99,31 @@ def test_few_patients_get_the_exact_p_and_a_wide_interval():
     assert result["all", "other_miou"].high == pytest.approx(1 - 0.025 ** (1 / 7), abs=1e-6)
     assert "p" not in scores(truth, right, "coco", compare=wrong)["all", "difference_ap@.5"].extra
     assert bootstrap.sign_flip_p(np.array([0.3, 0.1, 0.0])) == 0.5
+
+
+def test_an_interval_rests_on_the_patients_that_the_figure_is_computed_from():
+    """Many present phrases do not make the specificity of two patients' absent ones exact."""
+    phrases = [phrase(n, [(0, 0, 9, 9)]) for n in range(40)] + [phrase(40 + n, []) for n in range(2)]
+    result = scores(phrases, [found(each, 0.9 if each.boxes else 0.1) for each in phrases], "presence")
+    for metric, patients in [("sensitivity@.5", 40), ("specificity@.5", 2), ("auc", 2)]:
+        exact = bootstrap.exact_bounds(1.0, patients)
+        for group in ("all", "macro"):
+            assert (result[group, metric].low, result[group, metric].high) == pytest.approx(exact, abs=1e-6)
+
+
+def test_a_figure_of_one_patient_among_others_has_no_interval():
+    phrases = [phrase(n, [(0, 0, 9, 9)]) for n in range(12)]
+    phrases += [phrase(12 + n, [], subject="alone") for n in range(3)]
+    presents = [0.9] * 12 + [0.1, 0.2, 0.7]
+    result = scores(phrases, list(map(found, phrases, presents)), "presence")
+    specificity = result["all", "specificity@.5"]
+    assert specificity.value == pytest.approx(2 / 3) and specificity.low is specificity.high is None
+    assert result["all", "sensitivity@.5"].low is not None
+
+
+def test_a_difference_on_few_of_many_patients_has_the_exact_p():
+    """Three patients with absent phrases: of the eight choices of signs, two are as far from 0."""
+    phrases = [phrase(n, [(0, 0, 9, 9)]) for n in range(40)] + [phrase(40 + n, []) for n in range(3)]
+    own, other = ([found(each, 0.9 if each.boxes else p) for each in phrases] for p in (0.1, 0.8))
+    result = scores(phrases, own, "presence", compare=other)
+    assert result["all", "difference_specificity@.5"].extra["p"] == pytest.approx(0.25)

@@ -67,30 +67,48 @@ class Draws:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figure:
-    """A figure of each group: its value from the draws and the (D, G) sums of its columns in them."""
+    """A figure of each group: its value from the draws and the (D, G) sums of its columns in them.
+
+    kinds: columns that are above 0 for the items that the figure needs, such as the present and the absent
+    phrases of an AUC. Empty if it takes every item.
+    """
 
     columns: Sequence[Column]
     value: Callable[[Draws, Sequence[Array]], Array]
+    kinds: Sequence[Column] = ()
+
+    def patients(self) -> NDArray[np.int64]:
+        """Return the (G,) clusters with an item of the group: of the kind that fewest of them have."""
+        split = self.columns[0].split
+        kinds = self.kinds or [Column(np.ones(len(split.owners)), split)]
+        found: NDArray[np.int64] = np.min([np.count_nonzero(kind.sums(), axis=0) for kind in kinds], axis=0)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One figure for each group: its (G,) value on the data, and its (D, G) values over the draws."""
+    """One figure for each group: its (G,) value on the data, and its (D, G) values over the draws.
+
+    patients: (G,) clusters that it is computed from.
+    """
 
     value: Array
     draws: Array
+    patients: NDArray[np.int64]
 
     def __sub__(self, other: "Sample") -> "Sample":
-        return Sample(self.value - other.value, self.draws - other.draws)
+        fewer = np.minimum(self.patients, other.patients)
+        return Sample(self.value - other.value, self.draws - other.draws, fewer)
 
     def mean_of(self, groups: list[int]) -> "Sample":
         """Return the plain mean over some groups as one group; draws leave out groups without an item."""
         value, draws = _mean(self.value[None, groups]), _mean(self.draws[:, groups])
-        return Sample(value, draws[:, None])
+        return Sample(value, draws[:, None], self.patients[groups].max(keepdims=True))
 
     def beside(self, other: "Sample") -> "Sample":
         """Return the groups of both, one after the other."""
-        return Sample(np.append(self.value, other.value), np.hstack([self.draws, other.draws]))
+        draws, patients = np.hstack([self.draws, other.draws]), np.append(self.patients, other.patients)
+        return Sample(np.append(self.value, other.value), draws, patients)
 
 
 def draw_weights(clusters: int, draws: int, seed: int) -> Iterator[Array]:
@@ -127,7 +145,9 @@ def resample(figures: Mapping[Name, Figure], clusters: int, draws: int, seed: in
     once = values(Draws(np.ones((1, clusters))))
     blocks = [values(Draws(weights)) for weights in draw_weights(clusters, draws, seed)]
     return {
-        name: Sample(each[0], np.vstack([each[:0], *(block[name] for block in blocks)]))
+        name: Sample(
+            each[0], np.vstack([each[:0], *(block[name] for block in blocks)]), figures[name].patients()
+        )
         for name, each in once.items()
     }
 

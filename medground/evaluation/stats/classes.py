@@ -66,4 +66,5 @@ class MeanOf:
             result: Array = np.mean(found, axis=0)
             return result
 
-        return Figure([column for each in figures for column in each.columns], value)
+        kinds = [kind for each in figures for kind in each.kinds]
+        return Figure([column for each in figures for column in each.columns], value, kinds)

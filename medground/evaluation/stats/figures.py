@@ -24,7 +24,8 @@ class Ratio:
         def value(_: Draws, sums: Sequence[Array]) -> Array:
             return sum(map(_divide, sums[::2], sums[1::2]), np.zeros(1)) / len(self.parts)
 
-        return Figure([Column(values, split) for part in self.parts for values in part], value)
+        columns = [Column(values, split) for part in self.parts for values in part]
+        return Figure(columns, value, kinds=columns[1::2])
 
 
 def mean_over(values: Sequence[float | None] | Array) -> Ratio:

@@ -115,9 +115,9 @@ def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> 
             if np.isnan(sample.value[g]) and not measured.keeps_empty:
                 continue
             bounds, p = None, None
-            if group.patients > 1:
-                bounds = _bounds(metric, sample, g, group.patients)
-                p = _p_value(measured, metric, sample, g, group.patients)
+            if sample.patients[g] > 1:
+                bounds = _bounds(metric, sample, g)
+                p = _p_value(measured, metric, sample, g)
             yield Score(
                 protocol=measured.protocol,
                 metric=metric,
@@ -130,28 +130,28 @@ def _scores(measured: Measured, samples: dict[str, Sample], how: Resampling) -> 
             )
 
 
-def _bounds(metric: str, sample: Sample, g: int, patients: int) -> tuple[float, float] | None:
+def _bounds(metric: str, sample: Sample, g: int) -> tuple[float, float] | None:
     """Return the interval; the exact one of a share that is 0 or 1 in every draw."""
     found = bootstrap.interval(sample.draws[:, g])
     if found and found[0] == found[1] in (0.0, 1.0) and not metric.startswith(tuple(DERIVED.values())):
-        return bootstrap.exact_bounds(found[0], patients)
+        return bootstrap.exact_bounds(found[0], int(sample.patients[g]))
     return found
 
 
-def _p_value(measured: Measured, metric: str, sample: Sample, g: int, patients: int) -> float | None:
+def _p_value(measured: Measured, metric: str, sample: Sample, g: int) -> float | None:
     """Return the p-value of a difference between two models: the exact one for few patients.
 
     None for other metrics, and for few patients if the metric is no mean over items.
     """
     if not metric.startswith("difference_") or measured.other is None:
         return None
-    if patients >= FEW:
+    if sample.patients[g] >= FEW:
         return bootstrap.p_value(sample.draws[:, g])
     pair = [each[metric.removeprefix("difference_")] for each in (measured.own, measured.other)]
     if g >= len(measured.groups.masks) or not all(isinstance(e, Ratio) and len(e.parts) == 1 for e in pair):
         return None
-    one, other = (each.parts[0][0] for each in pair if isinstance(each, Ratio))
-    mask = measured.groups.masks[g]
+    (one, counted), (other, _) = (each.parts[0] for each in pair if isinstance(each, Ratio))
+    mask = measured.groups.masks[g] & (counted > 0)
     summed = np.bincount(measured.owners[mask], weights=(one - other)[mask])
     return bootstrap.sign_flip_p(summed[np.unique(measured.owners[mask])])
 
@@ -160,19 +160,16 @@ def _p_value(measured: Measured, metric: str, sample: Sample, g: int, patients: 
 class _Row:
     name: str
     n: int
-    patients: int  # no interval with only one
 
 
 def _rows(measured: Measured) -> list[tuple[int, _Row]]:
     """Return each group with its number among the samples' groups. `macro`, the last there, comes second."""
     groups = measured.groups
-    patients = [len(np.unique(measured.owners[mask])) for mask in groups.masks]
-    rows = [_Row(*row) for row in zip(groups.names, measured.counts, patients, strict=True)]
+    rows = [_Row(*row) for row in zip(groups.names, measured.counts, strict=True)]
     numbered = list(enumerate(rows))
     if groups.parts:
         total = sum(measured.counts[g] for g in groups.parts)
-        macro = _Row("macro", total, max(patients[g] for g in groups.parts))
-        numbered.insert(1, (len(rows), macro))
+        numbered.insert(1, (len(rows), _Row("macro", total)))
     return numbered
 
 
