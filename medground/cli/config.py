@@ -73,7 +73,7 @@ class Keys:
         for key, value in values.items():
             each = self.known[key] if key in self.known else self.old[key]
             value = value if key in self.known else self._renamed(self.old[key], key, value, source)
-            name, new = str(each.name), _plain(value)
+            name, new = str(each.name), _plain(value, each)
             if not _fits(new, each):
                 raise click.BadParameter(f"{source}: {key}: expected {_expected(each)}")
             if name in taken:
@@ -90,9 +90,11 @@ class Keys:
         return each.old_value(key, value)
 
 
-def _plain(value: Any) -> Any:
-    """Return a table as click takes it on the command line: a list of NAME=VALUE."""
-    return [f"{name}={each}" for name, each in value.items()] if isinstance(value, dict) else value
+def _plain(value: Any, param: click.Parameter) -> Any:
+    """Return a table as the list of NAME=VALUE that click takes, and a single value of a list as a list."""
+    if isinstance(value, dict):
+        return [f"{name}={each}" for name, each in value.items()]
+    return [value] if _takes_list(param) and not isinstance(value, list) else value
 
 
 def _fits(value: Any, param: click.Parameter) -> bool:

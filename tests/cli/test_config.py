@@ -90,6 +90,12 @@ def test_weights_may_be_a_table(chosen):
     assert chosen("[loss_weight]\nl1 = 2\ngiou = 1\n")["loss_weight"] == {"l1": 2.0, "giou": 1.0}
 
 
+def test_one_value_of_a_repeatable_option_needs_no_list(chosen):
+    assert chosen("objective = 'asg'\n")["objective"] == chosen("objective = ['asg']\n")["objective"]
+    message = " ".join(chosen("objective = 'asj'\n").split())
+    assert "'asj' is not one of" in message and "iterable" not in message
+
+
 def test_each_recipe_has_only_known_keys():
     keys = {path[0]: config.Keys(command_of(path)) for path in COMMANDS}
     assert len(config.recipes()) == 8
