@@ -62,7 +62,7 @@ def load(path: Path | str) -> tuple[NDArray[Any], NDArray[np.bool_] | None, bool
     with _errors_of_pydicom(path):
         data = _read(path)
         if "PixelData" not in data:
-            raise MedgroundError(f"{path}: {NO_IMAGE}")
+            raise _without_image(path, data)
         values = _right_aligned(path, data)
         if str(data.get("PhotometricInterpretation")) == "PALETTE COLOR":
             from pydicom.pixels.processing import apply_color_lut
@@ -97,9 +97,19 @@ def _read(path: Path | str, **how: Any) -> "Dataset":
         check_deflated(path, stream)
     data = pydicom.dcmread(path, **how)
     if "Rows" not in data or "Columns" not in data:
-        raise MedgroundError(f"{path}: {NO_IMAGE}")
+        raise _without_image(path, data)
     limits.check_size(path, int(data.Columns), int(data.Rows))
     return data
+
+
+def _without_image(path: Path | str, data: "Dataset") -> MedgroundError:
+    """Return the error for a file without an image: it is truncated if its class is that of images.
+
+    Every complete file states its class. pydicom ends silently where a file ends.
+    """
+    kind = data.file_meta.get("MediaStorageSOPClassUID")
+    truncated = kind is None or "Image Storage" in kind.name
+    return MedgroundError(f"{path}: {NO_IMAGE}{'; is it truncated?' if truncated else ''}")
 
 
 def check_deflated(place: object, stream: BinaryIO) -> None:

@@ -15,6 +15,7 @@ import orjson
 
 from medground import limits
 from medground.errors import BadRecord, MedgroundError
+from medground.published import GZIP, GZIPPED
 
 MAX_DEPTH = 200
 _STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
@@ -29,7 +30,7 @@ def parse(data: bytes) -> Any:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         problem = "not UTF-8; convert it with iconv" if "UTF-8" in str(error) else "not JSON"
-        raise BadRecord(problem) from None
+        raise BadRecord(GZIPPED if data.startswith(GZIP) else problem) from None
     _check_depth(data)
     if not has_all_keys(orjson.dumps(value), data):
         json.loads(data, object_pairs_hook=_object, parse_int=str)
@@ -54,7 +55,7 @@ def parse_loose(data: bytes) -> Any:
     except RecursionError:
         raise BadRecord(_too_deep()) from None
     except ValueError:  # not JSON, not UTF-8, or a number of more than 4300 digits
-        raise BadRecord("not JSON") from None
+        raise BadRecord(GZIPPED if data.startswith(GZIP) else "not JSON") from None
     _check_depth(data)
     return value
 

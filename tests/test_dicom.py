@@ -118,6 +118,24 @@ def test_a_truncated_dicom_is_one_line(tmp_path):
         images.load(path)
 
 
+@pytest.mark.parametrize("kept", [150, 380, 400])  # in the header of the file, before Rows, after Rows
+def test_a_dicom_truncated_before_its_pixels_may_be_truncated(tmp_path, kept):
+    path = dicom(tmp_path / "a.dcm", RAMP)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(MedgroundError, match=r"a\.dcm: a DICOM file without an image; is it truncated\?"):
+        images.load(path)
+
+
+def test_a_dicom_of_a_class_without_images_is_not_truncated(tmp_path):
+    path = dicom(tmp_path / "a.dcm", RAMP)
+    data = pydicom.dcmread(path)
+    del data.PixelData, data.Rows
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = pydicom.uid.BasicTextSRStorage
+    data.save_as(path)
+    with pytest.raises(MedgroundError, match=r"a\.dcm: a DICOM file without an image$"):
+        images.load(path)
+
+
 def test_dicom_without_pydicom_names_the_extra(tmp_path, monkeypatch):
     path = dicom(tmp_path / "a.dcm", RAMP)
     monkeypatch.setitem(sys.modules, "pydicom", None)

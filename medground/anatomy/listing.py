@@ -78,7 +78,7 @@ def _listed(stream: BinaryIO, folder: Path, bad_lines: jsonl.BadLines) -> Iterat
     """Yield an image per line. A line is only quoted if it is like a path: the file may be a table."""
     for number, line in enumerate(stream, start=1):
         try:
-            path = line.decode().strip()
+            path = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError:
             place = f"{jsonl.name_of(stream)}:{number}"
             raise MedgroundError(f"{place}: neither a path nor JSON; convert it with iconv") from None

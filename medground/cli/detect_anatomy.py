@@ -134,6 +134,11 @@ def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
         raise click.UsageError("give --model or --masks, not both")
     if (chosen["masks"] is None) != (chosen["mask_format"] is None):
         raise click.UsageError("give --masks and --mask-format together")
+    of_masks = {"mask_names": "--mask-names", "mask_fit": "--mask-fit", "mask_sides": "--mask-sides"}
+    of_models = {"detector": "--detector", "trust_pickle": "--trust-pickle"}
+    for name, flag in (of_models if chosen["masks"] else of_masks).items():
+        if options.is_given(name):
+            raise click.UsageError(f"{flag} is for {'--model' if chosen['masks'] else '--masks'}")
     if chosen["any_view"] and chosen["masks"]:
         raise click.UsageError("--any-view is for --model: boxes of --masks need no view check")
     if resume and output == "-":

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import click
+
 from medground.cli import options
 from medground.cli.command import FILES, command, option
 
@@ -34,6 +36,8 @@ def export(model: Path, folder: Path, encoders: bool, public: bool) -> None:
         $ medground export --model runs/asg --encoders -o encoders
     """
     options.refuse_shipped(folder)
+    if encoders and public:
+        raise click.UsageError("--public would have no effect: leave out --encoders or --public")
     from medground.models import grounder
 
     if encoders:

@@ -40,7 +40,8 @@ def run(source: str, explain: str | None, input_format: str, html: str | None, *
         others = {"source": "FILE", "html": "--html", "input_format": "--input-format"}
         _refuse_unused("--explain", RECORDS | others)
     elif input_format != "auto":
-        _refuse_unused(f"--input-format {input_format}", OTHER_PARSER)
+        names = {"lexicon": "--lexicon"} if input_format == "chest-imagenome" else {}
+        _refuse_unused(f"--input-format {input_format}", OTHER_PARSER | names)
     elif html is not None:
         _refuse_unused("--html", RECORDS)
     bad_lines = jsonl.BadLines(choices["rejects"])

@@ -54,6 +54,7 @@ def test_json_lines_keep_what_they_carry(tmp_path):
 def test_a_byte_order_mark_is_no_path(tmp_path):
     (found,) = read(b"\xef\xbb\xbf" + b'{"image_id": "i", "path": "p"}\n', tmp_path)
     assert found.image_id == "i"
+    assert [each.path for each in read(b"\xef\xbb\xbfa/1.png\n2.png\n", tmp_path)] == ["a/1.png", "2.png"]
 
 
 def test_nothing_gives_nothing(tmp_path):

@@ -63,6 +63,19 @@ def test_what_does_not_go_together_is_a_usage_error(folder):
         assert CliRunner().invoke(cli, [*command, *flags]).exit_code == 2
 
 
+def test_options_without_an_effect_are_usage_errors(folder):
+    listed, masks = str(folder / "list.jsonl"), ["--masks", str(folder / "masks"), "--mask-format", "cxas"]
+    for flags, problem in (
+        (["--mask-names", listed], "--mask-names is for --masks"),
+        (["--mask-fit", "crop"], "--mask-fit is for --masks"),
+        (["--mask-sides", "patient"], "--mask-sides is for --masks"),
+        ([*masks, "--detector", "yolo"], "--detector is for --model"),
+        ([*masks, "--trust-pickle"], "--trust-pickle is for --model"),
+    ):
+        result = CliRunner().invoke(cli, ["detect-anatomy", listed, *flags])
+        assert result.exit_code == 2 and problem in result.stderr
+
+
 @pytest.mark.slow
 def test_masks_taken_otherwise_are_not_mixed(folder):
     for number in range(2):

@@ -233,6 +233,7 @@ def test_scene_graphs_come_in_as_sentences(parse, tmp_path):
             "leave out --input-format radgraph or --html",
         ),
         (["--input-format", "radgraph", "--likely-as", "present"], "--likely-as would have no effect"),
+        (["--input-format", "chest-imagenome", "--lexicon", __file__], "--lexicon would have no effect"),
         (["--html", "page.html", "-o", "sentences.jsonl"], "leave out --html or -o"),
         (["--html", "page.html", "--output-format", "chexpert"], "leave out --html or --output-format"),
         (["--explain", "No edema.", "-o", "sentences.jsonl"], "leave out --explain or -o"),

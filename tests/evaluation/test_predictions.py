@@ -1,6 +1,7 @@
 """Answers in other people's files and frames, read by evaluate."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -118,6 +119,12 @@ def test_the_other_file_has_a_format_of_its_own(miou, tmp_path):
     ]
     found = [json.loads(line) for line in CliRunner().invoke(cli, args, input=text).stdout.splitlines()]
     assert {each["value"] for each in found if each["metric"] == "difference_miou"} == {0}
+
+
+@pytest.mark.parametrize("kind", ["csv", "coco", "jsonl"])
+def test_a_compressed_file_of_predictions_is_called_so(miou, kind):
+    packed = gzip.compress(b"phrase_id,x1,y1,x2,y2\np0,1,2,3,4\n")
+    assert "gzipped: zcat it into this command" in miou(packed, "--input-format", kind)
 
 
 def test_a_field_without_end_is_no_csv(miou):

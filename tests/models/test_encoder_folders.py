@@ -110,3 +110,9 @@ def test_gray_values_are_written_for_each_channel(small, tmp_path, grey):
     assert torch.allclose(
         encoders.feature_map(encoder, pixels, flat), encoders.feature_map(encoder, pixels, grey), atol=1e-6
     )
+
+
+def test_public_has_no_effect_on_encoders_and_is_refused(tmp_path):
+    args = ["export", "--model", str(tmp_path), "--encoders", "--public", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(cli, args)
+    assert result.exit_code == 2 and "leave out --encoders or --public" in result.stderr

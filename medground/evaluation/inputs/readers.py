@@ -21,6 +21,7 @@ from typing import Any, Literal
 from medground import jsonl, limits, spreadsheet
 from medground.errors import BadRecord, MedgroundError
 from medground.evaluation.inputs import files, items
+from medground.published import GZIP, GZIPPED
 from medground.records import Box
 
 CORNERS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"))
@@ -118,8 +119,11 @@ def read_jsonl(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> N
 
 def read_csv(stream: files.Hashed, bad_lines: jsonl.BadLines, take: Take) -> None:
     """Pass on each row."""
+    content = limits.joined(stream, stream.name)
+    if content.startswith(GZIP):
+        raise MedgroundError(f"{stream.name}: {GZIPPED}")
     try:
-        text = limits.joined(stream, stream.name).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise MedgroundError(f"{stream.name}: not UTF-8; convert it with iconv") from None
     items.hand_on(_rows(text, stream.name, take), bad_lines, stream.name)
