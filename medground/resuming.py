@@ -114,7 +114,7 @@ def go_on(
     task: Task,
     whole: Callable[[list[Values]], int] = len,
     resume: bool = True,
-) -> Iterator[tuple[BinaryIO, set[Values], Follow]]:
+) -> Iterator[tuple[BinaryIO, list[Values], Follow]]:
     """Open as `create` does, but with `resume` keep complete lines, from PATH.partial or else PATH.
 
     For filters that write at most one line per record, whose keys state the model and the settings. Yields
@@ -124,14 +124,14 @@ def go_on(
     """
     if path == "-" or output_files.is_special(path):
         with output_files.create(path) as stream:
-            yield stream, set(), lambda records, also: records
+            yield stream, [], lambda records, also: records
         return
     with output_files.locked(path) as target, _left(target, task, resume) as earlier:
         held, ends = _held(target + PARTIAL, keys) if resume else ([], array("q", [0]))
         kept = whole(held)
         before = earlier.last(ends[kept])
         with _continued(target, task, before._replace(end=ends[kept])) as (stream, notes):
-            yield stream, set(held[:kept]), _noting(Input(earlier.place, before), stream, notes)
+            yield stream, held[:kept], _noting(Input(earlier.place, before), stream, notes)
         _publish(target)
 
 

@@ -1,6 +1,7 @@
 """medground ground as its user meets it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from medground.boxes import Letterbox
 from medground.cli.main import cli
-from medground.grounding import backends, names, predict, views
+from medground.grounding import backends, calibration, names, predict, views
 from medground.models import grounder
 
 
@@ -294,6 +295,19 @@ def test_resume_continues_with_the_same_settings_only(flags, cohort, model, tmp_
     assert out.read_text() == whole
     if flags != ["--no-calibration"]:  # this model has no calibration to leave out
         assert ground(*command, given=many(cohort)).exit_code == 1
+
+
+def test_resume_continues_with_a_calibrated_model(cohort, model, tmp_path):
+    own = Path(shutil.copytree(model, tmp_path / "calibrated"))
+    curve = calibration.Curve(0.5, -1.0)
+    fitted = calibration.Calibration(grounder.name_of(own), curve, curve, [0.1] * 20, 0.5, {}, "mine")
+    calibration.save(own, fitted)
+    command, out = [own, "--images", cohort.folder], tmp_path / "out.jsonl"
+    whole = ground(*command, given=many(cohort)).stdout_bytes
+    assert json.loads(whole.splitlines()[0])["calibrated"] == {"score": "mine", "present": "mine"}
+    (tmp_path / "out.jsonl.partial").write_bytes(b"".join(whole.splitlines(keepends=True)[:7]))
+    assert ground(*command, "--resume", "-o", out, given=many(cohort)).exit_code == 0
+    assert out.read_bytes() == whole
 
 
 @pytest.mark.slow
