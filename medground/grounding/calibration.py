@@ -186,11 +186,14 @@ def brier(curve: Curve, events: Events) -> float | None:
 def calibration_error(curve: Curve, events: Events, bins: int = 10) -> float | None:
     """Return the expected calibration error over bins of equal count; None without events.
 
-    It is the mean distance of the predicted probability from the observed frequency.
+    It is the mean distance of the predicted probability from the observed frequency. Equal probabilities have
+    their common frequency, so the order of the events makes no difference.
     """
     if not len(events.logits):
         return None
-    said, true = events.said(curve), events.true
+    said = events.said(curve)
+    _, ties = np.unique(said, return_inverse=True)
+    true = (np.bincount(ties, weights=events.true) / np.bincount(ties))[ties]
     parts = np.array_split(np.argsort(said, kind="stable"), min(bins, len(said)))
     gaps = [len(part) * abs(said[part].mean() - true[part].mean()) for part in parts]
     return round(float(sum(gaps) / len(said)), 4)

@@ -84,6 +84,13 @@ def fit(found: list[tuple[Phrase, Prediction]], model: str, data: str = UNNAMED)
         log.warning(
             "no phrase is %s: `present` is not calibrated", "absent" if there.true.all() else "present"
         )
+    if hits.true.all() or not hits.true.any():
+        log.warning(
+            "%s box reaches IoU %g: `score` is not calibrated", "every" if hits.true.all() else "no", HIT
+        )
+    for name, curve in (("present", present), ("score", score)):
+        if curve.slope == 0:
+            log.warning("`%s` does not rise with the true outcomes: its calibration ignores the model", name)
     bare = Calibration(model, present, score, (), DEFAULT_OPTIONS.min_score, {}, data)
     margins = sorted(_margins(found, PredictOptions(calibration=bare)), key=lambda m: (m is None, m or 0.0))
     whole = replace(bare, margins=[None if each is None else round(each, 5) for each in margins])

@@ -80,6 +80,28 @@ def test_figures_are_better_after_than_before():
     assert calibration.calibration_error(curve, found) < 0.06
 
 
+def test_the_calibration_error_of_equal_probabilities_ignores_the_order():
+    """A constant that is the frequency has no error, also if all present phrases come first."""
+    true = [True] * 30 + [False] * 30
+    for order in (true, true[::-1], true[::2] + true[1::2]):
+        assert calibration.calibration_error(Curve(0.0, 0.0), events([0.3] * 60, order)) == 0
+
+
+def test_scores_that_cannot_be_calibrated_are_named(caplog):
+    """Here no box hits, and absent phrases have the higher logits."""
+    box = np.array([[10.0, 10, 30, 30]])
+    found = [
+        (
+            Phrase(image_id=str(n), phrase_id="p", path="", text="x", boxes=[(150, 60, 180, 90)] * (n % 2)),
+            predict.Prediction(box, np.array([1.0]), 1.0 - n % 2, LETTERBOX),
+        )
+        for n in range(60)
+    ]
+    assert fitting.fit(found, "m").present_curve.slope == 0
+    assert "no box reaches IoU 0.5: `score` is not calibrated" in caplog.text
+    assert "`present` does not rise with the true outcomes" in caplog.text
+
+
 @pytest.mark.slow
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=60), st.floats(0.01, 0.99))
 def test_the_margin_is_the_smallest_that_covers_enough_of_one_more(margins, coverage):
