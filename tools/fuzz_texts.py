@@ -49,9 +49,10 @@ def report_table(data: bytes) -> None:
     """Tables of reports."""
     from medground import encodings
     from medground.reports import input as report_input
+    from medground.reports import input_kind
 
     table = encodings.as_utf8(stream(data), "input")
-    report_input.kind_of(table.peek(100), "")
+    input_kind.kind_of(table.peek(100), "")
     for _ in report_input.read_table(table, "input", None, take):
         pass
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     old=["--engine"],
     group=MODEL,
-    help="auto: export if there is one, else torch; bf16: less exact, faster on CPUs with AMX.",
+    help="auto: exported or torch; bf16: less exact, fast on CPUs with AMX.",
 )
 @option(
     "--trust-remote-code",

@@ -262,7 +262,7 @@ _SAME_FOR_ALL = [
         type=click.Choice(["no", "bf16", "fp16"]),
         default="no",
         show_default=True,
-        help="Mixed precision; no: float32. bf16 is faster on GPUs, and on CPUs with AMX.",
+        help="no: float32; bf16: for GPUs, and CPUs with AMX; fp16: for GPUs.",
     ),
     option(
         "--loader-threads",
