@@ -46,8 +46,9 @@ def save(
     whole = serialise(_apart(weights), metadata=header)  # save_file would make it readable by its owner only
     start = _start_of_data(whole)
     digest = hashlib.sha256(memoryview(whole)[start:]).hexdigest()
+    kept = "the previous file was kept" if path.exists() else "this file was not saved"
     with (
-        output_files.keeping(path, "the previous file was kept"),
+        output_files.keeping(path, kept),
         output_files.replacing(path, before=before) as stream,
     ):
         stream.write(_with_digest(whole[:start], digest))

@@ -127,6 +127,19 @@ def bare(subject: str) -> str:
     return subject[1:] if subject[:1] == "p" and subject[1:].isdigit() else subject
 
 
+def patients_of(records: Iterable[Imaged]) -> list[str]:
+    """Return the patient of each record: its subject_id, or its image_id if it has none.
+
+    p10000032 and 10000032 are one patient, with the name that is first in order.
+    """
+    known = [(each.subject_id, each.image_id) for each in records]
+    names: dict[str, str] = {}
+    for subject, _ in known:
+        if subject:
+            names[bare(subject)] = min(subject, names.get(bare(subject), subject))
+    return [names[bare(subject)] if subject else image for subject, image in known]
+
+
 def _spellings(record: Imaged) -> list[str]:
     """Return the IDs of a record, with both spellings of its subject's."""
     number = bare(record.subject_id or "")

@@ -1,5 +1,7 @@
 """Checkpoints: what goes in comes out, and nothing that is not ours is read."""
 
+import errno
+import os
 import pickle
 
 import pytest
@@ -49,6 +51,18 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, weights):
     with pytest.raises(TypeError):
         checkpoints.save(path, weights, {"not JSON": object()})
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_keeps_only_a_file_that_was_there(tmp_path, weights, monkeypatch):
+    def fsync(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "old").write_bytes(b"kept")
+    monkeypatch.setattr(os, "fsync", fsync)
+    for name, kept in (("old", "the previous file was kept"), ("new", "this file was not saved")):
+        with pytest.raises(MedgroundError, match=f"{name}: No space left on device; {kept}$"):
+            checkpoints.save(tmp_path / name, weights, CONFIG)
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"kept"]
 
 
 @pytest.mark.parametrize("old", [True, False])

@@ -155,7 +155,7 @@ def _read_names(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MedgroundError(f"{path}: not TOML: {error}") from None
     except RecursionError:

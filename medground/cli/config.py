@@ -41,7 +41,7 @@ def _read(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except RecursionError:
         raise click.BadParameter(f"{path}: nested too deeply") from None
     except ValueError as error:  # not TOML, not UTF-8, or a number of more than 4300 digits

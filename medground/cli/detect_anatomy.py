@@ -135,7 +135,7 @@ def _refuse_mixtures(chosen: dict[str, Any], resume: bool, output: str) -> None:
     if (chosen["masks"] is None) != (chosen["mask_format"] is None):
         raise click.UsageError("give --masks and --mask-format together")
     of_masks = {"mask_names": "--mask-names", "mask_fit": "--mask-fit", "mask_sides": "--mask-sides"}
-    of_models = {"detector": "--detector", "trust_pickle": "--trust-pickle"}
+    of_models = {"detector": "--detector", "trust_pickle": "--trust-pickle", "device": "--device"}
     for name, flag in (of_models if chosen["masks"] else of_masks).items():
         if options.is_given(name):
             raise click.UsageError(f"{flag} is for {'--model' if chosen['masks'] else '--masks'}")

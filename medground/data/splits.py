@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medground.datasets.mimic_cxr import subject_id
 from medground.errors import MedgroundError
+from medground.leakage import patients_of
 from medground.records import Phrase
 
 log = logging.getLogger(__name__)
@@ -108,12 +109,12 @@ def by_fold(phrases: Iterable[Phrase], count: int, fold: int, seed: int) -> Part
     fold_of = folds(listed, count, seed)
     role = {fold - 1: "test", fold % count: "val"}
     parts: Parts = {"train": [], "val": [], "test": []}
-    for phrase in listed:
-        parts[role.get(fold_of[patient_of(phrase)], "train")].append(phrase)
+    for phrase, patient in zip(listed, patients_of(listed), strict=True):
+        parts[role.get(fold_of[patient], "train")].append(phrase)
     return parts
 
 
-def folds(phrases: Iterable[Phrase], count: int, seed: int) -> dict[str, int]:
+def folds(phrases: Sequence[Phrase], count: int, seed: int) -> dict[str, int]:
     """Return the fold, 0 to count - 1, of each patient, stratified by category."""
     counts = _categories_of_patients(phrases)
     if len(counts) < count:
@@ -131,7 +132,8 @@ def fraction(phrases: Sequence[Phrase], share: float, seed: int) -> list[Phrase]
     part_of = _spread(_categories_of_patients(phrases), [share, 1 - share], seed)
     if 0 not in part_of.values():
         part_of[_shuffled(part_of, seed)[0]] = 0
-    return [phrase for phrase in phrases if part_of[patient_of(phrase)] == 0]
+    owned = zip(phrases, patients_of(phrases), strict=True)
+    return [phrase for phrase, patient in owned if part_of[patient] == 0]
 
 
 def _spread(counts: Mapping[str, Counter[str]], shares: Sequence[float], seed: int) -> dict[str, int]:
@@ -186,10 +188,10 @@ def patient_of(phrase: Phrase) -> str:
     return phrase.subject_id or phrase.image_id
 
 
-def _categories_of_patients(phrases: Iterable[Phrase]) -> Mapping[str, Counter[str]]:
+def _categories_of_patients(phrases: Sequence[Phrase]) -> Mapping[str, Counter[str]]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for phrase in phrases:
-        counts[patient_of(phrase)][phrase.category or ""] += 1
+    for phrase, patient in zip(phrases, patients_of(phrases), strict=True):
+        counts[patient][phrase.category or ""] += 1
     return counts
 
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 
 from medground.anatomy import regions
 from medground.data.examples import Example
+from medground.leakage import bare
 from medground.reports import paraphrase
 from medground.reports.english import grammar_words
 from medground.reports.parser import Parser
@@ -37,7 +38,7 @@ def common_words(examples: Iterable[Example]) -> set[str]:
     counts: Counter[str] = Counter()
     patients: defaultdict[str, set[str]] = defaultdict(set)
     for example in examples:
-        patient = example.subject_id or example.study_id or example.image_id
+        patient = bare(example.subject_id or "") or example.study_id or example.image_id
         for text in _texts(example):
             for word in _plain_words(text):
                 counts[word] += 1

@@ -19,6 +19,8 @@ from medground.records import Box, Phrase
 TABLE = Path(__file__).with_name("class_phrases.toml")
 ON_A_SIDE = 0.75  # share of a box in one half of the image, from which it lies on that side
 Size = tuple[int, int]
+Stated = tuple[str, str]  # phrase_id and text
+Key = tuple[str, str, str | None, Stated | None]  # class, side, reader, phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Finding:
     """One row or item of a file: an image, and a class on it with its boxes in original pixels.
 
     category: None for an image without a finding. size: (width, height) if the file has it.
+    phrase: (phrase_id, text) if the file states it; it replaces that of the table, and may have no box.
     """
 
     raw: bytes
@@ -39,6 +42,7 @@ class Finding:
     split: str | None = None
     reader: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    phrase: Stated | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def rules(
 def read_templates(path: Path) -> dict[str, str]:
     """Return the phrase of each class, keys in lower case; raise MedgroundError for anything else."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
         raise MedgroundError(f"{path}: not TOML") from None
     for name, text in table.items():
@@ -82,12 +86,12 @@ def read_templates(path: Path) -> dict[str, str]:
 
 @dataclass
 class _Annotated:
-    """An image of the file, with its boxes by (class, side, reader)."""
+    """An image of the file, with its boxes."""
 
     first: Finding
     size: Size | None
-    found: dict[tuple[str, str, str | None], list[Box]] = field(default_factory=dict)
-    extra: dict[tuple[str, str, str | None], dict[str, Any]] = field(default_factory=dict)
+    found: dict[Key, list[Box]] = field(default_factory=dict)
+    extra: dict[Key, dict[str, Any]] = field(default_factory=dict)
 
 
 def phrases(
@@ -123,9 +127,11 @@ def _add(
     if each.category is None:
         return
     names.setdefault(each.category)
-    by_side = how.sides and "{side}" in how.templates.get(each.category.casefold(), "")
+    by_side = not each.phrase and how.sides and "{side}" in how.templates.get(each.category.casefold(), "")
+    if each.phrase:
+        image.found.setdefault((each.category, "", each.reader, each.phrase), [])
     for box in inside:
-        key = each.category, _side(box, image.size) if by_side else "", each.reader
+        key = each.category, _side(box, image.size) if by_side else "", each.reader, each.phrase
         own = image.found.setdefault(key, [])
         image.extra.setdefault(key, each.extra)
         if box in own:
@@ -165,34 +171,35 @@ def _side(box: Box, size: Size | None) -> str:
 
 
 def _of_image(image: _Annotated, names: Iterable[str], how: Rules) -> Iterator[Phrase]:
-    there = {category for category, _, _ in image.found}
-    for (category, side, reader), found in image.found.items():
-        yield _phrase(image, how, category, side, reader, found)
+    there = {category for category, *_ in image.found}
+    for key, found in image.found.items():
+        yield _phrase(image, how, key, found)
     if how.absent:
         for category in names:
             if category not in there:
-                yield _phrase(image, how, category, "", None, [])
+                yield _phrase(image, how, (category, "", None, None), [])
 
 
-def _phrase(
-    image: _Annotated, how: Rules, category: str, side: str, reader: str | None, found: list[Box]
-) -> Phrase:
-    first, (width, height) = image.first, image.size or (None, None)
+def _phrase(image: _Annotated, how: Rules, key: Key, found: list[Box]) -> Phrase:
+    (category, side, reader, stated), first = key, image.first
+    width, height = image.size or (None, None)
     named = [first.image_id, category, *([side] if side else []), *([reader] if reader else [])]
+    text = _worded(how.templates.get(category.casefold(), _plain(category)), side)
+    phrase_id, text = stated or ("|".join(named), text)
     more = {"side": side} if side else {}
     more |= {"reader": reader} if reader else {}
     return Phrase(
         image_id=first.image_id,
-        phrase_id="|".join(named),
+        phrase_id=phrase_id,
         subject_id=first.subject_id,
         path=first.path,
         width=width,
         height=height,
-        text=_worded(how.templates.get(category.casefold(), _plain(category)), side),
+        text=text,
         boxes=found,
         category=category,
         split=first.split,
-        extra=image.extra.get((category, side, reader), {}) | more,
+        extra=image.extra.get(key, {}) | more,
     )
 
 

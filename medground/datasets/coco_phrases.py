@@ -1,5 +1,8 @@
 """Any file of COCO detections: one phrase for each image and category, with all its boxes.
 
+Files of `ground --output-format coco` state phrases: annotations have `phrase_id` and `text`, and a list
+`phrases` has those without boxes. These phrases are kept as they are.
+
 {"images": [{"id", "file_name", "width", "height"}], "categories": [{"id", "name"}], "annotations":
 [{"image_id", "category_id", "bbox": [x, y, width, height]}]}; ids are numbers or texts.
 """
@@ -27,7 +30,10 @@ def read(source: Source, take: TakeBad = refuse, **options: Any) -> Iterator[Phr
     names = dict(sift(items_of(held["categories"], name, "categories"), _category, take))
     listed = items_of(held["annotations"], name, "annotations")
     found = [each["finding"] for each in images.values()]
-    found += sift(listed, lambda each: _finding(each, images, names), take)
+    own = held.get("phrases")
+    stated = items_of(own if isinstance(own, list) else [], name, "phrases")
+    found += sift(stated, lambda each: _finding(each, images, names), take)
+    found += sift(listed, lambda each: _boxed(each, _finding(each, images, names)), take)
     yield from phrases(found, source, take, **options)
 
 
@@ -69,10 +75,22 @@ def _finding(item: JsonItem, images: dict[Any, dict[str, Any]], names: dict[str 
     category = names.get(_key(value, "category_id"))
     if category is None:
         raise BadRecord("no category of the file has this id", "category_id")
-    box = value.get("bbox")
+    known: Finding = image["finding"]
+    return replace(known, raw=item.raw, place=item.place, category=category, phrase=_stated(value))
+
+
+def _stated(value: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the phrase_id and the text of an item; None if it states no phrase."""
+    name, text = value.get("phrase_id"), value.get("text")
+    if isinstance(name, str) and isinstance(text, str) and name and text.strip():
+        return name, text
+    return None
+
+
+def _boxed(item: JsonItem, finding: Finding) -> Finding:
+    """Return the finding of an annotation with its box."""
+    box = item.value.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
         raise BadRecord("expected an array of 4", "bbox")
     x, y, width, height = (number(each, "bbox", n) for n, each in enumerate(box))
-    known: Finding = image["finding"]
-    corners = (x, y, x + width, y + height)
-    return replace(known, raw=item.raw, place=item.place, category=category, found=(corners,))
+    return replace(finding, found=((x, y, x + width, y + height),))

@@ -37,7 +37,14 @@ def read_vqa_rad(
     A share of the images of the training part validates, with all their training questions.
     """
     inside = Drawn((1 - val_share, val_share, 0.0), seed, unit="images")
-    return sift(items(source, "VQA_RAD Dataset Public.json"), lambda item: _of_vqa_rad(item, inside), take)
+    parts = Counter[str | None]()
+    listed = items(source, "VQA_RAD Dataset Public.json")
+    for question in sift(listed, lambda item: _of_vqa_rad(item, inside), take):
+        parts[question.split] += 1
+        yield question
+    if val_share and parts["train"] and not parts["val"]:
+        problem = "training questions and none of val: give another --split-seed or --val-share"
+        warn_of(Counter({problem: parts["train"]}), name_of(source))
 
 
 def _of_vqa_rad(item: JsonItem, inside: Drawn) -> Question:

@@ -50,7 +50,7 @@ def share_of(records: Sequence[Split], rows: Rows, share: float, seed: int) -> R
 
     The order of the patients follows from the seed, so smaller shares are parts of larger ones.
     """
-    patients = [records[row].subject_id or records[row].image_id for row in rows]
+    patients = leakage.patients_of(records[row] for row in rows)
     ordered = sorted({*patients}, key=lambda name: hashlib.sha256(f"{seed}|{name}".encode()).digest())
     kept = {*ordered[: max(1, math.ceil(share * len(ordered) - 1e-9))]}
     return rows[[name in kept for name in patients]]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from medground.errors import BadRecord
 from medground.evaluation.sources import stated
+from medground.leakage import bare
 
 T = TypeVar("T")
 PATIENT, SIZE = ("subject_id",), ("width", "height")
@@ -82,5 +83,5 @@ def _comparable(name: str, value: Any) -> str | float | None:
     if isinstance(value, bool):
         return None
     if name in PATIENT:
-        return str(value).removeprefix("p") or None if isinstance(value, str | int) else None
+        return bare(str(value)) or None if isinstance(value, str | int) else None
     return value if isinstance(value, int | float) else None

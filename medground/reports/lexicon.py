@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from medground.errors import MedgroundError
@@ -239,8 +240,7 @@ def _with_own(findings: dict[str, Finding], table: Mapping[str, Any], source: st
 def _read_own(path: str, cues: dict[str, Any]) -> dict[str, Any]:
     """Return a user's lexicon; its cues are added to the built-in ones."""
     try:
-        with open(path, "rb") as stream:
-            own = tomllib.load(stream)
+        own = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MedgroundError(f"{path}: {error}") from None
     if unknown := sorted(own.keys() - {"finding", "cues"}):

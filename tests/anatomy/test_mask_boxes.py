@@ -71,6 +71,7 @@ def test_options_without_an_effect_are_usage_errors(folder):
         (["--mask-sides", "patient"], "--mask-sides is for --masks"),
         ([*masks, "--detector", "yolo"], "--detector is for --model"),
         ([*masks, "--trust-pickle"], "--trust-pickle is for --model"),
+        ([*masks, "--device", "cpu"], "--device is for --model"),
     ):
         result = CliRunner().invoke(cli, ["detect-anatomy", listed, *flags])
         assert result.exit_code == 2 and problem in result.stderr

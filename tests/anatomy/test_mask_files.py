@@ -95,7 +95,8 @@ def test_label_maps(folder, label_names, how):
 
 
 def test_masks_by_name_of_a_model_that_nobody_knows(folder):
-    (folder / "names.toml").write_text('[names]\n"my_heart" = "cardiac silhouette"\n')
+    text = '[names]\n"my_heart" = "cardiac silhouette"\n'
+    (folder / "names.toml").write_text(text, encoding="utf-8-sig")  # as editors of Windows write it
     for number in range(2):
         arrays = {"Left_Lung": chest()["left lung"], "my_heart": chest()["heart"], "liver": chest()["spine"]}
         np.savez(folder / "masks" / f"id{number}.npz", **arrays)

@@ -118,6 +118,10 @@ def test_an_unknown_recipe_lists_what_there_is():
     )
 
 
+def test_a_config_may_start_with_a_byte_order_mark(chosen):
+    assert chosen("\ufeffsteps = 7\n")["steps"] == 7
+
+
 def test_a_name_with_a_slash_or_suffix_is_a_file(tmp_path):
     (tmp_path / "own.toml").touch()
     assert config.find(str(tmp_path / "own.toml")) == tmp_path / "own.toml"

@@ -78,6 +78,18 @@ def test_folds_follow_from_the_seed_and_not_from_the_order_of_the_records():
     assert splits.folds(phrases, 5, 0) == splits.folds(shuffled, 5, 0) != splits.folds(phrases, 5, 1)
 
 
+def test_both_spellings_of_a_patient_are_in_one_fold_and_one_share():
+    single = [phrase(n, f"1{n // 2:02d}") for n in range(80)]
+    mixed = [
+        replace(each, subject_id=f"p{each.subject_id}") if n % 2 else each for n, each in enumerate(single)
+    ]
+    for fold in range(1, 6):
+        expected = splits.by_fold(single, 5, fold, 0)
+        parts = splits.by_fold(mixed, 5, fold, 0)
+        assert [names(each) for each in parts.values()] == [names(each) for each in expected.values()]
+    assert names(splits.fraction(mixed, 0.3, 0)) == names(splits.fraction(single, 0.3, 0))
+
+
 def test_more_folds_than_patients_are_refused():
     with pytest.raises(MedgroundError, match="there are 2"):
         splits.by_fold([phrase(1, "a"), phrase(2, "b")], 3, 1, 0)

@@ -43,6 +43,10 @@ def test_images_of_one_patient_or_study_count_once():
     assert vocabulary.common_words(one) == set()
     study = [Example(f"i{n}", "x", 1, 1, None, study_id="s", report=["a zwigg"] * 9) for n in range(50)]
     assert vocabulary.common_words(study) == set()
+    half = [
+        Example(f"i{n}", "x", 1, 1, "p" * (n % 2) + str(n // 2), report=["a zwigg"] * 9) for n in range(18)
+    ]
+    assert vocabulary.common_words(half) == set(), "nine patients in two spellings"
 
 
 def test_negatives_made_from_texts_of_other_patients_do_not_count():

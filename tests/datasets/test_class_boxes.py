@@ -12,6 +12,8 @@ from taken import Taken
 from medground.boxes import iou
 from medground.datasets import challenges, chexlocalize, class_boxes, coco_phrases, nih_boxes, vindr_cxr
 from medground.errors import BadRecord, MedgroundError
+from medground.grounding import formats
+from medground.records import Grounding, Phrase, ScoredBox
 
 VINDR = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\n"
 NIH = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n"
@@ -223,6 +225,25 @@ def test_two_images_of_one_name_are_not_mixed(change, problem):
     held["images"][1] |= {"height": 80, "width": 100} | change
     with pytest.raises(MedgroundError, match=rf"images\[1\]: {problem}"):
         list(coco_phrases.read(as_json(held)))
+
+
+def test_the_phrases_of_ground_come_back_from_coco():
+    """Two sides of one category are two phrases, and absent ones are kept."""
+    boxes = {"right effusion": [(1, 2, 30, 40)], "left effusion": [(60, 2, 90, 40)], "no effusion": []}
+    same = {"image_id": "a", "path": "x/a.png", "width": 100, "height": 80}
+    answers = []
+    for number, (text, found) in enumerate(boxes.items()):
+        name = {"phrase_id": f"a|{number}", "text": text}
+        given = Phrase(**same, **name)
+        scored = [ScoredBox(box=each, score=0.5) for each in found]
+        keys = {"image_id": "a", "present": 0.5, "model": "m", "extra": {"category": "Effusion"}}
+        answers.append((given, Grounding(**name, **keys, boxes=scored)))
+    stream = io.BytesIO()
+    formats.write_coco(stream, answers)
+    stream.seek(0)
+    got = list(coco_phrases.read(stream, sides=True))
+    assert {each.text: each.boxes for each in got} == boxes
+    assert [(each.phrase_id, each.category) for each in got] == [(f"a|{n}", "Effusion") for n in range(3)]
 
 
 # The table of phrases

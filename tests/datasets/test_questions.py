@@ -48,6 +48,15 @@ def test_a_share_of_the_training_images_of_vqa_rad_validates_with_all_their_ques
     assert {each.split for each in none} == {"train", "test"} and none[0].split_by.endswith("share images")
 
 
+def test_a_warning_says_that_no_image_of_vqa_rad_validates(caplog):
+    list(questions.read_vqa_rad(as_json([RAD]), val_share=0))
+    assert not caplog.messages
+    list(questions.read_vqa_rad(as_json([RAD, RAD | {"qid": 2}]), val_share=1e-6))
+    assert caplog.messages == [
+        "questions.json: 2 training questions and none of val: give another --split-seed or --val-share"
+    ]
+
+
 def test_ovqa_takes_its_part_from_the_name():
     entry = {key: each for key, each in RAD.items() if key != "phrase_type"} | {"answer": "Left"}
     found = list(questions.read_ovqa(as_json([entry | {"answer_type": "OPEN "}], "valset.json")))

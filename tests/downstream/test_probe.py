@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from medground import site_key
 from medground.cli.main import cli
-from medground.downstream import fits, label_table, probe
+from medground.downstream import fits, label_table, probe, splits
 from medground.errors import BadRecord, MedgroundError
 from medground.models import grounder
 from medground.records import Label
@@ -42,6 +42,15 @@ def test_a_share_is_one_of_patients_and_smaller_ones_are_parts_of_it():
     assert set(found.share(0.1, 0)) != set(found.share(0.1, 1))
     assert set(found.share(1.0, 0)) == set(patients)
     assert len(found.share(1e-6, 0)) == 2, "one patient at least"
+
+
+def test_a_share_has_both_spellings_of_its_patients():
+    labels = [label(n, "train", subject="p" * (n % 2) + str(100 + n // 2)) for n in range(40)]
+    for seed in range(3):
+        rows = splits.share_of(labels, np.arange(40), 0.2, seed)
+        assert (
+            sorted({n // 2 for n in rows.tolist()}) == [n // 2 for n in rows.tolist()[::2]] and len(rows) == 8
+        )
 
 
 def test_features_are_of_the_files_and_not_only_of_their_names(tmp_path):

@@ -84,6 +84,14 @@ def test_predictions_that_contradict_the_truth_are_refused(run, keys, message):
     assert message is None or message in result.stderr
 
 
+def test_only_the_letter_before_a_number_makes_no_other_patient(run):
+    """The IDs px and x are two patients, p16 and 16 are one."""
+    result = run(
+        changed(FOUND, 0, subject_id="px"), changed(changed(TRUTH, 0, subject_id="x"), 1, subject_id="x")
+    )
+    assert result.exit_code == 1 and PATIENT in result.stderr
+
+
 @pytest.mark.parametrize("name", ["subject_id", "width", "height"])
 def test_predictions_that_contradict_themselves_are_refused(run, name):
     truth = [{key: value for key, value in each.items() if key != name} for each in TRUTH]

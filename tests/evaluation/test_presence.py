@@ -111,6 +111,17 @@ def test_an_interval_rests_on_the_patients_that_the_figure_is_computed_from():
             assert (result[group, metric].low, result[group, metric].high) == pytest.approx(exact, abs=1e-6)
 
 
+@pytest.mark.parametrize(("protocol", "metric"), [("presence", "ap"), ("coco", "ap@.5")])
+def test_an_average_precision_rests_on_the_patients_with_true_boxes(protocol, metric):
+    phrases = [phrase(n, [(0, 0, 50, 50)]) for n in range(3)] + [phrase(3 + n, []) for n in range(40)]
+    groundings = [found(each, 0.9 if each.boxes else 0.1) for each in phrases]
+    for each in groundings[3:]:
+        each.boxes[:] = []
+    result = scores(phrases, groundings, protocol)["all", metric]
+    exact = bootstrap.exact_bounds(1.0, 3)
+    assert result.value == 1 and (result.low, result.high) == pytest.approx(exact, abs=1e-6)
+
+
 def test_a_figure_of_one_patient_among_others_has_no_interval():
     phrases = [phrase(n, [(0, 0, 9, 9)]) for n in range(12)]
     phrases += [phrase(12 + n, [], subject="alone") for n in range(3)]

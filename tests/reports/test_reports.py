@@ -297,7 +297,7 @@ def own(tmp_path):
 
     def build(text: str) -> Parser:
         path = tmp_path / "own.toml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8-sig")  # as editors of Windows write it
         return Parser(lexicon.load(str(path)))
 
     return build

@@ -47,7 +47,8 @@ class Ranked:
             found = self.walked.over(self, split, draws, sums[0])
             return found.mean(axis=2) if self.level is None else found[:, :, self.level]
 
-        return Figure([Column(self.true, split)], value)
+        true = [Column(self.true, split)]
+        return Figure(true, value, true)
 
 
 class _Last:

@@ -32,7 +32,8 @@ class AveragePrecision:
         def value(draws: Draws, _: Sequence[Array]) -> Array:
             return np.stack([self._of(items, split, draws.weights) for items in groups], axis=1)
 
-        return Figure([Column(self.true.astype(float), split)], value)
+        true = [Column(self.true.astype(float), split)]
+        return Figure(true, value, true)
 
     def _of(self, items: NDArray[np.int64], split: Split, weights: Array) -> Array:
         """Return the (D,) values of (M,) items in falling order of score; NaN without a positive."""
