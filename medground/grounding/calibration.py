@@ -203,7 +203,7 @@ def save(folder: Path, found: Calibration) -> None:
     """Write calibration.json into the model folder; it appears only when it is complete."""
     values = json.loads(json.dumps({"format": FORMAT} | asdict(found)))
     text = json.dumps(values | {DIGEST: checkpoints.digest_of(values)}, indent=1) + "\n"
-    with output_files.create(str(folder / CALIBRATION)) as stream:
+    with output_files.locked(folder / CALIBRATION) as target, output_files.replacing(target) as stream:
         stream.write(text.encode())
 
 

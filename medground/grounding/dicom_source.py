@@ -68,7 +68,11 @@ def write_each(
         made = build(folder / path, list(group))
         if made is not None:
             target = str(out / f"{names.of_image(image_id)}.dcm")
-            with output_files.create(target) as stream, quiet(folder / path):
+            with (
+                output_files.locked(target) as locked,
+                output_files.replacing(locked) as stream,
+                quiet(folder / path),
+            ):
                 made.save_as(stream, enforce_file_format=True)
 
 

@@ -274,6 +274,7 @@ def test_a_full_disk_leaves_the_earlier_calibration_alone(given, model, full):
     full(free=0)
     assert is_one_message(invoke(f"calibrate images/phrases.jsonl {IMAGES} --model {model}", given))
     assert (model / "calibration.json").read_text() == BEFORE
+    assert not list(model.glob("*partial*"))
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 """Groundings of any model as pictures and in other formats: the same boxes come back."""
 
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -238,6 +240,17 @@ class TestDicom:
         result = CliRunner().invoke(cli, words)
         assert "1 images without a box have no segmentation" in result.stderr
         assert "out: nothing to write" in result.stderr and not any(Path("out").glob("*"))
+
+    def test_a_failed_file_leaves_nothing_in_the_folder(self, study, monkeypatch):
+        def full(self, stream, **_):
+            stream.write(b"DICM")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("pydicom.Dataset.save_as", full)
+        words = ["render", "found.jsonl", "--output-format", "dicom-seg", "-o", "out"]
+        result = CliRunner().invoke(cli, words)
+        assert (result.exit_code, list(Path("out").iterdir())) == (1, [])
+        assert result.stderr == "Error: out/image0.dcm: No space left on device\n"
 
     def test_a_label_holds_no_separator_of_values(self):
         phrase = Phrase(
