@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from medground.anatomy import regions
 from medground.errors import MedgroundError
+from medground.leakage import bare
 from medground.records import Anatomy, Box, Existence, Pair, Sentence, Triplet
 from medground.reports.clauses import part_for
 
@@ -88,8 +89,8 @@ def _of_patient(subject_id: str | None, shown: list["Image"]) -> list["Image"]:
     """Return the images that are of this patient, as far as both are known; 10 and p10 are the same."""
     if not subject_id:
         return shown
-    own = subject_id.removeprefix("p")
-    return [each for each in shown if (each.anatomy.subject_id or own).removeprefix("p") == own]
+    own = bare(subject_id)
+    return [each for each in shown if bare(each.anatomy.subject_id or own) == own]
 
 
 def _noting_unknown(sentences: Iterable[Sentence], unknown: set[str | None]) -> Iterator[Sentence]:

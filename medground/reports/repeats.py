@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from medground.errors import BadRecord
+from medground.leakage import bare
 from medground.records import Report
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ def counted(reports: Iterable[Report], take: Callable[[Report, BadRecord], None]
     first = count = 0
     for number, report in enumerate(reports, start=1):
         study = hash(report.study_id)
-        patient = hash(report.subject_id.removeprefix("p")) if report.subject_id else None
+        patient = hash(bare(report.subject_id)) if report.subject_id else None
         if study in patients:
             if None not in (patient, patients[study]) and patient != patients[study]:
                 bad = BadRecord("another patient than in an earlier report of this study", "subject_id")

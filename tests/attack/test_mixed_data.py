@@ -157,14 +157,15 @@ def test_a_second_report_of_a_study_is_said(subjects, tmp_path):
     assert "report 2: a second one of its study; 1 such in all" in result.stderr
 
 
-def test_a_second_report_of_a_study_and_of_another_patient_is_refused(tmp_path):
-    path = reports(tmp_path, "p1", None, "p2")
+@pytest.mark.parametrize(("one", "other"), [("p1", "p2"), ("x", "px")])
+def test_a_second_report_of_a_study_and_of_another_patient_is_refused(one, other, tmp_path):
+    path = reports(tmp_path, one, None, other)
     result = run("parse-reports", path)
     assert result.exit_code == 1
     assert "report 3: subject_id: another patient than in an earlier report of this study" in result.stderr
     result = run("parse-reports", path, "--rejects", tmp_path / "bad")
     assert result.exit_code == 0 and result.stdout.count("\n") == 2
-    assert json.loads((tmp_path / "bad").read_text())["subject_id"] == "p2"
+    assert json.loads((tmp_path / "bad").read_text())["subject_id"] == other
 
 
 def test_reports_of_different_studies_give_no_warning(tmp_path):

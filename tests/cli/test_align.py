@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -216,6 +217,13 @@ def test_one_study_is_held_at_a_time():
 def test_ids_that_never_meet_are_warned_of(caplog):
     assert pairs(sentence("left lung", study_id="50414267")) == []
     assert "study_ids" in caplog.text
+
+
+def test_images_of_another_patient_are_left_out(caplog):
+    for subject, other, count in (("p16", "16", 1), ("16", "p16", 1), ("x", "px", 0), ("16", "17", 0)):
+        given = replace(sentence("left lung"), subject_id=subject)
+        assert len(pairs(given, images=[replace(anatomy(), subject_id=other)])) == count
+    assert sum("1 images are of another patient" in each for each in caplog.messages) == 2
 
 
 def test_images_without_a_study_are_warned_of(caplog):

@@ -173,6 +173,17 @@ def test_a_recipe_starts_a_run_with_all_its_settings(toy_cohort, tmp_path, recip
         assert used["loss_weight"][name] == float(number)
 
 
+@pytest.mark.parametrize("recipe", ["agp-mdetr", "mdetr"])
+def test_a_recipe_of_both_steps_takes_the_encoders_of_the_first(toy_cohort, tmp_path, recipe, small_encoders):
+    shared = ["--images", toy_cohort.folder, "--config", recipe, "--steps", 1, "--batch-size", 2]
+    first, second = tmp_path / "agp", tmp_path / "finetuned"
+    done = run("pretrain", toy_cohort.pairs, *shared, *small_encoders, "-o", first)
+    assert done.exit_code == 0, done.output
+    start = ["--init-from", first, "--model-size", "small", "--allow-leakage"]
+    done = run("finetune", toy_cohort.phrases, *shared, *start, "-o", second)
+    assert done.exit_code == 0, done.output
+
+
 def test_the_published_recipes_are_there():
     published = ["agp-finetune", "agp-mdetr", "agp-pretrain", "asg", "gk-mvlp", "medrpg", "transvg"]
     assert config.recipes() == sorted([*published, "mdetr"])
