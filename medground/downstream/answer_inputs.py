@@ -129,15 +129,16 @@ class Inputs:
         return found.patches, found.visible
 
     def _remembered(self, paths: Sequence[str], computed: Callable[[Sequence[str]], Tensor]) -> Tensor:
-        """Return a row for each of these images; `computed` returns those that are not kept."""
-        missing = [path for path in paths if path not in self._kept]
-        found: dict[str, Tensor] = {}
-        if missing:
-            with torch.no_grad():
-                rows = computed(missing)
-            found = dict(zip(missing, rows, strict=True))
-            room = MOST_KEPT // (rows[0].numel() * rows.element_size()) - len(self._kept)
-            self._kept.update(list(found.items())[: max(0, room)])
+        """Return a row for each of these images; `computed` returns those that are not kept.
+
+        Each is computed alone. The rounding of a batch depends on its other images, and a continued training
+        begins with other batches.
+        """
+        with torch.no_grad():
+            found = {path: computed([path])[0] for path in paths if path not in self._kept}
+        for path, row in found.items():
+            if len(self._kept) < MOST_KEPT // (row.numel() * row.element_size()):
+                self._kept[path] = row
         return torch.stack([found[path] if path in found else self._kept[path] for path in paths])
 
     def _picture(self, path: str) -> Tensor:

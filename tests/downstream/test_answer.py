@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from medground import site_key
 from medground.cli.main import cli
+from medground.data.image_store import ImageStore
 from medground.downstream import (
     answer_classes,
     answer_fit,
@@ -31,8 +32,7 @@ def build(architecture="transvg", **more):
         "small",
         [*squares.TEXTS.values(), "left right yes no"],
         architecture=architecture,
-        image_size=squares.SIZE,
-        **more,
+        **{"image_size": squares.SIZE} | more,
     )
 
 
@@ -100,8 +100,6 @@ def test_an_architecture_without_a_joint_token_has_means_of_patches_and_tokens()
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", ["maps", "patches"])
 def test_kept_feature_maps_or_patches_change_nothing(folder, kept):
-    from medground.data.image_store import ImageStore
-
     model = grounder.load(folder / "model")
     queried = [
         Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in (0, 1, 0)
@@ -112,6 +110,21 @@ def test_kept_feature_maps_or_patches_change_nothing(folder, kept):
         expected = plain.features(plain.batch(queried))
         first, second = (keeping.features(keeping.batch(queried)) for _ in range(2))
     assert torch.allclose(expected, first, atol=1e-6) and torch.equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", ["maps", "patches"])
+def test_what_is_kept_of_an_image_does_not_depend_on_the_images_before(folder, kept):
+    model, store = build(image_size=160), ImageStore(folder, 160)  # rounding of smaller ones is the same
+    model.network.eval()
+    queried = [Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in range(8)]
+    found = []
+    for before in (queried, queried[::-3]):
+        inputs = answer_inputs.Inputs(model, store, 16, keep=kept)
+        with torch.no_grad():
+            inputs.features(inputs.batch(before))
+            found.append(inputs.features(inputs.batch(queried)))
+    assert torch.equal(*found)
 
 
 # Head and table
