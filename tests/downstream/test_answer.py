@@ -119,7 +119,7 @@ def test_what_is_kept_of_an_image_does_not_depend_on_the_images_before(folder, k
     model.network.eval()
     queried = [Question(image_id=f"i{n}", question_id="q", path=f"i{n}.png", text="is it?") for n in range(8)]
     found = []
-    for before in (queried, queried[::-3]):
+    for before in (queried, queried[2:3]):
         inputs = answer_inputs.Inputs(model, store, 16, keep=kept)
         with torch.no_grad():
             inputs.features(inputs.batch(before))
