@@ -131,8 +131,8 @@ class Inputs:
     def _remembered(self, paths: Sequence[str], computed: Callable[[Sequence[str]], Tensor]) -> Tensor:
         """Return a row for each of these images; `computed` returns those that are not kept.
 
-        Each is computed by itself. The rounding of a batch depends on its other images, and a continued training
-        begins with other batches.
+        Each is computed by itself. The rounding of a batch depends on its other images, and a continued
+        training begins with other batches.
         """
         with torch.no_grad():
             found = {path: computed([path])[0] for path in paths if path not in self._kept}
