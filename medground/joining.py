@@ -1,8 +1,7 @@
 """Joining the outputs of the shards of one command into one file.
 
 A line belongs to a key: the study of a sentence or pair, the image of an anatomy or of a written report, the
-phrase of a grounding.
-All lines of one key are in one shard. They stay together and in order.
+phrase of a grounding. All lines of one key are in one shard. They stay together and in order.
 """
 
 import re

@@ -13,10 +13,9 @@ SIGNS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 )
 
 SPLITS = ("train", "val", "valid", "validate", "validation", "dev", "test", "gold")
-
-
 DIFFERENCE = "difference"  # question_type of a question about two images
 PARTS_SHARE_IMAGES = "parts share images"  # in a split's rule: it divides questions, not images
+GZIP, GZIPPED = b"\x1f\x8b", "gzipped: zcat it into this command"  # first bytes, and the advice
 
 
 def splits_shown(names: Iterable[str | None]) -> str:
@@ -25,9 +24,6 @@ def splits_shown(names: Iterable[str | None]) -> str:
     usual = sorted(str(name) for name in found if name in SPLITS)
     others = len(found) - len(usual)
     return ", ".join([*usual, f"{others} with other names"] if others else usual)
-
-
-GZIP, GZIPPED = b"\x1f\x8b", "gzipped: zcat it into this command"
 
 
 def explained(problem: str, line: bytes) -> str:
